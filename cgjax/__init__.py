@@ -1,0 +1,1 @@
+"""cgjax: neural networks as chain graphs."""
