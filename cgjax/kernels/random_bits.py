@@ -1,0 +1,218 @@
+"""Random words that the compiler can fuse into what uses them, and the numbers made from them.
+
+`jax.random.bits` calls a rolled loop on CPU, which XLA cannot fuse with its consumer: the bits are
+written to memory and read back. Here the same generator, threefry-2x32 (Salmon et al., "Parallel
+random numbers: as easy as 1, 2, 3", SC 2011), is written out round by round, so that a node's words
+are made in registers beside its activation. One block of it gives two words: word 0 decides whether
+a node is uncollapsed, word 1 is its sample.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray, UInt32
+
+# Threefry-2x32's rotation distances, repeated every eight rounds, and the constant that keeps
+# the key schedule from being all zero (both from the paper cited above).
+_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+_KEY_PARITY = 0x1BD11BDA
+
+# Thirteen rounds are the fewest that the authors of threefry publish as passing every test of
+# TestU01's BigCrush; twenty are their default, and JAX's.
+_FEWEST_ROUNDS = 13
+
+
+def random_words(
+    key: PRNGKeyArray, shape: tuple[int, ...], *, rounds: int = 20
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+    """Two independent uniform 32-bit words for every element of an array.
+
+    For threefry keys, JAX's default, element number i (counted in row-major order over the whole
+    array, wherever its parts live) gets the threefry-2x32 block of counter i, and at 20 rounds
+    `word0 ^ word1` is `jax.random.bits(key, shape, "uint32")`. For other key implementations
+    the words are `jax.random.bits(key, (2, *shape), "uint32")` and `rounds` has no effect.
+
+    Args:
+        key: one typed key (`jax.random.key`), or the raw array of a legacy one (`PRNGKey`).
+        shape: shape of each of the two results.
+        rounds: of threefry, at least 13. Fewer than 20 are faster and no longer equal
+            `jax.random.bits`.
+
+    Returns:
+        `(word0, word1)`, each of dtype uint32 and shape `shape`.
+
+    Raises:
+        TypeError: `key` is not a key.
+        ValueError: `key` is an array of several keys, or `rounds` is below 13.
+
+    Example:
+        >>> import jax
+        >>> key = jax.random.key(0)
+        >>> word0, word1 = random_words(key, (2, 3))
+        >>> bool((word0 ^ word1 == jax.random.bits(key, (2, 3))).all())
+        True
+    """
+    if rounds < _FEWEST_ROUNDS:
+        raise ValueError(f"rounds is {rounds}; threefry-2x32 needs at least {_FEWEST_ROUNDS}")
+    return draw_words(_typed_key(key), tuple(shape), rounds)
+
+
+def grouped_words(
+    keys: PRNGKeyArray, shape: tuple[int, ...], *, rounds: int = 20
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+    """The words of many nodes of one shape, made by one operation.
+
+    Compile time grows with the number of generators in a program. This is one generator however
+    many keys it has, and gives the words `random_words` gives for each key.
+
+    Args:
+        keys: typed keys of shape (n,), or raw keys of shape (n, words per key).
+        shape: shape of one node.
+        rounds: as in `random_words`.
+
+    Returns:
+        `(word0, word1)`, each of dtype uint32 and shape (n, *shape).
+
+    Example:
+        >>> import jax
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> word0, word1 = grouped_words(keys, (2,))
+        >>> bool((word1[2] == random_words(keys[2], (2,))[1]).all())
+        True
+    """
+    return jax.vmap(lambda key: random_words(key, shape, rounds=rounds))(keys)
+
+
+def uniform(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "..."]:
+    """Uniform numbers in [0, 1): the leading bits of each word, as a multiple of a power of two.
+
+    As many bits are kept as the dtype's significand holds (24 for float32, 8 for bfloat16, all
+    32 for float64), so every value is exact and none rounds up to 1.
+
+    Args:
+        words: uniform 32-bit words, any shape.
+        dtype: a floating-point dtype.
+
+    Returns:
+        Numbers of `dtype`, shape of `words`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> uniform(jnp.array([0, 0x80000000], jnp.uint32)).tolist()
+        [0.0, 0.5]
+    """
+    bits = min(32, jnp.finfo(dtype).nmant + 1)
+    leading = lax.shift_right_logical(words, jnp.uint32(32 - bits))
+    if bits < 32:
+        # Below 2^31 both integer types agree, and CPUs convert the signed one in one instruction.
+        leading = lax.convert_element_type(leading, jnp.int32)
+    return lax.convert_element_type(leading, dtype) * jnp.asarray(2.0**-bits, dtype)
+
+
+def standard_normal(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "..."]:
+    """Standard normal numbers, one per word, by the inverse of the distribution function.
+
+    Word w, read as a signed integer s, becomes the quantile of (s + 1/2) / 2^32 + 1/2: finite for
+    every word (at most 6.34 in absolute value).
+
+    Args:
+        words: uniform 32-bit words, any shape.
+        dtype: a floating-point dtype; below 32 bits the float32 value is rounded.
+
+    Returns:
+        Numbers of `dtype`, shape of `words`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> standard_normal(jnp.array([0x40000000], jnp.uint32)).round(3).tolist()
+        [0.674]
+    """
+    wide = jnp.float64 if jnp.finfo(dtype).bits == 64 else jnp.float32
+    signed = lax.bitcast_convert_type(words, jnp.int32)
+    centred = (lax.convert_element_type(signed, wide) + 0.5) * (2.0**-31 * (1 - 2.0**-24))
+    return lax.convert_element_type(math.sqrt(2.0) * lax.erf_inv(centred), dtype)
+
+
+def draw_words(
+    key: PRNGKeyArray, shape: tuple[int, ...], rounds: int
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+    """Both words of counters 0 to prod(shape) - 1 under a typed key.
+
+    Every random bit in cgjax is drawn by this function, so a test that replaces it sees all
+    (key, counters) that a procedure consumes.
+    """
+    if str(jax.random.key_impl(key)) != "threefry2x32":
+        words = jax.random.bits(key, (2, *shape), "uint32")
+        return words[0], words[1]
+    key_words = jax.random.key_data(key)
+    return threefry_2x32(key_words[0], key_words[1], *_counters(shape), rounds=rounds)
+
+
+def threefry_2x32(key0, key1, counter0, counter1, *, rounds: int = 20):
+    """The threefry-2x32 block cipher, unrolled: four uint32 arrays to two, by broadcasting.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> zero = jnp.uint32(0)
+        >>> [hex(int(word)) for word in threefry_2x32(zero, zero, zero, zero)]
+        ['0x6b200159', '0x99ba4efe']
+    """
+    schedule = (key0, key1, key0 ^ key1 ^ np.uint32(_KEY_PARITY))
+    word0, word1 = counter0 + schedule[0], counter1 + schedule[1]
+    for turn in range(rounds):
+        distance = _ROTATIONS[turn % 8]
+        word0 = word0 + word1
+        word1 = word0 ^ ((word1 << np.uint32(distance)) | (word1 >> np.uint32(32 - distance)))
+        injection, rest = divmod(turn + 1, 4)
+        if rest == 0:
+            word0 = word0 + schedule[injection % 3]
+            word1 = word1 + (schedule[(injection + 1) % 3] + np.uint32(injection))
+    return word0, word1
+
+
+def _typed_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """A scalar typed key, from one or from raw key data of the default implementation."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (dtype == jnp.uint32 or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
+        raise TypeError(f"expected a key made by jax.random.key, got {type(key).__name__}: {key!r}")
+    typed = jax.random.wrap_key_data(key) if dtype == jnp.uint32 else key
+    if typed.ndim:
+        raise ValueError(f"expected one key, got an array of keys of shape {typed.shape}")
+    return typed
+
+
+def _counters(shape: tuple[int, ...]) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+    """High and low halves of every element's row-major number.
+
+    Written as a sum over dimensions, not as a reshaped iota, so that each device of a sharded
+    program makes the numbers of its own part.
+    """
+    if math.prod(shape) > 2**64:
+        raise ValueError(f"shape {shape} has more than 2^64 elements")
+    high, low = jnp.uint32(0), jnp.uint32(0)
+    stride = 1
+    for axis in reversed(range(len(shape))):
+        if shape[axis] > 1:
+            index = lax.broadcasted_iota(jnp.uint32, shape, axis)
+            product = index * np.uint32(stride & 0xFFFFFFFF)
+            if stride * shape[axis] > 2**32:
+                carried = _high_product(index, stride & 0xFFFFFFFF)
+                high = high + index * np.uint32(stride >> 32) + carried
+                high = high + (low + product < product).astype(jnp.uint32)
+            low = low + product
+        stride *= shape[axis]
+    return high, jnp.broadcast_to(low, shape)
+
+
+def _high_product(index: UInt32[Array, "..."], factor: int) -> UInt32[Array, "..."]:
+    """The upper 32 bits of a 32 by 32 bit product, in 32-bit arithmetic."""
+    low, high = index & np.uint32(0xFFFF), index >> np.uint32(16)
+    factor_low, factor_high = np.uint32(factor & 0xFFFF), np.uint32(factor >> 16)
+    middle = high * factor_low + ((low * factor_low) >> np.uint32(16))
+    other = low * factor_high + (middle & np.uint32(0xFFFF))
+    return high * factor_high + (middle >> np.uint32(16)) + (other >> np.uint32(16))
