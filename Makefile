@@ -1,0 +1,87 @@
+# Everything a person or CI does with this repository. Each target sets up what it needs in .venv
+# (versions pinned by constraints.txt) the first time, and only looks at a time stamp afterwards.
+#
+#   make train     the default experiment: scikit-learn's digits, a table, a figure, a JSON
+#   make test      the test suite
+#   make bench     the cost of PCFF
+#   make docs      the documentation site, into site/
+#   make lint      ruff           make types    pyright
+#   make doctest   the examples in docstrings
+#   make smoke     the experiment in a tiny setting, into a temporary folder
+#   make newest    the core tests on the newest JAX, in .venv-newest
+#   make format    let ruff rewrite the files
+#   make clean     remove the environments and what was built
+#
+# Arguments go through ARGS:  make train ARGS="--help"     make test ARGS="-k pcff"
+# Another interpreter:        make train PYTHON=/path/to/python3.12
+
+ARGS ?=
+# Names to look for, in this order. PYTHON_NEWEST is the one for `make newest`.
+PYTHON ?= python3 python3.13 python3.12 python3.11 python
+PYTHON_NEWEST ?= python3.13 python3.12
+
+VENV = .venv
+VENV_NEWEST = .venv-newest
+RUN = $(VENV)/bin/python -m
+
+# The tests of the library itself: neither experiments, benchmarks, documentation nor packaging.
+CORE_TESTS = tests --ignore=tests/train --ignore=tests/benchmarks \
+    --ignore=tests/test_docs.py --ignore=tests/test_packaging.py
+
+# Two targets must not install into one environment at the same time.
+.NOTPARALLEL:
+.PHONY: help train test bench docs lint types doctest smoke newest format clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+train: $(VENV)/installed-train
+	$(RUN) train.dense $(ARGS)
+
+test: $(VENV)/installed-train $(VENV)/installed-test
+	$(RUN) pytest -n 2 --dist loadfile $(ARGS)
+
+bench: $(VENV)/installed-train
+	$(RUN) benchmarks.pcff_overhead $(ARGS)
+
+docs: $(VENV)/installed-docs
+	$(RUN) mkdocs build --strict --quiet $(ARGS)
+
+lint: $(VENV)/installed-test
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+format: $(VENV)/installed-test
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+types: $(VENV)/installed-train $(VENV)/installed-test $(VENV)/installed-docs
+	$(RUN) pyright --pythonpath $(VENV)/bin/python
+
+doctest: $(VENV)/installed-test
+	JAX_PLATFORMS=cpu $(RUN) pytest --doctest-modules cgjax $(ARGS)
+
+# The newest versions on purpose: constraints.txt is not used, and pip looks for updates each time.
+newest: $(VENV_NEWEST)/created
+	$(VENV_NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
+	    --editable '.[test]'
+	$(VENV_NEWEST)/bin/python -c 'import sys, jax, flax; \
+	    print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
+	$(VENV_NEWEST)/bin/python -m pytest -n 2 --dist loadfile $(CORE_TESTS) $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(VENV_NEWEST) site dist build .pytest_cache .ruff_cache .hypothesis
+
+# --- environments ---------------------------------------------------------------------------------
+# A person sees pip's progress; a log does not need it.
+PIP_INSTALL = pip install --disable-pip-version-check $(if $(CI),--quiet)
+
+$(VENV)/created:
+	@.ci/make-environment $(VENV) 3.11 $(PYTHON)
+
+$(VENV_NEWEST)/created:
+	@.ci/make-environment $(VENV_NEWEST) 3.12 $(PYTHON_NEWEST)
+
+$(VENV)/installed-%: pyproject.toml constraints.txt | $(VENV)/created
+	$(RUN) $(PIP_INSTALL) --constraint constraints.txt --editable '.[$*]'
+	@touch $@
