@@ -1,0 +1,140 @@
+"""Categorical nodes: one class out of several, softmax activation ([A] section 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Num, UInt32
+
+from cgjax.kernels.random_bits import uniform
+from cgjax.nodes._family import Belief, Family, possible_or_minus_infinity, wide
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Categorical(Family):
+    """One node per slice of e along `axis`; its statistic is the one-hot vector of its class.
+
+    P(class k) = softmax(e)_k, and the activation is `jax.nn.softmax(e, axis)`.
+
+    Args:
+        axis: the class axis, counted from the end: a negative integer (batch axes may be added
+            in front of e).
+
+    Raises:
+        ValueError: axis is not negative, or e has no such axis or an empty one.
+        TypeError: axis is not an integer.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> node = Categorical()
+        >>> node.activation(jnp.zeros((2, 4))).tolist()
+        [[0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]]
+        >>> node.sample(jax.random.key(0), jnp.array([0.0, 99.0, 0.0])).tolist()
+        [0.0, 1.0, 0.0]
+        >>> node.log_prob(jnp.array([0.0, 1.0]), jnp.array([0.0, 0.0])).round(4).tolist()
+        [-0.6931]
+
+    Source: [A] section 3, "multi-labeled nodes ... with label indicators as features".
+    """
+
+    discrete: ClassVar[bool] = True
+
+    axis: int = dataclasses.field(default=-1, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.axis, int) or isinstance(self.axis, bool):
+            raise TypeError(f"Categorical.axis must be a negative integer, got {self.axis!r}")
+        if self.axis >= 0:
+            raise ValueError(
+                f"Categorical.axis must be negative (counted from the end), got {self.axis}: batch "
+                "axes may be added in front, so for an array with n axes write axis - n"
+            )
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError if an array of this shape has no class axis, or an empty one."""
+        if len(shape) < -self.axis or shape[self.axis] == 0:
+            raise ValueError(
+                f"Categorical(axis={self.axis}) needs a natural parameter with at least {-self.axis} "
+                f"axes and at least one class along that axis, got shape {tuple(shape)}"
+            )
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """`shape` with size 1 along the class axis: a slice is one node."""
+        self.check(shape)
+        shape = list(shape)
+        shape[self.axis] = 1
+        return tuple(shape)
+
+    def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """softmax(e) along the class axis, shape and dtype of e."""
+        return jax.nn.softmax(self.natural_parameter(e), axis=self.axis)
+
+    def mean(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """softmax(e), at least float32."""
+        return jax.nn.softmax(wide(self.natural_parameter(e)), axis=self.axis)
+
+    def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """p (1 - p) of each class, p = softmax(e)."""
+        probability = self.mean(e)
+        return probability * _complement(probability, self.axis)
+
+    def from_words(
+        self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """The one-hot argmax of e + g, g standard Gumbel numbers; no gradient."""
+        e = lax.stop_gradient(self.natural_parameter(e))
+        precise = wide(e)
+        # uniform may be 0: its Gumbel number is -inf, which never wins.
+        gumbel = -jnp.log(-jnp.log(uniform(words, precise.dtype)))
+        winner = jnp.argmax(precise + gumbel, axis=self.axis)
+        return jax.nn.one_hot(winner, e.shape[self.axis], dtype=e.dtype, axis=self.axis)
+
+    def log_prob(
+        self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "*"]:
+        """log softmax(e) at the class of a one-hot x; -inf if a slice of x is not one-hot.
+
+        Returns:
+            One number per node: shape `mask_shape(e.shape)`.
+        """
+        e = wide(self.natural_parameter(e))
+        x = lax.convert_element_type(jnp.asarray(x), e.dtype)
+        chosen = x == 1
+        one_hot = jnp.all(chosen | (x == 0), axis=self.axis, keepdims=True)
+        one_hot &= jnp.sum(chosen, axis=self.axis, keepdims=True) == 1
+        log_probability = jax.nn.log_softmax(e, axis=self.axis)
+        value = jnp.sum(jnp.where(chosen, log_probability, 0), axis=self.axis, keepdims=True)
+        return possible_or_minus_infinity(one_hot, value)
+
+    def moments(
+        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "*nodes"]
+    ) -> tuple[Belief, Belief]:
+        """Beliefs of the one-hot statistic and of softmax(e) when e ~ N(mean, variance).
+
+        Given P = E[softmax(e)], an indicator is Bernoulli(P): its variance is P (1 - P).
+        """
+        mean, variance = self._gaussian_parameter(mean, variance)
+        expectation = jax.nn.softmax(mean / jnp.sqrt(1 + math.pi / 8 * variance), axis=self.axis)
+        complement = _complement(expectation, self.axis)
+        p = jax.nn.softmax(mean, axis=self.axis)
+        taylor = p**2 * (
+            (1 - 2 * p) * variance + jnp.sum(p**2 * variance, axis=self.axis, keepdims=True)
+        )
+        return Belief(expectation, expectation * complement), Belief(expectation, taylor)
+
+    def states(self, size: int = 1) -> Float[Array, "size size"]:
+        """The one-hot rows: the identity matrix of `size` classes."""
+        return jnp.eye(size, dtype=float)
+
+
+def _complement(probability: Float[Array, "*nodes"], axis: int) -> Float[Array, "*nodes"]:
+    """1 - p without cancellation: for the likeliest class, the sum of all others."""
+    size = probability.shape[axis]
+    likeliest = jax.nn.one_hot(jnp.argmax(probability, axis=axis), size, dtype=bool, axis=axis)
+    others = jnp.sum(jnp.where(likeliest, 0, probability), axis=axis, keepdims=True)
+    return jnp.where(likeliest, others, 1 - probability)

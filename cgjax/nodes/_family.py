@@ -1,0 +1,282 @@
+"""What every node family is: an immutable record of numeric parameters, with the pure functions
+that say how one random variable behaves given its natural parameter ([A] Eq. 7-9).
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Num, PRNGKeyArray, UInt32
+
+from cgjax.kernels.random_bits import random_words
+
+# `log_prob` of a continuous family never uses a standard deviation below this. The density of a
+# (nearly) deterministic node has no bound; at 1e-6 it, and its gradients, are finite in float32
+# for every |x - e| up to 1e8.
+SMALLEST_SCALE = 1e-6
+
+
+class Belief(NamedTuple):
+    """What inference holds about a value: its mean and its (element-wise) variance.
+
+    Both arrays have the shape of the value. The variance is zero where the value is known.
+    """
+
+    mean: Float[Array, "*nodes"]
+    variance: Float[Array, "*nodes"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Family(abc.ABC):
+    """The distribution of one random variable X given its natural parameter e; T(X) is its statistic.
+
+    Every method works element by element on an array of nodes, except along the class axis of a
+    `Categorical`. Shapes: `e` is any array of a floating-point dtype, features last; numeric
+    parameters broadcast against `e` from the right and never enlarge it. `activation`, `sample`
+    and `from_words` return the shape and dtype of `e`. `mean`, `variance`, `log_prob` and
+    `moments` are computed and returned in at least float32.
+
+    A family is a pytree: its numeric parameters are leaves (so they may be traced, mapped and
+    differentiated), everything else (axes, functions) is static. A new family is a frozen dataclass
+    that derives from this class; fields that hold no numbers are declared with
+    `dataclasses.field(metadata={"static": True})`, and functions are static by themselves.
+
+    Attributes:
+        discrete: X takes finitely many values, listed by `states`; no gradient flows through a
+            sample.
+        reparameterised: a sample is a differentiable function of `e` and the parameters.
+    """
+
+    discrete: ClassVar[bool] = False
+    reparameterised: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """The value the network uses for E[T(X)] given e, in closed form ([A] Eq. 9)."""
+
+    @abc.abstractmethod
+    def mean(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """E[T(X)] given e, exactly."""
+
+    @abc.abstractmethod
+    def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """Var[T(X)] given e, exactly and never negative."""
+
+    @abc.abstractmethod
+    def from_words(
+        self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """A sample of T(X) as a pure function of one uniform 32-bit word per element of e."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*"]:
+        """Log-probability (density) of the statistic x given e, one number per node.
+
+        The result has the shape `mask_shape(e.shape)`. Impossible values of a discrete family
+        get -inf, with a gradient of exactly zero.
+        """
+
+    @abc.abstractmethod
+    def moments(
+        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "*nodes"]
+    ) -> tuple[Belief, Belief]:
+        """Beliefs when e is itself Gaussian, e ~ N(mean, variance), independent per element.
+
+        Returns:
+            The belief of the statistic T(X) (law of total variance, so with the node's own noise)
+            and the belief of the activation (the variance of the activation's value alone).
+        """
+
+    def sample(self, key: PRNGKeyArray, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """A sample of T(X) given e.
+
+        Args:
+            key: one JAX random key.
+            e: natural parameter, any floating-point array.
+
+        Returns:
+            `from_words(random_words(key, e.shape)[1], e)`: shape and dtype of e.
+        """
+        e = self.natural_parameter(e)
+        return self.from_words(random_words(key, e.shape)[1], e)
+
+    def states(self, size: int = 1) -> Float[Array, "states *size"]:
+        """All values of the statistic of one node of a discrete family, one row per state.
+
+        Args:
+            size: 1 for an element-wise family, the number of classes for a `Categorical`.
+
+        Raises:
+            TypeError: the family is not discrete.
+        """
+        raise TypeError(
+            f"{type(self).__name__} takes a continuum of values, so its states cannot be listed; "
+            "discrete families (Binary, Bernoulli, Spin, Categorical, BernoulliMask, SoftClamp) "
+            "can. Exact inference needs discrete nodes; use sampling or moments here."
+        )
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one decision per node (sample it or collapse it), for e of this shape."""
+        return tuple(shape)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise if the family does not fit a natural parameter of this shape.
+
+        Raises:
+            ValueError: a parameter does not broadcast against e, or would enlarge it.
+        """
+        shape = tuple(shape)
+        for name, value in self._numeric_parameters():
+            got = np.shape(value)
+            if len(got) > len(shape) or any(
+                size not in (1, along) for size, along in zip(got[::-1], shape[::-1], strict=False)
+            ):
+                raise ValueError(
+                    f"{type(self).__name__}.{name} has shape {got}, which does not broadcast to the "
+                    f"shape {shape} of the natural parameter; give one number, or an array whose "
+                    "axes match the last axes of the natural parameter (or have size 1)."
+                )
+
+    def natural_parameter(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """`e` as an array, after checking its dtype and that the family fits its shape.
+
+        Raises:
+            TypeError: e is not real floating point.
+            ValueError: as `check`.
+        """
+        e = jnp.asarray(e)
+        if not jnp.issubdtype(e.dtype, jnp.floating):
+            raise TypeError(
+                f"{type(self).__name__} needs a real floating-point natural parameter, got dtype "
+                f"{e.dtype} and shape {e.shape}; convert it, for example e.astype(jnp.float32)."
+            )
+        self.check(e.shape)
+        return e
+
+    def _gaussian_parameter(
+        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "*nodes"]
+    ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
+        """Mean and variance of a Gaussian e, of one shape and of one dtype of at least float32."""
+        mean = self.natural_parameter(mean)
+        variance = jnp.asarray(variance)
+        if variance.shape not in ((), mean.shape):
+            raise ValueError(
+                f"{type(self).__name__}.moments got a mean of shape {mean.shape} and a variance of "
+                f"shape {variance.shape}; the variance must have the shape of the mean, or be one "
+                "number."
+            )
+        mean = wide(mean)
+        return mean, like(variance, mean)
+
+    def _numeric_parameters(self) -> list[tuple[str, Any]]:
+        return [
+            (field.name, value)
+            for field in dataclasses.fields(self)
+            if not _is_static(field, value := getattr(self, field.name))
+        ]
+
+    def _static_parameters(self) -> tuple[tuple[str, Any], ...]:
+        return tuple(
+            (field.name, value)
+            for field in dataclasses.fields(self)
+            if _is_static(field, value := getattr(self, field.name))
+        )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_pytree_with_keys(
+            cls, _flatten_with_keys, lambda static, leaves: _unflatten(cls, static, leaves), _flatten
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Same class, same static parts, and numeric parameters equal or the same objects."""
+        if type(self) is not type(other) or not isinstance(other, Family):
+            return False
+        if self._static_parameters() != other._static_parameters():
+            return False
+        pairs = zip(self._numeric_parameters(), other._numeric_parameters(), strict=True)
+        return all(name == its and _same(mine, theirs) for (name, mine), (its, theirs) in pairs)
+
+    def __hash__(self) -> int:
+        numeric = tuple(
+            (name, value if isinstance(value, int | float) else np.shape(value))
+            for name, value in self._numeric_parameters()
+        )
+        return hash((type(self), self._static_parameters(), numeric))
+
+
+def _is_static(field: dataclasses.Field, value: Any) -> bool:
+    return field.metadata.get("static", False) or callable(value)
+
+
+def _flatten_with_keys(family: Family):
+    numeric = family._numeric_parameters()
+    names = tuple(name for name, _ in numeric)
+    keyed = [(jax.tree_util.GetAttrKey(name), value) for name, value in numeric]
+    return keyed, (names, family._static_parameters())
+
+
+def _flatten(family: Family):
+    numeric = family._numeric_parameters()
+    names = tuple(name for name, _ in numeric)
+    return [value for _, value in numeric], (names, family._static_parameters())
+
+
+def _unflatten(cls: type[Family], aux, leaves) -> Family:
+    # Not through __init__: transformations put tracers, axes and placeholders where numbers were,
+    # and the numbers have been checked when the user made the family.
+    names, static = aux
+    family = object.__new__(cls)
+    for name, value in (*zip(names, leaves, strict=True), *static):
+        object.__setattr__(family, name, value)
+    return family
+
+
+def _same(mine: Any, theirs: Any) -> bool:
+    if mine is theirs:
+        return True
+    if isinstance(mine, jax.core.Tracer) or isinstance(theirs, jax.core.Tracer):
+        return False
+    return np.shape(mine) == np.shape(theirs) and bool(np.all(np.asarray(mine) == np.asarray(theirs)))
+
+
+def require_parameter(
+    family: Family, name: str, condition: Callable[[np.ndarray], Any], expected: str
+) -> None:
+    """Raise ValueError unless a parameter whose value is already known satisfies a condition."""
+    value = getattr(family, name)
+    if isinstance(value, jax.core.Tracer):
+        return
+    if not isinstance(value, int | float | np.ndarray | np.generic | jax.Array):
+        raise TypeError(
+            f"{type(family).__name__}.{name} must be a number or an array, got "
+            f"{type(value).__name__}: {value!r}"
+        )
+    if not np.all(condition(np.asarray(value, np.float64))):
+        raise ValueError(f"{type(family).__name__}.{name} must be {expected}, got {value!r}")
+
+
+def wide(array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    """The array in the dtype of probabilistic computations: its own, but at least float32."""
+    return lax.convert_element_type(array, jnp.promote_types(array.dtype, jnp.float32))
+
+
+def like(parameter: Num[ArrayLike, "*"], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    """A numeric parameter in the dtype and shape of an array it broadcasts against."""
+    parameter = jnp.asarray(parameter)
+    parameter = lax.convert_element_type(parameter, array.dtype)
+    return jnp.broadcast_to(parameter, array.shape)
+
+
+def possible_or_minus_infinity(
+    possible: Bool[Array, "*nodes"], log_prob: Float[Array, "*nodes"]
+) -> Float[Array, "*nodes"]:
+    """The log-probability of possible values, and -inf (a constant: zero gradient) elsewhere."""
+    return jnp.where(possible, log_prob, -jnp.inf)
