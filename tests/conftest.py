@@ -1,12 +1,19 @@
-"""Strict JAX settings for every test: several virtual devices, no implicit rank promotion."""
+"""Strict JAX settings for every test: four virtual CPU devices, no implicit rank promotion."""
 
 import os
 
+# Set before JAX is imported, and inherited by the processes that tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-)
+if "--xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    ).strip()
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Compiling makes the first example slow, and a test must not depend on the day it runs.
+hypothesis.settings.register_profile("cgjax", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("cgjax")
