@@ -1,1 +1,40 @@
-"""cgjax: neural networks as chain graphs."""
+"""cgjax: neural networks as chain graphs.
+
+Write a network once, as a plain JAX function or a Flax module whose activations are marked as
+random variables. Every inference procedure is a transformation of that function.
+"""
+
+from cgjax import layers, nodes
+from cgjax._component import component
+from cgjax._functional import (
+    clamp,
+    feed_forward,
+    forward_sample,
+    functional,
+    log_joint,
+    monte_carlo,
+    pcff,
+)
+from cgjax._node import node, noise, observe, scope
+from cgjax.inference import Estimate, with_nodes
+from cgjax.nodes import Belief
+
+__all__ = [
+    "Belief",
+    "Estimate",
+    "clamp",
+    "component",
+    "feed_forward",
+    "forward_sample",
+    "functional",
+    "layers",
+    "log_joint",
+    "monte_carlo",
+    "node",
+    "nodes",
+    "noise",
+    "observe",
+    "pcff",
+    "scope",
+    "with_nodes",
+]

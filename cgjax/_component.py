@@ -1,0 +1,155 @@
+"""Fused components: functions with nodes inside that some procedures compute by a kernel.
+
+A component is a primitive that carries its reference, an ordinary network, and for each procedure
+that has one a faster implementation. Procedures without an implementation walk the reference.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
+
+component_p = Primitive("cgjax_component")
+component_p.multiple_results = True
+
+_tracing_a_network: ContextVar[bool] = ContextVar("tracing_a_network", default=False)
+
+
+@contextmanager
+def tracing_a_network() -> Iterator[None]:
+    """Says that what is traced now will be walked, so that derivatives must show their nodes."""
+    token = _tracing_a_network.set(True)
+    try:
+        yield
+    finally:
+        _tracing_a_network.reset(token)
+
+
+def component(
+    reference: Callable[..., Any],
+    *,
+    feed_forward: Callable[..., Any] | None = None,
+    forward_sample: Callable[..., Any] | None = None,
+    pcff: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Declares a part of a network that has faster implementations under some procedures.
+
+    The reference defines what the part is: plain JAX with ordinary nodes. A procedure that has an
+    implementation here calls it in place of walking the reference, unless the values of its nodes
+    are asked for (`with_nodes`); all others walk the reference.
+
+    Args:
+        reference: `reference(*args)`, arrays to a pytree of arrays, with nodes inside; arrays it
+            uses are arguments, not closed over.
+        feed_forward: `feed_forward(*args)`, the result with all nodes collapsed; also what plain
+            evaluation computes.
+        forward_sample: `forward_sample(key, *args)`, the result with all nodes sampled.
+        pcff: `pcff(key, rates, *args)`, with one rate for each node of the reference, in walking
+            order, each a float or an array that broadcasts against the node.
+
+    Returns:
+        A function with the reference's arguments, to be called inside a network. Under `jax.vmap`
+        inside the network, implementations are mapped with a key of its own for each row.
+
+    Raises:
+        ValueError: when called, if the reference closes over arrays.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> def reference(x):
+        ...     return cg.node(cg.nodes.ReLU(), x, name="hidden")
+        >>> fused = cg.component(reference, feed_forward=lambda x: jnp.maximum(x, 0))
+        >>> fused(jnp.array([-1.0, 2.0]))
+        Array([0., 2.], dtype=float32)
+    """
+    given = {"feed_forward": feed_forward, "forward_sample": forward_sample, "pcff": pcff}
+    implementations = tuple((name, f) for name, f in given.items() if f is not None)
+
+    @wraps(reference)
+    def call(*args: Any) -> Any:
+        flat, in_tree = jax.tree.flatten(args)
+        flat = [jnp.asarray(x) for x in flat]
+        jaxpr, shapes = jax.make_jaxpr(
+            lambda *flat: reference(*jax.tree.unflatten(in_tree, flat)), return_shape=True
+        )(*flat)
+        if jaxpr.consts:
+            raise ValueError(
+                f"The component {getattr(reference, '__name__', reference)!r} closes over "
+                f"{len(jaxpr.consts)} arrays; pass them as arguments."
+            )
+        out_tree = jax.tree.structure(shapes)
+        # Implementations work on flat arrays from here on, as the reference's jaxpr does.
+        table = tuple((name, _flat(name, f, in_tree, out_tree)) for name, f in implementations)
+        out = component_p.bind(*flat, call_jaxpr=jaxpr, implementations=table)
+        return jax.tree.unflatten(out_tree, out)
+
+    return call
+
+
+def _flat(name: str, f: Callable[..., Any], in_tree: Any, out_tree: Any) -> Callable[..., Any]:
+    lead = {"feed_forward": 0, "forward_sample": 1, "pcff": 2}[name]
+
+    def call(*args: Any) -> list[Any]:
+        out = f(*args[:lead], *jax.tree.unflatten(in_tree, args[lead:]))
+        leaves, tree = jax.tree.flatten(out)
+        if tree != out_tree:
+            raise TypeError(
+                f"The component's {name} implementation returned {tree}, its reference {out_tree}."
+            )
+        return leaves
+
+    return call
+
+
+def plain(call_jaxpr: Any, implementations: Any) -> Callable[..., list[Any]]:
+    """What a component computes where no procedure looks at it."""
+    return dict(implementations).get("feed_forward") or jaxpr_as_fun(call_jaxpr)
+
+
+def _evaluate(*args: Any, call_jaxpr: Any, implementations: Any) -> list[Any]:
+    return plain(call_jaxpr, implementations)(*args)
+
+
+def _abstract(*args: Any, call_jaxpr: Any, implementations: Any) -> Any:
+    return call_jaxpr.out_avals
+
+
+def _jvp(primals: Any, tangents: Any, *, call_jaxpr: Any, implementations: Any) -> Any:
+    inside = _tracing_a_network.get()
+    function = jaxpr_as_fun(call_jaxpr) if inside else plain(call_jaxpr, implementations)
+    tangents = [ad.instantiate_zeros(t) for t in tangents]
+    return jax.jvp(lambda *a: list(function(*a)), tuple(primals), tuple(tangents))
+
+
+def _batch(args: Any, dims: Any, *, call_jaxpr: Any, implementations: Any) -> Any:
+    size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
+    function = jax.vmap(jaxpr_as_fun(call_jaxpr), dims, axis_size=size)
+    batched = jax.make_jaxpr(function)(*args)
+
+    def mapped(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+        if name == "feed_forward":
+            return jax.vmap(f, dims, axis_size=size)
+        unmapped = (None,) * (1 if name == "pcff" else 0)
+
+        def call(key: Any, *rest: Any) -> Any:
+            keys = jax.random.split(key, size)
+            return jax.vmap(f, (0, *unmapped, *dims), axis_size=size)(keys, *rest)
+
+        return call
+
+    table = tuple((name, mapped(name, f)) for name, f in implementations)
+    out = component_p.bind(*args, call_jaxpr=batched, implementations=table)
+    return out, [0] * len(out)
+
+
+component_p.def_impl(_evaluate)
+component_p.def_abstract_eval(_abstract)
+mlir.register_lowering(component_p, mlir.lower_fun(_evaluate, multiple_results=True))
+ad.primitive_jvps[component_p] = _jvp
+batching.primitive_batchers[component_p] = _batch

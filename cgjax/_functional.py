@@ -1,0 +1,203 @@
+"""Flax NNX modules as networks: the only file that splits and merges modules.
+
+The procedures work on functions. `functional` turns a module into one; the wrappers below let a
+module be passed to a procedure directly, which then also writes its updated variables back.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+from flax import errors as flax_errors
+from flax import nnx
+
+from cgjax import inference
+from cgjax._interpret import trace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class ModuleFunction:
+    """A module as a pure function `f(params, state, *args) -> (out, new_state)`."""
+
+    graphdef: Any
+
+    def __call__(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        module = nnx.merge(self.graphdef, params, state)
+        out = module(*args, **kwargs)
+        return out, nnx.split(module, nnx.Param, ...)[2]
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A function that returns `(out, new_state)`, with the state left out."""
+
+    function: Any
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)[0]
+
+
+# One object for each module structure, so that what is cached by function outlives a single call.
+_module_function = functools.lru_cache(maxsize=256)(ModuleFunction)
+_output = functools.lru_cache(maxsize=256)(_Output)
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleProcedure:
+    """A procedure on a module, or a network made from one; the module holds the parameters.
+
+    Attributes:
+        module: the module, or a network made from it.
+        build: makes the procedure of a pure function.
+        lead: how many arguments come before the network's.
+        is_network: whether nodes survive, so that further procedures apply.
+        evaluates: whether the result is a figure about the network, not its output; then the
+            module's variables may not change.
+        capture: whether the nodes' statistics are returned too.
+    """
+
+    module: Any
+    build: Callable[[Any], Any]
+    lead: int = 0
+    is_network: bool = False
+    evaluates: bool = False
+    capture: bool = False
+
+    def with_nodes(self) -> "ModuleProcedure":
+        """The procedure that also returns its nodes' statistics."""
+        return replace(self, capture=True)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        f, params, state = functional(self.module)
+        lead, inputs = args[: self.lead], (params, state, *args[self.lead :])
+        changes = _changes_state(f, inputs, kwargs)
+        if self.evaluates and changes:
+            raise ValueError(
+                f"{_name(self.module)} changes its own variables when called (BatchNorm "
+                "statistics, random state), and this procedure has no use for the change. Put the "
+                "module into evaluation mode with `module.eval()`, or use `cgjax.functional`."
+            )
+        procedure = self.build(_output(f) if self.evaluates else f)
+        if self.capture:
+            procedure = inference.with_nodes(procedure)
+        result = procedure(*lead, *inputs, **kwargs)
+        if self.evaluates:
+            return result
+        nodes = None
+        if self.capture:
+            result, nodes = result
+        out, new_state = result
+        if changes:
+            _write_back(self.module, new_state)
+        return (out, nodes) if self.capture else out
+
+
+def functional(module: Any) -> tuple[Callable[..., Any], Any, Any]:
+    """Splits a Flax NNX module into a pure function, its parameters and its other state.
+
+    Args:
+        module: an `nnx.Module`, or what `clamp` or `lift` made of one.
+
+    Returns:
+        `f, params, state` with `f(params, state, *args) -> (out, new_state)`. `params` holds the
+        module's `nnx.Param` variables; `state` everything else that changes or counts: BatchNorm
+        statistics, the module's own random state. f is a network for every procedure.
+
+    Raises:
+        TypeError: if the argument is no module.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> from flax import nnx
+        >>> f, params, state = cg.functional(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+        >>> out, state = f(params, state, jnp.ones((5, 2)))
+        >>> out.shape
+        (5, 3)
+    """
+    if isinstance(module, ModuleProcedure) and module.is_network:
+        f, params, state = functional(module.module)
+        return module.build(f), params, state
+    if not isinstance(module, nnx.Module):
+        raise TypeError(
+            f"functional takes a Flax NNX module, got {type(module).__name__}. A plain function "
+            "needs no splitting: pass it to the procedure as it is."
+        )
+    graphdef, params, state = nnx.split(module, nnx.Param, ...)
+    return _module_function(graphdef), params, state
+
+
+def _is_module(net: Any) -> bool:
+    return isinstance(net, nnx.Module) or (isinstance(net, ModuleProcedure) and net.is_network)
+
+
+def _name(module: Any) -> str:
+    return _name(module.module) if isinstance(module, ModuleProcedure) else type(module).__name__
+
+
+def _changes_state(f: Any, inputs: Any, kwargs: Any) -> bool:
+    """Whether some variable comes back other than it went in.
+
+    In evaluation mode none does, and nothing is written: so a module whose call changes nothing
+    works inside jit, grad and vmap.
+    """
+    params, state, *_ = inputs
+    returned = trace(f, inputs, kwargs).returned_inputs
+    first, count = len(jax.tree.leaves(params)), len(jax.tree.leaves(state))
+    return returned[len(returned) - count :] != tuple(range(first, first + count))
+
+
+def _write_back(module: Any, new_state: Any) -> None:
+    while isinstance(module, ModuleProcedure):
+        module = module.module
+    try:
+        nnx.update(module, new_state)
+    except flax_errors.TraceContextError as error:
+        raise ValueError(
+            f"{type(module).__name__} changes its own variables when called (BatchNorm "
+            "statistics, random state), which it cannot do inside a JAX transformation that it was "
+            "not passed through. Split it first: `f, params, state = cgjax.functional(module)`, "
+            "apply the procedure to f, and carry the state yourself."
+        ) from error
+
+
+def _accepts_modules(build: Callable[P, R], **options: Any) -> Callable[P, R]:
+    """Lets a builder of procedures or networks take a module in place of a function."""
+
+    @functools.wraps(build)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
+        if not args or not _is_module(args[0]):
+            return build(*args, **kwargs)
+        net, *rest = args
+        build(_unused, *rest, **kwargs)  # bad options raise here, not at the first call
+        return ModuleProcedure(net, lambda f: build(f, *rest, **kwargs), **options)
+
+    return wrapped
+
+
+def _unused() -> None:
+    """Stands for a network where only the options of a procedure are checked."""
+
+
+def monte_carlo(sampler: Any, num_samples: int, *, batch_size: int = 64) -> Any:
+    build = functools.partial(inference.monte_carlo, num_samples=num_samples, batch_size=batch_size)
+    if not isinstance(sampler, ModuleProcedure):
+        return build(sampler)
+    build(_unused)
+    # The key leads; the output of each sample is averaged, and the state does not change.
+    return ModuleProcedure(
+        sampler.module, lambda f: build(sampler.build(f)), lead=1, evaluates=True
+    )
+
+
+monte_carlo.__doc__ = inference.monte_carlo.__doc__
+
+feed_forward = _accepts_modules(inference.feed_forward)
+forward_sample = _accepts_modules(inference.forward_sample, lead=1)
+pcff = _accepts_modules(inference.pcff, lead=1)
+clamp = _accepts_modules(inference.clamp, is_network=True)
+log_joint = _accepts_modules(inference.log_joint, lead=1, evaluates=True)

@@ -1,0 +1,148 @@
+"""The flow of data between nodes: which are parents of which, and which are output nodes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cgjax._interpret._jaxprs import (
+    ENTERED,
+    Literal,
+    call_jaxpr,
+    open_jaxpr,
+    scan_counts,
+    sub_jaxprs,
+)
+from cgjax._interpret._program import Program, Site
+from cgjax._node import node_p
+
+_MOVEMENT = frozenset(
+    "reshape transpose slice dynamic_slice squeeze expand_dims broadcast_in_dim "
+    "convert_element_type rev copy concatenate gather sharding_constraint "
+    "optimization_barrier name reduce_precision".split()
+)
+
+
+Tags = frozenset[tuple[int, bool]]  # (site index, whether it is the previous step's)
+_NONE: Tags = frozenset()
+
+
+def _flow(
+    program: Program,
+    at_node: Callable[[Site, list[Tags]], Tags],
+    at_equation: Callable[[Any, list[Tags]], Tags],
+) -> list[Tags]:
+    """Pushes sets of node tags through a program; returns the tags of each flat result."""
+
+    def run(jaxpr: Any, tags: Sequence[Tags], start: int) -> list[Tags]:
+        inner = open_jaxpr(jaxpr)
+        env: dict[Any, Tags] = dict.fromkeys(inner.constvars, _NONE)
+        env.update(zip(inner.invars, tags, strict=True))
+        index = start
+        for eqn in inner.eqns:
+            operands = [_NONE if isinstance(v, Literal) else env[v] for v in eqn.invars]
+            name = eqn.primitive.name
+            if eqn.primitive is node_p:
+                outs = [at_node(program.sites[index], operands)]
+                index += 1
+            elif name in ENTERED:
+                count = sum(program.counts[id(open_jaxpr(s))] for s in sub_jaxprs(eqn))
+                outs = enter(eqn, operands, index)
+                index += count
+            else:
+                outs = [at_equation(eqn, operands)] * len(eqn.outvars)
+            env.update(zip(eqn.outvars, outs, strict=True))
+        return [_NONE if isinstance(v, Literal) else env[v] for v in inner.outvars]
+
+    def union(a: Sequence[Tags], b: Sequence[Tags]) -> list[Tags]:
+        return [x | y for x, y in zip(a, b, strict=True)]
+
+    def earlier(tags: Tags) -> Tags:
+        return frozenset((i, True) for i, _ in tags)
+
+    def settled(tags: Tags) -> Tags:
+        return frozenset((i, False) for i, _ in tags)
+
+    def enter(eqn: Any, operands: list[Tags], start: int) -> list[Tags]:
+        name, params = eqn.primitive.name, eqn.params
+        if name == "scan":
+            num_consts, num_carry = scan_counts(params)
+            consts, rest = operands[:num_consts], operands[num_consts:]
+            carry, xs = rest[:num_carry], rest[num_carry:]
+            while True:
+                outs = run(params["jaxpr"], [*consts, *carry, *xs], start)
+                new = union(carry, list(map(earlier, outs[:num_carry])))
+                if new == carry:
+                    return list(map(settled, outs))
+                carry = new
+        if name == "while":
+            num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
+            starts, index = {}, start
+            for sub in sub_jaxprs(eqn):
+                starts[id(sub)] = index
+                index += program.counts[id(open_jaxpr(sub))]
+            state = operands[num_cond + num_body :]
+            while True:
+                cond, body = params["cond_jaxpr"], params["body_jaxpr"]
+                stop = run(cond, [*operands[:num_cond], *state], starts[id(cond)])[0]
+                at_equation(eqn, [stop])
+                outs = run(
+                    body, [*operands[num_cond : num_cond + num_body], *state], starts[id(body)]
+                )
+                new = [s | earlier(o) | stop for s, o in zip(state, outs, strict=True)]
+                if new == state:
+                    return list(map(settled, new))
+                state = new
+        if name == "cond":
+            chosen = at_equation(eqn, operands[:1])
+            outs = [chosen] * len(eqn.outvars)
+            for sub in params["branches"]:
+                outs = union(outs, run(sub, operands[1:], start))
+                start += program.counts[id(open_jaxpr(sub))]
+            return outs
+        return run(call_jaxpr(eqn), operands, start)
+
+    return run(program.jaxpr, [_NONE] * len(open_jaxpr(program.jaxpr).invars), 0)
+
+
+def parents(program: Program) -> tuple[dict[int, Tags], list[Tags]]:
+    """The direct parents of each node, and of each flat result.
+
+    Returns:
+        For each node index the set of (parent index, whether at the previous step), and the same
+        for each result.
+    """
+    found: dict[int, Tags] = {site.index: _NONE for site in program.sites}
+
+    def at_node(site: Site, operands: list[Tags]) -> Tags:
+        # The activation, operand 0, is a function of e and brings nothing of its own.
+        found[site.index] |= frozenset().union(*operands[1:])
+        return frozenset({(site.index, False)})
+
+    def at_equation(eqn: Any, operands: list[Tags]) -> Tags:
+        return frozenset().union(*operands)
+
+    return found, _flow(program, at_node, at_equation)
+
+
+def output_sites(program: Program) -> set[int]:
+    """The nodes whose statistic is returned, through movement of data only, and feeds nothing."""
+    consumed: set[int] = set()
+
+    def consume(operands: Sequence[Tags]) -> None:
+        consumed.update(i for tags in operands for i, _ in tags)
+
+    def at_node(site: Site, operands: list[Tags]) -> Tags:
+        consume(operands)
+        return frozenset({(site.index, False)})
+
+    def at_equation(eqn: Any, operands: list[Tags]) -> Tags:
+        name = eqn.primitive.name
+        if name not in _MOVEMENT:
+            consume(operands)
+            return _NONE
+        if name == "concatenate":
+            return frozenset().union(*operands)
+        consume(operands[1:])
+        return operands[0]
+
+    results = _flow(program, at_node, at_equation)
+    return {i for tags in results for i, _ in tags} - consumed

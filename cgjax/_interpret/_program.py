@@ -1,0 +1,87 @@
+"""A traced function and its nodes, as data."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cgjax import _static
+from cgjax._interpret._jaxprs import Literal, consts, open_jaxpr
+from cgjax.nodes import Family
+
+
+@dataclass(frozen=True)
+class Site:
+    """One node of a program, as a static description.
+
+    Attributes:
+        index: the position in walking order; it numbers the node's random stream.
+        name: the full name, scopes included, unique in the program.
+        kind: "node", "noise" or "observe".
+        family: the node family without its arrays.
+        shape: the statistic's shape at one step.
+        dtype: the statistic's dtype.
+        lengths: the lengths of the enclosing scans, outermost first.
+        in_while: whether it lies in a loop of unknown length.
+        custom: the custom-derivative call it lies in, if any.
+        differentiated: whether the network differentiates through it.
+        output: whether it is an output node.
+        source: the line of user code that marked it.
+    """
+
+    index: int
+    name: str
+    kind: str
+    family: _static.Structure
+    shape: tuple[int, ...]
+    dtype: Any
+    lengths: tuple[int, ...]
+    in_while: bool
+    custom: str | None
+    differentiated: bool
+    source: str
+    output: bool = False
+
+    @property
+    def family_type(self) -> type[Family]:
+        """The class of the family."""
+        return self.family.treedef.node_data()[0]
+
+    @property
+    def stacked_shape(self) -> tuple[int, ...]:
+        """The shape under which procedures show the node: scans add leading time axes."""
+        return (*self.lengths, *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A traced function.
+
+    Attributes:
+        jaxpr: the closed jaxpr over the flat array arguments.
+        out_tree: the structure of the result.
+        sites: all nodes in walking order.
+        counts: for every sub-program, by identity, how many nodes it holds.
+    """
+
+    jaxpr: Any
+    out_tree: Any
+    sites: tuple[Site, ...]
+    counts: dict[int, int] = field(repr=False)
+
+    @property
+    def by_name(self) -> dict[str, Site]:
+        """The nodes by full name."""
+        return {site.name: site for site in self.sites}
+
+    @property
+    def closed_over(self) -> bool:
+        """Whether the function closes over arrays, which may be others at the next call."""
+        return bool(consts(self.jaxpr))
+
+    @property
+    def returned_inputs(self) -> tuple[int | None, ...]:
+        """For every flat result, which flat argument it is unchanged, if any."""
+        position = {v: i for i, v in enumerate(open_jaxpr(self.jaxpr).invars)}
+        return tuple(
+            None if isinstance(v, Literal) else position.get(v)
+            for v in open_jaxpr(self.jaxpr).outvars
+        )

@@ -1,0 +1,505 @@
+"""Walking: evaluates a program and asks a visitor for the value of every node.
+
+Loops, branches and rematerialised parts that contain nodes are rebuilt with JAX's public functions,
+which threads keys and recorded values through them; everything without nodes is left as it is.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax._src import source_info_util
+
+from cgjax import _static
+from cgjax._component import component_p
+from cgjax._interpret._jaxprs import (
+    CUSTOM,
+    JIT,
+    REMAT,
+    Literal,
+    bind,
+    call_jaxpr,
+    consts,
+    open_jaxpr,
+    scan_counts,
+    source,
+    sub_jaxprs,
+)
+from cgjax._interpret._program import Program, Site
+from cgjax._node import node_p
+from cgjax.kernels.random_bits import grouped_words, random_words
+from cgjax.nodes import Family
+
+# Words for nodes of equal shape are made together when the nodes are small: compiling one generator
+# for all of them is much cheaper than one each. For large nodes fusing wins (benchmarks/).
+GROUP_AT_LEAST = 3
+GROUP_MAX_ELEMENTS = 1 << 16
+
+
+class Draw(Protocol):
+    """Gives a node its randomness: `draw()` is two words of uniform bits an element."""
+
+    def __call__(self) -> tuple[Any, Any]: ...
+
+
+class Visitor(Protocol):
+    """What a procedure does at a node.
+
+    Attributes:
+        rounds: rounds of the bit generator.
+        inline: whether custom-derivative calls that hold nodes may lose their rule.
+        absent: what a record holds for a branch that was not taken.
+        implementation: which implementation of a fused component serves, if it has it.
+    """
+
+    rounds: int
+    inline: bool
+    absent: float
+    implementation: str | None
+
+    def changes(self, site: Site) -> bool:
+        """Whether the node's value may differ from its activation, or is recorded."""
+        ...
+
+    def draws(self, site: Site) -> bool:
+        """Whether the node needs random words."""
+        ...
+
+    def visit(
+        self, site: Site, family: Family, activation: Any, e: Any, draw: Draw, given: Any
+    ) -> tuple[Any, Any]:
+        """The node's value, and what to record about it (None: nothing)."""
+        ...
+
+    def rate(self, site: Site, given: Any) -> Any:
+        """The probability that the node is sampled, for an implementation of a component."""
+        ...
+
+
+class _Stream(NamedTuple):
+    """The random streams of one scope: a key per node or inner loop, by site index."""
+
+    keys: Any
+    row: Mapping[int, int]
+
+    def key(self, index: int) -> Any:
+        return self.keys[self.row[index]]
+
+
+Records = dict[int, Any]
+
+
+def walk(
+    program: Program,
+    visitor: Visitor,
+    arrays: Sequence[Any],
+    *,
+    key: Any = None,
+    given: Mapping[int, Any] | None = None,
+) -> tuple[Any, Records]:
+    """Evaluates a program, asking the visitor for the value of each node.
+
+    Args:
+        program: the traced function.
+        visitor: what to do at a node.
+        arrays: the flat array arguments.
+        key: the key of `jax.random` that all randomness derives from, if any is needed.
+        given: for some nodes, by index, an array to hand to the visitor: it broadcasts against the
+            node's statistic, with one leading time axis for each enclosing scan.
+
+    Returns:
+        The function's result, and what the visitor recorded, by node index (stacked over scans).
+    """
+    given = {i: _full_rank(program.sites[i], v) for i, v in (given or {}).items()}
+    for i in given:
+        if program.sites[i].in_while:
+            raise ValueError(
+                f"The node {program.sites[i].name!r} lies in a `while_loop` "
+                f"({program.sites[i].source}), whose number of steps is not known: it cannot be "
+                "given values. Use `lax.scan`, or `lax.fori_loop` with constant bounds."
+            )
+    walker = _Walker(program, visitor)
+    jaxpr = open_jaxpr(program.jaxpr)
+    stream = walker.stream(key, jaxpr, 0)
+    flat, records = walker.run(program.jaxpr, arrays, 0, stream, given, 0)
+    return jax.tree.unflatten(program.out_tree, flat), records
+
+
+def _full_rank(site: Site, value: Any) -> Any:
+    value = jnp.asarray(value)
+    missing = len(site.stacked_shape) - value.ndim
+    if missing < 0 or any(
+        n not in (1, m) for n, m in zip(value.shape, site.stacked_shape[missing:], strict=True)
+    ):
+        raise ValueError(
+            f"An array of shape {value.shape} does not broadcast against the node {site.name!r} "
+            f"of shape {site.stacked_shape} ({site.source})."
+        )
+    return value.reshape((1,) * missing + value.shape)
+
+
+class _Walker:
+    def __init__(self, program: Program, visitor: Visitor):
+        self.program = program
+        self.visitor = visitor
+
+    def count(self, jaxpr: Any) -> int:
+        return self.program.counts[id(open_jaxpr(jaxpr))]
+
+    def nodes_in(self, eqn: Any) -> int:
+        return sum(map(self.count, sub_jaxprs(eqn)))
+
+    # -- randomness
+
+    def slots(self, jaxpr: Any, start: int) -> list[int]:
+        """Site indices that number the streams of a scope: nodes, and the first node of loops."""
+        found, index = [], start
+        for eqn in open_jaxpr(jaxpr).eqns:
+            if eqn.primitive is node_p:
+                if self.visitor.draws(self.program.sites[index]):
+                    found.append(index)
+                index += 1
+            elif count := self.nodes_in(eqn):
+                inside = self.program.sites[index : index + count]
+                if self.is_one_stream(eqn):
+                    if any(map(self.visitor.draws, inside)):
+                        found.append(index)
+                    index += count
+                else:
+                    for sub in sub_jaxprs(eqn):
+                        found.extend(self.slots(sub, index))
+                        index += self.count(sub)
+        return found
+
+    def is_one_stream(self, eqn: Any) -> bool:
+        """Whether all nodes inside derive from one key: those of loops, and of fused components."""
+        return eqn.primitive.name in ("scan", "while") or self.implementation(eqn) is not None
+
+    def implementation(self, eqn: Any) -> Callable[..., Any] | None:
+        """The implementation that computes a component, if it is one and has it."""
+        if eqn.primitive is not component_p or self.visitor.implementation is None:
+            return None
+        return dict(eqn.params["implementations"]).get(self.visitor.implementation)
+
+    def stream(self, key: Any, jaxpr: Any, start: int) -> _Stream | None:
+        if key is None:
+            return None
+        slots = self.slots(jaxpr, start)
+        if not slots:
+            return None
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(slots, np.uint32))
+        return _Stream(keys, {index: row for row, index in enumerate(slots)})
+
+    def grouped(self, jaxpr: Any, start: int, stream: _Stream | None) -> dict[int, Any]:
+        """Words of small nodes of equal shape that lie directly in this scope, made together."""
+        if stream is None:
+            return {}
+        groups: dict[tuple[int, ...], list[int]] = {}
+        loops = self.loop_sites(jaxpr, start)
+        for index in stream.row:
+            if index not in loops:
+                groups.setdefault(self.program.sites[index].shape, []).append(index)
+        words = {}
+        for shape, indices in groups.items():
+            if len(indices) >= GROUP_AT_LEAST and math.prod(shape) <= GROUP_MAX_ELEMENTS:
+                rows = np.array([stream.row[i] for i in indices])
+                both = grouped_words(stream.keys[rows], shape, rounds=self.visitor.rounds)
+                words.update({i: (both[0][k], both[1][k]) for k, i in enumerate(indices)})
+        return words
+
+    def loop_sites(self, jaxpr: Any, start: int) -> set[int]:
+        found, index = set(), start
+        for eqn in open_jaxpr(jaxpr).eqns:
+            count = 1 if eqn.primitive is node_p else self.nodes_in(eqn)
+            if self.is_one_stream(eqn):
+                found.update(range(index, index + count))
+            elif eqn.primitive is not node_p and count:
+                inner = index
+                for sub in sub_jaxprs(eqn):
+                    found |= self.loop_sites(sub, inner)
+                    inner += self.count(sub)
+            index += count
+        return found
+
+    # -- evaluation
+
+    def run(
+        self,
+        jaxpr: Any,
+        arrays: Sequence[Any],
+        start: int,
+        stream: _Stream | None,
+        given: Mapping[int, Any],
+        depth: int,
+        words: Mapping[int, Any] | None = None,
+    ) -> tuple[list[Any], Records]:
+        """Evaluates one jaxpr whose nodes are numbered from `start`, `depth` scans deep."""
+        if words is None:
+            words = self.grouped(jaxpr, start, stream)
+        inner = open_jaxpr(jaxpr)
+        env: dict[Any, Any] = dict(zip(inner.constvars, consts(jaxpr), strict=True))
+        env.update(zip(inner.invars, arrays, strict=True))
+        records: Records = {}
+
+        def read(v: Any) -> Any:
+            return v.val if isinstance(v, Literal) else env[v]
+
+        index = start
+        for eqn in inner.eqns:
+            operands = [read(v) for v in eqn.invars]
+            stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+            with (
+                source_info_util.user_context(eqn.source_info.traceback, name_stack=stack),
+                eqn.ctx.manager,
+            ):
+                if eqn.primitive is node_p:
+                    out, record = self.node(eqn, operands, index, stream, given, words)
+                    outs, recorded, count = [out], {index: record}, 1
+                elif count := self.nodes_in(eqn):
+                    context = (index, stream, given, depth, words)
+                    outs, recorded = self.enter(eqn, operands, context)
+                else:
+                    outs, recorded = bind(eqn, operands), {}
+            index += count
+            env.update(zip(eqn.outvars, outs, strict=True))
+            records.update({i: r for i, r in recorded.items() if r is not None})
+        return [read(v) for v in inner.outvars], records
+
+    def node(
+        self,
+        eqn: Any,
+        operands: Sequence[Any],
+        index: int,
+        stream: _Stream | None,
+        given: Mapping[int, Any],
+        words: Mapping[int, Any],
+    ) -> tuple[Any, Any]:
+        site = self.program.sites[index]
+        if site.differentiated and self.visitor.changes(site):
+            raise TypeError(
+                f"The network differentiates through its node {site.name!r} ({site.source}), and "
+                "a derivative of the activation is not the derivative of a sample. Keep the node "
+                "collapsed, or take the derivative outside the procedure."
+            )
+        activation, e, *rest = operands
+        family = _static.join(site.family, rest[: site.family.num_arrays])
+
+        def draw() -> tuple[Any, Any]:
+            if index in words:
+                return words[index]
+            if stream is None:
+                raise TypeError("A procedure that samples needs a key as its first argument.")
+            return random_words(stream.key(index), site.shape, rounds=self.visitor.rounds)
+
+        value, record = self.visitor.visit(site, family, activation, e, draw, given.get(index))
+        return jnp.asarray(value, site.dtype), record
+
+    def enter(self, eqn: Any, operands: list[Any], context: Any) -> tuple[list[Any], Records]:
+        return _RULES[eqn.primitive.name](self, eqn, operands, *context)
+
+    def inline(
+        self, eqn: Any, operands: Any, start: int, stream: Any, given: Any, depth: int, words: Any
+    ) -> tuple[list[Any], Records]:
+        return self.run(call_jaxpr(eqn), operands, start, stream, given, depth, words)
+
+    def component(
+        self, eqn: Any, operands: Any, start: int, stream: Any, given: Any, depth: int, words: Any
+    ) -> tuple[list[Any], Records]:
+        implementation = self.implementation(eqn)
+        if implementation is None:
+            return self.inline(eqn, operands, start, stream, given, depth, words)
+        sites = self.program.sites[start : start + self.nodes_in(eqn)]
+        lead: list[Any] = []
+        if self.visitor.implementation != "feed_forward":
+            if stream is None or start not in stream.row:  # nothing is sampled inside
+                return bind(eqn, operands), {}
+            lead.append(stream.key(start))
+        if self.visitor.implementation == "pcff":
+            lead.append(tuple(self.visitor.rate(s, given.get(s.index)) for s in sites))
+        return list(implementation(*lead, *operands)), {}
+
+    def custom(
+        self, eqn: Any, operands: Any, start: int, stream: Any, given: Any, depth: int, words: Any
+    ) -> tuple[list[Any], Records]:
+        sites = self.program.sites[start : start + self.nodes_in(eqn)]
+        changed = [s for s in sites if self.visitor.changes(s)]
+        if not changed:
+            return bind(eqn, operands), {}
+        if not self.visitor.inline:
+            names = ", ".join(repr(s.name) for s in changed)
+            raise TypeError(
+                f"A function with a custom derivative contains nodes ({names}; {source(eqn)}). "
+                "Its derivative rule would not know of the change. Move the nodes out of it, or "
+                "pass `inline=True` to drop the rule and differentiate the function itself."
+            )
+        return self.inline(eqn, operands, start, stream, given, depth, words)
+
+    def remat(
+        self, eqn: Any, operands: Any, start: int, stream: Any, given: Any, depth: int, words: Any
+    ) -> tuple[list[Any], Records]:
+        jaxpr = eqn.params["jaxpr"]
+        inside = range(start, start + self.nodes_in(eqn))
+        # The keys go in as arguments, so that noise is drawn again, the same, not stored.
+        keys = None if stream is None else stream.keys
+        local = {i: given[i] for i in inside if i in given}
+
+        def body(keys: Any, local: Any, *operands: Any) -> Any:
+            inner = None if stream is None else _Stream(keys, stream.row)
+            return self.run(jaxpr, operands, start, inner, local, depth, {})
+
+        body = jax.checkpoint(
+            body, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"]
+        )
+        return body(keys, local, *operands)
+
+    def scan(
+        self, eqn: Any, operands: Any, start: int, stream: Any, given: Any, depth: int, words: Any
+    ) -> tuple[list[Any], Records]:
+        params, jaxpr = eqn.params, eqn.params["jaxpr"]
+        length = params["length"]
+        num_consts, num_carry = scan_counts(params)
+        consts = operands[:num_consts]
+        carry = operands[num_consts : num_consts + num_carry]
+        xs = operands[num_consts + num_carry :]
+        inside = range(start, start + self.count(jaxpr))
+        keys, row = self.iteration_keys(jaxpr, start, stream, np.arange(length, dtype=np.uint32))
+        fixed, stepped = {}, {}
+        for i in inside:
+            if i in given:
+                # Axis 0 is this scan's time axis; a value of length 1 there serves every step.
+                value = given[i]
+                if value.shape[0] == 1:
+                    fixed[i] = value[0]
+                else:
+                    stepped[i] = value
+
+        def body(carry: Any, step: Any) -> Any:
+            xs, keys, stepped = step
+            inner = None if keys is None else _Stream(keys, row)
+            outs, records = self.run(
+                jaxpr, [*consts, *carry, *xs], start, inner, {**fixed, **stepped}, depth + 1
+            )
+            return outs[:num_carry], (outs[num_carry:], records)
+
+        carry, (ys, records) = lax.scan(
+            body,
+            list(carry),
+            (xs, keys, stepped),
+            length=length,
+            reverse=params["reverse"],
+            unroll=params["unroll"],
+        )
+        return [*carry, *ys], records
+
+    def iteration_keys(
+        self, jaxpr: Any, start: int, stream: _Stream | None, counters: Any
+    ) -> tuple[Any, Mapping[int, int]]:
+        """Keys of all streams inside a loop: (*iterations, streams)."""
+        slots = self.slots(jaxpr, start)
+        if stream is None or not slots:
+            return None, {}
+        fold = jax.vmap(jax.random.fold_in, (None, 0))
+        steps = jnp.asarray(counters)
+        keys = fold(stream.key(start), steps.reshape(-1))
+        keys = jax.vmap(fold, (0, None))(keys, np.array(slots, np.uint32))
+        keys = keys.reshape(*steps.shape, len(slots))
+        return keys, {index: r for r, index in enumerate(slots)}
+
+    def loop(
+        self, eqn: Any, operands: Any, start: int, stream: Any, given: Any, depth: int, words: Any
+    ) -> tuple[list[Any], Records]:
+        params = eqn.params
+        num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
+        cond_jaxpr, body_jaxpr = params["cond_jaxpr"], params["body_jaxpr"]
+        cond_consts = operands[:num_cond]
+        body_consts = operands[num_cond : num_cond + num_body]
+        init = operands[num_cond + num_body :]
+        # The sites of the condition come in the order of the parameters' traversal.
+        starts, index = {}, start
+        for sub in sub_jaxprs(eqn):
+            starts[id(sub)] = index
+            index += self.count(sub)
+
+        def part(jaxpr: Any, consts: Any, state: Any, counter: Any, turn: int) -> list[Any]:
+            first = starts[id(jaxpr)]
+            keys, row = None, {}
+            if stream is not None and start in stream.row:
+                # The condition and the body of one iteration draw from streams of their own.
+                keys, row = self.iteration_keys(
+                    jaxpr,
+                    first,
+                    _Stream(stream.keys, {first: stream.row[start]}),
+                    2 * counter + turn,
+                )
+            inner = None if keys is None else _Stream(keys, row)
+            return self.run(jaxpr, [*consts, *state], first, inner, given, depth)[0]
+
+        # Under a user's vmap the predicate has rows, which stop one by one.
+        def predicate(counter: Any, state: Any) -> Any:
+            return part(cond_jaxpr, cond_consts, state, counter, 0)[0]
+
+        def cond(carry: Any) -> Any:
+            return carry[1].any()
+
+        def body(carry: Any) -> Any:
+            counter, running, state = carry
+            new = part(body_jaxpr, body_consts, state, counter, 1)
+            if running.ndim:
+                new = [
+                    jnp.where(running.reshape(running.shape + (1,) * (n.ndim - running.ndim)), n, o)
+                    for n, o in zip(new, state, strict=True)
+                ]
+            counter = counter + 1
+            return counter, running & predicate(counter, new), new
+
+        zero = jnp.uint32(0)
+        init = [jnp.asarray(x) for x in init]
+        final = lax.while_loop(cond, body, (zero, jnp.asarray(predicate(zero, init)), init))
+        return list(final[2]), {}
+
+    def branch(
+        self, eqn: Any, operands: Any, start: int, stream: Any, given: Any, depth: int, words: Any
+    ) -> tuple[list[Any], Records]:
+        chosen, *operands = operands
+        starts = np.cumsum([start, *map(self.count, eqn.params["branches"])])
+
+        def taken(jaxpr: Any, first: int) -> Callable[..., Any]:
+            return lambda *operands: self.run(jaxpr, operands, first, stream, given, depth, words)
+
+        functions = [
+            taken(jaxpr, int(first))
+            for jaxpr, first in zip(eqn.params["branches"], starts[:-1], strict=True)
+        ]
+        # Every branch must return the same records, so the ones of the others are filled in.
+        shapes: Records = {}
+        for function in functions:
+            shapes.update(jax.eval_shape(function, *operands)[1])
+
+        def padded(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*operands: Any) -> Any:
+                outs, records = function(*operands)
+                missing = {
+                    i: jax.tree.map(lambda s: jnp.full(s.shape, self.visitor.absent, s.dtype), s)
+                    for i, s in shapes.items()
+                    if i not in records
+                }
+                return outs, records | missing
+
+            return call
+
+        return lax.switch(chosen, [padded(f) for f in functions], *operands)
+
+
+_RULES: dict[str, Callable[..., tuple[list[Any], Records]]] = {
+    **dict.fromkeys(JIT, _Walker.inline),
+    **dict.fromkeys(CUSTOM, _Walker.custom),
+    **dict.fromkeys(REMAT, _Walker.remat),
+    "scan": _Walker.scan,
+    "while": _Walker.loop,
+    "cond": _Walker.branch,
+    component_p.name: _Walker.component,
+}

@@ -1,0 +1,232 @@
+"""What all procedures share: a hashable callable around a network, and a visitor that collapses.
+
+A procedure traces its network, then walks the trace with a visitor. Calls outside any other JAX
+transformation run compiled, and are compiled once for a network, its shapes and the static options;
+inside a transformation the walk is traced into it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cgjax import _static
+from cgjax._interpret import Program, Records, Site, trace
+from cgjax.nodes import Family
+
+Network = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Leaves every node collapsed; the procedures' visitors override what differs.
+
+    Attributes:
+        capture: whether the nodes' statistics are recorded.
+        rounds: rounds of the bit generator.
+        inline: whether custom-derivative calls that hold nodes may lose their rule.
+        absent: what a record holds for a branch that was not taken.
+        implementation: which implementation of a fused component serves, if it has it.
+    """
+
+    capture: bool = False
+    rounds: int = 20
+    inline: bool = False
+    implementation: str | None = None
+    absent: ClassVar[float] = float("nan")
+
+    def changes(self, site: Site) -> bool:
+        return self.capture
+
+    def draws(self, site: Site) -> bool:
+        return False
+
+    def value(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
+        """The node's value."""
+        return activation
+
+    def visit(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
+        value = self.value(site, family, activation, e, draw, given)
+        return value, value if self.capture else None
+
+    def rate(self, site: Site, given: Any) -> Any:
+        return 0.0
+
+
+class Method:
+    """The options of a procedure. Subclasses are pytrees: arrays among the options are traced.
+
+    Attributes:
+        lead: what the procedure's first argument is, before the network's: "key", "values" or None.
+        is_network: whether the result is a network again, which still has nodes.
+    """
+
+    lead: ClassVar[str | None] = None
+    is_network: ClassVar[bool] = False
+
+    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+        """The procedure's result, and the nodes' statistics where `capture` asks for them."""
+        raise NotImplementedError
+
+
+def method(cls: type) -> type:
+    """Makes a class of options a frozen dataclass and a pytree."""
+    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
+
+
+@dataclass(frozen=True, eq=False)
+class Procedure:
+    """An inference procedure on a network: an ordinary function that may be jitted, mapped, ….
+
+    Equal for the same network and options, so that `jax.jit` of two equal ones compiles once.
+    """
+
+    net: Network
+    method: Method
+    capture: bool = False
+
+    def _identity(self) -> Any:
+        structure, arrays = _static.split(self.method)
+        return (self.net, structure, tuple(map(id, arrays)), self.capture)
+
+    def __hash__(self) -> int:
+        try:
+            return hash(self._identity())
+        except TypeError:  # a network or an option that cannot be hashed
+            return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Procedure) and self._identity() == other._identity()
+        )
+
+    def with_nodes(self) -> "Procedure":
+        """The procedure that also returns its nodes' statistics."""
+        if self.method.is_network:
+            raise TypeError(
+                "with_nodes takes a procedure, and this is a network, whose nodes have no values "
+                "yet. Apply a procedure first: `with_nodes(feed_forward(net))`."
+            )
+        return intern(replace(self, capture=True))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        lead, args = self._lead(args)
+        program = trace(self.net, args, kwargs)
+        arrays = _static.split((args, kwargs), numbers=True)[1]
+        structure, options = _static.split(self.method)
+        if self.capture:
+            _check_capture(program)
+        if program.closed_over or _static.is_traced((lead, arrays, options)):
+            run = _run
+        else:
+            run = _run_compiled
+        out, records = run(structure, program, self.capture, options, lead, arrays)
+        if not self.capture:
+            return out
+        return out, {program.sites[i].name: record for i, record in records.items()}
+
+    def _lead(self, args: Any) -> tuple[Any, Any]:
+        if self.method.lead is None:
+            return None, args
+        if not args:
+            raise TypeError(
+                f"The procedure's first argument is its {self.method.lead}; it was called with "
+                "none."
+            )
+        first, *rest = args
+        if self.method.lead == "key":
+            first = as_key(first)
+        return first, tuple(rest)
+
+
+def _run(
+    structure: Any, program: Program, capture: bool, options: Any, lead: Any, arrays: Any
+) -> tuple[Any, Records]:
+    return _static.join(structure, options).run(program, lead, arrays, capture)
+
+
+_run_compiled = jax.jit(_run, static_argnums=(0, 1, 2))
+
+
+def intern(procedure: Procedure) -> Procedure:
+    """The first procedure built for an equal request, as long as the network lives.
+
+    JAX keeps compiled code as long as the function it belongs to: without this, a procedure that is
+    built anew for each call would be compiled anew. Options with arrays are never equal, so those
+    are not kept.
+    """
+    if _static.split(procedure.method)[1]:
+        return procedure
+    try:
+        known = vars(procedure.net).setdefault("_cgjax_procedures", {})
+        found = known.setdefault(procedure, procedure)
+    except TypeError:  # the network has no attributes, or is not hashable
+        return procedure
+    if len(known) > _KEPT_PROCEDURES:
+        del known[next(iter(known))]
+    return found
+
+
+_KEPT_PROCEDURES = 64
+
+
+def as_key(key: Any) -> Any:
+    """Checks that an argument is one key of `jax.random`, and makes it a typed one."""
+    if isinstance(key, jax.Array | np.ndarray):
+        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+            return key
+        if key.dtype == np.uint32 and key.ndim == 1:
+            return jax.random.wrap_key_data(jnp.asarray(key))
+    found = f"an array of {key.dtype}{list(key.shape)}" if _static.is_array(key) else repr(key)
+    raise TypeError(
+        "The first argument of a procedure that samples is one key of `jax.random`, got "
+        f"{found}. Call it as `procedure(net)(jax.random.key(0), *args)`."
+    )
+
+
+def own_key(key: Any) -> Any:
+    """The procedure's own key, derived so that JAX's checker sees the user's key consumed."""
+    return jax.random.split(key, 1)[0]
+
+
+def _check_capture(program: Program) -> None:
+    for site in program.sites:
+        if site.in_while:
+            raise ValueError(
+                f"The node {site.name!r} lies in a `while_loop` ({site.source}), whose number of "
+                "steps is not known: its statistic cannot be captured. Use `lax.scan`, or "
+                "`lax.fori_loop` with constant bounds."
+            )
+
+
+def with_nodes(procedure: Any) -> Any:
+    """Makes a procedure return the statistics of its nodes as well.
+
+    Args:
+        procedure: what one of cgjax's procedures returned, for example `pcff(net, 0.4)`.
+
+    Returns:
+        A procedure with the same arguments that returns `(out, {name: statistic})`. The statistics
+        stand in walking order; a node inside `lax.scan` has a leading time axis; in a branch of
+        `lax.cond` that was not taken it is NaN. For procedures that average, it is the average.
+
+    Raises:
+        TypeError: if the argument is no procedure.
+        ValueError: when called, if a node lies in a `while_loop`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> net = lambda x: 2 * cg.node(cg.nodes.ReLU(), x, name="hidden")
+        >>> out, nodes = cg.with_nodes(cg.feed_forward(net))(jnp.array([-1.0, 3.0]))
+        >>> nodes
+        {'hidden': Array([0., 3.], dtype=float32)}
+    """
+    if not hasattr(procedure, "with_nodes"):
+        raise TypeError(
+            "with_nodes takes a procedure, such as `cgjax.pcff(net, 0.4)` or "
+            f"`cgjax.feed_forward(net)`, got {procedure!r}."
+        )
+    return procedure.with_nodes()

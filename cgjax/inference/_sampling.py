@@ -1,0 +1,287 @@
+"""Forward sampling and the partially collapsed feed-forward ([A] section 5, Eq. 14)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cgjax import _static
+from cgjax._interpret import Program, Records, Site, walk
+from cgjax.inference._procedure import (
+    Method,
+    Network,
+    Procedure,
+    Visitor,
+    intern,
+    method,
+    own_key,
+)
+from cgjax.kernels.random_bits import uniform
+from cgjax.nodes import Family
+
+Estimator = Literal["pathwise", "straight_through"]
+
+
+@dataclass(frozen=True)
+class _Sampler(Visitor):
+    """Samples each node with a probability: a number here, or an array handed in (None)."""
+
+    rates: tuple[float | None, ...] = ()
+    estimator: Estimator = "pathwise"
+
+    def draws(self, site: Site) -> bool:
+        return self.rates[site.index] != 0.0
+
+    def changes(self, site: Site) -> bool:
+        return self.capture or self.draws(site)
+
+    def value(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
+        rate = self.rates[site.index]
+        if rate == 0.0:
+            return activation
+        mask_word, sample_word = draw()
+        sample = family.from_words(sample_word, e)
+        if self.estimator == "straight_through" and family.discrete:
+            # The sample's value with the activation's derivative; the difference is exactly 0.
+            sample = sample + (activation - jax.lax.stop_gradient(activation))
+        if rate == 1.0:
+            return sample
+        shape = family.mask_shape(site.shape)
+        if rate is None:
+            rate = _fitted(site, given, shape)
+        # One mask for each random variable: along a class axis the first word decides for all.
+        mask_word = mask_word[tuple(slice(n) for n in shape)]
+        uncollapsed = uniform(mask_word, jnp.float32) < rate
+        return jnp.where(jnp.broadcast_to(uncollapsed, site.shape), sample, activation)
+
+    def rate(self, site: Site, given: Any) -> Any:
+        rate = self.rates[site.index]
+        return given if rate is None else rate
+
+
+def _fitted(site: Site, rate: Any, shape: tuple[int, ...]) -> Any:
+    if any(n not in (1, m) for n, m in zip(rate.shape, shape, strict=True)):
+        raise ValueError(
+            f"A rate of shape {rate.shape} does not broadcast against the node {site.name!r}, "
+            f"which has one mask for each of its variables, of shape {shape} ({site.source})."
+        )
+    return jnp.broadcast_to(rate, shape)
+
+
+def _sample(
+    program: Program,
+    key: Any,
+    arrays: Any,
+    rates: list[Any],
+    options: Any,
+    capture: bool,
+    implementation: str,
+) -> tuple[Any, Records]:
+    given = {i: rate for i, rate in enumerate(rates) if not isinstance(rate, float)}
+    visitor = _Sampler(
+        capture,
+        options.rounds,
+        options.inline,
+        None if capture else implementation,
+        tuple(rate if isinstance(rate, float) else None for rate in rates),
+        options.estimator,
+    )
+    return walk(program, visitor, arrays, key=own_key(key), given=given)
+
+
+@method
+class ForwardSample(Method):
+    """Options of `forward_sample`."""
+
+    estimator: Estimator
+    rounds: int
+    inline: bool
+    lead = "key"
+
+    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+        rates: list[Any] = [0.0 if s.kind == "observe" else 1.0 for s in program.sites]
+        return _sample(program, lead, arrays, rates, self, capture, "forward_sample")
+
+
+@method
+class Pcff(Method):
+    """Options of `pcff`; `rate` is a number, an array, or pairs of a pattern and one of these."""
+
+    rate: Any
+    estimator: Estimator
+    rounds: int
+    inline: bool
+    lead = "key"
+
+    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+        rates = resolve_rates(program, self.rate)
+        return _sample(program, lead, arrays, rates, self, capture, "pcff")
+
+
+def resolve_rates(program: Program, rate: Any) -> list[Any]:
+    """The rate of each node: a float where it is known, else an array."""
+    if not isinstance(rate, tuple):
+        named = ["node" if s.kind == "node" and not s.output else "" for s in program.sites]
+        rates = [rate if n else 0.0 for n in named]
+    else:
+        matched = [_matching(program, pattern) for pattern, _ in rate]
+        rates = [
+            next((r for (_, r), sites in zip(rate, matched, strict=True) if i in sites), 0.0)
+            for i in range(len(program.sites))
+        ]
+    return [1.0 if s.kind == "noise" else r for s, r in zip(program.sites, rates, strict=True)]
+
+
+def _matching(program: Program, pattern: str) -> set[int]:
+    everything = set(pattern) == {"*"}
+    matches = {
+        s.index
+        for s in program.sites
+        if s.kind != "noise"
+        and fnmatchcase(s.name, pattern)
+        and not (everything and (s.output or s.kind == "observe"))
+    }
+    if not matches and not (everything and program.sites):
+        names = ", ".join(repr(s.name) for s in program.sites if s.kind != "noise") or "none"
+        noise = [s.name for s in program.sites if s.kind == "noise"]
+        also = f" Noise nodes ({', '.join(noise)}) are always sampled." if noise else ""
+        raise ValueError(
+            f"The pattern {pattern!r} of `rate` matches no node. The network's nodes: {names}."
+            f"{also}"
+        )
+    return matches
+
+
+def check_rate(rate: Any) -> Any:
+    """Checks a rate and brings it into a form that can be hashed or traced."""
+    if isinstance(rate, Mapping):
+        for pattern in rate:
+            if not isinstance(pattern, str):
+                raise TypeError(
+                    f"The keys of a rate are patterns over node names, got {pattern!r}."
+                )
+        return tuple((pattern, check_rate(r)) for pattern, r in rate.items())
+    if _static.is_traced(rate):
+        return rate
+    if _static.is_number(rate) or isinstance(rate, np.generic):
+        value = float(np.real(rate))
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"A rate is a probability in [0, 1], got {rate!r}.")
+        return value
+    if _static.is_array(rate):
+        if not jnp.issubdtype(rate.dtype, jnp.floating):
+            raise TypeError(f"A rate is floating point, got an array of {rate.dtype}.")
+        known = np.asarray(rate)
+        if not np.all((known >= 0) & (known <= 1)):
+            raise ValueError(
+                f"A rate is a probability in [0, 1], got values in [{known.min()}, {known.max()}]."
+            )
+        return jnp.asarray(rate)
+    raise TypeError(
+        "A rate is a number in [0, 1], an array that broadcasts against the nodes, or a dict from "
+        f"patterns over node names to these, got {rate!r}."
+    )
+
+
+def _check_options(estimator: str, rounds: int) -> None:
+    if estimator not in ("pathwise", "straight_through"):
+        raise ValueError(f"The estimator is 'pathwise' or 'straight_through', got {estimator!r}.")
+    if rounds not in (13, 20):
+        raise ValueError(
+            "rounds is 20, as `jax.random` uses, or 13, the smallest number that passes the "
+            f"published statistical tests, got {rounds!r}."
+        )
+
+
+def forward_sample(
+    net: Network,
+    *,
+    estimator: Estimator = "pathwise",
+    rounds: int = 20,
+    inline: bool = False,
+) -> Procedure:
+    """Forward (ancestral) sampling: each node is sampled given its parents' samples.
+
+    One call is one unbiased joint sample: `x_l ~ P(X_l | e_l(T(x_{l-1})))`, output nodes included.
+    Nodes marked by `observe` keep their values.
+
+    Args:
+        net: a network, as a function of arrays.
+        estimator: the derivative of discrete samples. "pathwise" passes none, as in [A];
+            "straight_through" passes the activation's. Samples of rectified Gaussians carry their
+            reparameterised derivative in either case.
+        rounds: rounds of the threefry generator, 20 or (faster) 13.
+        inline: whether functions with a custom derivative that contain nodes may be differentiated
+            as plain functions; otherwise they raise.
+
+    Returns:
+        `procedure(key, *args)`, with the network's result under the samples.
+
+    Raises:
+        TypeError: if the first argument is no key; if nodes lie in a custom-derivative function.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> net = lambda e: cg.node(cg.nodes.Bernoulli(), e)
+        >>> draws = jax.vmap(cg.forward_sample(net), (0, None))(
+        ...     jax.random.split(jax.random.key(0), 1000), jnp.zeros(()))
+        >>> bool(abs(draws.mean() - 0.5) < 0.08)
+        True
+
+    Source: [A] section 5.
+    """
+    _check_options(estimator, rounds)
+    return intern(Procedure(net, ForwardSample(estimator, rounds, inline)))
+
+
+def pcff(
+    net: Network,
+    rate: Any,
+    *,
+    estimator: Estimator = "pathwise",
+    rounds: int = 20,
+    inline: bool = False,
+) -> Procedure:
+    """Partially collapsed feed-forward: each node is sampled with probability `rate`.
+
+        q_i = activation(e_i)                     if collapsed,
+              T(x_i),  x_i ~ P(X_i | e_i)         if uncollapsed, with probability `rate`.
+
+    Rate 0 is feed-forward exactly, and rate 1 is forward sampling with the same key exactly, except
+    at output nodes, which stay collapsed unless a pattern names them. Noise nodes are sampled at
+    any rate. The rate never changes which random numbers are drawn.
+
+    Args:
+        net: a network, as a function of arrays.
+        rate: the probability that a node is sampled: a number; an array that broadcasts against
+            every node's variables (a class axis counts as one); or a dict from glob patterns over
+            node names to these. In a dict the first match wins, unmatched nodes stay collapsed,
+            and `"*"` names neither output nodes nor observed ones. May be traced.
+        estimator: as in `forward_sample`.
+        rounds: as in `forward_sample`.
+        inline: as in `forward_sample`.
+
+    Returns:
+        `procedure(key, *args)`, with the network's result.
+
+    Raises:
+        ValueError: for a rate outside [0, 1], a pattern that matches nothing, or a rate that does
+            not broadcast.
+        TypeError: as `forward_sample`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> net = lambda x: 2 * cg.node(cg.nodes.Spin(), x, name="hidden")
+        >>> cg.pcff(net, 1.0)(jax.random.key(0), jnp.full(3, 9.0))
+        Array([2., 2., 2.], dtype=float32)
+        >>> cg.pcff(net, {"hid*": 0.0})(jax.random.key(0), jnp.zeros(3))
+        Array([0., 0., 0.], dtype=float32)
+
+    Source: [A] Eq. 14.
+    """
+    _check_options(estimator, rounds)
+    return intern(Procedure(net, Pcff(check_rate(rate), estimator, rounds, inline)))

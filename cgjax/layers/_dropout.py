@@ -1,0 +1,90 @@
+"""Dropout as noise nodes ([A] section 4.3)."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from cgjax import _static
+from cgjax._node import noise
+from cgjax.nodes import BernoulliMask, GaussianMask
+
+_FAMILIES = {"bernoulli": BernoulliMask, "gaussian": GaussianMask}
+
+
+class Dropout(nnx.Module):
+    """Multiplies its input by noise nodes of mean 1.
+
+        y = x D / (1 - rate),   D ~ Bernoulli(1 - rate)     (Bernoulli noise)
+        y = x D,                D ~ N(1, rate / (1 - rate))   (Gaussian noise)
+
+    There is no mode to set: plain evaluation and `feed_forward` marginalise the noise, which gives
+    back x; `forward_sample`, and `pcff` at any rate, sample it. With Bernoulli noise the sampled
+    output is distributed as that of `flax.nnx.Dropout`.
+
+    Args:
+        rate: the probability that an element is dropped, in [0, 1]. May be an array or traced, and
+            may be assigned later.
+        broadcast_dims: axes along which all elements share one draw, for example (0,) to share the
+            mask over time in arrays whose first axis is time.
+        distribution: "bernoulli" or "gaussian".
+        name: the name of the noise node.
+
+    Raises:
+        ValueError: for a rate outside [0, 1] (Gaussian noise: also 1) or an unknown distribution.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> drop = cg.layers.Dropout(0.5)
+        >>> drop(jnp.ones(3))
+        Array([1., 1., 1.], dtype=float32)
+        >>> cg.pcff(drop, 0.0)(jax.random.key(1), jnp.ones(6))
+        Array([2., 2., 0., 0., 2., 0.], dtype=float32)
+
+    Source: [A] Eq. 12-13.
+    """
+
+    def __init__(
+        self,
+        rate: Any,
+        *,
+        broadcast_dims: Sequence[int] = (),
+        distribution: Literal["bernoulli", "gaussian"] = "bernoulli",
+        name: str = "dropout",
+    ):
+        if distribution not in _FAMILIES:
+            raise ValueError(
+                f"distribution is one of {', '.join(_FAMILIES)}, got {distribution!r}."
+            )
+        if not _static.is_array(rate):
+            largest_ok = rate <= 1 if distribution == "bernoulli" else rate < 1
+            if not (rate >= 0 and largest_ok):
+                bound = "[0, 1]" if distribution == "bernoulli" else "[0, 1)"
+                raise ValueError(f"A drop rate is a probability in {bound}, got {rate!r}.")
+        self.rate = rate
+        self.broadcast_dims = tuple(broadcast_dims)
+        self.distribution = distribution
+        self.name = name
+
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The input times its noise.
+
+        Args:
+            x: any floating-point array; every element has a draw of its own, but for
+                `broadcast_dims`.
+
+        Returns:
+            An array of x's shape and dtype.
+        """
+        x = jnp.asarray(x)
+        axes = {axis % x.ndim for axis in self.broadcast_dims}
+        shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
+        dtype = jnp.promote_types(x.dtype, jnp.float32)
+        keep = jnp.broadcast_to(1 - jnp.asarray(self.rate, dtype), shape)
+        draw = noise(_FAMILIES[self.distribution](), keep, name=self.name, like=x)
+        if self.distribution == "bernoulli":
+            # Divided before it meets x, so that the marginalised factor is exactly 1.
+            draw = jnp.where(keep > 0, draw / jnp.where(keep > 0, keep, 1), 0)
+        return (x * draw.astype(x.dtype)).astype(x.dtype)
