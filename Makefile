@@ -45,7 +45,7 @@ bench: $(VENV)/installed-train
 	$(RUN) benchmarks.pcff_overhead $(ARGS)
 
 docs: $(VENV)/installed-docs
-	$(RUN) mkdocs build --strict --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet $(ARGS)
 
 lint: $(VENV)/installed-test
 	$(RUN) ruff check .

@@ -1,0 +1,92 @@
+"""Finds the public names of cgjax that lack a docstring or a place in the API reference."""
+
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import cgjax
+
+
+def problems(docs: pathlib.Path) -> list[str]:
+    """One sentence for each public name that is not documented.
+
+    Args:
+        docs: the folder of the documentation, whose `api` folder holds the reference.
+    """
+    reference = "\n".join(path.read_text() for path in sorted((docs / "api").glob("*.md")))
+    listed = set(re.findall(r"^::: ([\w.]+)", reference, flags=re.MULTILINE))
+    found = []
+    for module in public_modules():
+        if not documented(module):
+            found.append(f"module {module.__name__} has no docstring")
+        for name, value in public_members(module):
+            if isinstance(value, ModuleType):
+                continue
+            full = f"{module.__name__}.{name}"
+            if isinstance(value, int | float | str):
+                # Python has no docstring for a constant: a page names it and says what it is.
+                if f"`{full}`" not in reference:
+                    found.append(f"{full} is on no page of docs/api (as `{full}`, in the text)")
+                continue
+            if not documented(value, name):
+                found.append(f"{full} has no docstring")
+            if full not in listed and not shown_elsewhere(name, value, listed):
+                found.append(f"{full} is on no page of docs/api (a line `::: {full}`)")
+            if inspect.isclass(value):
+                found += [f"{full}.{member} has no docstring" for member in bare_members(value)]
+    return found
+
+
+def public_modules() -> Iterator[ModuleType]:
+    """The modules without an underscore in their path."""
+    yield cgjax
+    for module in pkgutil.walk_packages(cgjax.__path__, "cgjax."):
+        if "._" not in module.name:
+            yield importlib.import_module(module.name)
+
+
+def public_members(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """What a module offers: `__all__`, else what is defined in it or below it."""
+    if hasattr(module, "__all__"):
+        yield from ((name, getattr(module, name)) for name in module.__all__)
+        return
+    for name, value in vars(module).items():
+        if name.startswith("_") or isinstance(value, ModuleType):
+            continue
+        origin = getattr(value, "__module__", None)
+        below = hasattr(module, "__path__") and str(origin).startswith(module.__name__ + ".")
+        constant = name.isupper() and isinstance(value, int | float | str)
+        if origin == module.__name__ or below or constant:
+            yield name, value
+
+
+def documented(value: Any, name: str = "") -> bool:
+    """Whether a docstring was written for this very object."""
+    text = value.__doc__ if not inspect.isclass(value) else vars(value).get("__doc__")
+    # Python writes "Name(fields)" for records that have no docstring of their own.
+    return bool(text) and not text.startswith(f"{name}(") if name else bool(text)
+
+
+def bare_members(cls: type) -> Iterator[str]:
+    """Public methods and properties of a class for which neither it nor a base has a docstring."""
+    for name, value in inspect.getmembers(cls):
+        if name.startswith("_") or not (inspect.isroutine(value) or isinstance(value, property)):
+            continue
+        if not inspect.getdoc(value):
+            yield name
+
+
+def shown_elsewhere(name: str, value: Any, listed: set[str]) -> bool:
+    """Whether the reference shows the same thing as a name of another public module."""
+    for full in listed:
+        module, _, last = full.rpartition(".")
+        if last == name:
+            shown = getattr(importlib.import_module(module), name)
+            if shown.__doc__ == value.__doc__:
+                return True
+    return False

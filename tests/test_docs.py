@@ -1,0 +1,73 @@
+"""The documentation is true: its code runs and prints what it says, its commands and links exist."""
+
+import contextlib
+import io
+import pathlib
+import re
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ ]*$", flags=re.MULTILINE | re.DOTALL)
+
+
+def page_name(page: pathlib.Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def has_code(page: pathlib.Path) -> bool:
+    return "```python" in page.read_text()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if has_code(page)], ids=page_name)
+def test_code_runs(page: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    """The python blocks of a page run in one namespace, warnings being errors.
+
+    A `text` block that directly follows a python block is what that block prints.
+    """
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text()
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    blocks = list(FENCE.finditer(text))
+    for block, follower in zip(blocks, [*blocks[1:], None], strict=True):
+        if block[1] != "python":
+            continue
+        # Leading newlines give the page's line numbers to a traceback.
+        code = "\n" * text.count("\n", 0, block.start(2)) + block[2]
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, str(page), "exec"), namespace)
+        if follower and follower[1] == "text" and not text[block.end() : follower.start()].strip():
+            line = text.count("\n", 0, follower.start()) + 1
+            assert printed.getvalue().strip() == follower[2].strip(), f"{page_name(page)}:{line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_no_code_block_escapes(page: pathlib.Path):
+    """Every python block is one that the test above runs."""
+    text = page.read_text()
+    run = sum(block[1] == "python" for block in FENCE.finditer(text))
+    assert len(re.findall(r"```+ *\{?\.?(?:py|python)\b", text)) == run
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_make_targets_exist(page: pathlib.Path):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z]+)", page.read_text())) <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_local_links_lead_somewhere(page: pathlib.Path):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", FENCE.sub("", page.read_text()))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_public_names_are_documented(monkeypatch: pytest.MonkeyPatch):
+    """The check that also fails the site's build."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "docs"), *sys.path])
+    import public_names  # pyright: ignore[reportMissingImports]
+
+    assert public_names.problems(ROOT / "docs") == []
