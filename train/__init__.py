@@ -1,0 +1,1 @@
+"""Experiments on cgjax: `python -m train.NAME`. Not part of the installed package."""

@@ -1,0 +1,29 @@
+"""Data sets as arrays of bytes: `load("digits" | "mnist" | "fashion_mnist", data_dir)`."""
+
+import os
+
+from train.data.dataset import Dataset
+from train.data.digits import load_digits
+from train.data.mnist import load_images
+
+__all__ = ["Dataset", "load"]
+
+
+def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """A data set by name.
+
+    Args:
+        name: `"digits"` (embedded in scikit-learn), `"mnist"` or `"fashion_mnist"`.
+        data_dir: a folder with the files of the set; see `train/data/mnist.py`. Digits needs none.
+
+    Returns:
+        a `Dataset`.
+
+    Raises:
+        `ValueError` for another name; `train.files.DataFileError` for bad or missing files.
+
+    Example:
+        >>> load("digits").validation_x.shape
+        (352, 64)
+    """
+    return load_digits() if name == "digits" else load_images(name, data_dir)

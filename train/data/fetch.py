@@ -1,0 +1,184 @@
+"""Fetches the original files from the addresses that TensorFlow Datasets registers.
+
+TFDS ships, for each set, a table of address, size and SHA-256. Only that table is read: neither
+TFDS nor TensorFlow is imported. A short probe comes first, because TFDS's own download manager
+retries for minutes on a machine without a network.
+"""
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+from train.files import DataFileError
+
+PROBE_SECONDS = 2.0  # so that, with start-up, an offline machine says so within 5 seconds
+STALL_SECONDS = 30.0
+_CHUNK = 1 << 20
+
+
+class RemoteFile(NamedTuple):
+    """One line of TFDS's table."""
+
+    url: str
+    size: int  # bytes
+    sha256: str
+    name: str
+
+
+def registered(name: str) -> list[RemoteFile]:
+    """The files of a set as the installed TFDS package registers them.
+
+    Args:
+        name: the set.
+
+    Returns:
+        one `RemoteFile` for each.
+
+    Raises:
+        DataFileError: if TFDS is not installed or does not list the set.
+    """
+    found = importlib.util.find_spec("tensorflow_datasets")
+    if found is None or not found.submodule_search_locations:
+        raise DataFileError(
+            "the addresses and checksums come with the package tensorflow-datasets, which is not "
+            f"installed: `pip install cgjax[train]`. {ways_out(name)}"
+        )
+    table = Path(found.submodule_search_locations[0]) / "url_checksums" / f"{name}.txt"
+    try:
+        lines = [line.split("\t") for line in table.read_text().splitlines() if line.strip()]
+        return [RemoteFile(url, int(size), sha256, file) for url, size, sha256, file in lines]
+    except (OSError, ValueError) as error:
+        raise DataFileError(
+            f"{table}: cannot be read as TFDS's table of addresses ({error}). {ways_out(name)}"
+        ) from error
+
+
+def ways_out(name: str) -> str:
+    """What someone without the data can do, in one sentence."""
+    debian = ""
+    if name == "fashion_mnist":
+        debian = (
+            "; Debian's package dataset-fashion-mnist puts them in /usr/share/datasets/"
+            "fashion-mnist"
+        )
+    return (
+        "Ways out: --data-dir FOLDER with the four original IDX files, gzipped or not "
+        f"(train-images-idx3-ubyte and so on{debian}); or --data-dir FOLDER that TensorFlow "
+        f"Datasets has prepared as array_record (FOLDER/{name}/VERSION). "
+        "--data digits needs no files."
+    )
+
+
+def cache_folder(name: str) -> Path:
+    """Where fetched files are kept: `$XDG_CACHE_HOME/cgjax/NAME`, else under `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cgjax" / name
+
+
+def fetch(name: str) -> Path:
+    """The folder with the original files of a set, fetched unless they are there already.
+
+    Args:
+        name: the set, as TFDS calls it.
+
+    Returns:
+        the folder; every file in it has the registered checksum.
+
+    Raises:
+        DataFileError: no connection (after about two seconds), a transfer that broke
+        off or has the wrong checksum, a folder that cannot be written. No partial file is left.
+    """
+    folder = cache_folder(name)
+    missing = [file for file in registered(name) if not _present(folder / file.name, file)]
+    if missing:
+        probe(missing[0].url, name)
+    for file in missing:
+        print(f"fetching {file.url} ({file.size / 1e6:.1f} MB)", flush=True)
+        download(file, folder / file.name, name)
+    return folder
+
+
+def _present(path: Path, file: RemoteFile) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+    except OSError:
+        return False
+
+
+def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
+    """Returns if `url` answers within `seconds`.
+
+    Args:
+        url: the address, reached through the proxy of the environment, if any.
+        name: the set, for the message.
+        seconds: the time allowed, name resolution included.
+
+    Raises:
+        DataFileError: with the reason and the ways out.
+    """
+    outcome: list[str] = []
+
+    def attempt() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=seconds):
+                outcome.append("")
+        except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
+            outcome.append(str(getattr(error, "reason", None) or error))
+
+    # A thread, because nothing else bounds the time that name resolution takes.
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    reason = outcome[0] if outcome else f"no answer within {seconds:g} s"
+    if reason:
+        raise DataFileError(
+            f"{name} is not on this machine, and {url} cannot be reached ({reason}). "
+            f"{ways_out(name)}"
+        )
+
+
+def download(file: RemoteFile, path: Path, name: str) -> None:
+    """Fetches one file, whole and with the right checksum, or not at all.
+
+    Args:
+        file: what to fetch.
+        path: where it goes.
+        name: the set, for messages.
+
+    Raises:
+        DataFileError: naming address and path.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        digest, size = hashlib.sha256(), 0
+        with (
+            os.fdopen(descriptor, "wb") as target,
+            urllib.request.urlopen(file.url, timeout=STALL_SECONDS) as answer,
+        ):
+            while size <= file.size and (chunk := answer.read(_CHUNK)):
+                digest.update(chunk)
+                size += len(chunk)
+                target.write(chunk)
+        if digest.hexdigest() != file.sha256:
+            raise DataFileError(
+                f"{file.url}: {size} bytes with SHA-256 {digest.hexdigest()}, expected "
+                f"{file.size} bytes with {file.sha256}; nothing was kept. Start the same command "
+                f"again; if this stays so, the file at that address has changed. {ways_out(name)}"
+            )
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataFileError(
+            f"fetching {file.url} to {path} failed ({error}); nothing was kept. Start the same "
+            f"command again. {ways_out(name)}"
+        ) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

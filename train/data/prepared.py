@@ -1,0 +1,126 @@
+"""Reads a set that TensorFlow Datasets has prepared, without TensorFlow.
+
+What `tfds.data_source` needs, and what not (TFDS 4.9.10):
+
+- A folder `ROOT/NAME/VERSION` with `dataset_info.json`, `features.json` and the record files, in a
+  random-access format: `array_record`. The default format, `tfrecord`, can only be read with
+  TensorFlow; TFDS then raises `NotImplementedError`.
+- The packages `array_record` and Pillow (images are stored as PNG). TensorFlow is imported neither
+  for reading nor for writing records.
+- *Preparing* a set without TensorFlow works if its builder gives images as PIL images or encoded
+  bytes. TFDS's own MNIST builders give arrays, which they encode through TensorFlow, and open
+  their downloads through it, so `download_and_prepare` ends in `No module named 'tensorflow'`.
+
+TFDS orders records by a hash of the split's name and the record's key. The keys of the MNIST
+builders are the positions in the original files, so that order can be undone.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from train.files import DataFileError
+
+FORMAT = "array_record"
+_BATCH = 1000  # records decoded between two look-ups
+
+
+def default_root() -> Path:
+    """TFDS's own data folder: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+
+
+def find(root: Path, name: str) -> Path | None:
+    """The newest prepared version of a set under a folder.
+
+    Args:
+        root: a TFDS data folder, or the folder of the set or of one of its versions.
+        name: the set.
+
+    Returns:
+        the folder of the version, or `None` if there is none.
+    """
+    infos = [
+        *root.glob(f"{name}/*/dataset_info.json"),
+        *root.glob("*/dataset_info.json"),
+        *root.glob("dataset_info.json"),
+    ]
+    folders = [info.parent for info in infos if info.parent.parent.name == name]
+    return max(folders, key=_version, default=None)
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in folder.name.split(".") if part.isdecimal())
+
+
+def file_format(folder: Path) -> str:
+    """The format of the records, from the folder's `dataset_info.json`.
+
+    Raises:
+        DataFileError: naming that file if it is not JSON.
+    """
+    path = folder / "dataset_info.json"
+    try:
+        info = json.loads(path.read_text())
+        return str(info.get("fileFormat", "tfrecord"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataFileError(
+            f"{path}: not the description of a prepared data set ({error}). Prepare it again."
+        ) from error
+
+
+def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of one split, in the order of the original files.
+
+    Args:
+        folder: as returned by `find`.
+        name: the set.
+        split: `"train"` or `"test"`.
+        count: the number of records of the published set. A folder with another number is read
+            in its own order, since its keys are unknown.
+
+    Returns:
+        `uint8[n, 28, 28]` images and `uint8[n]` labels.
+
+    Raises:
+        DataFileError: naming the folder if it is not array_record or cannot be read.
+    """
+    if file_format(folder) != FORMAT:
+        raise DataFileError(
+            f"{folder}: prepared as {file_format(folder)}, which needs TensorFlow to read. Prepare "
+            f'it with file_format="{FORMAT}", or give a folder with the IDX files.'
+        )
+    try:
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core import hashing
+    except ImportError as error:
+        raise DataFileError(
+            f"{folder}: reading it needs the package {error.name}: `pip install cgjax[train]`, or "
+            "give a folder with the IDX files."
+        ) from error
+    try:
+        source = tfds.data_source(
+            f"{name}:{folder.name}",
+            split=split,
+            data_dir=folder.parent.parent,
+            download=False,
+        )
+        records = []
+        for start in range(0, len(source), _BATCH):
+            batch = range(start, min(start + _BATCH, len(source)))
+            records += [(r["image"], r["label"]) for r in source.__getitems__(list(batch))]
+        images = np.stack([np.asarray(image, np.uint8)[..., 0] for image, _ in records])
+        labels = np.asarray([label for _, label in records], np.uint8)
+    except Exception as error:  # TFDS, array_record and Pillow share no base class
+        raise DataFileError(
+            f"{folder}: the {split} split cannot be read ({type(error).__name__}: {error}). "
+            "Prepare it again, or give a folder with the IDX files."
+        ) from error
+    if len(images) != count:
+        return images, labels
+    hasher = hashing.Hasher(split)
+    keys = sorted(range(count), key=hasher.hash_key)
+    original = np.argsort(keys)
+    return images[original], labels[original]
