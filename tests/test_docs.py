@@ -1,4 +1,4 @@
-"""The documentation is true: its code runs and prints what it says, its commands and links exist."""
+"""The documentation is true: its code runs and prints what it says; commands and links exist."""
 
 import contextlib
 import io

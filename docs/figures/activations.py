@@ -1,0 +1,98 @@
+"""Draws activations.svg: activation functions and their rectified Gaussian nodes ([A] Figure 1).
+
+    python -m docs.figures.activations [--output FOLDER]
+
+For softplus, ReLU, leaky ReLU and Nair and Hinton's node: the activation, the exact mean of the
+node, and the average of 200 samples at each natural parameter. Prints the largest distance between
+activation and exact mean of each, found on a fine grid.
+"""
+
+import argparse
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+import cgjax as cg  # noqa: E402
+
+NUM_SAMPLES = 200
+PANELS = {
+    "softplus": (cg.nodes.Softplus(), jax.nn.softplus),
+    "ReLU": (cg.nodes.ReLU(), jax.nn.relu),
+    "leaky ReLU, leak 0.1": (cg.nodes.LeakyReLU(0.1), lambda e: jax.nn.leaky_relu(e, 0.1)),
+    "ReLU (Nair and Hinton)": (cg.nodes.NairHinton(), jax.nn.relu),
+}
+DEVIATIONS = ["1.776…", "|tanh e|", "|tanh e|", "sigmoid(e)"]
+RED, BLUE, GREY = "#d1495b", "#00304a", "#9aa5b1"
+
+
+def largest_gap(family: cg.nodes.Family, activation) -> tuple[float, float]:
+    """The largest |activation - exact mean| over e in [-10, 10], and where it lies."""
+    e = jnp.linspace(-10, 10, 200_001)
+    gap = jnp.abs(activation(e) - family.mean(e))
+    worst = int(gap.argmax())
+    return float(gap[worst]), float(e[worst])
+
+
+def draw(path: pathlib.Path) -> None:
+    """Draws the figure into a file; the suffix says the format."""
+    figure, axes = plt.subplots(
+        2,
+        4,
+        figsize=(13, 5.2),
+        sharex=True,
+        sharey="row",
+        height_ratios=[3, 1.5],
+        layout="constrained",
+    )
+    grid = jnp.linspace(-4, 4, 801)
+    points = jnp.linspace(-4, 4, 81)
+    for index, (title, (family, activation)) in enumerate(PANELS.items()):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), index), NUM_SAMPLES)
+        average = jax.vmap(family.sample, (0, None))(keys, points).mean(0)
+        mean = family.mean(grid)
+
+        curves = axes[0, index]
+        curves.plot(points, average, ".", color=GREY, markersize=5, label=f"{NUM_SAMPLES} samples")
+        curves.plot(grid, mean, color=RED, linewidth=2, label="exact mean")
+        curves.plot(grid, activation(grid), "--", color=BLUE, linewidth=1.4, label="activation")
+        curves.set_title(f"{title}\nstandard deviation {DEVIATIONS[index]}", fontsize=11)
+
+        gap = axes[1, index]
+        gap.plot(grid, mean - activation(grid), color=RED, linewidth=2)
+        largest = largest_gap(family, activation)[0]
+        gap.text(
+            0.03, 0.95, f"largest {largest:.4f}", transform=gap.transAxes, va="top", fontsize=9
+        )
+        gap.set_xlabel("natural parameter $e$")
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+    axes[0, 0].set_ylabel("expected statistic")
+    axes[1, 0].set_ylabel("exact mean\n$-$ activation")
+    axes[0, 0].legend(loc="upper left", frameon=False, fontsize=9)
+    # Neither a date nor random identifiers: the same picture is the same file.
+    plt.rcParams["svg.hashsalt"] = "cgjax"
+    dateless = {"Date": None} if path.suffix == ".svg" else None
+    figure.savefig(path, dpi=150, metadata=dateless)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Prints the gaps and writes the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path(__file__).parent)
+    folder = parser.parse_args().output
+    for title, (family, activation) in PANELS.items():
+        gap, where = largest_gap(family, activation)
+        print(f"{title:32s} largest gap {gap:.4f} at e = {where:+.2f}")
+    draw(folder / "activations.svg")
+    print(f"wrote {folder / 'activations.svg'}")
+
+
+if __name__ == "__main__":
+    main()
