@@ -4,9 +4,8 @@ A component is a primitive that carries its reference, an ordinary network, and 
 that has one a faster implementation. Procedures without an implementation walk the reference.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any
 
@@ -18,17 +17,13 @@ from jax.interpreters import ad, batching, mlir
 component_p = Primitive("cgjax_component")
 component_p.multiple_results = True
 
-_tracing_a_network: ContextVar[bool] = ContextVar("tracing_a_network", default=False)
+# A context of JAX, not of Python: jitted functions and their derivatives are cached per value of it.
+_tracing_a_network = jax.make_user_context(default_value=False)
 
 
-@contextmanager
-def tracing_a_network() -> Iterator[None]:
+def tracing_a_network() -> AbstractContextManager[Any]:
     """Says that what is traced now will be walked, so that derivatives must show their nodes."""
-    token = _tracing_a_network.set(True)
-    try:
-        yield
-    finally:
-        _tracing_a_network.reset(token)
+    return _tracing_a_network(True)
 
 
 def component(
@@ -121,7 +116,7 @@ def _abstract(*args: Any, call_jaxpr: Any, implementations: Any) -> Any:
 
 
 def _jvp(primals: Any, tangents: Any, *, call_jaxpr: Any, implementations: Any) -> Any:
-    inside = _tracing_a_network.get()
+    inside = _tracing_a_network.value
     function = jaxpr_as_fun(call_jaxpr) if inside else plain(call_jaxpr, implementations)
     tangents = [ad.instantiate_zeros(t) for t in tangents]
     return jax.jvp(lambda *a: list(function(*a)), tuple(primals), tuple(tangents))

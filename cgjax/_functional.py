@@ -15,6 +15,7 @@ from flax import nnx
 
 from cgjax import inference
 from cgjax._interpret import trace
+from cgjax.inference._procedure import split_lead
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,8 +44,22 @@ class _Output:
 
 
 # One object for each module structure, so that what is cached by function outlives a single call.
-_module_function = functools.lru_cache(maxsize=256)(ModuleFunction)
-_output = functools.lru_cache(maxsize=256)(_Output)
+_known_module_function = functools.lru_cache(maxsize=256)(ModuleFunction)
+_known_output = functools.lru_cache(maxsize=256)(_Output)
+
+
+def _module_function(graphdef: Any) -> ModuleFunction:
+    try:
+        return _known_module_function(graphdef)
+    except TypeError:  # an attribute that cannot be hashed: nothing is cached
+        return ModuleFunction(graphdef)
+
+
+def _output(function: Any) -> _Output:
+    try:
+        return _known_output(function)
+    except TypeError:
+        return _Output(function)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +69,7 @@ class ModuleProcedure:
     Attributes:
         module: the module, or a network made from it.
         build: makes the procedure of a pure function.
-        lead: how many arguments come before the network's.
+        lead: what the first argument is, before the network's: "key", "values" or None.
         is_network: whether nodes survive, so that further procedures apply.
         evaluates: whether the result is a figure about the network, not its output; then the
             module's variables may not change.
@@ -63,7 +78,7 @@ class ModuleProcedure:
 
     module: Any
     build: Callable[[Any], Any]
-    lead: int = 0
+    lead: str | None = None
     is_network: bool = False
     evaluates: bool = False
     capture: bool = False
@@ -74,7 +89,8 @@ class ModuleProcedure:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         f, params, state = functional(self.module)
-        lead, inputs = args[: self.lead], (params, state, *args[self.lead :])
+        lead, args = split_lead(self.lead, args)
+        inputs = (params, state, *args)
         changes = _changes_state(f, inputs, kwargs)
         if self.evaluates and changes:
             raise ValueError(
@@ -146,9 +162,11 @@ def _changes_state(f: Any, inputs: Any, kwargs: Any) -> bool:
     works inside jit, grad and vmap.
     """
     params, state, *_ = inputs
-    returned = trace(f, inputs, kwargs).returned_inputs
+    program = trace(f, inputs, kwargs)
+    _, new_state = jax.tree.unflatten(program.out_tree, program.returned_inputs)
     first, count = len(jax.tree.leaves(params)), len(jax.tree.leaves(state))
-    return returned[len(returned) - count :] != tuple(range(first, first + count))
+    unchanged = list(range(first, first + count))
+    return jax.tree.leaves(new_state, is_leaf=lambda x: x is None) != unchanged
 
 
 def _write_back(module: Any, new_state: Any) -> None:
@@ -188,16 +206,19 @@ def monte_carlo(sampler: Any, num_samples: int, *, batch_size: int = 64) -> Any:
     if not isinstance(sampler, ModuleProcedure):
         return build(sampler)
     build(_unused)
+
     # The key leads; the output of each sample is averaged, and the state does not change.
-    return ModuleProcedure(
-        sampler.module, lambda f: build(sampler.build(f)), lead=1, evaluates=True
-    )
+    def average(f: Any) -> Any:
+        procedure = sampler.build(f)
+        return build(inference.with_nodes(procedure) if sampler.capture else procedure)
+
+    return ModuleProcedure(sampler.module, average, lead="key", evaluates=True)
 
 
 monte_carlo.__doc__ = inference.monte_carlo.__doc__
 
 feed_forward = _accepts_modules(inference.feed_forward)
-forward_sample = _accepts_modules(inference.forward_sample, lead=1)
-pcff = _accepts_modules(inference.pcff, lead=1)
+forward_sample = _accepts_modules(inference.forward_sample, lead="key")
+pcff = _accepts_modules(inference.pcff, lead="key")
 clamp = _accepts_modules(inference.clamp, is_network=True)
-log_joint = _accepts_modules(inference.log_joint, lead=1, evaluates=True)
+log_joint = _accepts_modules(inference.log_joint, lead="values", evaluates=True)

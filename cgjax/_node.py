@@ -76,10 +76,15 @@ def bind(
     *,
     kind: str,
     name: str | None,
-    absolute: bool = False,
+    scopes_in_name: int = 0,
+    differentiated: bool = False,
     like: Any = None,
 ) -> Any:
-    """Binds the mark. An `absolute` name takes no scopes; `like` adds its mapped axes."""
+    """Binds the mark.
+
+    `scopes_in_name` of the innermost scopes are part of the name already, and the others go before
+    it; `like` adds its mapped axes.
+    """
     structure, arrays = _static.split(family)
     extra = () if like is None else (like,)
     return node_p.bind(
@@ -90,8 +95,8 @@ def bind(
         family=structure,
         kind=kind,
         name=name,
-        absolute=absolute,
-        differentiated=False,
+        scopes_in_name=scopes_in_name,
+        differentiated=differentiated,
     )
 
 

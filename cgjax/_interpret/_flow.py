@@ -16,7 +16,7 @@ from cgjax._node import node_p
 
 _MOVEMENT = frozenset(
     "reshape transpose slice dynamic_slice squeeze expand_dims broadcast_in_dim "
-    "convert_element_type rev copy concatenate gather sharding_constraint "
+    "convert_element_type rev copy concatenate split gather sharding_constraint device_put "
     "optimization_barrier name reduce_precision".split()
 )
 
@@ -113,8 +113,9 @@ def parents(program: Program) -> tuple[dict[int, Tags], list[Tags]]:
     found: dict[int, Tags] = {site.index: _NONE for site in program.sites}
 
     def at_node(site: Site, operands: list[Tags]) -> Tags:
-        # The activation, operand 0, is a function of e and brings nothing of its own.
-        found[site.index] |= frozenset().union(*operands[1:])
+        # The activation, operand 0, is a function of e and brings nothing of its own; what comes
+        # after the parameters lends its mapped axes only.
+        found[site.index] |= frozenset().union(*operands[1 : 2 + site.family.num_arrays])
         return frozenset({(site.index, False)})
 
     def at_equation(eqn: Any, operands: list[Tags]) -> Tags:

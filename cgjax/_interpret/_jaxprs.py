@@ -1,6 +1,6 @@
 """Reading jaxprs: what differs between versions of JAX stands here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,35 @@ def sub_jaxprs(eqn: Any) -> list[Any]:
             if is_jaxpr(item):
                 found.append(item)
     return found
+
+
+def holds_consts(jaxpr: Any) -> bool:
+    """Whether a closed jaxpr, or one inside it, holds arrays that its function closed over."""
+    inner = (sub for eqn in open_jaxpr(jaxpr).eqns for sub in sub_jaxprs(eqn))
+    return bool(consts(jaxpr)) or any(map(holds_consts, inner))
+
+
+def with_node_params(eqn: Any, primitive: Any, change: Callable[[Any], dict[str, Any]]) -> Any:
+    """An equation with the parameters of all equations of a primitive inside it changed."""
+
+    def jaxpr(value: Any) -> Any:
+        inner = open_jaxpr(value)
+        new = inner.replace(eqns=[equation(e) for e in inner.eqns])
+        return new if inner is value else value.replace(jaxpr=new)
+
+    def parameter(value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return type(value)(map(parameter, value)) if any(map(is_jaxpr, value)) else value
+        return jaxpr(value) if is_jaxpr(value) else value
+
+    def equation(e: Any) -> Any:
+        if e.primitive is primitive:
+            return e.replace(params=change(e.params))
+        if not sub_jaxprs(e):
+            return e
+        return e.replace(params={name: parameter(value) for name, value in e.params.items()})
+
+    return equation(eqn)
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:

@@ -1,10 +1,11 @@
 """A traced function and its nodes, as data."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 from cgjax import _static
-from cgjax._interpret._jaxprs import Literal, consts, open_jaxpr
+from cgjax._interpret._jaxprs import Literal, holds_consts, open_jaxpr
 from cgjax.nodes import Family
 
 
@@ -23,6 +24,7 @@ class Site:
         in_while: whether it lies in a loop of unknown length.
         custom: the custom-derivative call it lies in, if any.
         differentiated: whether the network differentiates through it.
+        num_scopes: how many scopes it lies in.
         output: whether it is an output node.
         source: the line of user code that marked it.
     """
@@ -38,6 +40,7 @@ class Site:
     custom: str | None
     differentiated: bool
     source: str
+    num_scopes: int
     output: bool = False
 
     @property
@@ -72,10 +75,10 @@ class Program:
         """The nodes by full name."""
         return {site.name: site for site in self.sites}
 
-    @property
+    @functools.cached_property
     def closed_over(self) -> bool:
         """Whether the function closes over arrays, which may be others at the next call."""
-        return bool(consts(self.jaxpr))
+        return holds_consts(self.jaxpr)
 
     @property
     def returned_inputs(self) -> tuple[int | None, ...]:

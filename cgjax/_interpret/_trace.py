@@ -11,7 +11,7 @@ from jax._src import config as jax_config
 from cgjax import _static
 from cgjax._component import tracing_a_network
 from cgjax._interpret._flow import output_sites
-from cgjax._interpret._jaxprs import CUSTOM, ENTERED, consts, open_jaxpr, source, sub_jaxprs
+from cgjax._interpret._jaxprs import CUSTOM, ENTERED, open_jaxpr, source, sub_jaxprs
 from cgjax._interpret._program import Program, Site
 from cgjax._node import SCOPE_PREFIX, node_p
 
@@ -49,7 +49,7 @@ def trace(function: Callable[..., Any], args: Any, kwargs: Any | None = None) ->
     with tracing_a_network():
         jaxpr = jax.make_jaxpr(flat)(*arrays)
     program = _program(jaxpr, out_tree)
-    if key is not None and not consts(jaxpr):
+    if key is not None and not program.closed_over:
         cached[key] = program
     return program
 
@@ -107,16 +107,16 @@ def _program(jaxpr: Any, out_tree: Any) -> Program:
             custom=custom,
             differentiated=params["differentiated"],
             source=source(eqn),
+            num_scopes=len(scopes),
         )
         name = params["name"]
-        if not params["absolute"]:
-            prefix = "".join(f"{s}/" for s in scopes)
-            if name is None:
-                family = prefix + site.family_type.__name__.lower()
-                name = f"{family}_{unnamed.get(family, 0)}"
-                unnamed[family] = unnamed.get(family, 0) + 1
-            else:
-                name = prefix + name
+        prefix = "".join(f"{s}/" for s in scopes[: len(scopes) - params["scopes_in_name"]])
+        if name is None:
+            family = prefix + site.family_type.__name__.lower()
+            name = f"{family}_{unnamed.get(family, 0)}"
+            unnamed[family] = unnamed.get(family, 0) + 1
+        else:
+            name = prefix + name
         repeats = taken.get(name, 0)
         taken[name] = repeats + 1
         sites.append(replace(site, name=f"{name}#{repeats}" if repeats else name))

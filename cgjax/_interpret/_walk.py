@@ -6,7 +6,7 @@ which threads keys and recorded values through them; everything without nodes is
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from cgjax._interpret._jaxprs import (
     scan_counts,
     source,
     sub_jaxprs,
+    with_node_params,
 )
 from cgjax._interpret._program import Program, Site
 from cgjax._node import node_p
@@ -40,29 +41,32 @@ GROUP_AT_LEAST = 3
 GROUP_MAX_ELEMENTS = 1 << 16
 
 
-class Draw(Protocol):
-    """Gives a node its randomness: `draw()` is two words of uniform bits an element."""
-
-    def __call__(self) -> tuple[Any, Any]: ...
+# Gives a node its randomness: `draw()` is two words of uniform bits an element.
+Draw = Callable[[], tuple[Any, Any]]
 
 
+@runtime_checkable
 class Visitor(Protocol):
     """What a procedure does at a node.
 
     Attributes:
+        capture: whether the nodes' statistics are recorded.
         rounds: rounds of the bit generator.
         inline: whether custom-derivative calls that hold nodes may lose their rule.
         absent: what a record holds for a branch that was not taken.
         implementation: which implementation of a fused component serves, if it has it.
+        keeps_nodes: whether the walk makes a network again, in which nodes keep their names.
     """
 
+    capture: bool
     rounds: int
     inline: bool
     absent: float
     implementation: str | None
+    keeps_nodes: bool
 
     def changes(self, site: Site) -> bool:
-        """Whether the node's value may differ from its activation, or is recorded."""
+        """Whether the node's value may differ from its activation."""
         ...
 
     def draws(self, site: Site) -> bool:
@@ -109,19 +113,13 @@ def walk(
         arrays: the flat array arguments.
         key: the key of `jax.random` that all randomness derives from, if any is needed.
         given: for some nodes, by index, an array to hand to the visitor: it broadcasts against the
-            node's statistic, with one leading time axis for each enclosing scan.
+            node's statistic, with one leading time axis for each enclosing scan. In a loop of
+            unknown length it serves every step.
 
     Returns:
         The function's result, and what the visitor recorded, by node index (stacked over scans).
     """
     given = {i: _full_rank(program.sites[i], v) for i, v in (given or {}).items()}
-    for i in given:
-        if program.sites[i].in_while:
-            raise ValueError(
-                f"The node {program.sites[i].name!r} lies in a `while_loop` "
-                f"({program.sites[i].source}), whose number of steps is not known: it cannot be "
-                "given values. Use `lax.scan`, or `lax.fori_loop` with constant bounds."
-            )
     walker = _Walker(program, visitor)
     jaxpr = open_jaxpr(program.jaxpr)
     stream = walker.stream(key, jaxpr, 0)
@@ -140,6 +138,14 @@ def _full_rank(site: Site, value: Any) -> Any:
             f"of shape {site.stacked_shape} ({site.source})."
         )
     return value.reshape((1,) * missing + value.shape)
+
+
+def _trimmed(rate: Any) -> Any:
+    """A rate without leading axes of length 1: under a `vmap` the nodes have fewer axes."""
+    if isinstance(rate, float):
+        return rate
+    ones = next((i for i, n in enumerate(rate.shape) if n != 1), rate.ndim)
+    return rate.reshape(rate.shape[ones:])
 
 
 class _Walker:
@@ -196,7 +202,8 @@ class _Walker:
 
     def grouped(self, jaxpr: Any, start: int, stream: _Stream | None) -> dict[int, Any]:
         """Words of small nodes of equal shape that lie directly in this scope, made together."""
-        if stream is None:
+        # Mapping other generators over keys gives other bits than calling them key by key.
+        if stream is None or str(jax.random.key_impl(stream.keys)) != "threefry2x32":
             return {}
         groups: dict[tuple[int, ...], list[int]] = {}
         loops = self.loop_sites(jaxpr, start)
@@ -215,7 +222,7 @@ class _Walker:
         found, index = set(), start
         for eqn in open_jaxpr(jaxpr).eqns:
             count = 1 if eqn.primitive is node_p else self.nodes_in(eqn)
-            if self.is_one_stream(eqn):
+            if self.is_one_stream(eqn) or eqn.primitive.name in REMAT:  # remat draws again, inside
                 found.update(range(index, index + count))
             elif eqn.primitive is not node_p and count:
                 inner = index
@@ -319,16 +326,28 @@ class _Walker:
                 return bind(eqn, operands), {}
             lead.append(stream.key(start))
         if self.visitor.implementation == "pcff":
-            lead.append(tuple(self.visitor.rate(s, given.get(s.index)) for s in sites))
-        return list(implementation(*lead, *operands)), {}
+            lead.append(tuple(_trimmed(self.visitor.rate(s, given.get(s.index))) for s in sites))
+        outs = [jnp.asarray(x) for x in implementation(*lead, *operands)]
+        for out, v in zip(outs, eqn.outvars, strict=True):
+            if (out.shape, out.dtype) != (v.aval.shape, v.aval.dtype):
+                raise TypeError(
+                    f"The component at {source(eqn)} returned {out.dtype}{list(out.shape)} from "
+                    f"its {self.visitor.implementation} implementation, and its reference "
+                    f"{v.aval.dtype}{list(v.aval.shape)}. The rates of the component's nodes must "
+                    "broadcast against them without the axes of a `vmap` around it."
+                )
+        return outs, {}
 
     def custom(
         self, eqn: Any, operands: Any, start: int, stream: Any, given: Any, depth: int, words: Any
     ) -> tuple[list[Any], Records]:
         sites = self.program.sites[start : start + self.nodes_in(eqn)]
         changed = [s for s in sites if self.visitor.changes(s)]
+        context = (start, stream, given, depth, words)
         if not changed:
-            return bind(eqn, operands), {}
+            # The rule is kept; what is recorded is computed beside it.
+            records = self.inline(eqn, operands, *context)[1] if self.visitor.capture else {}
+            return bind(self.named(eqn, start), operands), records
         if not self.visitor.inline:
             names = ", ".join(repr(s.name) for s in changed)
             raise TypeError(
@@ -336,7 +355,19 @@ class _Walker:
                 "Its derivative rule would not know of the change. Move the nodes out of it, or "
                 "pass `inline=True` to drop the rule and differentiate the function itself."
             )
-        return self.inline(eqn, operands, start, stream, given, depth, words)
+        return self.inline(eqn, operands, *context)
+
+    def named(self, eqn: Any, start: int) -> Any:
+        """An equation that is kept whole, with the names that its nodes have in this program."""
+        if not self.visitor.keeps_nodes:
+            return eqn
+        sites = iter(self.program.sites[start:])
+
+        def change(params: Any) -> dict[str, Any]:
+            site = next(sites)
+            return {**params, "name": site.name, "scopes_in_name": site.num_scopes}
+
+        return with_node_params(eqn, node_p, change)
 
     def remat(
         self, eqn: Any, operands: Any, start: int, stream: Any, given: Any, depth: int, words: Any

@@ -17,6 +17,7 @@ class _Clamped(Visitor):
     """Replaces the named nodes and marks all others again, under the names they had."""
 
     clamped: frozenset[int] = frozenset()
+    keeps_nodes = True
 
     def changes(self, site: Site) -> bool:
         return site.index in self.clamped
@@ -24,7 +25,15 @@ class _Clamped(Visitor):
     def value(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
         if site.index in self.clamped:
             return jnp.broadcast_to(given, site.shape)
-        return bind(family, e, activation, kind=site.kind, name=site.name, absolute=True)
+        return bind(
+            family,
+            e,
+            activation,
+            kind=site.kind,
+            name=site.name,
+            scopes_in_name=site.num_scopes,
+            differentiated=site.differentiated,
+        )
 
 
 @method
@@ -32,11 +41,13 @@ class Clamp(Method):
     """Options of `clamp`: pairs of a node's name and its value."""
 
     values: tuple[tuple[str, Any], ...]
+    inline: bool
     is_network = True
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         given = named_values(program, dict(self.values))
-        return walk(program, _Clamped(clamped=frozenset(given)), arrays, given=given)
+        visitor = _Clamped(inline=self.inline, clamped=frozenset(given))
+        return walk(program, visitor, arrays, given=given)
 
 
 def named_values(program: Program, values: Mapping[str, Any]) -> dict[int, Any]:
@@ -46,10 +57,16 @@ def named_values(program: Program, values: Mapping[str, Any]) -> dict[int, Any]:
         if name not in by_name:
             known = ", ".join(map(repr, by_name)) or "none"
             raise ValueError(f"The network has no node {name!r}. Its nodes: {known}.")
+        if by_name[name].in_while:
+            raise ValueError(
+                f"The node {name!r} lies in a `while_loop` ({by_name[name].source}), whose number "
+                "of steps is not known: it cannot be given values. Use `lax.scan`, or "
+                "`lax.fori_loop` with constant bounds."
+            )
     return {by_name[name].index: value for name, value in values.items()}
 
 
-def clamp(net: Network, values: Mapping[str, Any]) -> Procedure:
+def clamp(net: Network, values: Mapping[str, Any], *, inline: bool = False) -> Procedure:
     """The network in which the named nodes have given values and are random no more.
 
     What a clamped node depends on is cut off from it: this is an intervention, the operation that
@@ -60,6 +77,9 @@ def clamp(net: Network, values: Mapping[str, Any]) -> Procedure:
         net: a network, as a function of arrays.
         values: for each node to clamp, by full name, its statistic: an array that broadcasts
             against the node (with a leading time axis, if the node lies in `lax.scan`).
+
+        inline: whether functions with a custom derivative that contain a clamped node may be
+            differentiated as plain functions; otherwise they raise.
 
     Returns:
         A network with the same arguments.
@@ -74,4 +94,4 @@ def clamp(net: Network, values: Mapping[str, Any]) -> Procedure:
         >>> cg.clamp(net, {"hidden": jnp.array([1.0, -1.0])})(jnp.zeros(2))
         Array([ 2., -2.], dtype=float32)
     """
-    return intern(Procedure(net, Clamp(tuple(values.items()))))
+    return intern(Procedure(net, Clamp(tuple(values.items()), inline)))

@@ -30,6 +30,7 @@ class Visitor:
         inline: whether custom-derivative calls that hold nodes may lose their rule.
         absent: what a record holds for a branch that was not taken.
         implementation: which implementation of a fused component serves, if it has it.
+        keeps_nodes: whether the walk makes a network again, in which nodes keep their names.
     """
 
     capture: bool = False
@@ -37,9 +38,10 @@ class Visitor:
     inline: bool = False
     implementation: str | None = None
     absent: ClassVar[float] = float("nan")
+    keeps_nodes: ClassVar[bool] = False
 
     def changes(self, site: Site) -> bool:
-        return self.capture
+        return False
 
     def draws(self, site: Site) -> bool:
         return False
@@ -113,7 +115,7 @@ class Procedure:
         return intern(replace(self, capture=True))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        lead, args = self._lead(args)
+        lead, args = split_lead(self.method.lead, args)
         program = trace(self.net, args, kwargs)
         arrays = _static.split((args, kwargs), numbers=True)[1]
         structure, options = _static.split(self.method)
@@ -128,24 +130,26 @@ class Procedure:
             return out
         return out, {program.sites[i].name: record for i, record in records.items()}
 
-    def _lead(self, args: Any) -> tuple[Any, Any]:
-        if self.method.lead is None:
-            return None, args
-        if not args:
-            raise TypeError(
-                f"The procedure's first argument is its {self.method.lead}; it was called with "
-                "none."
-            )
-        first, *rest = args
-        if self.method.lead == "key":
-            first = as_key(first)
-        return first, tuple(rest)
+
+def split_lead(lead: str | None, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """A procedure's own first argument, checked, and the network's arguments.
+
+    Args:
+        lead: what the first argument is: "key", "values", or None where there is none.
+        args: all positional arguments.
+    """
+    if lead is None:
+        return (), args
+    if not args:
+        raise TypeError(f"The procedure's first argument is its {lead}; it was called with none.")
+    return (as_key(args[0]) if lead == "key" else args[0],), args[1:]
 
 
 def _run(
     structure: Any, program: Program, capture: bool, options: Any, lead: Any, arrays: Any
 ) -> tuple[Any, Records]:
-    return _static.join(structure, options).run(program, lead, arrays, capture)
+    first = lead[0] if lead else None
+    return _static.join(structure, options).run(program, first, arrays, capture)
 
 
 _run_compiled = jax.jit(_run, static_argnums=(0, 1, 2))

@@ -37,7 +37,7 @@ class _Sampler(Visitor):
         return self.rates[site.index] != 0.0
 
     def changes(self, site: Site) -> bool:
-        return self.capture or self.draws(site)
+        return self.draws(site)
 
     def value(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
         rate = self.rates[site.index]

@@ -41,7 +41,7 @@ class Dropout(nnx.Module):
         >>> drop(jnp.ones(3))
         Array([1., 1., 1.], dtype=float32)
         >>> cg.pcff(drop, 0.0)(jax.random.key(1), jnp.ones(6))
-        Array([2., 2., 0., 0., 2., 0.], dtype=float32)
+        Array([0., 2., 0., 2., 0., 0.], dtype=float32)
 
     Source: [A] Eq. 12-13.
     """
