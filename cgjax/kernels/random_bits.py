@@ -7,14 +7,14 @@ are made in registers beside its activation. One block of it gives two words: wo
 a node is uncollapsed, word 1 is its sample.
 """
 
-from __future__ import annotations
-
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.scipy.special import ndtri
 from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
 # Threefry-2x32's rotation distances, repeated every eight rounds, and the constant that keeps
@@ -117,8 +117,13 @@ def uniform(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "...
 def standard_normal(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "..."]:
     """Standard normal numbers, one per word, by the inverse of the distribution function.
 
-    Word w, read as a signed integer s, becomes the quantile of (s + 1/2) / 2^32 + 1/2: finite for
-    every word (at most 6.34 in absolute value).
+    Word w, read as a signed integer s, becomes the quantile of 1/2 + (s + 1/2) / 2^32: finite for
+    every word (at most 6.34 in absolute value) and exactly antisymmetric, in that
+    `standard_normal(~words) == -standard_normal(words)`.
+
+    In float32 the error against the exact quantile z is at most 5e-7 max(1, |z|), at less than a
+    third of the cost of `lax.erf_inv`: one formula serves all words, where `erf_inv` evaluates two
+    and selects. In float64 it is `jax.scipy.special.ndtri`.
 
     Args:
         words: uniform 32-bit words, any shape.
@@ -129,13 +134,62 @@ def standard_normal(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Arr
 
     Example:
         >>> import jax.numpy as jnp
-        >>> standard_normal(jnp.array([0x40000000], jnp.uint32)).round(3).tolist()
-        [0.674]
+        >>> [round(z, 3) for z in standard_normal(jnp.array([2**30, 0], jnp.uint32)).tolist()]
+        [0.674, 0.0]
     """
-    wide = jnp.float64 if jnp.finfo(dtype).bits == 64 else jnp.float32
     signed = lax.bitcast_convert_type(words, jnp.int32)
-    centred = (lax.convert_element_type(signed, wide) + 0.5) * (2.0**-31 * (1 - 2.0**-24))
-    return lax.convert_element_type(math.sqrt(2.0) * lax.erf_inv(centred), dtype)
+    sign = signed >> 31
+    # Steps to the nearer end of the integers: the tail's probability is (steps + 1/2) / 2^32.
+    steps = signed ^ sign ^ np.int32(0x7FFFFFFF)
+    if jnp.finfo(dtype).bits == 64:
+        tail = (lax.convert_element_type(steps, dtype) + 0.5) * 2.0**-32
+        magnitude = -ndtri(tail)
+        return lax.select(signed < 0, -magnitude, magnitude)
+    magnitude = _upper_quantile(lax.convert_element_type(steps, jnp.float32) + 0.5)
+    # The sign goes in as a bit: a select here makes a fused sampling kernel 1.3 times slower.
+    bits = lax.bitcast_convert_type(magnitude, jnp.int32) | (signed & np.int32(-(2**31)))
+    return lax.convert_element_type(lax.bitcast_convert_type(bits, jnp.float32), dtype)
+
+
+# With v = -log2(2 p), the upper p-quantile of the standard normal is close to v P(v) / Q(v) for
+# all 0 <= v <= 32, that is 2^-33 <= p <= 1/2 (relative error 5e-8), and log2(1 + r) is close to
+# r L(r) for 1/sqrt(2) <= 1 + r <= sqrt(2) (error 5e-8). Coefficients by increasing power, from
+# least squares reweighted towards the least largest error, against scipy.special.ndtri.
+_NUMERATOR = (0.86872876, 0.9910911, 0.30055362, 0.026141223, 0.0005286158, 1.095559e-06)
+_DENOMINATOR = (1.0, 1.4873844, 0.6557822, 0.09535723, 0.003962258, 3.063695e-05)
+_LOG2 = (
+    1.4426948,
+    -0.72135717,
+    0.48093945,
+    -0.36008722,
+    0.28670743,
+    -0.25006908,
+    0.2368905,
+    -0.14574452,
+)
+
+
+def _upper_quantile(scaled: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The standard normal's upper quantile at tail probability scaled / 2^32, in float32."""
+    # scaled = 2^exponent (1 + r), split so that 1 + r is from 1/sqrt(2) (0x3F3504F3) to sqrt(2).
+    bits = lax.bitcast_convert_type(scaled, jnp.int32)
+    offset = bits - np.int32(0x3F3504F3)
+    mantissa = bits - (offset & np.int32(-(2**23)))
+    r = lax.bitcast_convert_type(mantissa, jnp.float32) - 1
+    exponent = lax.convert_element_type(np.int32(31) - (offset >> 23), jnp.float32)
+    v = exponent - r * _polynomial(_LOG2, r)
+    return v * _polynomial(_NUMERATOR, v) / _polynomial(_DENOMINATOR, v)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Sum of coefficients[k] x^k, added pairwise: fewer dependent steps than Horner's rule."""
+    terms: list[Any] = list(coefficients)
+    while len(terms) > 1:
+        unpaired = terms[len(terms) // 2 * 2 :]
+        pairs = zip(terms[::2], terms[1::2], strict=False)
+        terms = [low + high * x for low, high in pairs] + unpaired
+        x = x * x
+    return terms[0]
 
 
 def draw_words(
