@@ -1,9 +1,6 @@
 """Categorical nodes: one class out of several, softmax activation ([A] section 3)."""
 
-from __future__ import annotations
-
 import dataclasses
-import math
 from typing import ClassVar
 
 import jax
@@ -13,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
 from cgjax.kernels.random_bits import uniform
 from cgjax.nodes._family import Belief, Family, possible_or_minus_infinity, wide
+from cgjax.nodes._softmax_moments import complement_of, softmax_moments
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,11 +30,12 @@ class Categorical(Family):
     Example:
         >>> import jax, jax.numpy as jnp
         >>> node = Categorical()
-        >>> node.activation(jnp.zeros((2, 4))).tolist()
-        [[0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]]
-        >>> node.sample(jax.random.key(0), jnp.array([0.0, 99.0, 0.0])).tolist()
-        [0.0, 1.0, 0.0]
-        >>> node.log_prob(jnp.array([0.0, 1.0]), jnp.array([0.0, 0.0])).round(4).tolist()
+        >>> print(node.activation(jnp.zeros((2, 4))))
+        [[0.25 0.25 0.25 0.25]
+         [0.25 0.25 0.25 0.25]]
+        >>> print(node.sample(jax.random.key(0), jnp.array([0.0, 99.0, 0.0])))
+        [0. 1. 0.]
+        >>> print(node.log_prob(jnp.array([0.0, 1.0]), jnp.array([0.0, 0.0])).round(4))
         [-0.6931]
 
     Source: [A] section 3, "multi-labeled nodes ... with label indicators as features".
@@ -59,16 +58,17 @@ class Categorical(Family):
         """Raise ValueError if an array of this shape has no class axis, or an empty one."""
         if len(shape) < -self.axis or shape[self.axis] == 0:
             raise ValueError(
-                f"Categorical(axis={self.axis}) needs a natural parameter with at least {-self.axis} "
-                f"axes and at least one class along that axis, got shape {tuple(shape)}"
+                f"Categorical(axis={self.axis}) needs a natural parameter with at least "
+                f"{-self.axis} axes and at least one class along that axis, got shape "
+                f"{tuple(shape)}"
             )
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """`shape` with size 1 along the class axis: a slice is one node."""
         self.check(shape)
-        shape = list(shape)
-        shape[self.axis] = 1
-        return tuple(shape)
+        kept = list(shape)
+        kept[self.axis] = 1
+        return tuple(kept)
 
     def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """softmax(e) along the class axis, shape and dtype of e."""
@@ -81,7 +81,7 @@ class Categorical(Family):
     def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """p (1 - p) of each class, p = softmax(e)."""
         probability = self.mean(e)
-        return probability * _complement(probability, self.axis)
+        return probability * complement_of(probability, self.axis)
 
     def from_words(
         self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
@@ -96,7 +96,7 @@ class Categorical(Family):
 
     def log_prob(
         self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
-    ) -> Float[Array, "*"]:
+    ) -> Float[Array, "..."]:
         """log softmax(e) at the class of a one-hot x; -inf if a slice of x is not one-hot.
 
         Returns:
@@ -112,29 +112,16 @@ class Categorical(Family):
         return possible_or_minus_infinity(one_hot, value)
 
     def moments(
-        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "*nodes"]
+        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
     ) -> tuple[Belief, Belief]:
         """Beliefs of the one-hot statistic and of softmax(e) when e ~ N(mean, variance).
 
         Given P = E[softmax(e)], an indicator is Bernoulli(P): its variance is P (1 - P).
         """
         mean, variance = self._gaussian_parameter(mean, variance)
-        expectation = jax.nn.softmax(mean / jnp.sqrt(1 + math.pi / 8 * variance), axis=self.axis)
-        complement = _complement(expectation, self.axis)
-        p = jax.nn.softmax(mean, axis=self.axis)
-        taylor = p**2 * (
-            (1 - 2 * p) * variance + jnp.sum(p**2 * variance, axis=self.axis, keepdims=True)
-        )
-        return Belief(expectation, expectation * complement), Belief(expectation, taylor)
+        expectation, complement, wobble = softmax_moments(mean, variance, self.axis)
+        return Belief(expectation, expectation * complement), Belief(expectation, wobble)
 
     def states(self, size: int = 1) -> Float[Array, "size size"]:
         """The one-hot rows: the identity matrix of `size` classes."""
         return jnp.eye(size, dtype=float)
-
-
-def _complement(probability: Float[Array, "*nodes"], axis: int) -> Float[Array, "*nodes"]:
-    """1 - p without cancellation: for the likeliest class, the sum of all others."""
-    size = probability.shape[axis]
-    likeliest = jax.nn.one_hot(jnp.argmax(probability, axis=axis), size, dtype=bool, axis=axis)
-    others = jnp.sum(jnp.where(likeliest, 0, probability), axis=axis, keepdims=True)
-    return jnp.where(likeliest, others, 1 - probability)

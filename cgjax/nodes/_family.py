@@ -2,8 +2,6 @@
 that say how one random variable behaves given its natural parameter ([A] Eq. 7-9).
 """
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 from collections.abc import Callable
@@ -13,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Num, PRNGKeyArray, UInt32
 
 from cgjax.kernels.random_bits import random_words
@@ -35,7 +34,7 @@ class Belief(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Family(abc.ABC):
-    """The distribution of one random variable X given its natural parameter e; T(X) is its statistic.
+    """The distribution of a random variable X given its natural parameter e; T(X) is its statistic.
 
     Every method works element by element on an array of nodes, except along the class axis of a
     `Categorical`. Shapes: `e` is any array of a floating-point dtype, features last; numeric
@@ -44,8 +43,9 @@ class Family(abc.ABC):
     `moments` are computed and returned in at least float32.
 
     A family is a pytree: its numeric parameters are leaves (so they may be traced, mapped and
-    differentiated), everything else (axes, functions) is static. A new family is a frozen dataclass
-    that derives from this class; fields that hold no numbers are declared with
+    differentiated), everything else (axes, functions) is static. Two families are equal if they
+    have one class, equal static parts and equal numbers. A new family is a frozen dataclass with
+    `eq=False` that derives from this class; a field that holds no number is declared with
     `dataclasses.field(metadata={"static": True})`, and functions are static by themselves.
 
     Attributes:
@@ -76,7 +76,9 @@ class Family(abc.ABC):
         """A sample of T(X) as a pure function of one uniform 32-bit word per element of e."""
 
     @abc.abstractmethod
-    def log_prob(self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*"]:
+    def log_prob(
+        self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "..."]:
         """Log-probability (density) of the statistic x given e, one number per node.
 
         The result has the shape `mask_shape(e.shape)`. Impossible values of a discrete family
@@ -85,9 +87,13 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def moments(
-        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "*nodes"]
+        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
     ) -> tuple[Belief, Belief]:
         """Beliefs when e is itself Gaussian, e ~ N(mean, variance), independent per element.
+
+        Args:
+            mean: any floating-point array.
+            variance: at least 0; shape of the mean, or one number.
 
         Returns:
             The belief of the statistic T(X) (law of total variance, so with the node's own noise)
@@ -107,11 +113,15 @@ class Family(abc.ABC):
         e = self.natural_parameter(e)
         return self.from_words(random_words(key, e.shape)[1], e)
 
-    def states(self, size: int = 1) -> Float[Array, "states *size"]:
+    def states(self, size: int = 1) -> Float[Array, "..."]:
         """All values of the statistic of one node of a discrete family, one row per state.
 
         Args:
             size: 1 for an element-wise family, the number of classes for a `Categorical`.
+
+        Returns:
+            Shape (number of states, size); where the states differ between elements because a
+            parameter is an array, (number of states, *shape of the parameter).
 
         Raises:
             TypeError: the family is not discrete.
@@ -139,9 +149,9 @@ class Family(abc.ABC):
                 size not in (1, along) for size, along in zip(got[::-1], shape[::-1], strict=False)
             ):
                 raise ValueError(
-                    f"{type(self).__name__}.{name} has shape {got}, which does not broadcast to the "
-                    f"shape {shape} of the natural parameter; give one number, or an array whose "
-                    "axes match the last axes of the natural parameter (or have size 1)."
+                    f"{type(self).__name__}.{name} has shape {got}, which does not broadcast to "
+                    f"the shape {shape} of the natural parameter; give one number, or an array "
+                    "whose axes match the last axes of the natural parameter (or have size 1)."
                 )
 
     def natural_parameter(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
@@ -161,7 +171,7 @@ class Family(abc.ABC):
         return e
 
     def _gaussian_parameter(
-        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "*nodes"]
+        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
     ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
         """Mean and variance of a Gaussian e, of one shape and of one dtype of at least float32."""
         mean = self.natural_parameter(mean)
@@ -192,7 +202,7 @@ class Family(abc.ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_pytree_with_keys(
-            cls, _flatten_with_keys, lambda static, leaves: _unflatten(cls, static, leaves), _flatten
+            cls, _flatten_with_keys, lambda aux, leaves: _unflatten(cls, aux, leaves), _flatten
         )
 
     def __eq__(self, other: object) -> bool:
@@ -242,9 +252,9 @@ def _unflatten(cls: type[Family], aux, leaves) -> Family:
 def _same(mine: Any, theirs: Any) -> bool:
     if mine is theirs:
         return True
-    if isinstance(mine, jax.core.Tracer) or isinstance(theirs, jax.core.Tracer):
+    if isinstance(mine, Tracer) or isinstance(theirs, Tracer):
         return False
-    return np.shape(mine) == np.shape(theirs) and bool(np.all(np.asarray(mine) == np.asarray(theirs)))
+    return np.array_equal(np.asarray(mine), np.asarray(theirs))
 
 
 def require_parameter(
@@ -252,7 +262,7 @@ def require_parameter(
 ) -> None:
     """Raise ValueError unless a parameter whose value is already known satisfies a condition."""
     value = getattr(family, name)
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     if not isinstance(value, int | float | np.ndarray | np.generic | jax.Array):
         raise TypeError(
@@ -268,10 +278,9 @@ def wide(array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
     return lax.convert_element_type(array, jnp.promote_types(array.dtype, jnp.float32))
 
 
-def like(parameter: Num[ArrayLike, "*"], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+def like(parameter: Num[ArrayLike, "..."], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
     """A numeric parameter in the dtype and shape of an array it broadcasts against."""
-    parameter = jnp.asarray(parameter)
-    parameter = lax.convert_element_type(parameter, array.dtype)
+    parameter = lax.convert_element_type(jnp.asarray(parameter), array.dtype)
     return jnp.broadcast_to(parameter, array.shape)
 
 

@@ -3,24 +3,21 @@
 Their natural parameter is a probability or an expected value, so that they are exact at both ends.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import math
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
 from cgjax.kernels.random_bits import standard_normal, uniform
+from cgjax.nodes._binary import TwoStates
 from cgjax.nodes._family import (
     SMALLEST_SCALE,
     Belief,
     Family,
-    like,
     possible_or_minus_infinity,
     require_parameter,
     wide,
@@ -33,23 +30,26 @@ from cgjax.nodes._quadrature import standard_deviation
 SMALLEST_KEEP = 1e-6
 
 
-class _ByExpectation(Family):
+class _ByExpectation(TwoStates):
     """X in {low, high} with E[X] = e: what BernoulliMask and SoftClamp share."""
 
-    discrete: ClassVar[bool] = True
-    low: ArrayLike
-    high: ArrayLike
-
     def natural_parameter(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-        """`e` after checks; where its value is known, it must lie in [low, high]."""
+        """`e` as an array; where its value is known already, it must lie in [low, high].
+
+        Raises:
+            TypeError: e is not real floating point.
+            ValueError: e lies outside [low, high], or as `check`.
+        """
         e = super().natural_parameter(e)
-        known = not any(isinstance(v, jax.core.Tracer) for v in (e, self.low, self.high))
-        if known:
-            value, low, high = (np.asarray(v, np.float64) for v in (e, self.low, self.high))
+        low, high = self._levels()
+        if not any(isinstance(value, Tracer) for value in (e, low, high)):
+            value = np.asarray(e, np.float64)
+            # In e's dtype: a float32 image clamped to [0, 0.1] may hold float32's 0.1.
+            low, high = (np.asarray(jnp.asarray(level, e.dtype), float) for level in (low, high))
             if not np.all((value >= low) & (value <= high)):
                 raise ValueError(
-                    f"{type(self).__name__} needs a natural parameter in [{self.low}, {self.high}], "
-                    f"got values from {value.min()} to {value.max()}"
+                    f"{type(self).__name__} needs a natural parameter from {low} to {high}, got "
+                    f"values from {value.min()} to {value.max()}"
                 )
         return e
 
@@ -63,8 +63,7 @@ class _ByExpectation(Family):
 
     def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """(e - low) (high - e), at least float32."""
-        e = wide(self.natural_parameter(e))
-        return (e - like(self.low, e)) * (like(self.high, e) - e)
+        return self._variance(wide(self.natural_parameter(e)))
 
     def from_words(
         self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
@@ -72,56 +71,92 @@ class _ByExpectation(Family):
         """high where the word's uniform number is below P(high), else low; no gradient."""
         e = lax.stop_gradient(self.natural_parameter(e))
         precise = wide(e)
-        low, high = lax.stop_gradient((like(self.low, precise), like(self.high, precise)))
+        low, high = lax.stop_gradient(self._levels_like(precise))
         is_high = uniform(words, precise.dtype) * (high - low) < precise - low
         return lax.convert_element_type(lax.select(is_high, high, low), e.dtype)
 
     def log_prob(
         self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
     ) -> Float[Array, "*nodes"]:
-        """log P(x) for x in {low, high}; -inf (zero gradient) for impossible values."""
+        """log P(x): log (e - low)/(high - low) at high, log (high - e)/(high - low) at low.
+
+        -inf (with zero gradient) for all other x, and where the probability is 0.
+        """
         e = self.natural_parameter(e)
         x = lax.convert_element_type(jnp.asarray(x), e.dtype)
-        is_low, is_high = x == like(self.low, e), x == like(self.high, e)
-        precise = wide(e)
-        low, high = like(self.low, precise), like(self.high, precise)
-        weight = jnp.where(is_high, precise - low, high - precise)
+        low, high = self._levels_like(e)
+        is_low, is_high = x == low, x == high
+        e, low, high = wide(e), wide(low), wide(high)
+        weight = jnp.where(is_high, e - low, high - e)
         possible = (is_low | is_high) & (weight > 0)
         value = jnp.log(jnp.where(possible, weight, 1) / (high - low))
         return possible_or_minus_infinity(possible, value)
 
     def moments(
-        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "*nodes"]
+        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
     ) -> tuple[Belief, Belief]:
-        """Beliefs of X and of e, where e has this mean and variance (and lies in [low, high]).
+        """Beliefs of X and of e, for an e in [low, high] with this mean and variance.
 
-        X is again binary, so its variance is (mean - low) (high - mean) whatever that of e.
+        X is binary whatever e's distribution, so its variance is (mean - low) (high - mean).
         """
         mean, variance = self._gaussian_parameter(mean, variance)
-        return Belief(mean, self.variance(mean)), Belief(mean, variance)
+        return Belief(mean, self._variance(mean)), Belief(mean, variance)
 
-    def states(self, size: int = 1) -> Float[Array, "2 *size"]:
-        """[low, high]: shape (2, 1), or (2, *parameter shape) where the parameters are arrays."""
-        if size != 1:
-            raise ValueError(
-                f"{type(self).__name__} is element-wise: one node has size 1, got size {size}"
-            )
-        low, high = jnp.asarray(self.low, float), jnp.asarray(self.high, float)
-        shape = np.broadcast_shapes((1,), low.shape, high.shape)
-        return jnp.stack([jnp.broadcast_to(low, shape), jnp.broadcast_to(high, shape)])
+    def _variance(self, e: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+        low, high = self._levels_like(e)
+        return (e - low) * (high - e)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BernoulliMask(_ByExpectation):
-    """A dropout mask: X in {0, 1}, P(X = 1) = e, the probability to keep."""
+    """A dropout mask: X in {0, 1}, where e is P(X = 1), the probability to keep.
 
-    low: ClassVar[float] = 0.0
-    high: ClassVar[float] = 1.0
+    Collapsed, it is its mean e, the constant scaling of dropout at test time. At e = 1 a sample
+    is always 1, at e = 0 always 0.
+
+    Raises:
+        ValueError: e lies outside [0, 1], where its value is known when the method is called.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> mask = BernoulliMask()
+        >>> print(mask.activation(jnp.full(3, 0.5)))
+        [0.5 0.5 0.5]
+        >>> print(mask.sample(jax.random.key(0), jnp.array([0.0, 1.0])))
+        [0. 1.]
+
+    Source: [A] Eq. 12-13.
+    """
+
+    def _levels(self) -> tuple[ArrayLike, ArrayLike]:
+        return 0.0, 1.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SoftClamp(_ByExpectation):
-    """A binary node of which the expected value is observed: X in {low, high}, E[X] = e."""
+    """A binary node whose expected value is observed: X in {low, high}, E[X] = e.
+
+    Inputs over a range, such as pixel intensities, are seen as the expected values of binary
+    nodes; collapsed, the node is its input.
+
+    Args:
+        low, high: the two states, low below high; numbers, or arrays that broadcast against e
+            from the right.
+
+    Raises:
+        ValueError: low is not below high; or e lies outside [low, high], where its value is known
+            when the method is called.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> pixel = SoftClamp(0.0, 255.0)
+        >>> print(pixel.activation(jnp.array([51.0])))
+        [51.]
+        >>> print(pixel.log_prob(jnp.array([0.0, 255.0]), jnp.array([51.0, 51.0])).round(4))
+        [-0.2231 -1.6094]
+
+    Source: [A] section 2.3.
+    """
 
     low: ArrayLike
     high: ArrayLike
@@ -129,27 +164,53 @@ class SoftClamp(_ByExpectation):
     def __post_init__(self) -> None:
         require_parameter(self, "low", np.isfinite, "finite")
         require_parameter(self, "high", np.isfinite, "finite")
-        if not isinstance(self.low, jax.core.Tracer):
-            require_parameter(
-                self, "high", lambda high: high > np.asarray(self.low), f"above low = {self.low!r}"
-            )
+        if not isinstance(self.low, Tracer):
+            low = np.asarray(self.low)
+            require_parameter(self, "high", lambda high: high > low, f"above low = {self.low!r}")
+
+    def _levels(self) -> tuple[ArrayLike, ArrayLike]:
+        return self.low, self.high
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GaussianMask(Family):
-    """A Gaussian dropout mask: X ~ N(1, (1 - e)/e), e the probability to keep."""
+    """A Gaussian dropout mask: X ~ N(1, (1 - e)/e), where e is the probability to keep.
+
+    It has the mean and variance of a Bernoulli mask divided by its keep probability, so nothing
+    is rescaled: collapsed, it is 1. At e = 1 a sample is exactly 1. At e = 0 there is no such
+    distribution: a known 0 raises, and an e below 1e-6 at run time is treated as 1e-6.
+
+    Raises:
+        ValueError: e lies outside (0, 1], where its value is known when the method is called.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> mask = GaussianMask()
+        >>> print(mask.variance(jnp.array([0.5, 1.0])))
+        [1. 0.]
+        >>> print(mask.sample(jax.random.key(0), jnp.ones(2)))
+        [1. 1.]
+
+    Source: [A] section 4.3, "other noise distributions such as Gaussian".
+    """
 
     reparameterised: ClassVar[bool] = True
 
     def natural_parameter(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-        """`e` after checks; where its value is known, it must lie in (0, 1]."""
+        """`e` as an array; where its value is known already, it must lie in (0, 1].
+
+        Raises:
+            TypeError: e is not real floating point.
+            ValueError: e lies outside (0, 1].
+        """
         e = super().natural_parameter(e)
-        if not isinstance(e, jax.core.Tracer):
+        if not isinstance(e, Tracer):
             value = np.asarray(e, np.float64)
             if not np.all((value > 0) & (value <= 1)):
                 raise ValueError(
-                    "GaussianMask needs a keep probability above 0 and at most 1 (its variance is "
-                    f"(1 - p)/p), got values from {value.min()} to {value.max()}"
+                    "GaussianMask needs a keep probability p above 0 and at most 1 (its variance "
+                    f"is (1 - p)/p), got values from {value.min()} to {value.max()}; BernoulliMask "
+                    "can also drop everything."
                 )
         return e
 
@@ -163,29 +224,36 @@ class GaussianMask(Family):
 
     def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """(1 - e)/e, at least float32."""
-        e = wide(self.natural_parameter(e))
-        return (1 - e) / jnp.maximum(e, SMALLEST_KEEP)
+        return self._variance(wide(self.natural_parameter(e)))
 
     def from_words(
         self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
     ) -> Float[Array, "*nodes"]:
         """1 + sqrt((1 - e)/e) n, n the word's standard normal number; differentiable."""
         e = self.natural_parameter(e)
-        scale = standard_deviation(self.variance(e))
+        scale = standard_deviation(self._variance(wide(e)))
         return lax.convert_element_type(1 + scale * standard_normal(words, scale.dtype), e.dtype)
 
     def log_prob(
         self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
     ) -> Float[Array, "*nodes"]:
         """log N(x; 1, (1 - e)/e), with a standard deviation of at least 1e-6."""
-        scale = jnp.maximum(standard_deviation(self.variance(e)), SMALLEST_SCALE)
+        e = wide(self.natural_parameter(e))
+        scale = jnp.maximum(standard_deviation(self._variance(e)), SMALLEST_SCALE)
         x = lax.convert_element_type(jnp.asarray(x), scale.dtype)
         return normal_log_density(x, jnp.ones_like(scale), scale)
 
     def moments(
-        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "*nodes"]
+        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
     ) -> tuple[Belief, Belief]:
-        """Mean 1 and the noise variance at the mean keep probability; the activation is 1."""
-        mean, variance = self._gaussian_parameter(mean, variance)
+        """Mean 1 and the noise's variance at the mean keep probability; the activation is 1.
+
+        (1 - e)/e has no expectation under a Gaussian e, so the variance of e is not used. Keep
+        probabilities are settings, of variance 0, and then this is exact.
+        """
+        mean, _ = self._gaussian_parameter(mean, variance)
         one = jnp.ones_like(mean)
-        return Belief(one, self.variance(mean)), Belief(one, jnp.zeros_like(mean))
+        return Belief(one, self._variance(mean)), Belief(one, jnp.zeros_like(mean))
+
+    def _variance(self, e: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+        return (1 - e) / jnp.maximum(e, SMALLEST_KEEP)

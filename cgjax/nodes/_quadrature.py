@@ -1,21 +1,29 @@
-"""Expectations of smooth functions of a Gaussian variable."""
+"""Expectations of functions of a Gaussian variable that bend (or break) at 0 and nowhere else.
 
-from __future__ import annotations
-
-from collections.abc import Callable
+Gauss-Hermite points miss what happens at 0 once the Gaussian is much wider than the bend. Here the
+Gaussian is cut at 0, and on either side Gauss-Legendre points are placed at distances u^2 from the
+cut, which is dense near it: a bend is resolved whether it is wider or much narrower than the
+Gaussian, and a kink at 0 costs nothing.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
-# Gauss-Hermite nodes and weights for the standard normal distribution.
-_POINTS, _WEIGHTS = np.polynomial.hermite_e.hermegauss(20)
-_WEIGHTS = _WEIGHTS / np.sqrt(2 * np.pi)
+# Twenty points a side: means are within 1e-6 standard deviations, variances within 1e-6 of the
+# variance of e (measured for sigmoid, tanh, softplus and rectified means; see the tests), as
+# long as the standard deviation is below 10 times the width of the bend, and 1e-4 beyond.
+_ROOTS, _LEGENDRE = np.polynomial.legendre.leggauss(20)
+_ROOTS, _LEGENDRE = (_ROOTS + 1) / 2, _LEGENDRE / 2
+# The Gaussian is integrated to 6 standard deviations (its variance beyond is 8e-8), and a cut
+# further out than 4 is moved there: nothing at 0 can matter then, and the points are better spent.
+_REACH, _FURTHEST_CUT = 6.0, 4.0
 
-# Below this standard deviation its derivative, 1 / (2 std), is held constant: a variance of
-# exactly 0 then has finite gradients.
-SMALLEST_DEVIATION = 1e-4
+# Below this standard deviation its derivative by the variance, 1 / (2 std), is held constant: a
+# variance of 0 has finite gradients, and rounding in them stays below 1e-2 in float32.
+SMALLEST_DEVIATION = 1e-5
 
 
 @jax.custom_jvp
@@ -24,46 +32,71 @@ def standard_deviation(variance: Float[Array, "*nodes"]) -> Float[Array, "*nodes
     return jnp.sqrt(jnp.maximum(variance, 0))
 
 
-@standard_deviation.defjvp
 def _standard_deviation_jvp(primals, tangents):
     deviation = standard_deviation(*primals)
     return deviation, tangents[0] / (2 * jnp.maximum(deviation, SMALLEST_DEVIATION))
 
 
+standard_deviation.defjvp(_standard_deviation_jvp)
+
+
 def displacements(
-    variance: Float[Array, "*nodes"],
+    mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
 ) -> tuple[Float[Array, "points *nodes"], Float[Array, "points *nodes"]]:
-    """Quadrature points, as displacements from the mean, along a new first axis; and weights."""
-    shape = (len(_POINTS),) + (1,) * variance.ndim
-    points = jnp.asarray(_POINTS, variance.dtype).reshape(shape)
-    weights = jnp.asarray(_WEIGHTS, variance.dtype).reshape(shape)
-    return points * standard_deviation(variance)[None], weights
+    """Quadrature points of N(mean, variance), as displacements from the mean, and their weights.
+
+    The sum over the first axis of weights * f(mean + displacement) is E[f(e)]. Derivatives pass
+    through the displacements; the weights are constants.
+    """
+    deviation = standard_deviation(variance)
+    roots, legendre = (
+        jnp.asarray(values, mean.dtype).reshape((-1,) + (1,) * mean.ndim)
+        for values in (_ROOTS, _LEGENDRE)
+    )
+    # An integral does not change with the place where it is cut, so the cut is a constant.
+    known = lax.stop_gradient((mean, deviation))
+    cut = -known[0] / jnp.where(known[1] > 0, known[1], 1)
+    cut = jnp.clip(cut, -_FURTHEST_CUT, _FURTHEST_CUT)[None]
+    above, below = _REACH - cut, _REACH + cut
+    standard = jnp.concatenate([cut + above * roots**2, cut - below * roots**2])
+    weights = jnp.concatenate([above * roots * legendre, below * roots * legendre])
+    weights = weights * jnp.exp(-(standard**2) / 2)
+    return standard * deviation[None], weights / jnp.sum(weights, axis=0, keepdims=True)
 
 
-def moments_of(
-    function: Callable[[Float[Array, "..."]], Float[Array, "..."]],
-    mean: Float[Array, "*nodes"],
-    variance: Float[Array, "*nodes"],
+def weighted_moments(
+    values: Float[Array, "points *nodes"], weights: Float[Array, "points *nodes"]
 ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
-    """Mean and variance of function(e), e ~ N(mean, variance)."""
-    displacement, weights = displacements(variance)
-    values = function(mean[None] + displacement)
-    centre = function(mean)
-    difference = values - centre[None]
-    shift = jnp.sum(weights * difference, axis=0)
-    return centre + shift, jnp.sum(weights * (difference - shift[None]) ** 2, axis=0)
+    """Mean and variance over the first axis; the variance as a sum of squares."""
+    mean = jnp.sum(weights * values, axis=0)
+    return mean, jnp.sum(weights * (values - mean[None]) ** 2, axis=0)
 
 
 def logistic_moments(
     mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
 ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"], Float[Array, "*nodes"]]:
     """E[sigmoid(e)], E[sigmoid(-e)] and Var[sigmoid(e)] for e ~ N(mean, variance)."""
-    displacement, weights = displacements(variance)
-    there, back = jax.nn.sigmoid(mean[None] + displacement), jax.nn.sigmoid(-mean[None] - displacement)
-    here, opposite = jax.nn.sigmoid(mean)[None], jax.nn.sigmoid(-mean)[None]
-    # sigmoid(a + d) - sigmoid(a) without cancellation: sigmoid(a + d) sigmoid(-a) (1 - exp(-d)).
-    up = jnp.where(displacement > 0, there * opposite, back * here)
-    difference = -jnp.sign(displacement) * up * jnp.expm1(-jnp.abs(displacement))
-    shift = jnp.sum(weights * difference, axis=0)
-    variance = jnp.sum(weights * (difference - shift[None]) ** 2, axis=0)
-    return here[0] + shift, opposite[0] - shift, variance
+    displacement, weights = displacements(mean, variance)
+    here, opposite = jax.nn.sigmoid(mean), jax.nn.sigmoid(-mean)
+    there = jax.nn.sigmoid(mean[None] + displacement)
+    back = jax.nn.sigmoid(-mean[None] - displacement)
+    # sigmoid(a + d) - sigmoid(a) = sigmoid(a + d) sigmoid(-a) (1 - exp(-d)), and the mirror image
+    # of it for d < 0: no cancellation, so a small variance keeps its relative accuracy.
+    rise = there * opposite[None] * -jnp.expm1(-jnp.maximum(displacement, 0))
+    fall = back * here[None] * jnp.expm1(jnp.minimum(displacement, 0))
+    shift, spread = weighted_moments(rise + fall, weights)
+    return here + shift, opposite - shift, spread
+
+
+def softplus_moments(
+    mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
+) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
+    """E[softplus(e)] and Var[softplus(e)] for e ~ N(mean, variance)."""
+    displacement, weights = displacements(mean, variance)
+    far = jax.nn.softplus(mean[None] + displacement) - jax.nn.softplus(mean)[None]
+    # For small d, softplus(a + d) - softplus(a) = log(1 + sigmoid(a) (exp(d) - 1)) keeps what the
+    # difference of two rounded numbers loses.
+    is_near = jnp.abs(displacement) < 1
+    near = jnp.expm1(jnp.where(is_near, displacement, 0)) * jax.nn.sigmoid(mean)[None]
+    shift, spread = weighted_moments(jnp.where(is_near, jnp.log1p(near), far), weights)
+    return jax.nn.softplus(mean) + shift, spread
