@@ -152,8 +152,8 @@ class SoftClamp(_ByExpectation):
         >>> pixel = SoftClamp(0.0, 255.0)
         >>> print(pixel.activation(jnp.array([51.0])))
         [51.]
-        >>> print(pixel.log_prob(jnp.array([0.0, 255.0]), jnp.array([51.0, 51.0])).round(4))
-        [-0.2231 -1.6094]
+        >>> print(pixel.variance(jnp.array([51.0])))
+        [10404.]
 
     Source: [A] section 2.3.
     """
