@@ -156,7 +156,7 @@ def _check(name: str, parts: dict[str, Part]) -> bool:
     if any(len(part.array) != COUNTS[role] for role, part in parts.items()):
         return False
     for role, part in parts.items():
-        digest = hashlib.sha256(np.ascontiguousarray(part.array)).hexdigest()
+        digest = hashlib.sha256(part.array.tobytes()).hexdigest()
         if digest == SHA256[name][role]:
             continue
         other = next((n for n in NAMES if digest == SHA256[n][role]), None)

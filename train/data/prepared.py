@@ -18,6 +18,7 @@ builders are the positions in the original files, so that order can be undone.
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,7 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
             "give a folder with the IDX files."
         ) from error
     try:
-        source = tfds.data_source(
+        source: Any = tfds.data_source(
             f"{name}:{folder.name}",
             split=split,
             data_dir=folder.parent.parent,

@@ -1,0 +1,165 @@
+"""One atomic checkpoint of an experiment: named arrays and JSON facts, in one Orbax step.
+
+Orbax writes a step into a temporary folder and commits it at the end, so that a process killed
+during a save leaves the previous step. Two steps are kept, and every array has a digest, because a
+flipped bit in a weight would otherwise go unseen.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+KEPT = 2
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be written or read, or belongs to something else.
+
+    The message names the folder, what is wrong and what to do about it.
+    """
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds."""
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]  # whatever JSON can hold
+
+
+class Checkpoints:
+    """The checkpoints of one experiment, in one folder.
+
+    Args:
+        folder: where they lie; created by the first save.
+
+    Raises:
+        CheckpointError: if there is such a folder and it cannot be opened.
+
+    Example:
+        >>> import tempfile
+        >>> checkpoints = Checkpoints(Path(tempfile.mkdtemp()) / "checkpoints")
+        >>> checkpoints.latest() is None
+        True
+        >>> checkpoints.save(3, {"weights": np.arange(2.0)}, {"epoch": 3})
+        >>> checkpoints.latest()
+        Saved(step=3, arrays={'weights': array([0., 1.])}, facts={'epoch': 3})
+        >>> checkpoints.close()
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder.absolute()
+        self._manager: Any = None
+
+    def _open(self) -> Any:
+        if self._manager is None:
+            import orbax.checkpoint as ocp
+
+            # Orbax logs every phase of every save at the level of warnings' neighbours.
+            logging.getLogger("absl").setLevel(logging.ERROR)
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                # In the foreground: a save that failed must stop the run at once, and the arrays
+                # of the state are donated to the next epoch.
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=KEPT, enable_async_checkpointing=False
+                ),
+            )
+        return self._manager
+
+    def save(self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+        """Saves a step, then drops all but the newest two.
+
+        Args:
+            step: the number of the step, larger than every earlier one.
+            arrays: what to save, by name.
+            facts: what to save beside it, as JSON.
+
+        Raises:
+            CheckpointError: if it cannot be written; earlier steps are untouched.
+        """
+        import orbax.checkpoint as ocp
+
+        try:
+            self._open().save(
+                step,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardSave(dict(arrays)),
+                    facts=ocp.args.JsonSave({"digests": _digests(arrays), "facts": dict(facts)}),
+                ),
+            )
+        except Exception as error:  # Orbax and TensorStore raise OSError, ValueError and others
+            kept = ", ".join(map(str, _steps(self.folder))) or "none"
+            raise CheckpointError(
+                f"{self.folder}: step {step} could not be saved ({_short(error)}). Complete steps "
+                f"there: {kept}, untouched. Free space, or make the folder writable, and start the "
+                "same command again."
+            ) from error
+
+    def latest(self) -> Saved | None:
+        """The newest complete step, or `None` if there is none.
+
+        Raises:
+            CheckpointError: if it cannot be read or its digests do not match. Nothing is deleted.
+        """
+        if not _steps(self.folder):
+            return None
+        import orbax.checkpoint as ocp
+
+        step = _steps(self.folder)[-1]
+        try:
+            restored = self._open().restore(
+                step,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardRestore(), facts=ocp.args.JsonRestore()
+                ),
+            )
+            arrays = {name: np.asarray(array) for name, array in restored["arrays"].items()}
+            digests, facts = restored["facts"]["digests"], restored["facts"]["facts"]
+            wrong = sorted(set(digests.items()) ^ set(_digests(arrays).items()))
+        except Exception as error:  # a damaged step may raise anything
+            raise self._damaged(step, _short(error)) from error
+        if wrong:
+            raise self._damaged(step, f"the bytes of {wrong[0][0]} do not match their digest")
+        return Saved(step, arrays, facts)
+
+    def _damaged(self, step: int, reason: str) -> CheckpointError:
+        earlier = _steps(self.folder)[:-1]
+        then = f"continue from step {earlier[-1]}" if earlier else "begin anew"
+        return CheckpointError(
+            f"{self.folder / str(step)}: damaged ({reason}). Delete that folder and start the same "
+            f"command again to {then}."
+        )
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+
+def _steps(folder: Path) -> list[int]:
+    """The numbers of the complete steps in a folder, ascending."""
+    if not folder.is_dir():
+        return []
+    # A step that is still being written has a longer name.
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
+
+
+def _digests(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return {
+        name: hashlib.sha256(
+            f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
+        ).hexdigest()
+        for name, array in arrays.items()
+    }
+
+
+def _short(error: Exception) -> str:
+    """The first line of an error, which in Orbax may run over pages."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"

@@ -1,0 +1,303 @@
+"""One epoch of many runs as one compiled program.
+
+An epoch is a `lax.scan` over batches gathered from data on the device; validation, the learning
+rate, early stopping and the copy of the best weights are in the same program. Runs (seeds, rates,
+regularisers) are its leading axis: mapped by `vmap`, and split over a mesh of devices if there is
+one. Nothing here touches files; `train/runs.py` does.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, Shaped, UInt8, UInt32
+
+from cgjax import metrics
+from train.schedule import (
+    Plateau,
+    Stopper,
+    plateau_init,
+    plateau_step,
+    stopper_init,
+    stopper_step,
+)
+
+Mode = Literal["vmap", "sequential"]
+
+# What has become of a run.
+RUNNING, STOPPED, DIVERGED, CAPPED = range(4)
+STATUS = ("running", "stopped early", "diverged", "reached the last epoch")
+
+# Each run's key is split by these into streams that no two uses share.
+_INIT, _SHUFFLE, _NOISE, TEST = range(4)
+_EVALUATION_BATCH = 1000  # bounds the memory of a validation; the recipe does not depend on it
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a run is trained; the defaults are those of [A] 5.1's dense networks."""
+
+    batch_size: int = 32
+    learning_rate: float = 1e-2
+    momentum: float = 0.9
+    plateau_factor: float = 0.1
+    """The learning rate is multiplied by this on a plateau of the validation loss."""
+    plateau_patience: int = 10
+    plateau_threshold: float = 1e-4
+    """The relative gain below which an epoch counts as a plateau's."""
+    stop_patience: int = 20
+    """A run stops once the validation loss has not fallen for more than this many epochs."""
+    epochs: int | None = None
+    """The most epochs of a run; without it, early stopping alone ends one."""
+
+
+class Learner(NamedTuple):
+    """What is trained, as pure functions of one run."""
+
+    # init(key) -> params
+    init: Callable[[Any], Any]
+    # loss(params, key, hyper, x, y) -> (mean loss of the batch, number of wrong predictions)
+    loss: Callable[[Any, Any, Any, Array, Array], tuple[Array, Array]]
+    # log_probs(params, x): float[batch, classes], without noise
+    log_probs: Callable[[Any, Array], Array]
+
+
+class Data(NamedTuple):
+    """A data set on the device; see `train.data.Dataset`."""
+
+    train_x: UInt8[Array, "train features"]
+    train_y: Int[Array, " train"]
+    validation_x: UInt8[Array, "validation features"]
+    validation_y: Int[Array, " validation"]
+    largest: Float[Array, ""]
+
+
+class RunState(NamedTuple):
+    """What the next epoch of a run needs, and the best it has seen. Arrays of all runs are stacked
+    along a leading axis."""
+
+    params: Any
+    momentum: Any  # the optimiser's state
+    best: Any  # the parameters of the lowest validation loss
+    key: UInt32[Array, "2"]
+    learning_rate: Float[Array, ""]
+    plateau: Plateau
+    stopper: Stopper
+    epoch: Int[Array, ""]
+    status: Int[Array, ""]
+
+
+class Record(NamedTuple):
+    """What is told of an epoch of a run. Training figures are means over the epoch's batches, with
+    noise and changing weights; validation figures are those of its last weights."""
+
+    train_loss: Float[Array, ""]
+    train_error: Float[Array, ""]
+    validation_loss: Float[Array, ""]
+    validation_error: Float[Array, ""]
+    learning_rate: Float[Array, ""]
+
+
+def optimiser(recipe: Recipe) -> optax.GradientTransformation:
+    """SGD with momentum at learning rate 1; the loop multiplies by each run's own rate, which the
+    plateau rule changes."""
+    return optax.sgd(1.0, momentum=recipe.momentum)
+
+
+def scaled(x: UInt8[Array, "*batch"], largest: Float[Array, ""]) -> Float[Array, "*batch"]:
+    """Bytes as numbers in [0, 1]."""
+    return x.astype(jnp.float32) / largest
+
+
+def init_run(learner: Learner, recipe: Recipe, key: UInt32[Array, "2"]) -> RunState:
+    """A run before its first epoch.
+
+    Args:
+        learner: what is trained.
+        recipe: how.
+        key: the data of the run's key (`jax.random.key_data`).
+    """
+    params = learner.init(jax.random.fold_in(jax.random.wrap_key_data(key), _INIT))
+    return RunState(
+        params=params,
+        momentum=optimiser(recipe).init(params),
+        best=jax.tree.map(jnp.copy, params),
+        key=key,
+        learning_rate=jnp.float32(recipe.learning_rate),
+        plateau=plateau_init(),
+        stopper=stopper_init(),
+        epoch=jnp.int32(0),
+        status=jnp.int32(RUNNING),
+    )
+
+
+def in_batches(
+    function: Callable[..., Array], x: Shaped[Array, "n features"], *, numbered: bool = False
+) -> Float[Array, "n *rest"]:
+    """Applies a function of many rows to a thousand of them at a time, which bounds its memory.
+
+    Args:
+        function: row by row, `function(rows) -> values`.
+        x: the rows.
+        numbered: whether it takes the number of the batch as second argument.
+    """
+    whole = len(x) // _EVALUATION_BATCH
+    boundary = whole * _EVALUATION_BATCH
+    batches = x[:boundary].reshape(whole, _EVALUATION_BATCH, *x.shape[1:])
+
+    def apply(rows: Array, number: Any) -> Array:
+        return function(rows, number) if numbered else function(rows)
+
+    parts = []
+    if whole:
+        values = jax.lax.map(lambda args: apply(*args), (batches, jnp.arange(whole)))
+        parts.append(values.reshape(boundary, *values.shape[2:]))
+    if boundary < len(x):
+        parts.append(apply(x[boundary:], whole))
+    return jnp.concatenate(parts)
+
+
+def run_epoch(
+    learner: Learner, recipe: Recipe, state: RunState, hyper: Any, data: Data
+) -> tuple[RunState, Record]:
+    """One epoch of one run.
+
+    A step's batch and noise depend on nothing but the run's key and the number of the step.
+    Examples left over after the last whole batch are skipped; as every epoch has its own
+    permutation, they are others each time.
+
+    Args:
+        learner: what is trained.
+        recipe: how.
+        state: the run's state.
+        hyper: what its loss depends on besides (rates).
+        data: the data.
+
+    Returns:
+        The state after the epoch, and what to tell of it. A run that is not running any more
+        keeps its best weights and its status.
+    """
+    key = jax.random.wrap_key_data(state.key)
+    shuffle = jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), state.epoch)
+    noise = jax.random.fold_in(key, _NOISE)
+    steps = len(data.train_x) // recipe.batch_size
+    order = jax.random.permutation(shuffle, len(data.train_x))[: steps * recipe.batch_size]
+    update = optimiser(recipe).update
+
+    def step(carry: Any, inputs: Any) -> Any:
+        params, momentum = carry
+        rows, number = inputs
+        x, y = scaled(data.train_x[rows], data.largest), data.train_y[rows]
+        differentiate = jax.value_and_grad(learner.loss, has_aux=True)
+        told, gradient = differentiate(params, jax.random.fold_in(noise, number), hyper, x, y)
+        change, momentum = update(gradient, momentum, params)
+        change = jax.tree.map(lambda c: state.learning_rate * c, change)
+        return (optax.apply_updates(params, change), momentum), told
+
+    numbers = state.epoch * steps + jnp.arange(steps)
+    (params, momentum), (losses, wrong) = jax.lax.scan(
+        step, (state.params, state.momentum), (order.reshape(steps, recipe.batch_size), numbers)
+    )
+    predicted = in_batches(
+        lambda x: learner.log_probs(params, scaled(x, data.largest)), data.validation_x
+    )
+    record = Record(
+        train_loss=losses.mean(),
+        train_error=wrong.sum() / (steps * recipe.batch_size),
+        validation_loss=metrics.nll(predicted, data.validation_y),
+        validation_error=metrics.error(predicted, data.validation_y),
+        learning_rate=state.learning_rate,
+    )
+    return _after(recipe, state, params, momentum, record), record
+
+
+def _after(recipe: Recipe, old: RunState, params: Any, momentum: Any, record: Record) -> RunState:
+    """The state after an epoch that led to these parameters and figures."""
+    plateau, learning_rate = plateau_step(
+        old.plateau,
+        old.learning_rate,
+        record.validation_loss,
+        factor=recipe.plateau_factor,
+        patience=recipe.plateau_patience,
+        threshold=recipe.plateau_threshold,
+    )
+    stopper, improved, stops = stopper_step(
+        old.stopper, record.validation_loss, patience=recipe.stop_patience
+    )
+    finite = jnp.isfinite(record.train_loss) & jnp.isfinite(record.validation_loss)
+    epoch = old.epoch + 1
+    capped = epoch >= recipe.epochs if recipe.epochs is not None else jnp.bool_(False)
+    status = jnp.where(
+        finite, jnp.where(stops, STOPPED, jnp.where(capped, CAPPED, RUNNING)), DIVERGED
+    )
+    running = old.status == RUNNING
+
+    def if_running(new: Array, kept: Array) -> Array:
+        return jnp.where(running, new, kept)
+
+    def if_better(new: Array, kept: Array) -> Array:
+        return jnp.where(running & finite & improved, new, kept)
+
+    return RunState(
+        params=params,
+        momentum=momentum,
+        best=jax.tree.map(if_better, params, old.best),
+        key=old.key,
+        learning_rate=if_running(learning_rate, old.learning_rate),
+        plateau=jax.tree.map(if_running, plateau, old.plateau),
+        stopper=jax.tree.map(if_running, stopper, old.stopper),
+        epoch=if_running(epoch, old.epoch),
+        status=if_running(status, old.status).astype(jnp.int32),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def programs(
+    learner: Learner, recipe: Recipe, mode: Mode, mesh: Mesh | None
+) -> tuple[Callable[..., RunState], Callable[..., tuple[RunState, Record]]]:
+    """The two compiled programs of an experiment.
+
+    Args:
+        learner: what is trained.
+        recipe: how.
+        mode: "vmap": all runs at once; "sequential": programs for one run, whose arrays still have
+            a leading axis, of length 1.
+        mesh: devices along an axis "runs", over which the runs are split; only with "vmap".
+
+    Returns:
+        `init(keys) -> states` and `epoch(states, hyper, data) -> (states, records)`. The second
+        takes the buffers of the states over.
+    """
+    if mode == "sequential":
+        if mesh is not None:
+            raise ValueError("a mesh splits runs that are mapped: use the mode 'vmap' with it")
+        init, epoch = (_on_one_run(f) for f in (init_run, run_epoch))
+        init, epoch = (functools.partial(f, learner, recipe) for f in (init, epoch))
+    else:
+        init = jax.vmap(functools.partial(init_run, learner, recipe))
+        epoch = jax.vmap(functools.partial(run_epoch, learner, recipe), in_axes=(0, 0, None))
+    if mesh is not None:
+        runs, everywhere = PartitionSpec("runs"), PartitionSpec()
+        # Runs never talk to each other, so each device simply has its own.
+        init = jax.shard_map(init, mesh=mesh, in_specs=runs, out_specs=runs, check_vma=False)
+        epoch = jax.shard_map(
+            epoch, mesh=mesh, in_specs=(runs, runs, everywhere), out_specs=runs, check_vma=False
+        )
+    return jax.jit(init), jax.jit(epoch, donate_argnums=0)
+
+
+def _on_one_run(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of one run on arrays with a leading axis of length 1, without `vmap`, whose
+    batched matrix products have other bits and another speed."""
+
+    def on_one(learner: Learner, recipe: Recipe, *args: Any) -> Any:
+        # The last of three arguments is the data, which all runs share.
+        args = tuple(jax.tree.map(lambda a: a[0], a) if i < 2 else a for i, a in enumerate(args))
+        return jax.tree.map(lambda a: a[None], function(learner, recipe, *args))
+
+    return on_one

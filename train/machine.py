@@ -1,0 +1,78 @@
+"""What a result depends on besides its settings: machine, threads, versions, commit."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def identity(mode: str, devices: int = 1) -> dict[str, Any]:
+    """The facts under which the same command gives the same bits.
+
+    Args:
+        mode: how runs are computed; see `train.loop.programs`.
+        devices: over how many devices they are split.
+
+    Returns:
+        Facts that JSON can hold; they are stored with a checkpoint and compared on the way back.
+
+    Example:
+        >>> sorted(identity("vmap"))[:3]
+        ['compiler flags', 'device kind', 'devices']
+    """
+    return {
+        "mode": mode,
+        "device kind": device_kind(),
+        "devices": devices,
+        # XLA splits sums on CPU by the threads it may use.
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "compiler flags": os.environ.get("XLA_FLAGS", ""),
+        "64 bit": _setting("jax_enable_x64"),
+        "matrix product precision": _setting("jax_default_matmul_precision"),
+        "random numbers": [
+            _setting("jax_default_prng_impl"),
+            _setting("jax_threefry_partitionable"),
+        ],
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in VERSIONED},
+    }
+
+
+def _setting(name: str) -> Any:
+    return jax.config.values[name]
+
+
+def device_kind() -> str:
+    """The kind of device that JAX computes on; for a CPU its model, since code depends on it."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return device.device_kind
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
+
+
+def commit() -> str:
+    """The commit of the source tree, with "+ changes" if files differ from it; "unknown" outside
+    a repository."""
+    here = Path(__file__).parent
+
+    def git(*command: str) -> str:
+        return subprocess.run(
+            ["git", *command], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", here.parent.as_posix())
+        return git("rev-parse", "HEAD") + " + changes" * bool(changed)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

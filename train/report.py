@@ -1,0 +1,91 @@
+"""What is said about results: means over seeds with standard errors, and the terminal's tables."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+# Name in the JSON, heading, factor, decimal places.
+FIGURES = (("error", "error %", 100, 2), ("nll", "NLL", 1, 4), ("ece", "ECE %", 100, 2))
+TITLES = {
+    "test": "Test set, feed-forward: mean over seeds, and its standard error",
+    "monte carlo": "Test set, average of samples of the training procedure",
+}
+
+
+class Mean(NamedTuple):
+    """A mean over seeds."""
+
+    value: float
+    standard_error: float  # not a number for a single seed
+    seeds: int
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Mean and standard error of independent values.
+
+    Example:
+        >>> mean([1.0, 2.0, 3.0])
+        Mean(value=2.0, standard_error=0.5773502691896258, seeds=3)
+    """
+    n = len(values)
+    if n == 0:
+        return Mean(math.nan, math.nan, 0)
+    average = math.fsum(values) / n
+    squares = math.fsum((v - average) ** 2 for v in values)
+    return Mean(average, math.sqrt(squares / (n - 1) / n) if n > 1 else math.nan, n)
+
+
+def rows(result: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """The runs of each (nodes, regulariser), in the order of the result."""
+    grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run in result["runs"]:
+        grouped.setdefault((run["nodes"], run["regulariser"]), []).append(run)
+    return [(nodes, regulariser, runs) for (nodes, regulariser), runs in grouped.items()]
+
+
+def over_seeds(runs: Sequence[dict[str, Any]], way: str, figure: str) -> Mean:
+    """Mean of a figure of several runs; those without it are left out.
+
+    Args:
+        runs: entries of `result["runs"]`.
+        way: "test" (feed-forward) or "monte carlo".
+        figure: "error", "nll", "ece" or "brier".
+    """
+    return mean([run[way][figure] for run in runs if run[way] is not None])
+
+
+def tables(result: dict[str, Any]) -> list[Any]:
+    """The result as `rich` tables: feed-forward, and Monte Carlo where it differs."""
+    return [_table(result, way) for way in TITLES]
+
+
+def _table(result: dict[str, Any], way: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=TITLES[way], box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("nodes", "regulariser"):
+        made.add_column(heading, no_wrap=True)
+    for heading in (*(heading for _, heading, _, _ in FIGURES), "epochs", "runs"):
+        made.add_column(heading, justify="right", no_wrap=True)
+    for nodes, regulariser, runs in rows(result):
+        tested = sum(run[way] is not None for run in runs)
+        if way == "monte carlo" and not tested:
+            continue  # nothing is random
+        cells = [
+            _cell(over_seeds(runs, way, figure), factor, digits)
+            for figure, _, factor, digits in FIGURES
+        ]
+        count = str(tested) if tested == len(runs) else f"{tested} of {len(runs)}"
+        epochs = f"{mean([run['epochs'] for run in runs]).value:.0f}"
+        made.add_row(nodes, regulariser, *cells, epochs, count)
+    return made
+
+
+def _cell(figure: Mean, factor: int, digits: int) -> str:
+    if figure.seeds == 0:
+        return "-"
+    value = f"{factor * figure.value:.{digits}f}"
+    if math.isnan(figure.standard_error):
+        return value
+    return f"{value} ±{factor * figure.standard_error:.{digits}f}"

@@ -1,0 +1,373 @@
+"""Trains groups of runs to their end, and continues after any interruption, to the same bits.
+
+A group is what one program computes: all runs of a node family, or a single run. After every epoch
+the runs that have stopped are set aside; now and then everything goes into one checkpoint.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from train import machine
+from train.checkpoint import CheckpointError, Checkpoints, Saved
+from train.data import Dataset
+from train.loop import (
+    CAPPED,
+    DIVERGED,
+    RUNNING,
+    STATUS,
+    Data,
+    Learner,
+    Mode,
+    Record,
+    programs,
+)
+from train.loop import Recipe as Recipe
+
+
+class Group(NamedTuple):
+    """Runs that one program computes."""
+
+    name: str
+    learner: Learner
+    runs: tuple[str, ...]  # a name for each
+    keys: np.ndarray  # uint32[runs, 2], the data of each run's key
+    hyper: Any  # arrays [runs, ...]: what their losses depend on besides
+
+
+class Finished(NamedTuple):
+    """What came of a run."""
+
+    name: str
+    status: str  # one of train.loop.STATUS
+    epochs: int
+    best_epoch: int  # from 1; 0 if the validation loss never was a number
+    best: Any  # the parameters of that epoch
+    history: np.ndarray  # float32[epochs, figures], in the order of train.loop.Record
+
+
+class Display(Protocol):
+    """Where progress is told."""
+
+    def message(self, text: str) -> None:
+        """Tells something that happened."""
+
+    def update(
+        self,
+        *,
+        epoch: int,
+        finished: int,
+        loss: float,
+        error: float,
+        rate: float,
+        left: float,
+        exact: bool,
+    ) -> None:
+        """Tells how far it is.
+
+        Args:
+            epoch: the number of the epoch.
+            finished: how many runs have ended.
+            loss: mean training loss of the runs that had this epoch.
+            error: their mean validation error.
+            rate: training images per second, over all runs.
+            left: seconds to go.
+            exact: whether `left` is the most it can take, else the least.
+        """
+
+
+class Silent:
+    """Tells nothing."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+    def update(self, **figures: float) -> None:
+        """Nothing."""
+
+
+class _Active:
+    """A group in the making: the states on the device of the runs that have a slot in its program,
+    and the latest known states of all its runs on the host."""
+
+    def __init__(self, group: Group, recipe: Recipe, mode: Mode, mesh: Mesh | None, data: Data):
+        self.group, self.mesh, self.data = group, mesh, data
+        self._init, self._epoch = programs(group.learner, recipe, mode, mesh)
+        self._abstract = jax.eval_shape(self._init, group.keys)
+        # A RunState of NumPy arrays.
+        self.stored: Any = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), self._abstract)
+        self.slots = self._padded(np.arange(len(group.runs)))
+        self.state: Any = None
+        self.hyper: Any = None
+
+    def begin(self) -> None:
+        """Initial states."""
+        self.state = self._init(self._placed(self.group.keys[self.slots]))
+        self.hyper = self._placed(jax.tree.map(lambda a: a[self.slots], self.group.hyper))
+
+    def restore(self, arrays: dict[str, np.ndarray], slots: Sequence[int]) -> None:
+        """States from a checkpoint."""
+        paths, structure = jax.tree_util.tree_flatten_with_path(self._abstract)
+        leaves = [arrays[self._path(path)] for path, _ in paths]
+        for (path, expected), leaf in zip(paths, leaves, strict=True):
+            if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
+                raise ValueError(f"{self._path(path)} has shape {leaf.shape} and type {leaf.dtype}")
+        self.stored = jax.tree.unflatten(structure, [np.array(leaf) for leaf in leaves])
+        self.slots = np.asarray(slots, int)
+        self._load()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All states, by name, for a checkpoint."""
+        self._store()
+        leaves, _ = jax.tree_util.tree_flatten_with_path(self.stored)
+        return {self._path(path): leaf for path, leaf in leaves}
+
+    def _path(self, path: Any) -> str:
+        return f"{self.group.name}{jax.tree_util.keystr(path)}"
+
+    @property
+    def running(self) -> np.ndarray:
+        """The numbers of the runs that are still running."""
+        return np.flatnonzero(np.asarray(self.stored.status) == RUNNING)
+
+    def epoch(self) -> tuple[np.ndarray, np.ndarray]:
+        """One epoch; the runs it concerned, and their figures `[runs, figures]`."""
+        before = self.running
+        self.state, record = self._epoch(self.state, self.hyper, self.data)
+        told: Record = jax.device_get(record)
+        _write(self.stored.status, self.slots, jax.device_get(self.state.status))
+        _write(self.stored.stopper.strikes, self.slots, jax.device_get(self.state.stopper.strikes))
+        figures = np.zeros((len(self.group.runs), len(told)), np.float32)
+        _write(figures, self.slots, np.stack(told, axis=-1))
+        return before, figures[before]
+
+    def compact(self) -> None:
+        """Leaves stopped runs out of the program, once at least half of its slots are idle: every
+        number of slots is a program of its own, which takes longer to compile than to share."""
+        running = self._padded(self.running)
+        if len(running) == 0 or 2 * len(running) <= len(self.slots):
+            self._store()
+            self.slots = running
+            self._load()
+
+    def _store(self) -> None:
+        if self.state is not None:
+            fresh = jax.device_get(self.state)
+            jax.tree.map(lambda kept, new: _write(kept, self.slots, new), self.stored, fresh)
+
+    def _load(self) -> None:
+        if len(self.slots) == 0:
+            self.state = self.hyper = None
+            return
+        rows, hyper = (
+            jax.tree.map(lambda a: a[self.slots], tree) for tree in (self.stored, self.group.hyper)
+        )
+        self.state, self.hyper = self._placed(rows), self._placed(hyper)
+
+    def _padded(self, runs: np.ndarray) -> np.ndarray:
+        """As many slots as the devices share evenly; a run that has two computes the same twice."""
+        if self.mesh is None or len(runs) == 0:
+            return runs
+        return np.resize(runs, -(-len(runs) // self.mesh.size) * self.mesh.size)
+
+    def _placed(self, tree: Any) -> Any:
+        if self.mesh is None:
+            return jax.device_put(tree)
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec("runs")))
+
+
+def _write(rows: np.ndarray, slots: np.ndarray, values: np.ndarray) -> None:
+    rows[slots] = values
+
+
+def train(
+    groups: Sequence[Group],
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    mode: Mode,
+    mesh: Mesh | None = None,
+    folder: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    save_seconds: float = 30.0,
+    display: Display | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[Finished]:
+    """Trains every run until it stops early, diverges or reaches the last epoch.
+
+    Args:
+        groups: what to train. With `mode="sequential"` each has a single run.
+        dataset: on what.
+        recipe: how.
+        mode: as in `train.loop.programs`.
+        mesh: devices along an axis "runs"; none: the default device.
+        folder: where the checkpoint lies; a run of the same command continues from it. Without it
+            nothing is saved.
+        settings: the settings of the experiment; a checkpoint of others is refused.
+        save_seconds: the least time between two saves. It has no influence on results.
+        display: where progress is told.
+        clock: the time in seconds.
+
+    Returns:
+        What came of each run, in the order of `groups`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be written or read, or was made by other settings,
+            in another mode, or on another kind of machine.
+        ValueError: there are fewer training images than a batch holds.
+    """
+    if len(dataset.train_x) < recipe.batch_size:
+        raise ValueError(
+            f"{len(dataset.train_x)} training images are less than one batch of "
+            f"{recipe.batch_size}: use a smaller batch."
+        )
+    display = display or Silent()
+    sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    data = Data(
+        train_x=jax.device_put(dataset.train_x, sharding),
+        train_y=jax.device_put(dataset.train_y, sharding),
+        validation_x=jax.device_put(dataset.validation_x, sharding),
+        validation_y=jax.device_put(dataset.validation_y, sharding),
+        largest=jax.device_put(np.float32(dataset.largest), sharding),
+    )
+    active = [_Active(group, recipe, mode, mesh, data) for group in groups]
+    facts = {
+        "settings": settings or {},
+        "identity": machine.identity(mode, 1 if mesh is None else mesh.size),
+    }
+    names = [name for group in groups for name in group.runs]
+    checkpoints = None if folder is None else Checkpoints(folder)
+    saved = None if checkpoints is None else checkpoints.latest()
+    history: list[np.ndarray] = []
+    if saved is None:
+        for a in active:
+            a.begin()
+    else:
+        assert checkpoints is not None
+        history = _restore(checkpoints.folder, saved, facts, active)
+        display.message(f"continuing after epoch {len(history)} of {checkpoints.folder}")
+
+    def save() -> None:
+        if checkpoints is None or (saved is not None and saved.step == len(history)):
+            return
+        arrays = {name: array for a in active for name, array in a.arrays().items()}
+        if history:
+            arrays["history"] = np.stack(history)
+        slots = {a.group.name: a.slots.tolist() for a in active}
+        checkpoints.save(len(history), arrays, {**facts, "slots": slots})
+
+    save()  # at once, so that a folder that cannot be written is known before an epoch is spent
+    last_save = clock()
+    while any(len(a.running) for a in active):
+        start, epoch = clock(), len(history) + 1
+        figures = np.full((len(names), len(Record._fields)), np.nan, np.float32)
+        offset = images = 0
+        for a in active:
+            if len(a.running):
+                rows, told = a.epoch()
+                figures[offset + rows] = told
+                images += len(rows) * len(data.train_x)
+                for run in set(rows) - set(a.running):
+                    _tell(display, names[offset + run], a.stored.status[run], epoch)
+                a.compact()
+                done = figures[np.isfinite(figures[:, 0])]
+                elapsed = clock() - start
+                if len(done):
+                    display.update(
+                        epoch=epoch,
+                        finished=len(names) - sum(len(b.running) for b in active),
+                        loss=float(done[:, 0].mean()),
+                        error=float(done[:, 3].mean()),
+                        rate=images / max(elapsed, 1e-9),
+                        **_left(active, recipe, epoch, elapsed * len(names) / len(done)),
+                    )
+            offset += len(a.group.runs)
+        history.append(figures)
+        if clock() - last_save >= save_seconds or not any(len(a.running) for a in active):
+            save()
+            last_save = clock()
+    if checkpoints is not None:
+        checkpoints.close()
+    for a in active:
+        a._store()
+    return _finished(active, history)
+
+
+def _restore(
+    folder: Path, saved: Saved, facts: dict[str, Any], active: Sequence[_Active]
+) -> list[np.ndarray]:
+    """Puts a checkpoint's states in place; its history."""
+    for kind, remedy in (
+        ("settings", "Give the settings it was made with, or choose another folder."),
+        (
+            "identity",
+            "The same bits are promised only where these agree: continue there, or choose another "
+            "folder to begin anew.",
+        ),
+    ):
+        then, now = saved.facts.get(kind, {}), facts[kind]
+        differing = [
+            f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
+            for name in sorted({*then, *now})
+            if then.get(name) != now.get(name)
+        ]
+        if differing:
+            raise CheckpointError(
+                f"{folder}: the checkpoint was made with another {kind}. "
+                f"{'; '.join(differing)}. {remedy}"
+            )
+    try:
+        for a in active:
+            a.restore(saved.arrays, saved.facts["slots"][a.group.name])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: the checkpoint does not fit this experiment ({error}). Choose another "
+            "folder."
+        ) from error
+    return list(saved.arrays["history"]) if "history" in saved.arrays else []
+
+
+def _tell(display: Display, name: str, status: int, epoch: int) -> None:
+    if status == DIVERGED:
+        display.message(
+            f"{name}: stopped at epoch {epoch}, its loss is not a finite number; the others go on"
+        )
+    elif status != CAPPED:
+        display.message(f"{name}: {STATUS[status]} after epoch {epoch}")
+
+
+def _left(active: Sequence[_Active], recipe: Recipe, epoch: int, seconds: float) -> dict[str, Any]:
+    """The time to go if epochs last as long as this one did: the most it can be if there is a last
+    epoch, else the least, in which no run improves any more."""
+    if recipe.epochs is not None:
+        return {"left": (recipe.epochs - epoch) * seconds, "exact": True}
+    strikes = [a.stored.stopper.strikes[a.running] for a in active]
+    fewest = min((int(s.min()) for s in strikes if len(s)), default=recipe.stop_patience + 1)
+    return {"left": (recipe.stop_patience + 1 - fewest) * seconds, "exact": False}
+
+
+def _finished(active: Sequence[_Active], history: Sequence[np.ndarray]) -> list[Finished]:
+    results = []
+    for a in active:
+        for row, name in enumerate(a.group.runs):
+            epochs = int(a.stored.epoch[row])
+            figures = np.stack([h[len(results)] for h in history[:epochs]])
+            losses = figures[:, Record._fields.index("validation_loss")]
+            finite = np.isfinite(figures[:, :4]).all(axis=1)
+            best = int(np.argmin(np.where(finite, losses, np.inf))) + 1 if finite.any() else 0
+            results.append(
+                Finished(
+                    name=name,
+                    status=STATUS[int(a.stored.status[row])],
+                    epochs=epochs,
+                    best_epoch=best,
+                    best=jax.tree.map(lambda leaf, row=row: leaf[row], a.stored.best),
+                    history=figures,
+                )
+            )
+    return results

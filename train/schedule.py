@@ -1,0 +1,112 @@
+"""When a run lowers its learning rate and when it stops: pure functions of its validation losses.
+
+`optax.contrib.reduce_on_plateau` is not used. It counts the epoch of the drop differently (it drops
+*at* `patience` epochs without gain, PyTorch's `ReduceLROnPlateau` one later), it has no smallest
+change of the rate, and it lives inside the gradient transformation, which sees one value for every
+step, while the rule here sees one validation loss for every epoch.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+# PyTorch leaves the learning rate alone when it would change by no more than this.
+SMALLEST_CHANGE = 1e-8
+
+
+class Plateau(NamedTuple):
+    """What the plateau rule remembers of a run."""
+
+    best: Float[Array, ""]  # the loss to beat
+    bad_epochs: Int[Array, ""]  # epochs since it was beaten or the rate was lowered
+
+
+class Stopper(NamedTuple):
+    """What early stopping remembers of a run."""
+
+    best: Float[Array, ""]  # the lowest loss
+    strikes: Int[Array, ""]  # epochs since then
+
+
+def plateau_init() -> Plateau:
+    """The state before the first epoch."""
+    return Plateau(jnp.float32(jnp.inf), jnp.int32(0))
+
+
+def stopper_init() -> Stopper:
+    """The state before the first epoch."""
+    return Stopper(jnp.float32(jnp.inf), jnp.int32(0))
+
+
+def plateau_step(
+    state: Plateau,
+    learning_rate: Float[Array, ""],
+    loss: Float[Array, ""],
+    *,
+    factor: float,
+    patience: int,
+    threshold: float,
+) -> tuple[Plateau, Float[Array, ""]]:
+    """The learning rate of the next epoch, as PyTorch's `ReduceLROnPlateau(mode="min")` has it.
+
+    An epoch is good if loss < best (1 - threshold). On bad epoch number `patience + 1` in a row the
+    rate is multiplied by `factor` and the count starts again.
+
+    Args:
+        state: what the rule remembers.
+        learning_rate: that of the epoch that just ended.
+        loss: its validation loss; not a number counts as bad.
+        factor: in (0, 1).
+        patience: how many bad epochs in a row are borne.
+        threshold: the relative gain that makes an epoch good.
+
+    Returns:
+        `(state, learning_rate)`.
+
+    Example:
+        >>> state, rate = plateau_init(), jnp.float32(1.0)
+        >>> for loss in (2.0, 2.0, 2.0, 2.0):
+        ...     state, rate = plateau_step(
+        ...         state, rate, jnp.float32(loss), factor=0.5, patience=2, threshold=1e-4)
+        ...     print(float(rate), int(state.bad_epochs))
+        1.0 0
+        1.0 1
+        1.0 2
+        0.5 0
+    """
+    good = loss < state.best * (1 - threshold)
+    bad_epochs = jnp.where(good, 0, state.bad_epochs + 1)
+    due = bad_epochs > patience
+    lower = learning_rate * factor
+    changes = due & (learning_rate - lower > SMALLEST_CHANGE)
+    return (
+        Plateau(jnp.where(good, loss, state.best), jnp.where(due, 0, bad_epochs)),
+        jnp.where(changes, lower, learning_rate),
+    )
+
+
+def stopper_step(
+    state: Stopper, loss: Float[Array, ""], *, patience: int
+) -> tuple[Stopper, Bool[Array, ""], Bool[Array, ""]]:
+    """Whether an epoch was the best so far, and whether a run stops after it.
+
+    Args:
+        state: what the rule remembers.
+        loss: the epoch's validation loss. Only a strictly lower one is better; not a number is not.
+        patience: the run stops at strike number `patience + 1` in a row.
+
+    Returns:
+        `(state, improved, stops)`.
+
+    Example:
+        >>> state, improved, stops = stopper_step(stopper_init(), jnp.float32(2.0), patience=0)
+        >>> bool(improved), bool(stops)
+        (True, False)
+        >>> state, improved, stops = stopper_step(state, jnp.float32(2.0), patience=0)
+        >>> bool(improved), bool(stops)
+        (False, True)
+    """
+    improved = loss < state.best
+    strikes = jnp.where(improved, 0, state.strikes + 1)
+    return Stopper(jnp.where(improved, loss, state.best), strikes), improved, strikes > patience
