@@ -8,6 +8,7 @@ a node is uncollapsed, word 1 is its sample.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.special import ndtri
-from jaxtyping import Array, Float, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, Key, UInt32
+
+# Typed keys, or the raw data of legacy ones.
+Keys = Key[Array, "..."] | UInt32[Array, "..."]
 
 # Threefry-2x32's rotation distances, repeated every eight rounds, and the constant that keeps
 # the key schedule from being all zero (both from the paper cited above).
@@ -28,7 +32,7 @@ _FEWEST_ROUNDS = 13
 
 
 def random_words(
-    key: PRNGKeyArray, shape: tuple[int, ...], *, rounds: int = 20
+    key: Keys, shape: tuple[int, ...], *, rounds: int = 20
 ) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
     """Two independent uniform 32-bit words for every element of an array.
 
@@ -63,7 +67,7 @@ def random_words(
 
 
 def grouped_words(
-    keys: PRNGKeyArray, shape: tuple[int, ...], *, rounds: int = 20
+    keys: Keys, shape: tuple[int, ...], *, rounds: int = 20
 ) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
     """The words of many nodes of one shape, made by one operation.
 
@@ -85,7 +89,10 @@ def grouped_words(
         >>> bool((word1[2] == random_words(keys[2], (2,))[1]).all())
         True
     """
-    return jax.vmap(lambda key: random_words(key, shape, rounds=rounds))(keys)
+    typed = jax.random.wrap_key_data(keys) if keys.dtype == jnp.uint32 else keys
+    # Other implementations give other bits under vmap than key by key.
+    over_keys = jax.vmap if _is_threefry(typed) else partial(partial, lax.map)
+    return over_keys(partial(random_words, shape=shape, rounds=rounds))(typed)
 
 
 def uniform(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "..."]:
@@ -193,14 +200,14 @@ def _polynomial(coefficients: tuple[float, ...], x: Float[Array, "..."]) -> Floa
 
 
 def draw_words(
-    key: PRNGKeyArray, shape: tuple[int, ...], rounds: int
+    key: Key[Array, ""], shape: tuple[int, ...], rounds: int
 ) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
     """Both words of counters 0 to prod(shape) - 1 under a typed key.
 
     Every random bit in cgjax is drawn by this function, so a test that replaces it sees all
     (key, counters) that a procedure consumes.
     """
-    if str(jax.random.key_impl(key)) != "threefry2x32":
+    if not _is_threefry(key):
         words = jax.random.bits(key, (2, *shape), "uint32")
         return words[0], words[1]
     key_words = jax.random.key_data(key)
@@ -229,7 +236,11 @@ def threefry_2x32(key0, key1, counter0, counter1, *, rounds: int = 20):
     return word0, word1
 
 
-def _typed_key(key: PRNGKeyArray) -> PRNGKeyArray:
+def _is_threefry(key: Key[Array, "..."]) -> bool:
+    return str(jax.random.key_impl(key)) == "threefry2x32"
+
+
+def _typed_key(key: Keys) -> Key[Array, ""]:
     """A scalar typed key, from one or from raw key data of the default implementation."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or not (dtype == jnp.uint32 or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
