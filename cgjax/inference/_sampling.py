@@ -43,24 +43,63 @@ class _Sampler(Visitor):
         rate = self.rates[site.index]
         if rate == 0.0:
             return activation
-        mask_word, sample_word = draw()
-        sample = family.from_words(sample_word, e)
-        if self.estimator == "straight_through" and family.discrete:
-            # The sample's value with the activation's derivative; the difference is exactly 0.
-            sample = sample + (activation - jax.lax.stop_gradient(activation))
-        if rate == 1.0:
-            return sample
-        shape = family.mask_shape(site.shape)
         if rate is None:
-            rate = _fitted(site, given, shape)
-        # One mask for each random variable: along a class axis the first word decides for all.
-        mask_word = mask_word[tuple(slice(n) for n in shape)]
-        uncollapsed = uniform(mask_word, jnp.float32) < rate
-        return jnp.where(jnp.broadcast_to(uncollapsed, site.shape), sample, activation)
+            rate = _fitted(site, given, family.mask_shape(site.shape))
+        words = draw()
+        if self.estimator == "pathwise" and _has_derivative(site, family):
+            return _value(family, words, rate, activation, e)
+        return _mixture(family, words, rate, activation, e, self.estimator)
 
     def rate(self, site: Site, given: Any) -> Any:
         rate = self.rates[site.index]
         return given if rate is None else rate
+
+
+def _mixture(
+    family: Family, words: Any, rate: Any, activation: Any, e: Any, estimator: Estimator
+) -> Any:
+    """A sample with probability `rate`, else the activation."""
+    mask_word, sample_word = words
+    sample = family.from_words(sample_word, e)
+    if estimator == "straight_through" and family.discrete:
+        # The sample's value with the activation's derivative; the difference is exactly 0.
+        sample = sample + (activation - jax.lax.stop_gradient(activation))
+    if isinstance(rate, float) and rate == 1.0:
+        return sample
+    # One mask for each random variable: along a class axis the first word decides for all.
+    shape = family.mask_shape(e.shape)
+    mask_word = mask_word[tuple(slice(n) for n in shape)]
+    uncollapsed = uniform(mask_word, jnp.float32) < rate
+    return jnp.where(jnp.broadcast_to(uncollapsed, e.shape), sample, activation)
+
+
+def _has_derivative(site: Site, family: Family) -> bool:
+    """Whether the family gives the derivative of a value, precise enough at this dtype."""
+    wide = jnp.finfo(site.dtype).bits >= 32
+    known = site.family.num_arrays == 0
+    return wide and known and site.family_type.derivative is not Family.derivative
+
+
+def _value(family: Family, words: Any, rate: Any, activation: Any, e: Any) -> Any:
+    """The mixture, with its derivative as a function of e and the value alone.
+
+    Differentiating the mixture itself makes XLA generate the random words again in the backward
+    pass, in every fusion that uses them; this derivative needs neither words nor mask.
+    """
+
+    known = isinstance(rate, float)
+
+    @jax.custom_jvp
+    def mixture(words: Any, rates: Any, activation: Any, e: Any) -> Any:
+        return _mixture(family, words, rate if known else rates, activation, e, "pathwise")
+
+    @mixture.defjvp
+    def jvp(primals: Any, tangents: Any) -> Any:
+        value = mixture(*primals)
+        # The value is a call of the same function, so that higher derivatives are right too.
+        return value, tangents[-1] * family.derivative(primals[-1], value)
+
+    return mixture(words, () if known else rate, activation, e)
 
 
 def _fitted(site: Site, rate: Any, shape: tuple[int, ...]) -> Any:

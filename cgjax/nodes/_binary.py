@@ -184,6 +184,12 @@ class Bernoulli(_Logistic):
         """sigmoid(e), at least float32."""
         return jax.nn.sigmoid(wide(self.natural_parameter(e)))
 
+    def derivative(
+        self, e: Float[Array, "*nodes"], value: Float[Array, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """value (1 - value): sigmoid's derivative at an activation, exactly 0 at a sample."""
+        return value * (1 - value)
+
     def _levels(self) -> tuple[ArrayLike, ArrayLike]:
         return 0.0, 1.0
 
@@ -227,6 +233,12 @@ class Spin(_Logistic):
         precise = wide(e)
         is_high = 2 * uniform(words, precise.dtype) - 1 < jnp.tanh(precise)
         return lax.select(is_high, jnp.ones_like(e), -jnp.ones_like(e))
+
+    def derivative(
+        self, e: Float[Array, "*nodes"], value: Float[Array, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """(1 - value)(1 + value): tanh's derivative at an activation, exactly 0 at a sample."""
+        return (1 - value) * (1 + value)
 
     def _levels(self) -> tuple[ArrayLike, ArrayLike]:
         return -1.0, 1.0

@@ -113,6 +113,21 @@ class Family(abc.ABC):
         e = self.natural_parameter(e)
         return self.from_words(random_words(key, e.shape)[1], e)
 
+    def derivative(
+        self, e: Float[Array, "*nodes"], value: Float[Array, "*nodes"]
+    ) -> Float[Array, "*nodes"] | None:
+        """The derivative by e of a node's value, where it is a function of e and of the value.
+
+        One formula serves a value that is the activation and one that is a sample. It spares
+        PCFF the backward pass through its random numbers. None where there is no such formula:
+        then PCFF differentiates `activation` and `from_words` themselves.
+
+        Args:
+            e: natural parameter.
+            value: the activation or a sample at e, of e's shape.
+        """
+        return None
+
     def states(self, size: int = 1) -> Float[Array, "..."]:
         """All values of the statistic of one node of a discrete family, one row per state.
 

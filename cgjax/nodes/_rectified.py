@@ -243,6 +243,18 @@ class ReLU(_Rectified):
         """relu(e), shape and dtype of e."""
         return jax.nn.relu(self.natural_parameter(e))
 
+    def derivative(
+        self, e: Float[Array, "*nodes"], value: Float[Array, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """1 + (1 - t^2)(value - e) / t with t = tanh(e) where value > 0, else 0.
+
+        (value - e) / t is the sample's standard normal number, and 0 for the activation.
+        """
+        scale = jnp.tanh(e)
+        number = (value - e) / jnp.where(scale == 0, 1, scale)
+        slope = 1 + (1 - scale) * (1 + scale) * number
+        return jnp.where(value > 0, slope, jnp.zeros_like(slope))
+
     def _scale_and_leak(self) -> tuple[Scale, ArrayLike]:
         return jnp.tanh, 0.0
 
