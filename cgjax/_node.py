@@ -100,7 +100,7 @@ def bind(
     )
 
 
-def _marked(family: Family, e: Any, kind: str, name: str | None, like: Any = None) -> Any:
+def _marked(family: Any, e: Any, kind: str, name: str | None, like: Any = None) -> Any:
     if not isinstance(family, Family):
         hint = ""
         if isinstance(family, type) and issubclass(family, Family):

@@ -1,0 +1,96 @@
+"""What several test files share: exact comparison, recorded random bits, small networks."""
+
+import importlib
+import math
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cgjax as cg
+
+BIT_SOURCE = importlib.import_module("cgjax.kernels.random_bits")
+
+
+def assert_identical(got: Any, expected: Any) -> None:
+    """Same structure, shapes, dtypes and, bit for bit, the same values."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_array_equal(a, b)
+
+
+class RecordedBits:
+    """Every consumption of random bits at run time, as (key data, number of counters from 0)."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.consumed: list[tuple[bytes, int]] = []
+        original = BIT_SOURCE.draw_words
+
+        def draw_words(key: Any, shape: tuple[int, ...], rounds: int) -> Any:
+            count = math.prod(shape)
+
+            def record(data: Any) -> None:
+                self.consumed.append((np.asarray(data).tobytes(), count))
+
+            jax.debug.callback(record, jax.random.key_data(key))
+            return original(key, shape, rounds)
+
+        monkeypatch.setattr(BIT_SOURCE, "draw_words", draw_words)
+
+    def take(self) -> list[tuple[bytes, int]]:
+        """What was consumed since the last call."""
+        jax.effects_barrier()
+        taken, self.consumed[:] = list(self.consumed), []
+        return taken
+
+    def assert_disjoint(self, count: int) -> None:
+        """`count` draws since the last call, no two of which share a counter.
+
+        All draws of one key start at counter 0, so two with one key would overlap.
+        """
+        taken = self.take()
+        assert len(taken) == count
+        assert len({key for key, _ in taken}) == count
+
+
+def correlation(a: Any, b: Any) -> float:
+    """The sample correlation of two arrays, standard error 1 / sqrt(size) if independent."""
+    return float(np.corrcoef(np.ravel(a), np.ravel(b))[0, 1])
+
+
+def optimised_hlo(function: Any, *args: Any) -> str:
+    """The compiled program without names and metadata."""
+    text = jax.jit(function).lower(*args).compile().as_text()
+    text = text[text.index("\n%") if "\n%" in text else text.index("\nENTRY") :]
+    text = re.sub(r", metadata=\{[^}]*\}", "", text)
+    names: dict[str, str] = {}
+    return re.sub(r"%[\w.\-]+", lambda m: names.setdefault(m[0], f"%{len(names)}"), text)
+
+
+def weights(*sizes: int, seed: int = 0) -> list[jax.Array]:
+    """Weight matrices of a small dense network."""
+    keys = jax.random.split(jax.random.key(seed), len(sizes) - 1)
+    shapes = zip(sizes, sizes[1:], strict=False)
+    return [jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)]
+
+
+def two_layers(parameters: Any, x: jax.Array) -> jax.Array:
+    """Spin nodes "first", then ReLU nodes "second", then an affine map."""
+    h = cg.node(cg.nodes.Spin(), x @ parameters[0], name="first")
+    h = cg.node(cg.nodes.ReLU(), h @ parameters[1], name="second")
+    return h @ parameters[2]
+
+
+def spin(x: Any, name: str | None = None) -> jax.Array:
+    """A Spin node."""
+    return cg.node(cg.nodes.Spin(), jnp.asarray(x), name=name)
+
+
+def relu(x: Any, name: str | None = None) -> jax.Array:
+    """A ReLU node."""
+    return cg.node(cg.nodes.ReLU(), jnp.asarray(x), name=name)
