@@ -69,6 +69,14 @@ newest: $(VENV_NEWEST)/created
 	    print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
 	$(VENV_NEWEST)/bin/python -m pytest -n 2 --dist loadfile $(CORE_TESTS) $(ARGS)
 
+# Every regulariser and both node families, for two epochs of a tiny network; then the plot alone.
+smoke: $(VENV)/installed-train
+	folder=$$(mktemp -d) && \
+	JAX_PLATFORMS=cpu $(RUN) train.dense --regularisers none dropout pcff both --seeds 0 \
+	    --hidden 8 --epochs 2 --samples 2 --out "$$folder" && \
+	$(RUN) train.dense_figure "$$folder/result.json" --out "$$folder/figure.svg" && \
+	test -s "$$folder/figure.png" && test -s "$$folder/figure.svg" && rm -rf "$$folder"
+
 clean:
 	rm -rf $(VENV) $(VENV_NEWEST) site dist build .pytest_cache .ruff_cache .hypothesis
 

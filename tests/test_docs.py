@@ -71,3 +71,13 @@ def test_public_names_are_documented(monkeypatch: pytest.MonkeyPatch):
     import public_names  # pyright: ignore[reportMissingImports]
 
     assert public_names.problems(ROOT / "docs") == []
+
+
+def test_tables_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch):
+    """README and the site show what the JSON files under results/ say."""
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    from docs import generate_tables
+
+    for name in generate_tables.PAGES:
+        page = (ROOT / name).read_text()
+        assert generate_tables.generate(page, ROOT / "results") == page, name

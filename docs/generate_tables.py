@@ -1,0 +1,153 @@
+"""Writes the tables of README and the site from the JSON files under results/.
+
+    python -m docs.generate_tables            # rewrite the pages
+    python -m docs.generate_tables --check    # only say whether they are up to date
+
+A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`. What was not measured is said
+to be so.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+from typing import Any
+
+from train import report
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = ["README.md", "docs/results.md", "docs/benchmarks.md"]
+DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}
+NODES = {"tanh": "tanh", "relu": "ReLU"}
+NOT_MEASURED = "*Not yet measured.*"
+
+
+def dense_errors(results: pathlib.Path) -> str:
+    """Test errors in percent, one row for each network and regulariser, one column a data set."""
+    found = {name: _load(results / "dense" / name / "result.json") for name in DATA}
+    measured = {name: result for name, result in found.items() if result}
+    if not measured:
+        return NOT_MEASURED
+    keys = dict.fromkeys(
+        (nodes, regulariser)
+        for result in measured.values()
+        for nodes, regulariser, _ in report.rows(result)
+    )
+    rows = [
+        [NODES[nodes], REGULARISERS[regulariser]]
+        + [
+            _mean(_runs(result, nodes, regulariser), "test", "error", 100, 2)
+            for result in measured.values()
+        ]
+        for nodes, regulariser in keys
+    ]
+    headings = ["nodes", "regulariser", *(f"{DATA[name]}, test error %" for name in measured)]
+    missing = [title for name, title in DATA.items() if name not in measured]
+    note = f"\n\n{', '.join(missing)}: not yet measured." if missing else ""
+    return _table(headings, rows) + note
+
+
+def dense_figures(results: pathlib.Path) -> str:
+    """Every figure of every data set, feed-forward beside the average of samples."""
+    parts = []
+    for name, title in DATA.items():
+        result = _load(results / "dense" / name / "result.json")
+        if not result:
+            parts.append(f"### {title}\n\n{NOT_MEASURED}")
+            continue
+        rows = [
+            [
+                NODES[nodes],
+                REGULARISERS[regulariser],
+                _mean(runs, "test", "error", 100, 2),
+                _mean(runs, "monte carlo", "error", 100, 2),
+                _mean(runs, "test", "nll", 1, 4),
+                _mean(runs, "monte carlo", "nll", 1, 4),
+                _mean(runs, "test", "ece", 100, 2),
+                _mean(runs, "monte carlo", "ece", 100, 2),
+                str(len(runs)),
+            ]
+            for nodes, regulariser, runs in report.rows(result)
+        ]
+        headings = ["nodes", "regulariser", "error %", "averaged"]
+        headings += ["NLL", "averaged", "ECE %", "averaged", "runs"]
+        origin = (
+            f"`{result['command']}`, commit `{result['commit'][:12]}`, {_machine(result)}; "
+            f"{result['data']}."
+        )
+        parts.append(f"### {title}\n\n{_table(headings, rows)}\n\n{origin}")
+    return "\n\n".join(parts)
+
+
+TABLES = {"dense-errors": dense_errors, "dense-figures": dense_figures}
+
+
+def generate(page: str, results: pathlib.Path) -> str:
+    """A page with its tables made anew.
+
+    Raises:
+        ValueError: for a table that this script does not know.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in TABLES:
+            raise ValueError(f"no table {name!r}; known: {', '.join(TABLES)}")
+        return f"<!-- table {name} -->\n\n{TABLES[name](results)}\n\n<!-- end {name} -->"
+
+    pattern = r"<!-- table ([a-z-]+) -->.*?<!-- end \1 -->"
+    return re.sub(pattern, fill, page, flags=re.DOTALL)
+
+
+def _load(path: pathlib.Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _runs(result: dict[str, Any], nodes: str, regulariser: str) -> list[dict[str, Any]]:
+    return [
+        run for run in result["runs"] if run["nodes"] == nodes and run["regulariser"] == regulariser
+    ]
+
+
+def _mean(runs: list[dict[str, Any]], way: str, figure: str, factor: int, digits: int) -> str:
+    mean = report.over_seeds(runs, way, figure)
+    if mean.seeds == 0:
+        return "-"
+    value = f"{factor * mean.value:.{digits}f}"
+    return value if mean.seeds == 1 else f"{value} ± {factor * mean.standard_error:.{digits}f}"
+
+
+def _machine(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    return (
+        f"{machine['device kind']} ({machine['threads']} threads), Python {machine['python']}, "
+        f"JAX {machine['jax']}, Flax {machine['flax']}"
+    )
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> int:
+    """Rewrites or checks the pages; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if outdated")
+    check = parser.parse_args().check
+    outdated = []
+    for name in PAGES:
+        page = ROOT / name
+        generated = generate(page.read_text(), ROOT / "results")
+        if generated != page.read_text():
+            outdated.append(name)
+            if not check:
+                page.write_text(generated)
+    print(f"{'outdated' if check else 'rewritten'}: {', '.join(outdated) or 'none'}")
+    return 1 if check and outdated else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
