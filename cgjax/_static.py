@@ -38,6 +38,11 @@ class Structure(NamedTuple):
         return sum(leaf is _HOLE for leaf in self.leaves)
 
 
+def is_hole(leaf: Any) -> bool:
+    """Whether an array was taken out here."""
+    return leaf is _HOLE
+
+
 def is_array(leaf: Any) -> bool:
     """Whether a leaf is an array or a tracer (numbers of Python are not)."""
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)

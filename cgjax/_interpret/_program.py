@@ -61,12 +61,14 @@ class Program:
     Attributes:
         jaxpr: the closed jaxpr over the flat array arguments.
         out_tree: the structure of the result.
+        in_structure: the structure of `(args, kwargs)`, without their arrays.
         sites: all nodes in walking order.
         counts: for every sub-program, by identity, how many nodes it holds.
     """
 
     jaxpr: Any
     out_tree: Any
+    in_structure: _static.Structure
     sites: tuple[Site, ...]
     counts: dict[int, int] = field(repr=False)
 

@@ -48,7 +48,7 @@ def trace(function: Callable[..., Any], args: Any, kwargs: Any | None = None) ->
 
     with tracing_a_network():
         jaxpr = jax.make_jaxpr(flat)(*arrays)
-    program = _program(jaxpr, out_tree)
+    program = program_of(jaxpr, out_tree, structure)
     if key is not None and not program.closed_over:
         cached[key] = program
     return program
@@ -59,7 +59,8 @@ def _aval_key(x: Any) -> Any:
     return (aval, getattr(aval, "weak_type", False))
 
 
-def _program(jaxpr: Any, out_tree: Any) -> Program:
+def program_of(jaxpr: Any, out_tree: Any, in_structure: _static.Structure) -> Program:
+    """The program of a closed jaxpr: finds its nodes and names them."""
     counts: dict[int, int] = {}
     found: list[tuple[Any, tuple[str, ...], tuple[int, ...], bool, str | None]] = []
 
@@ -120,7 +121,7 @@ def _program(jaxpr: Any, out_tree: Any) -> Program:
         repeats = taken.get(name, 0)
         taken[name] = repeats + 1
         sites.append(replace(site, name=f"{name}#{repeats}" if repeats else name))
-    program = Program(jaxpr, out_tree, tuple(sites), counts)
+    program = Program(jaxpr, out_tree, in_structure, tuple(sites), counts)
     outputs = output_sites(program)
     return replace(
         program, sites=tuple(replace(s, output=s.index in outputs) for s in program.sites)
