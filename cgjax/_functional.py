@@ -13,7 +13,7 @@ import jax
 from flax import errors as flax_errors
 from flax import nnx
 
-from cgjax import inference
+from cgjax import _lift, inference
 from cgjax._interpret import trace
 from cgjax.inference._procedure import split_lead
 
@@ -28,6 +28,9 @@ class ModuleFunction:
     graphdef: Any
 
     def __call__(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        # Rebuilt, so that the variables belong to the transformation that this call is part of:
+        # a state that is closed over inside `jax.grad` may then be updated as one passed in.
+        params, state = jax.tree.map(lambda x: x, (params, state))
         module = nnx.merge(self.graphdef, params, state)
         out = module(*args, **kwargs)
         return out, nnx.split(module, nnx.Param, ...)[2]
@@ -113,6 +116,16 @@ class ModuleProcedure:
         return (out, nodes) if self.capture else out
 
 
+@dataclass(frozen=True, eq=False)
+class LiftedModule(ModuleProcedure):
+    """A module whose activations are nodes."""
+
+    def report(self, *args: Any, **kwargs: Any) -> _lift.LiftReport:
+        """What was lifted, what was not, and why; see `lift`."""
+        f, params, state = functional(self.module)
+        return self.build(f).report(params, state, *args, **kwargs)
+
+
 def functional(module: Any) -> tuple[Callable[..., Any], Any, Any]:
     """Splits a Flax NNX module into a pure function, its parameters and its other state.
 
@@ -183,7 +196,9 @@ def _write_back(module: Any, new_state: Any) -> None:
         ) from error
 
 
-def _accepts_modules(build: Callable[P, R], **options: Any) -> Callable[P, R]:
+def _accepts_modules(
+    build: Callable[P, R], procedure: type[ModuleProcedure] = ModuleProcedure, **options: Any
+) -> Callable[P, R]:
     """Lets a builder of procedures or networks take a module in place of a function."""
 
     @functools.wraps(build)
@@ -192,7 +207,7 @@ def _accepts_modules(build: Callable[P, R], **options: Any) -> Callable[P, R]:
             return build(*args, **kwargs)
         net, *rest = args
         build(_unused, *rest, **kwargs)  # bad options raise here, not at the first call
-        return ModuleProcedure(net, lambda f: build(f, *rest, **kwargs), **options)
+        return procedure(net, lambda f: build(f, *rest, **kwargs), **options)
 
     return wrapped
 
@@ -221,4 +236,6 @@ feed_forward = _accepts_modules(inference.feed_forward)
 forward_sample = _accepts_modules(inference.forward_sample, lead="key")
 pcff = _accepts_modules(inference.pcff, lead="key")
 clamp = _accepts_modules(inference.clamp, is_network=True)
+lift = _accepts_modules(_lift.lift, LiftedModule, is_network=True)
 log_joint = _accepts_modules(inference.log_joint, lead="values", evaluates=True)
+exact_marginals = _accepts_modules(inference.exact_marginals, evaluates=True)

@@ -1,0 +1,1 @@
+"""Benchmarks: each file's docstring is the question it answers."""

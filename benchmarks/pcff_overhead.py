@@ -1,0 +1,267 @@
+"""What does PCFF cost? Its training step relative to the plain network's, beside dropout's.
+
+Steps of stochastic gradient descent with momentum on the 784-1024-1024-10 network, for each batch
+size all procedures in one interleaved run; and the time to compile a network of 100 layers.
+"sampled" is the measured part of the first layer's nodes that the procedure replaced, which is its
+rate: a fast step that samples nothing would show.
+
+    python -m benchmarks.pcff_overhead                          # 6 minutes on 2 cores
+    python -m benchmarks.pcff_overhead --quick --no-write       # half a minute
+
+PyTorch's steps are measured too where it can be imported.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import cgjax as cg
+from benchmarks import torch_steps
+from benchmarks.timing import Timing, interleaved
+from train import machine
+
+SIZES = (784, 1024, 1024, 10)
+DEEP, DEEP_WIDTH, DEEP_BATCH = 100, 64, 32
+OUTPUT = Path(__file__).parent.parent / "results" / "benchmarks" / "pcff_overhead.json"
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
+FAMILIES = {"tanh": cg.nodes.Spin(), "relu": cg.nodes.ReLU()}
+
+# Name: node, procedure, rate. The first of each node is what the others are compared with.
+PROCEDURES = {
+    "tanh": ("tanh", "none", 0.0),
+    "tanh, nnx.Dropout .5": ("tanh", "dropout", 0.5),
+    "tanh, cgjax dropout .5": ("tanh", "noise", 0.5),
+    "tanh, PCFF .4": ("tanh", "pcff", 0.4),
+    "ReLU": ("relu", "none", 0.0),
+    "ReLU, nnx.Dropout .5": ("relu", "dropout", 0.5),
+    "ReLU, cgjax dropout .5": ("relu", "noise", 0.5),
+    "ReLU, PCFF .4": ("relu", "pcff", 0.4),
+    "ReLU, PCFF 1": ("relu", "pcff", 1.0),
+}
+
+
+class Network(nnx.Module):
+    """A dense network: plain, with Flax's dropout, with cgjax's, or with marked nodes."""
+
+    def __init__(self, sizes: tuple[int, ...], node: str, procedure: str, rate: float):
+        rngs = nnx.Rngs(0)
+        pairs = zip(sizes[:-1], sizes[1:], strict=True)
+        self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in pairs])
+        dropout = {"dropout": lambda: nnx.Dropout(rate, rngs=rngs)}
+        dropout["noise"] = lambda: cg.layers.Dropout(rate)
+        hidden = len(sizes) - 2
+        drops = [dropout[procedure]() for _ in range(hidden)] if procedure in dropout else []
+        self.drops = nnx.List(drops)
+        self.node, self.marked = node, procedure == "pcff"
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index == len(self.layers) - 1:
+                return x
+            if self.marked:
+                x = cg.node(FAMILIES[self.node], x, name="hidden")
+            else:
+                x = ACTIVATIONS[self.node](x)
+            if self.drops:
+                x = self.drops[index](x)
+        return x
+
+
+def procedure_of(sizes: tuple[int, ...], node: str, procedure: str, rate: float) -> Any:
+    """`run(key, params, state, x) -> (out, state)`, the function that it transforms, its state."""
+    f, params, state = cg.functional(Network(sizes, node, procedure, rate))
+    if procedure == "pcff":
+        return cg.pcff(f, rate), f, params, state
+    if procedure == "noise":
+        return cg.pcff(f, 0.0), f, params, state
+    return (lambda key, *args: f(*args)), f, params, state
+
+
+def training_step(
+    run: Callable[..., Any],
+) -> tuple[Callable[..., Any], optax.GradientTransformation]:
+    """A step of stochastic gradient descent, not compiled yet."""
+    optimiser = optax.sgd(0.01, momentum=0.9)
+
+    def step(params: Any, state: Any, moments: Any, key: Any, x: Any, y: Any) -> Any:
+        key, step_key = jax.random.split(key)
+
+        def loss(params: Any) -> Any:
+            logits, new_state = run(step_key, params, state, x)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+            return losses.mean(), new_state
+
+        gradients, new_state = jax.grad(loss, has_aux=True)(params)
+        updates, moments = optimiser.update(gradients, moments)
+        return optax.apply_updates(params, updates), new_state, moments, key
+
+    return step, optimiser
+
+
+def prepare(name: str, batch_size: int) -> tuple[Callable[[int], None], dict[str, Any]]:
+    """A function that makes steps, and what is known of them before they are timed."""
+    node, procedure, rate = PROCEDURES[name]
+    run, f, params, state = procedure_of(SIZES, node, procedure, rate)
+    step, optimiser = training_step(run)
+    generator = np.random.default_rng(0)
+    x = jnp.asarray(generator.random((batch_size, SIZES[0]), dtype=np.float32))
+    y = jnp.asarray(generator.integers(0, SIZES[-1], batch_size))
+    carry = (params, state, optimiser.init(params), jax.random.key(0))
+    start = time.perf_counter()
+    compiled = jax.jit(step, donate_argnums=(0, 1, 2, 3)).lower(*carry, x, y).compile()
+    facts = {
+        "compile_seconds": time.perf_counter() - start,
+        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+        "sampled": sampled_part(run, f, params, state, x, procedure),
+    }
+
+    def steps(calls: int) -> None:
+        nonlocal carry
+        for _ in range(calls):
+            carry = compiled(*carry, x, y)
+        jax.block_until_ready(carry)
+
+    return steps, facts
+
+
+def sampled_part(run: Any, f: Any, params: Any, state: Any, x: Any, procedure: str) -> float | None:
+    """The part of the first layer's values that the procedure replaced, of those it can."""
+    key = jax.random.key(1)
+    if procedure == "noise":
+        mask = next(iter(cg.with_nodes(run)(key, params, state, x)[1].values()))
+        return float((mask == 0).mean())
+    if procedure != "pcff":
+        return None
+    value = cg.with_nodes(run)(key, params, state, x)[1]["hidden"]
+    activation = cg.with_nodes(cg.feed_forward(f))(params, state, x)[1]["hidden"]
+    live = activation != 0  # a rectified node at 0 may well be 0 when sampled
+    return float(((value != activation) & live).sum() / live.sum())
+
+
+def measure_steps(batch_size: int, rounds: int, calls: int) -> list[dict[str, Any]]:
+    """One row for each procedure."""
+    rows = []
+    for node in ("tanh", "ReLU"):
+        names = [name for name in PROCEDURES if name.startswith(node)]
+        prepared = {name: prepare(name, batch_size) for name in names}
+        timings = interleaved({n: p[0] for n, p in prepared.items()}, rounds=rounds, calls=calls)
+        for name in names:
+            rows.append(row("cgjax", name, batch_size, timings[name]) | prepared[name][1])
+    return rows
+
+
+def measure_torch(batch_size: int, rounds: int, calls: int) -> list[dict[str, Any]]:
+    """The same in PyTorch; no rows where it is not installed."""
+    rows = []
+    kept = {name: p for name, p in PROCEDURES.items() if p[1] != "noise"}
+    for node in ("tanh", "ReLU"):
+        own = {name.replace("nnx.", ""): p for name, p in kept.items() if name.startswith(node)}
+        try:
+            steps = torch_steps.steps(SIZES, batch_size, own)
+        except ImportError:
+            return []
+        timings = interleaved(steps, rounds=rounds, calls=calls)
+        rows += [row("torch", name, batch_size, timing) for name, timing in timings.items()]
+    return rows
+
+
+def row(library: str, name: str, batch_size: int, timing: Timing) -> dict[str, Any]:
+    """The figures of one procedure."""
+    return {
+        "library": library,
+        "procedure": name,
+        "batch_size": batch_size,
+        "milliseconds": 1e3 * timing.seconds,
+        "ratio": timing.ratio,
+        "ratio_low": timing.low,
+        "ratio_high": timing.high,
+        "images_per_second": batch_size / timing.seconds,
+    }
+
+
+def measure_compilation(repeats: int) -> list[dict[str, Any]]:
+    """Seconds to trace, lower and compile a deep tanh network, forwards and with its gradient."""
+    sizes = (DEEP_WIDTH,) * (DEEP + 1)
+    x = jnp.ones((DEEP_BATCH, DEEP_WIDTH))
+    rows = []
+    for name in ("tanh", "tanh, nnx.Dropout .5", "tanh, PCFF .4"):
+        for what in ("forward", "gradient"):
+            seconds = []
+            for _ in range(repeats):
+                jax.clear_caches()
+                run, _, params, state = procedure_of(sizes, *PROCEDURES[name])
+
+                def total(params: Any, key: Any, state: Any, run: Any = run) -> Any:
+                    return run(key, params, state, x)[0].sum()
+
+                function = total if what == "forward" else jax.grad(total)
+                start = time.perf_counter()
+                jax.jit(function).lower(params, jax.random.key(0), state).compile()
+                seconds.append(time.perf_counter() - start)
+            rows.append({"procedure": name, "what": what, "seconds": float(np.median(seconds))})
+    return rows
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the tables."""
+    print(f"{result['machine']['device kind']}, jax {result['machine']['jax']}\n")
+    header = (
+        f"{'batch':>5}  {'library':7} {'procedure':24} {'ms':>8} {'ratio':>6} {'quartiles':>12}"
+    )
+    print(f"{header} {'images/s':>9} {'sampled':>8} {'compile s':>9} {'temporary MB':>12}")
+    for r in result["steps"]:
+        quartiles = f"{r['ratio_low']:.3f}-{r['ratio_high']:.3f}"
+        known = f"{r['sampled']:8.3f}" if r.get("sampled") is not None else " " * 8
+        if "compile_seconds" in r:
+            known += f" {r['compile_seconds']:9.2f} {r['temporary_bytes'] / 1e6:12.2f}"
+        print(
+            f"{r['batch_size']:5}  {r['library']:7} {r['procedure']:24} {r['milliseconds']:8.2f} "
+            f"{r['ratio']:6.3f} {quartiles:>12} {r['images_per_second']:9.0f} {known}"
+        )
+    print(f"\ntrace, lower and compile, {DEEP} layers of {DEEP_WIDTH}, batch {DEEP_BATCH}")
+    for r in result["compilation"]:
+        print(f"  {r['procedure']:24} {r['what']:9} {r['seconds']:6.2f} s")
+
+
+def main() -> None:
+    """Measures, prints, and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128, 512])
+    parser.add_argument("--quick", action="store_true", help="few rounds, batch 32 alone")
+    parser.add_argument("--no-write", action="store_true", help="write no JSON")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args()
+    batch_sizes = [32] if options.quick else options.batch_sizes
+    rounds = 3 if options.quick else 31
+    steps = []
+    for batch_size in batch_sizes:
+        calls = max(3, 640 // batch_size)
+        steps += measure_steps(batch_size, rounds, calls)
+        steps += measure_torch(batch_size, rounds, calls)
+    result = {
+        "command": "python -m benchmarks.pcff_overhead " + " ".join(sys.argv[1:]),
+        "commit": machine.commit(),
+        "machine": machine.identity("benchmark"),
+        "steps": steps,
+        "compilation": measure_compilation(1 if options.quick else 3),
+    }
+    show(result)
+    if not options.no_write:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"\n{options.output}")
+
+
+if __name__ == "__main__":
+    main()
