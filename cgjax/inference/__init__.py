@@ -1,6 +1,7 @@
 """Inference procedures: each a transformation of the network, in a file of its own."""
 
 from cgjax.inference._clamp import clamp
+from cgjax.inference._exact_marginals import exact_marginals
 from cgjax.inference._feed_forward import feed_forward
 from cgjax.inference._log_joint import log_joint
 from cgjax.inference._monte_carlo import Estimate, monte_carlo
@@ -11,6 +12,7 @@ __all__ = [
     "Estimate",
     "Procedure",
     "clamp",
+    "exact_marginals",
     "feed_forward",
     "forward_sample",
     "log_joint",
