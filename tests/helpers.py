@@ -48,7 +48,7 @@ class RecordedBits:
         taken, self.consumed[:] = list(self.consumed), []
         return taken
 
-    def assert_disjoint(self, count: int) -> None:
+    def assert_disjoint(self, count: int) -> list[tuple[bytes, int]]:
         """`count` draws since the last call, no two of which share a counter.
 
         All draws of one key start at counter 0, so two with one key would overlap.
@@ -56,6 +56,7 @@ class RecordedBits:
         taken = self.take()
         assert len(taken) == count
         assert len({key for key, _ in taken}) == count
+        return taken
 
 
 def correlation(a: Any, b: Any) -> float:

@@ -16,7 +16,7 @@ from cgjax._node import node_p
 
 _MOVEMENT = frozenset(
     "reshape transpose slice dynamic_slice squeeze expand_dims broadcast_in_dim "
-    "convert_element_type rev copy concatenate split gather sharding_constraint device_put "
+    "convert_element_type rev copy concatenate stack split unstack tile gather sharding_constraint device_put "
     "optimization_barrier name reduce_precision".split()
 )
 
@@ -140,7 +140,7 @@ def output_sites(program: Program) -> set[int]:
         if name not in _MOVEMENT:
             consume(operands)
             return _NONE
-        if name == "concatenate":
+        if name in ("concatenate", "stack"):
             return frozenset().union(*operands)
         consume(operands[1:])
         return operands[0]
