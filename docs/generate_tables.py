@@ -73,15 +73,67 @@ def dense_figures(results: pathlib.Path) -> str:
         ]
         headings = ["nodes", "regulariser", "error %", "averaged"]
         headings += ["NLL", "averaged", "ECE %", "averaged", "runs"]
-        origin = (
-            f"`{result['command']}`, commit `{result['commit'][:12]}`, {_machine(result)}; "
-            f"{result['data']}."
-        )
+        origin = f"{_origin(result)}; {result['data']}."
         parts.append(f"### {title}\n\n{_table(headings, rows)}\n\n{origin}")
     return "\n\n".join(parts)
 
 
-TABLES = {"dense-errors": dense_errors, "dense-figures": dense_figures}
+def overhead_ratios(results: pathlib.Path) -> str:
+    """Times of a training step relative to the plain network's, one column a batch size."""
+    result = _load(results / "benchmarks" / "pcff_overhead.json")
+    if not result:
+        return NOT_MEASURED
+    steps = result["steps"]
+    sizes = list(dict.fromkeys(step["batch_size"] for step in steps))
+    rows = []
+    for key in dict.fromkeys((step["library"], step["procedure"]) for step in steps):
+        of_size = {s["batch_size"]: s for s in steps if (s["library"], s["procedure"]) == key}
+        library = {"torch": "PyTorch: "}.get(key[0], "")
+        ratios = [f"{of_size[size]['ratio']:.2f}" if size in of_size else "-" for size in sizes]
+        rows.append([library + key[1], *ratios])
+    headings = ["training step", *(f"batch {size}" for size in sizes)]
+    return f"{_table(headings, rows)}\n\n{_origin(result)}."
+
+
+def overhead_figures(results: pathlib.Path) -> str:
+    """Everything that the benchmark of PCFF's cost measured."""
+    result = _load(results / "benchmarks" / "pcff_overhead.json")
+    if not result:
+        return NOT_MEASURED
+    rows = [
+        [
+            str(step["batch_size"]),
+            ("PyTorch: " if step["library"] == "torch" else "") + step["procedure"],
+            f"{step['milliseconds']:.2f}",
+            f"{step['ratio']:.3f} ({step['ratio_low']:.3f}-{step['ratio_high']:.3f})",
+            f"{step['images_per_second']:.0f}",
+            f"{step['compile_seconds']:.2f}" if "compile_seconds" in step else "-",
+            f"{step['temporary_bytes'] / 1e6:.2f}" if "temporary_bytes" in step else "-",
+            "-" if step.get("sampled") is None else f"{step['sampled']:.3f}",
+        ]
+        for step in result["steps"]
+    ]
+    headings = ["batch", "training step", "ms", "ratio (quartiles)", "images/s", "compile s"]
+    headings += ["temporary MB", "sampled"]
+    compilation = [
+        [row["procedure"], row["what"], f"{row['seconds']:.2f}"] for row in result["compilation"]
+    ]
+    return "\n\n".join(
+        [
+            _table(headings, rows),
+            "Time to trace, lower and compile a network of 100 layers:",
+            _table(["network", "of", "seconds"], compilation),
+            f"{_origin(result)}.",
+        ]
+    )
+
+
+TABLES = {
+    "dense-errors": dense_errors,
+    "dense-figures": dense_figures,
+    "overhead-ratios": overhead_ratios,
+    "overhead-figures": overhead_figures,
+}
 
 
 def generate(page: str, results: pathlib.Path) -> str:
@@ -119,9 +171,10 @@ def _mean(runs: list[dict[str, Any]], way: str, figure: str, factor: int, digits
     return value if mean.seeds == 1 else f"{value} ± {factor * mean.standard_error:.{digits}f}"
 
 
-def _machine(result: dict[str, Any]) -> str:
+def _origin(result: dict[str, Any]) -> str:
     machine = result["machine"]
     return (
+        f"`{result['command'].strip()}`, commit `{result['commit'][:12]}`, "
         f"{machine['device kind']} ({machine['threads']} threads), Python {machine['python']}, "
         f"JAX {machine['jax']}, Flax {machine['flax']}"
     )
