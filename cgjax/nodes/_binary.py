@@ -83,9 +83,9 @@ class _Logistic(TwoStates):
     ) -> tuple[Belief, Belief]:
         """Beliefs of T(X) and of the activation when e ~ N(mean, variance).
 
-        E[sigmoid] by quadrature: within 1e-6 of (high - low), and its variance within 1e-6 of
-        that of e, up to standard deviations of 10 / (high - low); 1e-4 beyond. Given
-        P = E[P(high)], T(X) is again binary, so its variance is (high - low)^2 P (1 - P).
+        P = E[P(high)] and the variance of P(high) are computed by quadrature, within 1e-5 while
+        the standard deviation of e is below 10 / (high - low), within 1e-4 beyond. Given P, T(X)
+        is again binary, so its variance is (high - low)^2 P (1 - P).
         """
         mean, variance = self._gaussian_parameter(mean, variance)
         low, high = self._levels_like(mean)

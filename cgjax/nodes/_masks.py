@@ -45,7 +45,7 @@ class _ByExpectation(TwoStates):
         if not any(isinstance(value, Tracer) for value in (e, low, high)):
             value = np.asarray(e, np.float64)
             # In e's dtype: a float32 image clamped to [0, 0.1] may hold float32's 0.1.
-            low, high = (np.asarray(jnp.asarray(level, e.dtype), float) for level in (low, high))
+            low, high = (np.asarray(level).astype(e.dtype).astype(float) for level in (low, high))
             if not np.all((value >= low) & (value <= high)):
                 raise ValueError(
                     f"{type(self).__name__} needs a natural parameter from {low} to {high}, got "

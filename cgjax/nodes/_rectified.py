@@ -108,9 +108,8 @@ class _Rectified(Family):
 
         With a scale that does not depend on e, Y is again Gaussian and the belief of X is exact;
         otherwise it is a quadrature over e, as is the belief of an activation other than relu
-        and leaky relu (exact). The quadrature's means are within 1e-6 standard deviations and
-        its variances within 1e-6 of `variance` (1e-4 for deviations beyond 10), apart from
-        rounding.
+        and leaky relu (exact). The quadrature's means are within 5e-6 standard deviations of e
+        and its variances within 5e-6 of `variance`, apart from rounding.
         """
         mean, variance = self._gaussian_parameter(mean, variance)
         scale, leak = self._scale_and_leak()
