@@ -79,6 +79,9 @@ class Config:
     a CPU, where it is faster."""
     devices: int = 1
     """Over how many devices the runs of a family are split; only with "vmap"."""
+    width: int | None = None
+    """How many runs a device maps at a time; without it as many as there are seeds on a CPU, all of
+    a family on other devices. For one width, the number of devices changes no bit."""
     out: Path | None = None
     """The folder for results; without it runs/dense/DATA."""
     save_seconds: float = 30.0
@@ -115,7 +118,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
         "source": "[A] 5.1, Figure 4 left",
         "command": command,
         "commit": machine.commit(),
-        "machine": machine.identity(mode(config), config.devices),
+        "machine": machine.identity(mode(config), config.devices, width(config)),
         "data": dataset.source,
         "settings": settings(config),
         "runs": results,
@@ -130,7 +133,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
 def settings(config: Config) -> dict[str, Any]:
     """What the results depend on, in the form that JSON gives back."""
     chosen = dataclasses.asdict(config) | {"hidden": hidden(config)}
-    for name in ("data_dir", "out", "save_seconds", "mode", "devices"):
+    for name in ("data_dir", "out", "save_seconds", "mode", "devices", "width"):
         del chosen[name]
     return json.loads(json.dumps(chosen))
 
@@ -146,6 +149,15 @@ def mode(config: Config) -> loop.Mode:
         return config.mode
     wide = hidden(config) >= 512 and jax.default_backend() == "cpu"
     return "sequential" if wide else "vmap"
+
+
+def width(config: Config) -> int | None:
+    """How many runs a device maps at a time; none: all."""
+    if mode(config) == "sequential":
+        return None
+    if config.width is not None:
+        return config.width
+    return len(config.seeds) if jax.default_backend() == "cpu" else None
 
 
 def experiment(
@@ -173,6 +185,7 @@ def experiment(
         config.recipe,
         mode=mode(config),
         mesh=mesh,
+        width=width(config),
         folder=folder,
         settings=settings(config) | {"data files": dataset.source},
         save_seconds=config.save_seconds,

@@ -258,16 +258,19 @@ def _after(recipe: Recipe, old: RunState, params: Any, momentum: Any, record: Re
 
 @functools.lru_cache(maxsize=64)
 def programs(
-    learner: Learner, recipe: Recipe, mode: Mode, mesh: Mesh | None
+    learner: Learner, recipe: Recipe, mode: Mode, mesh: Mesh | None = None, width: int | None = None
 ) -> tuple[Callable[..., RunState], Callable[..., tuple[RunState, Record]]]:
     """The two compiled programs of an experiment.
 
     Args:
         learner: what is trained.
         recipe: how.
-        mode: "vmap": all runs at once; "sequential": programs for one run, whose arrays still have
+        mode: "vmap": runs side by side; "sequential": programs for one run, whose arrays still have
             a leading axis, of length 1.
-        mesh: devices along an axis "runs", over which the runs are split; only with "vmap".
+        mesh: devices along an axis "runs", over which the runs are split evenly; only with "vmap".
+        width: how many runs a device maps at a time, a divisor of their number there; none: all.
+            Sums of mapped runs may be rounded in another order for another width, and only then:
+            for one width, the number of devices changes no bit.
 
     Returns:
         `init(keys) -> states` and `epoch(states, hyper, data) -> (states, records)`. The second
@@ -280,7 +283,13 @@ def programs(
         init, epoch = (functools.partial(f, learner, recipe) for f in (init, epoch))
     else:
         init = jax.vmap(functools.partial(init_run, learner, recipe))
-        epoch = jax.vmap(functools.partial(run_epoch, learner, recipe), in_axes=(0, 0, None))
+
+        def epoch(states: RunState, hyper: Any, data: Data) -> tuple[RunState, Record]:
+            def one(run: tuple[RunState, Any]) -> tuple[RunState, Record]:
+                return run_epoch(learner, recipe, *run, data)
+
+            return jax.lax.map(one, (states, hyper), batch_size=width or len(states.key))
+
     if mesh is not None:
         runs, everywhere = PartitionSpec("runs"), PartitionSpec()
         # Runs never talk to each other, so each device simply has its own.

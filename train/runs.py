@@ -4,6 +4,7 @@ A group is what one program computes: all runs of a node family, or a single run
 the runs that have stopped are set aside; now and then everything goes into one checkpoint.
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from train.loop import (
     Learner,
     Mode,
     Record,
+    init_run,
     programs,
 )
 from train.loop import Recipe as Recipe
@@ -95,10 +97,21 @@ class _Active:
     """A group in the making: the states on the device of the runs that have a slot in its program,
     and the latest known states of all its runs on the host."""
 
-    def __init__(self, group: Group, recipe: Recipe, mode: Mode, mesh: Mesh | None, data: Data):
+    def __init__(
+        self,
+        group: Group,
+        recipe: Recipe,
+        mode: Mode,
+        mesh: Mesh | None,
+        width: int | None,
+        data: Data,
+    ):
         self.group, self.mesh, self.data = group, mesh, data
-        self._init, self._epoch = programs(group.learner, recipe, mode, mesh)
-        self._abstract = jax.eval_shape(self._init, group.keys)
+        self._init, self._epoch = programs(group.learner, recipe, mode, mesh, width)
+        # The number of slots is a multiple of this.
+        self._unit = (width or 1) * (1 if mesh is None else mesh.size)
+        init = jax.vmap(functools.partial(init_run, group.learner, recipe))
+        self._abstract = jax.eval_shape(init, group.keys)
         # A RunState of NumPy arrays.
         self.stored: Any = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), self._abstract)
         self.slots = self._padded(np.arange(len(group.runs)))
@@ -149,10 +162,10 @@ class _Active:
     def compact(self) -> None:
         """Leaves stopped runs out of the program, once at least half of its slots are idle: every
         number of slots is a program of its own, which takes longer to compile than to share."""
-        running = self._padded(self.running)
-        if len(running) == 0 or 2 * len(running) <= len(self.slots):
+        slots = self._padded(self.running)
+        if 2 * len(slots) <= len(self.slots):
             self._store()
-            self.slots = running
+            self.slots = slots
             self._load()
 
     def _store(self) -> None:
@@ -170,10 +183,8 @@ class _Active:
         self.state, self.hyper = self._placed(rows), self._placed(hyper)
 
     def _padded(self, runs: np.ndarray) -> np.ndarray:
-        """As many slots as the devices share evenly; a run that has two computes the same twice."""
-        if self.mesh is None or len(runs) == 0:
-            return runs
-        return np.resize(runs, -(-len(runs) // self.mesh.size) * self.mesh.size)
+        """As many slots as devices and widths share evenly. A run with two is computed twice."""
+        return np.resize(runs, -(-len(runs) // self._unit) * self._unit)
 
     def _placed(self, tree: Any) -> Any:
         if self.mesh is None:
@@ -192,6 +203,7 @@ def train(
     *,
     mode: Mode,
     mesh: Mesh | None = None,
+    width: int | None = None,
     folder: Path | None = None,
     settings: dict[str, Any] | None = None,
     save_seconds: float = 30.0,
@@ -206,6 +218,7 @@ def train(
         recipe: how.
         mode: as in `train.loop.programs`.
         mesh: devices along an axis "runs"; none: the default device.
+        width: how many runs a device maps at a time; see `train.loop.programs`.
         folder: where the checkpoint lies; a run of the same command continues from it. Without it
             nothing is saved.
         settings: the settings of the experiment; a checkpoint of others is refused.
@@ -235,10 +248,10 @@ def train(
         validation_y=jax.device_put(dataset.validation_y, sharding),
         largest=jax.device_put(np.float32(dataset.largest), sharding),
     )
-    active = [_Active(group, recipe, mode, mesh, data) for group in groups]
+    active = [_Active(group, recipe, mode, mesh, width, data) for group in groups]
     facts = {
         "settings": settings or {},
-        "identity": machine.identity(mode, 1 if mesh is None else mesh.size),
+        "identity": machine.identity(mode, 1 if mesh is None else mesh.size, width),
     }
     names = [name for group in groups for name in group.runs]
     checkpoints = None if folder is None else Checkpoints(folder)

@@ -128,6 +128,7 @@ def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
             with urllib.request.urlopen(url, timeout=seconds):
                 outcome.append("")
         except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
+            _close(error)
             outcome.append(str(getattr(error, "reason", None) or error))
 
     # A thread, because nothing else bounds the time that name resolution takes.
@@ -175,6 +176,7 @@ def download(file: RemoteFile, path: Path, name: str) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
+        _close(error)
         raise DataFileError(
             f"fetching {file.url} to {path} failed ({error}); nothing was kept. Start the same "
             f"command again. {ways_out(name)}"
@@ -182,3 +184,9 @@ def download(file: RemoteFile, path: Path, name: str) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _close(error: Exception) -> None:
+    """An answer like "404" is an error that holds an open connection."""
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()

@@ -1,0 +1,336 @@
+"""The dense experiment: its network and recipe, and the whole command on a tiny setting."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import cgjax as cg
+from train import data, dense, dense_figure, loop, report
+from train.checkpoint import CheckpointError
+from train.dense import Config, Rates, Run
+from train.loop import Recipe
+from train.models.dense import Dense
+
+TINY = Config(hidden=8, seeds=(0, 1), samples=4, recipe=Recipe(epochs=2))
+
+
+def network(family=None, hidden=1024):
+    return Dense(family or cg.nodes.ReLU(), 784, hidden, 10, nnx.Rngs(0))
+
+
+def test_it_is_the_network_of_the_paper():
+    params = nnx.state(network(), nnx.Param)
+    leaves = jax.tree.leaves(params)
+    assert sum(leaf.size for leaf in leaves) == 1_862_665
+    # PyTorch's default: weights and biases uniform within 1 / sqrt(inputs). The variance of such
+    # numbers is bound^2 / 3; its estimate from n of them has a relative standard error of
+    # sqrt((9/5 - 1) / n).
+    for name, inputs in (("first", 784), ("second", 1024), ("output", 1024)):
+        layer = params[name]
+        for leaf in (layer["kernel"][...], layer["bias"][...]):
+            scaled = leaf * np.sqrt(inputs)
+            assert np.abs(scaled).max() <= 1 + 1e-6
+            assert np.abs(scaled).max() > 1 - 10 / scaled.size
+            assert abs(scaled.var() * 3 - 1) < 5 * np.sqrt(0.8 / scaled.size)
+
+
+def test_the_last_logit_is_zero_and_the_others_are_those_of_a_plain_network():
+    net = network(cg.nodes.Spin(), hidden=16)
+    x = jax.random.uniform(jax.random.key(0), (5, 784))
+    params = nnx.state(net, nnx.Param)
+    h = x
+    for name in ("first", "second"):
+        h = jnp.tanh(h @ params[name]["kernel"][...] + params[name]["bias"][...][None])
+    expected = h @ params["output"]["kernel"][...] + params["output"]["bias"][...][None]
+    logits = net(x)
+    # One float32 rounding apart, as products may be split otherwise.
+    np.testing.assert_allclose(logits[:, :9], expected, rtol=1e-5, atol=1e-6)
+    assert logits.shape == (5, 10) and (logits[:, 9] == 0).all()
+
+
+def test_its_gradient_is_that_of_a_plain_matrix_product():
+    net = network(hidden=16)
+    f, params, state = cg.functional(net)
+    x = jax.random.uniform(jax.random.key(0), (5, 784))
+
+    def plain(params, x):
+        h = x
+        for name in ("first", "second"):
+            h = nnx.relu(h @ params[name]["kernel"][...] + params[name]["bias"][...][None])
+        z = h @ params["output"]["kernel"][...] + params["output"]["bias"][...][None]
+        return jnp.pad(z, ((0, 0), (0, 1)))
+
+    def summed(function):
+        return jax.grad(lambda p, x: (function(p, x) ** 2).sum(), argnums=(0, 1))
+
+    ours = summed(lambda p, x: f(p, state, x)[0])(params, x)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        ours,
+        summed(plain)(params, x),
+    )
+
+
+def test_feed_forward_marginalises_dropout_and_pcff_samples_it():
+    net = network(hidden=64)
+    x = jax.random.uniform(jax.random.key(0), (5, 784))
+    np.testing.assert_array_equal(net(x, 0.5), net(x))
+    assert set(cg.with_nodes(cg.feed_forward(net))(x, 0.5)[1]) == {
+        "hidden_1",
+        "dropout_1",
+        "hidden_2",
+        "dropout_2",
+    }
+    assert (cg.pcff(net, 0.0)(jax.random.key(1), x, 0.5) != net(x)).any()
+    np.testing.assert_array_equal(cg.pcff(net, 0.0)(jax.random.key(1), x), net(x))
+
+
+def test_the_settings_are_those_of_the_paper():
+    config = Config(data="mnist")
+    assert dense.hidden(config) == 1024
+    assert dataclasses.asdict(config.recipe) == {
+        "batch_size": 32,
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "plateau_factor": 0.1,
+        "plateau_patience": 10,
+        "plateau_threshold": 1e-4,
+        "stop_patience": 20,
+        "epochs": None,
+    }
+    every = {(n, r): dense.rates(config, Run(n, r, 0)) for n in ("tanh", "relu") for r in REGULAR}
+    assert every == {
+        ("tanh", "none"): Rates(0.0, 0.0),
+        ("tanh", "dropout"): Rates(0.5, 0.0),
+        ("tanh", "pcff"): Rates(0.0, 0.4),
+        ("tanh", "both"): Rates(0.5, 0.4),
+        ("relu", "none"): Rates(0.0, 0.0),
+        ("relu", "dropout"): Rates(0.5, 0.0),
+        ("relu", "pcff"): Rates(0.0, 1.0),
+        ("relu", "both"): Rates(0.5, 1.0),
+    }
+
+
+REGULAR: tuple[dense.Regulariser, ...] = ("none", "dropout", "pcff", "both")
+
+
+def test_a_rate_of_zero_is_the_program_without_it():
+    """The mapped program with rate 0 for what is off gives the loss and gradient of the program
+    that was compiled without it."""
+    key = jax.random.key(3)
+    x = jax.random.uniform(jax.random.key(0), (4, 20))
+    y = jnp.array([0, 3, 9, 9])
+    for known in (Rates(0.0, 0.0), Rates(0.5, 0.0), Rates(0.0, 0.4), Rates(0.5, 0.4)):
+        traced, fixed = dense.learner("tanh", 20, 8), dense.learner("tanh", 20, 8, known)
+        params = fixed.init(jax.random.key(1))
+        hyper = Rates(*map(jnp.float32, known))
+        ours = jax.value_and_grad(traced.loss, has_aux=True)(params, key, hyper, x, y)
+        theirs = jax.value_and_grad(fixed.loss, has_aux=True)(params, key, None, x, y)
+        if known.drop and not known.pcff or not any(known):
+            # Without PCFF's draws nothing else shifts.
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs
+            )
+        assert np.isfinite(ours[0][0]) and ours[0][0] > 0
+
+
+def test_a_family_is_one_program_and_a_run_alone_is_its_own():
+    together = dense.groups(dataclasses.replace(TINY, mode="vmap"), 64)
+    assert [g.name for g in together] == ["tanh", "relu"]
+    assert together[0].runs == tuple(f"tanh {r} {s}" for r in REGULAR[:3] for s in (0, 1))
+    assert together[0].hyper.drop.tolist() == [0, 0, 0.5, 0.5, 0, 0]
+    np.testing.assert_allclose(together[0].hyper.pcff, [0, 0, 0, 0, 0.4, 0.4])
+    alone = dense.groups(dataclasses.replace(TINY, mode="sequential"), 64)
+    assert len(alone) == 12
+    # Seeds share a program.
+    assert len({g.learner for g in alone}) == 6
+    # The same seed has the same key everywhere, so that regularisers are compared from the same
+    # initial weights, on the same batches.
+    assert {tuple(g.keys[0]) for g in alone} == {tuple(k) for k in together[1].keys}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The whole command, once."""
+    out = tmp_path_factory.mktemp("dense") / "out"
+    arguments = "--hidden 8 --seeds 0 1 --epochs 2 --samples 4 --save-seconds 0 --out"
+    command = [*arguments.split(), str(out)]
+    assert dense.cli(command) == 0
+    return out, command
+
+
+def test_the_command_leaves_a_result_and_a_figure(finished, capsys):
+    out, command = finished
+    result = json.loads((out / "result.json").read_text())
+    assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert len(result["runs"]) == 12
+    for run in result["runs"]:
+        assert run["status"] == "reached the last epoch" and run["epochs"] == 2
+        assert 0 <= run["test"]["error"] < 0.9 and 0 < run["test"]["nll"] < 2.5
+        assert (run["monte carlo"] is None) == (run["regulariser"] == "none")
+    assert {"command", "commit", "machine", "settings", "data"} <= result.keys()
+    assert " ".join(command[:4]) in result["command"]
+    assert result["settings"]["recipe"]["epochs"] == 2 and result["settings"]["seeds"] == [0, 1]
+    assert result["machine"]["jax"] == jax.__version__ and result["machine"]["threads"] >= 1
+
+
+def test_the_same_command_again_gives_the_same_result_and_a_table(finished, capsys):
+    out, command = finished
+    before = json.loads((out / "result.json").read_text())
+    (out / "result.json").unlink()
+    assert dense.cli(command) == 0
+    assert json.loads((out / "result.json").read_text()) == before
+    shown = capsys.readouterr().out
+    assert "continuing after epoch 2" in shown
+    for word in ("tanh", "relu", "none", "dropout", "pcff", "error %", "NLL", "ECE", "±"):
+        assert word in shown
+
+
+def test_another_command_in_the_same_folder_is_refused(finished, capsys):
+    out, command = finished
+    before = (out / "result.json").read_bytes()
+    assert dense.cli([*command, "--drop-rate", "0.3"]) == 1
+    assert "drop_rate: 0.5 there, 0.3 now" in capsys.readouterr().err
+    assert (out / "result.json").read_bytes() == before
+
+
+def test_sequential_and_split_runs_reach_the_same_figures(finished, tmp_path):
+    """The modes draw the same numbers; two epochs on they differ by rounding alone. Devices change
+    nothing at all."""
+    digits = data.load("digits")
+    expected = dense.experiment(dataclasses.replace(TINY, width=2), digits, None)
+    split = dense.experiment(dataclasses.replace(TINY, width=2, devices=4), digits, None)
+    for a, b in zip(expected, split, strict=True):
+        np.testing.assert_array_equal(a.history, b.history)
+        jax.tree.map(np.testing.assert_array_equal, a.best, b.best)
+
+
+def test_monte_carlo_figures_are_those_of_the_average_prediction():
+    digits = data.load("digits")._replace(test_x=np.zeros((3, 64), np.uint8) + 5)
+    digits = digits._replace(test_y=np.array([1, 2, 9], np.int32))
+    run = Run("tanh", "both", 0)
+    config = dataclasses.replace(TINY, samples=2000)
+    (made,) = dense.experiment(
+        dataclasses.replace(TINY, nodes=("tanh",), regularisers=("both",), seeds=(0,)), digits, None
+    )
+    told = dense.test(config, digits, run, made)
+    f, state = dense._network("tanh", 64, 8)
+    known = dense.rates(config, run)
+
+    def probs(params, x):
+        return jax.nn.softmax(f(params, state, x, known.drop)[0])
+
+    x = jnp.asarray(digits.test_x / np.float32(16))
+    estimate = cg.monte_carlo(cg.pcff(probs, known.pcff), 20_000)(jax.random.key(9), made.best, x)
+    rows = jnp.arange(3)
+    expected = -jnp.log(estimate.mean[rows, digits.test_y]).mean()
+    # 2,000 samples have sqrt(10) times the standard error of 20,000; five of both together.
+    relative = estimate.standard_error[rows, digits.test_y] / estimate.mean[rows, digits.test_y]
+    bound = 5 * np.sqrt(11) * float(relative.mean())
+    assert abs(told["monte carlo"]["nll"] - float(expected)) < bound < 0.2
+    assert told["test"]["nll"] != told["monte carlo"]["nll"]
+
+
+def test_a_run_that_never_had_a_loss_has_no_figures():
+    digits = data.load("digits")
+    config = dataclasses.replace(
+        TINY,
+        nodes=("relu",),
+        regularisers=("none",),
+        seeds=(0,),
+        recipe=Recipe(learning_rate=1e30, epochs=2),
+    )
+    (made,) = dense.experiment(config, digits, None)
+    told = dense.test(config, digits, Run("relu", "none", 0), made)
+    assert told["status"] == "diverged" and told["test"] is None
+    json.dumps(told, allow_nan=False)
+
+
+def test_bad_data_is_an_error_message_and_not_a_trace(tmp_path):
+    environment = os.environ | {
+        "XDG_CACHE_HOME": str(tmp_path),
+        "TFDS_DATA_DIR": str(tmp_path),
+        # A proxy that refuses: a machine without a network.
+        **{f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")},
+        "no_proxy": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "train.dense", "--data", "mnist", "--out", tmp_path / "out"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: mnist is not on this machine")
+    assert done.stderr.count("--data-dir FOLDER") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_impossible_folder_is_an_error_message(tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    assert dense.cli(["--out", str(tmp_path / "taken"), "--epochs", "1"]) == 1
+    assert "taken" in capsys.readouterr().err
+
+
+def test_the_mode_is_chosen_by_width():
+    assert dense.mode(Config()) == "vmap"
+    assert dense.mode(Config(data="mnist")) == "sequential"
+    assert dense.mode(Config(data="mnist", mode="vmap")) == "vmap"
+    assert loop.STATUS[loop.RUNNING] == "running"
+
+
+def result(errors):
+    """A made-up result of one (nodes, regulariser)."""
+    figures = [
+        None if e is None else {"error": e, "nll": 10 * e, "ece": e / 2, "brier": e} for e in errors
+    ]
+    return {
+        "settings": {"data": "mnist"},
+        "runs": [
+            {
+                "nodes": "tanh",
+                "regulariser": "pcff",
+                "seed": i,
+                "epochs": 3,
+                "test": figure,
+                "monte carlo": None,
+            }
+            for i, figure in enumerate(figures)
+        ],
+    }
+
+
+def test_means_and_standard_errors_by_hand():
+    runs = result([0.01, 0.03, None])["runs"]
+    found = report.over_seeds(runs, "test", "error")
+    # Variance of (1, 3): 2; standard error of the mean of two: sqrt(2 / 2) = 1.
+    assert found.seeds == 2
+    np.testing.assert_allclose((found.value, found.standard_error), (0.02, 0.01))
+    assert np.isnan(report.over_seeds(runs[:1], "test", "error").standard_error)
+    assert report.over_seeds(runs[2:], "test", "error").seeds == 0
+
+
+@pytest.mark.parametrize("errors", [[0.01, 0.03], [0.01], [None, 0.02], [None, None]])
+def test_the_figure_draws_whatever_there_is(tmp_path, errors):
+    (tmp_path / "a.json").write_text(json.dumps(result(errors)))
+    dense_figure.draw([tmp_path / "a.json"] * 2, tmp_path / "figure.svg")
+    assert "<svg" in (tmp_path / "figure.svg").read_text()
+
+
+def test_a_damaged_checkpoint_is_reported(finished, tmp_path):
+    import shutil
+
+    out, _ = finished
+    shutil.copytree(out / "checkpoint", tmp_path / "checkpoint")
+    step = max((tmp_path / "checkpoint").iterdir(), key=lambda p: int(p.name))
+    (step / "facts" / "metadata").write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        dense.experiment(TINY, data.load("digits"), tmp_path / "checkpoint")

@@ -1,0 +1,236 @@
+"""The compiled epoch: against a plain Python loop, and on what randomness depends."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cgjax import metrics
+from train import loop
+from train.loop import Data, Learner, Recipe
+
+FEATURES, CLASSES = 6, 3
+RECIPE = Recipe(batch_size=4, learning_rate=0.1)
+
+
+def init(key):
+    return {"w": 0.1 * jax.random.normal(key, (FEATURES, CLASSES)), "b": jnp.zeros(CLASSES)}
+
+
+def log_probs(params, x):
+    return jax.nn.log_softmax(x @ params["w"] + params["b"][None])
+
+
+def loss(params, key, hyper, x, y):
+    """A linear classifier with noise of scale `hyper` on its inputs."""
+    predicted = log_probs(params, x + hyper * jax.random.normal(key, x.shape))
+    wrong = (predicted.argmax(-1) != y).sum(dtype=jnp.int32)
+    return metrics.nll(predicted, y), wrong
+
+
+LEARNER = Learner(init, loss, log_probs)
+
+
+def data(n=18, validation=7):
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, CLASSES, n + validation).astype(np.int32)
+    x = generator.integers(0, 200, (n + validation, FEATURES)).astype(np.uint8)
+    x[np.arange(len(y)), y] += 55  # something to learn
+    parts = [jnp.asarray(a) for a in (x[:n], y[:n], x[n:], y[n:])]
+    return Data(parts[0], parts[1], parts[2], parts[3], jnp.float32(255))
+
+
+def key_data(seed):
+    return jax.random.key_data(jax.random.key(seed))
+
+
+def start(seeds=(0,)):
+    keys = jnp.stack([key_data(seed) for seed in seeds])
+    return loop.programs(LEARNER, RECIPE, "vmap", None)[0](keys)
+
+
+def one(tree, row=0):
+    return jax.tree.map(lambda leaf: leaf[row], tree)
+
+
+def test_an_epoch_is_sgd_with_momentum_over_a_permutation():
+    """Against the update of PyTorch's SGD, v = 0.9 v + g, w = w - rate v, in a Python loop."""
+    state, given = one(start()), data()
+    new, record = jax.jit(functools.partial(loop.run_epoch, LEARNER, RECIPE))(
+        state, jnp.float32(0), given
+    )
+    order = jax.random.permutation(
+        jax.random.fold_in(jax.random.fold_in(jax.random.key(0), loop._SHUFFLE), 0), 18
+    )
+    params = jax.tree.map(np.asarray, state.params)
+    velocity = jax.tree.map(np.zeros_like, params)
+    losses, wrong = [], 0
+    for step in range(18 // 4):
+        rows = order[4 * step : 4 * step + 4]
+        x, y = given.train_x[rows].astype(np.float32) / 255, given.train_y[rows]
+        (value, missed), gradient = jax.value_and_grad(loss, has_aux=True)(
+            params, jax.random.key(0), 0.0, x, y
+        )
+        velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradient)
+        params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
+        losses.append(value)
+        wrong += int(missed)
+    # Four steps of float32 in another order of rounding.
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), new.params, params)
+    np.testing.assert_allclose(record.train_loss, np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(record.train_error, wrong / 16, rtol=1e-6)
+    predicted = log_probs(params, given.validation_x / np.float32(255))
+    np.testing.assert_allclose(
+        record.validation_loss, metrics.nll(predicted, given.validation_y), rtol=1e-5
+    )
+    assert record.learning_rate == np.float32(0.1)
+    assert int(new.epoch) == 1 and int(new.status) == loop.RUNNING
+
+
+def epochs(state, hyper, count, given=None, recipe=RECIPE, mode="vmap", mesh=None, width=None):
+    step = loop.programs(LEARNER, recipe, mode, mesh, width)[1]
+    records = []
+    for _ in range(count):
+        state, record = step(state, hyper, given or data())
+        records.append(jax.device_get(record))
+    return jax.device_get(state), records
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_batches_and_noise_depend_on_key_and_epoch_alone():
+    hyper = jnp.full(2, 0.3)
+    whole = epochs(start((0, 1)), hyper, 3)
+    again = epochs(start((0, 1)), hyper, 3)
+    assert_same(whole, again)
+    halfway, _ = epochs(start((0, 1)), hyper, 1)
+    continued = epochs(jax.tree.map(jnp.asarray, halfway), hyper, 2)
+    assert_same(continued[0], whole[0])
+    assert_same(continued[1], whole[1][1:])
+
+
+def test_epochs_shuffle_anew_and_seeds_differ():
+    _, records = epochs(start((0, 1)), jnp.zeros(2), 2)
+    orders = {
+        (seed, epoch): tuple(
+            jax.random.permutation(
+                jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), loop._SHUFFLE), epoch),
+                18,
+            ).tolist()
+        )
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    }
+    assert len(set(orders.values())) == 4
+    assert records[0].train_loss[0] != records[0].train_loss[1]
+
+
+def test_the_streams_of_a_run_are_disjoint():
+    streams = {loop._INIT, loop._SHUFFLE, loop._NOISE, loop.TEST}
+    assert len(streams) == 4
+
+
+def test_runs_do_not_touch_each_other():
+    """A run among others gives what it gives alone, in each mode, and one with NaN harms none."""
+    hyper = jnp.array([0.0, 0.2, jnp.nan])
+    together, _ = epochs(start((0, 1, 2)), hyper, 3)
+    assert together.status.tolist() == [loop.RUNNING, loop.RUNNING, loop.DIVERGED]
+    for row in (0, 1):
+        alone, _ = epochs(start((row,)), hyper[row : row + 1], 3, mode="sequential")
+        # Another program: matrix products of one run and of three are rounded differently.
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+            one(together.params, row),
+            one(alone.params),
+        )
+
+
+def test_a_diverged_run_keeps_its_best_weights():
+    after_one, _ = epochs(start((0,)), jnp.zeros(1), 1)
+    state = jax.tree.map(jnp.asarray, after_one)
+    diverged, records = epochs(state, jnp.full(1, jnp.nan), 2)
+    assert np.isnan(records[0].train_loss[0])
+    assert int(diverged.status[0]) == loop.DIVERGED
+    assert int(diverged.epoch[0]) == 2  # the second epoch diverged; the third is not counted
+    assert_same(diverged.best, after_one.best)
+    assert_same(after_one.best, after_one.params)
+
+
+def test_best_weights_are_those_of_the_lowest_validation_loss():
+    recipe = Recipe(batch_size=4, learning_rate=3.0, stop_patience=3)
+    step = loop.programs(LEARNER, recipe, "vmap", None)[1]
+    state = loop.programs(LEARNER, recipe, "vmap", None)[0](jnp.stack([key_data(3)]))
+    losses, params = [], []
+    while int(state.status[0]) == loop.RUNNING:
+        state, record = step(state, jnp.zeros(1), data())
+        losses.append(float(record.validation_loss[0]))
+        params.append(jax.device_get(state.params))
+    best = int(np.argmin(losses))
+    assert int(state.status[0]) == loop.STOPPED
+    assert len(losses) == best + 1 + 4  # the fourth strike in a row
+    assert best > 0  # else the test says little
+    assert_same(jax.device_get(state.best), params[best])
+
+
+def test_a_run_ends_at_the_last_epoch():
+    recipe = Recipe(batch_size=4, epochs=2)
+    state, _ = epochs(start(), jnp.zeros(1), 2, recipe=recipe)
+    assert int(state.status[0]) == loop.CAPPED and int(state.epoch[0]) == 2
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_splitting_runs_over_devices_changes_no_bit(devices):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("runs",))
+    runs = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("runs"))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    keys = jax.device_put(jnp.stack([key_data(seed) for seed in range(8)]), runs)
+    hyper = jnp.linspace(0, 0.7, 8)
+    split_start = loop.programs(LEARNER, RECIPE, "vmap", mesh, 2)[0](keys)
+    assert len(split_start.params["w"].sharding.device_set) == devices
+    split = epochs(
+        split_start,
+        jax.device_put(hyper, runs),
+        3,
+        jax.device_put(data(), everywhere),
+        mesh=mesh,
+        width=2,
+    )
+    assert_same(split, epochs(start(range(8)), hyper, 3, width=2))
+
+
+def test_a_mesh_needs_mapped_runs():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("runs",))
+    with pytest.raises(ValueError, match="vmap"):
+        loop.programs(LEARNER, RECIPE, "sequential", mesh)
+
+
+def test_an_epoch_is_traced_once():
+    traces = []
+
+    def counted(*arguments):
+        traces.append(1)
+        return loss(*arguments)
+
+    learner = Learner(init, counted, log_probs)
+    for _ in range(2):
+        begin, step = loop.programs(learner, RECIPE, "vmap")
+        state = begin(jnp.stack([key_data(5)]))
+        for _ in range(2):
+            state, _ = step(state, jnp.zeros(1), data())
+    # Once for value and gradient; the scan may look at its body a second time.
+    assert len(traces) <= 2
+
+
+@pytest.mark.parametrize("n", [1, 999, 1000, 1001, 2500])
+def test_batches_of_an_evaluation_lose_no_row(n):
+    x = jnp.arange(2 * n, dtype=jnp.float32).reshape(n, 2)
+    found = loop.in_batches(lambda rows: rows.sum(-1), x)
+    np.testing.assert_array_equal(found, x.sum(-1))
+    numbers = loop.in_batches(
+        lambda rows, number: jnp.broadcast_to(number, (len(rows),)), x, numbered=True
+    )
+    np.testing.assert_array_equal(numbers, np.arange(n) // 1000)

@@ -1,0 +1,209 @@
+"""Training to the end: compaction, divergence, checkpoints and continuing to the same bits."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from tests.train import tiny
+from train import runs
+from train.checkpoint import CheckpointError
+from train.loop import Mode, Recipe
+from train.runs import train
+
+
+class Recorder:
+    """A display that remembers, and can fail in place of a killed process."""
+
+    def __init__(self, fail_at=None):
+        self.messages, self.updates, self.fail_at = [], [], fail_at
+
+    def message(self, text):
+        self.messages.append(text)
+
+    def update(self, **figures):
+        self.updates.append(figures)
+        if figures["epoch"] == self.fail_at:
+            raise KeyboardInterrupt
+
+
+def run(hyper=(0.0, 0.1, 0.4), mode: Mode = "vmap", recipe=tiny.RECIPE, **options):
+    if mode == "sequential":
+        made = [tiny.group(hyper)]
+        groups = [
+            made[0]._replace(
+                name=name,
+                runs=(name,),
+                keys=made[0].keys[i : i + 1],
+                hyper=made[0].hyper[i : i + 1],
+            )
+            for i, name in enumerate(made[0].runs)
+        ]
+    else:
+        groups = [tiny.group(hyper)]
+    return train(groups, tiny.dataset(), recipe, mode=mode, **options)
+
+
+def test_all_runs_come_to_an_end():
+    display = Recorder()
+    finished = run(display=display)
+    assert [f.name for f in finished] == ["linear 0", "linear 1", "linear 2"]
+    for f in finished:
+        assert f.history.shape == (f.epochs, 5) and np.isfinite(f.history).all()
+        losses = f.history[:, 2]
+        assert f.best_epoch == 1 + int(np.argmin(losses)) > 1
+        if f.status == "stopped early":
+            assert f.epochs == f.best_epoch + tiny.RECIPE.stop_patience + 1
+        else:
+            assert (f.status, f.epochs) == ("reached the last epoch", 40)
+        # The weights are those of that epoch.
+        data = tiny.dataset()
+        x = data.validation_x / np.float32(data.largest)
+        predicted = tiny.log_probs(f.best, x)
+        found = -predicted[np.arange(len(x)), data.validation_y].mean()
+        np.testing.assert_allclose(found, losses.min(), rtol=1e-5)
+    last = display.updates[-1]
+    assert last["finished"] == 3 and last["rate"] > 0
+
+
+def test_the_modes_agree_to_rounding():
+    for a, b in zip(run(recipe=SHORT), run(recipe=SHORT, mode="sequential"), strict=True):
+        assert a.name == b.name
+        # Four epochs of six float32 steps, rounded in another order.
+        np.testing.assert_allclose(a.history, b.history, rtol=1e-3, atol=1e-5)
+
+
+SHORT = Recipe(batch_size=8, learning_rate=0.3, epochs=4)
+
+
+def test_stopped_runs_are_left_out_and_change_nothing(monkeypatch):
+    """Runs that stop at very different times, with and without compaction."""
+    recipe = Recipe(batch_size=8, learning_rate=0.3, stop_patience=2, epochs=30)
+    hyper = (3.0, 0.0, 4.0, 5.0)
+    slots = []
+    original = runs._Active.compact
+
+    def watched(self):
+        original(self)
+        slots.append(len(self.slots))
+
+    monkeypatch.setattr(runs._Active, "compact", watched)
+    compacted = run(hyper, recipe=recipe, width=1)
+    assert slots[0] == 4 and 0 < min(s for s in slots if s) <= 2 and slots[-1] == 0
+    monkeypatch.setattr(runs._Active, "compact", lambda self: None)
+    # One run at a time in both programs, so that every bit can be compared.
+    assert tiny.flat(compacted) == tiny.flat(run(hyper, recipe=recipe, width=1))
+    assert len({f.epochs for f in compacted}) > 1
+
+
+def test_a_run_that_diverges_is_named_and_the_others_go_on():
+    display = Recorder()
+    diverging = run((0.0, np.nan, 0.4), display=display)
+    assert [f.status for f in diverging][1] == "diverged"
+    assert diverging[1].epochs == 1 and diverging[1].best_epoch == 0
+    assert any("linear 1: stopped at epoch 1" in m and "finite" in m for m in display.messages)
+    healthy = run()
+    for i in (0, 2):
+        assert tiny.flat([diverging[i]]) == tiny.flat([healthy[i]])
+
+
+def test_splitting_over_devices_changes_nothing():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("runs",))
+    hyper = (0.0, 0.1, 0.2, 0.3, 0.4)  # five runs: slots are padded to eight
+    recipe = Recipe(batch_size=8, learning_rate=0.3, stop_patience=3, epochs=12)
+    split = run(hyper, recipe=recipe, mesh=mesh, width=1)
+    assert tiny.flat(split) == tiny.flat(run(hyper, recipe=recipe, width=1))
+
+
+@pytest.mark.parametrize("mode", ["vmap", "sequential"])
+def test_continuing_gives_the_same_bits(tmp_path, mode):
+    expected = tiny.flat(run(mode=mode))
+    for epoch in (1, 9, 17):
+        display = Recorder(fail_at=epoch)
+        with pytest.raises(KeyboardInterrupt):
+            run(mode=mode, folder=tmp_path / "c", save_seconds=0, display=display)
+        assert epoch == 1 or "continuing after epoch" in display.messages[0]
+    display = Recorder()
+    assert tiny.flat(run(mode=mode, folder=tmp_path / "c", display=display)) == expected
+    assert display.updates[0]["epoch"] == 17
+    # Once more: nothing is left to train, and the result is the same.
+    display = Recorder()
+    assert tiny.flat(run(mode=mode, folder=tmp_path / "c", display=display)) == expected
+    assert display.updates == []
+
+
+def test_other_settings_are_refused(tmp_path):
+    run(recipe=SHORT, folder=tmp_path / "c", settings={"rate": 0.1, "kept": 1})
+    with pytest.raises(CheckpointError, match="another settings. rate: 0.1 there, 0.2 now"):
+        run(recipe=SHORT, folder=tmp_path / "c", settings={"rate": 0.2, "kept": 1})
+
+
+@pytest.mark.parametrize("fact, value", [("threads", 99), ("jax", "0.0.1"), ("mode", "other")])
+def test_another_machine_is_refused(tmp_path, monkeypatch, fact, value):
+    run(recipe=SHORT, folder=tmp_path / "c")
+    identity = runs.machine.identity
+    monkeypatch.setattr(runs.machine, "identity", lambda *a: identity(*a) | {fact: value})
+    with pytest.raises(CheckpointError, match=f"another identity. {fact}: .* there, {value!r} now"):
+        run(recipe=SHORT, folder=tmp_path / "c")
+
+
+def test_other_runs_are_refused(tmp_path):
+    run(recipe=SHORT, folder=tmp_path / "c")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        run((0.0, 0.1), recipe=SHORT, folder=tmp_path / "c")
+
+
+def test_a_folder_that_cannot_be_written_is_known_at_once(tmp_path):
+    (tmp_path / "taken").write_text("")
+    display = Recorder()
+    with pytest.raises(CheckpointError, match="taken"):
+        run(folder=tmp_path / "taken", display=display)
+    assert display.updates == []
+
+
+def test_too_few_images_for_a_batch():
+    with pytest.raises(ValueError, match="48 training images are less than one batch of 64"):
+        run(recipe=Recipe(batch_size=64))
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
+    """Real processes, each saving after every epoch, are killed at random moments until one ends.
+
+    Saving takes most of an epoch here, so that most kills fall into a save.
+    """
+    command = [sys.executable, "-m", "tests.train.tiny"]
+    whole = tmp_path / "whole.json"
+    begin = time.monotonic()
+    subprocess.run([*command, tmp_path / "a", whole], check=True, capture_output=True)
+    limit = 20 * (time.monotonic() - begin)
+    result = tmp_path / "killed.json"
+    generator = random.Random(0)
+    kills, lines = 0, []
+    while not result.exists() and time.monotonic() - begin < limit:
+        process = subprocess.Popen(
+            [*command, tmp_path / "b", result],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        # Once it has begun training, it lives for so many epochs and a part of the next.
+        for _ in range(generator.randrange(1, 12)):
+            lines.append(process.stdout.readline())
+        time.sleep(generator.random() * 0.05)
+        if kills < 4:
+            process.send_signal(signal.SIGKILL)
+        _, errors = process.communicate()
+        if process.returncode == -signal.SIGKILL:
+            kills += 1
+        else:
+            assert process.returncode == 0, errors
+    assert kills >= 2
+    assert json.loads(result.read_text()) == json.loads(whole.read_text())
+    assert sum("continuing after epoch" in line for line in lines) >= 2
