@@ -96,8 +96,21 @@ def linear(program: Program) -> Linear:
     inner = open_jaxpr(program.jaxpr)
     variables = [v for eqn in inner.eqns for v in eqn.outvars]
     tags = parents(_returning(program, variables))[1]
-    depends = {v: frozenset(i for i, _ in t) for v, t in zip(variables, tags, strict=True)}
-    of_node = {i: frozenset(p for p, _ in t) for i, t in parents(program)[0].items()}
+    direct = {v: frozenset(i for i, _ in t) for v, t in zip(variables, tags, strict=True)}
+    marks = {e.outvars[0]: e for e in inner.eqns if e.primitive is node_p}
+    levels: dict[int, frozenset[int]] = {}
+
+    def known_through(nodes: frozenset[int]) -> frozenset[int]:
+        """The nodes, and those that say what values the states of these stand for."""
+        return nodes.union(*(levels[i] for i in nodes if i in levels))
+
+    for v, eqn in marks.items():
+        parameters = eqn.invars[2 : 2 + eqn.params["family"].num_arrays]
+        sets = (direct.get(p, frozenset()) for p in parameters if not isinstance(p, Literal))
+        if found := known_through(frozenset().union(*sets)):
+            levels[next(iter(direct[v]))] = found
+    depends = {v: known_through(nodes) for v, nodes in direct.items()}
+    of_node = {i: known_through(frozenset(p for p, _ in t)) for i, t in parents(program)[0].items()}
 
     def is_random(v: Any) -> bool:
         return not isinstance(v, Literal) and bool(depends.get(v))
@@ -117,8 +130,7 @@ def linear(program: Program) -> Linear:
         needed.update(v for v in eqn.invars if not isinstance(v, Literal))
     evaluated.reverse()
     cut.reverse()
-    statistics = {e.outvars[0]: e for e in inner.eqns if e.primitive is node_p}
-    nodes = tuple(next(iter(depends[v])) if v in statistics else None for v in cut)
+    nodes = tuple(next(iter(direct[v])) if v in marks else None for v in cut)
 
     def combine(arrays: Sequence[Any], values: Sequence[Any]) -> Any:
         env = dict(zip(inner.constvars, consts(program.jaxpr), strict=True))

@@ -16,9 +16,8 @@ import numpy as np
 from jax import lax
 
 from cgjax import _static
-from cgjax._interpret import Linear, Site, walk
+from cgjax._interpret import Linear, Site, Visitor, walk
 from cgjax.inference._elimination import Ask, Enter, Forget, Set, Step
-from cgjax.inference._procedure import Visitor
 from cgjax.nodes import Bernoulli, BernoulliMask, Binary, Family, Spin
 
 # Configurations are worked through in chunks of at most about this many array elements, so that
@@ -330,8 +329,10 @@ def _mean(record: _Conditional) -> Any:
 
 def _outer(p: Any) -> Any:
     """Probabilities of all joint states of independent nodes: (p, s, n, d) to (p, s**n, d)."""
-    if p.shape[2] < 2:
-        return jnp.ones_like(p[:, :1, 0]) if p.shape[2] == 0 else p[:, :, 0]
+    if p.shape[2] == 0:
+        return jnp.ones((p.shape[0], 1, p.shape[3]), p.dtype)
+    if p.shape[2] == 1:
+        return p[:, :, 0]
     half = p.shape[2] // 2
     # Behind the barrier, or the compiler computes the halves again for every joint state.
     first, second = lax.optimization_barrier((_outer(p[:, :, :half]), _outer(p[:, :, half:])))
