@@ -57,11 +57,12 @@ class Network(nnx.Module):
         rngs = nnx.Rngs(0)
         pairs = zip(sizes[:-1], sizes[1:], strict=True)
         self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in pairs])
-        dropout = {"dropout": lambda: nnx.Dropout(rate, rngs=rngs)}
-        dropout["noise"] = lambda: cg.layers.Dropout(rate)
-        hidden = len(sizes) - 2
-        drops = [dropout[procedure]() for _ in range(hidden)] if procedure in dropout else []
-        self.drops = nnx.List(drops)
+        dropout: dict[str, Callable[[], nnx.Module]] = {
+            "dropout": lambda: nnx.Dropout(rate, rngs=rngs),
+            "noise": lambda: cg.layers.Dropout(rate),
+        }
+        hidden = len(sizes) - 2 if procedure in dropout else 0
+        self.drops = nnx.List([dropout[procedure]() for _ in range(hidden)])
         self.node, self.marked = node, procedure == "pcff"
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -120,9 +121,11 @@ def prepare(name: str, batch_size: int) -> tuple[Callable[[int], None], dict[str
     carry = (params, state, optimiser.init(params), jax.random.key(0))
     start = time.perf_counter()
     compiled = jax.jit(step, donate_argnums=(0, 1, 2, 3)).lower(*carry, x, y).compile()
+    seconds = time.perf_counter() - start
+    memory = compiled.memory_analysis()
     facts = {
-        "compile_seconds": time.perf_counter() - start,
-        "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
+        "compile_seconds": seconds,
+        "temporary_bytes": memory.temp_size_in_bytes if memory else None,
         "sampled": sampled_part(run, f, params, state, x, procedure),
     }
 
@@ -224,7 +227,7 @@ def show(result: dict[str, Any]) -> None:
         quartiles = f"{r['ratio_low']:.3f}-{r['ratio_high']:.3f}"
         known = f"{r['sampled']:8.3f}" if r.get("sampled") is not None else " " * 8
         if "compile_seconds" in r:
-            known += f" {r['compile_seconds']:9.2f} {r['temporary_bytes'] / 1e6:12.2f}"
+            known += f" {r['compile_seconds']:9.2f} {(r['temporary_bytes'] or 0) / 1e6:12.2f}"
         print(
             f"{r['batch_size']:5}  {r['library']:7} {r['procedure']:24} {r['milliseconds']:8.2f} "
             f"{r['ratio']:6.3f} {quartiles:>12} {r['images_per_second']:9.0f} {known}"

@@ -17,7 +17,7 @@ from jax.interpreters import ad, batching, mlir
 component_p = Primitive("cgjax_component")
 component_p.multiple_results = True
 
-# A context of JAX, not of Python: jitted functions and their derivatives are cached per value of it.
+# A context of JAX, not of Python: jitted functions and their derivatives are cached for each value.
 _tracing_a_network = jax.make_user_context(default_value=False)
 
 

@@ -201,13 +201,15 @@ def _accepts_modules(
 ) -> Callable[P, R]:
     """Lets a builder of procedures or networks take a module in place of a function."""
 
+    make: Callable[..., Any] = build
+
     @functools.wraps(build)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
         if not args or not _is_module(args[0]):
             return build(*args, **kwargs)
         net, *rest = args
-        build(_unused, *rest, **kwargs)  # bad options raise here, not at the first call
-        return procedure(net, lambda f: build(f, *rest, **kwargs), **options)
+        make(_unused, *rest, **kwargs)  # bad options raise here, not at the first call
+        return procedure(net, lambda f: make(f, *rest, **kwargs), **options)
 
     return wrapped
 

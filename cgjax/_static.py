@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 
 class _Hole:
@@ -79,4 +80,4 @@ def join(structure: Structure, arrays: Any) -> Any:
 
 def is_traced(tree: Any) -> bool:
     """Whether any leaf of a tree is a tracer."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))

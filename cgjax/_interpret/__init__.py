@@ -12,7 +12,8 @@ from cgjax._interpret._mark import Activation, activations, evaluate, holds_weig
 from cgjax._interpret._program import Program, Site
 from cgjax._interpret._trace import UnsupportedPrimitiveError, trace
 from cgjax._interpret._unroll import unroll
-from cgjax._interpret._walk import Records, Visitor, walk
+from cgjax._interpret._visitor import Visitor
+from cgjax._interpret._walk import Records, walk
 
 __all__ = [
     "Activation",

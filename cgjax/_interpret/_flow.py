@@ -16,8 +16,8 @@ from cgjax._node import node_p
 
 _MOVEMENT = frozenset(
     "reshape transpose slice dynamic_slice squeeze expand_dims broadcast_in_dim "
-    "convert_element_type rev copy concatenate stack split unstack tile gather sharding_constraint device_put "
-    "optimization_barrier name reduce_precision".split()
+    "convert_element_type rev copy concatenate stack split unstack tile gather "
+    "sharding_constraint device_put optimization_barrier name reduce_precision".split()
 )
 
 

@@ -9,7 +9,8 @@ from jax import lax
 
 from cgjax._interpret._jaxprs import REMAT, scan_counts
 from cgjax._interpret._program import Program
-from cgjax._interpret._walk import Records, Visitor, _Walker
+from cgjax._interpret._visitor import Visitor
+from cgjax._interpret._walk import Records, _Walker
 
 
 class _Unroller(_Walker):

@@ -6,7 +6,7 @@ which threads keys and recorded values through them; everything without nodes is
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,57 +31,14 @@ from cgjax._interpret._jaxprs import (
     with_node_params,
 )
 from cgjax._interpret._program import Program, Site
+from cgjax._interpret._visitor import Visitor
 from cgjax._node import node_p
 from cgjax.kernels.random_bits import grouped_words, random_words
-from cgjax.nodes import Family
 
 # Words for nodes of equal shape are made together when the nodes are small: compiling one generator
 # for all of them is much cheaper than one each. For large nodes fusing wins (benchmarks/).
 GROUP_AT_LEAST = 3
 GROUP_MAX_ELEMENTS = 1 << 16
-
-
-# Gives a node its randomness: `draw()` is two words of uniform bits an element.
-Draw = Callable[[], tuple[Any, Any]]
-
-
-@runtime_checkable
-class Visitor(Protocol):
-    """What a procedure does at a node.
-
-    Attributes:
-        capture: whether the nodes' statistics are recorded.
-        rounds: rounds of the bit generator.
-        inline: whether custom-derivative calls that hold nodes may lose their rule.
-        absent: what a record holds for a branch that was not taken.
-        implementation: which implementation of a fused component serves, if it has it.
-        keeps_nodes: whether the walk makes a network again, in which nodes keep their names.
-    """
-
-    capture: bool
-    rounds: int
-    inline: bool
-    absent: float
-    implementation: str | None
-    keeps_nodes: bool
-
-    def changes(self, site: Site) -> bool:
-        """Whether the node's value may differ from its activation."""
-        ...
-
-    def draws(self, site: Site) -> bool:
-        """Whether the node needs random words."""
-        ...
-
-    def visit(
-        self, site: Site, family: Family, activation: Any, e: Any, draw: Draw, given: Any
-    ) -> tuple[Any, Any]:
-        """The node's value, and what to record about it (None: nothing)."""
-        ...
-
-    def rate(self, site: Site, given: Any) -> Any:
-        """The probability that the node is sampled, for an implementation of a component."""
-        ...
 
 
 class _Stream(NamedTuple):

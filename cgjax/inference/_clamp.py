@@ -6,9 +6,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from cgjax._interpret import Program, Records, Site, walk
+from cgjax._interpret import Program, Records, Site, Visitor, walk
 from cgjax._node import bind
-from cgjax.inference._procedure import Method, Network, Procedure, Visitor, intern, method
+from cgjax.inference._procedure import Method, Network, Procedure, intern, method
 from cgjax.nodes import Family
 
 

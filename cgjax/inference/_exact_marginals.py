@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from cgjax._interpret import Linear, Program, Records, Site, linear, trace, unroll
+from cgjax._interpret import Linear, Program, Records, Site, Visitor, linear, trace, unroll
 from cgjax._node import bind
 from cgjax.inference._elimination import TERMS_PER_STATE, Ask, Enter, Set, Step, plan
-from cgjax.inference._procedure import Method, Network, Procedure, Visitor, intern, method
+from cgjax.inference._procedure import Method, Network, Procedure, intern, method
 from cgjax.inference._tables import Component, Tables, component
 from cgjax.nodes import Family
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from cgjax._interpret import Program, Records, walk
-from cgjax.inference._procedure import Method, Network, Procedure, Visitor, intern, method
+from cgjax._interpret import Program, Records, Visitor, walk
+from cgjax.inference._procedure import Method, Network, Procedure, intern, method
 
 
 @method

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax._interpret import Program, Records, walk
-from cgjax.inference._procedure import Method, Procedure, Visitor, as_key, intern, method, own_key
+from cgjax._interpret import Program, Records, Visitor, walk
+from cgjax.inference._procedure import Method, Procedure, as_key, intern, method, own_key
 
 
 class Estimate(NamedTuple):

@@ -1,64 +1,27 @@
-"""What all procedures share: a hashable callable around a network, and a visitor that collapses.
+"""What all procedures share: a hashable callable around a network.
 
 A procedure traces its network, then walks the trace with a visitor. Calls outside any other JAX
 transformation run compiled, and are compiled once for a network, its shapes and the static options;
 inside a transformation the walk is traced into it.
 """
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cgjax import _static
-from cgjax._interpret import Program, Records, Site, trace
-from cgjax.nodes import Family
+from cgjax._interpret import Program, Records, trace
 
 Network = Callable[..., Any]
+ProcedureT = TypeVar("ProcedureT", bound="Procedure")
 
 
-@dataclass(frozen=True)
-class Visitor:
-    """Leaves every node collapsed; the procedures' visitors override what differs.
-
-    Attributes:
-        capture: whether the nodes' statistics are recorded.
-        rounds: rounds of the bit generator.
-        inline: whether custom-derivative calls that hold nodes may lose their rule.
-        absent: what a record holds for a branch that was not taken.
-        implementation: which implementation of a fused component serves, if it has it.
-        keeps_nodes: whether the walk makes a network again, in which nodes keep their names.
-    """
-
-    capture: bool = False
-    rounds: int = 20
-    inline: bool = False
-    implementation: str | None = None
-    absent: ClassVar[float] = float("nan")
-    keeps_nodes: ClassVar[bool] = False
-
-    def changes(self, site: Site) -> bool:
-        return False
-
-    def draws(self, site: Site) -> bool:
-        return False
-
-    def value(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
-        """The node's value."""
-        return activation
-
-    def visit(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
-        value = self.value(site, family, activation, e, draw, given)
-        return value, value if self.capture else None
-
-    def rate(self, site: Site, given: Any) -> Any:
-        return 0.0
-
-
-class Method:
+class Method(abc.ABC):
     """The options of a procedure. Subclasses are pytrees: arrays among the options are traced.
 
     Attributes:
@@ -69,9 +32,9 @@ class Method:
     lead: ClassVar[str | None] = None
     is_network: ClassVar[bool] = False
 
+    @abc.abstractmethod
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         """The procedure's result, and the nodes' statistics where `capture` asks for them."""
-        raise NotImplementedError
 
 
 def method(cls: type) -> type:
@@ -155,7 +118,7 @@ def _run(
 _run_compiled = jax.jit(_run, static_argnums=(0, 1, 2))
 
 
-def intern(procedure: Procedure) -> Procedure:
+def intern(procedure: ProcedureT) -> ProcedureT:
     """The first procedure built for an equal request, as long as the network lives.
 
     JAX keeps compiled code as long as the function it belongs to: without this, a procedure that is
@@ -180,7 +143,7 @@ _KEPT_PROCEDURES = 64
 def as_key(key: Any) -> Any:
     """Checks that an argument is one key of `jax.random`, and makes it a typed one."""
     if isinstance(key, jax.Array | np.ndarray):
-        if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
             return key
         if key.dtype == np.uint32 and key.ndim == 1:
             return jax.random.wrap_key_data(jnp.asarray(key))

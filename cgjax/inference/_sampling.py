@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cgjax import _static
-from cgjax._interpret import Program, Records, Site, walk
+from cgjax._interpret import Program, Records, Site, Visitor, walk
 from cgjax.inference._procedure import (
     Method,
     Network,
     Procedure,
-    Visitor,
     intern,
     method,
     own_key,
