@@ -45,7 +45,7 @@ class LiftEntry:
         source: the line of code that computes it.
         node: the full name of the node that it became, or None.
         family: the name of the node's family, or None.
-        reason: why it is no node, or None.
+        reason: why it is no node; empty if it is one.
         optional: whether `include=` would make it one.
     """
 
@@ -55,7 +55,7 @@ class LiftEntry:
     source: str
     node: str | None = None
     family: str | None = None
-    reason: str | None = None
+    reason: str = ""
     optional: bool = False
 
     def __str__(self) -> str:
@@ -150,9 +150,7 @@ def _plan(program: Program, include: tuple[str, ...], with_output: bool) -> _Pla
     activities = activations(program, _parameters(program))
     found = activities.found
     included = _included(found, include)
-    families = {
-        i: _family(a) for i, a in enumerate(found) if a.role is None or i in included
-    }
+    families = {i: _family(a) for i, a in enumerate(found) if a.role is None or i in included}
     marked, sites = activities.mark(families)
     results = tuple(False for _ in range(program.out_tree.num_leaves))
     if with_output:
@@ -198,7 +196,7 @@ def _included(found: Iterable[Activation], include: tuple[str, ...]) -> set[int]
         optional = {i for i, a in matching.items() if a.role is None or a.role.optional}
         if not optional:
             never = "; ".join(f"{a.label} ({a.role.reason})" for a in matching.values() if a.role)
-            why = f"only matches what is never lifted: {never}" if never else "matches no activation"
+            why = f"matches only what is never lifted: {never}" if never else "matches nothing"
             known = ", ".join(a.label for a in found if a.role and a.role.optional) or "none"
             raise ValueError(
                 f"The pattern {pattern!r} of `include` {why}. Activations that can be included: "
@@ -237,6 +235,8 @@ def _variables(treedef: Any) -> list[bool]:
 @dataclass(frozen=True, eq=False)
 class Lifted(Procedure):
     """A network whose activations are nodes; made by `lift`."""
+
+    method: Lift
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.method.output is None and nobody_looks():
@@ -284,14 +284,14 @@ def lift(
 
     Recognised are, under `jit`, `vmap`, `remat`, in scans and branches, in any precision:
 
-    | activation | written as | node family |
-    |---|---|---|
-    | ReLU | `jax.nn.relu`, `jnp.maximum(x, 0)`, `jnp.where(x > 0, x, 0)`, `x * (x > 0)` | `ReLU` |
-    | leaky ReLU | `jax.nn.leaky_relu`, `jnp.where(x > 0, x, a * x)`, `jnp.maximum(x, a * x)` | `LeakyReLU(a)` |
-    | tanh | `jnp.tanh` | `Spin` |
-    | logistic | `jax.nn.sigmoid`, `1 / (1 + exp(-x))` | `Bernoulli` |
-    | softplus | `jax.nn.softplus`, `jnp.logaddexp(x, 0)`, `log(1 + exp(x))` | `Softplus` |
-    | softmax | `jax.nn.softmax`, `exp(x) / exp(x).sum()` | `Categorical(axis)` |
+    | node family | written as |
+    |---|---|
+    | `ReLU` | `jax.nn.relu`, `jnp.maximum(x, 0)`, `jnp.where(x > 0, x, 0)`, `x * (x > 0)` |
+    | `LeakyReLU(a)` | `jax.nn.leaky_relu`, `where(x > 0, x, a * x)`, `maximum(x, a * x)` |
+    | `Spin` | `jnp.tanh` |
+    | `Bernoulli` | `jax.nn.sigmoid`, `1 / (1 + exp(-x))` |
+    | `Softplus` | `jax.nn.softplus`, `jnp.logaddexp(x, 0)`, `log(1 + exp(x))` |
+    | `Categorical(axis)` | `jax.nn.softmax`, `exp(x) / exp(x).sum(axis)` |
 
     Values and derivatives stay what they are, and so do nodes that are marked already. What an
     activation is there for decides whether it becomes a node. "Goes into" means: through sums,
@@ -346,7 +346,8 @@ def lift(
             raise TypeError(f"`include` is made of patterns such as 'logistic', got {pattern!r}.")
     if output is not None and not isinstance(output, Family):
         raise TypeError(
-            "`output` is a node family such as `cgjax.nodes.Gaussian(1.0)`, got "
-            f"{output!r}."
+            f"`output` is a node family such as `cgjax.nodes.Gaussian(1.0)`, got {output!r}."
         )
-    return intern(Lifted(net, Lift(patterns, output)))
+    lifted = intern(Lifted(net, Lift(patterns, output)))
+    assert isinstance(lifted, Lifted)
+    return lifted

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from cgjax import _static
 from cgjax._interpret._jaxprs import (
     CUSTOM,
     JIT,
@@ -29,7 +31,7 @@ from cgjax._interpret._jaxprs import (
 
 # Pseudo-operations: a carried value (its start, its next value), one step's part of an array, the
 # array of all steps' values, the carried value after the loop, and the result of a branch.
-CARRY, STEP, STACK, LAST, MERGE = "carry", "step", "stack", "last", "merge"
+CARRY, STEP, STACK, LAST, MERGE = "<carry>", "<step>", "<stack>", "<last>", "<merge>"
 
 # A constant keeps its value through these.
 _SPREADING = frozenset("broadcast_in_dim convert_element_type reshape squeeze copy".split())
@@ -102,7 +104,7 @@ class Operation:
 
     @property
     def short_source(self) -> str:
-        """" at " and the same with the file's name alone; empty where there is none."""
+        """ " at " and the same with the file's name alone; empty where there is none."""
         path, _, function = self.source.partition(" ")
         return f" at {Path(path).name} {function}" if path else ""
 
@@ -143,8 +145,8 @@ class Flat:
 
     def _constant(self, aval: Any, array: Any) -> int:
         value = self._new(aval)
-        if not isinstance(array, jax.core.Tracer) and np.size(array) == 1:
-            if not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended):
+        if not _static.is_traced(array) and np.size(array) == 1:
+            if not jnp.issubdtype(aval.dtype, jax.dtypes.extended):
                 self.constants[value] = np.asarray(array).reshape(())[()]
         return value
 

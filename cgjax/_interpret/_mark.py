@@ -146,7 +146,8 @@ def place(candidate: Candidate) -> Place | None:
     A mark goes around a whole library function rather than into it, and always around a function
     with a custom derivative, which thus keeps its rule. None if there is no such place.
     """
-    scope, position = candidate.root.scope, candidate.root.position
+    scope: Any = candidate.root.scope
+    position = candidate.root.position
     needed = [candidate.x]
     if isinstance(candidate.slope, Slope):
         needed.append(candidate.slope.value)
@@ -250,7 +251,8 @@ def _with(value: Any, replaced: Iterator[Any]) -> Any:
     if is_jaxpr(value):
         return next(replaced)
     if isinstance(value, tuple | list):
-        return type(value)(_with(v, replaced) for v in value) if any(map(is_jaxpr, value)) else value
+        holds = any(map(is_jaxpr, value))
+        return type(value)(_with(v, replaced) for v in value) if holds else value
     return value
 
 

@@ -1,4 +1,4 @@
-"""Recognising activations: templates, traced like any function, unified with a program's operations.
+"""Recognising activations: templates, traced like any function, unified with a program.
 
 A template is an ordinary function of x (leaky ReLUs: of x and a slope). It matches an operation if
 both compute the same from some x: the same primitives with the same parameters, backwards from the

@@ -25,13 +25,13 @@ from cgjax._node import node_p
 # Where a value goes on: the position of the operand that is moved, or None for all of them.
 _MOVES: dict[str, int | None] = {
     **dict.fromkeys(
-        "reshape transpose slice dynamic_slice squeeze expand_dims broadcast_in_dim rev copy gather "
-        "convert_element_type reduce_precision sharding_constraint device_put name split "
-        "dynamic_update_slice pad neg stop_gradient real".split(),
+        "reshape transpose slice dynamic_slice squeeze expand_dims broadcast_in_dim rev copy tile "
+        "gather convert_element_type reduce_precision sharding_constraint device_put name split "
+        "unstack dynamic_update_slice pad neg stop_gradient real".split(),
         0,
     ),
     **dict.fromkeys((STEP, STACK, LAST), 0),
-    **dict.fromkeys(("concatenate", "optimization_barrier", MERGE, "select_n"), None),
+    **dict.fromkeys(("concatenate", "stack", "optimization_barrier", MERGE, "select_n"), None),
 }
 # Data only moved, for output nodes.
 _PURE_MOVES = frozenset(_MOVES) - {"neg", MERGE, "select_n", "pad", "dynamic_update_slice", "real"}
@@ -86,11 +86,13 @@ class Roles:
         for i, c in enumerate(candidates):
             self.by_x.setdefault(c.x, []).append(i)
         self.parameters = set(flat.closed_over)
-        self.parameters |= {v for v, is_one in zip(flat.arguments, parameters, strict=True) if is_one}
+        arguments = zip(flat.arguments, parameters, strict=True)
+        self.parameters |= {value for value, is_parameter in arguments if is_parameter}
         self.raw = set(flat.arguments) - self.parameters
         # Bit 0: depends on data. Bit i + 1: depends on data other than through candidate i.
         self.data: list[int] = [0] * len(flat.avals)
         self.learned: list[bool] = [v in self.parameters for v in range(len(flat.avals))]
+        self.random: list[bool] = [False] * len(flat.avals)
         self.meets: list[bool] = [False] * len(flat.avals)
         self._spread()
         self.known: dict[int, Role | None] = {}
@@ -105,18 +107,22 @@ class Roles:
         while changed:  # more than once only because of loops
             changed = False
             for op in self.flat.operations:
-                bits, learned = 0, False
+                bits, learned, random = 0, False, False
                 for value in op.inputs:
                     bits |= self.data[value]
                     learned |= self.learned[value]
+                    random |= self.random[value]
                 noise = op.name == node_p.name and op.params["kind"] == "noise"
                 if noise or op.name.startswith("random_") or op.name in _NOISE:
-                    bits, learned = 0, False
+                    bits, learned, random = 0, False, True
+                elif op.name == node_p.name:
+                    bits, random = bits or everything, True  # a latent variable is data
                 for value in op.outputs:
                     own = bits & ~(2 << self.by_result[value]) if value in self.by_result else bits
-                    if own | self.data[value] != self.data[value] or learned > self.learned[value]:
-                        self.data[value] |= own
-                        self.learned[value] |= learned
+                    known = self.data[value], self.learned[value], self.random[value]
+                    new = known[0] | own, known[1] | learned, known[2] | random
+                    if new != known:
+                        self.data[value], self.learned[value], self.random[value] = new
                         changed = True
         changed = True
         while changed:
@@ -203,6 +209,9 @@ class Roles:
         """Whether two values are computed in the same way from the same values."""
         if a == b:
             return True
+        constants = self.flat.constants
+        if a in constants and b in constants:
+            return bool(constants[a] == constants[b])
         one, other = self.flat.producer.get(a), self.flat.producer.get(b)
         if one is None or other is None or not depth or one.name != other.name:
             return False
@@ -231,7 +240,7 @@ class Roles:
         for scope in enclosing(candidate.root.scope):
             if scope.name in _LIBRARY:
                 return Role(_LIBRARY[scope.name])
-        if not self.is_data(candidate.x):
+        if not self.is_data(candidate.x) and not self.random[candidate.x]:
             return Role("applied to parameters or constants, not to data")
         used = candidate.result in self.flat.consumers or candidate.result in self.flat.results
         if not used:
@@ -258,63 +267,71 @@ class Roles:
         """Follows the result of activation i, until something tells its role."""
         candidate = self.candidates[i]
         optional: Role | None = None
-        pending, seen = [candidate.result], {candidate.result}
+        # Values that it goes into, and whether nothing but constants and parameters was added.
+        pending, seen = [(candidate.result, True)], {candidate.result}
         while pending:
-            value = pending.pop(0)
+            value, alone = pending.pop(0)
             for j in self.by_x.get(value, ()):
-                if self.candidates[j].function == "softmax" and not self.is_output(
-                    self.candidates[j].result
-                ):
-                    optional = optional or Role("attention: a score, which goes into a softmax", True)
+                other = self.candidates[j]
+                if other.function == "softmax" and not self.is_output(other.result):
+                    role = Role("attention: a score, which goes into a softmax", True)
+                    optional = optional or role
                 elif value == candidate.result and (role := self.role(j)) and role.optional:
-                    optional = optional or Role(f"part of {self.candidates[j].function}, {role.reason}")
+                    optional = optional or Role(f"part of {other.function}, {role.reason}")
             for op, k in self.flat.consumers.get(value, ()):
-                onward, role = self.step(i, op, k, value)
+                onward, role = self.step(i, op, k, value, alone)
                 if role is not None and not role.optional:
                     return role
                 optional = optional or role
+                still = alone and not (op.name in _SUMS and self.is_data(op.inputs[1 - k]))
                 new = [v for v in onward if v not in seen]
                 seen.update(new)
-                pending.extend(new)
+                pending.extend((v, still) for v in new)
         return optional
 
-    def step(self, i: int, op: Operation, k: int, value: int) -> tuple[list[int], Role | None]:
+    def step(
+        self, i: int, op: Operation, k: int, value: int, alone: bool
+    ) -> tuple[list[int], Role | None]:
         """What follows from the use of a value in an operation, and where the value goes on."""
         candidate, name = self.candidates[i], op.name
         rectifies = candidate.function in ("relu", "leaky_relu", "softplus")
         if name in _MOVES:
             if name == "optimization_barrier":
                 return [op.outputs[k]], None
-            if _MOVES[name] == k or (_MOVES[name] is None and (k or name == "concatenate")):
+            if _MOVES[name] == k or (
+                _MOVES[name] is None and (k or name in ("concatenate", "stack"))
+            ):
                 return op.outputs, None
             return [], None
         if name in _SUMS:
             other = op.inputs[1 - k]
             if rectifies and not self.meets[candidate.result] and self.is_power(other):
-                return [], Role(f"a loss: added to products or powers of data {op.short_source}")
+                return [], Role(f"a loss: added to products or powers of data{op.short_source}")
             return op.outputs, None
         if name == "mul":
             other = op.inputs[1 - k]
             if self.is_same(other, value):
                 return [], None  # a square
             if self.gates(other, op.outputs[0], i):
-                return [], Role(f"a gate: multiplied by other data {op.short_source}", True)
+                return [], Role(f"a gate: multiplied by other data{op.short_source}", True)
             return op.outputs, None
         if name in _PRODUCTS:
             other = op.inputs[1 - k]
             if self.learned[other] and self.gates(other, op.outputs[0], i):
-                return [], Role(f"a gate: multiplied by other data {op.short_source}", True)
+                return [], Role(f"a gate: multiplied by other data{op.short_source}", True)
             return [], None
         if name == "div":
             if k == 0:
                 return op.outputs, None
-            return [], Role(f"a loss or a normaliser: goes into a denominator {op.short_source}")
-        if name in ("min", "max", "clamp"):
-            if candidate.function == "relu" and (name == "clamp" or self._has_constant(op)):
-                return [], Role(f"a clip: bounded afterwards {op.short_source}")
-            return (op.outputs, None) if self._has_constant(op) else ([], None)
+            return [], Role(f"a loss or a normaliser: goes into a denominator{op.short_source}")
+        if name in ("min", "max", "clamp") and op.outputs[0] not in self.by_result:
+            if not self._has_constant(op):
+                return [], None
+            if candidate.function == "relu" and alone and name != "max":
+                return [], Role(f"a clip: bounded from above afterwards{op.short_source}")
+            return op.outputs, None
         if (name in _NARROW and k == 0) or (name == "integer_pow" and op.params["y"] < 0):
-            return [], Role(f"a loss or a normaliser: goes into `{name}` {op.short_source}")
+            return [], Role(f"a loss or a normaliser: goes into `{name}`{op.short_source}")
         return [], None
 
     def is_power(self, value: int) -> bool:
@@ -365,7 +382,7 @@ class Roles:
             v = pending.pop()
             returned |= v in results
             for op, k in self.flat.consumers.get(v, ()):
-                if op.name not in _PURE_MOVES or (_MOVES[op.name] or 0) != k and _MOVES[op.name] == 0:
+                if op.name not in _PURE_MOVES or (k and _MOVES[op.name] == 0):
                     return False
                 new = op.outputs if op.name != "optimization_barrier" else [op.outputs[k]]
                 pending += [o for o in new if o not in seen]
