@@ -237,7 +237,8 @@ def groups(config: Config, features: int) -> list[Group]:
     Mapped, all runs of a node family are one program with arrays of rates: a regulariser that is
     off has rate 0, and its random numbers are drawn and not used. One after the other, each
     (family, regulariser) is a program of its own that knows its rates, and what is off is not
-    computed. The two modes agree to rounding only, so the mode belongs to a checkpoint's identity.
+    computed. Without dropout's noise nodes the others have other random numbers, so the mode
+    belongs to a checkpoint's identity.
 
     Args:
         config: the settings.

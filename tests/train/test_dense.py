@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,17 +28,19 @@ def network(family=None, hidden=1024):
     return Dense(family or cg.nodes.ReLU(), 784, hidden, 10, nnx.Rngs(0))
 
 
+def leaf(params: Any, layer: str, kind: str) -> jax.Array:
+    return params[layer][kind][...]
+
+
 def test_it_is_the_network_of_the_paper():
     params = nnx.state(network(), nnx.Param)
-    leaves = jax.tree.leaves(params)
-    assert sum(leaf.size for leaf in leaves) == 1_862_665
+    assert sum(array.size for array in jax.tree.leaves(params)) == 1_862_665
     # PyTorch's default: weights and biases uniform within 1 / sqrt(inputs). The variance of such
     # numbers is bound^2 / 3; its estimate from n of them has a relative standard error of
     # sqrt((9/5 - 1) / n).
     for name, inputs in (("first", 784), ("second", 1024), ("output", 1024)):
-        layer = params[name]
-        for leaf in (layer["kernel"][...], layer["bias"][...]):
-            scaled = leaf * np.sqrt(inputs)
+        for kind in ("kernel", "bias"):
+            scaled = leaf(params, name, kind) * np.sqrt(inputs)
             assert np.abs(scaled).max() <= 1 + 1e-6
             assert np.abs(scaled).max() > 1 - 10 / scaled.size
             assert abs(scaled.var() * 3 - 1) < 5 * np.sqrt(0.8 / scaled.size)
@@ -48,8 +52,8 @@ def test_the_last_logit_is_zero_and_the_others_are_those_of_a_plain_network():
     params = nnx.state(net, nnx.Param)
     h = x
     for name in ("first", "second"):
-        h = jnp.tanh(h @ params[name]["kernel"][...] + params[name]["bias"][...][None])
-    expected = h @ params["output"]["kernel"][...] + params["output"]["bias"][...][None]
+        h = jnp.tanh(h @ leaf(params, name, "kernel") + leaf(params, name, "bias")[None])
+    expected = h @ leaf(params, "output", "kernel") + leaf(params, "output", "bias")[None]
     logits = net(x)
     # One float32 rounding apart, as products may be split otherwise.
     np.testing.assert_allclose(logits[:, :9], expected, rtol=1e-5, atol=1e-6)
@@ -64,8 +68,8 @@ def test_its_gradient_is_that_of_a_plain_matrix_product():
     def plain(params, x):
         h = x
         for name in ("first", "second"):
-            h = nnx.relu(h @ params[name]["kernel"][...] + params[name]["bias"][...][None])
-        z = h @ params["output"]["kernel"][...] + params["output"]["bias"][...][None]
+            h = nnx.relu(h @ leaf(params, name, "kernel") + leaf(params, name, "bias")[None])
+        z = h @ leaf(params, "output", "kernel") + leaf(params, "output", "bias")[None]
         return jnp.pad(z, ((0, 0), (0, 1)))
 
     def summed(function):
@@ -122,24 +126,19 @@ def test_the_settings_are_those_of_the_paper():
 REGULAR: tuple[dense.Regulariser, ...] = ("none", "dropout", "pcff", "both")
 
 
-def test_a_rate_of_zero_is_the_program_without_it():
-    """The mapped program with rate 0 for what is off gives the loss and gradient of the program
-    that was compiled without it."""
+@pytest.mark.parametrize("known", [Rates(0.0, 0.0), Rates(0.5, 0.0), Rates(0.5, 0.4)])
+def test_a_rate_of_zero_is_the_program_without_it(known):
+    """Rates handed in give the loss and gradient of the program that was compiled for them."""
     key = jax.random.key(3)
     x = jax.random.uniform(jax.random.key(0), (4, 20))
     y = jnp.array([0, 3, 9, 9])
-    for known in (Rates(0.0, 0.0), Rates(0.5, 0.0), Rates(0.0, 0.4), Rates(0.5, 0.4)):
-        traced, fixed = dense.learner("tanh", 20, 8), dense.learner("tanh", 20, 8, known)
-        params = fixed.init(jax.random.key(1))
-        hyper = Rates(*map(jnp.float32, known))
-        ours = jax.value_and_grad(traced.loss, has_aux=True)(params, key, hyper, x, y)
-        theirs = jax.value_and_grad(fixed.loss, has_aux=True)(params, key, None, x, y)
-        if known.drop and not known.pcff or not any(known):
-            # Without PCFF's draws nothing else shifts.
-            jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs
-            )
-        assert np.isfinite(ours[0][0]) and ours[0][0] > 0
+    traced, fixed = dense.learner("tanh", 20, 8), dense.learner("tanh", 20, 8, known)
+    params = fixed.init(jax.random.key(1))
+    hyper = Rates(*map(jnp.float32, known))
+    ours = jax.value_and_grad(traced.loss, has_aux=True)(params, key, hyper, x, y)
+    theirs = jax.value_and_grad(fixed.loss, has_aux=True)(params, key, None, x, y)
+    # The same numbers in another order of rounding.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs)
 
 
 def test_a_family_is_one_program_and_a_run_alone_is_its_own():
@@ -202,12 +201,11 @@ def test_another_command_in_the_same_folder_is_refused(finished, capsys):
     assert (out / "result.json").read_bytes() == before
 
 
-def test_sequential_and_split_runs_reach_the_same_figures(finished, tmp_path):
-    """The modes draw the same numbers; two epochs on they differ by rounding alone. Devices change
-    nothing at all."""
+def test_splitting_the_runs_over_devices_changes_no_bit():
     digits = data.load("digits")
-    expected = dense.experiment(dataclasses.replace(TINY, width=2), digits, None)
-    split = dense.experiment(dataclasses.replace(TINY, width=2, devices=4), digits, None)
+    config = dataclasses.replace(TINY, nodes=("relu",), width=2)
+    expected = dense.experiment(config, digits, None)
+    split = dense.experiment(dataclasses.replace(config, devices=4), digits, None)
     for a, b in zip(expected, split, strict=True):
         np.testing.assert_array_equal(a.history, b.history)
         jax.tree.map(np.testing.assert_array_equal, a.best, b.best)
@@ -217,7 +215,7 @@ def test_monte_carlo_figures_are_those_of_the_average_prediction():
     digits = data.load("digits")._replace(test_x=np.zeros((3, 64), np.uint8) + 5)
     digits = digits._replace(test_y=np.array([1, 2, 9], np.int32))
     run = Run("tanh", "both", 0)
-    config = dataclasses.replace(TINY, samples=2000)
+    config = dataclasses.replace(TINY, samples=500)
     (made,) = dense.experiment(
         dataclasses.replace(TINY, nodes=("tanh",), regularisers=("both",), seeds=(0,)), digits, None
     )
@@ -229,13 +227,13 @@ def test_monte_carlo_figures_are_those_of_the_average_prediction():
         return jax.nn.softmax(f(params, state, x, known.drop)[0])
 
     x = jnp.asarray(digits.test_x / np.float32(16))
-    estimate = cg.monte_carlo(cg.pcff(probs, known.pcff), 20_000)(jax.random.key(9), made.best, x)
+    estimate = cg.monte_carlo(cg.pcff(probs, known.pcff), 5000)(jax.random.key(9), made.best, x)
     rows = jnp.arange(3)
     expected = -jnp.log(estimate.mean[rows, digits.test_y]).mean()
-    # 2,000 samples have sqrt(10) times the standard error of 20,000; five of both together.
+    # 500 samples have sqrt(10) times the standard error of 5,000; five of both together.
     relative = estimate.standard_error[rows, digits.test_y] / estimate.mean[rows, digits.test_y]
     bound = 5 * np.sqrt(11) * float(relative.mean())
-    assert abs(told["monte carlo"]["nll"] - float(expected)) < bound < 0.2
+    assert abs(told["monte carlo"]["nll"] - float(expected)) < bound < 0.4
     assert told["test"]["nll"] != told["monte carlo"]["nll"]
 
 
@@ -326,8 +324,6 @@ def test_the_figure_draws_whatever_there_is(tmp_path, errors):
 
 
 def test_a_damaged_checkpoint_is_reported(finished, tmp_path):
-    import shutil
-
     out, _ = finished
     shutil.copytree(out / "checkpoint", tmp_path / "checkpoint")
     step = max((tmp_path / "checkpoint").iterdir(), key=lambda p: int(p.name))
