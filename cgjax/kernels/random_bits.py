@@ -21,6 +21,9 @@ from jaxtyping import Array, Float, Key, UInt32
 # Typed keys, or the raw data of legacy ones.
 Keys = Key[Array, "..."] | UInt32[Array, "..."]
 
+# Below, `jax.jit(..., inline=True)` caches what is traced and leaves no call behind: a network of
+# many nodes is traced several times faster, and the compiler sees the same program.
+
 # Threefry-2x32's rotation distances, repeated every eight rounds, and the constant that keeps
 # the key schedule from being all zero (both from the paper cited above).
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -69,10 +72,12 @@ def random_words(
 def grouped_words(
     keys: Keys, shape: tuple[int, ...], *, rounds: int = 20
 ) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
-    """The words of many nodes of one shape, made by one operation.
+    """The words of many nodes of one shape, made by one generator.
 
-    Compile time grows with the number of generators in a program. This is one generator however
-    many keys it has, and gives the words `random_words` gives for each key.
+    Compile time grows with the number of generators in a program, and a mapped one does not help:
+    the compiler fuses a copy into the kernel of each node. Here the generator is the body of a
+    loop over the keys, compiled once, and its words go through memory. That is for many small
+    nodes; a large one is faster with its own `random_words`.
 
     Args:
         keys: typed keys of shape (n,), or raw keys of shape (n, words per key).
@@ -90,9 +95,7 @@ def grouped_words(
         True
     """
     typed = jax.random.wrap_key_data(keys) if keys.dtype == jnp.uint32 else keys
-    # Other implementations give other bits under vmap than key by key.
-    over_keys = jax.vmap if _is_threefry(typed) else partial(partial, lax.map)
-    return over_keys(partial(random_words, shape=shape, rounds=rounds))(typed)
+    return lax.map(partial(random_words, shape=tuple(shape), rounds=rounds), typed)
 
 
 def uniform(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "..."]:
@@ -121,6 +124,7 @@ def uniform(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "...
     return lax.convert_element_type(leading, dtype) * jnp.asarray(2.0**-bits, dtype)
 
 
+@partial(jax.jit, static_argnames="dtype", inline=True)
 def standard_normal(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "..."]:
     """Standard normal numbers, one per word, by the inverse of the distribution function.
 
@@ -207,13 +211,14 @@ def draw_words(
     Every random bit in cgjax is drawn by this function, so a test that replaces it sees all
     (key, counters) that a procedure consumes.
     """
-    if not _is_threefry(key):
+    if str(jax.random.key_impl(key)) != "threefry2x32":
         words = jax.random.bits(key, (2, *shape), "uint32")
         return words[0], words[1]
     key_words = jax.random.key_data(key)
     return threefry_2x32(key_words[0], key_words[1], *_counters(shape), rounds=rounds)
 
 
+@partial(jax.jit, static_argnames="rounds", inline=True)
 def threefry_2x32(key0, key1, counter0, counter1, *, rounds: int = 20):
     """The threefry-2x32 block cipher, unrolled: four uint32 arrays to two, by broadcasting.
 
@@ -234,10 +239,6 @@ def threefry_2x32(key0, key1, counter0, counter1, *, rounds: int = 20):
             word0 = word0 + schedule[injection % 3]
             word1 = word1 + (schedule[(injection + 1) % 3] + np.uint32(injection))
     return word0, word1
-
-
-def _is_threefry(key: Key[Array, "..."]) -> bool:
-    return str(jax.random.key_impl(key)) == "threefry2x32"
 
 
 def _typed_key(key: Keys) -> Key[Array, ""]:
