@@ -17,7 +17,12 @@ from typing import Any
 from train import report
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = ["README.md", "docs/results.md", "docs/benchmarks.md"]
+PAGES = [
+    "README.md",
+    "docs/results.md",
+    "docs/benchmarks.md",
+    "docs/tutorials/how_wrong_is_feed_forward.md",
+]
 DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}
 NODES = {"tanh": "tanh", "relu": "ReLU"}
@@ -128,7 +133,22 @@ def overhead_figures(results: pathlib.Path) -> str:
     )
 
 
+def feed_forward_error(results: pathlib.Path) -> str:
+    """Error of feed-forward and of Monte Carlo against the scale of the weights."""
+    result = _load(results / "feed_forward_error" / "result.json")
+    if not result:
+        return NOT_MEASURED
+    names = list(result["scales"][0]["errors"])
+    rows = [
+        [str(row["scale"])]
+        + [f"{error['mean']:.2g} ({error['worst']:.2g})" for error in row["errors"].values()]
+        for row in result["scales"]
+    ]
+    return f"{_table(['weight scale', *names], rows)}\n\n{_origin(result)}."
+
+
 TABLES = {
+    "feed-forward-error": feed_forward_error,
     "dense-errors": dense_errors,
     "dense-figures": dense_figures,
     "overhead-ratios": overhead_ratios,
