@@ -305,7 +305,10 @@ def lift(
       activation itself (both activations of `tanh(a) * sigmoid(b)`, silu and gelu, the cells of
       LSTM and GRU); *attention or pooling*, a softmax that is not returned as the result, and
       scores that go into it.
-    - Everything else is lifted.
+    - Everything else is lifted, except where no node can be: in `shard_map` and custom kernels.
+
+    What the network itself differentiates through is not lifted either: a derivative of the
+    activation is not one of a sample.
 
     Data is what depends on the arguments, parameters apart. Parameters are arrays that the function
     closes over; variables of Flax modules; and, in a function that does neither close over a matrix
