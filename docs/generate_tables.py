@@ -207,7 +207,7 @@ def _table(headings: list[str], rows: list[list[str]]) -> str:
 
 def main() -> int:
     """Rewrites or checks the pages; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail if outdated")
     check = parser.parse_args().check
     outdated = []

@@ -84,7 +84,7 @@ def draw(path: pathlib.Path) -> None:
 
 def main() -> None:
     """Prints the gaps and writes the figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path(__file__).parent)
     folder = parser.parse_args().output
     for title, (family, activation) in PANELS.items():

@@ -124,7 +124,7 @@ def draw(result: dict[str, Any], path: pathlib.Path) -> None:
 
 def main() -> int:
     """Measures unless told to draw only; prints, writes and draws."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("--draw", action="store_true", help="draw from the JSON, measure nothing")
     if not parser.parse_args().draw:
         RESULT.parent.mkdir(parents=True, exist_ok=True)
