@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -25,8 +26,8 @@ class Dropout(nnx.Module):
     output is distributed as that of `flax.nnx.Dropout`.
 
     Args:
-        rate: the probability that an element is dropped, in [0, 1]. May be an array or traced, and
-            may be assigned later.
+        rate: the probability that an element is dropped, in [0, 1]. May be an array or traced. Later
+            a number may be assigned in place of a number, and an array in place of an array.
         broadcast_dims: axes along which all elements share one draw, for example (0,) to share the
             mask over time in arrays whose first axis is time.
         distribution: "bernoulli" or "gaussian".
@@ -58,9 +59,10 @@ class Dropout(nnx.Module):
             raise ValueError(
                 f"distribution is one of {', '.join(_FAMILIES)}, got {distribution!r}."
             )
-        if not _static.is_array(rate):
-            largest_ok = rate <= 1 if distribution == "bernoulli" else rate < 1
-            if not (rate >= 0 and largest_ok):
+        if not _static.is_traced(rate):
+            known = np.asarray(rate)
+            largest_ok = known <= 1 if distribution == "bernoulli" else known < 1
+            if not np.all((known >= 0) & largest_ok):
                 bound = "[0, 1]" if distribution == "bernoulli" else "[0, 1)"
                 raise ValueError(f"A drop rate is a probability in {bound}, got {rate!r}.")
         self.rate = rate
@@ -82,7 +84,9 @@ class Dropout(nnx.Module):
         axes = {axis % x.ndim for axis in self.broadcast_dims}
         shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
         dtype = jnp.promote_types(x.dtype, jnp.float32)
-        keep = jnp.broadcast_to(1 - jnp.asarray(self.rate, dtype), shape)
+        # A number is subtracted in Python's precision, so that 0.9 keeps exactly float32(0.1).
+        rate = jnp.asarray(self.rate, dtype) if _static.is_array(self.rate) else self.rate
+        keep = jnp.broadcast_to(jnp.asarray(1 - rate, dtype), shape)
         draw = noise(_FAMILIES[self.distribution](), keep, name=self.name, like=x)
         if self.distribution == "bernoulli":
             # Divided before it meets x, so that the marginalised factor is exactly 1.
