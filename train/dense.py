@@ -406,6 +406,9 @@ def cli(arguments: Sequence[str] | None = None) -> int:
     except (DataFileError, CheckpointError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from its last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 

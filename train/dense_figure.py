@@ -16,7 +16,7 @@ TITLES = {"digits": "digits (8x8)", "mnist": "MNIST", "fashion_mnist": "Fashion-
 
 
 def draw(results: Sequence[Path], out: Path) -> None:
-    """Draws test errors: one panel for each result, one group of bars for each node family.
+    """Draws test errors: one panel for each data set, one group of bars for each node family.
 
     Bars are means over seeds, lines standard errors, points the single runs.
 
@@ -31,12 +31,12 @@ def draw(results: Sequence[Path], out: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
+    sets = report.merged([json.loads(path.read_text()) for path in results])
     figure, axes = pyplot.subplots(
-        1, len(results), figsize=(1 + 3.2 * len(results), 3.4), squeeze=False, layout="constrained"
+        1, len(sets), figsize=(2 + 3.2 * len(sets), 3.4), squeeze=False, layout="constrained"
     )
-    for panel, path in zip(axes[0], results, strict=True):
-        _panel(panel, json.loads(path.read_text()))
-    axes[0][0].set_ylabel("test error (%)")
+    for panel, result in zip(axes[0], sets, strict=True):
+        _panel(panel, result)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     buffer = io.BytesIO()
@@ -71,6 +71,7 @@ def _panel(panel, result) -> None:
         panel.plot([place] * len(errors), errors, "k.", markersize=3)
     panel.set_xticks(range(len(families)), families)
     panel.set_ylim(0, 1.15 * highest if highest else 1)
+    panel.set_ylabel("test error (%)")
     panel.set_title(TITLES.get(result["settings"]["data"], ""), fontsize="medium")
     panel.spines[["top", "right"]].set_visible(False)
 
@@ -83,7 +84,7 @@ def cli() -> None:
         """Draws the results of train.dense.
 
         Args:
-            results: the files result.json to draw, one panel each.
+            results: the files result.json to draw, one panel for each data set.
             out: the picture to write.
         """
         draw(results, out)

@@ -1,7 +1,13 @@
-"""What is said about results: means over seeds with standard errors, and the terminal's tables."""
+"""What is said about results: means over seeds with standard errors, as tables.
 
+python -m train.report results/dense/*/result.json     # as Markdown
+"""
+
+import json
 import math
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 # Name in the JSON, heading, factor, decimal places.
@@ -35,6 +41,35 @@ def mean(values: Sequence[float]) -> Mean:
     return Mean(average, math.sqrt(squares / (n - 1) / n) if n > 1 else math.nan, n)
 
 
+def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results of the same data set as one; the seeds of an experiment may be trained apart.
+
+    Args:
+        results: as in `result.json`.
+
+    Returns:
+        One for each data set: the first of it, with the runs of all.
+
+    Raises:
+        ValueError: if two were made with other settings, or hold the same run.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for result in results:
+        name = result["settings"]["data"]
+        if name not in found:
+            found[name] = {**result, "runs": list(result["runs"])}
+            continue
+        kept = found[name]
+        for setting in kept["settings"].keys() - {"seeds", "nodes", "regularisers"}:
+            if kept["settings"][setting] != result["settings"].get(setting):
+                raise ValueError(f"two results of {name} differ in the setting {setting!r}")
+        kept["runs"] += result["runs"]
+        runs = [(run["nodes"], run["regulariser"], run["seed"]) for run in kept["runs"]]
+        if len(set(runs)) < len(runs):
+            raise ValueError(f"two results of {name} hold the same run")
+    return list(found.values())
+
+
 def rows(result: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
     """The runs of each (nodes, regulariser), in the order of the result."""
     grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -57,6 +92,23 @@ def over_seeds(runs: Sequence[dict[str, Any]], way: str, figure: str) -> Mean:
 def tables(result: dict[str, Any]) -> list[Any]:
     """The result as `rich` tables: feed-forward, and Monte Carlo where it differs."""
     return [_table(result, way) for way in TITLES]
+
+
+def markdown(results: Sequence[dict[str, Any]]) -> str:
+    """The results as a Markdown table: mean over seeds, and standard error."""
+    headings = [heading for _, heading, _, _ in FIGURES]
+    head = ["data", "nodes", "regulariser", *headings, *(f"MC {h}" for h in headings), "runs"]
+    lines = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
+    for result in merged(results):
+        for nodes, regulariser, runs in rows(result):
+            cells = [
+                _cell(over_seeds(runs, way, figure), factor, digits)
+                for way in TITLES
+                for figure, _, factor, digits in FIGURES
+            ]
+            name = result["settings"]["data"]
+            lines.append([name, nodes, regulariser, *cells, str(len(runs))])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _table(result: dict[str, Any], way: str) -> Any:
@@ -89,3 +141,7 @@ def _cell(figure: Mean, factor: int, digits: int) -> str:
     if math.isnan(figure.standard_error):
         return value
     return f"{value} ±{factor * figure.standard_error:.{digits}f}"
+
+
+if __name__ == "__main__":
+    print(markdown([json.loads(Path(name).read_text()) for name in sys.argv[1:]]), end="")

@@ -279,6 +279,7 @@ def train(
     while any(len(a.running) for a in active):
         start, epoch = clock(), len(history) + 1
         figures = np.full((len(names), len(Record._fields)), np.nan, np.float32)
+        concerned = sum(len(a.running) for a in active)
         offset = images = 0
         for a in active:
             if len(a.running):
@@ -297,7 +298,7 @@ def train(
                         loss=float(done[:, 0].mean()),
                         error=float(done[:, 3].mean()),
                         rate=images / max(elapsed, 1e-9),
-                        **_left(active, recipe, epoch, elapsed * len(names) / len(done)),
+                        **_left(active, recipe, epoch, elapsed * concerned / len(done)),
                     )
             offset += len(a.group.runs)
         history.append(figures)

@@ -316,10 +316,28 @@ def test_means_and_standard_errors_by_hand():
     assert report.over_seeds(runs[2:], "test", "error").seeds == 0
 
 
+def test_seeds_that_were_trained_apart_are_put_together():
+    first, second = result([0.01]), result([0.03])
+    second["runs"][0]["seed"] = 7
+    (whole,) = report.merged([first, second])
+    assert [run["seed"] for run in whole["runs"]] == [0, 7]
+    assert len(first["runs"]) == 1
+    line = report.markdown([first, second]).splitlines()[-1]
+    assert line == (
+        "| mnist | tanh | pcff | 2.00 ±1.00 | 0.2000 ±0.1000 | 1.00 ±0.50 | - | - | - | 2 |"
+    )
+    with pytest.raises(ValueError, match="the same run"):
+        report.merged([first, first])
+    with pytest.raises(ValueError, match="differ in the setting 'hidden'"):
+        report.merged([first | {"settings": {"data": "mnist", "hidden": 3}}, second])
+
+
 @pytest.mark.parametrize("errors", [[0.01, 0.03], [0.01], [None, 0.02], [None, None]])
 def test_the_figure_draws_whatever_there_is(tmp_path, errors):
+    other = result(errors) | {"settings": {"data": "fashion_mnist"}}
     (tmp_path / "a.json").write_text(json.dumps(result(errors)))
-    dense_figure.draw([tmp_path / "a.json"] * 2, tmp_path / "figure.svg")
+    (tmp_path / "b.json").write_text(json.dumps(other))
+    dense_figure.draw([tmp_path / "a.json", tmp_path / "b.json"], tmp_path / "figure.svg")
     assert "<svg" in (tmp_path / "figure.svg").read_text()
 
 

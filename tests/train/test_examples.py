@@ -1,0 +1,25 @@
+"""The examples in the docstrings of train run, and say what they say."""
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = [
+    "train.checkpoint",
+    "train.data",
+    "train.data.digits",
+    "train.data.idx",
+    "train.files",
+    "train.machine",
+    "train.report",
+    "train.schedule",
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    found = doctest.testmod(
+        importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
+    assert found.attempted > 0 and found.failed == 0
