@@ -26,8 +26,8 @@ class Dropout(nnx.Module):
     output is distributed as that of `flax.nnx.Dropout`.
 
     Args:
-        rate: the probability that an element is dropped, in [0, 1]. May be an array or traced. Later
-            a number may be assigned in place of a number, and an array in place of an array.
+        rate: the probability that an element is dropped, in [0, 1]. May be an array or traced. A
+            number may be replaced later by a number, and an array by an array.
         broadcast_dims: axes along which all elements share one draw, for example (0,) to share the
             mask over time in arrays whose first axis is time.
         distribution: "bernoulli" or "gaussian".
