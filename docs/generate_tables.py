@@ -31,8 +31,7 @@ NOT_MEASURED = "*Not yet measured.*"
 
 def dense_errors(results: pathlib.Path) -> str:
     """Test errors in percent, one row for each network and regulariser, one column a data set."""
-    found = {name: _load(results / "dense" / name / "result.json") for name in DATA}
-    measured = {name: result for name, result in found.items() if result}
+    measured = _dense(results)
     if not measured:
         return NOT_MEASURED
     keys = dict.fromkeys(
@@ -57,8 +56,9 @@ def dense_errors(results: pathlib.Path) -> str:
 def dense_figures(results: pathlib.Path) -> str:
     """Every figure of every data set, feed-forward beside the average of samples."""
     parts = []
+    measured = _dense(results)
     for name, title in DATA.items():
-        result = _load(results / "dense" / name / "result.json")
+        result = measured.get(name)
         if not result:
             parts.append(f"### {title}\n\n{NOT_MEASURED}")
             continue
@@ -78,7 +78,7 @@ def dense_figures(results: pathlib.Path) -> str:
         ]
         headings = ["nodes", "regulariser", "error %", "averaged"]
         headings += ["NLL", "averaged", "ECE %", "averaged", "runs"]
-        origin = f"{_origin(result)}; {result['data']}."
+        origin = "\n".join(f"- {text}" for text in _dense_origins(results, name))
         parts.append(f"### {title}\n\n{_table(headings, rows)}\n\n{origin}")
     return "\n\n".join(parts)
 
@@ -147,7 +147,15 @@ def feed_forward_error(results: pathlib.Path) -> str:
     return f"{_table(['weight scale', *names], rows)}\n\n{_origin(result)}."
 
 
+def dense_picture(results: pathlib.Path) -> str:
+    """The figure of the dense experiment, where it was drawn."""
+    if not _dense(results):
+        return NOT_MEASURED
+    return "![Test errors by node family and regulariser](figures/dense.svg)"
+
+
 TABLES = {
+    "dense-picture": dense_picture,
     "feed-forward-error": feed_forward_error,
     "dense-errors": dense_errors,
     "dense-figures": dense_figures,
@@ -171,6 +179,26 @@ def generate(page: str, results: pathlib.Path) -> str:
 
     pattern = r"<!-- table ([a-z-]+) -->.*?<!-- end \1 -->"
     return re.sub(pattern, fill, page, flags=re.DOTALL)
+
+
+def _dense(results: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """The results of the dense experiment by data set; several commands may have made its runs."""
+    found = [json.loads(path.read_text()) for path in _dense_files(results)]
+    by_name = {result["settings"]["data"]: result for result in report.merged(found)}
+    return {name: by_name[name] for name in DATA if name in by_name}
+
+
+def _dense_files(results: pathlib.Path) -> list[pathlib.Path]:
+    return sorted((results / "dense").glob("**/result.json"))
+
+
+def _dense_origins(results: pathlib.Path, name: str) -> list[str]:
+    found = [json.loads(path.read_text()) for path in _dense_files(results)]
+    return [
+        f"{_origin(result)}; {result['data']}."
+        for result in found
+        if result["settings"]["data"] == name
+    ]
 
 
 def _load(path: pathlib.Path) -> dict[str, Any] | None:
