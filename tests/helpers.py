@@ -66,7 +66,7 @@ def correlation(a: Any, b: Any) -> float:
 
 def optimised_hlo(function: Any, *args: Any) -> str:
     """The compiled program without names and metadata."""
-    text = jax.jit(function).lower(*args).compile().as_text()
+    text = jax.jit(function).lower(*args).compile().as_text() or ""
     text = text[text.index("\n%") if "\n%" in text else text.index("\nENTRY") :]
     text = re.sub(r", metadata=\{[^}]*\}", "", text)
     names: dict[str, str] = {}

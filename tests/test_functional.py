@@ -1,5 +1,7 @@
 """Flax NNX modules: passed to a procedure directly, or split by `functional`."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,12 +59,13 @@ def test_the_functional_form_is_the_module(name):
     f, params, state = cg.functional(f_module)
     before = variables(f_module)
     step = jax.jit(build(f))
+    updated: Any = None
     for turn in range(2):
         out = build(module)(*lead, X + turn)
         expected, state = step(*lead, params, state, X + turn)
         # One program compiled with and one without the unused outputs: rounding.
         np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
-        updated = variables(nnx.merge(f.graphdef, params, state))
+        updated = variables(nnx.merge(vars(f)["graphdef"], params, state))
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
             variables(module),
@@ -129,7 +132,8 @@ def test_a_closure_over_a_module_reads_its_parameters_anew():
     direct = cg.pcff(net, 0.5)
     one = closure(KEY, X), direct(KEY, X)
     net.output.kernel[...] = 2 * net.output.kernel[...]
-    net.output.bias[...] = net.output.bias[...] + 1
+    bias: Any = net.output.bias
+    bias[...] = bias[...] + 1
     two = closure(KEY, X), direct(KEY, X)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(b, 2 * a + 1, rtol=1e-5, atol=1e-6)
@@ -148,7 +152,8 @@ def test_sown_values_are_written_back():
     net = Sowing(nnx.Rngs(0))
     with pytest.warns(DeprecationWarning, match="sow"):
         outs = [cg.forward_sample(net)(k, X) for k in jax.random.split(KEY)]
-    seen = nnx.state(net, nnx.Intermediate)["seen"].get_value()
+    intermediate: Any = nnx.state(net, nnx.Intermediate)["seen"]
+    seen = intermediate.get_value()
     assert_identical(tuple(2 * s for s in seen), tuple(outs))
 
 
@@ -308,7 +313,8 @@ def test_nothing_is_traced_again_while_the_structure_stays():
     net = Counting(nnx.Rngs(0))
     for _ in range(3):
         cg.pcff(net, 0.5)(KEY, X)
-        net.linear.bias[...] = net.linear.bias[...] + 1
+        bias: Any = net.linear.bias
+        bias[...] = bias[...] + 1
     assert traces == 1
     cg.pcff(Counting(nnx.Rngs(1)), 0.5)(KEY, X)
     assert traces == 1

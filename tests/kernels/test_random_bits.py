@@ -73,7 +73,7 @@ def test_words_are_the_same_in_every_context(rounds):
         jax.checkpoint(jax.vmap(draw))(keys),
         scanned,
     ):
-        np.testing.assert_array_equal(np.stack(words), np.stack(expected))
+        np.testing.assert_array_equal(np.asarray(words), np.asarray(expected))
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
@@ -91,7 +91,7 @@ def test_sharding_does_not_change_the_words(rounds):
 
         compiled = jax.jit(draw, out_shardings=sharding).lower(key).compile()
         # Each device makes its own part: nothing is sent.
-        assert not any(name in compiled.as_text() for name in ("all-gather", "all-reduce"))
+        assert not any(name in str(compiled.as_text()) for name in ("all-gather", "all-reduce"))
         words = compiled(key)
         assert len({shard.device for shard in words[0].addressable_shards}) == 4
         for got, wanted in zip(words, expected, strict=True):
@@ -135,7 +135,8 @@ def test_more_elements_than_32_bits_count(shape):
         .lower(key)
         .compile()
     )
-    assert slices.memory_analysis().temp_size_in_bytes < 2**20
+    memory = slices.memory_analysis()
+    assert memory is not None and memory.temp_size_in_bytes < 2**20
     for (i, j), got in zip(corners, slices(key), strict=True):
         last = (i * shape[1] + j % shape[1] + 1) * shape[2]
         counters = np.arange(last - 5, last, dtype=np.uint64)
@@ -167,7 +168,7 @@ def test_words_fuse_with_what_uses_them():
     def noisy(key, e):
         return e + standard_normal(random_words(key, e.shape)[1])
 
-    text = jax.jit(noisy).lower(jax.random.key(0), jnp.zeros((64, 64))).compile().as_text()
+    text = jax.jit(noisy).lower(jax.random.key(0), jnp.zeros((64, 64))).compile().as_text() or ""
     assert text.count(" fusion(") == 1
     assert "while" not in text
 
