@@ -7,6 +7,7 @@ random variables. Every inference procedure is a transformation of that function
 from cgjax import layers, nodes
 from cgjax._component import component
 from cgjax._functional import (
+    chain_graph,
     clamp,
     exact_marginals,
     feed_forward,
@@ -17,13 +18,16 @@ from cgjax._functional import (
     monte_carlo,
     pcff,
 )
+from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
 from cgjax.inference import Estimate, with_nodes
 from cgjax.nodes import Belief
 
 __all__ = [
     "Belief",
+    "ChainGraph",
     "Estimate",
+    "chain_graph",
     "clamp",
     "component",
     "exact_marginals",

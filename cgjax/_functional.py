@@ -13,7 +13,7 @@ import jax
 from flax import errors as flax_errors
 from flax import nnx
 
-from cgjax import _lift, inference
+from cgjax import _graph, _lift, inference
 from cgjax._interpret import trace
 from cgjax.inference._procedure import split_lead
 
@@ -233,6 +233,30 @@ def monte_carlo(sampler: Any, num_samples: int, *, batch_size: int = 64) -> Any:
 
 
 monte_carlo.__doc__ = inference.monte_carlo.__doc__
+
+
+def chain_graph(net: Any) -> Callable[..., _graph.ChainGraph]:
+    if not _is_module(net):
+        return _graph.chain_graph(net)
+
+    def procedure(*args: Any, **kwargs: Any) -> _graph.ChainGraph:
+        f, params, state = functional(net)
+
+        # Parameters are no vertices of the graph; inputs are called as in the module's own call.
+        @functools.wraps(type(_innermost(net)).__call__)
+        def call(_: Any, *args: Any, **kwargs: Any) -> Any:
+            return f(params, state, *args, **kwargs)[0]
+
+        return _graph.chain_graph(functools.partial(call, None))(*args, **kwargs)
+
+    return procedure
+
+
+def _innermost(module: Any) -> nnx.Module:
+    return _innermost(module.module) if isinstance(module, ModuleProcedure) else module
+
+
+chain_graph.__doc__ = _graph.chain_graph.__doc__
 
 feed_forward = _accepts_modules(inference.feed_forward)
 forward_sample = _accepts_modules(inference.forward_sample, lead="key")

@@ -29,6 +29,7 @@ def _flow(
     program: Program,
     at_node: Callable[[Site, list[Tags]], Tags],
     at_equation: Callable[[Any, list[Tags]], Tags],
+    arguments: Sequence[Tags] | None = None,
 ) -> list[Tags]:
     """Pushes sets of node tags through a program; returns the tags of each flat result."""
 
@@ -100,11 +101,17 @@ def _flow(
             return outs
         return run(call_jaxpr(eqn), operands, start)
 
-    return run(program.jaxpr, [_NONE] * len(open_jaxpr(program.jaxpr).invars), 0)
+    if arguments is None:
+        arguments = [_NONE] * len(open_jaxpr(program.jaxpr).invars)
+    return run(program.jaxpr, arguments, 0)
 
 
-def parents(program: Program) -> tuple[dict[int, Tags], list[Tags]]:
+def parents(program: Program, *, arguments: bool = False) -> tuple[dict[int, Tags], list[Tags]]:
     """The direct parents of each node, and of each flat result.
+
+    Args:
+        program: the traced function.
+        arguments: whether its flat arguments count as parents too, argument k as -1 - k.
 
     Returns:
         For each node index the set of (parent index, whether at the previous step), and the same
@@ -121,7 +128,9 @@ def parents(program: Program) -> tuple[dict[int, Tags], list[Tags]]:
     def at_equation(eqn: Any, operands: list[Tags]) -> Tags:
         return frozenset().union(*operands)
 
-    return found, _flow(program, at_node, at_equation)
+    count = len(open_jaxpr(program.jaxpr).invars)
+    tags = [frozenset({(-1 - k, False)}) if arguments else _NONE for k in range(count)]
+    return found, _flow(program, at_node, at_equation, tags)
 
 
 def output_sites(program: Program) -> set[int]:

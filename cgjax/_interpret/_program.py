@@ -83,6 +83,11 @@ class Program:
         return holds_consts(self.jaxpr)
 
     @property
+    def result_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of every flat result."""
+        return [tuple(v.aval.shape) for v in open_jaxpr(self.jaxpr).outvars]
+
+    @property
     def returned_inputs(self) -> tuple[int | None, ...]:
         """For every flat result, which flat argument it is unchanged, if any."""
         position = {v: i for i, v in enumerate(open_jaxpr(self.jaxpr).invars)}

@@ -133,7 +133,7 @@ def probability_of(part: Part, value: np.ndarray, e: np.ndarray) -> float:
 
 
 def random_graph(seed: int, *, scale: float = 1.0, max_bits: int = 11) -> RandomGraph:
-    """A graph with skips, branches and components of mixed families, of at most 2^max_bits states."""
+    """A graph with skips, branches and mixed families, of at most 2^max_bits states."""
     rng = np.random.default_rng(seed)
     parts: list[Part] = []
     bits = 0.0

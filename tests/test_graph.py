@@ -1,0 +1,284 @@
+"""The chain graph as data, and its drawing."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import cgjax as cg
+from cgjax._graph import Parent
+from cgjax._graph_drawing import Box, Line, drawing
+
+
+def parents(graph, name):
+    return [(p.name, p.through_time) for p in graph[name].parents]
+
+
+def two_branches(image, shift):
+    pixels = cg.observe(image, name="pixels")
+    stem = cg.node(cg.nodes.ReLU(), 2 * pixels, name="stem")
+    left = cg.node(cg.nodes.Spin(), stem, name="left")
+    right = stem
+    with cg.scope("deep"):
+        for k in range(2):
+            right = cg.node(cg.nodes.LeakyReLU(0.1), right, name=f"layer{k}")
+    right = right * cg.noise(cg.nodes.BernoulliMask(), jnp.full(4, 0.5), name="dropout")
+    merged = cg.node(cg.nodes.Spin(), left + right + shift, name="merged")
+    label = cg.node(cg.nodes.Categorical(), merged, name="label")
+    return {"label": label, "score": merged.sum() + left.sum()}
+
+
+def recurrent(xs):
+    def cell(state, x):
+        lower = cg.node(cg.nodes.Spin(), x + state[0], name="lower")
+        upper = cg.node(cg.nodes.Spin(), lower + state[1], name="upper")
+        return (lower, upper), cg.node(cg.nodes.Categorical(), upper, name="output")
+
+    start = cg.node(cg.nodes.Bernoulli(), xs[0], name="start")
+    return jax.lax.scan(cell, (start, jnp.zeros(4)), xs)[1]
+
+
+def graph_of_branches():
+    return cg.chain_graph(two_branches)(jnp.full(4, 0.5), jnp.ones(4))
+
+
+def test_components_families_shapes_and_parents():
+    graph = graph_of_branches()
+    assert [c.name for c in graph] == [
+        *("pixels", "stem", "left", "deep/layer0", "deep/layer1", "dropout", "merged", "label")
+    ]
+    assert parents(graph, "pixels") == [("image", False)]
+    assert parents(graph, "left") == parents(graph, "deep/layer0") == [("stem", False)]
+    assert parents(graph, "dropout") == []
+    assert [n for n, _ in parents(graph, "merged")] == ["shift", "left", "deep/layer1", "dropout"]
+    assert isinstance(graph["stem"].family, cg.nodes.ReLU)
+    assert graph["deep/layer0"].family == cg.nodes.LeakyReLU(0.1)
+    assert graph["merged"].shape == (4,)
+    assert [c.kind for c in graph if c.kind != "node"] == ["observe", "noise"]
+    assert [c.name for c in graph if c.output] == ["label"]
+    assert [(r.name, r.shape, [p.name for p in r.parents]) for r in graph.results] == [
+        ("result['label']", (4,), ["label"]),
+        ("result['score']", (), ["left", "merged"]),
+    ]
+    assert [(i.name, i.shapes) for i in graph.inputs] == [("image", ((4,),)), ("shift", ((4,),))]
+    with pytest.raises(KeyError, match="no component 'nothing'. Its components: 'pixels', 'stem'"):
+        graph["nothing"]
+
+
+def test_a_shared_function_is_shown_for_each_use():
+    @jax.jit
+    def block(x):
+        with cg.scope("block"):
+            return cg.node(cg.nodes.Spin(), x, name="inner")
+
+    def net(x):
+        with cg.scope("first"):
+            y = block(x)
+        with cg.scope("second"):
+            return block(y) + y
+
+    graph = cg.chain_graph(net)(jnp.ones(2))
+    assert [c.name for c in graph] == ["first/block/inner", "second/block/inner"]
+    assert parents(graph, "second/block/inner") == [("first/block/inner", False)]
+    assert [p.name for p in graph.results[0].parents] == ["first/block/inner", "second/block/inner"]
+
+
+def test_a_recurrent_component_is_shown_once_with_its_edge_through_time():
+    graph = cg.chain_graph(recurrent)(jnp.ones((5, 4)))
+    assert [c.name for c in graph] == ["start", "lower", "upper", "output"]
+    assert parents(graph, "lower") == [("xs", False), ("start", False), ("lower", True)]
+    assert parents(graph, "upper") == [("lower", False), ("upper", True)]
+    assert (graph["lower"].shape, graph["lower"].lengths) == ((4,), (5,))
+    assert graph["output"].output and graph.results[0].shape == (5, 4)
+
+
+def test_while_loops_and_branches():
+    def net(x):
+        def body(state):
+            k, h = state
+            return k + 1, cg.node(cg.nodes.Spin(), h, name="looping")
+
+        _, h = jax.lax.while_loop(lambda s: s[0] < 3, body, (0, x))
+        yes = lambda h: cg.node(cg.nodes.Bernoulli(), h, name="yes")  # noqa: E731
+        return jax.lax.cond(h.sum() > 0, yes, lambda h: h, h)
+
+    graph = cg.chain_graph(net)(jnp.ones(2))
+    assert parents(graph, "looping") == [("x", False), ("looping", True)]
+    assert [p.name for p in graph["yes"].parents] == ["x", "looping"]
+
+
+def test_shapes_alone_do():
+    known = cg.chain_graph(recurrent)(jnp.ones((5, 4)))
+    assert cg.chain_graph(recurrent)(jax.ShapeDtypeStruct((5, 4), jnp.float32)) == known
+    seen = []
+
+    @jax.jit
+    def inside(xs):
+        seen.append(cg.chain_graph(recurrent)(xs))
+        return xs
+
+    inside(jnp.ones((5, 4)))
+    assert seen == [known]
+
+
+def test_arguments_by_name_and_as_trees():
+    def net(weights, x, *more, scale=1.0):
+        h = cg.node(cg.nodes.Spin(), weights["a"] @ x * scale, name="h")
+        return cg.node(cg.nodes.Spin(), h @ weights["b"] + more[0], name="y")
+
+    tree = {"a": jnp.ones((2, 3)), "b": jnp.ones((2, 2))}
+    graph = cg.chain_graph(net)(tree, jnp.ones(3), jnp.ones(2), scale=jnp.ones(()))
+    assert [p.name for p in graph["h"].parents] == ["weights", "x", "scale"]
+    assert [p.name for p in graph["y"].parents] == ["weights", "more[0]", "h"]
+    assert graph.inputs[0].shapes == ((2, 3), (2, 2))
+
+
+def test_the_same_array_as_two_arguments():
+    def net(x, y):
+        return cg.node(cg.nodes.Spin(), y, name="h") + x
+
+    x = jnp.ones(2)
+    graph = cg.chain_graph(net)(x, x)
+    assert parents(graph, "h") == [("y", False)]
+    assert [p.name for p in graph.results[0].parents] == ["x", "h"]
+
+
+def test_modules_show_inputs_and_no_parameters():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.hidden = nnx.Linear(2, 3, rngs=rngs)
+            self.norm = nnx.BatchNorm(3, rngs=rngs)
+
+        def __call__(self, image):
+            return jnp.tanh(self.norm(cg.node(cg.nodes.Spin(), self.hidden(image), name="h")))
+
+    net, x = Net(nnx.Rngs(0)), jnp.ones((4, 2))
+    graph = cg.chain_graph(net)(x)
+    assert [i.name for i in graph.inputs] == ["image"]
+    assert parents(graph, "h") == [("image", False)]
+    assert cg.chain_graph(cg.clamp(net, {}))(x) == graph
+    f, params, state = cg.functional(net)
+    functional = cg.chain_graph(f)(params, state, x)
+    assert functional["h"].parents == (Parent("args[0]"),)
+    assert functional.results[0].name == "result[0]"
+
+
+def test_families_with_arrays():
+    def net(x, low):
+        return cg.node(cg.nodes.Binary(low, jnp.full(2, 3.0)), x, name="h")
+
+    graph = cg.chain_graph(net)(jnp.ones(2), jnp.zeros(2))
+    assert isinstance(graph["h"].family, cg.nodes.Binary)
+    assert parents(graph, "h") == [("x", False), ("low", False)]
+    assert "Binary(…, …)" in str(graph)
+
+
+def test_a_network_without_nodes():
+    graph = cg.chain_graph(lambda x: x + 1)(jnp.ones(2))
+    assert len(graph) == 0 and str(graph).startswith("Chain graph of 0 components; inputs: x (2,)")
+    ElementTree.fromstring(graph.to_svg())
+
+
+# -- drawing
+
+
+def test_mermaid():
+    text = cg.chain_graph(recurrent)(jnp.ones((5, 4))).to_mermaid()
+    assert text.splitlines()[:3] == [
+        "flowchart TD",
+        '    v0(["xs<br/>(5, 4)"]):::input',
+        '    v1["start<br/>Bernoulli (4,)"]:::node',
+    ]
+    # What Mermaid's grammar needs of every line after the first.
+    vertex = r'v\d+(\(\[|\[)"[^"]*"(\]\)|\]):::\w+'
+    edge = r'v\d+ (-->|-\. "earlier step" \.->) v\d+'
+    for line in text.splitlines()[1:]:
+        assert re.fullmatch(rf"    ({vertex}|{edge}|classDef \w+ [\w:#,]+)", line), line
+    assert text.count('-. "earlier step" .->') == 2
+
+
+def graph_of_random_edges(num_nodes):
+    edges = np.random.default_rng(0).random((num_nodes, num_nodes)) < 2.0 / num_nodes
+
+    def net(x):
+        values = []
+        for k in range(num_nodes):
+            e: Any = sum((v for v, used in zip(values, edges[k], strict=False) if used), x)
+            values.append(cg.node(cg.nodes.Spin(), e, name=f"node{k}"))
+        return sum(values)
+
+    return cg.chain_graph(net)(jnp.ones(2))
+
+
+@pytest.mark.parametrize("which", ["branches", "recurrent", 1, 5, 12, 20])
+def test_boxes_do_not_overlap_and_lines_cross_no_box(which):
+    if which == "branches":
+        graph = graph_of_branches()
+    elif which == "recurrent":
+        graph = cg.chain_graph(recurrent)(jnp.ones((5, 4)))
+    else:
+        graph = graph_of_random_edges(which)
+    picture = drawing(*graph._drawing())
+    for i, a in enumerate(picture.boxes):
+        assert a.width / 2 <= a.x <= picture.width - a.width / 2
+        assert a.height / 2 <= a.y <= picture.height - a.height / 2
+        for b in picture.boxes[i + 1 :]:
+            apart_x = abs(a.x - b.x) >= (a.width + b.width) / 2
+            apart_y = abs(a.y - b.y) >= (a.height + b.height) / 2
+            assert apart_x or apart_y
+    t = np.linspace(0, 1, 25)[:, None]
+    for curve in picture.curves:
+        points = np.array(curve.points)
+        for k in range(0, len(points) - 1, 3):
+            p0, p1, p2, p3 = points[k : k + 4]
+            path = (1 - t) ** 3 * p0 + 3 * (1 - t) ** 2 * t * p1 + 3 * (1 - t) * t**2 * p2
+            path = path + t**3 * p3
+            assert path.min() >= 0 and np.all(path.max(0) <= (picture.width, picture.height))
+            for box in picture.boxes:
+                inside = np.abs(path - (box.x, box.y)) < (box.width / 2 - 1, box.height / 2 - 1)
+                assert not inside.all(1).any(), (curve, box)
+
+
+def test_a_line_through_time_goes_around():
+    boxes = [Box(n, "node", n, "") for n in "abc"]
+    lines = [Line("a", "b"), Line("b", "c"), Line("c", "a", True)]
+    picture = drawing(boxes, lines)
+    assert [p.y for p in picture.boxes] == sorted(p.y for p in picture.boxes)
+    (around,) = [c for c in picture.curves if c.through_time]
+    assert max(x for x, _ in around.points) > max(p.x + p.width / 2 for p in picture.boxes)
+
+
+def test_svg_has_every_box_and_line():
+    graph = graph_of_branches()
+    root = ElementTree.fromstring(graph.to_svg())
+    texts = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
+    for component in graph:
+        assert component.name in texts
+    assert "LeakyReLU(0.1) (4,)" in texts and "result['score']" in texts
+    paths = list(root.iter("{http://www.w3.org/2000/svg}path"))
+    assert len(paths) == sum(len(end.parents) for end in (*graph.components, *graph.results))
+    dashed = cg.chain_graph(recurrent)(jnp.ones((5, 4)))._repr_svg_().count("stroke-dasharray")
+    assert dashed == 2
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("mmd", b"flowchart")]
+)
+def test_draw_writes_files(tmp_path, suffix, start):
+    if suffix == "png":
+        pytest.importorskip("matplotlib")
+    path = tmp_path / f"graph.{suffix}"
+    graph_of_branches().draw(path)
+    assert path.read_bytes().startswith(start)
+    graph_of_branches().draw(str(path))
+
+
+def test_draw_names_the_formats(tmp_path):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ValueError, match=r"`.svg`, `.mmd`, or one of Matplotlib's formats"):
+        graph_of_branches().draw(tmp_path / "graph.doc")
