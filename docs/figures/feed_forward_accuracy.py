@@ -1,0 +1,176 @@
+"""When is feed-forward accurate? Both kinds of binary nodes, from nearly linear to saturated ([A] 2.2).
+
+    python -m docs.figures.feed_forward_accuracy [--output FOLDER]         # measures, then draws
+    python -m docs.figures.feed_forward_accuracy --draw [--output FOLDER]  # draws from the JSON alone
+
+Networks of 8 layers of 10 nodes, with states {0, 1} or {-1, 1}. The nodes of the first layer are
+1 with probabilities drawn uniformly; every further layer has e = b + W x with b from N(0, 1) and
+weights from N(0, scale^2), not divided by the number of parents. The error of a layer is
+|answer - exact expectation|: feed-forward, and Monte Carlo with 16 and 256 samples. Layer d of a
+network is the output of a network of d layers, so one network serves all depths.
+
+Expected: at depth 2, the figures of one node with 10 random parents (mean for scale .01, .1, .3, 1,
+3: {0, 1} 5e-6, 4.3e-4, 4.1e-3, .036, .11; {-1, 1} 1.8e-4, .016, .10, .32, .50). Cost: about two
+minutes on 2 CPU cores.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import cgjax as cg
+from train import machine
+
+FOLDER = pathlib.Path(__file__).parent.parent.parent / "results" / "accuracy"
+WIDTH, DEPTH, NETWORKS, SEED = 10, 8, 2, 0
+SCALES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+SAMPLES = (16, 256)
+FAMILIES = {"{0, 1}": cg.nodes.Bernoulli(), "{-1, 1}": cg.nodes.Spin()}
+STYLES = {
+    "feed-forward": "#d1495b",
+    "16 samples": "#8fb8de",
+    "256 samples": "#00304a",
+}
+
+
+def net(family: cg.nodes.Family, first: Any, biases: Any, weights: Any) -> Any:
+    """Layers of nodes: first (WIDTH,), biases (DEPTH - 1, WIDTH), weights (…, WIDTH, WIDTH)."""
+    x = cg.node(family, first, name="layer1")
+    for k, (b, w) in enumerate(zip(biases, weights, strict=True)):
+        x = cg.node(family, b + x @ w, name=f"layer{k + 2}")
+    return x
+
+
+def errors(family: cg.nodes.Family, key: Any, scale: Any) -> dict[str, Any]:
+    """|answer - exact| of every node of one random network: (DEPTH, WIDTH) for each way."""
+    first_key, bias_key, weight_key, sample_key = jax.random.split(key, 4)
+    probability = jax.random.uniform(first_key, (WIDTH,), minval=1e-6, maxval=1 - 1e-6)
+    logit = jnp.log(probability) - jnp.log1p(-probability)
+    first = logit if isinstance(family, cg.nodes.Bernoulli) else logit / 2
+    biases = jax.random.normal(bias_key, (DEPTH - 1, WIDTH))
+    weights = scale * jax.random.normal(weight_key, (DEPTH - 1, WIDTH, WIDTH))
+
+    def network(*args: Any) -> Any:
+        return net(family, *args)
+
+    args = first, biases, weights
+    answers = {"feed-forward": cg.with_nodes(cg.feed_forward(network))(*args)[1]}
+    for number in SAMPLES:
+        sampler = cg.monte_carlo(cg.forward_sample(network), number, batch_size=number)
+        nodes = cg.with_nodes(sampler)(sample_key, *args)[1]
+        answers[f"{number} samples"] = {name: estimate.mean for name, estimate in nodes.items()}
+    exact = cg.with_nodes(cg.exact_marginals(network))(*args)[1]
+    return {
+        name: jnp.stack([jnp.abs(nodes[layer] - exact[layer]) for layer in exact])
+        for name, nodes in answers.items()
+    }
+
+
+def measure() -> dict[str, Any]:
+    """The mean over networks and nodes, and the worst of all, by family, scale and depth."""
+    keys = jax.random.split(jax.random.key(SEED), NETWORKS)
+    rows = []
+    for states, family in FAMILIES.items():
+
+        @jax.jit
+        def program(scale: Any, family: cg.nodes.Family = family) -> dict[str, Any]:
+            found = jax.lax.map(lambda key: errors(family, key, scale), keys)
+            mean = {name: e.mean((0, 2)) for name, e in found.items()}
+            return {name: (mean[name], e.max((0, 2))) for name, e in found.items()}
+
+        for scale in SCALES:
+            for name, (mean, worst) in program(scale).items():
+                told = {"states": states, "scale": scale, "method": name}
+                rows.append({**told, "mean": mean.tolist(), "worst": worst.tolist()})
+            print(f"{states}, weights of size {scale}: done", flush=True)
+    return {
+        "command": "python -m docs.figures.feed_forward_accuracy",
+        "commit": machine.commit(),
+        "machine": machine.identity("figure"),
+        "settings": {"width": WIDTH, "depth": DEPTH, "networks": NETWORKS, "seed": SEED},
+        "rows": rows,
+    }
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Feed-forward and 256 samples, mean (worst), at some depths, as Markdown."""
+    lines = ["| states | weights | depth | feed-forward | 16 samples | 256 samples |"]
+    lines.append("|---|---|---|---|---|---|")
+    by = {(r["states"], r["scale"], r["method"]): r for r in result["rows"]}
+    for states in FAMILIES:
+        for scale in SCALES:
+            for depth in (2, 4, 8):
+                told = [
+                    f"{row['mean'][depth - 1]:.1e} ({row['worst'][depth - 1]:.1e})"
+                    for row in (by[states, scale, method] for method in STYLES)
+                ]
+                lines.append(f"| {states} | {scale:g} | {depth} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Draws the error against the size of the weights, and against depth, for both families."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7.4), sharey=True, layout="constrained")
+    shades = plt.get_cmap("plasma_r")
+    for row, states in zip(axes, FAMILIES, strict=True):
+        mine = [r for r in result["rows"] if r["states"] == states]
+        for method, color in STYLES.items():
+            for statistic, style in (("mean", "o-"), ("worst", "o:")):
+                values = [r[statistic][DEPTH - 1] for r in mine if r["method"] == method]
+                label = f"{method}, {statistic}"
+                row[0].plot(SCALES, values, style, color=color, markersize=4, label=label)
+        for k, scale in enumerate(SCALES):
+            color = shades(0.15 + 0.8 * k / (len(SCALES) - 1))
+            (ours,) = (
+                r["mean"] for r in mine if (r["method"], r["scale"]) == ("feed-forward", scale)
+            )
+            row[1].plot(range(2, DEPTH + 1), ours[1:], "o-", color=color, markersize=4)
+            row[1].text(DEPTH + 0.15, ours[-1], f"{scale:g}", color=color, va="center", fontsize=9)
+        sampled = next(r["mean"] for r in mine if r["method"] == "256 samples")
+        row[1].plot(range(2, DEPTH + 1), sampled[1:], "--", color=STYLES["256 samples"])
+        row[1].text(2.05, 1.35 * sampled[1], "256 samples", color=STYLES["256 samples"], fontsize=9)
+        row[0].set(xscale="log", yscale="log", ylim=(1e-7, 3), xlabel="weight size (std)")
+        row[0].set_ylabel("|answer $-$ exact expectation|")
+        row[0].set_title(f"nodes in {states}, {DEPTH} layers of {WIDTH}", fontsize=11)
+        row[1].set_title(f"nodes in {states}: feed-forward, mean, by weight size", fontsize=11)
+        row[1].set(xlabel="layers", xlim=(1.8, DEPTH + 0.9), xticks=range(2, DEPTH + 1))
+        for axis in row:
+            axis.grid(alpha=0.25)
+            axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].legend(loc="lower right", frameon=False, fontsize=9)
+    # Neither a date nor random identifiers: the same picture is the same file.
+    plt.rcParams["svg.hashsalt"] = "cgjax"
+    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
+
+
+def main() -> int:
+    """Measures unless told to draw only; prints, writes and draws."""
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
+    parser.add_argument("--draw", action="store_true", help="draw from the JSON, measure nothing")
+    parser.add_argument("--output", type=pathlib.Path, default=FOLDER, help="the results' folder")
+    options = parser.parse_args()
+    path = options.output / "feed_forward_accuracy.json"
+    if not options.draw:
+        result = measure()
+        options.output.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    print(table(result))
+    draw(result, path.with_suffix(".svg"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
