@@ -1,7 +1,9 @@
-"""When is feed-forward accurate? Both kinds of binary nodes, from nearly linear to saturated ([A] 2.2).
+"""When is feed-forward accurate? Its error for both kinds of binary nodes ([A] section 2.2).
 
-    python -m docs.figures.feed_forward_accuracy [--output FOLDER]         # measures, then draws
-    python -m docs.figures.feed_forward_accuracy --draw [--output FOLDER]  # draws from the JSON alone
+    python -m docs.figures.feed_forward_accuracy [--output FOLDER]
+    python -m docs.figures.feed_forward_accuracy --draw [--output FOLDER]
+
+The first measures, writes a JSON, and draws; the second draws from that JSON alone.
 
 Networks of 8 layers of 10 nodes, with states {0, 1} or {-1, 1}. The nodes of the first layer are
 1 with probabilities drawn uniformly; every further layer has e = b + W x with b from N(0, 1) and
@@ -10,8 +12,8 @@ weights from N(0, scale^2), not divided by the number of parents. The error of a
 network is the output of a network of d layers, so one network serves all depths.
 
 Expected: at depth 2, the figures of one node with 10 random parents (mean for scale .01, .1, .3, 1,
-3: {0, 1} 5e-6, 4.3e-4, 4.1e-3, .036, .11; {-1, 1} 1.8e-4, .016, .10, .32, .50). Cost: about two
-minutes on 2 CPU cores.
+3: {0, 1} 5e-6, 4.3e-4, 4.1e-3, .036, .11; {-1, 1} 1.8e-4, .016, .10, .32, .50). Cost: about a
+minute on 2 CPU cores.
 """
 
 import argparse
@@ -28,7 +30,7 @@ import cgjax as cg
 from train import machine
 
 FOLDER = pathlib.Path(__file__).parent.parent.parent / "results" / "accuracy"
-WIDTH, DEPTH, NETWORKS, SEED = 10, 8, 2, 0
+WIDTH, DEPTH, NETWORKS, SEED = 10, 8, 32, 0
 SCALES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SAMPLES = (16, 256)
 FAMILIES = {"{0, 1}": cg.nodes.Bernoulli(), "{-1, 1}": cg.nodes.Spin()}
