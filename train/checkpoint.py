@@ -5,9 +5,14 @@ during a save leaves the previous step. Two steps are kept, and every array has 
 flipped bit in a weight would otherwise go unseen.
 """
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Mapping
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,8 +64,8 @@ class Checkpoints:
         if self._manager is None:
             import orbax.checkpoint as ocp
 
-            # Orbax logs every phase of every save at the level of warnings' neighbours.
-            logging.getLogger("absl").setLevel(logging.ERROR)
+            # Whatever fails comes as an exception too; Orbax's log would print it twice before.
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
             self._manager = ocp.CheckpointManager(
                 self.folder,
                 # In the foreground: a save that failed must stop the run at once, and the arrays
@@ -85,14 +90,19 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         try:
-            self._open().save(
-                step,
-                args=ocp.args.Composite(
-                    arrays=ocp.args.StandardSave(dict(arrays)),
-                    facts=ocp.args.JsonSave({"digests": _digests(arrays), "facts": dict(facts)}),
-                ),
-            )
+            with _late_answers_ignored():
+                self._open().save(
+                    step,
+                    args=ocp.args.Composite(
+                        arrays=ocp.args.StandardSave(dict(arrays)),
+                        facts=ocp.args.JsonSave(
+                            {"digests": _digests(arrays), "facts": dict(facts)}
+                        ),
+                    ),
+                )
         except Exception as error:  # Orbax and TensorStore raise OSError, ValueError and others
+            for unfinished in self.folder.glob("*.orbax-checkpoint-tmp"):
+                shutil.rmtree(unfinished, ignore_errors=True)
             kept = ", ".join(map(str, _steps(self.folder))) or "none"
             raise CheckpointError(
                 f"{self.folder}: step {step} could not be saved ({_short(error)}). Complete steps "
@@ -112,12 +122,13 @@ class Checkpoints:
 
         step = _steps(self.folder)[-1]
         try:
-            restored = self._open().restore(
-                step,
-                args=ocp.args.Composite(
-                    arrays=ocp.args.StandardRestore(), facts=ocp.args.JsonRestore()
-                ),
-            )
+            with _late_answers_ignored():
+                restored = self._open().restore(
+                    step,
+                    args=ocp.args.Composite(
+                        arrays=ocp.args.StandardRestore(), facts=ocp.args.JsonRestore()
+                    ),
+                )
             arrays = {name: np.asarray(array) for name, array in restored["arrays"].items()}
             digests, facts = restored["facts"]["digests"], restored["facts"]["facts"]
             wrong = sorted(set(digests.items()) ^ set(_digests(arrays).items()))
@@ -126,6 +137,13 @@ class Checkpoints:
         if wrong:
             raise self._damaged(step, f"the bytes of {wrong[0][0]} do not match their digest")
         return Saved(step, arrays, facts)
+
+    def require_writable(self) -> None:
+        """Raises CheckpointError if a later save could not write to the folder, which exists."""
+        if not os.access(self.folder, os.W_OK):
+            raise CheckpointError(
+                f"{self.folder}: cannot be written. Make it writable, or choose another folder."
+            )
 
     def _damaged(self, step: int, reason: str) -> CheckpointError:
         earlier = _steps(self.folder)[:-1]
@@ -159,7 +177,32 @@ def _digests(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     }
 
 
+@contextlib.contextmanager
+def _late_answers_ignored() -> Iterator[None]:
+    """Keeps Python from printing a page for each answer that comes too late.
+
+    When one of many files fails, Orbax closes its event loop and raises; TensorStore then reports
+    the other files to the closed loop, from threads of its own.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    except BaseException:
+        time.sleep(0.2)  # they come within milliseconds
+        raise
+    finally:
+        sys.unraisablehook = before
+
+
 def _short(error: Exception) -> str:
-    """The first line of an error, which in Orbax may run over pages."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}"
+    """The first line of an error, which in Orbax may run over pages; its middle are paths."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    if len(line) > 300:
+        line = f"{line[:120]} ... {line[-180:]}"
+    return f"{type(error).__name__}: {line}"

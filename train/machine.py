@@ -22,10 +22,6 @@ def identity(mode: str, devices: int = 1, width: int | None = None) -> dict[str,
 
     Returns:
         Facts that JSON can hold; they are stored with a checkpoint and compared on the way back.
-
-    Example:
-        >>> sorted(identity("vmap"))[:3]
-        ['compiler flags', 'device kind', 'devices']
     """
     return {
         "mode": mode,

@@ -30,8 +30,8 @@ def mean(values: Sequence[float]) -> Mean:
     """Mean and standard error of independent values.
 
     Example:
-        >>> mean([1.0, 2.0, 3.0])
-        Mean(value=2.0, standard_error=0.5773502691896258, seeds=3)
+        >>> mean([1.0, 3.0])
+        Mean(value=2.0, standard_error=1.0, seeds=2)
     """
     n = len(values)
     if n == 0:

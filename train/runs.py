@@ -264,6 +264,8 @@ def train(
         assert checkpoints is not None
         history = _restore(checkpoints.folder, saved, facts, active)
         display.message(f"continuing after epoch {len(history)} of {checkpoints.folder}")
+        if any(len(a.running) for a in active):
+            checkpoints.require_writable()
 
     def save() -> None:
         if checkpoints is None or (saved is not None and saved.step == len(history)):

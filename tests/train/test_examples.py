@@ -11,7 +11,6 @@ MODULES = [
     "train.data.digits",
     "train.data.idx",
     "train.files",
-    "train.machine",
     "train.report",
     "train.schedule",
 ]

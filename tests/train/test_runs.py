@@ -167,6 +167,17 @@ def test_a_folder_that_cannot_be_written_is_known_at_once(tmp_path):
     assert display.updates == []
 
 
+def test_continuing_in_a_folder_that_cannot_be_written_is_known_at_once(tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        run(folder=tmp_path / "c", save_seconds=0, display=Recorder(fail_at=2))
+    # Root may write anywhere, so the answer of the operating system is made up.
+    monkeypatch.setattr("os.access", lambda path, how: False)
+    display = Recorder()
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        run(folder=tmp_path / "c", display=display)
+    assert display.updates == []
+
+
 def test_too_few_images_for_a_batch():
     with pytest.raises(ValueError, match="48 training images are less than one batch of 64"):
         run(recipe=Recipe(batch_size=64))
