@@ -105,6 +105,14 @@ def _trimmed(rate: Any) -> Any:
     return rate.reshape(rate.shape[ones:])
 
 
+def _sharded_as(e: Any, words: tuple[Any, Any]) -> tuple[Any, Any]:
+    """A node's words, sharded as its natural parameter where shardings are part of the type."""
+    sharding = jax.typeof(e).sharding
+    if all(axis is None for axis in sharding.spec):
+        return words
+    return jax.sharding.reshard(words[0], sharding), jax.sharding.reshard(words[1], sharding)
+
+
 class _Walker:
     def __init__(self, program: Program, visitor: Visitor):
         self.program = program
@@ -254,10 +262,11 @@ class _Walker:
 
         def draw() -> tuple[Any, Any]:
             if index in words:
-                return words[index]
+                return _sharded_as(e, words[index])
             if stream is None:
                 raise TypeError("A procedure that samples needs a key as its first argument.")
-            return random_words(stream.key(index), site.shape, rounds=self.visitor.rounds)
+            drawn = random_words(stream.key(index), site.shape, rounds=self.visitor.rounds)
+            return _sharded_as(e, drawn)
 
         value, record = self.visitor.visit(site, family, activation, e, draw, given.get(index))
         return jnp.asarray(value, site.dtype), record
