@@ -34,6 +34,7 @@ from cgjax.kernels.random_bits import random_words
 TESTS = [0, 2, 3, 4, 8, 9, 10, 11, 12, 13, 15, 16, 100, 101, 102, 203, 204, 205, 206, 207, 208, 209]
 WORDS_PER_KEY = 2**20
 FAILURE = 1e-6
+CONTROL = 0
 
 
 def chunks(rounds: int, seed: int) -> Iterator[bytes]:
@@ -50,30 +51,37 @@ def chunks(rounds: int, seed: int) -> Iterator[bytes]:
         number += 1
 
 
-def run_test(test: int, rounds: int) -> list[dict[str, Any]]:
-    """The assessments of one dieharder test, fed with a stream of its own."""
-    # Columns: name, n-tuple, samples, repetitions, p-value, assessment; no header.
-    command = ["dieharder", "-g", "200", "-d", str(test), "-D", "504"]
+def run_test(test: int, rounds: int, seed: int) -> list[dict[str, Any]]:
+    """The assessments of one dieharder test, fed with a stream of its own (or of the control)."""
+    # Flag 504 prints name, n-tuple, samples, repetitions, p-value and assessment, without header.
+    command = ["dieharder", "-d", str(test), "-D", "504"]
+    if rounds == CONTROL:
+        # dieharder's own Mersenne twister; its seed 0 would mean one from the clock.
+        own = [*command, "-g", "13", "-S", str(seed + 1)]
+        return parse(subprocess.run(own, capture_output=True, text=True, check=True).stdout)
     feeder_read, feeder_write = os.pipe()
-    with subprocess.Popen(command, stdin=feeder_read, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "-g", "200"], stdin=feeder_read, stdout=subprocess.PIPE, text=True
+    ) as process:
         os.close(feeder_read)
         try:
             with os.fdopen(feeder_write, "wb") as pipe:
-                for piece in chunks(rounds, seed=test):
+                for piece in chunks(rounds, seed=1000 * seed + test):
                     pipe.write(piece)
         except BrokenPipeError:
             pass  # dieharder has read enough
         assert process.stdout is not None
-        lines = process.stdout.read().splitlines()
+        return parse(process.stdout.read())
+
+
+def parse(output: str) -> list[dict[str, Any]]:
     results = []
-    for line in lines:
+    for line in output.splitlines():
         fields = [field.strip() for field in line.split("|")]
         if len(fields) >= 6 and fields[5] in ("PASSED", "WEAK", "FAILED"):
-            results.append(
-                {"test": test, "name": fields[0], "ntuple": int(fields[1]), "p": float(fields[4])}
-            )
+            results.append({"name": fields[0], "ntuple": int(fields[1]), "p": float(fields[4])})
     if not results:
-        raise RuntimeError(f"dieharder -d {test} gave no result: {lines!r}")
+        raise RuntimeError(f"dieharder gave no result: {output!r}")
     return results
 
 
@@ -85,8 +93,15 @@ def program_version() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rounds", type=int, nargs="+", default=[20, 13])
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        nargs="+",
+        default=[20, 13],
+        help="0: dieharder's own mt19937, a control",
+    )
     parser.add_argument("--tests", type=int, nargs="+", default=TESTS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
     if shutil.which("dieharder") is None:
@@ -96,9 +111,10 @@ def main() -> int:
     for rounds in options.rounds:
         start, results = time.time(), []
         for test in options.tests:
-            for result in run_test(test, rounds):
-                results.append(result)
-                print(f"{rounds} rounds  {result['name']:24s} {result['p']:.6f}", flush=True)
+            for seed in options.seeds:
+                for result in run_test(test, rounds, seed):
+                    results.append({"test": test, "seed": seed, **result})
+                    print(f"{rounds} rounds  {result['name']:24s} {result['p']:.6f}", flush=True)
         values = [result["p"] for result in results]
         failures = [r for r in results if not FAILURE < r["p"] < 1 - FAILURE]
         failed |= bool(failures)

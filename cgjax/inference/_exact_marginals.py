@@ -213,7 +213,7 @@ def exact_marginals(
         ...     return cg.node(cg.nodes.Spin(), 3 * a.sum(), name="b")
         >>> x = jnp.array([0.5, 0.5])
         >>> cg.exact_marginals(net)(x), cg.feed_forward(net)(x)
-        (Array(0.46211472, dtype=float32), Array(0.992..., dtype=float32))
+        (Array(0.4621..., dtype=float32), Array(0.992..., dtype=float32))
 
     Source: [A] Eq. 4-5.
     """

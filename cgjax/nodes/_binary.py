@@ -83,8 +83,8 @@ class _Logistic(TwoStates):
     ) -> tuple[Belief, Belief]:
         """Beliefs of T(X) and of the activation when e ~ N(mean, variance).
 
-        P = E[P(high)] and the variance of P(high) are computed by quadrature, within 1e-5 while
-        the standard deviation of e is below 10 / (high - low), within 1e-4 beyond. Given P, T(X)
+        P = E[P(high)] and the variance of P(high) are computed by quadrature, within 1e-4 while
+        the standard deviation of e is below 10 / (high - low), within 1e-3 beyond. Given P, T(X)
         is again binary, so its variance is (high - low)^2 P (1 - P).
         """
         mean, variance = self._gaussian_parameter(mean, variance)

@@ -6,6 +6,7 @@ Their natural parameter is a probability or an expected value, so that they are 
 import dataclasses
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -23,11 +24,26 @@ from cgjax.nodes._family import (
     wide,
 )
 from cgjax.nodes._gaussian import normal_log_density
-from cgjax.nodes._quadrature import standard_deviation
 
 # A Gaussian mask has no finite variance at keep probability 0; below this one, it is computed
 # with this one.
 SMALLEST_KEEP = 1e-6
+# The derivative of a standard deviation by its variance, 1 / (2 std), stops growing below this one,
+# so that it is finite at keep probability 1.
+_SMALLEST_DEVIATION = 1e-5
+
+
+@jax.custom_jvp
+def _standard_deviation(variance: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    return jnp.sqrt(variance)
+
+
+def _standard_deviation_jvp(primals, tangents):
+    deviation = _standard_deviation(*primals)
+    return deviation, tangents[0] / (2 * jnp.maximum(deviation, _SMALLEST_DEVIATION))
+
+
+_standard_deviation.defjvp(_standard_deviation_jvp)
 
 
 class _ByExpectation(TwoStates):
@@ -231,7 +247,7 @@ class GaussianMask(Family):
     ) -> Float[Array, "*nodes"]:
         """1 + sqrt((1 - e)/e) n, n the word's standard normal number; differentiable."""
         e = self.natural_parameter(e)
-        scale = standard_deviation(self._variance(wide(e)))
+        scale = _standard_deviation(self._variance(wide(e)))
         return lax.convert_element_type(1 + scale * standard_normal(words, scale.dtype), e.dtype)
 
     def log_prob(
@@ -239,7 +255,7 @@ class GaussianMask(Family):
     ) -> Float[Array, "*nodes"]:
         """log N(x; 1, (1 - e)/e), with a standard deviation of at least 1e-6."""
         e = wide(self.natural_parameter(e))
-        scale = jnp.maximum(standard_deviation(self._variance(e)), SMALLEST_SCALE)
+        scale = jnp.maximum(_standard_deviation(self._variance(e)), SMALLEST_SCALE)
         x = lax.convert_element_type(jnp.asarray(x), scale.dtype)
         return normal_log_density(x, jnp.ones_like(scale), scale)
 
