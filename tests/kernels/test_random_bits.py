@@ -178,7 +178,7 @@ def test_many_nodes_compile_one_generator():
     def network(keys, e):
         word0, word1 = grouped_words(keys, e.shape)
         for number in range(keys.shape[0]):
-            e = jnp.tanh(e) + uniform(word0[number]) * uniform(word1[number])
+            e = jnp.tanh(e @ e) + uniform(word0[number]) * uniform(word1[number])
         return e
 
     keys = jax.random.split(jax.random.key(0), 12)
