@@ -26,6 +26,13 @@ _ROOTS, _LEGENDRE = (_ROOTS + 1) / 2, _LEGENDRE / 2
 # The Gaussian is integrated to 5.5 standard deviations, and a cut further out than 3 is moved
 # there: what happens at 0 matters little then, and the points are better spent.
 _REACH, _FURTHEST_CUT = 5.5, 3.0
+# Rows of the end that a point lies towards, its share of the way from the cut, and its weight.
+_POINTS = np.concatenate(
+    [
+        np.stack([np.full(16, end), _ROOTS**2, _ROOTS * _LEGENDRE], axis=1)
+        for end in (_REACH, -_REACH)
+    ]
+)
 
 # A Gaussian narrower than this share of the bend is integrated as one of this width, and the result
 # scaled to its variance (to which it is proportional, within 4e-6): exact derivatives at variance
@@ -90,22 +97,21 @@ def moments_of_changes(
     zero = jnp.zeros_like(mean)
     number = len(jax.eval_shape(changes, zero))
 
-    def add_points(sums, column):
-        distance, factor = column
+    def add_point(sums, point):
+        end, distance, factor = point
         total, first, second, functions = sums
-        for length in (_REACH - cut, -_REACH - cut):
-            x = cut + length * distance
-            weight = jnp.abs(length) * factor * jnp.exp(-(x**2) / 2)
-            total, first, second = total + weight, first + weight * x, second + weight * x**2
-            functions = [
-                (one + weight * y, cross + weight * x * y, square + weight * y**2)
-                for (one, cross, square), y in zip(functions, changes(x * deviation), strict=True)
-            ]
+        x = cut + (end - cut) * distance
+        weight = jnp.abs(end - cut) * factor * jnp.exp(-(x**2) / 2)
+        total, first, second = total + weight, first + weight * x, second + weight * x**2
+        functions = [
+            (one + weight * y, cross + weight * x * y, square + weight * y**2)
+            for (one, cross, square), y in zip(functions, changes(x * deviation), strict=True)
+        ]
         return (total, first, second, functions), None
 
-    columns = jnp.asarray(_ROOTS**2, mean.dtype), jnp.asarray(_ROOTS * _LEGENDRE, mean.dtype)
     start = (zero, zero, zero, [(zero, zero, zero)] * number)
-    (total, first, second, functions), _ = lax.scan(add_points, start, columns)
+    points = jnp.asarray(_POINTS, mean.dtype)
+    (total, first, second, functions), _ = lax.scan(add_point, start, points)
 
     results = []
     for one, cross, square in functions:
