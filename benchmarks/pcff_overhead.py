@@ -8,7 +8,8 @@ rate: a fast step that samples nothing would show.
     python -m benchmarks.pcff_overhead                          # 6 minutes on 2 cores
     python -m benchmarks.pcff_overhead --quick --no-write       # half a minute
 
-PyTorch's steps are measured too where it can be imported.
+PyTorch's steps are measured too where it is installed, in rounds of their own and relative to its
+own plain step; `benchmarks.training_throughput` compares the two.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -153,42 +156,39 @@ def sampled_part(run: Any, f: Any, params: Any, state: Any, x: Any, procedure: s
 
 
 def measure_steps(batch_size: int, rounds: int, calls: int) -> list[dict[str, Any]]:
-    """One row for each procedure."""
+    """One row for each procedure, and one for each that PyTorch makes, where it is installed."""
     rows = []
     for node in ("tanh", "ReLU"):
-        names = [name for name in PROCEDURES if name.startswith(node)]
-        prepared = {name: prepare(name, batch_size) for name in names}
+        own = {name: p for name, p in PROCEDURES.items() if name.startswith(node)}
+        prepared = {name: prepare(name, batch_size) for name in own}
         timings = interleaved({n: p[0] for n, p in prepared.items()}, rounds=rounds, calls=calls)
-        for name in names:
-            rows.append(row("cgjax", name, batch_size, timings[name]) | prepared[name][1])
+        for name in own:
+            figures = row("cgjax", name, batch_size, timings[name], timings[node])
+            rows.append(figures | prepared[name][1])
+    for node in ("tanh", "ReLU") if find_spec("torch") else ():
+        own = {
+            name.replace("nnx.", ""): p
+            for name, p in PROCEDURES.items()
+            if name.startswith(node) and p[1] != "noise"
+        }
+        timings = interleaved(torch_steps.steps(SIZES, batch_size, own), rounds=rounds, calls=calls)
+        rows += [row("torch", name, batch_size, timings[name], timings[node]) for name in own]
     return rows
 
 
-def measure_torch(batch_size: int, rounds: int, calls: int) -> list[dict[str, Any]]:
-    """The same in PyTorch; no rows where it is not installed."""
-    rows = []
-    kept = {name: p for name, p in PROCEDURES.items() if p[1] != "noise"}
-    for node in ("tanh", "ReLU"):
-        own = {name.replace("nnx.", ""): p for name, p in kept.items() if name.startswith(node)}
-        try:
-            steps = torch_steps.steps(SIZES, batch_size, own)
-        except ImportError:
-            return []
-        timings = interleaved(steps, rounds=rounds, calls=calls)
-        rows += [row("torch", name, batch_size, timing) for name, timing in timings.items()]
-    return rows
-
-
-def row(library: str, name: str, batch_size: int, timing: Timing) -> dict[str, Any]:
+def row(
+    library: str, name: str, batch_size: int, timing: Timing, baseline: Timing
+) -> dict[str, Any]:
     """The figures of one procedure."""
+    ratio = timing.ratio(baseline)
     return {
         "library": library,
         "procedure": name,
         "batch_size": batch_size,
         "milliseconds": 1e3 * timing.seconds,
-        "ratio": timing.ratio,
-        "ratio_low": timing.low,
-        "ratio_high": timing.high,
+        "ratio": ratio.median,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
         "images_per_second": batch_size / timing.seconds,
     }
 
@@ -251,11 +251,11 @@ def main() -> None:
     for batch_size in batch_sizes:
         calls = max(3, 640 // batch_size)
         steps += measure_steps(batch_size, rounds, calls)
-        steps += measure_torch(batch_size, rounds, calls)
     result = {
         "command": "python -m benchmarks.pcff_overhead " + " ".join(sys.argv[1:]),
         "commit": machine.commit(),
         "machine": machine.identity("benchmark"),
+        "torch": version("torch") if find_spec("torch") else None,
         "steps": steps,
         "compilation": measure_compilation(1 if options.quick else 3),
     }

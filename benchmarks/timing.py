@@ -7,32 +7,46 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Timing(NamedTuple):
-    """What came of one function.
+class Ratio(NamedTuple):
+    """How long one function takes relative to another: quartiles over the rounds."""
 
-    Attributes:
-        seconds: median time of one call.
-        ratio: median over the rounds of its time relative to the baseline's in the same round.
-        low: the ratio's lower quartile over the rounds.
-        high: its upper quartile.
-    """
-
-    seconds: float
-    ratio: float
+    median: float
     low: float
     high: float
 
 
+class Timing(NamedTuple):
+    """The times of one function."""
+
+    each: np.ndarray  # float64[rounds], seconds of one call
+
+    @property
+    def seconds(self) -> float:
+        """The median over the rounds."""
+        return float(np.median(self.each))
+
+    def ratio(self, baseline: "Timing") -> Ratio:
+        """Relative to another function in the same rounds."""
+        low, median, high = np.percentile(self.each / baseline.each, [25, 50, 75])
+        return Ratio(float(median), float(low), float(high))
+
+
 def interleaved(
-    functions: Mapping[str, Callable[[int], None]], *, rounds: int, calls: int
+    functions: Mapping[str, Callable[[int], None]],
+    *,
+    rounds: int,
+    calls: int,
+    pause: float = 0.0,
 ) -> dict[str, Timing]:
     """Times functions in rounds; each round runs every function, in an order that rotates.
 
     Args:
-        functions: by name; the first is the baseline. Each takes a number of calls, makes them, and
-            returns when their results are there.
+        functions: by name. Each takes a number of calls, makes them, and returns when their
+            results are there.
         rounds: how many rounds.
         calls: how many calls a function makes in a round.
+        pause: seconds to wait before each function's turn. Threads of PyTorch's keep a core busy
+            for a while after their work is done, which would slow down whatever comes next.
     """
     names = list(functions)
     for name in names:
@@ -40,13 +54,8 @@ def interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            time.sleep(pause)
             start = time.perf_counter()
             functions[name](calls)
             seconds[name].append((time.perf_counter() - start) / calls)
-    baseline = np.array(seconds[names[0]])
-    found = {}
-    for name in names:
-        ratios = np.array(seconds[name]) / baseline
-        low, ratio, high = np.percentile(ratios, [25, 50, 75])
-        found[name] = Timing(float(np.median(seconds[name])), float(ratio), float(low), float(high))
-    return found
+    return {name: Timing(np.array(seconds[name])) for name in names}

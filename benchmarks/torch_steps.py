@@ -1,7 +1,9 @@
-"""The same training steps in PyTorch, where it is installed: what `pcff_overhead` compares with.
+"""The same training steps in PyTorch, where it is installed: what the benchmarks compare with.
 
-The layers are written from the description of the procedures: one mask and one draw for each
-element, by PyTorch's own generator.
+A step does what a step of the training script of [A] does (tum-vision/nnascg, `mnist_simple`):
+masks and signs are drawn by `torch.bernoulli` from a tensor of probabilities, whole samples are
+drawn and then chosen by the mask, and loss and number of hits are read after every step. What it
+does not do is load data.
 """
 
 from collections.abc import Callable
@@ -11,7 +13,10 @@ import numpy as np
 
 
 def steps(
-    sizes: tuple[int, ...], batch_size: int, procedures: dict[str, tuple[str, str, float]]
+    sizes: tuple[int, ...],
+    batch_size: int,
+    procedures: dict[str, tuple[str, str, float]],
+    classes: int | None = None,
 ) -> dict[str, Callable[[int], None]]:
     """Functions that make a number of training steps.
 
@@ -20,6 +25,8 @@ def steps(
         batch_size: rows of a batch.
         procedures: for each name the node ("tanh" or "relu"), the procedure ("none", "dropout" or
             "pcff") and its rate.
+        classes: the number of classes; logits of 0 are appended to the outputs for those that the
+            network has none for.
 
     Raises:
         ImportError: if PyTorch is not installed.
@@ -30,14 +37,14 @@ def steps(
         def layer(e: Any) -> Any:
             if node == "tanh":
                 activation = torch.tanh(e)
-                with torch.no_grad():
-                    sample = 2.0 * torch.bernoulli(torch.sigmoid(2 * e)) - 1.0
+                sample = 2.0 * torch.bernoulli(torch.sigmoid(2 * e)) - 1.0
             else:
                 activation = torch.relu(e)
                 sample = torch.relu(e + torch.randn_like(e) * torch.tanh(e))
             if rate >= 1:
                 return sample
-            return torch.where(torch.rand_like(e) < rate, sample, activation)
+            mask = torch.bernoulli(torch.full_like(e, rate)).bool()
+            return torch.where(mask, sample, activation)
 
         return layer
 
@@ -56,9 +63,10 @@ def steps(
                 layers.append(torch.nn.Dropout(rate))
         return layers
 
+    missing = (classes or sizes[-1]) - sizes[-1]
     generator = np.random.default_rng(0)
     x = torch.from_numpy(generator.random((batch_size, sizes[0]), dtype=np.float32))
-    y = torch.from_numpy(generator.integers(0, sizes[-1], batch_size))
+    y = torch.from_numpy(generator.integers(0, classes or sizes[-1], batch_size))
 
     def stepper(node: str, procedure: str, rate: float) -> Callable[[int], None]:
         layers = network(node, procedure, rate)
@@ -66,12 +74,17 @@ def steps(
         optimiser = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
 
         def run(calls: int) -> None:
+            loss_sum, hits = 0.0, 0
             for _ in range(calls):
+                optimiser.zero_grad()
                 value = x
                 for layer in layers:
                     value = layer(value)
-                optimiser.zero_grad()
-                torch.nn.functional.cross_entropy(value, y).backward()
+                value = torch.nn.functional.pad(value, (0, missing))
+                loss = torch.nn.functional.cross_entropy(value, y)
+                hits += int((value.detach().argmax(1) == y).sum())
+                loss_sum += loss.item()
+                loss.backward()
                 optimiser.step()
 
         return run
