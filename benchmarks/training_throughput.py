@@ -1,0 +1,127 @@
+"""How fast is the training program, relative to the loop of the training script of [A] in PyTorch?
+
+Images per second of an epoch of `train.dense` (network 784-1024-1024-9 and a zero, batches of 32 in
+random order), and of as many steps of `benchmarks.torch_steps`, interleaved in one run. Neither
+loads data, and nothing is validated.
+
+    python -m benchmarks.training_throughput                # 2 minutes on 2 cores
+    python -m benchmarks.training_throughput --quick --no-write
+
+Without PyTorch only the program's own figures are made. The two share the network, the procedure,
+the optimiser and the figures that are read: the program reads them once for an epoch.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import torch_steps
+from benchmarks.timing import interleaved
+from train import dense, machine
+from train.loop import Data, Recipe, programs
+
+FEATURES, HIDDEN, BATCH = 784, 1024, 32
+OUTPUT = Path(__file__).parent.parent / "results" / "benchmarks" / "training_throughput.json"
+
+# Name: node, procedure, rate, as in [A] 5.1.
+TRAININGS: dict[str, tuple[dense.Nodes, str, float]] = {
+    "tanh": ("tanh", "none", 0.0),
+    "tanh, dropout .5": ("tanh", "dropout", 0.5),
+    "tanh, PCFF .4": ("tanh", "pcff", 0.4),
+    "ReLU": ("relu", "none", 0.0),
+    "ReLU, dropout .5": ("relu", "dropout", 0.5),
+    "ReLU, PCFF 1": ("relu", "pcff", 1.0),
+}
+
+
+def epochs(node: dense.Nodes, procedure: str, rate: float, data: Data) -> Callable[[int], None]:
+    """A function that trains for so many epochs of the data."""
+    rates = dense.Rates(
+        drop=rate if procedure == "dropout" else 0.0, pcff=rate if procedure == "pcff" else 0.0
+    )
+    learner = dense.learner(node, FEATURES, HIDDEN, rates)
+    init, epoch = programs(learner, Recipe(batch_size=BATCH, stop_patience=10**6), "sequential")
+    state = init(jax.random.key_data(jax.random.key(0))[None])
+    hyper = jax.tree.map(lambda rate: np.array([rate], np.float32), rates)
+
+    def run(calls: int) -> None:
+        nonlocal state
+        for _ in range(calls):
+            state, record = epoch(state, hyper, data)
+            jax.device_get(record)
+
+    return run
+
+
+def made_up(images: int) -> Data:
+    """Random images and labels; as few of them for validation as there can be."""
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (images + 1, FEATURES)).astype(np.uint8)
+    y = generator.integers(0, dense.CLASSES, images + 1).astype(np.int32)
+    return Data(*jax.device_put((x[1:], y[1:], x[:1], y[:1], np.float32(255))))
+
+
+def measure(rounds: int, steps: int) -> list[dict[str, Any]]:
+    """One row for each training."""
+    data = made_up(steps * BATCH)
+    rows = []
+    for name, training in TRAININGS.items():
+        functions = {"cgjax": epochs(*training, data)}
+        if find_spec("torch"):
+            sizes = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
+            made = torch_steps.steps(sizes, BATCH, {name: training}, classes=dense.CLASSES)
+            functions["torch"] = lambda calls, run=made[name]: run(calls * steps)
+        timings = interleaved(functions, rounds=rounds, calls=1, pause=0.1)
+        row = {"training": name, "images_per_second": steps * BATCH / timings["cgjax"].seconds}
+        if "torch" in timings:
+            ratio = timings["torch"].ratio(timings["cgjax"])
+            row["torch_images_per_second"] = steps * BATCH / timings["torch"].seconds
+            row |= {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high}
+        rows.append(row)
+    return rows
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the table."""
+    print(f"{result['machine']['device kind']}, jax {result['machine']['jax']}", end="")
+    print(f", torch {result['torch']}\n")
+    print(f"{'training':18} {'images/s':>9} {'PyTorch':>9} {'ratio':>6} {'quartiles':>12}")
+    for row in result["trainings"]:
+        line = f"{row['training']:18} {row['images_per_second']:9.0f}"
+        if "ratio" in row:
+            quartiles = f"{row['ratio_low']:.2f}-{row['ratio_high']:.2f}"
+            line += f" {row['torch_images_per_second']:9.0f} {row['ratio']:6.2f} {quartiles:>12}"
+        print(line)
+
+
+def main() -> None:
+    """Measures, prints, and writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="few rounds")
+    parser.add_argument("--no-write", action="store_true", help="write no JSON")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args()
+    result = {
+        "command": "python -m benchmarks.training_throughput " + " ".join(sys.argv[1:]),
+        "commit": machine.commit(),
+        "machine": machine.identity("benchmark"),
+        "torch": version("torch") if find_spec("torch") else None,
+        "trainings": measure(*((2, 20) if options.quick else (15, 150))),
+    }
+    show(result)
+    if not options.no_write:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"\n{options.output}")
+
+
+if __name__ == "__main__":
+    main()
