@@ -133,18 +133,23 @@ def overhead_figures(results: pathlib.Path) -> str:
     )
 
 
-def feed_forward_error(results: pathlib.Path) -> str:
-    """Error of feed-forward and of Monte Carlo against the scale of the weights."""
-    result = _load(results / "feed_forward_error" / "result.json")
+def feed_forward_accuracy(results: pathlib.Path) -> str:
+    """Error of feed-forward and of Monte Carlo against the size of the weights and the depth."""
+    result = _load(results / "feed_forward_accuracy" / "result.json")
     if not result:
         return NOT_MEASURED
-    names = list(result["scales"][0]["errors"])
+    methods = ["feed-forward", "16 samples", "256 samples"]
+    errors = {(row["states"], row["scale"], row["method"]): row for row in result["rows"]}
     rows = [
-        [str(row["scale"])]
-        + [f"{error['mean']:.2g} ({error['worst']:.2g})" for error in row["errors"].values()]
-        for row in result["scales"]
+        [states, f"{scale:g}", str(depth)]
+        + [
+            f"{row['mean'][depth - 1]:.1e} ({row['worst'][depth - 1]:.1e})"
+            for row in (errors[states, scale, method] for method in methods)
+        ]
+        for states, scale in dict.fromkeys(key[:2] for key in errors)
+        for depth in (2, 8)
     ]
-    return f"{_table(['weight scale', *names], rows)}\n\n{_origin(result)}."
+    return f"{_table(['states', 'weight size', 'layers', *methods], rows)}\n\n{_origin(result)}."
 
 
 def dense_picture(results: pathlib.Path) -> str:
@@ -156,7 +161,7 @@ def dense_picture(results: pathlib.Path) -> str:
 
 TABLES = {
     "dense-picture": dense_picture,
-    "feed-forward-error": feed_forward_error,
+    "feed-forward-accuracy": feed_forward_accuracy,
     "dense-errors": dense_errors,
     "dense-figures": dense_figures,
     "overhead-ratios": overhead_ratios,

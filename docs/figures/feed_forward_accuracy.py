@@ -1,9 +1,7 @@
 """When is feed-forward accurate? Its error for both kinds of binary nodes ([A] section 2.2).
 
-    python -m docs.figures.feed_forward_accuracy [--output FOLDER]
-    python -m docs.figures.feed_forward_accuracy --draw [--output FOLDER]
-
-The first measures, writes a JSON, and draws; the second draws from that JSON alone.
+    python -m docs.figures.feed_forward_accuracy            # measure, write the JSON, draw
+    python -m docs.figures.feed_forward_accuracy --draw     # draw from the JSON alone
 
 Networks of 8 layers of 10 nodes, with states {0, 1} or {-1, 1}. The nodes of the first layer are
 1 with probabilities drawn uniformly; every further layer has e = b + W x with b from N(0, 1) and
@@ -29,7 +27,9 @@ import jax.numpy as jnp
 import cgjax as cg
 from train import machine
 
-FOLDER = pathlib.Path(__file__).parent.parent.parent / "results" / "accuracy"
+ROOT = pathlib.Path(__file__).parent.parent.parent
+RESULT = ROOT / "results" / "feed_forward_accuracy" / "result.json"
+FIGURE = pathlib.Path(__file__).parent / "feed_forward_accuracy.svg"
 WIDTH, DEPTH, NETWORKS, SEED = 10, 8, 32, 0
 SCALES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SAMPLES = (16, 256)
@@ -100,22 +100,6 @@ def measure() -> dict[str, Any]:
     }
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """Feed-forward and 256 samples, mean (worst), at some depths, as Markdown."""
-    lines = ["| states | weights | depth | feed-forward | 16 samples | 256 samples |"]
-    lines.append("|---|---|---|---|---|---|")
-    by = {(r["states"], r["scale"], r["method"]): r for r in result["rows"]}
-    for states in FAMILIES:
-        for scale in SCALES:
-            for depth in (2, 4, 8):
-                told = [
-                    f"{row['mean'][depth - 1]:.1e} ({row['worst'][depth - 1]:.1e})"
-                    for row in (by[states, scale, method] for method in STYLES)
-                ]
-                lines.append(f"| {states} | {scale:g} | {depth} | {' | '.join(told)} |")
-    return "\n".join(lines)
-
-
 def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
     """Draws the error against the size of the weights, and against depth, for both families."""
     import matplotlib
@@ -158,19 +142,13 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
 
 
 def main() -> int:
-    """Measures unless told to draw only; prints, writes and draws."""
+    """Measures unless told to draw only, and draws."""
     parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("--draw", action="store_true", help="draw from the JSON, measure nothing")
-    parser.add_argument("--output", type=pathlib.Path, default=FOLDER, help="the results' folder")
-    options = parser.parse_args()
-    path = options.output / "feed_forward_accuracy.json"
-    if not options.draw:
-        result = measure()
-        options.output.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    result = json.loads(path.read_text(encoding="utf-8"))
-    print(table(result))
-    draw(result, path.with_suffix(".svg"))
+    if not parser.parse_args().draw:
+        RESULT.parent.mkdir(parents=True, exist_ok=True)
+        RESULT.write_text(json.dumps(measure(), indent=1) + "\n")
+    draw(json.loads(RESULT.read_text()), FIGURE)
     return 0
 
 
