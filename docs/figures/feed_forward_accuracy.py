@@ -116,21 +116,26 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
                 values = [r[statistic][DEPTH - 1] for r in mine if r["method"] == method]
                 label = f"{method}, {statistic}"
                 row[0].plot(SCALES, values, style, color=color, markersize=4, label=label)
+        ends = []  # where curves end, their labels and colours
         for k, scale in enumerate(SCALES):
             color = shades(0.15 + 0.8 * k / (len(SCALES) - 1))
             (ours,) = (
                 r["mean"] for r in mine if (r["method"], r["scale"]) == ("feed-forward", scale)
             )
             row[1].plot(range(2, DEPTH + 1), ours[1:], "o-", color=color, markersize=4)
-            row[1].text(DEPTH + 0.15, ours[-1], f"{scale:g}", color=color, va="center", fontsize=9)
+            ends.append((ours[-1], f"{scale:g}", color))
         sampled = next(r["mean"] for r in mine if r["method"] == "256 samples")
         row[1].plot(range(2, DEPTH + 1), sampled[1:], "--", color=STYLES["256 samples"])
-        row[1].text(2.05, 1.35 * sampled[1], "256 samples", color=STYLES["256 samples"], fontsize=9)
-        row[0].set(xscale="log", yscale="log", ylim=(1e-7, 3), xlabel="weight size (std)")
+        ends.append((sampled[-1], "256 samples", STYLES["256 samples"]))
+        height = 0.0
+        for end, label, color in sorted(ends):
+            height = max(end, 1.8 * height)  # labels of near curves do not overlap
+            row[1].text(DEPTH + 0.15, height, label, color=color, va="center", fontsize=9)
+        row[0].set(xscale="log", yscale="log", ylim=(1e-6, 3), xlabel="weight size (std)")
         row[0].set_ylabel("|answer $-$ exact expectation|")
         row[0].set_title(f"nodes in {states}, {DEPTH} layers of {WIDTH}", fontsize=11)
         row[1].set_title(f"nodes in {states}: feed-forward, mean, by weight size", fontsize=11)
-        row[1].set(xlabel="layers", xlim=(1.8, DEPTH + 0.9), xticks=range(2, DEPTH + 1))
+        row[1].set(xlabel="layers", xlim=(1.8, DEPTH + 1.4), xticks=range(2, DEPTH + 1))
         for axis in row:
             axis.grid(alpha=0.25)
             axis.spines[["top", "right"]].set_visible(False)
