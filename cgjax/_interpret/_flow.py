@@ -27,13 +27,16 @@ _NONE: Tags = frozenset()
 
 def _flow(
     program: Program,
-    at_node: Callable[[Site, list[Tags]], Tags],
+    at_node: Callable[[Site, list[Tags], Tags], Tags],
     at_equation: Callable[[Any, list[Tags]], Tags],
     arguments: Sequence[Tags] | None = None,
 ) -> list[Tags]:
-    """Pushes sets of node tags through a program; returns the tags of each flat result."""
+    """Pushes sets of node tags through a program; returns the tags of each flat result.
 
-    def run(jaxpr: Any, tags: Sequence[Tags], start: int) -> list[Tags]:
+    `at_node` is given the tags of its operands, and those that decide which branches are taken.
+    """
+
+    def run(jaxpr: Any, tags: Sequence[Tags], start: int, deciding: Tags) -> list[Tags]:
         inner = open_jaxpr(jaxpr)
         env: dict[Any, Tags] = dict.fromkeys(inner.constvars, _NONE)
         env.update(zip(inner.invars, tags, strict=True))
@@ -42,11 +45,11 @@ def _flow(
             operands = [_NONE if isinstance(v, Literal) else env[v] for v in eqn.invars]
             name = eqn.primitive.name
             if eqn.primitive is node_p:
-                outs = [at_node(program.sites[index], operands)]
+                outs = [at_node(program.sites[index], operands, deciding)]
                 index += 1
             elif name in ENTERED:
                 count = sum(program.counts[id(open_jaxpr(s))] for s in sub_jaxprs(eqn))
-                outs = enter(eqn, operands, index)
+                outs = enter(eqn, operands, index, deciding)
                 index += count
             else:
                 outs = [at_equation(eqn, operands)] * len(eqn.outvars)
@@ -62,14 +65,14 @@ def _flow(
     def settled(tags: Tags) -> Tags:
         return frozenset((i, False) for i, _ in tags)
 
-    def enter(eqn: Any, operands: list[Tags], start: int) -> list[Tags]:
+    def enter(eqn: Any, operands: list[Tags], start: int, deciding: Tags) -> list[Tags]:
         name, params = eqn.primitive.name, eqn.params
         if name == "scan":
             num_consts, num_carry = scan_counts(params)
             consts, rest = operands[:num_consts], operands[num_consts:]
             carry, xs = rest[:num_carry], rest[num_carry:]
             while True:
-                outs = run(params["jaxpr"], [*consts, *carry, *xs], start)
+                outs = run(params["jaxpr"], [*consts, *carry, *xs], start, deciding)
                 new = union(carry, list(map(earlier, outs[:num_carry])))
                 if new == carry:
                     return list(map(settled, outs))
@@ -83,11 +86,11 @@ def _flow(
             state = operands[num_cond + num_body :]
             while True:
                 cond, body = params["cond_jaxpr"], params["body_jaxpr"]
-                stop = run(cond, [*operands[:num_cond], *state], starts[id(cond)])[0]
+                seen = [*operands[:num_cond], *state]
+                stop = run(cond, seen, starts[id(cond)], deciding)[0]
                 at_equation(eqn, [stop])
-                outs = run(
-                    body, [*operands[num_cond : num_cond + num_body], *state], starts[id(body)]
-                )
+                seen = [*operands[num_cond : num_cond + num_body], *state]
+                outs = run(body, seen, starts[id(body)], deciding | stop)
                 new = [s | earlier(o) | stop for s, o in zip(state, outs, strict=True)]
                 if new == state:
                     return list(map(settled, new))
@@ -96,22 +99,25 @@ def _flow(
             chosen = at_equation(eqn, operands[:1])
             outs = [chosen] * len(eqn.outvars)
             for sub in params["branches"]:
-                outs = union(outs, run(sub, operands[1:], start))
+                outs = union(outs, run(sub, operands[1:], start, deciding | chosen))
                 start += program.counts[id(open_jaxpr(sub))]
             return outs
-        return run(call_jaxpr(eqn), operands, start)
+        return run(call_jaxpr(eqn), operands, start, deciding)
 
     if arguments is None:
         arguments = [_NONE] * len(open_jaxpr(program.jaxpr).invars)
-    return run(program.jaxpr, arguments, 0)
+    return run(program.jaxpr, arguments, 0, _NONE)
 
 
-def parents(program: Program, *, arguments: bool = False) -> tuple[dict[int, Tags], list[Tags]]:
+def parents(
+    program: Program, *, arguments: bool = False, deciding: bool = False
+) -> tuple[dict[int, Tags], list[Tags]]:
     """The direct parents of each node, and of each flat result.
 
     Args:
         program: the traced function.
         arguments: whether its flat arguments count as parents too, argument k as -1 - k.
+        deciding: whether what decides that a node's branch is taken counts as its parent.
 
     Returns:
         For each node index the set of (parent index, whether at the previous step), and the same
@@ -119,10 +125,12 @@ def parents(program: Program, *, arguments: bool = False) -> tuple[dict[int, Tag
     """
     found: dict[int, Tags] = {site.index: _NONE for site in program.sites}
 
-    def at_node(site: Site, operands: list[Tags]) -> Tags:
+    def at_node(site: Site, operands: list[Tags], decides: Tags) -> Tags:
         # The activation, operand 0, is a function of e and brings nothing of its own; what comes
         # after the parameters lends its mapped axes only.
         found[site.index] |= frozenset().union(*operands[1 : 2 + site.family.num_arrays])
+        if deciding:
+            found[site.index] |= decides
         return frozenset({(site.index, False)})
 
     def at_equation(eqn: Any, operands: list[Tags]) -> Tags:
@@ -140,7 +148,7 @@ def output_sites(program: Program) -> set[int]:
     def consume(operands: Sequence[Tags]) -> None:
         consumed.update(i for tags in operands for i, _ in tags)
 
-    def at_node(site: Site, operands: list[Tags]) -> Tags:
+    def at_node(site: Site, operands: list[Tags], decides: Tags) -> Tags:
         consume(operands)
         return frozenset({(site.index, False)})
 

@@ -110,7 +110,10 @@ def linear(program: Program) -> Linear:
         if found := known_through(frozenset().union(*sets)):
             levels[next(iter(direct[v]))] = found
     depends = {v: known_through(nodes) for v, nodes in direct.items()}
-    of_node = {i: known_through(frozenset(p for p, _ in t)) for i, t in parents(program)[0].items()}
+    of_node = {
+        i: known_through(frozenset(p for p, _ in t))
+        for i, t in parents(program, deciding=True)[0].items()
+    }
 
     def is_random(v: Any) -> bool:
         return not isinstance(v, Literal) and bool(depends.get(v))

@@ -253,6 +253,24 @@ def test_a_branch_that_a_node_decides():
     assert bool(jnp.isnan(nodes["b"]))
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.9])
+def test_a_node_decides_whether_unrelated_nodes_are_there(threshold):
+    def net(x):
+        a = cg.node(cg.nodes.Bernoulli(), x, name="a")
+
+        @jax.jit
+        def yes():
+            steps = jax.lax.scan(lambda c, e: (c, cg.node(cg.nodes.Spin(), e)), 0, jnp.arange(2.0))
+            return steps[1].sum()
+
+        return jax.lax.cond(a > threshold, yes, lambda: cg.node(cg.nodes.Spin(), x + 1))
+
+    # Above one threshold and below the other: the activation of a takes either branch.
+    p = 1 / (1 + np.exp(-0.2))
+    expected = p * np.tanh(1) + (1 - p) * np.tanh(1.2)
+    np.testing.assert_allclose(cg.exact_marginals(net)(jnp.float32(0.2)), expected, rtol=1e-6)
+
+
 def test_node_parameters_that_depend_on_nodes():
     def net(x):
         a = cg.node(cg.nodes.Bernoulli(), x, name="a")
