@@ -77,7 +77,8 @@ class MonteCarlo(Method):
             total = lax.scan(lambda t, k: (_merge(t, moments(k)), None), total, later)[0]
         if left:
             total = _merge(total, moments(keys[batches * size :]))
-        pairs = self.num_samples * (self.num_samples - 1)
+        # A float: the product outgrows 32-bit integers.
+        pairs = float(self.num_samples * (self.num_samples - 1))
         error = jax.tree.map(lambda d: jnp.sqrt(d / pairs), total.deviations)
         return Estimate(total.mean, error), {}
 

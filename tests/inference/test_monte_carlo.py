@@ -57,6 +57,15 @@ def test_the_batch_size_changes_rounding_only(batch_size):
     np.testing.assert_allclose(got.standard_error, expected.standard_error, rtol=1e-3)
 
 
+def test_more_samples_than_the_root_of_the_largest_integer():
+    n, x = 50_000, jnp.zeros(2)
+    estimate = cg.monte_carlo(cg.forward_sample(chain), n, batch_size=5000)(KEY, x)
+    mean, variance = exact_chain(np.zeros(2))
+    assert (np.abs(estimate.mean - mean) < 5 * np.sqrt(variance / n)).all()
+    # As above: the estimated deviation is within five of its own errors.
+    np.testing.assert_allclose(estimate.standard_error, np.sqrt(variance / n), rtol=0.02)
+
+
 def test_a_function_without_randomness_has_error_0():
     estimate = cg.monte_carlo(lambda key, x: x, 8, batch_size=3)(KEY, jnp.array([0.1, 1e6]))
     np.testing.assert_allclose(estimate.mean, [0.1, 1e6], rtol=1e-7)
