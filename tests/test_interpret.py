@@ -1,6 +1,7 @@
 """The walker: control flow, names, output nodes, and noise that is never shared."""
 
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax._src import source_info_util
 import cgjax as cg
 from cgjax import _interpret
 from cgjax._interpret import _walk, parents, trace
+from cgjax._interpret._rows import Rows
 from tests.helpers import RecordedBits, assert_identical, correlation, relu, spin
 
 # The run-time check of annotations puts its own lines between the user's and the library's.
@@ -685,3 +687,33 @@ def test_hessians_and_gradients_of_procedures_pass_through():
     ]
     # Central differences in float32: rounding 1e-7 * 10 / 1e-3, truncation 1e-6.
     np.testing.assert_allclose(np.diag(hessian), shifted, rtol=5e-3, atol=5e-3)
+
+
+def test_nodes_of_many_layers_are_compiled_alike():
+    """The kernels of equal nodes are equal, so that the compiler makes them once."""
+
+    def net(weights, x):
+        for k, w in enumerate(weights):
+            x = cg.node(cg.nodes.Spin(), x @ w, name=f"layer{k}")
+        return x
+
+    weights = jnp.ones((8, 4, 4)) / 4
+    program = jax.jit(cg.pcff(net, {"layer*": 0.5}))
+    text = program.lower(jax.random.key(0), weights, jnp.ones((3, 4))).compile().as_text()
+    bodies = re.findall(r"^%fused_computation.*?^}", text, re.MULTILINE | re.DOTALL)
+    unnamed = [re.sub(r"%[\w.-]+|, metadata={.*}|\w+\.\d+:", "", b) for b in bodies if "tanh" in b]
+    assert len(unnamed) >= 6
+    # The first layer's has an operand less, its number being that of the unknown zero.
+    assert len(set(unnamed)) <= 3
+
+
+def test_rows_are_sliced_and_not_gathered_under_vmap():
+    words = jax.random.bits(KEY, (5, 4, 3))
+
+    def third(known, words):
+        return Rows(known).of(words, 2)
+
+    np.testing.assert_array_equal(third(jnp.uint32([0xFFFFFFFF]), words[0]), words[0, 2])
+    mapped = jax.vmap(jax.vmap(third, (0, None)), (None, 0))
+    np.testing.assert_array_equal(mapped(words, words)[1, 3], words[1, 2])
+    assert "gather" not in str(jax.make_jaxpr(mapped)(words, words))

@@ -6,7 +6,7 @@ which threads keys and recorded values through them; everything without nodes is
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,24 +31,31 @@ from cgjax._interpret._jaxprs import (
     with_node_params,
 )
 from cgjax._interpret._program import Program, Site
+from cgjax._interpret._rows import Rows
 from cgjax._interpret._visitor import Visitor
 from cgjax._node import node_p
 from cgjax.kernels.random_bits import grouped_words, random_words
 
 # Words for nodes of equal shape are made together when the nodes are small: compiling one generator
 # for all of them is much cheaper than one each. For large nodes fusing wins (benchmarks/).
+# So many nodes are also compiled alike, see `Rows`.
 GROUP_AT_LEAST = 3
 GROUP_MAX_ELEMENTS = 1 << 16
 
 
-class _Stream(NamedTuple):
+class _Stream:
     """The random streams of one scope: a key per node or inner loop, by site index."""
 
-    keys: Any
-    row: Mapping[int, int]
+    def __init__(self, keys: Any, row: Mapping[int, int]):
+        self.keys, self.row = keys, row
+        # At once, in the trace that the keys belong to; the streams may be read in an inner one.
+        self.rows = Rows(jax.random.key_data(keys)) if len(row) >= GROUP_AT_LEAST else None
 
     def key(self, index: int) -> Any:
-        return self.keys[self.row[index]]
+        if self.rows is None:
+            return self.keys[self.row[index]]
+        words = self.rows.of(jax.random.key_data(self.keys), self.row[index])
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(self.keys))
 
 
 Records = dict[int, Any]
@@ -180,7 +187,9 @@ class _Walker:
             if len(indices) >= GROUP_AT_LEAST and math.prod(shape) <= GROUP_MAX_ELEMENTS:
                 rows = np.array([stream.row[i] for i in indices])
                 both = grouped_words(stream.keys[rows], shape, rounds=self.visitor.rounds)
-                words.update({i: (both[0][k], both[1][k]) for k, i in enumerate(indices)})
+                assert stream.rows is not None  # no group is larger than its stream
+                of = stream.rows.of
+                words.update({i: (of(both[0], k), of(both[1], k)) for k, i in enumerate(indices)})
         return words
 
     def loop_sites(self, jaxpr: Any, start: int) -> set[int]:
