@@ -5,21 +5,16 @@ size all procedures in one interleaved run; and the time to compile a network of
 "sampled" is the measured part of the first layer's nodes that the procedure replaced, which is its
 rate: a fast step that samples nothing would show.
 
-    python -m benchmarks.pcff_overhead                          # 6 minutes on 2 cores
+    python -m benchmarks.pcff_overhead                          # 4 minutes on 2 cores
     python -m benchmarks.pcff_overhead --quick --no-write       # half a minute
 
 PyTorch's steps are measured too where it is installed, in rounds of their own and relative to its
 own plain step; `benchmarks.training_throughput` compares the two.
 """
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,13 +24,11 @@ import optax
 from flax import nnx
 
 import cgjax as cg
-from benchmarks import torch_steps
+from benchmarks import command, torch_steps
 from benchmarks.timing import Timing, interleaved
-from train import machine
 
 SIZES = (784, 1024, 1024, 10)
 DEEP, DEEP_WIDTH, DEEP_BATCH = 100, 64, 32
-OUTPUT = Path(__file__).parent.parent / "results" / "benchmarks" / "pcff_overhead.json"
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 FAMILIES = {"tanh": cg.nodes.Spin(), "relu": cg.nodes.ReLU()}
 
@@ -218,7 +211,6 @@ def measure_compilation(repeats: int) -> list[dict[str, Any]]:
 
 def show(result: dict[str, Any]) -> None:
     """Prints the tables."""
-    print(f"{result['machine']['device kind']}, jax {result['machine']['jax']}\n")
     header = (
         f"{'batch':>5}  {'library':7} {'procedure':24} {'ms':>8} {'ratio':>6} {'quartiles':>12}"
     )
@@ -237,34 +229,13 @@ def show(result: dict[str, Any]) -> None:
         print(f"  {r['procedure']:24} {r['what']:9} {r['seconds']:6.2f} s")
 
 
-def main() -> None:
-    """Measures, prints, and writes the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128, 512])
-    parser.add_argument("--quick", action="store_true", help="few rounds, batch 32 alone")
-    parser.add_argument("--no-write", action="store_true", help="write no JSON")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    options = parser.parse_args()
-    batch_sizes = [32] if options.quick else options.batch_sizes
-    rounds = 3 if options.quick else 31
+def measure(quick: bool) -> dict[str, Any]:
+    """Steps of all batch sizes, and compilation."""
     steps = []
-    for batch_size in batch_sizes:
-        calls = max(3, 640 // batch_size)
-        steps += measure_steps(batch_size, rounds, calls)
-    result = {
-        "command": "python -m benchmarks.pcff_overhead " + " ".join(sys.argv[1:]),
-        "commit": machine.commit(),
-        "machine": machine.identity("benchmark"),
-        "torch": version("torch") if find_spec("torch") else None,
-        "steps": steps,
-        "compilation": measure_compilation(1 if options.quick else 3),
-    }
-    show(result)
-    if not options.no_write:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"\n{options.output}")
+    for batch_size in [32] if quick else [32, 128, 512]:
+        steps += measure_steps(batch_size, 3 if quick else 31, max(3, 640 // batch_size))
+    return {"steps": steps, "compilation": measure_compilation(1 if quick else 3)}
 
 
 if __name__ == "__main__":
-    main()
+    command.run("pcff_overhead", "What does PCFF cost?", measure, show)

@@ -11,25 +11,19 @@ Without PyTorch only the program's own figures are made. The two share the netwo
 the optimiser and the figures that are read: the program reads them once for an epoch.
 """
 
-import argparse
-import json
-import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks import torch_steps
+from benchmarks import command, torch_steps
 from benchmarks.timing import interleaved
-from train import dense, machine
+from train import dense
 from train.loop import Data, Recipe, programs
 
 FEATURES, HIDDEN, BATCH = 784, 1024, 32
-OUTPUT = Path(__file__).parent.parent / "results" / "benchmarks" / "training_throughput.json"
 
 # Name: node, procedure, rate, as in [A] 5.1.
 TRAININGS: dict[str, tuple[dense.Nodes, str, float]] = {
@@ -69,8 +63,9 @@ def made_up(images: int) -> Data:
     return Data(*jax.device_put((x[1:], y[1:], x[:1], y[:1], np.float32(255))))
 
 
-def measure(rounds: int, steps: int) -> list[dict[str, Any]]:
+def measure(quick: bool) -> dict[str, Any]:
     """One row for each training."""
+    rounds, steps = (2, 20) if quick else (15, 150)
     data = made_up(steps * BATCH)
     rows = []
     for name, training in TRAININGS.items():
@@ -86,13 +81,11 @@ def measure(rounds: int, steps: int) -> list[dict[str, Any]]:
             row["torch_images_per_second"] = steps * BATCH / timings["torch"].seconds
             row |= {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high}
         rows.append(row)
-    return rows
+    return {"trainings": rows}
 
 
 def show(result: dict[str, Any]) -> None:
     """Prints the table."""
-    print(f"{result['machine']['device kind']}, jax {result['machine']['jax']}", end="")
-    print(f", torch {result['torch']}\n")
     print(f"{'training':18} {'images/s':>9} {'PyTorch':>9} {'ratio':>6} {'quartiles':>12}")
     for row in result["trainings"]:
         line = f"{row['training']:18} {row['images_per_second']:9.0f}"
@@ -102,26 +95,5 @@ def show(result: dict[str, Any]) -> None:
         print(line)
 
 
-def main() -> None:
-    """Measures, prints, and writes the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="few rounds")
-    parser.add_argument("--no-write", action="store_true", help="write no JSON")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    options = parser.parse_args()
-    result = {
-        "command": "python -m benchmarks.training_throughput " + " ".join(sys.argv[1:]),
-        "commit": machine.commit(),
-        "machine": machine.identity("benchmark"),
-        "torch": version("torch") if find_spec("torch") else None,
-        "trainings": measure(*((2, 20) if options.quick else (15, 150))),
-    }
-    show(result)
-    if not options.no_write:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"\n{options.output}")
-
-
 if __name__ == "__main__":
-    main()
+    command.run("training_throughput", "How fast is the training program?", measure, show)

@@ -133,6 +133,24 @@ def overhead_figures(results: pathlib.Path) -> str:
     )
 
 
+def training_throughput(results: pathlib.Path) -> str:
+    """Images per second of the training program and of the loop in PyTorch."""
+    result = _load(results / "benchmarks" / "training_throughput.json")
+    if not result:
+        return NOT_MEASURED
+    rows = [
+        [
+            row["training"],
+            f"{row['images_per_second']:.0f}",
+            f"{row['torch_images_per_second']:.0f}",
+            f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})",
+        ]
+        for row in result["trainings"]
+    ]
+    headings = ["training", "images/s", "PyTorch", "ratio (quartiles)"]
+    return f"{_table(headings, rows)}\n\n{_origin(result)}."
+
+
 def feed_forward_accuracy(results: pathlib.Path) -> str:
     """Error of feed-forward and of Monte Carlo against the size of the weights and the depth."""
     result = _load(results / "feed_forward_accuracy" / "result.json")
@@ -166,6 +184,7 @@ TABLES = {
     "dense-figures": dense_figures,
     "overhead-ratios": overhead_ratios,
     "overhead-figures": overhead_figures,
+    "training-throughput": training_throughput,
 }
 
 
@@ -226,10 +245,11 @@ def _mean(runs: list[dict[str, Any]], way: str, figure: str, factor: int, digits
 
 def _origin(result: dict[str, Any]) -> str:
     machine = result["machine"]
+    torch = f", PyTorch {result['torch']}" if result.get("torch") else ""
     return (
         f"`{result['command'].strip()}`, commit `{result['commit'][:12]}`, "
         f"{machine['device kind']} ({machine['threads']} threads), Python {machine['python']}, "
-        f"JAX {machine['jax']}, Flax {machine['flax']}"
+        f"JAX {machine['jax']}, Flax {machine['flax']}{torch}"
     )
 
 

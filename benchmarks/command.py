@@ -1,0 +1,47 @@
+"""The command line that the benchmarks share."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from train import machine
+
+FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
+
+
+def run(
+    name: str, question: str, measure: Callable[[bool], dict[str, Any]], show: Callable[[Any], None]
+) -> None:
+    """Measures, prints, and writes a JSON.
+
+    Args:
+        name: of the benchmark's module.
+        question: which it answers.
+        measure: `measure(quick) -> figures`, which JSON can hold.
+        show: prints the result: the figures, with the command, commit, machine and versions that
+            they come from.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=question)
+    parser.add_argument("--quick", action="store_true", help="few rounds, to see that it works")
+    parser.add_argument("--no-write", action="store_true", help="write no JSON")
+    parser.add_argument("--output", type=Path, default=FOLDER / f"{name}.json")
+    options = parser.parse_args()
+    result = {
+        "command": " ".join([parser.prog, *sys.argv[1:]]),
+        "commit": machine.commit(),
+        "machine": machine.identity("benchmark"),
+        "torch": version("torch") if find_spec("torch") else None,
+        **measure(options.quick),
+    }
+    print(f"{result['machine']['device kind']}, jax {result['machine']['jax']}", end="")
+    print(f", torch {result['torch']}\n" if result["torch"] else "\n")
+    show(result)
+    if not options.no_write:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"\n{options.output}")
