@@ -26,6 +26,7 @@ from flax import nnx
 import cgjax as cg
 from benchmarks import command, torch_steps
 from benchmarks.timing import Timing, interleaved
+from cgjax.kernels.random_bits import random_words, standard_normal
 
 SIZES = (784, 1024, 1024, 10)
 DEEP, DEEP_WIDTH, DEEP_BATCH = 100, 64, 32
@@ -209,6 +210,73 @@ def measure_compilation(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+def parts() -> dict[str, Callable[[Any, Any], Any]]:
+    """What a step does at one layer besides the matrix products: functions of a key and e."""
+
+    def words(key: Any, e: Any) -> Any:
+        word0, word1 = random_words(key, e.shape)
+        return e + (word0 ^ word1).astype(jnp.float32)
+
+    def forwards_and_backwards(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def both(key: Any, e: Any) -> Any:
+            value, pull = jax.vjp(lambda e: function(key, e), e)
+            return pull(value)[0]
+
+        return both
+
+    def pcff(family: cg.nodes.Family, rate: float) -> Callable[[Any, Any], Any]:
+        return forwards_and_backwards(
+            cg.pcff(lambda e: cg.node(family, e, name="node"), {"node": rate})
+        )
+
+    def dropout(key: Any, e: Any) -> Any:
+        return nnx.Dropout(0.5, deterministic=False)(jax.nn.relu(e), rngs=key)
+
+    return {
+        "ReLU": forwards_and_backwards(lambda key, e: jax.nn.relu(e)),
+        "tanh": forwards_and_backwards(lambda key, e: jnp.tanh(e)),
+        "tanh alone, forwards": lambda key, e: jnp.tanh(e),
+        "words of the random generator": words,
+        "words and normal numbers": lambda key, e: (
+            e + standard_normal(random_words(key, e.shape)[1])
+        ),
+        "tanh, PCFF .4": pcff(cg.nodes.Spin(), 0.4),
+        "ReLU, PCFF .4": pcff(cg.nodes.ReLU(), 0.4),
+        "ReLU, PCFF 1": pcff(cg.nodes.ReLU(), 1.0),
+        "ReLU, nnx.Dropout .5": forwards_and_backwards(dropout),
+    }
+
+
+def measure_parts(rounds: int) -> list[dict[str, Any]]:
+    """Microseconds of each, for 32 rows of 1024 nodes."""
+    e = jax.random.normal(jax.random.key(0), (32, SIZES[1]))
+    repeats = 200
+
+    def repeated(function: Callable[[Any, Any], Any]) -> Callable[[int], None]:
+        @jax.jit
+        def program(e: Any) -> Any:
+            def turn(e: Any, number: Any) -> Any:
+                # Keys that cost nothing, and values that stay as large as they are.
+                key = jax.random.wrap_key_data(jnp.stack([number, number]))
+                return 1e-3 * function(key, e) + e, None
+
+            return jax.lax.scan(turn, e, jnp.arange(repeats, dtype=jnp.uint32))[0]
+
+        def run(calls: int) -> None:
+            for _ in range(calls):
+                jax.block_until_ready(program(e))
+
+        return run
+
+    timings = interleaved(
+        {name: repeated(function) for name, function in parts().items()}, rounds=rounds, calls=1
+    )
+    return [
+        {"part": name, "microseconds": 1e6 * timing.seconds / repeats}
+        for name, timing in timings.items()
+    ]
+
+
 def show(result: dict[str, Any]) -> None:
     """Prints the tables."""
     header = (
@@ -227,14 +295,21 @@ def show(result: dict[str, Any]) -> None:
     print(f"\ntrace, lower and compile, {DEEP} layers of {DEEP_WIDTH}, batch {DEEP_BATCH}")
     for r in result["compilation"]:
         print(f"  {r['procedure']:24} {r['what']:9} {r['seconds']:6.2f} s")
+    print("\none layer of 32 x 1024, forwards and backwards, without the matrix products")
+    for r in result["parts"]:
+        print(f"  {r['part']:30} {r['microseconds']:6.1f} us")
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Steps of all batch sizes, and compilation."""
+    """Steps of all batch sizes, compilation, and the parts of a step."""
     steps = []
     for batch_size in [32] if quick else [32, 128, 512]:
         steps += measure_steps(batch_size, 3 if quick else 31, max(3, 640 // batch_size))
-    return {"steps": steps, "compilation": measure_compilation(1 if quick else 3)}
+    return {
+        "steps": steps,
+        "compilation": measure_compilation(1 if quick else 3),
+        "parts": measure_parts(3 if quick else 31),
+    }
 
 
 if __name__ == "__main__":

@@ -123,11 +123,14 @@ def overhead_figures(results: pathlib.Path) -> str:
     compilation = [
         [row["procedure"], row["what"], f"{row['seconds']:.2f}"] for row in result["compilation"]
     ]
+    parts = [[row["part"], f"{row['microseconds']:.1f}"] for row in result["parts"]]
     return "\n\n".join(
         [
             _table(headings, rows),
             "Time to trace, lower and compile a network of 100 layers:",
             _table(["network", "of", "seconds"], compilation),
+            "One layer of 32 x 1024 nodes, forwards and backwards, without the matrix products:",
+            _table(["what", "microseconds"], parts),
             f"{_origin(result)}.",
         ]
     )

@@ -43,7 +43,7 @@ class Checkpoints:
         folder: where they lie; created by the first save.
 
     Raises:
-        CheckpointError: if there is such a folder and it cannot be opened.
+        CheckpointError: if its path holds a "[".
 
     Example:
         >>> import tempfile
@@ -59,6 +59,13 @@ class Checkpoints:
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
         self._manager: Any = None
+        # Orbax would look for the files it has just written by a pattern with this path in it, find
+        # none, and call the step complete.
+        if "[" in str(self.folder):
+            raise CheckpointError(
+                f'{self.folder}: a checkpoint cannot lie in a folder with a "[" in its name. Choose '
+                "another folder."
+            )
 
     def _open(self) -> Any:
         if self._manager is None:
@@ -161,11 +168,17 @@ class Checkpoints:
 
 
 def _steps(folder: Path) -> list[int]:
-    """The numbers of the complete steps in a folder, ascending."""
-    if not folder.is_dir():
-        return []
-    # A step that is still being written has a longer name.
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
+    """The numbers of the complete steps in a folder, ascending; raises CheckpointError if it cannot
+    be read."""
+    try:
+        if not folder.is_dir():
+            return []
+        # A step that is still being written has a longer name.
+        return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: cannot be read ({error.strerror}). Choose another folder."
+        ) from error
 
 
 def _digests(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:

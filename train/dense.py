@@ -22,6 +22,7 @@ command continues after any interruption, to the same bits.
 
 import dataclasses
 import functools
+import io
 import json
 import shlex
 import sys
@@ -87,6 +88,34 @@ class Config:
     save_seconds: float = 30.0
     """The least time between two checkpoints."""
 
+    def __post_init__(self) -> None:
+        def chosen(values: Sequence[Any]) -> tuple[bool, str]:
+            fits = len(values) > 0 and len(set(values)) == len(values)
+            return fits, "at least one, and none twice: a run counts once in a mean"
+
+        def rate(value: float) -> tuple[bool, str]:
+            return 0 <= value <= 1, "a probability in [0, 1]"
+
+        def count(value: int | None, least: int = 1) -> tuple[bool, str]:
+            return value is None or value >= least, f"at least {least}"
+
+        loop.require(
+            self,
+            nodes=chosen(self.nodes),
+            regularisers=chosen(self.regularisers),
+            seeds=chosen(self.seeds),
+            drop_rate=rate(self.drop_rate),
+            tanh_rate=rate(self.tanh_rate),
+            relu_rate=rate(self.relu_rate),
+            hidden=count(self.hidden),
+            samples=count(self.samples, 2),
+            devices=count(self.devices),
+            width=count(self.width),
+            save_seconds=(self.save_seconds >= 0, "0 or more"),
+        )
+        # Larger ones would be cut off to 32 bits: two of them could be one run.
+        loop.require(self, seeds=(all(0 <= s < 2**32 for s in self.seeds), "in [0, 2^32)"))
+
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
     """Trains, tests, and leaves the result behind.
@@ -108,7 +137,8 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
 
     dataset = data.load(config.data, config.data_dir)
     out = config.out or Path("runs/dense") / config.data
-    console.print(f"{dataset.source}; results go to {out}", highlight=False)
+    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say(f"{dataset.source}; results go to {out}")
     runs = all_runs(config)
     with ProgressBar(config.recipe.epochs, len(runs), console) as bar:
         finished = experiment(config, dataset, out / "checkpoint", bar)
@@ -126,7 +156,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
     write_atomic(out / "result.json", json.dumps(result, indent=1).encode())
     draw([out / "result.json"], out / "figure.png")
     console.print(*report.tables(result))
-    console.print(f"{out}/result.json, {out}/figure.png", highlight=False)
+    say(f"{out}/result.json, {out}/figure.png")
     return result
 
 
@@ -140,7 +170,9 @@ def settings(config: Config) -> dict[str, Any]:
 
 def hidden(config: Config) -> int:
     """The width of the hidden layers."""
-    return config.hidden or (128 if config.data == "digits" else 1024)
+    if config.hidden is not None:
+        return config.hidden
+    return 128 if config.data == "digits" else 1024
 
 
 def mode(config: Config) -> loop.Mode:
@@ -372,7 +404,10 @@ def _testers(
             images = loop.scaled(x, largest)
             return average(jax.random.fold_in(key, number), params, images, hyper.drop).mean
 
-        return _figures(jnp.log(loop.in_batches(some, x, numbered=True)), y)
+        # An average may underflow to 0, whose logarithm would make the figures infinite.
+        smallest = jnp.finfo(jnp.float32).tiny
+        probabilities = jnp.maximum(loop.in_batches(some, x, numbered=True), smallest)
+        return _figures(jnp.log(probabilities), y)
 
     return jax.jit(plain), jax.jit(sampled)
 
@@ -400,6 +435,9 @@ def cli(arguments: Sequence[str] | None = None) -> int:
         description="Dense networks on images ([A] 5.1, Figure 4 left).",
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A locale without "±" must not end a training.
+        sys.stdout.reconfigure(errors="replace")
     console = Console()
     try:
         main(config, shlex.join(["python", "-m", "train.dense", *arguments]), console)

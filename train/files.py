@@ -42,9 +42,10 @@ def write_atomic(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise DataFileError(
             f"cannot write {path}: {error.strerror or error}. Free space or choose a folder that "
             "can be written; an earlier file of that name is untouched."
         ) from error
+    finally:  # also after an interruption by the keyboard
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

@@ -58,6 +58,34 @@ class Recipe:
     epochs: int | None = None
     """The most epochs of a run; without it, early stopping alone ends one."""
 
+    def __post_init__(self) -> None:
+        require(
+            self,
+            batch_size=(self.batch_size >= 1, "at least 1"),
+            learning_rate=(self.learning_rate >= 0, "0 or more"),
+            momentum=(0 <= self.momentum < 1, "in [0, 1)"),
+            plateau_factor=(0 < self.plateau_factor <= 1, "in (0, 1]"),
+            plateau_patience=(self.plateau_patience >= 0, "0 or more"),
+            plateau_threshold=(0 <= self.plateau_threshold < 1, "in [0, 1)"),
+            stop_patience=(self.stop_patience >= 0, "0 or more"),
+            epochs=(self.epochs is None or self.epochs >= 1, "at least 1"),
+        )
+
+
+def require(settings: Any, **conditions: tuple[bool, str]) -> None:
+    """Raises unless settings make sense.
+
+    Args:
+        settings: the record that holds them.
+        conditions: for a setting, whether it does, and what it should be.
+
+    Raises:
+        ValueError: naming the first that does not, its value, and what was expected.
+    """
+    for name, (fits, expected) in conditions.items():
+        if not fits:
+            raise ValueError(f"{name} is {getattr(settings, name)}; expected {expected}.")
+
 
 class Learner(NamedTuple):
     """What is trained, as pure functions of one run."""

@@ -91,7 +91,8 @@ def over_seeds(runs: Sequence[dict[str, Any]], way: str, figure: str) -> Mean:
 
 def tables(result: dict[str, Any]) -> list[Any]:
     """The result as `rich` tables: feed-forward, and Monte Carlo where it differs."""
-    return [_table(result, way) for way in TITLES]
+    ways = [way for way in TITLES if way == "test" or any(run[way] for run in result["runs"])]
+    return [_table(result, way) for way in ways]
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:

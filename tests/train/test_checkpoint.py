@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,3 +140,20 @@ def test_a_read_only_folder_is_named(checkpoints):
     finally:
         checkpoints.folder.chmod(0o700)
     assert_saved(Checkpoints(checkpoints.folder).latest(), 1)
+
+
+def test_a_folder_that_cannot_be_entered_is_named(checkpoints, monkeypatch):
+    save(checkpoints, 1)
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    with pytest.raises(CheckpointError, match="Permission denied") as caught:
+        checkpoints.latest()
+    assert str(checkpoints.folder) in str(caught.value)
+
+
+def test_a_folder_that_orbax_cannot_read_back_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="in its name"):
+        Checkpoints(tmp_path / "run[1]" / "checkpoint")

@@ -278,6 +278,59 @@ def test_an_impossible_folder_is_an_error_message(tmp_path, capsys):
     assert "taken" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seeds": (0, 1, 0)},
+        {"seeds": ()},
+        {"seeds": (-1,)},
+        {"seeds": (2**32,)},
+        {"nodes": ("relu", "relu")},
+        {"nodes": ()},
+        {"regularisers": ("pcff", "none", "pcff")},
+        {"regularisers": ()},
+        {"drop_rate": -0.1},
+        {"tanh_rate": 1.5},
+        {"relu_rate": float("nan")},
+        {"hidden": 0},
+        {"samples": 1},
+        {"devices": 0},
+        {"width": -1},
+        {"save_seconds": -1.0},
+    ],
+)
+def test_settings_without_sense_are_refused(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name} is .*; expected"):
+        Config(**wrong)
+
+
+@pytest.mark.parametrize("option", ["--seeds 3 3", "--epochs 0", "--drop-rate 2", "--batch-size 0"])
+def test_the_command_says_what_is_wrong_with_a_setting(option, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        dense.cli([*option.split(), "--out", str(tmp_path / "out")])
+    shown = capsys.readouterr()
+    assert option.split()[0].strip("-").replace("-", "_") in shown.out + shown.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_odd_names_and_encodings_are_no_trouble(tmp_path):
+    out = tmp_path / "with blanks and {*} ?"
+    short = "--nodes tanh --regularisers none --seeds 0 --hidden 2 --epochs 1 --out"
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "train.dense", *short.split(), str(out)],
+            env=os.environ | {"PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"{out}/result.json, {out}/figure.png" in done.stdout.splitlines()
+    assert f"continuing after epoch 1 of {out}/checkpoint" in done.stdout.splitlines()
+    # Nothing is random without dropout and PCFF.
+    assert "feed-forward" in done.stdout and "average of samples" not in done.stdout
+
+
 def test_the_mode_is_chosen_by_width():
     assert dense.mode(Config()) == "vmap"
     assert dense.mode(Config(data="mnist")) == "sequential"

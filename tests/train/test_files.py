@@ -37,3 +37,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(DataFileError, match="taken"):
         write_atomic(tmp_path / "taken" / "file", b"x")
+
+
+def test_an_interruption_leaves_no_partial_file(tmp_path, monkeypatch):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "file", b"x")
+    assert list(tmp_path.iterdir()) == []

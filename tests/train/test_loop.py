@@ -202,6 +202,26 @@ def test_splitting_runs_over_devices_changes_no_bit(devices):
     assert_same(split, epochs(start(range(8)), hyper, 3, width=2))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"learning_rate": -0.1},
+        {"learning_rate": float("nan")},
+        {"momentum": 1.0},
+        {"plateau_factor": 0.0},
+        {"plateau_patience": -1},
+        {"plateau_threshold": 1.0},
+        {"stop_patience": -1},
+        {"epochs": 0},
+    ],
+)
+def test_a_recipe_without_sense_is_refused(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected"):
+        Recipe(**wrong)
+
+
 def test_a_mesh_needs_mapped_runs():
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("runs",))
     with pytest.raises(ValueError, match="vmap"):

@@ -6,6 +6,7 @@ retries for minutes on a machine without a network.
 """
 
 import hashlib
+import http.client
 import importlib.util
 import os
 import tempfile
@@ -20,6 +21,9 @@ from train.files import DataFileError
 PROBE_SECONDS = 2.0  # so that, with start-up, an offline machine says so within 5 seconds
 STALL_SECONDS = 30.0
 _CHUNK = 1 << 20
+# What a connection may raise: URLError and HTTPError are OSErrors, an answer that is not HTTP or
+# breaks off inside a chunk is an HTTPException, and a malformed address a ValueError.
+_FAILURES = (OSError, http.client.HTTPException, ValueError)
 
 
 class RemoteFile(NamedTuple):
@@ -127,9 +131,9 @@ def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
         try:
             with urllib.request.urlopen(url, timeout=seconds):
                 outcome.append("")
-        except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
+        except _FAILURES as error:
             _close(error)
-            outcome.append(str(getattr(error, "reason", None) or error))
+            outcome.append(str(getattr(error, "reason", None) or error) or type(error).__name__)
 
     # A thread, because nothing else bounds the time that name resolution takes.
     thread = threading.Thread(target=attempt, daemon=True)
@@ -175,7 +179,7 @@ def download(file: RemoteFile, path: Path, name: str) -> None:
             )
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+    except _FAILURES as error:
         _close(error)
         raise DataFileError(
             f"fetching {file.url} to {path} failed ({error}); nothing was kept. Start the same "

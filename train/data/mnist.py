@@ -75,7 +75,12 @@ def load_images(name: str, data_dir: str | os.PathLike[str] | None = None) -> Da
     """
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}, expected one of {', '.join(NAMES)}")
-    parts, way = _read(name, None if data_dir is None else Path(data_dir).expanduser())
+    try:
+        parts, way = _read(name, None if data_dir is None else Path(data_dir).expanduser())
+    except OSError as error:  # of a folder that may not be entered, for example
+        raise DataFileError(
+            f"{error.filename}: cannot be read: {error.strerror}. {fetch.ways_out(name)}"
+        ) from error
     verified = _check(name, parts)
     train, test = parts["train_images"].array, parts["test_images"].array
     boundary = len(train) * 4 // 5
@@ -153,16 +158,20 @@ def _check(name: str, parts: dict[str, Part]) -> bool:
                 f"{labels.path}: a label {labels.array.max()}, expected 0 to {CLASSES - 1}: this "
                 f"is not {name}. {fetch.ways_out(name)}"
             )
-    if any(len(part.array) != COUNTS[role] for role, part in parts.items()):
-        return False
+    published = {SHA256[n][role]: (n, role) for n in NAMES for role in FILES}
+    complete = all(len(part.array) == COUNTS[role] for role, part in parts.items())
     for role, part in parts.items():
         digest = hashlib.sha256(part.array.tobytes()).hexdigest()
-        if digest == SHA256[name][role]:
+        which = published.get(digest)
+        if which == (name, role) or (which is None and not complete):
             continue
-        other = next((n for n in NAMES if digest == SHA256[n][role]), None)
-        found = f"these are the bytes of {other}" if other else f"SHA-256 {digest}"
+        found = f"the {_words(which[1])} of {which[0]}" if which else f"SHA-256 {digest}"
         raise DataFileError(
-            f"{part.path}: the {role.replace('_', ' ')} are not those of {name} ({found}, expected "
-            f"{SHA256[name][role]}). {fetch.ways_out(name)}"
+            f"{part.path}: not the {_words(role)} of {name}, but {found}; expected SHA-256 "
+            f"{SHA256[name][role]}. {fetch.ways_out(name)}"
         )
-    return True
+    return complete
+
+
+def _words(role: str) -> str:
+    return role.replace("_", " ")

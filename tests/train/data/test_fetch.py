@@ -24,6 +24,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/absent":
             self.send_error(404)
             return
+        if self.path == "/babble":
+            self.wfile.write(b"this is not HTTP\r\n")
+            return
+        if self.path == "/chunk":  # breaks off inside one
+            self.protocol_version = "HTTP/1.1"
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"fffff\r\n" + CONTENT[:1000])
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
@@ -80,7 +90,14 @@ def test_a_damaged_kept_file_is_fetched_again(server, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name, message", [("wrong", "expected"), ("broken", "SHA-256|failed"), ("absent", "404")]
+    "name, message",
+    [
+        ("wrong", "expected"),
+        ("broken", "SHA-256|failed"),
+        ("absent", "404"),
+        ("babble", "not HTTP"),
+        ("chunk", "failed .Incomplete"),
+    ],
 )
 def test_a_bad_transfer_names_the_address_and_keeps_nothing(server, monkeypatch, name, message):
     sha256 = "0" * 64 if name == "wrong" else SHA256
@@ -90,6 +107,11 @@ def test_a_bad_transfer_names_the_address_and_keeps_nothing(server, monkeypatch,
         fetch.download(file, folder / file.name, "some_set")
     assert file.url in str(caught.value)
     assert list(folder.iterdir()) == []
+
+
+def test_an_address_that_does_not_speak_http_is_an_error(server):
+    with pytest.raises(DataFileError, match="cannot be reached .this is not HTTP"):
+        fetch.probe(remote(server, "babble").url, "mnist")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -147,13 +147,31 @@ def test_a_changed_pixel_of_the_published_set_is_found(folder, published):
     images = arrays()["train_images"]
     images[7, 3, 3] ^= 1
     path = replace(folder, "train_images", gzip.compress(encode(images)))
-    assert f"{path}: the train images are not those of mnist" in fails(folder)
+    assert f"{path}: not the train images of mnist, but SHA-256" in fails(folder)
+
+
+def test_training_and_test_files_in_place_of_each_other_are_named(folder, published):
+    made = arrays()
+    for role, other in (("train", "test"), ("test", "train")):
+        for kind in ("images", "labels"):
+            replace(folder, f"{role}_{kind}", encode(made[f"{other}_{kind}"]))
+    path = folder / f"{mnist.FILES['train_images']}.gz"
+    assert f"{path}: not the train images of mnist, but the test images of mnist" in fails(folder)
+
+
+def test_a_folder_that_cannot_be_entered_is_named(folder, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(mnist.Path, "is_dir", forbidden)
+    assert f"{folder}: cannot be read: Permission denied" in (message := fails(folder))
+    assert "--data-dir" in message
 
 
 def test_another_published_set_is_recognised(folder, published, monkeypatch):
     monkeypatch.setitem(mnist.SHA256, "fashion_mnist", mnist.SHA256["mnist"])
     monkeypatch.setitem(mnist.SHA256, "mnist", dict.fromkeys(mnist.FILES, "0" * 64))
-    assert "these are the bytes of fashion_mnist" in fails(folder)
+    assert "but the train images of fashion_mnist" in fails(folder)
 
 
 def test_an_unknown_set_is_refused():
