@@ -287,9 +287,9 @@ def lift(
     | node family | written as |
     |---|---|
     | `ReLU` | `jax.nn.relu`, `jnp.maximum(x, 0)`, `jnp.where(x > 0, x, 0)`, `x * (x > 0)` |
-    | `LeakyReLU(a)` | `jax.nn.leaky_relu`, `where(x > 0, x, a * x)`, `maximum(x, a * x)` |
+    | `LeakyReLU(a)` | `jax.nn.leaky_relu`, `where(x > 0, x, a * x)`, `relu(x) - a * relu(-x)` |
     | `Spin` | `jnp.tanh` |
-    | `Bernoulli` | `jax.nn.sigmoid`, `1 / (1 + exp(-x))` |
+    | `Bernoulli` | `jax.nn.sigmoid`, `1 / (1 + exp(-x))`, `(1 + tanh(x / 2)) / 2` |
     | `Softplus` | `jax.nn.softplus`, `jnp.logaddexp(x, 0)`, `log(1 + exp(x))` |
     | `Categorical(axis)` | `jax.nn.softmax`, `exp(x) / exp(x).sum(axis)` |
 

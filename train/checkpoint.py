@@ -63,8 +63,8 @@ class Checkpoints:
         # none, and call the step complete.
         if "[" in str(self.folder):
             raise CheckpointError(
-                f'{self.folder}: a checkpoint cannot lie in a folder with a "[" in its name. Choose '
-                "another folder."
+                f'{self.folder}: a checkpoint cannot lie in a folder with a "[" in its name. '
+                "Choose another folder."
             )
 
     def _open(self) -> Any:

@@ -11,8 +11,8 @@ LINE_SECONDS = 10.0  # the least time between two lines where there is no termin
 class ProgressBar:
     """Shows the progress of training; a `train.runs.Display`.
 
-    In a terminal it is a bar. In a file or a pipe, where nothing can be drawn over, it is a line now
-    and then.
+    In a terminal it is a bar. In a file or a pipe, where nothing can be drawn over, it is a line
+    now and then.
 
     Args:
         epochs: the last epoch, if there is one: the bar is full there. Without it the bar shows
@@ -81,10 +81,13 @@ class ProgressBar:
             f"{'≤' if exact else '≥'}{minutes}:{seconds:02} left"
         )
         if self._bar.disable:
-            self._line = f"epoch {epoch} {finished}/{self._runs} ended {figures}"
-            if self._clock() >= self._next_line:
+            self._line, now = (
+                f"epoch {epoch} {finished}/{self._runs} ended {figures}",
+                self._clock(),
+            )
+            if now >= self._next_line:
                 self.message(self._line)
-                self._line, self._next_line = "", self._clock() + LINE_SECONDS
+                self._line, self._next_line = "", now + LINE_SECONDS
             return
         self._bar.update(
             self._task,

@@ -41,8 +41,14 @@ _ELEMENTWISE: dict[str, tuple[Callable[[Any], Any], ...]] = {
     "logistic": (
         jax.nn.sigmoid,
         lambda x: 1 / (1 + jnp.exp(-x)),
+        lambda x: jnp.reciprocal(1 + jnp.exp(-x)),
+        lambda x: jnp.exp(x) / (1 + jnp.exp(x)),
         lambda x: 0.5 * (jnp.tanh(0.5 * x) + 1),
         lambda x: 0.5 * (jnp.tanh(x / 2) + 1),
+        lambda x: (jnp.tanh(0.5 * x) + 1) / 2,
+        lambda x: (jnp.tanh(x / 2) + 1) / 2,
+        lambda x: 0.5 * jnp.tanh(0.5 * x) + 0.5,
+        lambda x: 0.5 * jnp.tanh(x / 2) + 0.5,
     ),
     "tanh": (jnp.tanh,),
     "relu": (
@@ -53,6 +59,8 @@ _ELEMENTWISE: dict[str, tuple[Callable[[Any], Any], ...]] = {
         lambda x: jnp.where(x <= 0, 0, x),
         lambda x: x * (x > 0),
         lambda x: x * (x >= 0),
+        lambda x: (x + jnp.abs(x)) / 2,
+        lambda x: 0.5 * (x + jnp.abs(x)),
     ),
 }
 _LEAKY: tuple[Callable[[Any, Any], Any], ...] = (
@@ -61,6 +69,9 @@ _LEAKY: tuple[Callable[[Any, Any], Any], ...] = (
     lambda x, s: jnp.where(x < 0, s * x, x),
     lambda x, s: jnp.where(x <= 0, s * x, x),
     lambda x, s: jnp.maximum(x, s * x),
+    lambda x, s: jnp.maximum(x, 0) + s * jnp.minimum(x, 0),
+    lambda x, s: jax.nn.relu(x) + s * jnp.minimum(x, 0),
+    lambda x, s: jax.nn.relu(x) - s * jax.nn.relu(-x),
 )
 _SOFTMAX: tuple[Callable[[Any, int], Any], ...] = (
     jax.nn.softmax,
