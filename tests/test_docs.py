@@ -81,3 +81,20 @@ def test_tables_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch):
     for name in generate_tables.PAGES:
         page = (ROOT / name).read_text()
         assert generate_tables.generate(page, ROOT / "results") == page, name
+
+
+def test_the_map_of_the_house_is_true():
+    """It names every part of the library, and a part imports only from those above it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    library = text[text.index("cgjax/\n") :].split("train/")[0]
+    parts = re.findall(r"^  (\w+)(?:\.py|/)", library, flags=re.MULTILINE)
+    found = {path.stem for path in (ROOT / "cgjax").iterdir() if path.suffix in ("", ".py")}
+    assert sorted(parts) == sorted(found - {"__init__", "__pycache__"})
+    for number, part in enumerate(parts):
+        folder = ROOT / "cgjax" / part
+        for file in folder.glob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]:
+            code = file.read_text()
+            imported = set(re.findall(r"^from cgjax\.(\w+)", code, flags=re.MULTILINE))
+            for names in re.findall(r"^from cgjax import ([^(\n]+)$", code, flags=re.MULTILINE):
+                imported |= set(names.split(", "))
+            assert imported <= {*parts[: number + 1]}, file

@@ -29,7 +29,7 @@ def draw(results: Sequence[Path], out: Path) -> None:
     import matplotlib
 
     matplotlib.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import patches, pyplot
 
     sets = report.merged([json.loads(path.read_text()) for path in results])
     figure, axes = pyplot.subplots(
@@ -37,8 +37,13 @@ def draw(results: Sequence[Path], out: Path) -> None:
     )
     for panel, result in zip(axes[0], sets, strict=True):
         _panel(panel, result)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    drawn = {run["regulariser"] for result in sets for run in result["runs"]}
+    handles = [
+        patches.Patch(color=COLOURS[regulariser], label=label)
+        for regulariser, label in LABELS.items()
+        if regulariser in drawn
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=out.suffix.lstrip(".") or "png", dpi=150)
     pyplot.close(figure)
@@ -65,7 +70,6 @@ def _panel(panel, result) -> None:
             0.9 * width,
             yerr=average.standard_error if len(errors) > 1 else None,
             color=COLOURS[regulariser],
-            label=LABELS[regulariser] if nodes == families[0] else None,
             error_kw={"capsize": 3, "linewidth": 1},
         )
         panel.plot([place] * len(errors), errors, "k.", markersize=3)

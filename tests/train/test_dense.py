@@ -384,6 +384,18 @@ def test_seeds_that_were_trained_apart_are_put_together():
         report.merged([first | {"settings": {"data": "mnist", "hidden": 3}}, second])
 
 
+def test_the_figure_names_every_regulariser(tmp_path):
+    """Also one that the first node family was not trained with."""
+    made = result([0.01, 0.02])
+    made["runs"][1] |= {"nodes": "relu", "regulariser": "both"}
+    (tmp_path / "a.json").write_text(json.dumps(made))
+    dense_figure.draw([tmp_path / "a.json"], tmp_path / "figure.svg")
+    # Matplotlib draws text as paths, and writes the text beside them.
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert "<!-- PCFF -->" in drawn and "<!-- dropout + PCFF -->" in drawn
+    assert "<!-- none -->" not in drawn
+
+
 @pytest.mark.parametrize("errors", [[0.01, 0.03], [0.01], [None, 0.02], [None, None]])
 def test_the_figure_draws_whatever_there_is(tmp_path, errors):
     other = result(errors) | {"settings": {"data": "fashion_mnist"}}
