@@ -134,7 +134,7 @@ class ChainGraph:
         number = {box.name: f"v{k}" for k, box in enumerate(boxes)}
         out = ["flowchart TD"]
         for box in boxes:
-            label = "<br/>".join(x.replace('"', "#quot;") for x in (box.title, box.text) if x)
+            label = "<br/>".join(x.translate(_MERMAID) for x in (box.title, box.text) if x)
             left, right = ("([", "])") if box.kind in ("input", "result") else ("[", "]")
             out.append(f'    {number[box.name]}{left}"{label}"{right}:::{box.kind}')
         for line in lines:
@@ -191,6 +191,10 @@ class ChainGraph:
             Line(known[p.name], target, p.through_time) for target, origin in ends for p in origin
         ]
         return boxes, lines
+
+
+# What Mermaid would take for the end of a label or for HTML.
+_MERMAID = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;"})
 
 
 def _listed(origin: tuple[Parent, ...]) -> str:

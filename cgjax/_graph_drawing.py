@@ -18,6 +18,7 @@ Point = tuple[float, float]
 _HEIGHT, _ROW_GAP, _COLUMN_GAP, _MARGIN = 46.0, 44.0, 26.0, 18.0
 _LANE = 12.0  # the width of a line that passes a row
 _LOOP = 30.0  # the space at the side of a box for its loop
+_TURN = 16.0  # how far from a box a line through time turns, less than a gap
 _TITLE, _TEXT = 13.0, 11.0  # font sizes
 _SWEEPS, _PLACINGS = 12, 40
 _STRAIGHT = 8.0  # how much more it matters that a line is straight than where a box is
@@ -291,8 +292,23 @@ def _around(
     if source.row < target.row:
         down = (start[0], start[1] - 8.0), (end[0], end[1] + 8.0)
     (x, y), (u, v) = down
-    middle = (far, (y + v) / 2)
-    return Curve(((x, y), (far, y), (far, y), middle, (far, v), (far, v), (u, v)), True)
+    # Boxes further right in a row are passed in the gap next to it, on the way to the other row.
+    up = source.row >= target.row
+    leave, arrive = [
+        None
+        if all(s.box is None or s.x <= end.x for s in grid[end.row])
+        else top(end.row) + (_HEIGHT + _TURN if below else -_TURN)
+        for end, below in ((source, not up), (target, up))
+    ]
+    points: list[Point] = [(x, y)]
+    if leave is not None:
+        points += [(x + _TURN, y), (x, leave), (x + _TURN, leave)]
+        x, y = points[-1]
+    y_end = v if arrive is None else arrive
+    points += [(far, y), (far, y), (far, (y + y_end) / 2), (far, y_end), (far, y_end)]
+    if arrive is not None:
+        points += [(u + _TURN, arrive), (u, arrive), (u + _TURN, v)]
+    return Curve((*points, (u, v)), True)
 
 
 # -- formats

@@ -214,6 +214,11 @@ def test_mermaid():
     edge = r'v\d+ (-->|-\. "earlier step" \.->) v\d+'
     for line in text.splitlines()[1:]:
         assert re.fullmatch(rf"    ({vertex}|{edge}|classDef \w+ [\w:#,]+)", line), line
+
+
+def test_names_are_no_markup_for_mermaid():
+    text = cg.chain_graph(lambda x: cg.node(cg.nodes.Spin(), x, name='<b>"&'))(jnp.ones(2))
+    assert '["#lt;b#gt;#quot;#amp;<br/>Spin (2,)"]' in text.to_mermaid()
     assert text.count('-. "earlier step" .->') == 2
 
 
@@ -230,15 +235,8 @@ def graph_of_random_edges(num_nodes):
     return cg.chain_graph(net)(jnp.ones(2))
 
 
-@pytest.mark.parametrize("which", ["branches", "recurrent", 1, 5, 12, 20])
-def test_boxes_do_not_overlap_and_lines_cross_no_box(which):
-    if which == "branches":
-        graph = graph_of_branches()
-    elif which == "recurrent":
-        graph = cg.chain_graph(recurrent)(jnp.ones((5, 4)))
-    else:
-        graph = graph_of_random_edges(which)
-    picture = drawing(*graph._drawing())
+def assert_apart(picture):
+    """No two boxes overlap, and all lines keep clear of all boxes."""
     for i, a in enumerate(picture.boxes):
         assert a.width / 2 <= a.x <= picture.width - a.width / 2
         assert a.height / 2 <= a.y <= picture.height - a.height / 2
@@ -259,6 +257,17 @@ def test_boxes_do_not_overlap_and_lines_cross_no_box(which):
                 assert not inside.all(1).any(), (curve, box)
 
 
+@pytest.mark.parametrize("which", ["branches", "recurrent", 1, 5, 12, 20])
+def test_boxes_do_not_overlap_and_lines_cross_no_box(which):
+    if which == "branches":
+        graph = graph_of_branches()
+    elif which == "recurrent":
+        graph = cg.chain_graph(recurrent)(jnp.ones((5, 4)))
+    else:
+        graph = graph_of_random_edges(which)
+    assert_apart(drawing(*graph._drawing()))
+
+
 def test_a_line_through_time_goes_around():
     boxes = [Box(n, "node", n, "") for n in "abc"]
     lines = [Line("a", "b"), Line("b", "c"), Line("c", "a", True)]
@@ -266,6 +275,16 @@ def test_a_line_through_time_goes_around():
     assert [p.y for p in picture.boxes] == sorted(p.y for p in picture.boxes)
     (around,) = [c for c in picture.curves if c.through_time]
     assert max(x for x, _ in around.points) > max(p.x + p.width / 2 for p in picture.boxes)
+
+
+def test_a_line_through_time_passes_boxes_in_its_rows():
+    boxes = [Box(n, "node", n, "") for n in "abcdef"]
+    through_time = [Line("c", "b", True), Line("b", "f", True), Line("e", "e", True)]
+    lines = [Line("a", "b"), Line("a", "c"), Line("a", "d"), Line("b", "e"), Line("c", "f")]
+    for name in "bcdef":
+        through_time.append(Line(name, "b", True))
+        through_time.append(Line("b", name, True))
+    assert_apart(drawing(boxes, [*lines, *dict.fromkeys(through_time)]))
 
 
 def test_svg_has_every_box_and_line():
