@@ -83,7 +83,9 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
+        raise DataFileError(
+            f"{path}: cannot be read: {error.strerror or error}. {_REMEDY}"
+        ) from error
     if content.startswith(_GZIP_MAGIC):
         try:
             content = gzip.decompress(content)

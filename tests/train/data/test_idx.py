@@ -65,7 +65,7 @@ def test_bad_files_are_named_with_what_is_wrong(tmp_path, content, message):
 
 def test_what_cannot_be_opened_is_named(tmp_path):
     for path in (tmp_path / "absent", tmp_path):
-        with pytest.raises(DataFileError, match=re.escape(str(path))):
+        with pytest.raises(DataFileError, match=re.escape(str(path)) + ".*Replace it"):
             read_idx(path, ndim=1)
 
 
