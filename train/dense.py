@@ -107,6 +107,11 @@ class Config:
             drop_rate=rate(self.drop_rate),
             tanh_rate=rate(self.tanh_rate),
             relu_rate=rate(self.relu_rate),
+            data_dir=(
+                self.data_dir is None or self.data != "digits",
+                "None for digits, which are part of scikit-learn: choose --data mnist or "
+                "fashion_mnist with a folder",
+            ),
             hidden=count(self.hidden),
             samples=count(self.samples, 2),
             devices=count(self.devices),

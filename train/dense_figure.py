@@ -4,6 +4,7 @@ python -m train.dense_figure results/dense/mnist/result.json ... --out figure.pn
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,7 +92,12 @@ def cli() -> None:
             results: the files result.json to draw, one panel for each data set.
             out: the picture to write.
         """
-        draw(results, out)
+        try:
+            draw(results, out)
+        except (OSError, ValueError, KeyError) as error:
+            what = error if isinstance(error, OSError) else repr(error)
+            print(f"error: these results cannot be drawn: {what}", file=sys.stderr)
+            sys.exit(1)
 
     tyro.cli(arguments, prog="python -m train.dense_figure")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -278,11 +279,21 @@ def test_an_impossible_folder_is_an_error_message(tmp_path, capsys):
     assert "taken" in capsys.readouterr().err
 
 
+def test_a_figure_of_what_is_no_result_is_a_clear_error(tmp_path, monkeypatch, capsys):
+    (tmp_path / "other.json").write_text("{}")
+    for name, told in (("missing.json", "missing.json"), ("other.json", "KeyError")):
+        monkeypatch.setattr(sys, "argv", ["dense_figure", str(tmp_path / name)])
+        with pytest.raises(SystemExit, match="1"):
+            dense_figure.cli()
+        assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"seeds": (0, 1, 0)},
         {"seeds": ()},
+        {"data_dir": pathlib.Path("folder")},
         {"seeds": (-1,)},
         {"seeds": (2**32,)},
         {"nodes": ("relu", "relu")},
