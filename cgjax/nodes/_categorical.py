@@ -12,6 +12,9 @@ from cgjax.kernels.random_bits import uniform
 from cgjax.nodes._family import Belief, Family, possible_or_minus_infinity, wide
 from cgjax.nodes._softmax_moments import complement_of, softmax_moments
 
+# In `moments` a lower logit, such as the -inf of a class that is masked out, counts as this one.
+_LOWEST_LOGIT = -1e9
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Categorical(Family):
@@ -99,6 +102,8 @@ class Categorical(Family):
     ) -> Float[Array, "..."]:
         """log softmax(e) at the class of a one-hot x; -inf if a slice of x is not one-hot.
 
+        A class whose logit is -inf is impossible, too: it gets -inf, with a gradient of zero.
+
         Returns:
             One number per node: shape `mask_shape(e.shape)`.
         """
@@ -109,7 +114,7 @@ class Categorical(Family):
         one_hot &= jnp.sum(chosen, axis=self.axis, keepdims=True) == 1
         log_probability = jax.nn.log_softmax(e, axis=self.axis)
         value = jnp.sum(jnp.where(chosen, log_probability, 0), axis=self.axis, keepdims=True)
-        return possible_or_minus_infinity(one_hot, value)
+        return possible_or_minus_infinity(one_hot & (value != -jnp.inf), value)
 
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
@@ -119,6 +124,7 @@ class Categorical(Family):
         Given P = E[softmax(e)], an indicator is Bernoulli(P): its variance is P (1 - P).
         """
         mean, variance = self._gaussian_parameter(mean, variance)
+        mean = jnp.maximum(mean, _LOWEST_LOGIT)
         expectation, complement, wobble = softmax_moments(mean, variance, self.axis)
         return Belief(expectation, expectation * complement), Belief(expectation, wobble)
 

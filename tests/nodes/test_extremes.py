@@ -140,6 +140,25 @@ def test_impossible_one_hot_vectors(x):
     np.testing.assert_array_equal(pullback(jnp.ones(1))[0], np.zeros(3))
 
 
+def test_classes_that_are_masked_out():
+    family = nodes.Categorical()
+    e = jnp.array([[0.5, -np.inf, -1.0], [-np.inf, -np.inf, 2.0], [0.5, -np.inf, -1.0]])
+    x = jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    variance = jnp.array([[1.0, 2.0, 3.0]] * 3)
+    kept = jnp.array([0, 2])
+    value, pullback = jax.vjp(lambda e: family.log_prob(x, e)[:, 0], e)
+    np.testing.assert_array_equal(value[1:], [0, -np.inf])
+    np.testing.assert_array_equal(pullback(jnp.ones(3))[0][1:], np.zeros((2, 3)))
+    np.testing.assert_allclose(value[0], family.log_prob(x[0, kept], e[0, kept])[0], rtol=1e-6)
+    got = believed(family, e, variance)
+    without = believed(family, e[0, kept], variance[0, kept])
+    for name in got:
+        # The same up to rounding, with or without the class.
+        np.testing.assert_allclose(got[name][0, kept], without[name], rtol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(got[name][0, 1], 0, err_msg=name)
+        np.testing.assert_array_equal(got[name][1], [0, 0, "mean" in name], err_msg=name)
+
+
 @pytest.mark.parametrize("family", [nodes.BernoulliMask(), nodes.SoftClamp(0.0, 1.0)], ids=repr)
 def test_states_of_probability_zero(family):
     x, e = jnp.array([0.0, 1.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 1.0, 0.0])
