@@ -35,6 +35,7 @@ class Dropout(nnx.Module):
 
     Raises:
         ValueError: for a rate outside [0, 1] (Gaussian noise: also 1) or an unknown distribution.
+        TypeError: for a rate that is no number.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -61,6 +62,8 @@ class Dropout(nnx.Module):
             )
         if not _static.is_traced(rate):
             known = np.asarray(rate)
+            if not jnp.issubdtype(known.dtype, jnp.number):
+                raise TypeError(f"A drop rate is a number, or an array of them, got {rate!r}.")
             largest_ok = known <= 1 if distribution == "bernoulli" else known < 1
             if not np.all((known >= 0) & largest_ok):
                 bound = "[0, 1]" if distribution == "bernoulli" else "[0, 1)"
@@ -79,8 +82,19 @@ class Dropout(nnx.Module):
 
         Returns:
             An array of x's shape and dtype.
+
+        Raises:
+            TypeError: if x is not floating point.
+            ValueError: if x has no axis of a number in `broadcast_dims`.
         """
         x = jnp.asarray(x)
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"Dropout takes a floating-point array, got {x.dtype}{list(x.shape)}.")
+        if not all(-x.ndim <= axis < x.ndim for axis in self.broadcast_dims):
+            raise ValueError(
+                f"broadcast_dims are axes of the input, got {self.broadcast_dims} for an input of "
+                f"shape {x.shape}."
+            )
         axes = {axis % x.ndim for axis in self.broadcast_dims}
         shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
         dtype = jnp.promote_types(x.dtype, jnp.float32)

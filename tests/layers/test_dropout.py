@@ -205,6 +205,12 @@ def test_mistakes_raise():
             cg.layers.Dropout(jnp.full(3, rate))
     with pytest.raises(ValueError, match=r"probability in \[0, 1\)"):
         cg.layers.Dropout(1.0, distribution="gaussian")
+    for rate in ("0.5", None, True):
+        with pytest.raises(TypeError, match="drop rate is a number"):
+            cg.layers.Dropout(rate)
+    for axis in (2, -3):
+        with pytest.raises(ValueError, match=r"axes of the input.*shape \(2, 3\)"):
+            cg.layers.Dropout(0.5, broadcast_dims=(axis,))(jnp.ones((2, 3)))
     layer = cg.layers.Dropout(0.5)
     layer.rate = 1.5
     with pytest.raises(ValueError, match="from 0.0 to 1.0, got values from -0.5"):
@@ -213,3 +219,6 @@ def test_mistakes_raise():
     unchecked = inspect.unwrap(cg.layers.Dropout.__init__)
     with pytest.raises(ValueError, match="bernoulli, gaussian"):
         unchecked(layer, 0.5, distribution="uniform")
+    call = inspect.unwrap(cg.layers.Dropout.__call__)
+    with pytest.raises(TypeError, match=r"floating-point array, got int32\[3\]"):
+        call(cg.layers.Dropout(0.5), jnp.arange(3))
