@@ -499,6 +499,17 @@ MOVEMENT = {
         h, jax.sharding.SingleDeviceSharding(jax.devices()[0])
     ),
     "device_put": lambda h: jax.device_put(h, jax.devices()[0]),
+    "stop_gradient": lax.stop_gradient,
+    "pad": lambda h: jnp.pad(h, 1),
+    "barrier": lambda h: lax.optimization_barrier((jnp.ones(2), h)),
+    "written into an array": lambda h: jnp.zeros((3, 4)).at[1].set(h),
+    "written at each step": lambda h: lax.fori_loop(
+        0, 2, lambda i, a: lax.dynamic_update_slice(a, h[None], (i, 0)), jnp.zeros((2, 4))
+    ),
+    "masked": lambda h: jnp.where(jnp.arange(4) < 2, h, 0.0),
+    "mapped cond": lambda h: jax.vmap(lambda h, c: lax.cond(c, lambda h: h, lambda h: 0.0, h))(
+        h, jnp.arange(4) < 2
+    ),
 }
 NOT_MOVEMENT = {
     "affine map": lambda h: 2 * h + 1,
@@ -508,6 +519,9 @@ NOT_MOVEMENT = {
     "reused": lambda h: (h, h.sum()),
     "chosen by": lambda h: lax.cond(h[0] > 0, lambda: 1.0, lambda: 2.0),
     "index": lambda h: (h, jnp.ones(4)[h[0].astype(int)]),
+    "index of a write": lambda h: (h, jnp.zeros(4).at[h[0].astype(int)].set(1.0)),
+    "mask": lambda h: (h, jnp.where(h > 0, 1.0, 2.0)),
+    "added into an array": lambda h: jnp.ones(4).at[:].add(h),
     "loop condition": lambda h: lax.while_loop(lambda c: c < h[0], lambda c: c + 1.0, 0.0),
     "feeds a node": lambda h: (h, spin(h, "next")),
     "is a node's parameter": lambda h: (

@@ -14,11 +14,19 @@ from cgjax._interpret._jaxprs import (
 from cgjax._interpret._program import Program, Site
 from cgjax._node import node_p
 
-_MOVEMENT = frozenset(
-    "reshape transpose slice dynamic_slice squeeze expand_dims broadcast_in_dim "
-    "convert_element_type rev copy concatenate stack split unstack tile gather "
-    "sharding_constraint device_put optimization_barrier name reduce_precision".split()
-)
+# The operations that only move data, and which of their operands; the others say where, or which.
+_MOVEMENT = {
+    **dict.fromkeys(
+        "reshape transpose slice dynamic_slice squeeze expand_dims broadcast_in_dim "
+        "convert_element_type rev copy split unstack tile gather sharding_constraint device_put "
+        "name reduce_precision stop_gradient".split(),
+        slice(1),
+    ),
+    **dict.fromkeys("concatenate stack pad optimization_barrier".split(), slice(None)),
+    "dynamic_update_slice": slice(2),
+    "scatter": slice(0, None, 2),
+    "select_n": slice(1, None),
+}
 
 
 Tags = frozenset[tuple[int, bool]]  # (site index, whether it is the previous step's)
@@ -153,14 +161,9 @@ def output_sites(program: Program) -> set[int]:
         return frozenset({(site.index, False)})
 
     def at_equation(eqn: Any, operands: list[Tags]) -> Tags:
-        name = eqn.primitive.name
-        if name not in _MOVEMENT:
-            consume(operands)
-            return _NONE
-        if name in ("concatenate", "stack"):
-            return frozenset().union(*operands)
-        consume(operands[1:])
-        return operands[0]
+        moved = range(len(operands))[_MOVEMENT.get(eqn.primitive.name, slice(0))]
+        consume([tags for k, tags in enumerate(operands) if k not in moved])
+        return frozenset().union(*(operands[k] for k in moved))
 
     results = _flow(program, at_node, at_equation)
     return {i for tags in results for i, _ in tags} - consumed
