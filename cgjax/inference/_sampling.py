@@ -202,11 +202,15 @@ def check_rate(rate: Any) -> Any:
                 raise TypeError(
                     f"The keys of a rate are patterns over node names, got {pattern!r}."
                 )
+            if isinstance(rate[pattern], Mapping):
+                raise TypeError(f"The rate of {pattern!r} is itself a dict: {rate[pattern]!r}.")
         return tuple((pattern, check_rate(r)) for pattern, r in rate.items())
     if _static.is_traced(rate):
         return rate
-    if _static.is_number(rate) or isinstance(rate, np.generic):
-        value = float(np.real(rate))
+    if _static.is_number(rate) or isinstance(rate, np.integer | np.floating):
+        if isinstance(rate, complex):
+            raise TypeError(f"A rate is real, got {rate!r}.")
+        value = float(rate)
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"A rate is a probability in [0, 1], got {rate!r}.")
         return value

@@ -125,7 +125,11 @@ def test_a_rate_outside_0_and_1_raises_when_built(rate):
         cg.pcff(three, rate)
 
 
-@pytest.mark.parametrize("rate", [None, "0.5", True, jnp.array([1]), {1: 0.5}, {"a": "b"}], ids=str)
+@pytest.mark.parametrize(
+    "rate",
+    [None, "0.5", True, 1j, jnp.array([1]), {1: 0.5}, {"a": "b"}, {"a": {"b": 0.5}}],
+    ids=str,
+)
 def test_a_rate_of_another_kind_raises_when_built(rate):
     with pytest.raises(TypeError, match="rate"):
         cg.pcff(three, rate)
