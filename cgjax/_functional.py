@@ -222,7 +222,7 @@ def monte_carlo(sampler: Any, num_samples: int, *, batch_size: int = 64) -> Any:
     build = functools.partial(inference.monte_carlo, num_samples=num_samples, batch_size=batch_size)
     if not isinstance(sampler, ModuleProcedure):
         return build(sampler)
-    build(_unused)
+    build(sampler.build(_unused))  # bad options raise here
 
     # The key leads; the output of each sample is averaged, and the state does not change.
     def average(f: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax._src import source_info_util
 from jax.extend.core import Literal
 
@@ -16,6 +17,8 @@ source_info_util.register_exclusion(str(Path(__file__).parents[1]))
 JIT = ("jit", "pjit", "closed_call", "core_call")
 CUSTOM = ("custom_jvp_call", "custom_vjp_call")
 REMAT = ("remat2", "checkpoint")
+# Parameters that hold rules, made anew at each trace.
+_RULES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees", "rule")
 ENTERED = frozenset((*JIT, *CUSTOM, *REMAT, "scan", "while", "cond", "cgjax_component"))
 
 
@@ -42,8 +45,82 @@ def sub_jaxprs(eqn: Any) -> list[Any]:
 
 def holds_consts(jaxpr: Any) -> bool:
     """Whether a closed jaxpr, or one inside it, holds arrays that its function closed over."""
-    inner = (sub for eqn in open_jaxpr(jaxpr).eqns for sub in sub_jaxprs(eqn))
-    return bool(consts(jaxpr)) or any(map(holds_consts, inner))
+    return bool(consts(jaxpr)) or holds_inner_consts(jaxpr)
+
+
+def holds_inner_consts(jaxpr: Any) -> bool:
+    """Whether a jaxpr inside one holds arrays that its function closed over."""
+    return any(holds_consts(sub) for eqn in open_jaxpr(jaxpr).eqns for sub in sub_jaxprs(eqn))
+
+
+def same_code(one: Any, other: Any) -> bool:
+    """Whether two jaxprs are one program, up to the values of the arrays that they close over.
+
+    Arrays that a function inside closes over must be the same objects. Rules for derivatives and
+    mapping are not compared: they say the same of the same function.
+    """
+    a, b = open_jaxpr(one), open_jaxpr(other)
+    if a is b:
+        return True
+    if len(a.eqns) != len(b.eqns):
+        return False
+    numbers: tuple[dict[Any, int], dict[Any, int]] = ({}, {})
+
+    def same_variables(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
+        """Two lists of variables, new or seen before at the same places, or equal literals."""
+        if len(ours) != len(theirs):
+            return False
+        for pair in zip(ours, theirs, strict=True):
+            if any(isinstance(v, Literal) for v in pair):
+                if not all(isinstance(v, Literal) for v in pair) or not _equal_literals(*pair):
+                    return False
+                continue
+            places = [
+                known.setdefault(v, len(known)) for known, v in zip(numbers, pair, strict=True)
+            ]
+            if places[0] != places[1] or pair[0].aval != pair[1].aval:
+                return False
+        return True
+
+    return (
+        same_variables([*a.constvars, *a.invars], [*b.constvars, *b.invars])
+        and all(
+            x.primitive is y.primitive
+            and x.ctx == y.ctx
+            and same_variables([*x.invars, *x.outvars], [*y.invars, *y.outvars])
+            and x.params.keys() == y.params.keys()
+            and all(
+                name in _RULES or _same_parameter(v, y.params[name]) for name, v in x.params.items()
+            )
+            for x, y in zip(a.eqns, b.eqns, strict=True)
+        )
+        and same_variables(a.outvars, b.outvars)
+    )
+
+
+def _equal_literals(one: Any, other: Any) -> bool:
+    return (
+        one.aval == other.aval and np.asarray(one.val).tobytes() == np.asarray(other.val).tobytes()
+    )
+
+
+def _same_parameter(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if is_jaxpr(one):
+        pairs = zip(consts(one), consts(other), strict=False)
+        same_arrays = len(consts(one)) == len(consts(other)) and all(x is y for x, y in pairs)
+        return same_arrays and same_code(one, other)
+    if type(one) in (tuple, list):
+        return len(one) == len(other) and all(
+            _same_parameter(x, y) for x, y in zip(one, other, strict=True)
+        )
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError):  # arrays, or objects that cannot be compared
+        return False
 
 
 def with_node_params(eqn: Any, primitive: Any, change: Callable[[Any], dict[str, Any]]) -> Any:

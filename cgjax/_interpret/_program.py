@@ -1,11 +1,12 @@
 """A traced function and its nodes, as data."""
 
 import functools
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from cgjax import _static
-from cgjax._interpret._jaxprs import Literal, holds_consts, open_jaxpr
+from cgjax._interpret._jaxprs import Literal, consts, holds_consts, open_jaxpr
 from cgjax.nodes import Family
 
 
@@ -54,6 +55,13 @@ class Site:
         return (*self.lengths, *self.shape)
 
 
+class _Closed(NamedTuple):
+    """A jaxpr with arrays for its constants, which may be traced."""
+
+    jaxpr: Any
+    consts: tuple[Any, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """A traced function.
@@ -64,6 +72,8 @@ class Program:
         in_structure: the structure of `(args, kwargs)`, without their arrays.
         sites: all nodes in walking order.
         counts: for every sub-program, by identity, how many nodes it holds.
+        code: the program without `constants`, the same object whenever the same function is traced
+            again; None where that is not known.
     """
 
     jaxpr: Any
@@ -71,6 +81,7 @@ class Program:
     in_structure: _static.Structure
     sites: tuple[Site, ...]
     counts: dict[int, int] = field(repr=False)
+    code: "Program | None" = field(default=None, repr=False)
 
     @property
     def by_name(self) -> dict[str, Site]:
@@ -81,6 +92,17 @@ class Program:
     def closed_over(self) -> bool:
         """Whether the function closes over arrays, which may be others at the next call."""
         return holds_consts(self.jaxpr)
+
+    @property
+    def constants(self) -> tuple[Any, ...]:
+        """The arrays that the function itself closes over, not those of functions inside it."""
+        return tuple(consts(self.jaxpr))
+
+    def closing_over(self, constants: Sequence[Any]) -> "Program":
+        """The program with other arrays in the places of `constants`."""
+        if not constants and not self.constants:
+            return self
+        return replace(self, jaxpr=_Closed(open_jaxpr(self.jaxpr), tuple(constants)))
 
     @property
     def result_shapes(self) -> list[tuple[int, ...]]:

@@ -11,7 +11,15 @@ from jax._src import config as jax_config
 from cgjax import _static
 from cgjax._component import tracing_a_network
 from cgjax._interpret._flow import output_sites
-from cgjax._interpret._jaxprs import CUSTOM, ENTERED, open_jaxpr, source, sub_jaxprs
+from cgjax._interpret._jaxprs import (
+    CUSTOM,
+    ENTERED,
+    holds_inner_consts,
+    open_jaxpr,
+    same_code,
+    source,
+    sub_jaxprs,
+)
 from cgjax._interpret._program import Program, Site
 from cgjax._node import SCOPE_PREFIX, node_p
 
@@ -21,13 +29,14 @@ class UnsupportedPrimitiveError(TypeError):
 
 
 _programs: weakref.WeakKeyDictionary[Any, dict[Any, Program]] = weakref.WeakKeyDictionary()
+_codes: weakref.WeakKeyDictionary[Any, dict[Any, Program]] = weakref.WeakKeyDictionary()
 
 
 def trace(function: Callable[..., Any], args: Any, kwargs: Any | None = None) -> Program:
     """Traces a function at the shapes of its arguments and lists its nodes.
 
-    Programs are cached by function, shapes and static arguments, unless the function closes over
-    arrays: those may be others at the next call.
+    Programs are cached by function, shapes and static arguments. A function that closes over arrays
+    is traced at every call, because those may be others; only its `code` is kept.
     """
     structure, arrays = _static.split((args, kwargs or {}), numbers=True)
     avals = tuple(_aval_key(a) for a in arrays)
@@ -49,9 +58,28 @@ def trace(function: Callable[..., Any], args: Any, kwargs: Any | None = None) ->
     with tracing_a_network():
         jaxpr = jax.make_jaxpr(flat)(*arrays)
     program = program_of(jaxpr, out_tree, structure)
-    if key is not None and not program.closed_over:
-        cached[key] = program
+    if key is None or holds_inner_consts(jaxpr):
+        return program
+    if program.closed_over:
+        return replace(program, code=_code(function, key, program))
+    cached[key] = program
     return program
+
+
+def _code(function: Any, key: Any, program: Program) -> Program | None:
+    """What is the same in all programs traced from a function that closes over arrays.
+
+    A function may say by `traced_as` that it is another one with options, which may hold arrays.
+    """
+    owner, options = function.traced_as() if hasattr(function, "traced_as") else (function, None)
+    try:
+        codes = _codes.setdefault(owner, {})
+        known = codes.setdefault((options, key), program.closing_over(()))
+    except TypeError:  # as in `trace`
+        return None
+    same = known.sites == program.sites and known.out_tree == program.out_tree
+    # Another program: the function depends on more than its arguments and arrays.
+    return known if same and same_code(known.jaxpr, program.jaxpr) else None
 
 
 def _aval_key(x: Any) -> Any:

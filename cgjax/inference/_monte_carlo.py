@@ -1,5 +1,6 @@
 """Monte Carlo: averages of a sampling procedure, with their standard errors."""
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -9,7 +10,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from cgjax._interpret import Program, Records, Visitor, walk
-from cgjax.inference._procedure import Method, Procedure, as_key, intern, method, own_key
+from cgjax.inference._procedure import (
+    Method,
+    Procedure,
+    check_capture,
+    intern,
+    method,
+    named,
+    own_key,
+    split_lead,
+)
 
 
 class Estimate(NamedTuple):
@@ -38,10 +48,10 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
     share = b.count / total
 
     def mean(x: Any, y: Any) -> Any:
-        return x + (y - x) * share
+        return x + (y - x) * share.astype(x.dtype)
 
     def deviations(x: Any, y: Any, s: Any, t: Any) -> Any:
-        return s + t + (y - x) ** 2 * (a.count * share)
+        return s + t + (y - x) ** 2 * (a.count * share).astype(x.dtype)
 
     return _Moments(
         total,
@@ -50,64 +60,110 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
     )
 
 
+def _root(x: Any) -> Any:
+    """The square root, with derivative 0 at 0: an error of 0 stays 0."""
+    return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
+
+
+def _average(sample: Callable[[Any], Any], key: Any, num_samples: int, batch_size: int) -> Estimate:
+    def moments(keys: Any) -> _Moments:
+        out = jax.vmap(sample)(keys)
+        out = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), out)
+        mean = jax.tree.map(lambda x: x.mean(0), out)
+        deviations = jax.tree.map(lambda x, m: ((x - m[None]) ** 2).sum(0), out, mean)
+        # In the widest dtype there is, so that the shares are exact enough for every result.
+        return _Moments(jnp.asarray(float(keys.shape[0])), mean, deviations)
+
+    size = min(batch_size, num_samples)
+    keys = jax.random.split(own_key(key), num_samples)
+    batches, left = divmod(num_samples, size)
+    total = moments(keys[:size])
+    if batches > 1:
+        later = keys[size : batches * size].reshape(batches - 1, size)
+        total = lax.scan(lambda t, k: (_merge(t, moments(k)), None), total, later)[0]
+    if left:
+        total = _merge(total, moments(keys[batches * size :]))
+    # A float: the product outgrows 32-bit integers.
+    pairs = float(num_samples * (num_samples - 1))
+    error = jax.tree.map(lambda d: _root(d / pairs), total.deviations)
+    return Estimate(total.mean, error)
+
+
 @method
 class MonteCarlo(Method):
-    """Options of `monte_carlo`."""
+    """Options of `monte_carlo` for a procedure: what it does to the network, and how often.
+
+    `captures` says whether each sample comes with the statistics of the nodes.
+    """
+
+    sampler: Method
+    captures: bool
+    num_samples: int
+    batch_size: int
+    lead = "key"
+
+    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+        if self.captures:
+            check_capture(program)
+
+        def sample(key: Any) -> Any:
+            out, records = self.sampler.run(program, key, arrays, self.captures)
+            return (out, named(program, records)) if self.captures else out
+
+        return _average(sample, lead, self.num_samples, self.batch_size), {}
+
+
+@method
+class MonteCarloOfFunction(Method):
+    """Options of `monte_carlo` for a function that samples; its key is its first argument."""
 
     num_samples: int
     batch_size: int
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
-        # The sampler was traced with its key as the first array; it has no nodes any more.
         key, *rest = arrays
 
-        def moments(keys: Any) -> _Moments:
-            out = jax.vmap(lambda k: walk(program, Visitor(), [k, *rest])[0])(keys)
-            out = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), out)
-            mean = jax.tree.map(lambda x: x.mean(0), out)
-            deviations = jax.tree.map(lambda x, m: ((x - m[None]) ** 2).sum(0), out, mean)
-            return _Moments(jnp.float32(keys.shape[0]), mean, deviations)
+        def sample(key: Any) -> Any:
+            return walk(program, Visitor(), [key, *rest])[0]
 
-        size = min(self.batch_size, self.num_samples)
-        keys = jax.random.split(own_key(key), self.num_samples)
-        batches, left = divmod(self.num_samples, size)
-        total = moments(keys[:size])
-        if batches > 1:
-            later = keys[size : batches * size].reshape(batches - 1, size)
-            total = lax.scan(lambda t, k: (_merge(t, moments(k)), None), total, later)[0]
-        if left:
-            total = _merge(total, moments(keys[batches * size :]))
-        # A float: the product outgrows 32-bit integers.
-        pairs = float(self.num_samples * (self.num_samples - 1))
-        error = jax.tree.map(lambda d: jnp.sqrt(d / pairs), total.deviations)
-        return Estimate(total.mean, error), {}
+        return _average(sample, key, self.num_samples, self.batch_size), {}
 
 
 @dataclass(frozen=True, eq=False)
-class _MonteCarloProcedure(Procedure):
-    """Its network is the sampler, traced together with the key."""
+class _Average(Procedure):
+    """The average of a procedure on a network."""
+
+    method: MonteCarlo
 
     def with_nodes(self) -> Any:
-        from cgjax.inference._procedure import with_nodes
+        averaged = intern(replace(self, method=replace(self.method, captures=True)))
 
-        averaged = intern(replace(self, net=with_nodes(self.net)))
-
-        def procedure(key: Any, *args: Any, **kwargs: Any) -> Any:
-            (out, nodes), (out_error, nodes_error) = averaged(key, *args, **kwargs)
+        def procedure(*args: Any, **kwargs: Any) -> Any:
+            (out, nodes), (out_error, nodes_error) = averaged(*args, **kwargs)
             estimates = {name: Estimate(nodes[name], nodes_error[name]) for name in nodes}
             return Estimate(out, out_error), estimates
 
         return procedure
 
+
+@dataclass(frozen=True, eq=False)
+class _AverageOfFunction(Procedure):
+    """The average of a function that samples, which is traced together with its key."""
+
+    def with_nodes(self) -> Any:
+        raise TypeError(
+            "monte_carlo was given a function, whose nodes it does not see. Return their "
+            "statistics from the function, by `with_nodes` inside it; they are averaged too."
+        )
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if args:
-            args = (as_key(args[0]), *args[1:])
-        return super().__call__(*args, **kwargs)
+        (key,), args = split_lead("key", args)
+        return super().__call__(key, *args, **kwargs)
 
 
 def monte_carlo(
     sampler: Callable[..., Any], num_samples: int, *, batch_size: int = 64
-) -> _MonteCarloProcedure:
+) -> Procedure:
     """Averages a sampling procedure over independent keys.
 
     With `forward_sample` the mean is an unbiased estimate of the exact expectation of the network's
@@ -127,7 +183,8 @@ def monte_carlo(
 
     Raises:
         ValueError: for fewer than 2 samples, or a batch size below 1.
-        TypeError: if the first argument is no key.
+        TypeError: if the sampler is a procedure without a key, or a number is no integer; when
+            called, if the first argument is no key.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -144,8 +201,17 @@ def monte_carlo(
             "monte_carlo takes a sampling procedure, such as `cgjax.forward_sample(net)`, got "
             f"{sampler!r}."
         )
+    num_samples, batch_size = operator.index(num_samples), operator.index(batch_size)
     if num_samples < 2:
         raise ValueError(f"A standard error needs at least 2 samples, got {num_samples}.")
     if batch_size < 1:
         raise ValueError(f"batch_size is at least 1, got {batch_size}.")
-    return intern(_MonteCarloProcedure(sampler, MonteCarlo(num_samples, batch_size)))
+    if not isinstance(sampler, Procedure) or isinstance(sampler, _AverageOfFunction):
+        return intern(_AverageOfFunction(sampler, MonteCarloOfFunction(num_samples, batch_size)))
+    if sampler.method.lead != "key":
+        raise TypeError(
+            "monte_carlo takes a procedure that samples a network, such as "
+            f"`cgjax.forward_sample(net)`, got one of {type(sampler.method).__name__}."
+        )
+    options = MonteCarlo(sampler.method, sampler.capture, num_samples, batch_size)
+    return intern(_Average(sampler.net, options))

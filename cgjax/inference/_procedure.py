@@ -68,6 +68,11 @@ class Procedure:
             isinstance(other, Procedure) and self._identity() == other._identity()
         )
 
+    def traced_as(self) -> tuple[Any, Any]:
+        """The network, and all that decides which program this is, but for arrays."""
+        net, inner = self.net.traced_as() if isinstance(self.net, Procedure) else (self.net, None)
+        return net, (type(self), _static.split(self.method)[0], self.capture, inner)
+
     def with_nodes(self) -> "Procedure":
         """The procedure that also returns its nodes' statistics."""
         if self.method.is_network:
@@ -83,15 +88,18 @@ class Procedure:
         arrays = _static.split((args, kwargs), numbers=True)[1]
         structure, options = _static.split(self.method)
         if self.capture:
-            _check_capture(program)
-        if program.closed_over or _static.is_traced((lead, arrays, options)):
-            run = _run
+            check_capture(program)
+        constants = program.constants
+        code = program.code if program.closed_over else program
+        traced = _static.is_traced((lead, arrays, options, constants))
+        if traced or code is None or (constants and self.method.is_network):
+            run, code = _run, program
         else:
             run = _run_compiled
-        out, records = run(structure, program, self.capture, options, lead, arrays)
+        out, records = run(structure, code, self.capture, options, lead, arrays, constants)
         if not self.capture:
             return out
-        return out, {program.sites[i].name: record for i, record in records.items()}
+        return out, named(program, records)
 
 
 def split_lead(lead: str | None, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -109,10 +117,22 @@ def split_lead(lead: str | None, args: tuple[Any, ...]) -> tuple[tuple[Any, ...]
 
 
 def _run(
-    structure: Any, program: Program, capture: bool, options: Any, lead: Any, arrays: Any
+    structure: Any,
+    program: Program,
+    capture: bool,
+    options: Any,
+    lead: Any,
+    arrays: Any,
+    constants: Any,
 ) -> tuple[Any, Records]:
+    program = program.closing_over(constants)
     first = lead[0] if lead else None
     return _static.join(structure, options).run(program, first, arrays, capture)
+
+
+def named(program: Program, records: Records) -> dict[str, Any]:
+    """What was recorded by node index, by node name instead."""
+    return {program.sites[i].name: record for i, record in records.items()}
 
 
 _run_compiled = jax.jit(_run, static_argnums=(0, 1, 2))
@@ -159,7 +179,7 @@ def own_key(key: Any) -> Any:
     return jax.random.split(key, 1)[0]
 
 
-def _check_capture(program: Program) -> None:
+def check_capture(program: Program) -> None:
     for site in program.sites:
         if site.in_while:
             raise ValueError(

@@ -1,5 +1,7 @@
 """Clamping: nodes with given values, in a network that otherwise stays what it was."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,8 @@ from jax import lax
 
 import cgjax as cg
 from cgjax._interpret import trace
-from tests.helpers import assert_identical, relu, spin
+from cgjax.inference import _procedure
+from tests.helpers import assert_identical, relu, spin, two_layers, weights
 
 KEY = jax.random.key(41)
 X = jnp.array([0.4, -0.7])
@@ -171,6 +174,19 @@ def test_values_may_be_traced_mapped_and_differentiated():
     for v in values:
         cg.feed_forward(cg.clamp(counted, {"a": v}))(X)
     assert traces == 1
+
+
+def test_other_values_compile_nothing():
+    def value(v):
+        net = cg.clamp(two_layers, {"first": jnp.full(4, v)})
+        return cg.pcff(net, 0.5)(KEY, weights(3, 4, 4, 2), jnp.ones(3))
+
+    one = value(0.5)
+    run: Any = _procedure._run_compiled
+    compiled = run._cache_size()
+    assert (value(-2.0) != one).any()
+    np.testing.assert_array_equal(value(0.5), one)
+    assert run._cache_size() == compiled
 
 
 def test_mistakes_raise():

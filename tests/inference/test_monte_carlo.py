@@ -66,6 +66,28 @@ def test_more_samples_than_the_root_of_the_largest_integer():
     np.testing.assert_allclose(estimate.standard_error, np.sqrt(variance / n), rtol=0.02)
 
 
+def test_float64_averages_are_as_exact_as_float64():
+    with jax.enable_x64(True):
+        sampler, x = cg.forward_sample(lambda x: 1e3 * spin(x, "h")), jnp.array([0.3, 1.0, -0.5])
+        keys = jax.random.split(jax.random.split(KEY, 1)[0], 25)
+        samples = np.asarray(jax.vmap(sampler, (0, None))(keys, x))
+        got = cg.monte_carlo(sampler, 25, batch_size=8)(KEY, x)
+        assert got.mean.dtype == got.standard_error.dtype == jnp.float64
+        # Some ulp of sums of 25 numbers of size 1000.
+        np.testing.assert_allclose(got.mean, samples.mean(0), rtol=1e-12, atol=1e-12)
+        expected = samples.std(0, ddof=1) / 5
+        np.testing.assert_allclose(got.standard_error, expected, rtol=1e-12)
+
+
+def test_an_error_of_0_has_derivative_0():
+    net = lambda x: jnp.stack([spin(x, "h") * 2, x * x])  # noqa: E731
+
+    def loss(x):
+        return sum(leaf.sum() for leaf in cg.monte_carlo(cg.forward_sample(net), 8)(KEY, x))
+
+    assert jax.grad(loss)(jnp.float32(0.3)) == np.float32(0.6)
+
+
 def test_a_function_without_randomness_has_error_0():
     estimate = cg.monte_carlo(lambda key, x: x, 8, batch_size=3)(KEY, jnp.array([0.1, 1e6]))
     np.testing.assert_allclose(estimate.mean, [0.1, 1e6], rtol=1e-7)
@@ -135,3 +157,9 @@ def test_mistakes_raise():
         cg.monte_carlo(sampler, 2, batch_size=0)
     with pytest.raises(TypeError, match="key"):
         cg.monte_carlo(sampler, 2)(jnp.zeros(2))
+    with pytest.raises(TypeError, match="key"):
+        cg.monte_carlo(lambda key, x: x, 2)(jnp.zeros(2))
+    with pytest.raises(TypeError, match="samples a network.*got one of FeedForward"):
+        cg.monte_carlo(cg.feed_forward(chain), 8)
+    with pytest.raises(TypeError, match="does not see"):
+        cg.with_nodes(cg.monte_carlo(lambda key, x: sampler(key, x), 2))

@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 import cgjax as cg
-from cgjax.inference import Procedure
+from cgjax.inference import Procedure, _procedure
 from tests.helpers import assert_identical, relu, spin, two_layers, weights
 
 KEY = jax.random.key(11)
@@ -178,6 +178,31 @@ class TestBattery:
             got = f(*lead, X)
             # Eager here, compiled there.
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-5), got, expected)
+
+    def test_closures_over_arrays_compile_once(self, name):
+        build, lead = PROCEDURES[name]
+        box = {"parameters": PARAMETERS, "sign": 1.0}
+
+        def net(x):
+            return two_layers(box["parameters"], jax.nn.silu(x) * box["sign"])
+
+        build(net)(*lead, X)
+        run: Any = _procedure._run_compiled
+        compiled = run._cache_size()
+        for scale in (1.0, 3.0, 0.5):
+            box["parameters"] = jax.tree.map(lambda w, s=scale: w * s, PARAMETERS)
+            got = build(net)(*lead, X)
+            expected = build(two_layers)(*lead, box["parameters"], jax.nn.silu(X))
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-5), got, expected)
+        assert run._cache_size() <= compiled + 1  # `two_layers` itself
+        # What else the function reads is seen, too.
+        box["sign"] = -1.0
+        expected = build(two_layers)(*lead, box["parameters"], -jax.nn.silu(X))
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-5),
+            build(net)(*lead, X),
+            expected,
+        )
 
     def test_a_network_can_be_forgotten(self, name):
         build, lead = PROCEDURES[name]
