@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Any, NamedTuple
 
 from cgjax import _static
@@ -100,7 +101,7 @@ class Program:
 
     def closing_over(self, constants: Sequence[Any]) -> "Program":
         """The program with other arrays in the places of `constants`."""
-        if not constants and not self.constants:
+        if len(constants) == len(self.constants) and all(map(is_, constants, self.constants)):
             return self
         return replace(self, jaxpr=_Closed(open_jaxpr(self.jaxpr), tuple(constants)))
 
