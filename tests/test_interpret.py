@@ -15,7 +15,14 @@ import cgjax as cg
 from cgjax import _interpret
 from cgjax._interpret import _walk, parents, trace
 from cgjax._interpret._rows import Rows
-from tests.helpers import RecordedBits, assert_identical, correlation, relu, spin
+from tests.helpers import (
+    RecordedBits,
+    assert_identical,
+    correlation,
+    optimised_hlo,
+    relu,
+    spin,
+)
 
 # The run-time check of annotations puts its own lines between the user's and the library's.
 source_info_util.register_exclusion(str(pathlib.Path(jaxtyping.__file__).parent))
@@ -712,8 +719,7 @@ def test_nodes_of_many_layers_are_compiled_alike():
         return x
 
     weights = jnp.ones((8, 4, 4)) / 4
-    program = jax.jit(cg.pcff(net, {"layer*": 0.5}))
-    text = program.lower(jax.random.key(0), weights, jnp.ones((3, 4))).compile().as_text()
+    text = optimised_hlo(cg.pcff(net, {"layer*": 0.5}), KEY, weights, jnp.ones((3, 4)))
     bodies = re.findall(r"^%fused_computation.*?^}", text, re.MULTILINE | re.DOTALL)
     unnamed = [re.sub(r"%[\w.-]+|, metadata={.*}|\w+\.\d+:", "", b) for b in bodies if "tanh" in b]
     assert len(unnamed) >= 6
