@@ -26,6 +26,7 @@ from cgjax._interpret import (
     evaluate,
     holds_weights,
     nobody_looks,
+    split_source,
     trace,
 )
 from cgjax._node import node
@@ -68,7 +69,7 @@ class LiftEntry:
 
 def _short(source: str) -> str:
     """A line of code with its file's path from here, where that is shorter."""
-    path, _, function = source.partition(" ")
+    path, function = split_source(source)
     if not path:
         return ""
     try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -866,6 +867,14 @@ def test_the_report_is_readable():
     )
     assert "(lifted with include='logistic_0')" in lines[1]
     assert str(cg.lift(lambda x: x).report(X)) == "No activation was recognised."
+
+
+def test_a_report_names_files_whose_path_has_spaces(tmp_path):
+    file = tmp_path / "a folder" / "net.py"
+    code = compile("def net(x):\n    return jnp.tanh(x) + 1\n", str(file), "exec")
+    scope: dict[str, Any] = {"jnp": jnp}
+    exec(code, scope)
+    assert str(cg.lift(scope["net"]).report(X)).endswith("  a folder/net.py:2:11 (net)")
 
 
 def test_a_deep_network_is_lifted_quickly():

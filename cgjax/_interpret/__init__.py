@@ -7,6 +7,7 @@ the flow of data between nodes, and `linear` finds what the expectation of a res
 """
 
 from cgjax._interpret._flow import parents
+from cgjax._interpret._jaxprs import split_source
 from cgjax._interpret._linear import Linear, linear
 from cgjax._interpret._mark import Activation, activations, evaluate, holds_weights, nobody_looks
 from cgjax._interpret._program import Program, Site
@@ -29,6 +30,7 @@ __all__ = [
     "linear",
     "nobody_looks",
     "parents",
+    "split_source",
     "trace",
     "unroll",
     "walk",

@@ -26,6 +26,7 @@ from cgjax._interpret._jaxprs import (
     open_jaxpr,
     scan_counts,
     source,
+    split_source,
     sub_jaxprs,
 )
 
@@ -105,7 +106,7 @@ class Operation:
     @property
     def short_source(self) -> str:
         """ " at " and the same with the file's name alone; empty where there is none."""
-        path, _, function = self.source.partition(" ")
+        path, function = split_source(self.source)
         return f" at {Path(path).name} {function}" if path else ""
 
 

@@ -163,6 +163,12 @@ def source(eqn: Any) -> str:
     return source_info_util.summarize(eqn.source_info)
 
 
+def split_source(source: str) -> tuple[str, str]:
+    """The place in a file, whose path may hold spaces, and the function in brackets."""
+    path, _, function = source.rpartition(" (")
+    return path, f"({function}"
+
+
 def bind(eqn: Any, operands: Sequence[Any]) -> list[Any]:
     out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]
