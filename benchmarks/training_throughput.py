@@ -7,6 +7,7 @@ loads data, and nothing is validated.
     python -m benchmarks.training_throughput                # 2 minutes on 2 cores
     python -m benchmarks.training_throughput --quick --no-write
 
+"Products" are the images per second of the steps' matrix products alone, a bound for any program.
 Without PyTorch only the program's own figures are made. The two share the network, the procedure,
 the optimiser and the figures that are read: the program reads them once for an epoch.
 """
@@ -16,6 +17,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import command, torch_steps
@@ -55,6 +57,41 @@ def epochs(node: dense.Nodes, procedure: str, rate: float, data: Data) -> Callab
     return run
 
 
+def products(data: Data) -> Callable[[int], None]:
+    """A function that makes the matrix products of so many epochs' steps, and nothing else: what no
+    training program on this machine and library of products can be faster than."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    sizes = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
+    pairs = zip(keys[:3], sizes[:-1], sizes[1:], strict=True)
+    weights = [jax.random.normal(key, (m, n)) / m**0.5 for key, m, n in pairs]
+    gradient = jax.random.normal(keys[3], (BATCH, sizes[-1]))
+
+    def step(_: Any, x: Any) -> Any:
+        values = [x]
+        for w in weights:
+            values.append(values[-1] @ w)
+        # So that the last product is needed.
+        pulled = gradient + values.pop()
+        updates = [values[2].T @ pulled]
+        for w, value in ((weights[2], values[1]), (weights[1], values[0])):
+            pulled = pulled @ w.T
+            updates.append(value.T @ pulled)
+        return updates, None
+
+    @jax.jit
+    def program(images: Any) -> Any:
+        start = [jnp.zeros_like(w) for w in reversed(weights)]
+        return jax.lax.scan(step, start, images)[0]
+
+    images = (data.train_x / data.largest).reshape(-1, BATCH, FEATURES)
+
+    def run(calls: int) -> None:
+        for _ in range(calls):
+            jax.block_until_ready(program(images))
+
+    return run
+
+
 def made_up(images: int) -> Data:
     """Random images and labels; as few of them for validation as there can be."""
     generator = np.random.default_rng(0)
@@ -69,13 +106,17 @@ def measure(quick: bool) -> dict[str, Any]:
     data = made_up(steps * BATCH)
     rows = []
     for name, training in TRAININGS.items():
-        functions = {"cgjax": epochs(*training, data)}
+        functions = {"cgjax": epochs(*training, data), "products": products(data)}
         if find_spec("torch"):
             sizes = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
             made = torch_steps.steps(sizes, BATCH, {name: training}, classes=dense.CLASSES)
             functions["torch"] = lambda calls, run=made[name]: run(calls * steps)
         timings = interleaved(functions, rounds=rounds, calls=1, pause=0.1)
-        row = {"training": name, "images_per_second": steps * BATCH / timings["cgjax"].seconds}
+        row = {
+            "training": name,
+            "images_per_second": steps * BATCH / timings["cgjax"].seconds,
+            "products_images_per_second": steps * BATCH / timings["products"].seconds,
+        }
         if "torch" in timings:
             ratio = timings["torch"].ratio(timings["cgjax"])
             row["torch_images_per_second"] = steps * BATCH / timings["torch"].seconds
@@ -86,9 +127,13 @@ def measure(quick: bool) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Prints the table."""
-    print(f"{'training':18} {'images/s':>9} {'PyTorch':>9} {'ratio':>6} {'quartiles':>12}")
+    print(
+        f"{'training':18} {'images/s':>9} {'products':>9} {'PyTorch':>9} {'ratio':>6} "
+        f"{'quartiles':>12}"
+    )
     for row in result["trainings"]:
         line = f"{row['training']:18} {row['images_per_second']:9.0f}"
+        line += f" {row['products_images_per_second']:9.0f}"
         if "ratio" in row:
             quartiles = f"{row['ratio_low']:.2f}-{row['ratio_high']:.2f}"
             line += f" {row['torch_images_per_second']:9.0f} {row['ratio']:6.2f} {quartiles:>12}"

@@ -145,12 +145,13 @@ def training_throughput(results: pathlib.Path) -> str:
         [
             row["training"],
             f"{row['images_per_second']:.0f}",
+            f"{row['products_images_per_second']:.0f}",
             f"{row['torch_images_per_second']:.0f}",
             f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})",
         ]
         for row in result["trainings"]
     ]
-    headings = ["training", "images/s", "PyTorch", "ratio (quartiles)"]
+    headings = ["training", "images/s", "products alone", "PyTorch", "ratio (quartiles)"]
     return f"{_table(headings, rows)}\n\n{_origin(result)}."
 
 
