@@ -183,6 +183,7 @@ def row(
         "ratio": ratio.median,
         "ratio_low": ratio.low,
         "ratio_high": ratio.high,
+        "ratio_of_fastest": ratio.fastest,
         "images_per_second": batch_size / timing.seconds,
     }
 
@@ -280,7 +281,8 @@ def measure_parts(rounds: int) -> list[dict[str, Any]]:
 def show(result: dict[str, Any]) -> None:
     """Prints the tables."""
     header = (
-        f"{'batch':>5}  {'library':7} {'procedure':24} {'ms':>8} {'ratio':>6} {'quartiles':>12}"
+        f"{'batch':>5}  {'library':7} {'procedure':24} {'ms':>8} {'ratio':>6} {'quartiles':>12} "
+        f"{'fastest':>7}"
     )
     print(f"{header} {'images/s':>9} {'sampled':>8} {'compile s':>9} {'temporary MB':>12}")
     for r in result["steps"]:
@@ -290,7 +292,8 @@ def show(result: dict[str, Any]) -> None:
             known += f" {r['compile_seconds']:9.2f} {(r['temporary_bytes'] or 0) / 1e6:12.2f}"
         print(
             f"{r['batch_size']:5}  {r['library']:7} {r['procedure']:24} {r['milliseconds']:8.2f} "
-            f"{r['ratio']:6.3f} {quartiles:>12} {r['images_per_second']:9.0f} {known}"
+            f"{r['ratio']:6.3f} {quartiles:>12} {r['ratio_of_fastest']:7.3f} "
+            f"{r['images_per_second']:9.0f} {known}"
         )
     print(f"\ntrace, lower and compile, {DEEP} layers of {DEEP_WIDTH}, batch {DEEP_BATCH}")
     for r in result["compilation"]:
@@ -304,7 +307,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Steps of all batch sizes, compilation, and the parts of a step."""
     steps = []
     for batch_size in [32] if quick else [32, 128, 512]:
-        steps += measure_steps(batch_size, 3 if quick else 31, max(3, 640 // batch_size))
+        steps += measure_steps(batch_size, 3 if quick else 61, max(3, 640 // batch_size))
     return {
         "steps": steps,
         "compilation": measure_compilation(1 if quick else 3),

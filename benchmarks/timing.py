@@ -8,11 +8,13 @@ import numpy as np
 
 
 class Ratio(NamedTuple):
-    """How long one function takes relative to another: quartiles over the rounds."""
+    """How long one function takes relative to another: quartiles over the rounds, and the ratio of
+    the fastest rounds, which other work on the machine disturbs least."""
 
     median: float
     low: float
     high: float
+    fastest: float
 
 
 class Timing(NamedTuple):
@@ -28,7 +30,8 @@ class Timing(NamedTuple):
     def ratio(self, baseline: "Timing") -> Ratio:
         """Relative to another function in the same rounds."""
         low, median, high = np.percentile(self.each / baseline.each, [25, 50, 75])
-        return Ratio(float(median), float(low), float(high))
+        fastest = self.each.min() / baseline.each.min()
+        return Ratio(float(median), float(low), float(high), float(fastest))
 
 
 def interleaved(

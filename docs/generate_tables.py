@@ -111,6 +111,7 @@ def overhead_figures(results: pathlib.Path) -> str:
             ("PyTorch: " if step["library"] == "torch" else "") + step["procedure"],
             f"{step['milliseconds']:.2f}",
             f"{step['ratio']:.3f} ({step['ratio_low']:.3f}-{step['ratio_high']:.3f})",
+            f"{step['ratio_of_fastest']:.3f}",
             f"{step['images_per_second']:.0f}",
             f"{step['compile_seconds']:.2f}" if "compile_seconds" in step else "-",
             f"{step['temporary_bytes'] / 1e6:.2f}" if "temporary_bytes" in step else "-",
@@ -118,8 +119,8 @@ def overhead_figures(results: pathlib.Path) -> str:
         ]
         for step in result["steps"]
     ]
-    headings = ["batch", "training step", "ms", "ratio (quartiles)", "images/s", "compile s"]
-    headings += ["temporary MB", "sampled"]
+    headings = ["batch", "training step", "ms", "ratio (quartiles)", "of the fastest", "images/s"]
+    headings += ["compile s", "temporary MB", "sampled"]
     compilation = [
         [row["procedure"], row["what"], f"{row['seconds']:.2f}"] for row in result["compilation"]
     ]
