@@ -121,6 +121,7 @@ def measure(quick: bool) -> dict[str, Any]:
             ratio = timings["torch"].ratio(timings["cgjax"])
             row["torch_images_per_second"] = steps * BATCH / timings["torch"].seconds
             row |= {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high}
+            row["ratio_of_fastest"] = ratio.fastest
         rows.append(row)
     return {"trainings": rows}
 
@@ -129,7 +130,7 @@ def show(result: dict[str, Any]) -> None:
     """Prints the table."""
     print(
         f"{'training':18} {'images/s':>9} {'products':>9} {'PyTorch':>9} {'ratio':>6} "
-        f"{'quartiles':>12}"
+        f"{'quartiles':>12} {'fastest':>7}"
     )
     for row in result["trainings"]:
         line = f"{row['training']:18} {row['images_per_second']:9.0f}"
@@ -137,6 +138,7 @@ def show(result: dict[str, Any]) -> None:
         if "ratio" in row:
             quartiles = f"{row['ratio_low']:.2f}-{row['ratio_high']:.2f}"
             line += f" {row['torch_images_per_second']:9.0f} {row['ratio']:6.2f} {quartiles:>12}"
+            line += f" {row['ratio_of_fastest']:7.2f}"
         print(line)
 
 

@@ -149,10 +149,12 @@ def training_throughput(results: pathlib.Path) -> str:
             f"{row['products_images_per_second']:.0f}",
             f"{row['torch_images_per_second']:.0f}",
             f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})",
+            f"{row['ratio_of_fastest']:.2f}",
         ]
         for row in result["trainings"]
     ]
     headings = ["training", "images/s", "products alone", "PyTorch", "ratio (quartiles)"]
+    headings.append("of the fastest")
     return f"{_table(headings, rows)}\n\n{_origin(result)}."
 
 
