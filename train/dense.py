@@ -13,8 +13,8 @@ tanh and 1.0 for ReLU.
 improve on none in most of the four cases; ReLU always gives lower test errors than tanh; the two
 together sometimes help further.
 
-**Cost**: digits about a minute on two CPU cores. MNIST and Fashion-MNIST about three seconds for an
-epoch of a run there, and 50 to 100 epochs a run.
+**Cost**: digits about a minute on two CPU cores. MNIST and Fashion-MNIST three to four seconds for
+an epoch of a run there, and from 30 to more than 100 epochs a run.
 
 **Left behind** in `--out`: `result.json`, `figure.png`, and the checkpoint, from which the same
 command continues after any interruption, to the same bits.
