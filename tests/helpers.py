@@ -1,8 +1,13 @@
 """What several test files share: exact comparison, recorded random bits, small networks."""
 
+import contextlib
 import importlib
 import math
+import os
 import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +18,32 @@ import pytest
 import cgjax as cg
 
 BIT_SOURCE = importlib.import_module("cgjax.kernels.random_bits")
+
+
+@contextlib.contextmanager
+def unwritable(folder: Path) -> Iterator[None]:
+    """A folder that may be read and not written. Root may write anywhere, so it becomes another
+    user meanwhile, who must be able to reach the folder: see `reachable_folder`."""
+    mode, user = folder.stat().st_mode, os.geteuid()
+    folder.chmod(0o555)
+    if user == 0:
+        os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(mode)
+
+
+_NOBODY = 65534
+
+
+@pytest.fixture
+def reachable_folder() -> Iterator[Path]:
+    """A folder that every user can reach, which those of pytest's `tmp_path` are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def assert_identical(got: Any, expected: Any) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.server
-import os
 import socket
 import sys
 import threading
@@ -10,6 +9,8 @@ import time
 
 import pytest
 
+from tests.helpers import reachable_folder as reachable_folder
+from tests.helpers import unwritable
 from train.data import fetch
 from train.data.fetch import RemoteFile
 from train.files import DataFileError
@@ -114,11 +115,12 @@ def test_an_address_that_does_not_speak_http_is_an_error(server):
         fetch.probe(remote(server, "babble").url, "mnist")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_cache_that_cannot_be_written_is_named(server, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_is_named(server, monkeypatch, reachable_folder):
     registers(monkeypatch, remote(server))
-    (tmp_path / "cache").mkdir(mode=0o500)
-    with pytest.raises(DataFileError, match="cache"):
+    cache = reachable_folder / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    with unwritable(cache), pytest.raises(DataFileError, match=f"{cache}.*ermission denied"):
         fetch.fetch("some_set")
 
 
