@@ -184,8 +184,54 @@ def dense_picture(results: pathlib.Path) -> str:
     return "![Test errors by node family and regulariser](figures/dense.svg)"
 
 
+def dense_claims(results: pathlib.Path) -> str:
+    """Differences in test error between regularisers, and between ReLU and tanh, seed by seed."""
+    measured = _dense(results)
+    if not measured:
+        return NOT_MEASURED
+    pairs = [
+        ("dropout", "none"),
+        ("pcff", "none"),
+        ("pcff", "dropout"),
+        ("both", "dropout"),
+        ("both", "pcff"),
+    ]
+    headings = [f"{REGULARISERS[a]} − {REGULARISERS[b]}" for a, b in pairs]
+    rows = [
+        [DATA[name], NODES[nodes]]
+        + [_difference(_runs(result, nodes, a), _runs(result, nodes, b)) for a, b in pairs]
+        for name, result in measured.items()
+        for nodes in NODES
+    ]
+    between_regularisers = _table(["data", "nodes", *headings], rows)
+    rows = [
+        [DATA[name]]
+        + [_difference(_runs(result, "relu", r), _runs(result, "tanh", r)) for r in REGULARISERS]
+        for name, result in measured.items()
+    ]
+    between_nodes = _table(["ReLU − tanh", *REGULARISERS.values()], rows)
+    return f"{between_regularisers}\n\n{between_nodes}"
+
+
+def _difference(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> str:
+    """Mean difference of the test errors of runs of the same seeds, in percentage points."""
+    known = {run["seed"]: run["test"]["error"] for run in others if run["test"] is not None}
+    mean = report.mean(
+        [
+            100 * (run["test"]["error"] - known[run["seed"]])
+            for run in runs
+            if run["test"] is not None and run["seed"] in known
+        ]
+    )
+    if mean.seeds == 0:
+        return "-"
+    value = f"{mean.value:+.2f}"
+    return value if mean.seeds == 1 else f"{value} ± {mean.standard_error:.2f}"
+
+
 TABLES = {
     "dense-picture": dense_picture,
+    "dense-claims": dense_claims,
     "feed-forward-accuracy": feed_forward_accuracy,
     "dense-errors": dense_errors,
     "dense-figures": dense_figures,

@@ -1,6 +1,6 @@
 """What is said about results: means over seeds with standard errors, as tables.
 
-python -m train.report results/dense/*/result.json     # as Markdown
+python -m train.report results/dense/*/*/result.json   # as Markdown
 """
 
 import json
