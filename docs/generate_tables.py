@@ -48,9 +48,13 @@ def dense_errors(results: pathlib.Path) -> str:
         for nodes, regulariser in keys
     ]
     headings = ["nodes", "regulariser", *(f"{DATA[name]}, test error %" for name in measured)]
-    missing = [title for name, title in DATA.items() if name not in measured]
-    note = f"\n\n{', '.join(missing)}: not yet measured." if missing else ""
-    return _table(headings, rows) + note
+    seeds = {
+        DATA[name]: len({run["seed"] for run in result["runs"]})
+        for name, result in measured.items()
+    }
+    notes = [f"{title}: {n} seed{'s' if n > 1 else ''}." for title, n in seeds.items()]
+    notes += [f"{title}: not yet measured." for name, title in DATA.items() if name not in measured]
+    return f"{_table(headings, rows)}\n\n{' '.join(notes)}"
 
 
 def dense_figures(results: pathlib.Path) -> str:
