@@ -206,6 +206,28 @@ class _Walker:
             index += count
         return found
 
+    # -- what walks with other values than arrays do differently
+
+    def enters(self, eqn: Any, operands: Sequence[Any]) -> bool:
+        """Whether to enter an equation that holds no nodes."""
+        return False
+
+    def compute(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+        """The results of an equation that is not entered."""
+        return bind(eqn, operands)
+
+    def leave(self, outs: Sequence[Any]) -> list[Any]:
+        """What leaves a loop, a branch or a rematerialised part: pytrees of arrays."""
+        return list(outs)
+
+    def stable(self, step: Callable[..., Any], carry: Sequence[Any], *rest: Any) -> list[Any]:
+        """What a loop starts from, in the form that `step(carry, *rest)` leaves it in."""
+        return list(carry)
+
+    def alike(self, functions: Sequence[Any], operands: Sequence[Any]) -> Sequence[Any]:
+        """Branches that return results of the same form."""
+        return functions
+
     # -- evaluation
 
     def run(
@@ -240,11 +262,11 @@ class _Walker:
                 if eqn.primitive is node_p:
                     out, record = self.node(eqn, operands, index, stream, given, words)
                     outs, recorded, count = [out], {index: record}, 1
-                elif count := self.nodes_in(eqn):
+                elif (count := self.nodes_in(eqn)) or self.enters(eqn, operands):
                     context = (index, stream, given, depth, words)
                     outs, recorded = self.enter(eqn, operands, context)
                 else:
-                    outs, recorded = bind(eqn, operands), {}
+                    outs, recorded = self.compute(eqn, operands), {}
             index += count
             env.update(zip(eqn.outvars, outs, strict=True))
             records.update({i: r for i, r in recorded.items() if r is not None})
@@ -355,7 +377,8 @@ class _Walker:
 
         def body(keys: Any, local: Any, *operands: Any) -> Any:
             inner = None if stream is None else _Stream(keys, stream.row)
-            return self.run(jaxpr, operands, start, inner, local, depth, {})
+            outs, records = self.run(jaxpr, operands, start, inner, local, depth, {})
+            return self.leave(outs), records
 
         body = jax.checkpoint(
             body, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"]
@@ -389,11 +412,12 @@ class _Walker:
             outs, records = self.run(
                 jaxpr, [*consts, *carry, *xs], start, inner, {**fixed, **stepped}, depth + 1
             )
+            outs = self.leave(outs)
             return outs[:num_carry], (outs[num_carry:], records)
 
         carry, (ys, records) = lax.scan(
             body,
-            list(carry),
+            self.stable(body, carry, (xs, keys, stepped)),
             (xs, keys, stepped),
             length=length,
             reverse=params["reverse"],
@@ -442,7 +466,9 @@ class _Walker:
                     2 * counter + turn,
                 )
             inner = None if keys is None else _Stream(keys, row)
-            return self.run(jaxpr, [*consts, *state], first, inner, given, depth)[0]
+            return self.leave(
+                self.run(jaxpr, [*consts, *state], first, inner, given, depth)[0]
+            )
 
         # Under a user's vmap the predicate has rows, which stop one by one.
         def predicate(counter: Any, state: Any) -> Any:
@@ -455,15 +481,19 @@ class _Walker:
             counter, running, state = carry
             new = part(body_jaxpr, body_consts, state, counter, 1)
             if running.ndim:
-                new = [
-                    jnp.where(running.reshape(running.shape + (1,) * (n.ndim - running.ndim)), n, o)
-                    for n, o in zip(new, state, strict=True)
-                ]
+                new = jax.tree.map(
+                    lambda n, o: jnp.where(
+                        running.reshape(running.shape + (1,) * (n.ndim - running.ndim)), n, o
+                    ),
+                    new,
+                    list(state),
+                )
             counter = counter + 1
             return counter, running & predicate(counter, new), new
 
         zero = jnp.uint32(0)
-        init = [jnp.asarray(x) for x in init]
+        init = jax.tree.map(jnp.asarray, list(init))
+        init = self.stable(lambda s: (part(body_jaxpr, body_consts, s, zero, 1), None), init)
         final = lax.while_loop(cond, body, (zero, jnp.asarray(predicate(zero, init)), init))
         return list(final[2]), {}
 
@@ -474,12 +504,17 @@ class _Walker:
         starts = np.cumsum([start, *map(self.count, eqn.params["branches"])])
 
         def taken(jaxpr: Any, first: int) -> Callable[..., Any]:
-            return lambda *operands: self.run(jaxpr, operands, first, stream, given, depth, words)
+            def call(*operands: Any) -> Any:
+                outs, records = self.run(jaxpr, operands, first, stream, given, depth, words)
+                return self.leave(outs), records
+
+            return call
 
         functions = [
             taken(jaxpr, int(first))
             for jaxpr, first in zip(eqn.params["branches"], starts[:-1], strict=True)
         ]
+        functions = self.alike(functions, operands)
         # Every branch must return the same records, so the ones of the others are filled in.
         shapes: Records = {}
         for function in functions:

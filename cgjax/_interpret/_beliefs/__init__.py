@@ -1,0 +1,1 @@
+"""Beliefs through programs: what each primitive does to means and variances."""

@@ -1,0 +1,110 @@
+"""Closed forms: mean and variance of one operation on a Gaussian x ~ N(mean, variance).
+
+All are written so that nothing cancels: no variance is negative, and all are exact at variance 0.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from cgjax.nodes._rectified_moments import rectified_moments_of_belief
+
+Moments = tuple[Any, Any]
+Rule = Callable[[Any, Any], Moments]
+
+
+def rectified(mean: Any, variance: Any, leak: Any = 0.0) -> Moments:
+    """max(x, leak x), 0 <= leak <= 1."""
+    return rectified_moments_of_belief(mean, variance, jnp.asarray(leak, mean.dtype))
+
+
+def absolute(mean: Any, variance: Any) -> Moments:
+    """|x|: with M+ = E[max(x, 0)] and M- = E[max(-x, 0)], M+ + M- and v - 4 M+ M-."""
+    up, _ = rectified(mean, variance)
+    down, _ = rectified(-mean, variance)
+    return up + down, jnp.maximum(variance - 4 * up * down, 0)
+
+
+def clipped(mean: Any, variance: Any, low: Any, high: Any) -> Moments:
+    """min(max(x, low), high), seen from the nearer end, where less cancels.
+
+    With M(k) and V(k) the moments of max(x - k, 0): low + M(low) - M(high), and
+    V(low) - V(high) - 2 M(high) (high - low - M(low) + M(high)).
+    """
+    width = high - low
+    above = mean - low > high - mean
+    distance = jnp.where(above, high - mean, mean - low)
+    near, near_variance = rectified(distance, variance)
+    far, far_variance = rectified(distance - width, variance)
+    length = near - far
+    spread = near_variance - far_variance - 2 * far * (width - length)
+    return jnp.where(above, high - length, low + length), jnp.maximum(spread, 0)
+
+
+def squared(mean: Any, variance: Any) -> Moments:
+    """x^2."""
+    return mean**2 + variance, (4 * mean**2 + 2 * variance) * variance
+
+
+def exponential(mean: Any, variance: Any) -> Moments:
+    """exp(x), a log-normal variable."""
+    centre = jnp.exp(mean + variance / 2)
+    return centre, centre**2 * jnp.expm1(variance)
+
+
+def logarithm(mean: Any, variance: Any) -> Moments:
+    """log x, of the log-normal variable that has x's moments."""
+    spread = jnp.log1p(variance / mean**2)
+    return jnp.log(mean) - spread / 2, spread
+
+
+def power(mean: Any, variance: Any, exponent: float) -> Moments:
+    """|x|^exponent with x's sign where x is negative, of the log-normal variable with x's moments.
+
+    E = |mean|^p (1 + r)^(p (p - 1) / 2) and Var = E^2 ((1 + r)^(p^2) - 1), r = variance / mean^2.
+    """
+    spread = jnp.log1p(variance / mean**2)
+    size = jnp.abs(mean) ** exponent * jnp.exp(exponent * (exponent - 1) / 2 * spread)
+    return jnp.sign(mean) * size, size**2 * jnp.expm1(exponent**2 * spread)
+
+
+def square_root(mean: Any, variance: Any) -> Moments:
+    """sqrt(x)."""
+    return power(mean, variance, 0.5)
+
+
+def reciprocal_square_root(mean: Any, variance: Any) -> Moments:
+    """1 / sqrt(x)."""
+    return power(mean, variance, -0.5)
+
+
+def reciprocal(mean: Any, variance: Any) -> Moments:
+    """1 / x, for x that is hardly ever near 0."""
+    return power(mean, variance, -1.0)
+
+
+def larger(
+    mean: Any, variance: Any, other_mean: Any, other_variance: Any, covariance: Any = 0.0
+) -> tuple[Any, Any, Any]:
+    """max(x, y) of two Gaussians, and the probability that x is the larger one.
+
+    With t^2 = Var[x - y] and M+, M- the means of max(x - y, 0) and max(y - x, 0):
+    mean = E[y] + M+, and the variance is Phi Var[x] + (1 - Phi) Var[y] - M+ M-. (C. Clark, 1961)
+    """
+    difference = mean - other_mean
+    spread = jnp.maximum(variance + other_variance - 2 * covariance, 0)
+    up, _ = rectified(difference, spread)
+    down, _ = rectified(-difference, spread)
+    probability = upper(difference, spread)
+    out = probability * variance + (1 - probability) * other_variance - up * down
+    return other_mean + up, jnp.maximum(out, 0), probability
+
+
+def upper(mean: Any, variance: Any) -> Any:
+    """P(x > 0)."""
+    from jax.scipy.special import ndtr
+
+    known = variance > 0
+    ratio = mean / jnp.sqrt(jnp.where(known, variance, 1))
+    return jnp.where(known, ndtr(ratio), (jnp.sign(mean) + 1) / 2)

@@ -1,0 +1,143 @@
+"""The largest of several Gaussians: pairwise, by Clark's moments of the larger of two."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from cgjax._interpret._beliefs import _closed
+from cgjax._interpret._beliefs._structure import after, carried, common_axes, correlation
+from cgjax._interpret._beliefs._values import Gaussian, Value, over_pairs, root, sharing
+
+
+def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool) -> Gaussian:
+    """The larger (sign 1) or smaller (sign -1) of two Gaussians, element by element.
+
+    Args:
+        x: a Gaussian.
+        y: another, of the same shape.
+        sign: 1 or -1.
+        order: 1 for the first-order rule, which takes the one whose mean is larger.
+        together: whether x and y are positions of one array, so that they share the same noise.
+    """
+    if order == 1:
+        first = sign * (x.mean - y.mean) >= 0
+        return Gaussian(
+            jnp.where(first, x.mean, y.mean), jnp.where(first, x.variance, y.variance)
+        )
+    x, y = x.shared()[0], y.shared()[0]
+    axes = common_axes([x, y])
+    loadings = [root(correlation(g, axes) * g.variance) for g in (x, y)]
+    mean, variance, first = _closed.larger(
+        sign * x.mean,
+        x.variance,
+        sign * y.mean,
+        y.variance,
+        loadings[0] * loadings[1] if together else 0.0,
+    )
+    if not axes:
+        return Gaussian(sign * mean, variance)
+    parts = [first * loadings[0], (1 - first) * loadings[1]]
+    if together:
+        parts = [parts[0] + parts[1]]
+    shared = sum(over_pairs(part, axes) for part in parts)
+    return sharing(sign * mean, variance, shared, axes)
+
+
+def _largest(sign: int) -> Callable[..., Gaussian]:
+    def rule(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+        (x,) = operands
+        axes = tuple(eqn.params["axes"])
+        for axis in axes:
+            x = _tournament(x, axis, sign, order)
+        kept = tuple(after(axis, axes) for axis in x.axes if axis not in axes)
+        return carried(x, lambda a: lax.squeeze(a, axes), kept)
+
+    return rule
+
+
+def _tournament(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
+    """The largest along one axis, kept with size 1, pair by pair."""
+    while (size := x.shape[axis]) > 1:
+        half = size // 2
+        pieces = [
+            carried(x, lambda a, s=s, e=e: lax.slice_in_dim(a, s, e, axis=axis), x.axes)
+            for s, e in ((0, half), (half, 2 * half))
+        ]
+        winners = larger_of(*pieces, sign, order, together=axis in x.axes)
+        if size % 2:
+            last = carried(x, lambda a, n=size: lax.slice_in_dim(a, n - 1, n, axis=axis), x.axes)
+            parts = [winners, last]
+            joined = [
+                lax.concatenate([getattr(p, f) for p in parts], axis) for f in ("mean", "variance")
+            ]
+            x = Gaussian(*joined)
+            if winners.axes and winners.correlation is not None:
+                x = Gaussian(*joined, winners.axes, winners.correlation)
+        else:
+            x = winners
+    return x
+
+
+def _window_largest(sign: int) -> Callable[..., Gaussian]:
+    def rule(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+        x = operands[0].shared()[0]
+        p = eqn.params
+        window = p["window_dimensions"]
+        lowest = -sign * jnp.inf
+        low = [a for a, _ in p["padding"]]
+        high = [b for _, b in p["padding"]]
+        inner = [d - 1 for d in p.get("base_dilation") or (1,) * len(window)]
+        config = list(zip(low, high, inner, strict=True))
+        shape = eqn.outvars[0].aval.shape
+
+        def padded(a: Any, filling: float) -> Any:
+            return lax.pad(a, jnp.asarray(filling, a.dtype), config)
+
+        mean, variance = padded(x.mean, lowest), padded(x.variance, 0.0)
+        dilation = p.get("window_dilation") or (1,) * len(window)
+        best: Gaussian | None = None
+        for offset in range(math.prod(window)):
+            index, left = [], offset
+            for n in reversed(window):
+                index.append(left % n)
+                left //= n
+            start = [k * d for k, d in zip(reversed(index), dilation, strict=True)]
+            stop = [
+                s + (n - 1) * stride + 1
+                for s, n, stride in zip(start, shape, p["window_strides"], strict=True)
+            ]
+            m = lax.slice(mean, start, stop, p["window_strides"])
+            v = lax.slice(variance, start, stop, p["window_strides"])
+            here = Gaussian(m, v, x.axes, x.correlation)
+            best = here if best is None else _better(best, here, sign, order)
+        assert best is not None
+        return best
+
+    return rule
+
+
+def _better(best: Gaussian, here: Gaussian, sign: int, order: int) -> Gaussian:
+    """The larger of two, where padding (infinite means) never wins."""
+    outside = [jnp.isinf(g.mean) for g in (best, here)]
+    finite = [
+        replace(g, mean=jnp.where(out, other.mean, g.mean))
+        for g, other, out in zip((best, here), (here, best), outside, strict=True)
+    ]
+    finite = [replace(g, mean=jnp.where(jnp.isinf(g.mean), 0, g.mean)) for g in finite]
+    won = larger_of(*finite, sign, order, together=True)
+    both = outside[0] & outside[1]
+    mean = jnp.where(outside[0], here.mean, jnp.where(outside[1], best.mean, won.mean))
+    variance = jnp.where(outside[0], here.variance, jnp.where(outside[1], best.variance, won.variance))
+    return replace(won, mean=jnp.where(both, best.mean, mean), variance=variance)
+
+
+EXTREMES: dict[str, Callable[..., Gaussian]] = {
+    "reduce_max": _largest(1),
+    "reduce_min": _largest(-1),
+    "reduce_window_max": _window_largest(1),
+    "reduce_window_min": _window_largest(-1),
+}

@@ -1,0 +1,297 @@
+"""The walk that propagates beliefs: what enters and leaves a program are means and variances."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from cgjax import _static
+from cgjax._interpret._beliefs._elementwise import ELEMENTWISE, elementwise
+from cgjax._interpret._beliefs._extremes import EXTREMES
+from cgjax._interpret._beliefs._products import convolution, dot_general
+from cgjax._interpret._beliefs._structure import STRUCTURE
+from cgjax._interpret._beliefs._values import (
+    Curve,
+    Gaussian,
+    Value,
+    at_mean,
+    belief,
+    is_random,
+    mean_of,
+    settle,
+)
+from cgjax._interpret._jaxprs import CUSTOM, ENTERED, JIT, bind, source
+from cgjax._interpret._program import Program
+from cgjax._interpret._visitor import Visitor
+from cgjax._interpret._walk import Records, _Walker
+from cgjax.nodes import Belief
+
+Nodes = Literal["collapsed", "random"]
+
+
+class NoMomentRuleError(TypeError):
+    """A primitive that no rule says the mean and variance of."""
+
+
+@dataclass(frozen=True)
+class Beliefs(Visitor):
+    """How beliefs are propagated.
+
+    Attributes:
+        nodes: whether a node is its activation, or adds its own noise.
+        order: 1 for the first-order Taylor rule, else 2: moments are matched.
+        positions: whether what positions share is followed.
+        first_order: names of primitives without a rule that may be linearised.
+    """
+
+    nodes: Nodes = "collapsed"
+    order: int = 2
+    positions: bool = True
+    first_order: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The result of an operation without a rule, which raises where it is used in earnest."""
+
+    error: NoMomentRuleError
+
+
+def _settled(values: Sequence[Any], order: int) -> list[Any]:
+    return [settle(v, order) for v in values]
+
+
+class _Propagator(_Walker):
+    visitor: Beliefs
+
+    def enters(self, eqn: Any, operands: Sequence[Any]) -> bool:
+        return eqn.primitive.name in ENTERED and any(map(_uncertain, operands))
+
+    def compute(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+        unknown = next((x for x in operands if isinstance(x, Unknown)), None)
+        if unknown is not None:
+            return [unknown] * len(eqn.outvars)
+        if not any(map(is_random, operands)):
+            return bind(eqn, operands)
+        out = self.rule(eqn, operands)
+        return out if isinstance(out, list) else [out]
+
+    def rule(self, eqn: Any, operands: Sequence[Any]) -> Any:
+        name, order = eqn.primitive.name, self.visitor.order
+        custom = RULES.get(eqn.primitive)
+        if custom is not None:
+            return custom(eqn, operands, self.visitor)
+        if name in ELEMENTWISE:
+            out = elementwise(eqn, operands, order)
+            if out is not None:
+                return out if self.visitor.positions else _alone(out)
+        elif name == "stop_gradient":
+            return bind(eqn, [at_mean(settle(operands[0], order))])
+        elif name == "dot_general":
+            return dot_general(eqn, _settled(operands, order), order, self.visitor.positions)
+        elif name == "conv_general_dilated":
+            return convolution(eqn, _settled(operands, order), order, self.visitor.positions)
+        elif name in STRUCTURE or name in EXTREMES:
+            return self.structure(eqn, operands)
+        if all(not jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars):
+            # An index or a decision.
+            return bind(eqn, [at_mean(settle(x, order)) for x in operands])
+        if name in self.visitor.first_order:
+            return linearised(eqn, _settled(operands, order))
+        return [Unknown(_no_rule(eqn))] * len(eqn.outvars)
+
+    def structure(self, eqn: Any, operands: Sequence[Any]) -> Any:
+        name, order = eqn.primitive.name, self.visitor.order
+        settled = _settled(operands, order)
+        if not any(map(is_random, settled)):
+            return bind(eqn, settled)
+        settled = [x.shared()[0] if is_random(x) else x for x in settled]
+        if name in EXTREMES:
+            return EXTREMES[name](eqn, settled, order)
+        data = _DATA.get(name, slice(1))
+        settled = [
+            x if i in range(len(settled))[data] else at_mean(x) for i, x in enumerate(settled)
+        ]
+        out = STRUCTURE[name](eqn, settled, order)
+        if isinstance(out, list):
+            return out if self.visitor.positions else [x.alone() for x in out]
+        return out if self.visitor.positions else out.alone()
+
+    # -- nodes
+
+    def node(
+        self, eqn: Any, operands: Sequence[Any], index: int, stream: Any, given: Any, words: Any
+    ) -> tuple[Any, Any]:
+        site, visitor = self.program.sites[index], self.visitor
+        activation, e, *rest = operands
+        rest = [mean_of(settle(x, visitor.order)) for x in rest]
+        family = _static.join(site.family, rest[: site.family.num_arrays])
+        if visitor.nodes == "random" and site.kind != "observe":
+            value = self.statistic(family, e)
+        else:
+            value = self.collapsed(family, activation, e)
+        record = belief(value, visitor.order) if visitor.capture else None
+        return value, record
+
+    def collapsed(self, family: Any, activation: Value, e: Value) -> Value:
+        """The activation of a belief."""
+        if not is_random(e) or self.visitor.order == 1:
+            return activation
+        if isinstance(activation, Curve) and (
+            activation.affine or activation.closed or activation.kink is None
+        ):
+            return activation  # its operations say enough
+        x = settle(e, self.visitor.order)
+        mean, variance = family.moments(x.mean, x.variance)[1]
+        return Gaussian(jnp.asarray(mean, x.dtype), jnp.asarray(variance, x.dtype))
+
+    def statistic(self, family: Any, e: Value) -> Value:
+        dtype = mean_of(e).dtype
+        if not is_random(e):
+            mean, variance = family.mean(e), family.variance(e)
+        elif self.visitor.order == 1:
+            x = settle(e, 1)
+            mean, slope = jax.jvp(family.activation, (x.mean,), (jnp.ones_like(x.mean),))
+            variance = slope**2 * x.variance + family.variance(x.mean)
+        else:
+            x = settle(e, self.visitor.order)
+            mean, variance = family.moments(x.mean, x.variance)[0]
+        return Gaussian(jnp.asarray(mean, dtype), jnp.asarray(variance, dtype))
+
+    # -- control flow: what crosses its bounds is an array or a Gaussian
+
+    def enter(self, eqn: Any, operands: list[Any], context: Any) -> tuple[list[Any], Records]:
+        unknown = next((x for x in operands if isinstance(x, Unknown)), None)
+        if unknown is not None:
+            raise unknown.error
+        name = eqn.primitive.name
+        if name in JIT or name in CUSTOM:
+            return self.inline(eqn, operands, *context)
+        settled = [settle(x, self.visitor.order) for x in operands]
+        if name in ("scan", "while"):
+            settled = [x.alone() if isinstance(x, Gaussian) else x for x in settled]
+        return super().enter(eqn, settled, context)
+
+    def leave(self, outs: Sequence[Any]) -> list[Any]:
+        settled = []
+        for out in outs:
+            if isinstance(out, Unknown):
+                raise out.error
+            out = settle(out, self.visitor.order)
+            settled.append(out.alone() if isinstance(out, Gaussian) else out)
+        return settled
+
+    def stable(self, step: Callable[..., Any], carry: Sequence[Any], *rest: Any) -> list[Any]:
+        def one(x: Any) -> Any:
+            return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+
+        carry, rest = list(carry), jax.tree.map(one, rest)
+        while True:
+            after = jax.eval_shape(lambda c, r: step(c, *r)[0], carry, rest)
+            new = [_alike(c, isinstance(a, Gaussian)) for c, a in zip(carry, after, strict=True)]
+            if all(n is c for n, c in zip(new, carry, strict=True)):
+                return carry
+            carry = new
+
+    def alike(self, functions: Sequence[Any], operands: Sequence[Any]) -> Sequence[Any]:
+        shapes = [jax.eval_shape(f, *operands)[0] for f in functions]
+        uncertain = [any(isinstance(s, Gaussian) for s in same) for same in zip(*shapes, strict=True)]
+
+        def wrapped(function: Any) -> Any:
+            def call(*operands: Any) -> Any:
+                outs, records = function(*operands)
+                return [_alike(o, u) for o, u in zip(outs, uncertain, strict=True)], records
+
+            return call
+
+        return [wrapped(f) for f in functions]
+
+
+def _uncertain(value: Any) -> bool:
+    return is_random(value) or isinstance(value, Unknown)
+
+
+def _alike(value: Value, uncertain: bool) -> Value:
+    """A value as a Gaussian, of variance 0 if it is known, where it has to be one."""
+    if not uncertain or is_random(value):
+        return value
+    value = jnp.asarray(value)
+    return Gaussian(value, jnp.zeros_like(value))
+
+
+def _alone(value: Value) -> Value:
+    return value.alone() if isinstance(value, Gaussian) else value
+
+
+_DATA = {
+    "pad": slice(2),
+    **dict.fromkeys(("concatenate", "stack"), slice(None)),
+    "dynamic_update_slice": slice(2),
+    **dict.fromkeys(("scatter", "scatter-add", "scatter_add"), slice(0, None, 2)),
+}
+
+# Rules for primitives that users have registered.
+RULES: dict[Any, Callable[..., Any]] = {}
+
+
+def _no_rule(eqn: Any) -> NoMomentRuleError:
+    name = eqn.primitive.name
+    return NoMomentRuleError(
+        f"There is no rule for the mean and variance of `{name}`, used at {source(eqn)}. Either "
+        f"register one with `@cgjax.moment_rule(…)`, or accept a first-order approximation with "
+        f"`cgjax.moments(net, first_order=[{name!r}])`."
+    )
+
+
+def linearised(eqn: Any, operands: Sequence[Value]) -> list[Gaussian]:
+    """First-order moments of any differentiable primitive: f(m) and the sum of J_ij^2 v_j."""
+    random = [i for i, x in enumerate(operands) if is_random(x)]
+
+    def function(*values: Any) -> list[Any]:
+        arguments = list(operands)
+        for i, value in zip(random, values, strict=True):
+            arguments[i] = value
+        return bind(eqn, arguments)
+
+    means = [operands[i].mean for i in random]
+    outs, push = jax.linearize(function, *means)
+    variances = [jnp.zeros_like(o) for o in outs]
+    for k, i in enumerate(random):
+        deviation = jnp.sqrt(operands[i].variance).reshape(-1)
+
+        def one(total: Any, j: Any, k: int = k, deviation: Any = deviation) -> tuple[Any, None]:
+            direction = jnp.zeros_like(deviation).at[j].set(deviation[j])
+            tangents = [jnp.zeros_like(m) for m in means]
+            tangents[k] = direction.reshape(means[k].shape)
+            moved = push(*tangents)
+            return [t + d**2 for t, d in zip(total, moved, strict=True)], None
+
+        variances, _ = jax.lax.scan(one, variances, jnp.arange(deviation.size))
+    return [Gaussian(m, v) for m, v in zip(outs, variances, strict=True)]
+
+
+def propagate(
+    program: Program, visitor: Beliefs, arguments: Sequence[Any]
+) -> tuple[Any, Records]:
+    """Walks a program with beliefs for some of its flat arguments.
+
+    Args:
+        program: the traced function.
+        visitor: how to propagate.
+        arguments: for each flat argument an array or a `Belief`.
+
+    Returns:
+        The result with a `Belief` in place of each floating-point array, and for each node what is
+        believed about its statistic, where `visitor.capture` asks for it.
+    """
+    walker = _Propagator(program, visitor)
+    values = [Gaussian(*x) if isinstance(x, Belief) else x for x in arguments]
+    flat, records = walker.run(program.jaxpr, values, 0, None, {}, 0)
+    flat = walker.leave(flat)
+    results = [
+        belief(x, visitor.order) if jnp.issubdtype(mean_of(x).dtype, jnp.floating) else x
+        for x in flat
+    ]
+    return jax.tree.unflatten(program.out_tree, results), records

@@ -1,0 +1,250 @@
+"""Values that inference holds a belief about, as they flow through a program.
+
+A value is an array (known exactly), a `Gaussian`, or a `Curve`: an element-wise function of one
+Gaussian, which is kept as a function until an operation mixes elements, so that `x * sigmoid(x)` or
+`x - x` are functions of the one x that they are written in.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cgjax.nodes import Belief
+from cgjax.nodes._curve_moments import curve_moments
+from cgjax.nodes._family import wide
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A Gaussian array, its elements independent but for what positions share.
+
+    Elements that differ in `axes` alone are the positions of an image, or the steps of a sequence.
+    Two of them, p and q, have the covariance `gain_p gain_q + correlation r_p r_q`, where r is the
+    deviation beside the gain, r^2 = variance - gain^2. All other elements are independent.
+
+    Attributes:
+        mean: the means.
+        variance: the variances, of the same shape and dtype.
+        axes: the axes of the positions.
+        correlation: of size 1 along `axes`, broadcastable to the shape; None without axes.
+        gain: what a common factor of the positions contributes to each, of either sign and of the
+            mean's shape; None for nothing.
+    """
+
+    mean: Float[Array, "*shape"]
+    variance: Float[Array, "*shape"]
+    axes: tuple[int, ...] = ()
+    correlation: Float[Array, "..."] | None = None
+    gain: Float[Array, "*shape"] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
+        return self.mean.shape
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the value."""
+        return self.mean.dtype
+
+    def alone(self) -> "Gaussian":
+        """The same with all elements independent."""
+        return Gaussian(self.mean, self.variance)
+
+    def shared(self) -> tuple["Gaussian", Any]:
+        """The same without a gain, and the average covariance of two positions."""
+        if self.correlation is None:
+            return self, jnp.zeros((), self.dtype)
+        beside = self.variance if self.gain is None else self.variance - self.gain**2
+        covariance = over_pairs(root(self.correlation * beside), self.axes)
+        if self.gain is None:
+            return self, covariance
+        covariance = covariance + over_pairs(self.gain, self.axes)
+        return sharing(self.mean, self.variance, covariance, self.axes), covariance
+
+    def tree_flatten(self) -> tuple[Any, Any]:
+        """For JAX."""
+        return (self.mean, self.variance, self.correlation, self.gain), self.axes
+
+    @classmethod
+    def tree_unflatten(cls, axes: Any, leaves: Any) -> "Gaussian":
+        """For JAX."""
+        mean, variance, correlation, gain = leaves
+        return cls(mean, variance, axes, correlation, gain)
+
+
+def sharing(
+    mean: Any, variance: Any, shared: Any, axes: Sequence[int], gain: Any = None
+) -> Gaussian:
+    """A Gaussian with a known average covariance of two positions.
+
+    Args:
+        mean: the means.
+        variance: the variances.
+        shared: the average covariance of two positions, of size 1 along the axes.
+        axes: the axes of the positions.
+        gain: what a common factor contributes to each position, part of both.
+    """
+    beside = variance
+    if gain is not None:
+        beside = variance - gain**2
+        shared = shared - over_pairs(gain, axes)
+    product = over_pairs(root(beside), axes)
+    known = product > 0
+    correlation = shared / jnp.where(known, product, 1)
+    correlation = jnp.where(known, jnp.clip(correlation, 0, 1), 0)
+    return Gaussian(mean, variance, tuple(axes), correlation, gain)
+
+
+def over_pairs(loading: Any, axes: Sequence[int]) -> Any:
+    """The average of `loading_p loading_q` over all pairs of different positions."""
+    number = math.prod(loading.shape[axis] for axis in axes)
+    if number < 2:
+        return jnp.zeros_like(loading)
+    # (sum^2 - sum of squares) / (n (n - 1)), about the mean so that little cancels.
+    average = loading.mean(axes, keepdims=True)
+    scatter = ((loading - average) ** 2).mean(axes, keepdims=True)
+    return average**2 - scatter / (number - 1)
+
+
+def root(x: Any) -> Any:
+    """The square root, with derivative 0 at 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """An element-wise function of one Gaussian.
+
+    Attributes:
+        root: the Gaussian.
+        function: from values of the root (of its shape) to values of the curve.
+        dtype: the dtype of the values.
+        affine: (slope, offset) if the curve is `slope * root + offset`.
+        closed: the moments in closed form, where they are known.
+        kink: where the function of the root is not smooth, if anywhere.
+    """
+
+    root: Gaussian
+    function: Callable[[Any], Any]
+    dtype: Any
+    affine: tuple[Any, Any] | None = None
+    closed: Callable[[], tuple[Any, Any]] | None = None
+    kink: Any = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
+        return self.root.shape
+
+
+Random = Gaussian | Curve
+Value = Any  # an array, or a Random
+
+
+def is_random(value: Value) -> bool:
+    """Whether a value is not known exactly."""
+    return isinstance(value, Gaussian | Curve)
+
+
+def as_curve(value: Random) -> Curve:
+    """A random value as a function of its root."""
+    if isinstance(value, Curve):
+        return value
+    return Curve(value, lambda x: x, value.dtype, (1.0, 0.0))
+
+
+def at_mean(value: Value) -> Any:
+    """The value at its root's mean: for decisions and indices."""
+    return value.function(value.root.mean) if isinstance(value, Curve) else mean_of(value)
+
+
+def mean_of(value: Value) -> Any:
+    """The array that stands for a value where only its shape and dtype, or its mean, count."""
+    return value.mean if isinstance(value, Gaussian) else value
+
+
+def settle(value: Value, order: int) -> Value:
+    """An array or a Gaussian: the moments of a curve, matched exactly or to first order."""
+    if not isinstance(value, Curve):
+        return value
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return at_mean(value)  # a decision, or a number of one
+    x = value.root
+    if value.affine is not None:
+        slope, offset = (jnp.asarray(a, x.dtype) for a in value.affine)
+        return Gaussian(
+            jnp.asarray(slope * x.mean + offset, value.dtype),
+            jnp.asarray(slope**2 * x.variance, value.dtype),
+            x.axes,
+            x.correlation,
+            None if x.gain is None else jnp.asarray(slope * x.gain, value.dtype),
+        )
+    if order == 1:
+        mean, slope = jax.jvp(value.function, (x.mean,), (jnp.ones_like(x.mean),))
+        return Gaussian(mean, jnp.asarray(slope**2 * x.variance, mean.dtype))
+    mean, variance = _matched(value, wide(x.mean), wide(x.variance), value.closed)
+    out = Gaussian(jnp.asarray(mean, value.dtype), jnp.asarray(variance, value.dtype))
+    if not x.axes:
+        return out
+    return _correlated(value, out, mean, variance)
+
+
+def _matched(curve: Curve, mean: Any, variance: Any, closed: Any) -> tuple[Any, Any]:
+    if closed is not None:
+        return closed(mean, variance)
+    return curve_moments(_precise(curve), mean, variance, curve.kink)
+
+
+def _precise(curve: Curve) -> Callable[[Any], Any]:
+    """The function, evaluated at numbers of at least float32 where its operations allow it."""
+    dtype = curve.root.dtype
+    if jnp.finfo(dtype).bits >= 32:
+        return curve.function
+    return lambda x: jnp.asarray(curve.function(jnp.asarray(x, dtype)), x.dtype)
+
+
+def _correlated(curve: Curve, out: Gaussian, mean: Any, variance: Any) -> Gaussian:
+    """What the positions of a curve share, when those of its root do.
+
+    By the expansion of a covariance in that of two Gaussians (Price's theorem),
+
+        Cov(f(x_p), f(x_q)) = E[f'_p] E[f'_q] C_pq + E[f''_p] E[f''_q] C_pq^2 / 2 + ...,
+
+    averaged over the pairs of positions, with the derivatives of E[f] by the mean and, twice, by
+    the variance for those of f.
+    """
+    x = curve.root
+    assert x.correlation is not None
+    m, v = wide(x.mean), wide(x.variance)
+
+    def expectation(m: Any, v: Any) -> Any:
+        return _matched(curve, m, v, curve.closed)[0]
+
+    _, slope = jax.jvp(lambda m: expectation(m, v), (m,), (jnp.ones_like(m),))
+    _, bend = jax.jvp(lambda v: expectation(m, v), (v,), (jnp.ones_like(v),))
+    gain = None if x.gain is None else wide(x.gain)
+    beside = v if gain is None else v - gain**2
+    parts = [(root(wide(x.correlation) * beside), wide(x.correlation) * beside)]
+    if gain is not None:
+        parts.append((gain, gain**2))
+    shared = sum(
+        over_pairs(slope * first, x.axes) + 2 * over_pairs(bend * second, x.axes)
+        for first, second in parts
+    )
+    return sharing(out.mean, out.variance, jnp.asarray(shared, out.dtype), x.axes)
+
+
+def belief(value: Value, order: int) -> Belief:
+    """The belief about a value; of variance 0 where it is known."""
+    value = settle(value, order)
+    if isinstance(value, Gaussian):
+        return Belief(value.mean, value.variance)
+    return Belief(value, jnp.zeros_like(value))

@@ -1,0 +1,155 @@
+"""Mean and variance of any element-wise function of a Gaussian variable, by quadrature.
+
+Smooth functions use equally spaced points over the Gaussian, which converge geometrically in their
+number as long as the Gaussian is not much wider than the function's bends. Functions with a kink
+use Gauss-Legendre points on either side of it, so that the kink costs nothing.
+
+The derivatives with respect to the mean and the variance are computed beside the values, from the
+same points, by the identities of Gaussian integrals (for Y = f(x), x = mean + s t, t ~ N(0, 1)):
+
+    d E[Y] / d mean = E[f'(x)]              d E[Y] / d variance = E[f'(x) t] / (2 s)
+    d Var[Y] / d mean = 2 Cov(Y, f'(x))     d Var[Y] / d variance = Cov(Y, f'(x) t) / s
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float
+
+Curve = Callable[..., Float[Array, "*nodes"]]
+Moments = tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]
+
+# Sixteen points to 4.8 standard deviations, of unit variance. Means are within 1e-4 and variances
+# within 1e-3 of the variance of x for tanh, logistic, softplus, gelu and silu of a Gaussian with
+# standard deviation up to 1.5; within 7e-3 up to 4.
+_POINTS = np.linspace(-4.8, 4.8, 16)
+_WEIGHTS = np.exp(-(_POINTS**2) / 2)
+_WEIGHTS /= _WEIGHTS.sum()
+_POINTS /= np.sqrt(_WEIGHTS @ _POINTS**2)
+
+# Twelve points on either side of a kink, closer together near it, to 5.5 standard deviations; a
+# kink further out than 3 is not resolved, as hardly anything lies beyond it.
+_ROOTS, _LEGENDRE = np.polynomial.legendre.leggauss(12)
+_ROOTS, _LEGENDRE = (_ROOTS + 1) / 2, _LEGENDRE / 2
+_REACH, _FURTHEST_KINK = 5.5, 3.0
+_SIDES = [
+    (end, root**1.5, 1.5 * root**0.5 * weight)
+    for end in (_REACH, -_REACH)
+    for root, weight in zip(_ROOTS.tolist(), _LEGENDRE.tolist(), strict=True)
+]
+
+# A Gaussian narrower than this is integrated as one of this width, and what the variance adds is
+# scaled to it: exact derivatives at variance 0, and differences keep their digits.
+_SMALLEST_DEVIATION = 4e-3
+
+
+def curve_moments(
+    curve: Curve,
+    mean: Float[Array, "*nodes"],
+    variance: Float[Array, "*nodes"],
+    kink: Float[Array, "*nodes"] | None = None,
+) -> Moments:
+    """E[curve(x)] and Var[curve(x)] for x ~ N(mean, variance), element by element.
+
+    Args:
+        curve: an element-wise function; arrays that it closes over may be differentiated.
+        mean: any floating-point array, of at least float32.
+        variance: at least 0, of the mean's shape.
+        kink: where x has a kink or a jump; None for a smooth function.
+
+    Returns:
+        Arrays of the mean's shape.
+    """
+    pure, constants = jax.closure_convert(curve, mean)
+    rule = _with_derivatives(pure, kink is not None)
+    return rule(mean, variance, mean if kink is None else lax.stop_gradient(kink), *constants)
+
+
+def _with_derivatives(curve: Curve, has_kink: bool) -> Callable[..., Moments]:
+    integrate = jax.custom_jvp(partial(_values, curve, has_kink))
+    integrate.defjvp(partial(_jvp, curve, has_kink), symbolic_zeros=True)
+    return integrate
+
+
+def _jvp(curve: Curve, has_kink: bool, primals: Any, tangents: Any) -> tuple[Moments, Moments]:
+    mean, variance, kink, *constants = primals
+    dmean, dvariance, _, *dconstants = tangents
+    values, by_mean, by_variance = _partials(curve, has_kink, mean, variance, kink, *constants)
+    totals = [jnp.zeros_like(v) for v in values]
+    for tangent, slopes in ((dmean, by_mean), (dvariance, by_variance)):
+        if not isinstance(tangent, SymbolicZero):
+            totals = [t + slope * tangent for t, slope in zip(totals, slopes, strict=True)]
+    if not all(isinstance(t, SymbolicZero) for t in dconstants):
+        dconstants = [
+            jnp.zeros(t.shape, t.dtype) if isinstance(t, SymbolicZero) else t for t in dconstants
+        ]
+
+        def of_constants(*constants: Any) -> Moments:
+            return _values(curve, has_kink, mean, variance, kink, *constants)
+
+        _, slopes = jax.jvp(of_constants, tuple(constants), tuple(dconstants))
+        totals = [t + slope for t, slope in zip(totals, slopes, strict=True)]
+    return values, (totals[0], totals[1])
+
+
+def _grid(has_kink: bool, mean: Any, variance: Any, kink: Any) -> tuple[Any, Any, list[Any]]:
+    """The deviation to integrate with, its share of the variance, and (t, weight) of each point."""
+    smallest = _SMALLEST_DEVIATION * (1 + jnp.abs(mean) / 4)
+    deviation = jnp.sqrt(jnp.maximum(variance, smallest**2))
+    if not has_kink:
+        points = zip(_POINTS.tolist(), _WEIGHTS.tolist(), strict=True)
+        return deviation, variance / deviation**2, list(points)
+    cut = jnp.clip((kink - mean) / deviation, -_FURTHEST_KINK, _FURTHEST_KINK)
+    cut = lax.stop_gradient(cut)
+    points = []
+    for end, share, weight in _SIDES:
+        t = cut + (end - cut) * share
+        points.append((t, jnp.abs(end - cut) * weight * jnp.exp(-(t**2) / 2)))
+    total = sum(w for _, w in points)
+    points = [(t, w / total) for t, w in points]
+    # The points' own mean and variance are made 0 and 1, so that straight lines are exact.
+    shift = sum(w * t for t, w in points)
+    spread = jnp.sqrt(sum(w * (t - shift) ** 2 for t, w in points))
+    return deviation, variance / deviation**2, [((t - shift) / spread, w) for t, w in points]
+
+
+def _values(
+    curve: Curve, has_kink: bool, mean: Any, variance: Any, kink: Any, *constants: Any
+) -> Moments:
+    deviation, share, points = _grid(has_kink, mean, variance, kink)
+    here = curve(mean, *constants)
+    first = second = jnp.zeros_like(mean)
+    for t, weight in points:
+        change = curve(mean + deviation * t, *constants) - here
+        first, second = first + weight * change, second + weight * change**2
+    spread = jnp.maximum(second - first**2, 0)
+    return here + share * first, share * spread
+
+
+def _partials(
+    curve: Curve, has_kink: bool, mean: Any, variance: Any, kink: Any, *constants: Any
+) -> tuple[Moments, Moments, Moments]:
+    """The values, and their derivatives by the mean and by the variance."""
+    deviation, share, points = _grid(has_kink, mean, variance, kink)
+    here = curve(mean, *constants)
+    one = jnp.ones_like(mean)
+    first = second = slope = tilt = cross = cross_tilt = jnp.zeros_like(mean)
+    for t, weight in points:
+        there, steepness = jax.jvp(
+            lambda x: curve(x, *constants), (mean + deviation * t,), (one,)
+        )
+        change, weighted = there - here, weight * steepness
+        first, second = first + weight * change, second + weight * change**2
+        slope, tilt = slope + weighted, tilt + weighted * t
+        cross, cross_tilt = cross + weighted * change, cross_tilt + weighted * change * t
+    spread = jnp.maximum(second - first**2, 0)
+    values = here + share * first, share * spread
+    by_mean = slope, 2 * share * (cross - first * slope)
+    by_variance = tilt / (2 * deviation), (cross_tilt - first * tilt) / deviation
+    return values, by_mean, by_variance
