@@ -47,6 +47,7 @@ _SIDES = [
 # A Gaussian narrower than this is integrated as one of this width, and what the variance adds is
 # scaled to it: exact derivatives at variance 0, and differences keep their digits.
 _SMALLEST_DEVIATION = 4e-3
+_SMALLEST_AT_KINK = 1e-4
 
 
 def curve_moments(
@@ -100,7 +101,7 @@ def _jvp(curve: Curve, has_kink: bool, primals: Any, tangents: Any) -> tuple[Mom
 
 def _grid(has_kink: bool, mean: Any, variance: Any, kink: Any) -> tuple[Any, Any, list[Any]]:
     """The deviation to integrate with, its share of the variance, and (t, weight) of each point."""
-    smallest = _SMALLEST_DEVIATION * (1 + jnp.abs(mean) / 4)
+    smallest = (_SMALLEST_AT_KINK if has_kink else _SMALLEST_DEVIATION) * (1 + jnp.abs(mean) / 4)
     deviation = jnp.sqrt(jnp.maximum(variance, smallest**2))
     if not has_kink:
         points = zip(_POINTS.tolist(), _WEIGHTS.tolist(), strict=True)

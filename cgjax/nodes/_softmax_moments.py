@@ -55,6 +55,19 @@ def softmax_moments(
     return expectation, complement, wobble
 
 
+def log_sum_exp_moments(
+    mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"], axes: tuple[int, ...]
+) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
+    """Mean and variance of log sum exp(e), for e ~ N(mean, diag(variance)), kept with size 1.
+
+    With p = softmax(mean): the first-order variance sum p^2 v and the damped second-order mean.
+    """
+    p = jax.nn.softmax(mean, axis=axes)
+    first, second = (jnp.sum(p**k * variance, axes, keepdims=True) for k in (1, 2))
+    shift = (first - second) / 2 / jnp.sqrt(1 + _DAMPING * first)
+    return jax.nn.logsumexp(mean, axis=axes, keepdims=True) + shift, second
+
+
 def complement_of(probability: Float[Array, "*nodes"], axis: int) -> Float[Array, "*nodes"]:
     """1 - p without cancellation: for the likeliest class, the sum of all others."""
     is_top = one_hot_argmax(probability, axis)

@@ -1,6 +1,7 @@
 """Element-wise operations on values with beliefs."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,11 +10,8 @@ import numpy as np
 
 from cgjax._interpret._beliefs import _closed
 from cgjax._interpret._beliefs._extremes import larger_of
-from cgjax._interpret._beliefs._structure import (
-    common_axes,
-    shared_variance,
-    spread,
-)
+from cgjax._interpret._beliefs._grouped import Grouped, elementwise_of_groups
+from cgjax._interpret._beliefs._structure import common_axes, shared_variance, spread
 from cgjax._interpret._beliefs._values import (
     Curve,
     Gaussian,
@@ -48,14 +46,24 @@ _COMPARISONS = frozenset("eq ne lt le gt ge".split())
 def elementwise(eqn: Any, operands: Sequence[Value], order: int) -> Value | None:
     """The value of an element-wise equation; None where two Gaussians meet and there is no rule."""
     shape = tuple(eqn.outvars[0].aval.shape)
+    if any(isinstance(x, Grouped) for x in operands):
+        out = elementwise_of_groups(eqn, operands)
+        if out is not None:
+            return out
+        operands = [settle(x, order) if isinstance(x, Grouped) else x for x in operands]
     operands = [
-        spread(settle(x, order), shape) if is_random(x) and x.shape != shape else x
+        _spread(settle(x, order), shape) if is_random(x) and x.shape != shape else x
         for x in operands
     ]
     roots = {id(as_curve(x).root) for x in operands if is_random(x)}
     if len(roots) == 1:
         return _composed(eqn, operands, order)
     return _mixed(eqn, operands, order)
+
+
+def _spread(x: Value, shape: tuple[int, ...]) -> Value:
+    """A Gaussian that an operation broadcasts: a single number, or one of size 1 along axes."""
+    return spread(x, shape, range(len(x.shape))) if is_random(x) else x
 
 
 # -- functions of one Gaussian
@@ -69,7 +77,7 @@ def _composed(eqn: Any, operands: Sequence[Value], order: int) -> Value:
 
     def function(points: Any) -> Any:
         values = [
-            _fitting(operand, points) if c is None else jnp.asarray(c.function(points), c.dtype)
+            operand if c is None else jnp.asarray(c.function(points), c.dtype)
             for c, operand in zip(curves, operands, strict=True)
         ]
         return bind(eqn, values)[0]
@@ -81,14 +89,15 @@ def _composed(eqn: Any, operands: Sequence[Value], order: int) -> Value:
         closed = _closed_form(eqn, operands, curves)
     else:
         closed = _transformed(name, operands, curves)
-    out = Curve(x, function, dtype, affine, closed, _kink(name, operands, curves))
+    limits = _limits(name, operands, curves)
+    if limits is not None and None not in limits.bounds:
+        closed = limits.moments
+    exponent = random[0].affine if name == "exp" else None
+    kink = _kink(name, operands, curves)
+    out = Curve(x, function, dtype, affine, closed, kink, limits, exponent)
     if closed is not None and order != 1 and _has_domain(eqn, curves):
         return settle(out, order)  # points of quadrature would leave the function's domain
     return out
-
-
-def _fitting(operand: Any, points: Any) -> Any:
-    return operand
 
 
 def _affine(
@@ -126,6 +135,40 @@ def _affine(
         return slope * by, offset * by
     if name == "div" and curves[1] is None:
         return pairs[0][0] / operands[1], pairs[0][1] / operands[1]
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Limits:
+    """A curve that is an affine function of its root, cut off below or above, or both."""
+
+    affine: tuple[Any, Any]
+    bounds: tuple[Any, Any]
+
+    def moments(self, mean: Any, variance: Any) -> tuple[Any, Any]:
+        """The closed form, where both ends are cut."""
+        a, b, low, high = (jnp.asarray(x, mean.dtype) for x in (*self.affine, *self.bounds))
+        return _closed.clipped(a * mean + b, a**2 * variance, low, high)
+
+
+def _limits(
+    name: str, operands: Sequence[Value], curves: Sequence[Curve | None]
+) -> _Limits | None:
+    random = [c for c in curves if c is not None]
+    if name not in ("max", "min") or len(random) != 1:
+        return None
+    (bound,) = (o for o, c in zip(operands, curves, strict=True) if c is None)
+    known = random[0].limits
+    if random[0].affine is not None:
+        known = _Limits(random[0].affine, (None, None))
+    if known is None:
+        return None
+    low, high = known.bounds
+    if name == "max" and low is None:
+        # Cut above first: what is cut below is never above the lower of the two.
+        return _Limits(known.affine, (bound, None if high is None else jnp.maximum(high, bound)))
+    if name == "min" and high is None:
+        return _Limits(known.affine, (None if low is None else jnp.minimum(low, bound), bound))
     return None
 
 

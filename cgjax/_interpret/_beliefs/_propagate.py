@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from cgjax import _static
 from cgjax._interpret._beliefs._elementwise import ELEMENTWISE, elementwise
 from cgjax._interpret._beliefs._extremes import EXTREMES
+from cgjax._interpret._beliefs._grouped import Grouped, laid_out, reduced
 from cgjax._interpret._beliefs._products import convolution, dot_general
 from cgjax._interpret._beliefs._structure import STRUCTURE
 from cgjax._interpret._beliefs._values import (
@@ -104,6 +105,10 @@ class _Propagator(_Walker):
 
     def structure(self, eqn: Any, operands: Sequence[Any]) -> Any:
         name, order = eqn.primitive.name, self.visitor.order
+        if name == "reduce_sum" and (out := reduced(eqn, operands[0], order)) is not None:
+            return out
+        if isinstance(operands[0], Grouped) and (out := laid_out(eqn, operands[0])) is not None:
+            return out
         settled = _settled(operands, order)
         if not any(map(is_random, settled)):
             return bind(eqn, settled)

@@ -5,6 +5,7 @@ Gaussian, which is kept as a function until an operation mixes elements, so that
 `x - x` are functions of the one x that they are written in.
 """
 
+import abc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -119,8 +120,16 @@ def root(x: Any) -> Any:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
+class Lazy(abc.ABC):
+    """A random value that is kept as a function until its moments are needed."""
+
+    @abc.abstractmethod
+    def settled(self, order: int) -> Any:
+        """The moments: matched, or to first order."""
+
+
 @dataclass(frozen=True, eq=False)
-class Curve:
+class Curve(Lazy):
     """An element-wise function of one Gaussian.
 
     Attributes:
@@ -130,6 +139,8 @@ class Curve:
         affine: (slope, offset) if the curve is `slope * root + offset`.
         closed: the moments in closed form, where they are known.
         kink: where the function of the root is not smooth, if anywhere.
+        limits: for an affine function that is cut off below or above, where; see `elementwise`.
+        exponent: (slope, offset) if the curve is `exp(slope * root + offset)`.
     """
 
     root: Gaussian
@@ -138,23 +149,29 @@ class Curve:
     affine: tuple[Any, Any] | None = None
     closed: Callable[[], tuple[Any, Any]] | None = None
     kink: Any = None
+    limits: Any = None
+    exponent: tuple[Any, Any] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the value."""
         return self.root.shape
 
+    def settled(self, order: int) -> Any:
+        """The moments: matched, or to first order."""
+        return _settled(self, order)
 
-Random = Gaussian | Curve
+
+Random = Gaussian | Lazy
 Value = Any  # an array, or a Random
 
 
 def is_random(value: Value) -> bool:
     """Whether a value is not known exactly."""
-    return isinstance(value, Gaussian | Curve)
+    return isinstance(value, Gaussian | Lazy)
 
 
-def as_curve(value: Random) -> Curve:
+def as_curve(value: Gaussian | Curve) -> Curve:
     """A random value as a function of its root."""
     if isinstance(value, Curve):
         return value
@@ -163,18 +180,22 @@ def as_curve(value: Random) -> Curve:
 
 def at_mean(value: Value) -> Any:
     """The value at its root's mean: for decisions and indices."""
-    return value.function(value.root.mean) if isinstance(value, Curve) else mean_of(value)
+    if isinstance(value, Curve):
+        return value.function(value.root.mean)
+    return mean_of(value.settled(1) if isinstance(value, Lazy) else value)
 
 
 def mean_of(value: Value) -> Any:
-    """The array that stands for a value where only its shape and dtype, or its mean, count."""
+    """An array as it is, and the mean of a Gaussian."""
     return value.mean if isinstance(value, Gaussian) else value
 
 
 def settle(value: Value, order: int) -> Value:
-    """An array or a Gaussian: the moments of a curve, matched exactly or to first order."""
-    if not isinstance(value, Curve):
-        return value
+    """An array or a Gaussian: the moments of a lazy value, matched exactly or to first order."""
+    return value.settled(order) if isinstance(value, Lazy) else value
+
+
+def _settled(value: Curve, order: int) -> Value:
     if not jnp.issubdtype(value.dtype, jnp.floating):
         return at_mean(value)  # a decision, or a number of one
     x = value.root
