@@ -15,12 +15,13 @@ from cgjax._functional import (
     functional,
     lift,
     log_joint,
+    moments,
     monte_carlo,
     pcff,
 )
 from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
-from cgjax.inference import Estimate, with_nodes
+from cgjax.inference import Estimate, moment_rule, with_nodes
 from cgjax.nodes import Belief
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "layers",
     "lift",
     "log_joint",
+    "moment_rule",
+    "moments",
     "monte_carlo",
     "node",
     "nodes",

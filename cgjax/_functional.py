@@ -7,7 +7,7 @@ module be passed to a procedure directly, which then also writes its updated var
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import jax
 from flax import errors as flax_errors
@@ -15,6 +15,7 @@ from flax import nnx
 
 from cgjax import _graph, _lift, inference
 from cgjax._interpret import trace
+from cgjax.inference._moments import means
 from cgjax.inference._procedure import split_lead
 
 P = ParamSpec("P")
@@ -26,6 +27,7 @@ class ModuleFunction:
     """A module as a pure function `f(params, state, *args) -> (out, new_state)`."""
 
     graphdef: Any
+    returns_state: ClassVar[bool] = True
 
     def __call__(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         # Rebuilt, so that the variables belong to the transformation that this call is part of:
@@ -174,6 +176,7 @@ def _changes_state(f: Any, inputs: Any, kwargs: Any) -> bool:
     In evaluation mode none does, and nothing is written: so a module whose call changes nothing
     works inside jit, grad and vmap.
     """
+    inputs, kwargs = means((inputs, kwargs))
     params, state, *_ = inputs
     program = trace(f, inputs, kwargs)
     _, new_state = jax.tree.unflatten(program.out_tree, program.returned_inputs)
@@ -265,3 +268,4 @@ clamp = _accepts_modules(inference.clamp, is_network=True)
 lift = _accepts_modules(_lift.lift, LiftedModule, is_network=True)
 log_joint = _accepts_modules(inference.log_joint, lead="values", evaluates=True)
 exact_marginals = _accepts_modules(inference.exact_marginals, evaluates=True)
+moments = _accepts_modules(inference.moments)

@@ -3,9 +3,11 @@
 `trace` turns a function into a `Program` with the list of its nodes (`Site`); `walk` evaluates it
 and hands every node to a visitor, which is all that an inference procedure is; `parents` follows
 the flow of data between nodes, and `linear` finds what the expectation of a result needs.
-`activations` recognises activations that are not marked as nodes, and marks them.
+`activations` recognises activations that are not marked as nodes, and marks them; `beliefs`
+evaluates a program on means and variances in place of values.
 """
 
+from cgjax._interpret import _beliefs as beliefs
 from cgjax._interpret._flow import parents
 from cgjax._interpret._jaxprs import split_source
 from cgjax._interpret._linear import Linear, linear
@@ -25,6 +27,7 @@ __all__ = [
     "UnsupportedPrimitiveError",
     "Visitor",
     "activations",
+    "beliefs",
     "evaluate",
     "holds_weights",
     "linear",

@@ -5,6 +5,7 @@ from cgjax.inference._exact_marginals import exact_marginals
 from cgjax.inference._feed_forward import feed_forward
 from cgjax.inference._log_joint import log_joint
 from cgjax.inference._monte_carlo import Estimate, monte_carlo
+from cgjax.inference._moments import moment_rule, moments
 from cgjax.inference._procedure import Procedure, with_nodes
 from cgjax.inference._sampling import forward_sample, pcff
 
@@ -16,6 +17,8 @@ __all__ = [
     "feed_forward",
     "forward_sample",
     "log_joint",
+    "moment_rule",
+    "moments",
     "monte_carlo",
     "pcff",
     "with_nodes",

@@ -2,70 +2,90 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
 
 from cgjax import _static
-from cgjax._interpret import Program, Records, trace
-from cgjax._interpret._beliefs._propagate import Beliefs, propagate
-from cgjax.inference._procedure import Method, Network, Procedure, intern, method, named
-from cgjax.inference._procedure import _run, _run_compiled, check_capture
+from cgjax._interpret import Program, Records, beliefs, trace
+from cgjax.inference._procedure import (
+    Method,
+    Network,
+    Procedure,
+    check_capture,
+    intern,
+    method,
+    named,
+    run,
+    run_compiled,
+)
 from cgjax.nodes import Belief
+
+RuleT = TypeVar("RuleT", bound=Callable[..., Any])
 
 
 @method
 class Moments(Method):
     """Options of `moments`."""
 
-    nodes: str
+    nodes: Literal["collapsed", "random"]
     order: int
     positions: bool
-    first_order: frozenset
+    first_order: frozenset[str]
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
-        visitor = Beliefs(
+        visitor = beliefs.Beliefs(
             capture,
             nodes=self.nodes,
             order=self.order,
             positions=self.positions,
             first_order=self.first_order,
         )
-        return propagate(program, visitor, arrays)
+        return beliefs.propagate(program, visitor, arrays)
 
 
-def _is_belief(x: Any) -> bool:
+def is_belief(x: Any) -> bool:
+    """Whether a leaf of an argument is a belief."""
     return isinstance(x, Belief)
 
 
+def means(tree: Any) -> Any:
+    """A tree with the mean in place of each belief."""
+    return jax.tree.map(lambda x: x.mean if is_belief(x) else x, tree, is_leaf=is_belief)
+
+
 @dataclass(frozen=True, eq=False)
-class _OfBeliefs(Procedure):
+class OfBeliefs(Procedure):
     """A procedure whose arguments may hold beliefs."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=_is_belief)
-        leaves = [_checked(x) if _is_belief(x) else x for x in leaves]
-        args_, kwargs_ = jax.tree.unflatten(
-            structure, [x.mean if _is_belief(x) else x for x in leaves]
-        )
-        program = trace(self.net, args_, kwargs_)
-        arrays = [x for x in leaves if _is_belief(x) or _static.is_array(x) or _static.is_number(x)]
-        structure, options = _static.split(self.method)
+        leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=is_belief)
+        leaves = [_checked(x) if is_belief(x) else x for x in leaves]
+        plain_args, plain_kwargs = means(jax.tree.unflatten(structure, leaves))
+        program = trace(self.net, plain_args, plain_kwargs)
+        arrays = [x for x in leaves if is_belief(x) or _static.is_array(x) or _static.is_number(x)]
+        options_structure, options = _static.split(self.method)
         if self.capture:
             check_capture(program)
         constants = program.constants
         code = program.code if program.closed_over else program
         traced = _static.is_traced((arrays, options, constants))
-        run, code = (_run, program) if traced or code is None else (_run_compiled, code)
-        out, records = run(structure, code, self.capture, options, (), arrays, constants)
+        call, code = (run, program) if traced or code is None else (run_compiled, code)
+        out, records = call(options_structure, code, self.capture, options, (), arrays, constants)
+        if getattr(self.net, "returns_state", False):
+            out = (out[0], means(out[1]))
         return (out, named(program, records)) if self.capture else out
 
 
 def _checked(x: Belief) -> Belief:
     mean, variance = jnp.asarray(x.mean), jnp.asarray(x.variance)
     if not jnp.issubdtype(mean.dtype, jnp.floating):
-        raise TypeError(f"The mean of a Belief must be floating point, got {mean.dtype}.")
+        raise TypeError(
+            f"The mean of a Belief must be floating point, got {mean.dtype}; an integer has no "
+            "Gaussian belief."
+        )
     if variance.shape not in ((), mean.shape):
         raise ValueError(
             f"The variance of a Belief must have the shape of its mean, {mean.shape}, or be one "
@@ -82,6 +102,102 @@ def moments(
     positions: bool = True,
     first_order: Iterable[str] = (),
 ) -> Procedure:
-    """Mean and variance of a network's results, for beliefs about its arguments."""
-    options = Moments(nodes, order, positions, frozenset(first_order))
-    return intern(_OfBeliefs(net, options))
+    """Mean and variance of a network's results, given beliefs about its arguments.
+
+    Any array among the arguments (an input, a parameter, any leaf of a tree of them) may be a
+    `Belief(mean, variance)` of independent Gaussian elements. Every operation of the network then
+    computes means and variances in place of values, in one pass and without sampling. Each result
+    of a matrix product or sum of independent elements,
+
+        mean = m1 . m2,    variance = m1^2 . v2 + v1 . m2^2 + v1 . v2,
+
+    is taken as Gaussian and independent of the others; element-wise functions of one Gaussian, and
+    functions of it and of its sums over an axis, however they are composed, are integrated as one.
+
+    Args:
+        net: a function or module of arrays. Functions without nodes are networks too.
+        nodes: "collapsed" takes a node for its activation, a function of its natural parameter
+            ([B]); "random" adds the noise of the node itself, by the law of total variance ([A]).
+        order: 2 matches moments; 1 linearises every operation at the mean, the first-order
+            recursion of [B] Algorithm 1.
+        positions: whether to follow what the positions of an image, or the steps of a sequence,
+            have in common because the same uncertain weights are applied to them (the leading axis
+            holds examples, which are independent). Without it, sums over positions have variances
+            that are too small.
+        first_order: names of primitives without a rule that may be linearised, element by element
+            of their operands: exact to first order, and slow for large ones.
+
+    Returns:
+        `procedure(*args)`, the network's result with a `Belief` in place of each floating-point
+        array, of variance 0 where nothing is uncertain. Of a function made by `functional`, the new
+        state comes back at its mean. With `with_nodes`, the beliefs of the nodes' statistics.
+
+    Raises:
+        ValueError: an option has another value; a variance does not fit its mean.
+        TypeError: a belief about integers; when called, a primitive has no rule: the message names
+            it, the line that uses it, and the ways out.
+
+    Example:
+        >>> import jax.numpy as jnp, cgjax as cg
+        >>> net = lambda w, x: jnp.maximum(x @ w, 0)
+        >>> w = cg.Belief(jnp.array([1.0, -1.0]), jnp.array([0.5, 0.5]))
+        >>> y = cg.moments(net)(w, jnp.array([1.0, 1.0]))
+        >>> print(y.mean.round(4), y.variance.round(4))
+        0.3989 0.3408
+
+    Source: [B] section 2, Eq. 3-5, Algorithm 1.
+    """
+    if nodes not in ("collapsed", "random"):
+        raise ValueError(f'nodes is "collapsed" or "random", got {nodes!r}.')
+    if order not in (1, 2):
+        raise ValueError(f"order is 1 (first-order) or 2 (matched moments), got {order!r}.")
+    if isinstance(first_order, str):
+        raise TypeError(f"first_order is a list of names of primitives, got {first_order!r}.")
+    options = Moments(nodes, order, bool(positions), frozenset(first_order))
+    return intern(OfBeliefs(net, options))
+
+
+def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT], RuleT]:
+    """Registers how `moments` computes a primitive or a function.
+
+    Args:
+        target: a primitive, or its name; or a function that keeps its name in a trace: one under
+            `jax.jit`, or with a custom derivative. A rule for a function is used in place of the
+            rules of the operations inside it, wherever a function of that name is called.
+
+    Returns:
+        A decorator for `rule(*operands, **parameters)`. Operands are arrays, or a `Belief` where
+        they are uncertain, at least one; parameters are those of the primitive (none for a
+        function, whose operands are its flat array arguments). It returns a `Belief`, or an array
+        where the result is certain, for each result.
+
+    Raises:
+        TypeError: the target is none of these.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> @jax.jit
+        ... def halved_beyond_one(x):
+        ...     return jnp.where(jnp.abs(x) > 1, x / 2, x)
+        >>> @cg.moment_rule(halved_beyond_one)
+        ... def rule(x):
+        ...     return cg.Belief(x.mean / 2, x.variance / 4)
+        >>> print(cg.moments(halved_beyond_one)(cg.Belief(jnp.array(4.0), jnp.array(1.0))))
+        Belief(mean=Array(2., dtype=float32), variance=Array(0.25, dtype=float32))
+    """
+    if isinstance(target, Primitive):
+        table, name = beliefs.RULES, target.name
+    elif isinstance(target, str):
+        table, name = beliefs.RULES, target
+    elif callable(target) and hasattr(target, "__name__"):
+        table, name = beliefs.FUNCTIONS, target.__name__
+    else:
+        raise TypeError(
+            f"A moment rule is for a primitive of JAX, its name, or a named function, got {target!r}."
+        )
+
+    def register(rule: RuleT) -> RuleT:
+        table[name] = rule
+        return rule
+
+    return register

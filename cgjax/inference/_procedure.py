@@ -68,6 +68,11 @@ class Procedure:
             isinstance(other, Procedure) and self._identity() == other._identity()
         )
 
+    @property
+    def returns_state(self) -> bool:
+        """Whether it is a module's function, which returns `(out, new_state)`."""
+        return self.method.is_network and getattr(self.net, "returns_state", False)
+
     def traced_as(self) -> tuple[Any, Any]:
         """The network, and all that decides which program this is, but for arrays."""
         net, inner = self.net.traced_as() if isinstance(self.net, Procedure) else (self.net, None)
@@ -93,10 +98,10 @@ class Procedure:
         code = program.code if program.closed_over else program
         traced = _static.is_traced((lead, arrays, options, constants))
         if traced or code is None or (constants and self.method.is_network):
-            run, code = _run, program
+            call, code = run, program
         else:
-            run = _run_compiled
-        out, records = run(structure, code, self.capture, options, lead, arrays, constants)
+            call = run_compiled
+        out, records = call(structure, code, self.capture, options, lead, arrays, constants)
         if not self.capture:
             return out
         return out, named(program, records)
@@ -116,7 +121,7 @@ def split_lead(lead: str | None, args: tuple[Any, ...]) -> tuple[tuple[Any, ...]
     return (as_key(args[0]) if lead == "key" else args[0],), args[1:]
 
 
-def _run(
+def run(
     structure: Any,
     program: Program,
     capture: bool,
@@ -135,7 +140,7 @@ def named(program: Program, records: Records) -> dict[str, Any]:
     return {program.sites[i].name: record for i, record in records.items()}
 
 
-_run_compiled = jax.jit(_run, static_argnums=(0, 1, 2))
+run_compiled = jax.jit(run, static_argnums=(0, 1, 2))
 
 
 def intern(procedure: ProcedureT) -> ProcedureT:

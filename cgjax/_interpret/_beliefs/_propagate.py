@@ -23,7 +23,15 @@ from cgjax._interpret._beliefs._values import (
     mean_of,
     settle,
 )
-from cgjax._interpret._jaxprs import CUSTOM, ENTERED, JIT, bind, source
+from cgjax._interpret._jaxprs import (
+    CUSTOM,
+    ENTERED,
+    JIT,
+    bind,
+    call_jaxpr,
+    open_jaxpr,
+    source,
+)
 from cgjax._interpret._program import Program
 from cgjax._interpret._visitor import Visitor
 from cgjax._interpret._walk import Records, _Walker
@@ -67,6 +75,10 @@ def _settled(values: Sequence[Any], order: int) -> list[Any]:
 class _Propagator(_Walker):
     visitor: Beliefs
 
+    def __init__(self, program: Program, visitor: Beliefs):
+        super().__init__(program, visitor)
+        self.calls: list[Any] = []  # the equations that the walk is inside of, outermost first
+
     def enters(self, eqn: Any, operands: Sequence[Any]) -> bool:
         return eqn.primitive.name in ENTERED and any(map(_uncertain, operands))
 
@@ -81,9 +93,9 @@ class _Propagator(_Walker):
 
     def rule(self, eqn: Any, operands: Sequence[Any]) -> Any:
         name, order = eqn.primitive.name, self.visitor.order
-        custom = RULES.get(eqn.primitive)
+        custom = RULES.get(name)
         if custom is not None:
-            return custom(eqn, operands, self.visitor)
+            return ruled(custom, eqn, operands, order, eqn.params)
         if name in ELEMENTWISE:
             out = elementwise(eqn, operands, order)
             if out is not None:
@@ -101,7 +113,8 @@ class _Propagator(_Walker):
             return bind(eqn, [at_mean(settle(x, order)) for x in operands])
         if name in self.visitor.first_order:
             return linearised(eqn, _settled(operands, order))
-        return [Unknown(_no_rule(eqn))] * len(eqn.outvars)
+        where = next(filter(None, map(source, (eqn, *reversed(self.calls)))), "an unknown line")
+        return [Unknown(_no_rule(name, where))] * len(eqn.outvars)
 
     def structure(self, eqn: Any, operands: Sequence[Any]) -> Any:
         name, order = eqn.primitive.name, self.visitor.order
@@ -171,8 +184,20 @@ class _Propagator(_Walker):
         unknown = next((x for x in operands if isinstance(x, Unknown)), None)
         if unknown is not None:
             raise unknown.error
+        self.calls.append(eqn)
+        try:
+            return self.enter_with_beliefs(eqn, operands, context)
+        finally:
+            self.calls.pop()
+
+    def enter_with_beliefs(
+        self, eqn: Any, operands: list[Any], context: Any
+    ) -> tuple[list[Any], Records]:
         name = eqn.primitive.name
         if name in JIT or name in CUSTOM:
+            custom = FUNCTIONS.get(function_name(eqn))
+            if custom is not None and any(map(is_random, operands)):
+                return ruled(custom, eqn, operands, self.visitor.order, {}), {}
             return self.inline(eqn, operands, *context)
         settled = [settle(x, self.visitor.order) for x in operands]
         if name in ("scan", "while"):
@@ -237,14 +262,48 @@ _DATA = {
     **dict.fromkeys(("scatter", "scatter-add", "scatter_add"), slice(0, None, 2)),
 }
 
-# Rules for primitives that users have registered.
-RULES: dict[Any, Callable[..., Any]] = {}
+# Rules that users have registered, for primitives and for functions, by name.
+RULES: dict[str, Callable[..., Any]] = {}
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
-def _no_rule(eqn: Any) -> NoMomentRuleError:
-    name = eqn.primitive.name
+def function_name(eqn: Any) -> str:
+    """The name of the function that a call holds."""
+    if "name" in eqn.params:
+        return str(eqn.params["name"])
+    return str(open_jaxpr(call_jaxpr(eqn)).debug_info.func_name)
+
+
+def ruled(
+    rule: Callable[..., Any], eqn: Any, operands: Sequence[Value], order: int, params: Any
+) -> list[Value]:
+    """The results of a rule that a user has registered, checked."""
+    settled = _settled(operands, order)
+    given = [Belief(x.mean, x.variance) if isinstance(x, Gaussian) else x for x in settled]
+    outs = rule(*given, **params)
+    outs = [outs] if isinstance(outs, Belief) or not isinstance(outs, list | tuple) else list(outs)
+    name = getattr(rule, "__name__", repr(rule))
+    if len(outs) != len(eqn.outvars):
+        raise TypeError(
+            f"The moment rule {name!r} returned {len(outs)} values for {eqn.primitive.name!r}, "
+            f"which has {len(eqn.outvars)} results."
+        )
+    values = []
+    for out, v in zip(outs, eqn.outvars, strict=True):
+        parts = list(out) if isinstance(out, Belief) else [out]
+        parts = [jnp.asarray(a, v.aval.dtype) for a in parts]
+        if any(a.shape != v.aval.shape for a in parts):
+            raise TypeError(
+                f"The moment rule {name!r} returned shapes {[a.shape for a in parts]} where the "
+                f"result has shape {v.aval.shape}."
+            )
+        values.append(Gaussian(*parts) if isinstance(out, Belief) else parts[0])
+    return values
+
+
+def _no_rule(name: str, where: str) -> NoMomentRuleError:
     return NoMomentRuleError(
-        f"There is no rule for the mean and variance of `{name}`, used at {source(eqn)}. Either "
+        f"There is no rule for the mean and variance of `{name}`, used at {where}. Either "
         f"register one with `@cgjax.moment_rule(…)`, or accept a first-order approximation with "
         f"`cgjax.moments(net, first_order=[{name!r}])`."
     )
