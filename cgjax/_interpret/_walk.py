@@ -466,9 +466,7 @@ class _Walker:
                     2 * counter + turn,
                 )
             inner = None if keys is None else _Stream(keys, row)
-            return self.leave(
-                self.run(jaxpr, [*consts, *state], first, inner, given, depth)[0]
-            )
+            return self.leave(self.run(jaxpr, [*consts, *state], first, inner, given, depth)[0])
 
         # Under a user's vmap the predicate has rows, which stop one by one.
         def predicate(counter: Any, state: Any) -> Any:

@@ -193,7 +193,8 @@ def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT
         table, name = beliefs.FUNCTIONS, target.__name__
     else:
         raise TypeError(
-            f"A moment rule is for a primitive of JAX, its name, or a named function, got {target!r}."
+            "A moment rule is for a primitive of JAX, its name, or a named function, got "
+            f"{target!r}."
         )
 
     def register(rule: RuleT) -> RuleT:

@@ -88,7 +88,8 @@ def _jvp(curve: Curve, has_kink: bool, primals: Any, tangents: Any) -> tuple[Mom
             totals = [t + slope * tangent for t, slope in zip(totals, slopes, strict=True)]
     if not all(isinstance(t, SymbolicZero) for t in dconstants):
         dconstants = [
-            jnp.zeros(t.shape, t.dtype) if isinstance(t, SymbolicZero) else t for t in dconstants
+            jnp.zeros_like(c) if isinstance(t, SymbolicZero) else t
+            for c, t in zip(constants, dconstants, strict=True)
         ]
 
         def of_constants(*constants: Any) -> Moments:
@@ -142,9 +143,7 @@ def _partials(
     one = jnp.ones_like(mean)
     first = second = slope = tilt = cross = cross_tilt = jnp.zeros_like(mean)
     for t, weight in points:
-        there, steepness = jax.jvp(
-            lambda x: curve(x, *constants), (mean + deviation * t,), (one,)
-        )
+        there, steepness = jax.jvp(lambda x: curve(x, *constants), (mean + deviation * t,), (one,))
         change, weighted = there - here, weight * steepness
         first, second = first + weight * change, second + weight * change**2
         slope, tilt = slope + weighted, tilt + weighted * t

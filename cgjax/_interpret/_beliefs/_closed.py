@@ -59,7 +59,7 @@ def logarithm(mean: Any, variance: Any) -> Moments:
     return jnp.log(mean) - spread / 2, spread
 
 
-def power(mean: Any, variance: Any, exponent: float) -> Moments:
+def power(mean: Any, variance: Any, exponent: Any) -> Moments:
     """|x|^exponent with x's sign where x is negative, of the log-normal variable with x's moments.
 
     E = |mean|^p (1 + r)^(p (p - 1) / 2) and Var = E^2 ((1 + r)^(p^2) - 1), r = variance / mean^2.

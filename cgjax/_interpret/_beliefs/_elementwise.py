@@ -106,11 +106,15 @@ def _affine(
     """(slope, offset) of a result that is an affine function of the root."""
     if not jnp.issubdtype(dtype, jnp.floating):
         return None
-    pairs = [
-        (0.0, operand) if c is None else c.affine
-        for c, operand in zip(curves, operands, strict=True)
-    ]
-    if name == "select_n" and curves[0] is None and None not in pairs[1:]:
+    # A decision is no number: its pair is not looked at.
+    decides = name == "select_n" and curves[0] is None
+    pairs: list[tuple[Any, Any]] = []
+    for c, operand in zip(curves, operands, strict=True):
+        pair = (0.0, operand) if c is None else c.affine
+        if pair is None:
+            return None
+        pairs.append(pair)
+    if decides:
         cases = [
             [jnp.broadcast_to(jnp.asarray(p[k], dtype), _shape(curves)) for p in pairs[1:]]
             for k in (0, 1)
@@ -118,8 +122,6 @@ def _affine(
         which = jnp.broadcast_to(operands[0], _shape(curves))
         slope, offset = (jax.lax.select_n(which, *c) for c in cases)
         return slope, offset
-    if None in pairs:
-        return None
     if name in _SAME:
         return pairs[0]
     if name == "neg":
@@ -151,9 +153,7 @@ class _Limits:
         return _closed.clipped(a * mean + b, a**2 * variance, low, high)
 
 
-def _limits(
-    name: str, operands: Sequence[Value], curves: Sequence[Curve | None]
-) -> _Limits | None:
+def _limits(name: str, operands: Sequence[Value], curves: Sequence[Curve | None]) -> _Limits | None:
     random = [c for c in curves if c is not None]
     if name not in ("max", "min") or len(random) != 1:
         return None
@@ -299,8 +299,8 @@ def _kink(name: str, operands: Sequence[Value], curves: Sequence[Curve | None]) 
     random = [c for c in curves if c is not None]
     x = random[0].root
     others = [o for o, c in zip(operands, curves, strict=True) if c is None]
-    pairs = [c.affine for c in random]
-    if None in pairs:
+    pairs = [c.affine for c in random if c.affine is not None]
+    if len(pairs) < len(random):
         return jnp.zeros_like(x.mean)  # somewhere: at least no smoothness is relied on
     slope = pairs[0][0] - (pairs[1][0] if len(pairs) > 1 else 0)
     offset = pairs[0][1] - (pairs[1][1] if len(pairs) > 1 else 0)
@@ -347,8 +347,7 @@ def _selected(eqn: Any, operands: Sequence[Value], order: int) -> Value:
         return Gaussian(mean, variance)
     # Each case contributes where it is chosen.
     shared = sum(
-        shared_variance(c, axes, jnp.where(which == k, 1, 0))
-        for k, c in enumerate(settled)
+        shared_variance(c, axes, jnp.where(which == k, 1, 0)) for k, c in enumerate(settled)
     )
     return sharing(mean, variance, shared, axes)
 

@@ -25,9 +25,7 @@ def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool
     """
     if order == 1:
         first = sign * (x.mean - y.mean) >= 0
-        return Gaussian(
-            jnp.where(first, x.mean, y.mean), jnp.where(first, x.variance, y.variance)
-        )
+        return Gaussian(jnp.where(first, x.mean, y.mean), jnp.where(first, x.variance, y.variance))
     x, y = x.shared()[0], y.shared()[0]
     axes = common_axes([x, y])
     loadings = [root(correlation(g, axes) * g.variance) for g in (x, y)]
@@ -71,12 +69,9 @@ def _tournament(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
         if size % 2:
             last = carried(x, lambda a, n=size: lax.slice_in_dim(a, n - 1, n, axis=axis), x.axes)
             parts = [winners, last]
-            joined = [
-                lax.concatenate([getattr(p, f) for p in parts], axis) for f in ("mean", "variance")
-            ]
-            x = Gaussian(*joined)
-            if winners.axes and winners.correlation is not None:
-                x = Gaussian(*joined, winners.axes, winners.correlation)
+            mean = lax.concatenate([p.mean for p in parts], axis)
+            variance = lax.concatenate([p.variance for p in parts], axis)
+            x = Gaussian(mean, variance, winners.axes, winners.correlation)
         else:
             x = winners
     return x
@@ -131,7 +126,9 @@ def _better(best: Gaussian, here: Gaussian, sign: int, order: int) -> Gaussian:
     won = larger_of(*finite, sign, order, together=True)
     both = outside[0] & outside[1]
     mean = jnp.where(outside[0], here.mean, jnp.where(outside[1], best.mean, won.mean))
-    variance = jnp.where(outside[0], here.variance, jnp.where(outside[1], best.variance, won.variance))
+    variance = jnp.where(
+        outside[0], here.variance, jnp.where(outside[1], best.variance, won.variance)
+    )
     return replace(won, mean=jnp.where(both, best.mean, mean), variance=variance)
 
 

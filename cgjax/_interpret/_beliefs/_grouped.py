@@ -219,13 +219,14 @@ def _recognised(
         if summand is None or summand.exponent is None:
             return None
         mean, variance = _logits(summand, root)
-        summary = log_sum_exp_moments(mean, variance, axes)
+        centre, spread = log_sum_exp_moments(mean, variance, axes)
+        summary = jnp.asarray(centre, out.dtype), jnp.asarray(spread, out.dtype)
         (total,) = below.sums
 
         def of(x: Any, sums: Mapping[Any, Any]) -> Any:
             return jnp.log(total.of(x, sums))
 
-        new = Sum(of, (), tuple(jnp.asarray(s, out.dtype) for s in summary))
+        new = Sum(of, (), summary)
         return Grouped(
             root, axes, (new,), lambda x, sums: sums[new], tuple(out.shape), out.dtype, True, True
         )
@@ -249,7 +250,7 @@ def _same(a: Curve, b: Curve) -> bool:
 
 
 def _logits(curve: Curve, root: Gaussian) -> tuple[Any, Any]:
-    slope, offset = (jnp.asarray(s, root.dtype) for s in curve.exponent)
+    slope, offset = (jnp.asarray(s, root.dtype) for s in curve.exponent or (1.0, 0.0))
     mean = jnp.broadcast_to(slope * root.mean + offset, root.shape)
     return wide(mean), wide(jnp.broadcast_to(slope**2 * root.variance, root.shape))
 
@@ -309,9 +310,7 @@ def _settled(value: Grouped, order: int) -> Gaussian:
 
     numbers = range(len(value.sums))
     by_sum = [partial_of(r)(mean, *values) for r in numbers]
-    out_variance = sum(
-        by_sum[r] * by_sum[s] * covariance(r, s) for r in numbers for s in numbers
-    )
+    out_variance = sum(by_sum[r] * by_sum[s] * covariance(r, s) for r in numbers for s in numbers)
     if value.alone:
         out_mean = of_sums(mean, *values)
     else:
@@ -337,17 +336,15 @@ def _settled(value: Grouped, order: int) -> Gaussian:
                 bend = jax.jvp(lambda x, r=r: partial_of(r)(x, *values), (mean,), (ones,))[1]
                 out_mean = out_mean + bend * slopes[r] * variance
     shape = value.shape
-    result = [
-        jnp.asarray(
-            jnp.broadcast_to(a, _with_axes(value)).reshape(shape), value.dtype
-        )
+    out_mean, out_variance = (
+        jnp.asarray(jnp.broadcast_to(a, _with_axes(value)).reshape(shape), value.dtype)
         for a in (out_mean, jnp.maximum(out_variance, 0))
-    ]
+    )
     follows = value.shape == x.shape and not set(x.axes) & set(value.axes)
     if x.axes and follows and not value.alone:
         x, _ = x.shared()
-        return Gaussian(*result, x.axes, x.correlation)
-    return Gaussian(*result)
+        return Gaussian(out_mean, out_variance, x.axes, x.correlation)
+    return Gaussian(out_mean, out_variance)
 
 
 def _with_axes(value: Grouped) -> tuple[int, ...]:

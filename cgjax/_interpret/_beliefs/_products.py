@@ -21,7 +21,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from cgjax._interpret._beliefs._structure import shared_variance
 from cgjax._interpret._beliefs._values import Gaussian, Value, is_random, over_pairs, root, sharing
@@ -73,9 +72,7 @@ def dot_general(eqn: Any, operands: Sequence[Value], order: int, positions: bool
     return _contracted(dot, x, y, mean, variance, contract)
 
 
-def _contracted(
-    dot: Any, x: Value, y: Value, mean: Any, variance: Any, contract: Any
-) -> Gaussian:
+def _contracted(dot: Any, x: Value, y: Value, mean: Any, variance: Any, contract: Any) -> Gaussian:
     """Positions that are summed (attention's averages over time) add up with what they share."""
     for k, (data, other) in enumerate(((x, y), (y, x))):
         if is_random(data) and data.correlation is not None:
@@ -148,7 +145,7 @@ def convolution(eqn: Any, operands: Sequence[Value], order: int, positions: bool
     weights = window.kernel(_mean_of(kernel))  # (groups, outputs, inputs, taps)
     # Over all pairs of different positions, for each tap: (examples, groups, inputs, taps).
     pairs = window.pairs(_mean_of(x))
-    shared = jnp.zeros((), mean.dtype)
+    shared = common = jnp.zeros((), mean.dtype)
     if correlated:
         # One number for each example and input: what its positions share.
         common = window.channels(shared_variance(x, tuple(numbers.lhs_spec[2:])))
@@ -164,9 +161,7 @@ def convolution(eqn: Any, operands: Sequence[Value], order: int, positions: bool
             level = window.channels(x.variance.mean(tuple(numbers.lhs_spec[2:]), keepdims=True))
             level = jnp.broadcast_to(level, common.shape)
             alone = jnp.einsum("ngi,goi->ngo", level, (weights**2).sum(-1))
-            extra = jnp.einsum(
-                "ngi,goi->ngo", common, weights.sum(-1) ** 2 - (weights**2).sum(-1)
-            )
+            extra = jnp.einsum("ngi,goi->ngo", common, weights.sum(-1) ** 2 - (weights**2).sum(-1))
             factor = 1 + extra / jnp.where(alone > 0, alone, 1)
             spread = spread * window.outputs(jnp.maximum(factor, 0))
         parts.append(spread)
@@ -189,9 +184,7 @@ class _Window:
         lhs_spec, rhs_spec, out_spec = self.numbers
         self.lhs_spec, self.rhs_spec, self.out_spec = lhs_spec, rhs_spec, out_spec
         self.masks = []
-        for d, (i, k, o) in enumerate(
-            zip(lhs_spec[2:], rhs_spec[2:], out_spec[2:], strict=True)
-        ):
+        for d, (i, k, o) in enumerate(zip(lhs_spec[2:], rhs_spec[2:], out_spec[2:], strict=True)):
             low, _ = params["padding"][d]
             place = (
                 np.arange(out[o])[:, None] * params["window_strides"][d]
@@ -231,4 +224,4 @@ class _Window:
     def outputs(self, x: Any) -> Any:
         """(examples, groups, outputs) laid out as the result, of size 1 along the positions."""
         shape = (x.shape[0], x.shape[1] * x.shape[2], *(1,) * len(self.masks))
-        return jnp.transpose(x.reshape(shape), np.argsort(self.out_spec))
+        return jnp.transpose(x.reshape(shape), [int(a) for a in np.argsort(self.out_spec)])

@@ -1,6 +1,6 @@
 """The walk that propagates beliefs: what enters and leaves a program are means and variances."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -227,7 +227,9 @@ class _Propagator(_Walker):
 
     def alike(self, functions: Sequence[Any], operands: Sequence[Any]) -> Sequence[Any]:
         shapes = [jax.eval_shape(f, *operands)[0] for f in functions]
-        uncertain = [any(isinstance(s, Gaussian) for s in same) for same in zip(*shapes, strict=True)]
+        uncertain = [
+            any(isinstance(s, Gaussian) for s in same) for same in zip(*shapes, strict=True)
+        ]
 
         def wrapped(function: Any) -> Any:
             def call(*operands: Any) -> Any:
@@ -336,9 +338,7 @@ def linearised(eqn: Any, operands: Sequence[Value]) -> list[Gaussian]:
     return [Gaussian(m, v) for m, v in zip(outs, variances, strict=True)]
 
 
-def propagate(
-    program: Program, visitor: Beliefs, arguments: Sequence[Any]
-) -> tuple[Any, Records]:
+def propagate(program: Program, visitor: Beliefs, arguments: Sequence[Any]) -> tuple[Any, Records]:
     """Walks a program with beliefs for some of its flat arguments.
 
     Args:

@@ -73,9 +73,7 @@ def spread(x: Gaussian, shape: tuple[int, ...], dimensions: Sequence[int] = ()) 
     sizes = [1 if axis in axes else n for axis, n in enumerate(shape)]
     if x.correlation is None:
         return Gaussian(mean, variance, axes, jnp.ones((1,) * len(shape), x.dtype))
-    mine = jnp.broadcast_to(
-        x.correlation, [1 if a in x.axes else n for a, n in enumerate(x.shape)]
-    )
+    mine = jnp.broadcast_to(x.correlation, [1 if a in x.axes else n for a, n in enumerate(x.shape)])
     return Gaussian(mean, variance, axes, over(mine, sizes))
 
 
@@ -105,9 +103,7 @@ def _reshape(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     return carried(x, lambda a: bind(eqn, [a, *operands[1:]])[0], axes)
 
 
-def reshaped_axes(
-    old: Sequence[int], new: Sequence[int], axes: Sequence[int]
-) -> tuple[int, ...]:
+def reshaped_axes(old: Sequence[int], new: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
     """The axes of positions after a reshape; none where one is merged with another axis."""
     if not axes:
         return ()
@@ -182,8 +178,9 @@ def _together(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     alike = eqn.primitive.name == "concatenate" and all(p.axes == axes for p in parts)
     if not axes or not alike or along in axes:
         return Gaussian(mean, variance)
-    correlation = bind(eqn, [jnp.broadcast_to(p.correlation, p.shape) for p in parts])[0]
-    return Gaussian(mean, variance, axes, correlation.max(axes, keepdims=True))
+    each = [jnp.broadcast_to(correlation(p, axes), p.shape) for p in parts]
+    joined = bind(eqn, each)[0]
+    return Gaussian(mean, variance, axes, joined.max(axes, keepdims=True))
 
 
 def _apart(eqn: Any, operands: Sequence[Value], order: int) -> list[Gaussian]:
@@ -230,9 +227,7 @@ def _sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     )
 
 
-def summed(
-    x: Gaussian, axes: tuple[int, ...], mean: Any, total: Callable[[Any], Any]
-) -> Gaussian:
+def summed(x: Gaussian, axes: tuple[int, ...], mean: Any, total: Callable[[Any], Any]) -> Gaussian:
     """The sum over some axes: positions add up with what they share, all others independently."""
     inside = tuple(axis for axis in axes if axis in x.axes)
     if not inside or x.correlation is None:
@@ -295,9 +290,7 @@ def _product(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
             def part(a: Any, start: int, stop: int, axis: int = axis) -> Any:
                 return lax.slice_in_dim(a, start, stop, axis=axis)
 
-            (m1, m2), (v1, v2) = (
-                (part(a, 0, half), part(a, half, 2 * half)) for a in (m, v)
-            )
+            (m1, m2), (v1, v2) = ((part(a, 0, half), part(a, half, 2 * half)) for a in (m, v))
             mean, variance = m1 * m2, m1**2 * v2 + m2**2 * v1
             if order != 1:
                 variance = variance + v1 * v2

@@ -8,7 +8,7 @@ Gaussian, which is kept as a function until an operation mixes elements, so that
 import abc
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -147,7 +147,7 @@ class Curve(Lazy):
     function: Callable[[Any], Any]
     dtype: Any
     affine: tuple[Any, Any] | None = None
-    closed: Callable[[], tuple[Any, Any]] | None = None
+    closed: Callable[[Any, Any], tuple[Any, Any]] | None = None
     kink: Any = None
     limits: Any = None
     exponent: tuple[Any, Any] | None = None

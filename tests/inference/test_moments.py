@@ -1,0 +1,552 @@
+"""Means and variances through functions, against quadrature, closed forms and dense algebra."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+import cgjax as cg
+from cgjax import Belief
+from tests.helpers import relu, spin, weights
+
+MEANS = jnp.linspace(-5.0, 5.0, 41)
+
+
+def belief(*shape: int, variance: float = 0.3, seed: int = 0) -> Belief:
+    """A belief with random means and variances."""
+    a, b = jax.random.split(jax.random.key(seed))
+    spread = variance * jax.random.uniform(b, shape, minval=0.3, maxval=1.7)
+    return Belief(jax.random.normal(a, shape), spread)
+
+
+def by_quadrature(f, mean, variance):
+    """E[f] and Var[f] by a fine rule over ten standard deviations, in float64."""
+    t = np.linspace(-10, 10, 40_001)
+    weight = np.exp(-(t**2) / 2) / np.exp(-(t**2) / 2).sum()
+    with jax.enable_x64(True):
+        x = np.asarray(mean, np.float64)[:, None] + np.sqrt(np.float64(variance)) * t
+        y = np.asarray(f(jnp.asarray(x)), np.float64)
+    centre = y @ weight
+    return centre, ((y - centre[:, None]) ** 2) @ weight
+
+
+def sampled(f, *args, number: int = 20_000, seed: int = 3):
+    """Mean, variance, and the standard error of the mean, of f by Monte Carlo."""
+    leaves, tree = jax.tree.flatten(args, is_leaf=lambda x: isinstance(x, Belief))
+
+    def one(key):
+        keys = jax.random.split(key, len(leaves))
+        drawn = [
+            x.mean + jnp.sqrt(x.variance) * jax.random.normal(k, x.mean.shape)
+            if isinstance(x, Belief)
+            else x
+            for x, k in zip(leaves, keys, strict=True)
+        ]
+        return f(*jax.tree.unflatten(tree, drawn))
+
+    keys = jax.random.split(jax.random.key(seed), number)
+    draws = np.asarray(jax.jit(jax.vmap(one))(keys), np.float64)
+    return draws.mean(0), draws.var(0), draws.std(0) / np.sqrt(number)
+
+
+def assert_sampled(f, *args, number=20_000, mean_bias=0.0, variance_error=0.1):
+    """Agreement with Monte Carlo: means within 5 standard errors and a bias, total variance."""
+    got = cg.moments(f)(*args)
+    mean, variance, error = sampled(f, *args, number=number)
+    assert (np.abs(got.mean - mean) <= 5 * error + mean_bias * np.sqrt(variance) + 1e-6).all()
+    np.testing.assert_allclose(got.variance.sum(), variance.sum(), rtol=variance_error)
+
+
+# Closed forms, exact but for rounding: relative to the deviation, and to the variance, of x.
+EXACT = {
+    "relu": jax.nn.relu,
+    "abs": jnp.abs,
+    "clip": lambda x: jnp.clip(x, -0.5, 1.0),
+    "clip the other way round": lambda x: jnp.maximum(jnp.minimum(x, 1.0), -0.5),
+    "relu6": jax.nn.relu6,
+    "lax.clamp": lambda x: lax.clamp(-0.5, x, 1.0),
+    "min": lambda x: jnp.minimum(x, 0.5),
+    "affine": lambda x: 3 - 2 * (x / 4 + 1),
+    "relu of affine, then affine": lambda x: 1 - 2 * jax.nn.relu(3 * x + 1) / 3,
+    "x + x": lambda x: x + x,
+    "x - x": lambda x: x - x,
+}
+# Quadrature: smooth functions, functions with one kink.
+INTEGRATED = {
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "softplus": jax.nn.softplus,
+    "silu": jax.nn.silu,
+    "x sigmoid(x)": lambda x: x * (1 / (1 + jnp.exp(-x))),
+    "gelu": jax.nn.gelu,
+    "gelu, exact": lambda x: jax.nn.gelu(x, approximate=False),
+    "elu": jax.nn.elu,
+    "selu": jax.nn.selu,
+    "leaky relu": jax.nn.leaky_relu,
+    "leaky relu, where": lambda x: jnp.where(x > 0, x, 0.2 * x),
+    "relu, where": lambda x: jnp.where(x > 0, x, 0),
+    "relu, product": lambda x: x * (x > 0),
+    "shifted kink": lambda x: jnp.where(x - 1 > 0, x, 0.5 * x + 0.5),
+    "mish": jax.nn.mish,
+    "sin": jnp.sin,
+    "erf": jax.scipy.special.erf,
+    "swish with a slope": lambda x: x * jax.nn.sigmoid(1.702 * x),
+}
+
+
+class TestElementwise:
+    @pytest.mark.parametrize("variance", [1e-8, 1e-4, 0.1, 1.0, 25.0])
+    @pytest.mark.parametrize("name", EXACT)
+    def test_closed_forms_are_exact(self, name, variance):
+        f = EXACT[name]
+        mean, spread = by_quadrature(f, MEANS, variance)
+        got = cg.moments(f)(Belief(MEANS, variance))
+        slope = 9 if "relu of" in name or name == "affine" else 4
+        # Rounding of means up to 5 (and of 3 x + 1); the variance to 1e-6 of itself and of x's.
+        np.testing.assert_allclose(got.mean, mean, atol=5e-6)
+        np.testing.assert_allclose(got.variance, spread, atol=1e-6 * variance * slope, rtol=1e-6)
+        assert (got.variance >= 0).all()
+
+    @pytest.mark.parametrize("variance", [1e-4, 0.1, 1.0, 2.25, 16.0])
+    @pytest.mark.parametrize("name", INTEGRATED)
+    def test_quadrature_is_accurate(self, name, variance):
+        f = INTEGRATED[name]
+        mean, spread = by_quadrature(f, MEANS, variance)
+        got = cg.moments(f)(Belief(MEANS, variance))
+        # In units of x's deviation and variance; wide Gaussians bend within few points.
+        loose = variance > 2.25
+        if name == "sin" and loose:
+            pytest.skip("many periods lie under a wide Gaussian")
+        deviation = np.sqrt(variance)
+        np.testing.assert_allclose(
+            got.mean, mean, atol=(8e-3 if loose else 3e-4) * deviation + 1e-6
+        )
+        np.testing.assert_allclose(got.variance, spread, atol=(1e-2 if loose else 1e-3) * variance)
+
+    def test_powers_exponentials_and_logarithms(self):
+        x = Belief(jnp.array([0.5, -1.0, 2.0]), jnp.array([0.3, 0.1, 0.2]))
+        m, v = np.asarray(x.mean, np.float64), np.asarray(x.variance, np.float64)
+        square = cg.moments(lambda x: x * x)(x)
+        np.testing.assert_allclose(square.mean, m**2 + v, rtol=1e-5)
+        np.testing.assert_allclose(square.variance, 4 * m**2 * v + 2 * v**2, rtol=2e-3)
+        np.testing.assert_allclose(
+            cg.moments(lambda x: x**2)(x).variance, 4 * m**2 * v + 2 * v**2, rtol=1e-6
+        )
+        exponential = cg.moments(jnp.exp)(x)
+        np.testing.assert_allclose(exponential.mean, np.exp(m + v / 2), rtol=1e-6)
+        np.testing.assert_allclose(exponential.variance, np.expm1(v) * np.exp(2 * m + v), rtol=1e-6)
+        # The logarithm of a log-normal variable is normal: exact there, and back.
+        y = Belief(exponential.mean, exponential.variance)
+        back = cg.moments(jnp.log)(y)
+        np.testing.assert_allclose(back.mean, m, atol=1e-6)
+        np.testing.assert_allclose(back.variance, v, rtol=1e-5)
+        for f, p in ((jnp.sqrt, 0.5), (lax.rsqrt, -0.5), (lambda y: 1 / y, -1.0)):
+            root = cg.moments(f)(y)
+            np.testing.assert_allclose(root.mean, np.exp(p * m + p**2 * v / 2), rtol=1e-5)
+            np.testing.assert_allclose(
+                root.variance, np.expm1(p**2 * v) * np.exp(2 * p * m + p**2 * v), rtol=1e-5
+            )
+
+    def test_two_variables_are_independent(self):
+        x, y = belief(5), belief(5, seed=1)
+        m, v, n, w = (np.asarray(a, np.float64) for a in (*x, *y))
+        total = cg.moments(lambda x, y: x - y)(x, y)
+        np.testing.assert_allclose(total.variance, v + w, rtol=1e-6)
+        product = cg.moments(lambda x, y: x * y)(x, y)
+        np.testing.assert_allclose(product.mean, m * n, rtol=1e-6)
+        np.testing.assert_allclose(product.variance, m**2 * w + n**2 * v + v * w, rtol=1e-6)
+        assert_sampled(lambda x, y: jnp.maximum(x, y), x, y, variance_error=0.05)
+        assert_sampled(lambda x, y: x / (y + 5), x, y, variance_error=0.05)
+
+    @pytest.mark.parametrize("name", [*EXACT, *INTEGRATED])
+    def test_nothing_is_uncertain_at_variance_0_and_gradients_are_finite(self, name):
+        f = {**EXACT, **INTEGRATED}[name]
+        x = Belief(MEANS, jnp.zeros_like(MEANS))
+        got = cg.moments(f)(x)
+        np.testing.assert_allclose(got.mean, f(MEANS), rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(got.variance, jnp.zeros_like(MEANS))
+        gradient = jax.grad(lambda x: sum(a.sum() for a in cg.moments(f)(x)))(x)
+        assert all(np.isfinite(g).all() for g in gradient)
+
+    @pytest.mark.parametrize("name", ["relu", "clip", "tanh", "silu", "leaky relu"])
+    def test_gradients_are_those_of_the_values(self, name):
+        f = {**EXACT, **INTEGRATED}[name]
+
+        def loss(mean, log_variance):
+            out = cg.moments(f)(Belief(mean, jnp.exp(log_variance)))
+            return jnp.sum(out.mean * jnp.cos(mean) + out.variance)
+
+        mean, log_variance = jnp.linspace(-2, 2, 9), jnp.linspace(-1.0, 0.5, 9)
+        got = jax.grad(loss, (0, 1))(mean, log_variance)
+        for k, direction in enumerate((jnp.sin(7 * mean), jnp.cos(5 * mean))):
+            step = 1e-2
+            arguments = [mean, log_variance]
+            ends = []
+            for sign in (1, -1):
+                moved = list(arguments)
+                moved[k] = moved[k] + sign * step * direction
+                ends.append(loss(*moved))
+            slope = (ends[0] - ends[1]) / (2 * step)
+            # Central differences: step^2 in truth, rounding 1e-7 / step.
+            np.testing.assert_allclose(jnp.vdot(got[k], direction), slope, rtol=3e-3, atol=3e-4)
+
+
+class TestGroups:
+    """Functions of sums over an axis, however written."""
+
+    @pytest.mark.parametrize("size, tolerance", [(8, 0.06), (64, 0.03)])
+    @pytest.mark.parametrize(
+        "name, f",
+        {
+            "layer norm": lambda n: nnx.LayerNorm(n, rngs=nnx.Rngs(0)),
+            "layer norm, two passes": lambda n: nnx.LayerNorm(
+                n, use_fast_variance=False, rngs=nnx.Rngs(0)
+            ),
+            "rms norm": lambda n: nnx.RMSNorm(n, rngs=nnx.Rngs(0)),
+            "standardize": lambda n: jax.nn.standardize,
+            "by hand": lambda n: (
+                lambda x: (x - x.mean(-1, keepdims=True)) / (x.std(-1, keepdims=True) + 1e-3)
+            ),
+            "unit length": lambda n: lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True),
+            "softmax": lambda n: jax.nn.softmax,
+            "softmax by hand": lambda n: (
+                lambda x: jnp.exp(x) / jnp.sum(jnp.exp(x), -1, keepdims=True)
+            ),
+            "log softmax": lambda n: jax.nn.log_softmax,
+        }.items(),
+        ids=lambda v: v if isinstance(v, str) else "",
+    )
+    def test_normalisations(self, name, f, size, tolerance):
+        x = belief(2, size, variance=0.2)
+        assert_sampled(f(size), x, number=20_000, mean_bias=0.05, variance_error=tolerance)
+
+    def test_log_sum_exp(self):
+        x = belief(4, 10, variance=0.5)
+        assert_sampled(lambda x: jax.nn.logsumexp(x, -1), x, mean_bias=0.05, variance_error=0.1)
+
+    def test_a_plain_mean_is_a_plain_mean(self):
+        x = belief(3, 7)
+        got = cg.moments(lambda x: x.mean(-1))(x)
+        np.testing.assert_allclose(got.mean, x.mean.mean(-1), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got.variance, x.variance.sum(-1) / 49, rtol=1e-5)
+
+
+class TestProducts:
+    def test_linear_gaussian_networks_are_exact_where_the_diagonal_is(self):
+        x, w, b = belief(5, 3), belief(3, 4, seed=1), belief(4, seed=2)
+        got = cg.moments(lambda x, w, b: x @ w + b)(x, w, b)
+        m, v, n, s = (np.asarray(a, np.float64) for a in (*x, *w))
+        np.testing.assert_allclose(got.mean, m @ n + b.mean, rtol=1e-5, atol=1e-5)
+        exact = v @ (n**2 + s) + m**2 @ s + np.asarray(b.variance)
+        np.testing.assert_allclose(got.variance, exact, rtol=1e-5)
+        # The first-order rule leaves out the product of variances.
+        first = cg.moments(lambda x, w, b: x @ w + b, order=1)(x, w, b)
+        np.testing.assert_allclose(first.variance, exact - v @ s, rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        "strides, padding, lhs_dilation, rhs_dilation, groups, layout",
+        [
+            ((1, 1), "SAME", (1, 1), (1, 1), 1, ("NHWC", "HWIO", "NHWC")),
+            ((2, 1), "VALID", (1, 1), (1, 2), 1, ("NCHW", "OIHW", "NCHW")),
+            ((1, 2), ((2, 0), (1, 1)), (2, 1), (1, 1), 2, ("NHWC", "HWIO", "NCHW")),
+            ((1, 1), "SAME", (1, 1), (1, 1), 4, ("NHWC", "HWIO", "NHWC")),
+        ],
+    )
+    @pytest.mark.parametrize("which", ["input", "kernel", "both"])
+    def test_convolutions(
+        self, strides, padding, lhs_dilation, rhs_dilation, groups, layout, which
+    ):
+        x = belief(2, 6, 5, 4) if layout[0] == "NHWC" else belief(2, 4, 6, 5)
+        inputs = 4 // groups
+        kernel = belief(3, 2, inputs, 4, seed=1)
+        if layout[1] == "OIHW":
+            kernel = Belief(*(jnp.transpose(a, (3, 2, 0, 1)) for a in kernel))
+        args = (
+            x if which != "kernel" else x.mean,
+            kernel if which != "input" else kernel.mean,
+        )
+
+        def f(x, kernel):
+            return lax.conv_general_dilated(
+                x,
+                kernel,
+                strides,
+                padding,
+                lhs_dilation,
+                rhs_dilation,
+                layout,
+                feature_group_count=groups,
+            )
+
+        for positions in (False, True):
+            got = cg.moments(f, positions=positions)(*args)
+            zero = jnp.zeros_like(x.mean) if which == "kernel" else x.variance
+            none = jnp.zeros_like(kernel.mean) if which == "input" else kernel.variance
+            exact = f(zero, kernel.mean**2 + none) + f(x.mean**2, none)
+            np.testing.assert_allclose(got.mean, f(x.mean, kernel.mean), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(got.variance, exact, rtol=1e-5, atol=1e-5)
+
+    def test_what_positions_share_is_exact_for_one_linear_layer(self):
+        """The average over positions of a convolution of a known image, and of a dense layer."""
+        image = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
+        kernel = belief(3, 3, 3, 5, seed=1)
+        bias = belief(5, seed=2)
+
+        def pooled(image, kernel, bias):
+            y = lax.conv_general_dilated(
+                image, kernel, (2, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            return (y + bias).mean((1, 2))
+
+        # The average is linear in the kernel: its variance is that of the averaged Jacobian.
+        jacobian = jax.jacobian(pooled, 1)(image, kernel.mean, bias.mean)
+        exact = jnp.sum(jacobian**2 * kernel.variance, (2, 3, 4, 5)) + bias.variance
+        got = cg.moments(pooled)(image, kernel, bias)
+        np.testing.assert_allclose(got.variance, exact, rtol=1e-4)
+        too_small = cg.moments(pooled, positions=False)(image, kernel, bias)
+        assert (too_small.variance < 0.5 * exact).all()
+
+        sequence = jax.random.normal(jax.random.key(0), (2, 7, 3))
+        weight = belief(3, 4, seed=3)
+        got = cg.moments(lambda x, w: (x @ w).mean(1))(sequence, weight)
+        exact = sequence.mean(1) ** 2 @ weight.variance
+        np.testing.assert_allclose(got.variance, exact, rtol=1e-4, atol=1e-6)
+
+    def test_networks_against_monte_carlo(self):
+        sizes = (16, 32, 32, 5)
+        layers = [
+            Belief(w * (2 / w.shape[0]) ** 0.5, jnp.full(w.shape, 0.2 / w.shape[0]))
+            for w in weights(*sizes)
+        ]
+        x = jax.random.normal(jax.random.key(5), (6, 16))
+        for activation in (jax.nn.relu, jnp.tanh, jax.nn.gelu):
+
+            def net(layers, x, activation=activation):
+                for w in layers[:-1]:
+                    x = activation(x @ w)
+                return x @ layers[-1]
+
+            # One random network: what is dropped between features changes its total by percents.
+            assert_sampled(net, layers, x, number=4000, mean_bias=0.03, variance_error=0.06)
+
+
+CONTROL_FLOW = {
+    "jit": lambda x: jax.jit(jnp.tanh)(x),
+    "remat": lambda x: jax.checkpoint(jnp.tanh)(x),
+    "scan": lambda x: lax.scan(lambda c, x: (c + x, jnp.sin(x)), jnp.zeros(4), x)[1],
+    "scan carry": lambda x: lax.scan(lambda c, x: (0.5 * c + x, None), jnp.zeros(4), x)[0],
+    "reverse scan": lambda x: lax.scan(lambda c, x: (c + x, c), jnp.zeros(4), x, reverse=True)[0],
+    "cond": lambda x: lax.cond(True, lambda x: 2 * x, jnp.zeros_like, x),
+    "cond, one branch certain": lambda x: lax.cond(x.ndim > 5, lambda x: 2 * x, jnp.ones_like, x),
+    "switch": lambda x: lax.switch(1, [jnp.sin, jnp.cos], x),
+    "fori_loop": lambda x: lax.fori_loop(0, 2, lambda i, c: jnp.tanh(c) + i, x),
+    "while_loop": lambda x: lax.while_loop(lambda s: s[0] < 2, lambda s: (s[0] + 1, -s[1]), (0, x))[
+        1
+    ],
+    "custom_vjp": lambda x: _custom(x),
+    "vmap": lambda x: jax.vmap(lambda row: jnp.sin(row) + 1)(x),
+    "gather": lambda x: x[:, jnp.array([0, 2])],
+    "scatter": lambda x: jnp.zeros((3, 6)).at[:, 1:5].add(x),
+    "dynamic slice": lambda x: lax.dynamic_slice(x, (0, 1), (2, 2)),
+    "dynamic update": lambda x: lax.dynamic_update_slice(jnp.ones((3, 6)), x, (0, 1)),
+    "concatenate": lambda x: jnp.concatenate([x, 2 * x[:, ::-1]], 1),
+    "pad": lambda x: jnp.pad(x, 1),
+    "cumsum": lambda x: jnp.cumsum(x, 1),
+    "max": lambda x: x.max(1),
+    "transpose": lambda x: jnp.swapaxes(jnp.sin(x), 0, 1),
+    "sum of repeated": lambda x: jnp.broadcast_to(x[0, 0], (5,)).sum(keepdims=True),
+}
+
+
+@jax.custom_vjp
+def _custom(x):
+    return x * jax.nn.sigmoid(x)
+
+
+_custom.defvjp(lambda x: (_custom(x), x), lambda x, g: (g,))
+
+
+class TestPrograms:
+    @pytest.mark.parametrize("name", CONTROL_FLOW)
+    def test_control_flow_and_movement(self, name):
+        x = belief(3, 4, variance=0.2)
+        assert_sampled(CONTROL_FLOW[name], x, number=10_000, mean_bias=0.03, variance_error=0.08)
+
+    def test_every_order_one_result_is_the_first_order_formula(self):
+        def net(x):
+            h = jnp.tanh(x @ PARAMETERS)
+            return jax.nn.softplus(h) * h
+
+        x = belief(3)
+        got = cg.moments(net, order=1)(x)
+        h = jnp.tanh(x.mean @ PARAMETERS)
+        v = (1 - h**2) ** 2 * (x.variance @ PARAMETERS**2)
+        slope = jax.vmap(jax.grad(lambda h: jax.nn.softplus(h) * h))(h)
+        np.testing.assert_allclose(got.mean, net(x.mean), rtol=1e-6)
+        np.testing.assert_allclose(got.variance, slope**2 * v, rtol=1e-5)
+
+    def test_every_leaf_of_every_argument_may_be_a_belief(self):
+        x = belief(4)
+        out = cg.moments(lambda tree, *, scale: {"a": tree["x"] * scale, "n": tree["n"]})(
+            {"x": x, "n": 3}, scale=belief(4, seed=1)
+        )
+        assert isinstance(out["a"], Belief) and out["n"] == 3
+        assert isinstance(cg.moments(jnp.sin)(x.mean), Belief)
+        np.testing.assert_array_equal(cg.moments(jnp.sin)(x.mean).variance, jnp.zeros(4))
+
+    def test_under_transformations(self):
+        f = cg.moments(lambda w, x: jnp.tanh(x @ w))
+        w, x = belief(4, 3), belief(5, 4, seed=1)
+        one = f(w, x)
+        for out in (jax.jit(f)(w, x), jax.vmap(f, (None, 0))(w, x)):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), out, one)
+        assert cg.moments(jnp.sin) is cg.moments(jnp.sin)
+
+    def test_low_precision_stays(self):
+        x = Belief(*(a.astype(jnp.bfloat16) for a in belief(4, 3)))
+        out = cg.moments(lambda x: jax.nn.gelu(jax.nn.relu(x) @ jnp.ones((3, 2), jnp.bfloat16)))(x)
+        assert out.mean.dtype == out.variance.dtype == jnp.bfloat16
+        assert np.isfinite(out.variance.astype(jnp.float32)).all()
+
+
+PARAMETERS = jnp.linspace(-1, 1, 12).reshape(3, 4)
+
+
+class TestNodes:
+    def test_collapsed_nodes_are_their_activations(self):
+        x = belief(5)
+        for node, plain in ((relu, jax.nn.relu), (spin, jnp.tanh)):
+            got = cg.moments(lambda x, node=node: node(2 * x))(x)
+            expected = cg.moments(lambda x, plain=plain: plain(2 * x))(x)
+            jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+    def test_random_nodes_add_their_noise(self):
+        e = jnp.linspace(-2, 2, 5)
+        known = cg.moments(spin, nodes="random")(e)
+        np.testing.assert_allclose(known.mean, jnp.tanh(e), rtol=1e-6)
+        np.testing.assert_allclose(known.variance, 1 - jnp.tanh(e) ** 2, rtol=1e-5)
+        x = belief(5)
+        got = cg.moments(spin, nodes="random")(x)
+        np.testing.assert_allclose(got.variance, 1 - got.mean**2, rtol=1e-4)
+
+    def test_dropout_noise_is_marginalised(self):
+        keep = jnp.full(3, 0.8)
+
+        def drop(x):
+            return x * cg.noise(cg.nodes.BernoulliMask(), keep, name="drop") / keep
+
+        x = jnp.array([1.0, 2.0, -3.0])
+        np.testing.assert_array_equal(cg.moments(drop)(x).variance, jnp.zeros(3))
+        noisy = cg.moments(drop, nodes="random")(x)
+        np.testing.assert_allclose(noisy.variance, x**2 * 0.2 / 0.8, rtol=1e-5)
+
+    def test_marginals_of_spin_networks(self):
+        """Closer to the exact marginals than feed-forward, by a factor that falls with the weights."""
+        for scale, factor in ((0.1, 4), (0.3, 5), (1.0, 2)):
+            errors = []
+            for seed in range(4):
+                layers = [scale * w for w in weights(6, 6, 6, seed=seed)]
+
+                def net(x, layers=layers):
+                    for w in layers:
+                        x = spin(x @ w)
+                    return x
+
+                x = jnp.sign(jax.random.normal(jax.random.key(seed), (6,)))
+                exact = cg.exact_marginals(net)(x)
+                propagated = cg.moments(net, nodes="random")(x).mean
+                errors.append([jnp.abs(net(x) - exact).mean(), jnp.abs(propagated - exact).mean()])
+            plain, better = np.mean(errors, 0)
+            assert better * factor < plain
+
+    def test_beliefs_of_nodes(self):
+        out, nodes = cg.with_nodes(cg.moments(lambda x: 2 * relu(x, "h")))(belief(4))
+        np.testing.assert_allclose(out.mean, 2 * nodes["h"].mean, rtol=1e-6)
+        np.testing.assert_allclose(out.variance, 4 * nodes["h"].variance, rtol=1e-6)
+
+
+class TestModules:
+    class Net(nnx.Module):
+        """A dense layer, batch statistics, and a node."""
+
+        def __init__(self, rngs):
+            self.linear = nnx.Linear(3, 4, rngs=rngs)
+            self.norm = nnx.BatchNorm(4, rngs=rngs)
+
+        def __call__(self, x):
+            return relu(self.norm(self.linear(x)))
+
+    def test_a_module_and_its_function(self):
+        net = self.Net(nnx.Rngs(0))
+        net.eval()
+        x = belief(5, 3)
+        got = cg.moments(net)(x)
+        f, params, state = cg.functional(net)
+        out, new_state = cg.moments(f)(params, state, x)
+        jax.tree.map(np.testing.assert_array_equal, out, got)
+        assert not any(
+            isinstance(leaf, Belief)
+            for leaf in jax.tree.leaves(new_state, is_leaf=lambda a: isinstance(a, Belief))
+        )
+        posterior = jax.tree.map(lambda p: Belief(p, jnp.full_like(p, 0.01)), params)
+        wider, _ = cg.moments(f)(posterior, state, x)
+        assert (wider.variance > out.variance).mean() > 0.9
+
+    def test_batch_statistics_are_updated_at_their_means(self):
+        net, plain = self.Net(nnx.Rngs(0)), self.Net(nnx.Rngs(0))
+        x = belief(5, 3)
+        cg.moments(net)(x)
+        plain(x.mean)
+        np.testing.assert_allclose(net.norm.mean[...], plain.norm.mean[...], rtol=1e-5, atol=1e-6)
+
+
+class TestErrors:
+    def test_a_primitive_without_a_rule(self):
+        def net(x):
+            return jnp.sort(x * 2)
+
+        with pytest.raises(TypeError, match=r"`sort`.*test_moments\.py.*first_order"):
+            cg.moments(net)(belief(4))
+        got = cg.moments(net, first_order=["sort"])(
+            Belief(jnp.array([3.0, 1.0]), jnp.array([1.0, 2]))
+        )
+        np.testing.assert_allclose(got.mean, [2.0, 6.0])
+        np.testing.assert_allclose(got.variance, [8.0, 4.0], rtol=1e-6)
+        # Where nothing is uncertain, no rule is needed.
+        np.testing.assert_array_equal(cg.moments(net)(jnp.array([2.0, 1.0])).mean, [2.0, 4.0])
+
+    def test_registered_rules(self):
+        @jax.jit
+        def strange(x):
+            return jnp.sort(x)
+
+        @cg.moment_rule(strange)
+        def rule(x):
+            return Belief(x.mean + 1, x.variance + 1)
+
+        x = belief(4)
+        np.testing.assert_allclose(cg.moments(strange)(x).mean, x.mean + 1)
+
+        @jax.jit
+        def wrong(x):
+            return jnp.sort(x)
+
+        cg.moment_rule(wrong)(lambda x: Belief(x.mean[:1], x.variance[:1]))
+        with pytest.raises(TypeError, match="shape"):
+            cg.moments(wrong)(x)
+        with pytest.raises(TypeError, match="primitive"):
+            cg.moment_rule(3)  # type: ignore[arg-type]
+
+    def test_options_and_beliefs_are_checked(self):
+        with pytest.raises(ValueError, match="collapsed"):
+            cg.moments(jnp.sin, nodes="sampled")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="order"):
+            cg.moments(jnp.sin, order=3)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="first_order"):
+            cg.moments(jnp.sin, first_order="sort")
+        with pytest.raises(ValueError, match="shape"):
+            cg.moments(jnp.sin)(Belief(jnp.zeros(3), jnp.zeros(2)))
+        with pytest.raises(TypeError, match="floating"):
+            cg.moments(jnp.sin)(Belief(jnp.zeros(3, int), jnp.zeros(3)))
