@@ -28,7 +28,7 @@ def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool
         return Gaussian(jnp.where(first, x.mean, y.mean), jnp.where(first, x.variance, y.variance))
     x, y = x.shared()[0], y.shared()[0]
     axes = common_axes([x, y])
-    loadings = [root(correlation(g, axes) * g.variance) for g in (x, y)]
+    loadings = [root(jnp.maximum(correlation(g, axes), 0) * g.variance) for g in (x, y)]
     mean, variance, first = _closed.larger(
         sign * x.mean,
         x.variance,

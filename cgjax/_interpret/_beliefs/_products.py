@@ -78,8 +78,8 @@ def _contracted(dot: Any, x: Value, y: Value, mean: Any, variance: Any, contract
         if is_random(data) and data.correlation is not None:
             if not set(contract[k]) <= set(data.axes) or is_random(other):
                 continue
-            loading = jnp.broadcast_to(root(data.correlation * data.variance), data.shape)
-            own = (1 - data.correlation) * data.variance
+            shared = jnp.maximum(data.correlation, 0) * data.variance
+            loading, own = root(shared), data.variance - shared
             square = other**2
             parts = [(own, square), (loading, other)]
             own, together = (dot(a, b) if k == 0 else dot(b, a) for a, b in parts)

@@ -33,7 +33,7 @@ def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Any = 1.0) -> An
     if x.correlation is None or not set(axes) <= set(x.axes):
         return jnp.zeros((), x.dtype)
     beside = x.variance if x.gain is None else x.variance - x.gain**2
-    covariance = over_pairs(root(x.correlation * beside) * factor, axes)
+    covariance = x.correlation * over_pairs(root(beside) * factor, axes)
     if x.gain is None:
         return covariance
     return covariance + over_pairs(x.gain * factor, axes)
@@ -237,14 +237,14 @@ def summed(x: Gaussian, axes: tuple[int, ...], mean: Any, total: Callable[[Any],
         return sharing(mean, total(x.variance), total(shared_variance(x, x.axes)), kept)
     rest = tuple(axis for axis in axes if axis not in inside)
     deviation, correlation = root(x.variance), x.correlation
-    together = (root(correlation) * deviation).sum(inside, keepdims=True)
-    own = ((1 - correlation) * x.variance).sum(inside, keepdims=True)
-    variance = (together**2 + own).sum(rest, keepdims=True)
+    together = deviation.sum(inside, keepdims=True)
+    own = (1 - correlation) * x.variance.sum(inside, keepdims=True)
+    variance = jnp.maximum(correlation * together**2 + own, 0).sum(rest, keepdims=True)
     out = lax.squeeze(variance, sorted(axes))
     left = tuple(axis for axis in x.axes if axis not in inside)
     if not left:
         return Gaussian(mean, out)
-    shared = over_pairs(together, left).sum(rest, keepdims=True)
+    shared = (correlation * over_pairs(together, left)).sum(rest, keepdims=True)
     kept = tuple(after(axis, axes) for axis in left)
     return sharing(mean, out, lax.squeeze(shared, sorted(axes)), kept)
 
@@ -258,9 +258,7 @@ def _running_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     mean = bind(eqn, [x.mean])[0]
     if eqn.params["axis"] not in x.axes or x.correlation is None:
         return Gaussian(mean, bind(eqn, [x.variance])[0])
-    own = bind(eqn, [(1 - x.correlation) * x.variance])[0]
-    together = bind(eqn, [root(x.correlation * x.variance)])[0]
-    return Gaussian(mean, own + together**2)
+    return Gaussian(mean, _added_up(x, lambda a: bind(eqn, [a])[0])[0])
 
 
 def _window_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
@@ -270,13 +268,20 @@ def _window_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     inside = {axis for axis, n in enumerate(window) if n > 1}
     if x.correlation is None or not x.axes:
         return Gaussian(mean, bind(eqn, [x.variance])[0])
-    loading = jnp.broadcast_to(root(x.correlation * x.variance), x.shape)
     if not inside <= set(x.axes):
         return Gaussian(mean, bind(eqn, [x.variance])[0])
-    together = bind(eqn, [loading])[0]
-    own = bind(eqn, [(1 - x.correlation) * x.variance])[0]
-    shared = over_pairs(together, x.axes)
-    return sharing(mean, own + together**2, shared, x.axes)
+    variance, together = _added_up(x, lambda a: bind(eqn, [a])[0])
+    return sharing(mean, variance, x.correlation * over_pairs(together, x.axes), x.axes)
+
+
+def _added_up(x: Gaussian, add: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """The variance of sums of positions, and the sums of the deviations."""
+    correlation = jnp.broadcast_to(x.correlation, x.shape)
+    together = add(root(x.variance))
+    # The correlation is the same at all positions, so the sum's is any of them.
+    own = add((1 - correlation) * x.variance)
+    number = add(jnp.ones_like(x.variance))
+    return jnp.maximum(own + add(correlation) / number * together**2, 0), together
 
 
 def _product(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:

@@ -63,7 +63,7 @@ class Gaussian:
         if self.correlation is None:
             return self, jnp.zeros((), self.dtype)
         beside = self.variance if self.gain is None else self.variance - self.gain**2
-        covariance = over_pairs(root(self.correlation * beside), self.axes)
+        covariance = self.correlation * over_pairs(root(beside), self.axes)
         if self.gain is None:
             return self, covariance
         covariance = covariance + over_pairs(self.gain, self.axes)
@@ -76,8 +76,12 @@ class Gaussian:
     @classmethod
     def tree_unflatten(cls, axes: Any, leaves: Any) -> "Gaussian":
         """For JAX."""
-        mean, variance, correlation, gain = leaves
-        return cls(mean, variance, axes, correlation, gain)
+        # Not through __init__: transformations put shapes and placeholders where arrays were.
+        x = object.__new__(cls)
+        for name, leaf in zip(("mean", "variance", "correlation", "gain"), leaves, strict=True):
+            object.__setattr__(x, name, leaf)
+        object.__setattr__(x, "axes", axes)
+        return x
 
 
 def sharing(
@@ -99,7 +103,9 @@ def sharing(
     product = over_pairs(root(beside), axes)
     known = product > 0
     correlation = shared / jnp.where(known, product, 1)
-    correlation = jnp.where(known, jnp.clip(correlation, 0, 1), 0)
+    number = math.prod(variance.shape[axis] for axis in axes)
+    # So many numbers cannot all oppose each other more than this.
+    correlation = jnp.where(known, jnp.clip(correlation, -1 / max(number - 1, 1), 1), 0)
     return Gaussian(mean, variance, tuple(axes), correlation, gain)
 
 
@@ -253,12 +259,13 @@ def _correlated(curve: Curve, out: Gaussian, mean: Any, variance: Any) -> Gaussi
     _, bend = jax.jvp(lambda v: expectation(m, v), (v,), (jnp.ones_like(v),))
     gain = None if x.gain is None else wide(x.gain)
     beside = v if gain is None else v - gain**2
-    parts = [(root(wide(x.correlation) * beside), wide(x.correlation) * beside)]
+    parts = [(wide(x.correlation), root(beside))]
     if gain is not None:
-        parts.append((gain, gain**2))
+        parts.append((jnp.ones((), m.dtype), gain))
     shared = sum(
-        over_pairs(slope * first, x.axes) + 2 * over_pairs(bend * second, x.axes)
-        for first, second in parts
+        weight * over_pairs(slope * each, x.axes)
+        + 2 * weight**2 * over_pairs(bend * each**2, x.axes)
+        for weight, each in parts
     )
     return sharing(out.mean, out.variance, jnp.asarray(shared, out.dtype), x.axes)
 
