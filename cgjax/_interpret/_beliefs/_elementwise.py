@@ -94,7 +94,8 @@ def _composed(eqn: Any, operands: Sequence[Value], order: int) -> Value:
         closed = limits.moments
     exponent = random[0].affine if name == "exp" else None
     kink = _kink(name, operands, curves)
-    out = Curve(x, function, dtype, affine, closed, kink, limits, exponent)
+    rises = _rises(name, operands, curves)
+    out = Curve(x, function, dtype, affine, closed, kink, limits, exponent, rises)
     if closed is not None and order != 1 and _has_domain(eqn, curves):
         return settle(out, order)  # points of quadrature would leave the function's domain
     return out
@@ -138,6 +139,23 @@ def _affine(
     if name == "div" and curves[1] is None:
         return pairs[0][0] / operands[1], pairs[0][1] / operands[1]
     return None
+
+
+_RISING = frozenset(
+    "max min clamp tanh logistic exp exp2 erf log log1p expm1 sqrt cbrt atan".split()
+)
+
+
+def _rises(name: str, operands: Sequence[Value], curves: Sequence[Curve | None]) -> bool:
+    """Whether the result is one non-decreasing function of each element of the root."""
+    if name not in _RISING or sum(c is not None for c in curves) != 1:
+        return False
+    for c, operand in zip(curves, operands, strict=True):
+        if c is None and jnp.ndim(operand):
+            return False
+        if c is not None and not c.rises and c.affine != (1.0, 0.0):
+            return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)

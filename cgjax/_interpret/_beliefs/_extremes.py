@@ -9,7 +9,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from cgjax._interpret._beliefs import _closed
-from cgjax._interpret._beliefs._structure import after, carried, common_axes, correlation
+from cgjax._interpret._beliefs._structure import (
+    after,
+    between_windows,
+    carried,
+    common_axes,
+    correlation,
+)
 from cgjax._interpret._beliefs._values import Gaussian, Value, over_pairs, root, sharing
 
 
@@ -28,20 +34,23 @@ def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool
         return Gaussian(jnp.where(first, x.mean, y.mean), jnp.where(first, x.variance, y.variance))
     x, y = x.shared()[0], y.shared()[0]
     axes = common_axes([x, y])
-    loadings = [root(jnp.maximum(correlation(g, axes), 0) * g.variance) for g in (x, y)]
+    correlations = [correlation(g, axes) for g in (x, y)]
+    deviations = [root(g.variance) for g in (x, y)]
+    common = root(jnp.maximum(correlations[0][1] * correlations[1][1], 0))
     mean, variance, first = _closed.larger(
         sign * x.mean,
         x.variance,
         sign * y.mean,
         y.variance,
-        loadings[0] * loadings[1] if together else 0.0,
+        common * deviations[0] * deviations[1] if together else 0.0,
     )
     if not axes:
         return Gaussian(sign * mean, variance)
-    parts = [first * loadings[0], (1 - first) * loadings[1]]
+    parts = [first * deviations[0], (1 - first) * deviations[1]]
     if together:
-        parts = [parts[0] + parts[1]]
-    shared = sum(over_pairs(part, axes) for part in parts)
+        shared = correlations[0] * over_pairs(parts[0] + parts[1], axes)
+    else:
+        shared = sum(c * over_pairs(p, axes) for c, p in zip(correlations, parts, strict=True))
     return sharing(sign * mean, variance, shared, axes)
 
 
@@ -110,6 +119,8 @@ def _window_largest(sign: int) -> Callable[..., Gaussian]:
             here = Gaussian(m, v, x.axes, x.correlation)
             best = here if best is None else _better(best, here, sign, order)
         assert best is not None
+        if best.correlation is not None:
+            best = replace(best, correlation=between_windows(best.correlation))
         return best
 
     return rule

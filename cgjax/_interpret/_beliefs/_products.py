@@ -21,6 +21,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from cgjax._interpret._beliefs._structure import shared_variance
 from cgjax._interpret._beliefs._values import Gaussian, Value, is_random, over_pairs, root, sharing
@@ -56,8 +57,8 @@ def dot_general(eqn: Any, operands: Sequence[Value], order: int, positions: bool
         out_axes = tuple(first + free[k].index(a) for a in along)
         pairs = over_pairs(_mean_of(data), along)
 
-        def pooled(a: Any, b: Any, k: int = k) -> Any:
-            return dot(a, b) if k == 0 else dot(b, a)
+        def pooled(pairs: Any, b: Any, k: int = k) -> Any:
+            return jnp.stack([dot(a, b) if k == 0 else dot(b, a) for a in pairs])
 
         shared = jnp.zeros((), mean.dtype)
         if own:
@@ -67,7 +68,7 @@ def dot_general(eqn: Any, operands: Sequence[Value], order: int, positions: bool
         gain = None
         if is_random(other):
             shared = shared + pooled(pairs, other.variance)
-            gain = mean * root(_inverse(pooled(jnp.ones_like(pairs), _precision(other))))
+            gain = mean * root(_inverse(pooled(jnp.ones_like(pairs[:1]), _precision(other))[0]))
         return sharing(mean, variance, shared, out_axes, gain)
     return _contracted(dot, x, y, mean, variance, contract)
 
@@ -78,7 +79,7 @@ def _contracted(dot: Any, x: Value, y: Value, mean: Any, variance: Any, contract
         if is_random(data) and data.correlation is not None:
             if not set(contract[k]) <= set(data.axes) or is_random(other):
                 continue
-            shared = jnp.maximum(data.correlation, 0) * data.variance
+            shared = jnp.maximum(data.correlation[0], 0) * data.variance
             loading, own = root(shared), data.variance - shared
             square = other**2
             parts = [(own, square), (loading, other)]
@@ -121,7 +122,7 @@ def _shape(x: Value) -> tuple[int, ...]:
 
 
 def _broadcast_but(a: Any, shape: Sequence[int], axes: Sequence[int]) -> Any:
-    return jnp.broadcast_to(a, [1 if k in axes else n for k, n in enumerate(shape)])
+    return jnp.broadcast_to(a, [2, *(1 if k in axes else n for k, n in enumerate(shape))])
 
 
 def convolution(eqn: Any, operands: Sequence[Value], order: int, positions: bool) -> Gaussian:
@@ -143,35 +144,39 @@ def convolution(eqn: Any, operands: Sequence[Value], order: int, positions: bool
 
     window = _Window(p, x.shape, kernel.shape, mean.shape)
     weights = window.kernel(_mean_of(kernel))  # (groups, outputs, inputs, taps)
-    # Over all pairs of different positions, for each tap: (examples, groups, inputs, taps).
+    # For any two windows, and for neighbours: (2, examples, groups, inputs, taps).
     pairs = window.pairs(_mean_of(x))
     shared = common = jnp.zeros((), mean.dtype)
     if correlated:
         # One number for each example and input: what its positions share.
-        common = window.channels(shared_variance(x, tuple(numbers.lhs_spec[2:])))
+        between = window.spaced(x, tuple(numbers.lhs_spec[2:]))
+        common = jnp.stack([window.channels(c) for c in between])
         edge = window.taps(jnp.ones_like(x.mean)).mean(-1) ** 2
         inside = common * edge
-        shared = jnp.einsum("ngi,goi->ngo", inside, weights.sum(-1) ** 2)
+        shared = jnp.einsum("cngi,goi->cngo", inside, weights.sum(-1) ** 2)
         pairs = pairs + common[..., None] * edge[..., None]
     parts, gain = [], None
     if is_random(x):
         spread = convolve(x.variance, _mean_of(kernel) ** 2)
         if correlated and weights.shape[-1] > 1:
-            # The taps of one window add up with what they share.
+            # The taps of one window, which are neighbours, add up with what they share.
             level = window.channels(x.variance.mean(tuple(numbers.lhs_spec[2:]), keepdims=True))
-            level = jnp.broadcast_to(level, common.shape)
+            level = jnp.broadcast_to(level, common.shape[1:])
             alone = jnp.einsum("ngi,goi->ngo", level, (weights**2).sum(-1))
-            extra = jnp.einsum("ngi,goi->ngo", common, weights.sum(-1) ** 2 - (weights**2).sum(-1))
+            extra = jnp.einsum(
+                "ngi,goi->ngo", common[1], weights.sum(-1) ** 2 - (weights**2).sum(-1)
+            )
             factor = 1 + extra / jnp.where(alone > 0, alone, 1)
             spread = spread * window.outputs(jnp.maximum(factor, 0))
         parts.append(spread)
     if is_random(kernel):
         second = _mean_of(x) ** 2 + (x.variance if is_random(x) else 0)
         parts.append(convolve(second, kernel.variance))
-        shared = shared + jnp.einsum("ngit,goit->ngo", pairs, window.kernel(kernel.variance))
+        shared = shared + jnp.einsum("cngit,goit->cngo", pairs, window.kernel(kernel.variance))
         precision = window.kernel(_precision(kernel)).sum((2, 3))
         gain = mean * window.outputs(root(_inverse(precision))[None])
-    return sharing(mean, sum(parts), window.outputs(shared), spatial, gain)
+    shared = jnp.stack([window.outputs(c) for c in shared])
+    return sharing(mean, sum(parts), shared, spatial, gain)
 
 
 class _Window:
@@ -183,6 +188,10 @@ class _Window:
         self.out = out
         lhs_spec, rhs_spec, out_spec = self.numbers
         self.lhs_spec, self.rhs_spec, self.out_spec = lhs_spec, rhs_spec, out_spec
+        self.steps = [
+            max(s // d, 1)
+            for s, d in zip(params["window_strides"], params["lhs_dilation"], strict=True)
+        ]
         self.masks = []
         for d, (i, k, o) in enumerate(zip(lhs_spec[2:], rhs_spec[2:], out_spec[2:], strict=True)):
             low, _ = params["padding"][d]
@@ -206,9 +215,28 @@ class _Window:
         return x.reshape(x.shape[0], self.groups, x.shape[1] // self.groups, -1)
 
     def pairs(self, x: Any) -> Any:
-        """For each tap the average product of the inputs that two different windows see."""
+        """For each tap the average product of the inputs that two windows see: any, neighbours."""
         number = math.prod(self.out[a] for a in self.out_spec[2:])
-        return (number * self.taps(x) ** 2 - self.taps(x**2)) / (number - 1)
+        anywhere = (number * self.taps(x) ** 2 - self.taps(x**2)) / (number - 1)
+        near = []
+        for axis, out, step in zip(self.lhs_spec[2:], self.out_spec[2:], self.steps, strict=True):
+            if self.out[out] > 1 and x.shape[axis] > step:
+                rest = x.shape[axis] - step
+                first = lax.slice_in_dim(x, 0, rest, axis=axis)
+                second = lax.slice_in_dim(x, step, x.shape[axis], axis=axis)
+                config = [(0, 0, 0)] * x.ndim
+                config[axis] = (0, step, 0)
+                product = lax.pad(first * second, jnp.zeros((), x.dtype), config)
+                # The windows of the last step have no neighbour.
+                near.append(self.taps(product) * self.out[out] / (self.out[out] - 1))
+        return jnp.stack([anywhere, sum(near) / len(near) if near else anywhere])
+
+    def spaced(self, x: Gaussian, axes: tuple[int, ...]) -> Any:
+        """The covariances of x's positions, where neighbours are one stride apart."""
+        near, far = x.correlation[1], x.correlation[0]
+        # What neighbours have in common beyond any two fades within a few steps.
+        faded = far + (near - far) / max(self.steps)
+        return jnp.stack([far, faded]) * over_pairs(root(x.variance), axes, self.steps)
 
     def kernel(self, kernel: Any) -> Any:
         """The kernel as (groups, outputs, inputs, taps)."""

@@ -122,6 +122,8 @@ class _Propagator(_Walker):
             return out
         if isinstance(operands[0], Grouped) and (out := laid_out(eqn, operands[0])) is not None:
             return out
+        if name in EXTREMES and (out := self.largest(eqn, operands[0])) is not None:
+            return out
         settled = _settled(operands, order)
         if not any(map(is_random, settled)):
             return bind(eqn, settled)
@@ -136,6 +138,17 @@ class _Propagator(_Walker):
         if isinstance(out, list):
             return out if self.visitor.positions else [x.alone() for x in out]
         return out if self.visitor.positions else out.alone()
+
+    def largest(self, eqn: Any, value: Value) -> Curve | None:
+        """The largest value of a function that rises: the function of the largest root."""
+        order = self.visitor.order
+        if not isinstance(value, Curve) or not value.rises or order == 1:
+            return None
+        if value.closed is None and value.kink is not None:
+            return None
+        x = EXTREMES[eqn.primitive.name](eqn, [value.root.shared()[0]], order)
+        # The kink of a function with a closed form is not needed.
+        return Curve(x, value.function, value.dtype, closed=value.closed, rises=True)
 
     # -- nodes
 

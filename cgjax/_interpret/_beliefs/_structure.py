@@ -23,7 +23,7 @@ def common_axes(values: Sequence[Gaussian]) -> tuple[int, ...]:
 
 
 def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Any = 1.0) -> Any:
-    """The average covariance of two positions, of size 1 along the axes.
+    """The average covariances of two positions, as `over_pairs`.
 
     Args:
         x: a Gaussian.
@@ -40,9 +40,17 @@ def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Any = 1.0) -> An
 
 
 def correlation(x: Gaussian, axes: tuple[int, ...]) -> Any:
-    """The correlation of two positions along some axes; 0 where x has none."""
-    known = x.correlation is not None and set(axes) <= set(x.axes)
-    return x.correlation if known else jnp.zeros((), x.dtype)
+    """The correlations of positions along some axes; 0 where x has none."""
+    if x.correlation is None or not set(axes) <= set(x.axes):
+        return jnp.zeros((2, *(1,) * len(x.shape)), x.dtype)
+    return x.correlation
+
+
+def each(move: Callable[[Any], Any], correlation: Any, x: Gaussian, axes: tuple[int, ...]) -> Any:
+    """Correlations moved as x's elements are; `axes` are those of the positions afterwards."""
+    return jnp.stack(
+        [move(jnp.broadcast_to(c, x.shape)).max(axes, keepdims=True) for c in correlation]
+    )
 
 
 def spread(x: Gaussian, shape: tuple[int, ...], dimensions: Sequence[int] = ()) -> Gaussian:
@@ -72,9 +80,10 @@ def spread(x: Gaussian, shape: tuple[int, ...], dimensions: Sequence[int] = ()) 
         return Gaussian(mean, variance)
     sizes = [1 if axis in axes else n for axis, n in enumerate(shape)]
     if x.correlation is None:
-        return Gaussian(mean, variance, axes, jnp.ones((1,) * len(shape), x.dtype))
-    mine = jnp.broadcast_to(x.correlation, [1 if a in x.axes else n for a, n in enumerate(x.shape)])
-    return Gaussian(mean, variance, axes, over(mine, sizes))
+        return Gaussian(mean, variance, axes, jnp.ones((2, *(1,) * len(shape)), x.dtype))
+    mine = [1 if a in x.axes else n for a, n in enumerate(x.shape)]
+    both = jnp.stack([over(jnp.broadcast_to(c, mine), sizes) for c in x.correlation])
+    return Gaussian(mean, variance, axes, both)
 
 
 def carried(x: Gaussian, move: Callable[[Any], Any], axes: tuple[int, ...]) -> Gaussian:
@@ -82,8 +91,7 @@ def carried(x: Gaussian, move: Callable[[Any], Any], axes: tuple[int, ...]) -> G
     mean, variance = move(x.mean), move(x.variance)
     if not axes or x.correlation is None or mean.size == 0:
         return Gaussian(mean, variance)
-    correlation = move(jnp.broadcast_to(x.correlation, x.shape)).max(axes, keepdims=True)
-    return Gaussian(mean, variance, axes, correlation)
+    return Gaussian(mean, variance, axes, each(move, x.correlation, x, axes))
 
 
 def _transpose(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
@@ -178,9 +186,13 @@ def _together(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     alike = eqn.primitive.name == "concatenate" and all(p.axes == axes for p in parts)
     if not axes or not alike or along in axes:
         return Gaussian(mean, variance)
-    each = [jnp.broadcast_to(correlation(p, axes), p.shape) for p in parts]
-    joined = bind(eqn, each)[0]
-    return Gaussian(mean, variance, axes, joined.max(axes, keepdims=True))
+    known = [correlation(p, axes) for p in parts]
+    joined = [
+        bind(eqn, [jnp.broadcast_to(c[k], p.shape) for c, p in zip(known, parts, strict=True)])[0]
+        for k in range(2)
+    ]
+    both = jnp.stack([c.max(axes, keepdims=True) for c in joined])
+    return Gaussian(mean, variance, axes, both)
 
 
 def _apart(eqn: Any, operands: Sequence[Value], order: int) -> list[Gaussian]:
@@ -188,10 +200,10 @@ def _apart(eqn: Any, operands: Sequence[Value], order: int) -> list[Gaussian]:
     means, variances = bind(eqn, [x.mean]), bind(eqn, [x.variance])
     if eqn.params["axis"] in x.axes or not x.axes or eqn.primitive.name != "split":
         return [Gaussian(m, v) for m, v in zip(means, variances, strict=True)]
-    correlations = bind(eqn, [jnp.broadcast_to(x.correlation, x.shape)])
+    pieces = [bind(eqn, [jnp.broadcast_to(c, x.shape)]) for c in x.correlation]
     return [
-        Gaussian(m, v, x.axes, c.max(x.axes, keepdims=True))
-        for m, v, c in zip(means, variances, correlations, strict=True)
+        Gaussian(m, v, x.axes, jnp.stack([c.max(x.axes, keepdims=True) for c in both]))
+        for m, v, *both in zip(means, variances, *pieces, strict=True)
     ]
 
 
@@ -234,9 +246,10 @@ def summed(x: Gaussian, axes: tuple[int, ...], mean: Any, total: Callable[[Any],
         kept = tuple(after(axis, axes) for axis in x.axes)
         if not kept:
             return Gaussian(mean, total(x.variance))
-        return sharing(mean, total(x.variance), total(shared_variance(x, x.axes)), kept)
+        shared = jnp.stack([total(c) for c in shared_variance(x, x.axes)])
+        return sharing(mean, total(x.variance), shared, kept)
     rest = tuple(axis for axis in axes if axis not in inside)
-    deviation, correlation = root(x.variance), x.correlation
+    deviation, correlation = root(x.variance), x.correlation[0]
     together = deviation.sum(inside, keepdims=True)
     own = (1 - correlation) * x.variance.sum(inside, keepdims=True)
     variance = jnp.maximum(correlation * together**2 + own, 0).sum(rest, keepdims=True)
@@ -244,9 +257,12 @@ def summed(x: Gaussian, axes: tuple[int, ...], mean: Any, total: Callable[[Any],
     left = tuple(axis for axis in x.axes if axis not in inside)
     if not left:
         return Gaussian(mean, out)
-    shared = (correlation * over_pairs(together, left)).sum(rest, keepdims=True)
+    shared = [
+        lax.squeeze(c.sum(rest, keepdims=True), sorted(axes))
+        for c in x.correlation * over_pairs(together, left)
+    ]
     kept = tuple(after(axis, axes) for axis in left)
-    return sharing(mean, out, lax.squeeze(shared, sorted(axes)), kept)
+    return sharing(mean, out, jnp.stack(shared), kept)
 
 
 def after(axis: int, gone: Sequence[int]) -> int:
@@ -258,7 +274,7 @@ def _running_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     mean = bind(eqn, [x.mean])[0]
     if eqn.params["axis"] not in x.axes or x.correlation is None:
         return Gaussian(mean, bind(eqn, [x.variance])[0])
-    return Gaussian(mean, _added_up(x, lambda a: bind(eqn, [a])[0])[0])
+    return Gaussian(mean, _added_up(x, x.correlation[0], lambda a: bind(eqn, [a])[0])[0])
 
 
 def _window_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
@@ -270,13 +286,19 @@ def _window_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
         return Gaussian(mean, bind(eqn, [x.variance])[0])
     if not inside <= set(x.axes):
         return Gaussian(mean, bind(eqn, [x.variance])[0])
-    variance, together = _added_up(x, lambda a: bind(eqn, [a])[0])
-    return sharing(mean, variance, x.correlation * over_pairs(together, x.axes), x.axes)
+    variance, together = _added_up(x, x.correlation[1], lambda a: bind(eqn, [a])[0])
+    shared = between_windows(x.correlation) * over_pairs(together, x.axes)
+    return sharing(mean, variance, shared, x.axes)
 
 
-def _added_up(x: Gaussian, add: Callable[[Any], Any]) -> tuple[Any, Any]:
+def between_windows(correlation: Any) -> Any:
+    """The correlations of elements in two windows: those of neighbours are further apart."""
+    return jnp.stack([correlation[0], (correlation[0] + correlation[1]) / 2])
+
+
+def _added_up(x: Gaussian, correlation: Any, add: Callable[[Any], Any]) -> tuple[Any, Any]:
     """The variance of sums of positions, and the sums of the deviations."""
-    correlation = jnp.broadcast_to(x.correlation, x.shape)
+    correlation = jnp.broadcast_to(correlation, x.shape)
     together = add(root(x.variance))
     # The correlation is the same at all positions, so the sum's is any of them.
     own = add((1 - correlation) * x.variance)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from cgjax.nodes import Belief
@@ -27,13 +28,15 @@ class Gaussian:
 
     Elements that differ in `axes` alone are the positions of an image, or the steps of a sequence.
     Two of them, p and q, have the covariance `gain_p gain_q + correlation r_p r_q`, where r is the
-    deviation beside the gain, r^2 = variance - gain^2. All other elements are independent.
+    deviation beside the gain, r^2 = variance - gain^2, and there is one correlation for any two
+    positions and one for neighbours. All other elements are independent.
 
     Attributes:
         mean: the means.
         variance: the variances, of the same shape and dtype.
         axes: the axes of the positions.
-        correlation: of size 1 along `axes`, broadcastable to the shape; None without axes.
+        correlation: of any two positions and of neighbours, along a new leading axis; the others
+            are of size 1 along `axes` and broadcast to the shape. None without axes.
         gain: what a common factor of the positions contributes to each, of either sign and of the
             mean's shape; None for nothing.
     """
@@ -59,7 +62,7 @@ class Gaussian:
         return Gaussian(self.mean, self.variance)
 
     def shared(self) -> tuple["Gaussian", Any]:
-        """The same without a gain, and the average covariance of two positions."""
+        """The same without a gain, and the covariances of positions, as `over_pairs`."""
         if self.correlation is None:
             return self, jnp.zeros((), self.dtype)
         beside = self.variance if self.gain is None else self.variance - self.gain**2
@@ -87,12 +90,12 @@ class Gaussian:
 def sharing(
     mean: Any, variance: Any, shared: Any, axes: Sequence[int], gain: Any = None
 ) -> Gaussian:
-    """A Gaussian with a known average covariance of two positions.
+    """A Gaussian with known average covariances of two positions.
 
     Args:
         mean: the means.
         variance: the variances.
-        shared: the average covariance of two positions, of size 1 along the axes.
+        shared: the average covariance of two positions and of two neighbours, as `over_pairs`.
         axes: the axes of the positions.
         gain: what a common factor contributes to each position, part of both.
     """
@@ -104,20 +107,39 @@ def sharing(
     known = product > 0
     correlation = shared / jnp.where(known, product, 1)
     number = math.prod(variance.shape[axis] for axis in axes)
-    # So many numbers cannot all oppose each other more than this.
-    correlation = jnp.where(known, jnp.clip(correlation, -1 / max(number - 1, 1), 1), 0)
+    # So that the variance of the sum of all is not negative.
+    opposed = beside.mean(axes, keepdims=True) / jnp.where(known[0], product[0], 1)
+    least = jnp.stack([-opposed / max(number - 1, 1), -jnp.ones_like(opposed)])
+    correlation = jnp.where(known, jnp.clip(correlation, least, 1), 0)
     return Gaussian(mean, variance, tuple(axes), correlation, gain)
 
 
-def over_pairs(loading: Any, axes: Sequence[int]) -> Any:
-    """The average of `loading_p loading_q` over all pairs of different positions."""
+def over_pairs(loading: Any, axes: Sequence[int], steps: Sequence[int] | None = None) -> Any:
+    """The average of `loading_p loading_q` over pairs of positions.
+
+    Args:
+        loading: an array with positions along the axes.
+        axes: the axes.
+        steps: how far apart neighbours are along each axis; by default 1.
+
+    Returns:
+        The average over all pairs of different positions, and that over neighbours, along a new
+        leading axis; of size 1 along the axes.
+    """
     number = math.prod(loading.shape[axis] for axis in axes)
     if number < 2:
-        return jnp.zeros_like(loading)
+        return jnp.zeros((2, *loading.shape), loading.dtype)
     # (sum^2 - sum of squares) / (n (n - 1)), about the mean so that little cancels.
     average = loading.mean(axes, keepdims=True)
     scatter = ((loading - average) ** 2).mean(axes, keepdims=True)
-    return average**2 - scatter / (number - 1)
+    near = []
+    for axis, step in zip(axes, steps or (1,) * len(axes), strict=True):
+        if (size := loading.shape[axis]) > step:
+            first = lax.slice_in_dim(loading, 0, size - step, axis=axis)
+            second = lax.slice_in_dim(loading, step, size, axis=axis)
+            near.append((first * second).mean(axes, keepdims=True))
+    anywhere = average**2 - scatter / (number - 1)
+    return jnp.stack([anywhere, sum(near) / len(near) if near else anywhere])
 
 
 def root(x: Any) -> Any:
@@ -146,6 +168,8 @@ class Curve(Lazy):
         closed: the moments in closed form, where they are known.
         kink: where the function of the root is not smooth, if anywhere.
         limits: for an affine function that is cut off below or above, where; see `elementwise`.
+        rises: whether the function is the same everywhere and never falls, so that the largest
+            value is the function of the largest root.
         exponent: (slope, offset) if the curve is `exp(slope * root + offset)`.
     """
 
@@ -157,6 +181,7 @@ class Curve(Lazy):
     kink: Any = None
     limits: Any = None
     exponent: tuple[Any, Any] | None = None
+    rises: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
