@@ -187,7 +187,7 @@ class TestBattery:
             return two_layers(box["parameters"], jax.nn.silu(x) * box["sign"])
 
         build(net)(*lead, X)
-        run: Any = _procedure._run_compiled
+        run: Any = _procedure.run_compiled
         compiled = run._cache_size()
         for scale in (1.0, 3.0, 0.5):
             box["parameters"] = jax.tree.map(lambda w, s=scale: w * s, PARAMETERS)
