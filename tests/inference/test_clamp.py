@@ -182,7 +182,7 @@ def test_other_values_compile_nothing():
         return cg.pcff(net, 0.5)(KEY, weights(3, 4, 4, 2), jnp.ones(3))
 
     one = value(0.5)
-    run: Any = _procedure._run_compiled
+    run: Any = _procedure.run_compiled
     compiled = run._cache_size()
     assert (value(-2.0) != one).any()
     np.testing.assert_array_equal(value(0.5), one)
