@@ -22,6 +22,7 @@ from cgjax.inference._procedure import (
     run_compiled,
 )
 from cgjax.nodes import Belief
+from cgjax.nodes._belief import Normal
 
 RuleT = TypeVar("RuleT", bound=Callable[..., Any])
 
@@ -48,7 +49,7 @@ class Moments(Method):
 
 def is_belief(x: Any) -> bool:
     """Whether a leaf of an argument is a belief."""
-    return isinstance(x, Belief)
+    return isinstance(x, Belief | Normal)
 
 
 def means(tree: Any) -> Any:
@@ -79,7 +80,7 @@ class OfBeliefs(Procedure):
         return (out, named(program, records)) if self.capture else out
 
 
-def _checked(x: Belief) -> Belief:
+def _checked(x: Belief | Normal) -> Belief:
     mean, variance = jnp.asarray(x.mean), jnp.asarray(x.variance)
     if not jnp.issubdtype(mean.dtype, jnp.floating):
         raise TypeError(
@@ -105,7 +106,7 @@ def moments(
     """Mean and variance of a network's results, given beliefs about its arguments.
 
     Any array among the arguments (an input, a parameter, any leaf of a tree of them) may be a
-    `Belief(mean, variance)` of independent Gaussian elements. Every operation of the network then
+    `Belief(mean, variance)`, or a `weights.Normal`, of independent Gaussian elements. Every operation of the network then
     computes means and variances in place of values, in one pass and without sampling. Each result
     of a matrix product or sum of independent elements,
 

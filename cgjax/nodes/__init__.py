@@ -1,8 +1,9 @@
 """Node families: what one random variable is, given its natural parameter ([A] sections 2-4)."""
 
+from cgjax.nodes._belief import Belief
 from cgjax.nodes._binary import Bernoulli, Binary, Spin
 from cgjax.nodes._categorical import Categorical
-from cgjax.nodes._family import SMALLEST_SCALE, Belief, Family
+from cgjax.nodes._family import SMALLEST_SCALE, Family
 from cgjax.nodes._gaussian import Gaussian
 from cgjax.nodes._masks import SMALLEST_KEEP, BernoulliMask, GaussianMask, SoftClamp
 from cgjax.nodes._rectified import (

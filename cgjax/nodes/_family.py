@@ -5,7 +5,7 @@ that say how one random variable behaves given its natural parameter ([A] Eq. 7-
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +15,12 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Num, PRNGKeyArray, UInt32
 
 from cgjax.kernels.random_bits import random_words
+from cgjax.nodes._belief import Belief
 
 # `log_prob` of a continuous family never uses a standard deviation below this. The density of a
 # (nearly) deterministic node has no bound; at 1e-6 it, and its gradients, are finite in float32
 # for every |x - e| up to 1e8.
 SMALLEST_SCALE = 1e-6
-
-
-class Belief(NamedTuple):
-    """What inference holds about a value: its mean and its (element-wise) variance.
-
-    Both arrays have the shape of the value. The variance is zero where the value is known.
-    """
-
-    mean: Float[Array, "*nodes"]
-    variance: Float[Array, "*nodes"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

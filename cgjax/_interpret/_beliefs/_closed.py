@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+from jax.scipy.special import ndtr
 
 from cgjax.nodes._rectified_moments import rectified_moments_of_belief
 
@@ -101,10 +102,32 @@ def larger(
     return other_mean + up, jnp.maximum(out, 0), probability
 
 
+def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> Moments:
+    """A straight line (slope, offset) below `at`, and another one above.
+
+    With u = x - at, M+ and M- the means of max(u, 0) and max(-u, 0), P = P(u > 0), slopes l and r
+    and a jump D at u = 0:
+
+        Var = v (r^2 P + l^2 (1 - P)) - (r - l)^2 M+ M- + D^2 P (1 - P)
+              + 2 D ((1 - P) r M+ + P l M-)
+    """
+    (l, low), (r, high) = left, right
+    low, jump = l * at + low, (r - l) * at + high - low
+    up, _ = rectified(mean - at, variance)
+    down, _ = rectified(at - mean, variance)
+    above = upper(mean - at, variance)
+    centre = low + r * up - l * down
+    spread = variance * (r**2 * above + l**2 * (1 - above)) - (r - l) ** 2 * up * down
+    if not (isinstance(jump, float) and jump == 0):
+        centre = centre + jump * above
+        cross = (1 - above) * r * up + above * l * down
+        spread = spread + jump**2 * above * (1 - above) + 2 * jump * cross
+    return centre, jnp.maximum(spread, 0)
+
+
 def upper(mean: Any, variance: Any) -> Any:
     """P(x > 0)."""
-    from jax.scipy.special import ndtr
-
-    known = variance > 0
+    # Beyond 22 deviations it is 0 or 1 to float32, and its derivatives would not be finite.
+    known = 484 * variance > mean**2
     ratio = mean / jnp.sqrt(jnp.where(known, variance, 1))
     return jnp.where(known, ndtr(ratio), (jnp.sign(mean) + 1) / 2)

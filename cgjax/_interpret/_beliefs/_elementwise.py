@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -93,9 +94,12 @@ def _composed(eqn: Any, operands: Sequence[Value], order: int) -> Value:
     if limits is not None and None not in limits.bounds:
         closed = limits.moments
     exponent = random[0].affine if name == "exp" else None
+    pieces = None if affine is not None else _pieces(name, operands, curves, x.dtype)
+    if pieces is not None and closed is None and jnp.issubdtype(dtype, jnp.floating):
+        closed = partial(_of_pieces, pieces)
     kink = _kink(name, operands, curves)
     rises = _rises(name, operands, curves)
-    out = Curve(x, function, dtype, affine, closed, kink, limits, exponent, rises)
+    out = Curve(x, function, dtype, affine, closed, kink, limits, exponent, rises, pieces)
     if closed is not None and order != 1 and _has_domain(eqn, curves):
         return settle(out, order)  # points of quadrature would leave the function's domain
     return out
@@ -107,7 +111,6 @@ def _affine(
     """(slope, offset) of a result that is an affine function of the root."""
     if not jnp.issubdtype(dtype, jnp.floating):
         return None
-    # A decision is no number: its pair is not looked at.
     decides = name == "select_n" and curves[0] is None
     pairs: list[tuple[Any, Any]] = []
     for c, operand in zip(curves, operands, strict=True):
@@ -123,22 +126,106 @@ def _affine(
         which = jnp.broadcast_to(operands[0], _shape(curves))
         slope, offset = (jax.lax.select_n(which, *c) for c in cases)
         return slope, offset
+    return _straight_line(name, pairs)
+
+
+def _straight_line(name: str, pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, Any] | None:
+    """(slope, offset) of an operation on straight lines, if it is one."""
+    (slope, offset), second = pairs[0], pairs[-1]
     if name in _SAME:
-        return pairs[0]
+        return slope, offset
     if name == "neg":
-        return -pairs[0][0], -pairs[0][1]
+        return -slope, -offset
+    if name == "not":
+        return 0.0, 1 - offset
     if name in ("add", "add_any"):
-        return pairs[0][0] + pairs[1][0], pairs[0][1] + pairs[1][1]
+        return slope + second[0], offset + second[1]
     if name == "sub":
-        return pairs[0][0] - pairs[1][0], pairs[0][1] - pairs[1][1]
-    if name == "mul" and (curves[0] is None or curves[1] is None):
-        (slope, offset), by = (
-            (pairs[1], operands[0]) if curves[0] is None else (pairs[0], operands[1])
-        )
-        return slope * by, offset * by
-    if name == "div" and curves[1] is None:
-        return pairs[0][0] / operands[1], pairs[0][1] / operands[1]
+        return slope - second[0], offset - second[1]
+    if name == "mul" and _number(second[0]) == 0:
+        return slope * second[1], offset * second[1]
+    if name == "mul" and _number(slope) == 0:
+        return second[0] * offset, second[1] * offset
+    if name == "div" and _number(second[0]) == 0:
+        return slope / second[1], offset / second[1]
     return None
+
+
+def _number(x: Any) -> float | None:
+    """A single number that is known while tracing."""
+    if isinstance(x, jax.core.Tracer) or np.ndim(x):
+        return None
+    return float(x)
+
+
+def _pieces(
+    name: str, operands: Sequence[Value], curves: Sequence[Curve | None], dtype: Any
+) -> Any:
+    """A line that is broken once, such as leaky relu; or a comparison of a line with numbers."""
+    if name in ("gt", "ge", "lt", "le"):
+        return _decision(name, operands, curves, dtype)
+    broken = [c.pieces for c in curves if c is not None and c.pieces is not None]
+    if not broken or any(not _equal(p[0], broken[0][0]) for p in broken):
+        return None
+    sides = []
+    for side in (1, 2):
+        pairs = [
+            (0.0, operand) if c is None else c.affine if c.pieces is None else c.pieces[side]
+            for c, operand in zip(curves, operands, strict=True)
+        ]
+        known = [pair for pair in pairs if pair is not None]
+        if len(known) < len(pairs):
+            return None
+        if name == "select_n" and len(known) == 3:
+            line = _chosen(known[0][1], known[1], known[2])
+        else:
+            line = _straight_line(name, known)
+        if line is None:
+            return None
+        sides.append(line)
+    return broken[0][0], sides[0], sides[1]
+
+
+def _decision(
+    name: str, operands: Sequence[Value], curves: Sequence[Curve | None], dtype: Any
+) -> Any:
+    pairs = [
+        (0.0, operand) if c is None else c.affine for c, operand in zip(curves, operands, strict=True)
+    ]
+    if pairs[0] is None or pairs[1] is None:
+        return None
+    larger, smaller = pairs if name in ("gt", "ge") else pairs[::-1]
+    slope, offset = larger[0] - smaller[0], larger[1] - smaller[1]  # whether slope x + offset > 0
+    number = _number(slope)
+    if number is not None and number != 0:
+        above = float(number > 0)
+        at = _number(offset)
+        return -offset / slope if at is None else -at / number, (0.0, 1 - above), (0.0, above)
+    level = jnp.asarray(slope == 0) & (offset > 0)
+    above, below = ((sign * slope > 0) | level for sign in (1, -1))
+    at = -offset / jnp.where(slope == 0, 1, slope)
+    return at, (0.0, jnp.asarray(below, dtype)), (0.0, jnp.asarray(above, dtype))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    number = _number(a)
+    return a is b or (number is not None and number == _number(b))
+
+
+def _chosen(which: Any, first: tuple[Any, Any], second: tuple[Any, Any]) -> tuple[Any, Any]:
+    number = _number(which)
+    if number is not None:
+        return second if number else first
+    slope, offset = (jnp.where(which > 0, b, a) for a, b in zip(first, second, strict=True))
+    return slope, offset
+
+
+def _of_pieces(pieces: Any, mean: Any, variance: Any) -> tuple[Any, Any]:
+    def wide(x: Any) -> Any:
+        return x if _number(x) is None else _number(x)
+
+    at, left, right = jax.tree.map(wide, pieces, is_leaf=lambda x: not isinstance(x, tuple))
+    return _closed.bent(mean, variance, at, left, right)
 
 
 _RISING = frozenset(
@@ -153,9 +240,16 @@ def _rises(name: str, operands: Sequence[Value], curves: Sequence[Curve | None])
     for c, operand in zip(curves, operands, strict=True):
         if c is None and jnp.ndim(operand):
             return False
-        if c is not None and not c.rises and c.affine != (1.0, 0.0):
+        if c is not None and not (c.rises or _is_identity(c.affine)):
             return False
     return True
+
+
+def _is_identity(affine: tuple[Any, Any] | None) -> bool:
+    """Whether an affine function is known to be the identity."""
+    return affine is not None and all(
+        isinstance(a, int | float) and a == b for a, b in zip(affine, (1, 0), strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False)

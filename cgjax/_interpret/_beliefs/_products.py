@@ -233,6 +233,7 @@ class _Window:
 
     def spaced(self, x: Gaussian, axes: tuple[int, ...]) -> Any:
         """The covariances of x's positions, where neighbours are one stride apart."""
+        assert x.correlation is not None
         near, far = x.correlation[1], x.correlation[0]
         # What neighbours have in common beyond any two fades within a few steps.
         faded = far + (near - far) / max(self.steps)

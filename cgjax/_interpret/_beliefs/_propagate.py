@@ -1,7 +1,7 @@
 """The walk that propagates beliefs: what enters and leaves a program are means and variances."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
@@ -211,7 +211,10 @@ class _Propagator(_Walker):
             custom = FUNCTIONS.get(function_name(eqn))
             if custom is not None and any(map(is_random, operands)):
                 return ruled(custom, eqn, operands, self.visitor.order, {}), {}
-            return self.inline(eqn, operands, *context)
+            outs, records = self.inline(eqn, operands, *context)
+            if function_name(eqn) in _SMOOTH_INSIDE_KINKS:
+                outs = [_without_new_kink(out, operands) for out in outs]
+            return outs, records
         settled = [settle(x, self.visitor.order) for x in operands]
         if name in ("scan", "while"):
             settled = [x.alone() if isinstance(x, Gaussian) else x for x in settled]
@@ -266,6 +269,17 @@ def _alike(value: Value, uncertain: bool) -> Value:
     return Gaussian(value, jnp.zeros_like(value))
 
 
+# Smooth functions that are computed with a maximum, so that nothing overflows.
+_SMOOTH_INSIDE_KINKS = frozenset(("logaddexp", "logaddexp2", "softplus"))
+
+
+def _without_new_kink(value: Value, operands: Sequence[Value]) -> Value:
+    if not isinstance(value, Curve) or value.kink is None:
+        return value
+    kinks = [x.kink for x in operands if isinstance(x, Curve) and x.kink is not None]
+    return replace(value, kink=kinks[0] if kinks else None)
+
+
 def _alone(value: Value) -> Value:
     return value.alone() if isinstance(value, Gaussian) else value
 
@@ -312,7 +326,7 @@ def ruled(
                 f"The moment rule {name!r} returned shapes {[a.shape for a in parts]} where the "
                 f"result has shape {v.aval.shape}."
             )
-        values.append(Gaussian(*parts) if isinstance(out, Belief) else parts[0])
+        values.append(Gaussian(parts[0], parts[1]) if isinstance(out, Belief) else parts[0])
     return values
 
 
@@ -364,7 +378,7 @@ def propagate(program: Program, visitor: Beliefs, arguments: Sequence[Any]) -> t
         believed about its statistic, where `visitor.capture` asks for it.
     """
     walker = _Propagator(program, visitor)
-    values = [Gaussian(*x) if isinstance(x, Belief) else x for x in arguments]
+    values = [Gaussian(x.mean, x.variance) if isinstance(x, Belief) else x for x in arguments]
     flat, records = walker.run(program.jaxpr, values, 0, None, {}, 0)
     flat = walker.leave(flat)
     results = [

@@ -167,6 +167,8 @@ class Curve(Lazy):
         affine: (slope, offset) if the curve is `slope * root + offset`.
         closed: the moments in closed form, where they are known.
         kink: where the function of the root is not smooth, if anywhere.
+        pieces: (at, (slope, offset) below, (slope, offset) above) of a line that is broken once;
+            for a decision the lines are 0 or 1.
         limits: for an affine function that is cut off below or above, where; see `elementwise`.
         rises: whether the function is the same everywhere and never falls, so that the largest
             value is the function of the largest root.
@@ -182,6 +184,7 @@ class Curve(Lazy):
     limits: Any = None
     exponent: tuple[Any, Any] | None = None
     rises: bool = False
+    pieces: tuple[Any, tuple[Any, Any], tuple[Any, Any]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

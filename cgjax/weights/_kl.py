@@ -1,0 +1,148 @@
+"""The divergence of a posterior from its prior, in closed form, and priors learnt from it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cgjax.nodes._belief import Belief, Normal
+from cgjax.nodes._family import wide
+from cgjax.weights._posterior import (
+    PerParameter,
+    as_belief,
+    is_uncertain,
+    names,
+    per_parameter,
+    total,
+)
+
+
+def kl(posterior: Any, prior: Any = 1.0) -> Float[Array, ""]:
+    """The Kullback-Leibler divergence of a mean-field posterior from a Gaussian prior, in nats.
+
+        KL = sum_i 1/2 (v_i / p_i + (m_i - m0_i)^2 / p_i - 1 - log(v_i / p_i))
+
+    Args:
+        posterior: a tree with `Normal` or `Belief` leaves; other leaves contribute nothing.
+        prior: the standard deviation of N(0, prior^2), one number for all weights or numbers by
+            a glob pattern over their names (the first match wins, every distribution must be
+            matched); or a tree like the posterior, with `Normal` or `Belief` leaves. The numbers
+            may be traced: they are learnt by descending the loss, or by `empirical_bayes`.
+
+    Returns:
+        The divergence, summed over all weights, in at least float32.
+
+    Raises:
+        ValueError: a prior is not positive, matches nothing, or leaves a distribution without one.
+
+    Example:
+        >>> import jax.numpy as jnp, cgjax as cg
+        >>> posterior = cg.weights.mean_field({"w": jnp.zeros(3)}, 0.25)
+        >>> print(cg.weights.kl(posterior, prior=0.5), cg.weights.kl(posterior, prior=1.0).round(4))
+        0.0 0.9544
+
+    Source: [B] Eq. 2.
+    """
+    leaves, structure = jax.tree.flatten(posterior, is_leaf=is_uncertain)
+    parts = []
+    for leaf, (mean, variance, log_variance) in zip(
+        leaves, _priors(posterior, structure, prior), strict=True
+    ):
+        if is_uncertain(leaf):
+            m, v, log_v = _parts(leaf)
+            ratio = log_v - log_variance
+            scaled = jnp.exp(jnp.clip(ratio, -80, 80))
+            parts.append(
+                # exp(r) - 1 - r, without cancellation where the two are nearly equal.
+                jnp.sum(_excess(ratio, scaled) + (m - mean) ** 2 / variance) / 2
+            )
+    return total(parts)
+
+
+def _excess(ratio: Any, scaled: Any) -> Any:
+    near = jnp.abs(ratio) < 0.05
+    r = jnp.where(near, ratio, 0)
+    return jnp.where(near, r**2 * (1 / 2 + r / 6 + r**2 / 24 + r**3 / 120), scaled - 1 - ratio)
+
+
+def _parts(leaf: Belief | Normal) -> tuple[Any, Any, Any]:
+    """Mean, variance and its logarithm, in at least float32."""
+    if isinstance(leaf, Normal):
+        leaf = Normal(wide(leaf.mean), wide(leaf.log_variance))
+        return leaf.mean, leaf.variance, leaf.clipped_log_variance
+    v = jnp.maximum(wide(leaf.variance), jnp.finfo(jnp.float32).tiny)
+    return wide(leaf.mean), v, jnp.log(v)
+
+
+def _priors(posterior: Any, structure: Any, prior: Any) -> list[tuple[Any, Any, Any]]:
+    """Mean, variance and its logarithm of the prior of each leaf."""
+    if jax.tree.leaves(prior, is_leaf=is_uncertain) and any(
+        map(is_uncertain, jax.tree.leaves(prior, is_leaf=is_uncertain))
+    ):
+        leaves, other = jax.tree.flatten(prior, is_leaf=is_uncertain)
+        if other != structure:
+            raise ValueError(
+                f"A prior with distributions has the posterior's structure, {structure}, got "
+                f"{other}."
+            )
+        return [_parts(leaf) if is_uncertain(leaf) else (0.0, 1.0, 0.0) for leaf in leaves]
+    scales = per_parameter("the prior", prior, posterior)
+    found = jax.tree.leaves(posterior, is_leaf=is_uncertain)
+    out = []
+    for name, leaf, scale in zip(names(posterior), found, scales, strict=True):
+        if not is_uncertain(leaf):
+            out.append((0.0, 1.0, 0.0))
+            continue
+        if scale is None:
+            raise ValueError(
+                f"No pattern of the prior matches the parameter {name!r}. Add a last pattern '*'."
+            )
+        if isinstance(scale, int | float) and not scale > 0:
+            raise ValueError(f"A prior's standard deviation must be positive, got {scale}.")
+        scale = wide(jnp.asarray(scale))
+        out.append((0.0, scale**2, 2 * jnp.log(scale)))
+    return out
+
+
+def empirical_bayes(posterior: Any, groups: Sequence[str] = ("*",)) -> dict[str, Array]:
+    """The standard deviations of zero-mean priors that minimise the divergence.
+
+        prior^2 = average over the group of (m_i^2 + v_i)
+
+    Args:
+        posterior: a tree with `Normal` or `Belief` leaves.
+        groups: glob patterns over the names of parameters; those that one pattern is the first to
+            match share a prior. By default all do.
+
+    Returns:
+        `{pattern: standard deviation}`, a prior for `kl`. The derivative of the divergence by these
+        numbers is 0, so it may be computed anew at every step, inside the gradient.
+
+    Raises:
+        ValueError: a pattern matches no parameter, or none that has a distribution.
+
+    Example:
+        >>> import jax.numpy as jnp, cgjax as cg
+        >>> posterior = cg.weights.mean_field({"w": jnp.array([3.0, -3.0])}, 1.0)
+        >>> print(cg.weights.empirical_bayes(posterior)["*"].round(4))
+        3.1623
+    """
+    which = per_parameter("groups", {pattern: pattern for pattern in groups}, posterior)
+    leaves = jax.tree.leaves(posterior, is_leaf=is_uncertain)
+    scales = {}
+    for pattern in groups:
+        own = [
+            as_belief(leaf)
+            for leaf, group in zip(leaves, which, strict=True)
+            if group == pattern and is_uncertain(leaf)
+        ]
+        if not own:
+            raise ValueError(
+                f"The group {pattern!r} holds no parameter with a distribution that an earlier "
+                "pattern does not match."
+            )
+        square = total([jnp.sum(wide(b.mean) ** 2 + wide(b.variance)) for b in own])
+        scales[pattern] = jnp.sqrt(square / sum(b.mean.size for b in own))
+    return scales
