@@ -4,7 +4,7 @@ Write a network once, as a plain JAX function or a Flax module whose activations
 random variables. Every inference procedure is a transformation of that function.
 """
 
-from cgjax import layers, nodes
+from cgjax import layers, nodes, weights
 from cgjax._component import component
 from cgjax._functional import (
     chain_graph,
@@ -47,5 +47,6 @@ __all__ = [
     "observe",
     "pcff",
     "scope",
+    "weights",
     "with_nodes",
 ]

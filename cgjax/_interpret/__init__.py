@@ -17,6 +17,7 @@ from cgjax._interpret._trace import UnsupportedPrimitiveError, trace
 from cgjax._interpret._unroll import unroll
 from cgjax._interpret._visitor import Visitor
 from cgjax._interpret._walk import Records, walk
+from cgjax._interpret._weight_noise import flipout, local_noise
 
 __all__ = [
     "Activation",
@@ -29,8 +30,10 @@ __all__ = [
     "activations",
     "beliefs",
     "evaluate",
+    "flipout",
     "holds_weights",
     "linear",
+    "local_noise",
     "nobody_looks",
     "parents",
     "split_source",

@@ -6,6 +6,7 @@ which threads keys and recorded values through them; everything without nodes is
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -121,6 +122,8 @@ def _sharded_as(e: Any, words: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 class _Walker:
+    counts_turns = False  # whether `turn` looks at the number of a loop's turn
+
     def __init__(self, program: Program, visitor: Visitor):
         self.program = program
         self.visitor = visitor
@@ -227,6 +230,10 @@ class _Walker:
     def alike(self, functions: Sequence[Any], operands: Sequence[Any]) -> Sequence[Any]:
         """Branches that return results of the same form."""
         return functions
+
+    def turn(self, turn: Any, length: int | None) -> AbstractContextManager[None]:
+        """What surrounds one turn of a loop, whose number of turns may not be known."""
+        return nullcontext()
 
     # -- evaluation
 
@@ -406,19 +413,23 @@ class _Walker:
                 else:
                     stepped[i] = value
 
+        turns = np.arange(length, dtype=np.uint32) if self.counts_turns else None
+        steps = (turns, xs, keys, stepped)
+
         def body(carry: Any, step: Any) -> Any:
-            xs, keys, stepped = step
+            turn, xs, keys, stepped = step
             inner = None if keys is None else _Stream(keys, row)
-            outs, records = self.run(
-                jaxpr, [*consts, *carry, *xs], start, inner, {**fixed, **stepped}, depth + 1
-            )
-            outs = self.leave(outs)
+            with self.turn(turn, length):
+                outs, records = self.run(
+                    jaxpr, [*consts, *carry, *xs], start, inner, {**fixed, **stepped}, depth + 1
+                )
+                outs = self.leave(outs)
             return outs[:num_carry], (outs[num_carry:], records)
 
         carry, (ys, records) = lax.scan(
             body,
-            self.stable(body, carry, (xs, keys, stepped)),
-            (xs, keys, stepped),
+            self.stable(body, carry, steps),
+            steps,
             length=length,
             reverse=params["reverse"],
             unroll=params["unroll"],
@@ -466,7 +477,9 @@ class _Walker:
                     2 * counter + turn,
                 )
             inner = None if keys is None else _Stream(keys, row)
-            return self.leave(self.run(jaxpr, [*consts, *state], first, inner, given, depth)[0])
+            with self.turn(2 * counter + turn, None):
+                outs = self.run(jaxpr, [*consts, *state], first, inner, given, depth)[0]
+                return self.leave(outs)
 
         # Under a user's vmap the predicate has rows, which stop one by one.
         def predicate(counter: Any, state: Any) -> Any:

@@ -20,6 +20,7 @@ from cgjax.inference._procedure import (
     named,
     run,
     run_compiled,
+    split_lead,
 )
 from cgjax.nodes import Belief
 from cgjax.nodes._belief import Normal
@@ -62,6 +63,7 @@ class OfBeliefs(Procedure):
     """A procedure whose arguments may hold beliefs."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        lead, args = split_lead(self.method.lead, args)
         leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=is_belief)
         leaves = [_checked(x) if is_belief(x) else x for x in leaves]
         plain_args, plain_kwargs = means(jax.tree.unflatten(structure, leaves))
@@ -74,7 +76,7 @@ class OfBeliefs(Procedure):
         code = program.code if program.closed_over else program
         traced = _static.is_traced((arrays, options, constants))
         call, code = (run, program) if traced or code is None else (run_compiled, code)
-        out, records = call(options_structure, code, self.capture, options, (), arrays, constants)
+        out, records = call(options_structure, code, self.capture, options, lead, arrays, constants)
         if getattr(self.net, "returns_state", False):
             out = (out[0], means(out[1]))
         return (out, named(program, records)) if self.capture else out
@@ -106,9 +108,9 @@ def moments(
     """Mean and variance of a network's results, given beliefs about its arguments.
 
     Any array among the arguments (an input, a parameter, any leaf of a tree of them) may be a
-    `Belief(mean, variance)`, or a `weights.Normal`, of independent Gaussian elements. Every operation of the network then
-    computes means and variances in place of values, in one pass and without sampling. Each result
-    of a matrix product or sum of independent elements,
+    `Belief(mean, variance)`, or a `weights.Normal`, of independent Gaussian elements. Every
+    operation of the network then computes means and variances in place of values, in one pass and
+    without sampling. Each result of a matrix product or sum of independent elements,
 
         mean = m1 . m2,    variance = m1^2 . v2 + v1 . m2^2 + v1 . v2,
 
@@ -148,14 +150,20 @@ def moments(
 
     Source: [B] section 2, Eq. 3-5, Algorithm 1.
     """
+    return intern(OfBeliefs(net, checked_options(nodes, order, positions, first_order)))
+
+
+def checked_options(
+    nodes: Any, order: Any, positions: Any, first_order: Any, cls: type = Moments
+) -> Any:
+    """The options of `moments`, checked."""
     if nodes not in ("collapsed", "random"):
         raise ValueError(f'nodes is "collapsed" or "random", got {nodes!r}.')
     if order not in (1, 2):
         raise ValueError(f"order is 1 (first-order) or 2 (matched moments), got {order!r}.")
     if isinstance(first_order, str):
         raise TypeError(f"first_order is a list of names of primitives, got {first_order!r}.")
-    options = Moments(nodes, order, bool(positions), frozenset(first_order))
-    return intern(OfBeliefs(net, options))
+    return cls(nodes, order, bool(positions), frozenset(first_order))
 
 
 def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT], RuleT]:

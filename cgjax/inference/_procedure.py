@@ -25,7 +25,8 @@ class Method(abc.ABC):
     """The options of a procedure. Subclasses are pytrees: arrays among the options are traced.
 
     Attributes:
-        lead: what the procedure's first argument is, before the network's: "key", "values" or None.
+        lead: what the procedure's first argument is, before the network's: "key", "values",
+            "unused" or None.
         is_network: whether the result is a network again, which still has nodes.
     """
 

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 from cgjax.nodes._belief import Belief, Normal
 from cgjax.nodes._family import wide
 from cgjax.weights._posterior import (
-    PerParameter,
     as_belief,
     is_uncertain,
     names,

@@ -33,12 +33,12 @@ def names(params: Any) -> list[str]:
     return [text.removesuffix("/value") for text in texts]  # the array inside a Flax variable
 
 
-def per_parameter(what: str, chosen: PerParameter, params: Any) -> list[Any]:
+def per_parameter(what: str, chosen: Any, params: Any) -> list[Any]:
     """For each leaf of the parameters its number, or None where no pattern matches.
 
     Args:
         what: the numbers are, for messages.
-        chosen: one number for all, or numbers by a pattern of names; the first that matches wins.
+        chosen: one for all, or a mapping from patterns of names; the first that matches wins.
         params: the tree of parameters.
     """
     found = names(params)

@@ -111,16 +111,17 @@ def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> Moments:
         Var = v (r^2 P + l^2 (1 - P)) - (r - l)^2 M+ M- + D^2 P (1 - P)
               + 2 D ((1 - P) r M+ + P l M-)
     """
-    (l, low), (r, high) = left, right
-    low, jump = l * at + low, (r - l) * at + high - low
+    (low_slope, low), (slope, high) = left, right
+    low, jump = low_slope * at + low, (slope - low_slope) * at + high - low
     up, _ = rectified(mean - at, variance)
     down, _ = rectified(at - mean, variance)
     above = upper(mean - at, variance)
-    centre = low + r * up - l * down
-    spread = variance * (r**2 * above + l**2 * (1 - above)) - (r - l) ** 2 * up * down
+    centre = low + slope * up - low_slope * down
+    spread = variance * (slope**2 * above + low_slope**2 * (1 - above))
+    spread = spread - (slope - low_slope) ** 2 * up * down
     if not (isinstance(jump, float) and jump == 0):
         centre = centre + jump * above
-        cross = (1 - above) * r * up + above * l * down
+        cross = (1 - above) * slope * up + above * low_slope * down
         spread = spread + jump**2 * above * (1 - above) + 2 * jump * cross
     return centre, jnp.maximum(spread, 0)
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from cgjax._interpret._beliefs import _closed
 from cgjax._interpret._beliefs._extremes import larger_of
@@ -153,7 +154,7 @@ def _straight_line(name: str, pairs: Sequence[tuple[Any, Any]]) -> tuple[Any, An
 
 def _number(x: Any) -> float | None:
     """A single number that is known while tracing."""
-    if isinstance(x, jax.core.Tracer) or np.ndim(x):
+    if isinstance(x, Tracer) or np.ndim(x):
         return None
     return float(x)
 
@@ -189,12 +190,13 @@ def _pieces(
 def _decision(
     name: str, operands: Sequence[Value], curves: Sequence[Curve | None], dtype: Any
 ) -> Any:
-    pairs = [
-        (0.0, operand) if c is None else c.affine for c, operand in zip(curves, operands, strict=True)
-    ]
-    if pairs[0] is None or pairs[1] is None:
+    first, second = (
+        (0.0, operand) if c is None else c.affine
+        for c, operand in zip(curves, operands, strict=True)
+    )
+    if first is None or second is None:
         return None
-    larger, smaller = pairs if name in ("gt", "ge") else pairs[::-1]
+    larger, smaller = (first, second) if name in ("gt", "ge") else (second, first)
     slope, offset = larger[0] - smaller[0], larger[1] - smaller[1]  # whether slope x + offset > 0
     number = _number(slope)
     if number is not None and number != 0:

@@ -35,7 +35,7 @@ def dot_general(eqn: Any, operands: Sequence[Value], order: int, positions: bool
     def dot(a: Any, b: Any) -> Any:
         return bind(eqn, [a, b])[0]
 
-    mean, variance = _bilinear(dot, x, y, order)
+    mean, variance = bilinear(dot, x, y, order)
     if not positions or order == 1:
         return Gaussian(mean, variance)
     (contract, batch) = eqn.params["dimension_numbers"]
@@ -88,7 +88,7 @@ def _contracted(dot: Any, x: Value, y: Value, mean: Any, variance: Any, contract
     return Gaussian(mean, variance)
 
 
-def _bilinear(product: Any, x: Value, y: Value, order: int) -> tuple[Any, Any]:
+def bilinear(product: Any, x: Value, y: Value, order: int) -> tuple[Any, Any]:
     """Mean and variance of a product that is linear in both operands, at least one random."""
     mean = product(_mean_of(x), _mean_of(y))
     if not is_random(y):
@@ -140,7 +140,7 @@ def convolution(eqn: Any, operands: Sequence[Value], order: int, positions: bool
     follow = positions and order != 1 and p["batch_group_count"] == 1 and bool(spatial)
     follow = follow and math.prod(mean.shape[a] for a in spatial) > 1
     if not follow or not (correlated or is_random(kernel)):
-        return Gaussian(mean, _bilinear(convolve, x, kernel, order)[1])
+        return Gaussian(mean, bilinear(convolve, x, kernel, order)[1])
 
     window = _Window(p, x.shape, kernel.shape, mean.shape)
     weights = window.kernel(_mean_of(kernel))  # (groups, outputs, inputs, taps)
