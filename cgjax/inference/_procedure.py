@@ -7,7 +7,7 @@ inside a transformation the walk is traced into it.
 
 import abc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -40,7 +40,16 @@ class Method(abc.ABC):
 
 def method(cls: type) -> type:
     """Makes a class of options a frozen dataclass and a pytree."""
-    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
+    # Structures of classes that `register_dataclass` registers are equal if their fields are,
+    # whatever the classes, so two procedures would share what is compiled.
+    cls = dataclass(frozen=True)(cls)
+    names = [field.name for field in fields(cls)]
+
+    def flatten(options: Any) -> tuple[list[Any], None]:
+        return [getattr(options, name) for name in names], None
+
+    jax.tree_util.register_pytree_node(cls, flatten, lambda _, values: cls(*values))
+    return cls
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,23 @@
 """Weights as random variables: posteriors, and procedures for networks that have them ([B])."""
 
 from cgjax.nodes._belief import Normal
+from cgjax.weights._heads import (
+    CategoricalHead,
+    GaussianHead,
+    HeteroscedasticHead,
+    jensen,
+    matched,
+    second_order,
+    tilted,
+)
 from cgjax.weights._kl import empirical_bayes, kl
+from cgjax.weights._objectives import Loss, elbo, marginal
+from cgjax.weights._optimisers import (
+    NaturalGradientState,
+    assumed_density,
+    natural_gradient,
+    partition_labels,
+)
 from cgjax.weights._posterior import beliefs, mean_field, means, sample
 from cgjax.weights._procedures import (
     deterministic,
@@ -12,6 +28,20 @@ from cgjax.weights._procedures import (
 )
 
 __all__ = [
+    "CategoricalHead",
+    "GaussianHead",
+    "HeteroscedasticHead",
+    "jensen",
+    "matched",
+    "second_order",
+    "tilted",
+    "Loss",
+    "elbo",
+    "marginal",
+    "NaturalGradientState",
+    "assumed_density",
+    "natural_gradient",
+    "partition_labels",
     "Normal",
     "beliefs",
     "deterministic",

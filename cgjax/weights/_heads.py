@@ -1,0 +1,231 @@
+"""Likelihoods on top of beliefs about a network's outputs.
+
+Each has the expected negative log-likelihood E_q[-log p(y | f)], which the ELBO needs, the marginal
+one -log E_q[p(y | f)], and the prediction. All are computed in at least float32. For outputs that
+are known exactly (variance 0) the two are the ordinary negative log-likelihood.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Integer
+
+from cgjax.nodes._belief import Belief
+from cgjax.nodes._family import wide
+from cgjax.nodes._softmax_moments import log_sum_exp_moments, softmax_moments
+
+Labels = Integer[ArrayLike, "*batch"]
+
+_LOG_2_PI = math.log(2 * math.pi)
+
+
+def _normal_nll(square: Any, variance: Any) -> Any:
+    return (square / variance + jnp.log(variance) + _LOG_2_PI) / 2
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GaussianHead:
+    """y = f + noise, noise ~ N(0, exp(log_noise)).
+
+        expected:  1/2 (((y - m)^2 + v) / r + log(2 pi r)),  r = exp(log_noise)
+        marginal:  1/2 ((y - m)^2 / (v + r) + log(2 pi (v + r)))
+
+    Attributes:
+        log_noise: the logarithm of the noise variance, a number or an array that broadcasts against
+            the targets. It is a pytree leaf: to learn it, make it a parameter.
+
+    Example:
+        >>> import jax.numpy as jnp, cgjax as cg
+        >>> head = cg.weights.GaussianHead(0.0)
+        >>> f = cg.Belief(jnp.zeros(1), jnp.ones(1))
+        >>> print(head.expected_nll(f, jnp.zeros(1)).round(3), head.predict(f).variance)
+        [1.419] [2.]
+
+    Source: MacKay 1992; [B] Eq. 2.
+    """
+
+    log_noise: Any = 0.0
+
+    def expected_nll(self, output: Belief, y: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """E_q[-log p(y | f)] of each target, of the outputs' shape."""
+        m, v, y = _fitting(output, y)
+        log_noise = wide(jnp.asarray(self.log_noise))
+        return (((y - m) ** 2 + v) * jnp.exp(-log_noise) + log_noise + _LOG_2_PI) / 2
+
+    def marginal_nll(self, output: Belief, y: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """-log E_q[p(y | f)] of each target."""
+        m, v, y = _fitting(output, y)
+        return _normal_nll((y - m) ** 2, v + jnp.exp(wide(jnp.asarray(self.log_noise))))
+
+    def predict(self, output: Belief) -> Belief:
+        """The belief about a target: the output's, with the noise's variance added."""
+        noise = jnp.exp(wide(jnp.asarray(self.log_noise)))
+        return Belief(output.mean, wide(output.variance) + noise)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HeteroscedasticHead:
+    """y = f + noise whose variance the network computes too: the last axis holds (f, log r).
+
+        expected:  1/2 (((y - m)^2 + v) exp(-m_s + v_s / 2) + m_s + log(2 pi)),  s = log r
+
+    with f and s taken as independent. The marginal one and the prediction take y as Gaussian with
+    its exact variance, v + exp(m_s + v_s / 2).
+
+    Attributes:
+        smallest_noise: what is added to the noise variance where y is predicted, so that no density
+            is unbounded.
+
+    Example:
+        >>> import jax.numpy as jnp, cgjax as cg
+        >>> output = cg.Belief(jnp.zeros((3, 2)), jnp.zeros((3, 2)))
+        >>> print(cg.weights.HeteroscedasticHead().expected_nll(output, jnp.zeros(3)).round(3))
+        [0.919 0.919 0.919]
+
+    Source: Wu et al. 2019 (deterministic variational inference), Eq. 9, without the covariance.
+    """
+
+    smallest_noise: float = field(default=1e-6, metadata={"static": True})
+
+    def expected_nll(self, output: Belief, y: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """E_q[-log p(y | f)] of each target; the outputs have one more axis, of size 2."""
+        f, s = _parts(output)
+        m, v, y = _fitting(f, y)
+        precision = jnp.exp(jnp.clip(-s.mean + s.variance / 2, -40, 40))
+        return (((y - m) ** 2 + v) * precision + s.mean + _LOG_2_PI) / 2
+
+    def marginal_nll(self, output: Belief, y: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """-log of the Gaussian density with the mean and the variance of a target."""
+        prediction = self.predict(output)
+        m, v, y = _fitting(prediction, y)
+        return _normal_nll((y - m) ** 2, v)
+
+    def predict(self, output: Belief) -> Belief:
+        """The belief about a target."""
+        f, s = _parts(output)
+        noise = jnp.exp(jnp.clip(s.mean + s.variance / 2, -40, 40))
+        return Belief(f.mean, f.variance + noise + self.smallest_noise)
+
+
+def _parts(output: Belief) -> tuple[Belief, Belief]:
+    if output.mean.ndim < 1 or output.mean.shape[-1] != 2:
+        raise ValueError(
+            "The outputs of a network with heteroscedastic noise have a last axis of size 2, the "
+            f"mean and the log-variance of the noise; got shape {output.mean.shape}."
+        )
+    mean, variance = wide(output.mean), wide(output.variance)
+    return Belief(mean[..., 0], variance[..., 0]), Belief(mean[..., 1], variance[..., 1])
+
+
+def _fitting(output: Belief, target: Any) -> tuple[Any, Any, Any]:
+    y = jnp.asarray(target)
+    if y.shape != output.mean.shape:
+        raise ValueError(
+            f"The targets have shape {y.shape} and the outputs {output.mean.shape}; they must be "
+            "the same (for one output per example, squeeze the network's last axis)."
+        )
+    return wide(output.mean), wide(output.variance), wide(y)
+
+
+# -- categories: approximations and bounds of E[log sum exp]
+
+
+def second_order(mean: Float[Array, "*batch classes"], variance: Array) -> Float[Array, "*batch"]:
+    """lse(m) + 1/2 sum_i p_i (1 - p_i) v_i: the expansion at the mean."""
+    p = jax.nn.softmax(mean)
+    return jax.nn.logsumexp(mean, -1) + (p * (1 - p) * variance).sum(-1) / 2
+
+
+def matched(mean: Float[Array, "*batch classes"], variance: Array) -> Float[Array, "*batch"]:
+    """The expansion, damped so that it stays near the truth for large variances: the default."""
+    return log_sum_exp_moments(mean, variance, (mean.ndim - 1,))[0][..., 0]
+
+
+def jensen(mean: Float[Array, "*batch classes"], variance: Array) -> Float[Array, "*batch"]:
+    """lse(m + v / 2): an upper bound, by Jensen's inequality."""
+    return jax.nn.logsumexp(mean + variance / 2, -1)
+
+
+def tilted(
+    mean: Float[Array, "*batch classes"], variance: Array, iterations: int = 2
+) -> Float[Array, "*batch"]:
+    """1/2 sum_i a_i^2 v_i + lse(m + (1 - 2 a) v / 2): an upper bound for every a.
+
+    The a that makes it small solves a = softmax(m + (1 - 2 a) v / 2), by damped iterations.
+    Source: Knowles and Minka 2011.
+    """
+
+    def tilt(a: Any) -> Any:
+        return mean + (1 - 2 * a) * variance / 2
+
+    a = jax.nn.softmax(mean)
+    for _ in range(iterations):
+        a = (a + jax.nn.softmax(tilt(a))) / 2
+    a = jax.lax.stop_gradient(a)  # nearly stationary, and a bound whatever it is
+    return (a**2 * variance).sum(-1) / 2 + jax.nn.logsumexp(tilt(a), -1)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CategoricalHead:
+    """Labels whose logits the network computes, along the last axis.
+
+        expected:  E[log sum exp(f)] - m_y
+        marginal:  -log E[softmax(f)]_y
+
+    Attributes:
+        log_normaliser: of (mean, variance) of the logits to the first term: `matched` (the
+            default), `second_order`, or the upper bounds `jensen` and `tilted`, with which the ELBO
+            stays a bound.
+
+    Example:
+        >>> import jax.numpy as jnp, cgjax as cg
+        >>> logits = cg.Belief(jnp.array([[2.0, 0.0]]), jnp.array([[1.0, 1.0]]))
+        >>> head = cg.weights.CategoricalHead()
+        >>> print(head.expected_nll(logits, jnp.array([0])).round(2))
+        [0.22]
+        >>> print(head.predict(logits)[0, 0].round(2))
+        0.82
+    """
+
+    log_normaliser: Callable[..., Any] = field(default=matched, metadata={"static": True})
+
+    def expected_nll(
+        self, output: Belief, y: Integer[ArrayLike, "*batch"]
+    ) -> Float[Array, "*batch"]:
+        """E_q[-log p(y | f)] of each label."""
+        mean, variance, labels = _labelled(output, y)
+        picked = jnp.take_along_axis(mean, labels[..., None], -1)[..., 0]
+        return self.log_normaliser(mean, variance) - picked
+
+    def marginal_nll(
+        self, output: Belief, y: Integer[ArrayLike, "*batch"]
+    ) -> Float[Array, "*batch"]:
+        """-log E_q[p(y | f)] of each label."""
+        mean, variance, labels = _labelled(output, y)
+        probabilities = softmax_moments(mean, variance, -1)[0]
+        picked = jnp.take_along_axis(probabilities, labels[..., None], -1)[..., 0]
+        return -jnp.log(jnp.maximum(picked, jnp.finfo(picked.dtype).tiny))
+
+    def predict(self, output: Belief) -> Float[Array, "*batch classes"]:
+        """E_q[softmax(f)], the probability of each class."""
+        return softmax_moments(wide(output.mean), wide(output.variance), -1)[0]
+
+
+def _labelled(output: Belief, y: Any) -> tuple[Any, Any, Any]:
+    y = jnp.asarray(y)
+    if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape != output.mean.shape[:-1]:
+        raise ValueError(
+            f"Labels are integers of the logits' shape without the last axis, "
+            f"{output.mean.shape[:-1]}; got {y.dtype}{list(y.shape)}."
+        )
+    return wide(output.mean), wide(output.variance), y
+
+
+Head = GaussianHead | HeteroscedasticHead | CategoricalHead

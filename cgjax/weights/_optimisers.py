@@ -1,0 +1,205 @@
+"""Optax transformations for posteriors: natural gradient, and assumed density filtering."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, ArrayLike, Int
+
+from cgjax.nodes._belief import Normal
+
+ScalarOrSchedule = float | int | Array | Callable[[Any], Any]
+
+
+class NaturalGradientState(NamedTuple):
+    """Attributes:
+    steps: how many are done.
+    momentum: of the gradients by the means, in the posterior's structure.
+    """
+
+    steps: Int[Array, ""]
+    momentum: Any
+
+
+def natural_gradient(
+    learning_rate: ScalarOrSchedule,
+    learning_rate_of_variance: ScalarOrSchedule | None = None,
+    *,
+    number_of_examples: ArrayLike = 1.0,
+    momentum: float = 0.9,
+    largest_step: float | int = 1.0,
+) -> optax.GradientTransformation:
+    """Natural gradient descent on means and log-variances of a mean-field posterior.
+
+    With s = 1 / v, the total loss L = number_of_examples * loss, and its gradients g:
+
+        u = 2 rho_v g_log_variance,   s' = s (1 + u if u >= 0 else 1 + u + u^2 / 2)
+        m' = m - rho_m g_mean / s',   |m' - m| <= largest_step * sqrt(v)
+
+    the Bayesian learning rule, with a retraction that at most doubles a variance in one step and is
+    exact where the precision grows, so no variance is ever zero, negative or infinite.
+
+    Args:
+        learning_rate: rho_m, in (0, 1], or an Optax schedule. On a conjugate model 1 is exact.
+        learning_rate_of_variance: rho_v; by default the same.
+        number_of_examples: N, where the loss is `Loss.per_example(N)`; 1 for a loss that is summed.
+        momentum: decay of the average of the means' gradients, from 0.
+        largest_step: of a mean, in standard deviations.
+
+    Returns:
+        A transformation for trees of `Normal` leaves, whose `update` needs the parameters.
+        Parameters that are not uncertain go to another optimiser, see `partition_labels`.
+
+    Raises:
+        ValueError: an option is out of range; update is called without parameters.
+        TypeError: a leaf is not `Normal`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> posterior = cg.weights.mean_field({"w": jnp.zeros(())}, 1.0)
+        >>> def loss(posterior):  # one observation, 2, with noise variance 1, and the prior N(0, 1)
+        ...     output = cg.Belief(posterior["w"].mean, posterior["w"].variance)
+        ...     head = cg.weights.GaussianHead()
+        ...     return cg.weights.elbo(head, output, 2.0, posterior).per_example(1)
+        >>> optimiser = cg.weights.natural_gradient(1.0, momentum=0.0, largest_step=10.0)
+        >>> gradient = jax.grad(loss)(posterior)
+        >>> update, _ = optimiser.update(gradient, optimiser.init(posterior), posterior)
+        >>> exact = jax.tree.map(jnp.add, posterior, update)
+        >>> print(exact["w"].mean, exact["w"].variance)
+        1.0 0.5
+
+    Source: Khan and Rue 2023 (the Bayesian learning rule); Lin, Schmidt and Khan 2020 (retraction).
+    """
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum is at least 0 and below 1, got {momentum}.")
+    if not largest_step > 0:
+        raise ValueError(f"largest_step is positive, got {largest_step}.")
+    of_variance = learning_rate if learning_rate_of_variance is None else learning_rate_of_variance
+    for rate in (learning_rate, of_variance):
+        if isinstance(rate, int | float) and not rate > 0:
+            raise ValueError(f"A learning rate is positive, got {rate}.")
+
+    def init(params: Any) -> NaturalGradientState:
+        zeros = _each(lambda p: jnp.zeros_like(p.mean), params)
+        return NaturalGradientState(jnp.zeros((), jnp.int32), zeros)
+
+    def update(
+        updates: Any, state: NaturalGradientState, params: Any = None
+    ) -> tuple[Any, NaturalGradientState]:
+        if params is None:
+            raise ValueError("natural_gradient needs the parameters: update(grads, state, params).")
+        steps = jnp.asarray(optax.safe_increment(state.steps))
+        debias = 1 - momentum**steps
+        rate, variance_rate = (
+            r(state.steps) if callable(r) else r for r in (learning_rate, of_variance)
+        )
+        averages = _each(
+            lambda g, average: momentum * average + (1 - momentum) * g.mean,
+            updates,
+            state.momentum,
+        )
+
+        def step(p: Normal, g: Normal, average: Any) -> Normal:
+            change = 2 * variance_rate * number_of_examples * g.log_variance
+            # The precision's factor; where it grows huge, its logarithm is what is needed.
+            grown = jnp.where(change >= 0, 1 + change, 1 + change + change**2 / 2)
+            log_variance = p.clipped_log_variance - jnp.log(grown)
+            new = Normal(p.mean, log_variance)
+            move = rate * number_of_examples * new.variance * average / debias
+            most = largest_step * jnp.sqrt(p.variance)
+            # What is returned is added by Optax.
+            return Normal(-jnp.clip(move, -most, most), new.clipped_log_variance - p.log_variance)
+
+        return _each(step, params, updates, averages), NaturalGradientState(steps, averages)
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+
+def assumed_density() -> optax.GradientTransformation:
+    """One step of assumed density filtering for each gradient (probabilistic backpropagation).
+
+        m' = m - v g_m,   v' = v - v^2 (g_m^2 + 2 g_v)
+
+    for the gradients g of -log p(y), the marginal negative log-likelihood of one example (without
+    the divergence): the moments of the exact posterior, where the marginal is exact. Run over the
+    data once. An entry whose variance would not be positive is left as it is.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> posterior = cg.weights.mean_field({"w": jnp.zeros(())}, 1.0)
+        >>> def loss(posterior):
+        ...     output = cg.Belief(posterior["w"].mean, posterior["w"].variance)
+        ...     return cg.weights.GaussianHead().marginal_nll(output, jnp.array(2.0))
+        >>> optimiser = cg.weights.assumed_density()
+        >>> gradient = jax.grad(loss)(posterior)
+        >>> update, _ = optimiser.update(gradient, optimiser.init(posterior), posterior)
+        >>> exact = jax.tree.map(jnp.add, posterior, update)
+        >>> print(exact["w"].mean, exact["w"].variance)
+        1.0 0.5
+
+    Source: Hernandez-Lobato and Adams 2015; [B] Theorem 1.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        if params is None:
+            raise ValueError("assumed_density needs the parameters: update(grads, state, params).")
+
+        def step(p: Normal, g: Normal) -> Normal:
+            v = p.variance
+            factor = 1 - v * g.mean**2 - 2 * g.log_variance  # g_log_variance = v g_v
+            valid = factor > 0
+            shrink = jnp.log(jnp.where(valid, factor, 1))
+            return Normal(jnp.where(valid, -v * g.mean, 0), shrink)
+
+        return _each(step, params, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def partition_labels(posterior: Any, uncertain: str = "uncertain", certain: str = "certain") -> Any:
+    """Which parameters are uncertain, for `optax.partition`.
+
+    Args:
+        posterior: a tree with `Normal` leaves and others.
+        uncertain: the label of the `Normal` ones.
+        certain: the label of the others.
+
+    Returns:
+        The tree with a label in place of each array.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, cgjax as cg
+        >>> posterior = cg.weights.mean_field({"w": jnp.ones(2), "b": jnp.ones(2)}, {"w": 0.1})
+        >>> optimiser = optax.partition(
+        ...     {"uncertain": cg.weights.natural_gradient(0.1), "certain": optax.adam(0.01)},
+        ...     cg.weights.partition_labels,
+        ... )
+        >>> state = optimiser.init(posterior)
+    """
+    return jax.tree.map(
+        lambda leaf: Normal(uncertain, uncertain) if isinstance(leaf, Normal) else certain,  # pyright: ignore[reportArgumentType]
+        posterior,
+        is_leaf=lambda leaf: isinstance(leaf, Normal),
+    )
+
+
+def _each(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Applies a function to the distributions of a tree, and to what other trees hold there."""
+
+    def one(leaf: Any, *others: Any) -> Any:
+        if isinstance(leaf, optax.MaskedNode):
+            return leaf
+        if not isinstance(leaf, Normal):
+            raise TypeError(
+                f"A parameter of type {type(leaf).__name__} is no distribution. Train it with "
+                "another optimiser: `optax.partition({...}, cgjax.weights.partition_labels)`."
+            )
+        if isinstance(leaf.mean, optax.MaskedNode):
+            return leaf
+        return function(leaf, *others)
+
+    return jax.tree.map(
+        one, tree, *rest, is_leaf=lambda leaf: isinstance(leaf, Normal | optax.MaskedNode)
+    )
