@@ -24,6 +24,11 @@ def belief(*shape: int, variance: float = 0.3, seed: int = 0) -> Belief:
     return Belief(jax.random.normal(a, shape), spread)
 
 
+def over_means(variances):
+    """Each of MEANS with each variance."""
+    return jnp.meshgrid(MEANS, jnp.array(variances))
+
+
 def by_quadrature(f, mean, variance):
     """E[f] and Var[f] by a fine rule over ten standard deviations, in float64."""
     t = np.linspace(-10, 10, 16_001)
@@ -107,7 +112,7 @@ class TestElementwise:
     @pytest.mark.parametrize("name", EXACT)
     def test_closed_forms_are_exact(self, name):
         f = EXACT[name]
-        means, variance = np.meshgrid(MEANS, np.float32([1e-8, 1e-4, 0.1, 1.0, 25.0]))
+        means, variance = over_means([1e-8, 1e-4, 0.1, 1.0, 25.0])
         mean, spread = by_quadrature(f, means, variance)
         got = cg.moments(f)(Belief(means, variance))
         slope = 9 if "relu of" in name or name == "affine" else 4
@@ -118,7 +123,7 @@ class TestElementwise:
         assert (got.variance >= 0).all()
 
     def test_a_line_with_a_jump(self):
-        means, variance = np.meshgrid(MEANS, np.float32([1e-4, 0.1, 1.0, 25.0]))
+        means, variance = over_means([1e-4, 0.1, 1.0, 25.0])
         got = cg.moments(lambda x: jnp.where(x < 0.3, x - 1, 2.0))(Belief(means, variance))
         deviation = np.sqrt(np.float64(variance))
         z = (0.3 - means) / deviation
@@ -135,7 +140,7 @@ class TestElementwise:
         f = INTEGRATED[name]
         # More than a few bends under one Gaussian are not resolved.
         widest = 4.0 if name in ("sin", "erf") else 16.0
-        means, variance = np.meshgrid(MEANS, np.float32([1e-4, 0.1, 1.0, 2.25, widest]))
+        means, variance = over_means([1e-4, 0.1, 1.0, 2.25, widest])
         mean, spread = by_quadrature(f, means, variance)
         got = cg.moments(f)(Belief(means, variance))
         # In units of x's deviation and variance; wide Gaussians bend within few points.

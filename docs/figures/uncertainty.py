@@ -1,0 +1,58 @@
+"""Draws uncertainty.svg: a Bayesian network on one-dimensional regression.
+
+    python -m docs.figures.uncertainty [--output FOLDER]
+
+Runs the code of the page "Make any Flax model Bayesian in three lines" and draws what it predicts.
+"""
+
+import argparse
+import pathlib
+import re
+
+import jax.numpy as jnp
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+HERE = pathlib.Path(__file__).parent
+PAGE = HERE.parent / "tutorials" / "bayesian_in_three_lines.md"
+RED, BLUE, GREY = "#d1495b", "#00304a", "#9aa5b1"
+
+
+def draw(path: pathlib.Path) -> None:
+    """Draws the figure into a file; the suffix says the format."""
+    page: dict = {}
+    for block in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+        exec(block, page)
+    grid, output = page["grid"][:, 0], page["output"]
+    noise = jnp.exp(page["trained"]["log_noise"])
+    figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+    bands = (
+        (output.variance + noise, 0.15, "two deviations of a new observation"),
+        (output.variance, 0.35, "two deviations of the function"),
+    )
+    for variance, opacity, label in bands:
+        half = 2 * jnp.sqrt(variance)
+        axes.fill_between(
+            grid,
+            output.mean - half,
+            output.mean + half,
+            color=BLUE,
+            alpha=opacity,
+            lw=0,
+            label=label,
+        )
+    axes.plot(grid, output.mean, color=BLUE, label="mean")
+    axes.plot(grid, jnp.sin(3 * grid), "--", color=GREY, label="truth")
+    axes.plot(page["x"][:, 0], page["y"], ".", color=RED, label="data")
+    axes.set(xlabel="x", ylabel="y", ylim=(-3.2, 3.2))
+    axes.legend(fontsize=8, loc="lower left")
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=pathlib.Path, default=HERE)
+    draw(parser.parse_args().output / "uncertainty.svg")
