@@ -126,7 +126,7 @@ def moments(
         positions: whether to follow what the positions of an image, or the steps of a sequence,
             have in common because the same uncertain weights are applied to them (the leading axis
             holds examples, which are independent). Without it, sums over positions have variances
-            that are too small.
+            that are too small. Derivatives take these correlations as constants.
         first_order: names of primitives without a rule that may be linearised, element by element
             of their operands: exact to first order, and slow for large ones.
 

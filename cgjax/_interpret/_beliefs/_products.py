@@ -24,7 +24,15 @@ import numpy as np
 from jax import lax
 
 from cgjax._interpret._beliefs._structure import shared_variance
-from cgjax._interpret._beliefs._values import Gaussian, Value, is_random, over_pairs, root, sharing
+from cgjax._interpret._beliefs._values import (
+    Gaussian,
+    Value,
+    is_random,
+    over_even_pairs,
+    over_pairs,
+    root,
+    sharing,
+)
 from cgjax._interpret._jaxprs import bind
 
 
@@ -237,7 +245,7 @@ class _Window:
         near, far = x.correlation[1], x.correlation[0]
         # What neighbours have in common beyond any two fades within a few steps.
         faded = far + (near - far) / max(self.steps)
-        return jnp.stack([far, faded]) * over_pairs(root(x.variance), axes, self.steps)
+        return jnp.stack([far, faded]) * over_even_pairs(root(x.variance), axes)
 
     def kernel(self, kernel: Any) -> Any:
         """The kernel as (groups, outputs, inputs, taps)."""

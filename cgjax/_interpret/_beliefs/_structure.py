@@ -7,7 +7,15 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax._interpret._beliefs._values import Gaussian, Value, is_random, over_pairs, root, sharing
+from cgjax._interpret._beliefs._values import (
+    Gaussian,
+    Value,
+    is_random,
+    over_even_pairs,
+    over_pairs,
+    root,
+    sharing,
+)
 from cgjax._interpret._jaxprs import bind
 
 # -- what positions share
@@ -33,7 +41,7 @@ def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Any = 1.0) -> An
     if x.correlation is None or not set(axes) <= set(x.axes):
         return jnp.zeros((), x.dtype)
     beside = x.variance if x.gain is None else x.variance - x.gain**2
-    covariance = x.correlation * over_pairs(root(beside) * factor, axes)
+    covariance = x.correlation * over_even_pairs(root(beside) * factor, axes)
     if x.gain is None:
         return covariance
     return covariance + over_pairs(x.gain * factor, axes)
@@ -259,7 +267,7 @@ def summed(x: Gaussian, axes: tuple[int, ...], mean: Any, total: Callable[[Any],
         return Gaussian(mean, out)
     shared = [
         lax.squeeze(c.sum(rest, keepdims=True), sorted(axes))
-        for c in x.correlation * over_pairs(together, left)
+        for c in x.correlation * over_even_pairs(together, left)
     ]
     kept = tuple(after(axis, axes) for axis in left)
     return sharing(mean, out, jnp.stack(shared), kept)
@@ -287,7 +295,7 @@ def _window_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     if not inside <= set(x.axes):
         return Gaussian(mean, bind(eqn, [x.variance])[0])
     variance, together = _added_up(x, x.correlation[1], lambda a: bind(eqn, [a])[0])
-    shared = between_windows(x.correlation) * over_pairs(together, x.axes)
+    shared = between_windows(x.correlation) * over_even_pairs(together, x.axes)
     return sharing(mean, variance, shared, x.axes)
 
 

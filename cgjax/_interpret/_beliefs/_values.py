@@ -66,7 +66,7 @@ class Gaussian:
         if self.correlation is None:
             return self, jnp.zeros((), self.dtype)
         beside = self.variance if self.gain is None else self.variance - self.gain**2
-        covariance = self.correlation * over_pairs(root(beside), self.axes)
+        covariance = self.correlation * over_even_pairs(root(beside), self.axes)
         if self.gain is None:
             return self, covariance
         covariance = covariance + over_pairs(self.gain, self.axes)
@@ -92,6 +92,9 @@ def sharing(
 ) -> Gaussian:
     """A Gaussian with known average covariances of two positions.
 
+    Derivatives take the correlations and the gain as constants: exact ones cost several times as
+    much and point in nearly the same direction (cosine 0.995 and more on a small network).
+
     Args:
         mean: the means.
         variance: the variances.
@@ -101,9 +104,10 @@ def sharing(
     """
     beside = variance
     if gain is not None:
+        gain = lax.stop_gradient(gain)
         beside = variance - gain**2
         shared = shared - over_pairs(gain, axes)
-    product = over_pairs(root(beside), axes)
+    product = over_even_pairs(root(beside), axes)
     known = product > 0
     correlation = shared / jnp.where(known, product, 1)
     number = math.prod(variance.shape[axis] for axis in axes)
@@ -111,10 +115,11 @@ def sharing(
     opposed = beside.mean(axes, keepdims=True) / jnp.where(known[0], product[0], 1)
     least = jnp.stack([-opposed / max(number - 1, 1), -jnp.ones_like(opposed)])
     correlation = jnp.where(known, jnp.clip(correlation, least, 1), 0)
+    correlation = lax.stop_gradient(correlation)
     return Gaussian(mean, variance, tuple(axes), correlation, gain)
 
 
-def over_pairs(loading: Any, axes: Sequence[int], steps: Sequence[int] | None = None) -> Any:
+def over_pairs(loading: Any, axes: tuple[int, ...], steps: tuple[int, ...] | None = None) -> Any:
     """The average of `loading_p loading_q` over pairs of positions.
 
     Args:
@@ -129,17 +134,29 @@ def over_pairs(loading: Any, axes: Sequence[int], steps: Sequence[int] | None = 
     number = math.prod(loading.shape[axis] for axis in axes)
     if number < 2:
         return jnp.zeros((2, *loading.shape), loading.dtype)
-    # (sum^2 - sum of squares) / (n (n - 1)), about the mean so that little cancels.
-    average = loading.mean(axes, keepdims=True)
-    scatter = ((loading - average) ** 2).mean(axes, keepdims=True)
     near = []
     for axis, step in zip(axes, steps or (1,) * len(axes), strict=True):
         if (size := loading.shape[axis]) > step:
             first = lax.slice_in_dim(loading, 0, size - step, axis=axis)
             second = lax.slice_in_dim(loading, step, size, axis=axis)
             near.append((first * second).mean(axes, keepdims=True))
-    anywhere = average**2 - scatter / (number - 1)
+    anywhere = _anywhere(loading, axes)
     return jnp.stack([anywhere, sum(near) / len(near) if near else anywhere])
+
+
+def _anywhere(loading: Any, axes: Sequence[int]) -> Any:
+    number = math.prod(loading.shape[axis] for axis in axes)
+    average = loading.mean(axes, keepdims=True)
+    square = (loading**2).mean(axes, keepdims=True)
+    return (number * average**2 - square) / (number - 1)
+
+
+def over_even_pairs(loading: Any, axes: Sequence[int]) -> Any:
+    """The same for what varies little from one position to the next, such as a deviation."""
+    if math.prod(loading.shape[axis] for axis in axes) < 2:
+        return jnp.zeros((2, *loading.shape), loading.dtype)
+    anywhere = _anywhere(loading, axes)
+    return jnp.stack([anywhere, anywhere])
 
 
 def root(x: Any) -> Any:
@@ -287,14 +304,12 @@ def _correlated(curve: Curve, out: Gaussian, mean: Any, variance: Any) -> Gaussi
     _, bend = jax.jvp(lambda v: expectation(m, v), (v,), (jnp.ones_like(v),))
     gain = None if x.gain is None else wide(x.gain)
     beside = v if gain is None else v - gain**2
-    parts = [(wide(x.correlation), root(beside))]
+    deviation, weight = root(beside), wide(x.correlation)
+    shared = weight * over_even_pairs(slope * deviation, x.axes)
+    shared = shared + 2 * weight**2 * over_even_pairs(bend * beside, x.axes)
     if gain is not None:
-        parts.append((jnp.ones((), m.dtype), gain))
-    shared = sum(
-        weight * over_pairs(slope * each, x.axes)
-        + 2 * weight**2 * over_pairs(bend * each**2, x.axes)
-        for weight, each in parts
-    )
+        shared = shared + over_pairs(slope * gain, x.axes)
+        shared = shared + 2 * over_even_pairs(bend * gain**2, x.axes)
     return sharing(out.mean, out.variance, jnp.asarray(shared, out.dtype), x.axes)
 
 
