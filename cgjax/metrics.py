@@ -1,6 +1,7 @@
 """Figures of merit of predictions: pure functions of arrays, features last.
 
-Every function averages over all leading axes and returns a scalar.
+Functions average over all leading axes and return a scalar, except for `model_average`, `entropy`
+and `mutual_information`, which keep the examples.
 """
 
 import math
@@ -220,6 +221,86 @@ def auroc(
     not_above = jnp.searchsorted(ordered, positive, side="right")
     # Divided before the sum: a sum of up to positives * negatives would lose digits in float32.
     return ((below + not_above) / (2 * negative.size)).mean()
+
+
+def model_average(
+    log_probs: Float[ArrayLike, "samples *batch classes"],
+) -> Float[Array, "*batch classes"]:
+    """Log-probabilities of the average of several predictions: Bayesian model averaging.
+
+        log(1/S sum_s p_s(y))
+
+    Args:
+        log_probs: normalised log-probabilities of the classes, of each of S sampled networks or
+            members of an ensemble along the leading axis.
+
+    Returns:
+        Normalised log-probabilities, in at least float32.
+
+    Example:
+        >>> jnp.exp(model_average(jnp.log(jnp.array([[0.2, 0.8], [0.6, 0.4]])))).round(3)
+        Array([0.4, 0.6], dtype=float32)
+    """
+    log_probs = _samples(log_probs)
+    return jax.nn.logsumexp(log_probs, axis=0) - math.log(log_probs.shape[0])
+
+
+def entropy(log_probs: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch"]:
+    """Entropy of each prediction, in nats; unlike the other figures, one for each example.
+
+        -sum_y p(y) log p(y)
+
+    Args:
+        log_probs: normalised log-probabilities of the classes; those of probability 0 count as 0.
+
+    Returns:
+        From 0 for a certain prediction to log(classes) for an even one.
+
+    Example:
+        >>> entropy(jnp.log(jnp.array([[0.5, 0.5], [1.0, 0.0]]))).round(4)
+        Array([0.6931, 0.    ], dtype=float32)
+    """
+    log_probs = jnp.asarray(log_probs)
+    log_probs = log_probs.astype(jnp.promote_types(log_probs.dtype, jnp.float32))
+    return special.entr(jnp.exp(log_probs)).sum(-1)
+
+
+def mutual_information(
+    log_probs: Float[ArrayLike, "samples *batch classes"],
+) -> Float[Array, "*batch"]:
+    """What the samples disagree about: the epistemic part of the entropy, of each example.
+
+        H[1/S sum_s p_s] - 1/S sum_s H[p_s]
+
+    the mutual information between the label and the weights. The second term is the aleatoric part.
+
+    Args:
+        log_probs: normalised log-probabilities of the classes, of each of S sampled networks along
+            the leading axis.
+
+    Returns:
+        Nats, from 0 where all samples agree.
+
+    Example:
+        >>> certain_but_different = jnp.log(jnp.array([[1.0, 0.0], [0.0, 1.0]]))
+        >>> mutual_information(certain_but_different).round(4)
+        Array(0.6931, dtype=float32)
+
+    Source: Houlsby et al. 2011; [B] section 2 (the uncertainty of predictions).
+    """
+    log_probs = _samples(log_probs)
+    average = entropy(model_average(log_probs))
+    return jnp.maximum(average - entropy(log_probs).mean(0), 0)
+
+
+def _samples(log_probs: ArrayLike) -> Array:
+    log_probs = jnp.asarray(log_probs)
+    if log_probs.ndim < 2 or log_probs.shape[0] == 0:
+        raise ValueError(
+            f"log_probs has shape {log_probs.shape}; expected (samples, *batch, classes), with at "
+            "least one sample."
+        )
+    return log_probs.astype(jnp.promote_types(log_probs.dtype, jnp.float32))
 
 
 def _classes(scores: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:

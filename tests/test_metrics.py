@@ -1,5 +1,6 @@
 """Metrics against hand computations, brute force and scikit-learn."""
 
+import inspect
 import math
 from statistics import NormalDist
 
@@ -199,3 +200,27 @@ def test_static_mistakes_raise(call, message):
     # The test run's own shape checker may speak first.
     with pytest.raises(Exception, match=f"{message}|[Tt]ype-check"):
         call()
+
+
+def test_entropy_and_averages_of_samples():
+    stats = pytest.importorskip("scipy.stats")
+    probs = np.stack([random_predictions(seed, 50)[0] for seed in range(6)])
+    average = metrics.model_average(np.log(probs))
+    np.testing.assert_allclose(np.exp(average), probs.mean(0), rtol=FLOAT32)
+    np.testing.assert_allclose(np.exp(average).sum(-1), 1, rtol=FLOAT32)
+    exact = probs.astype(np.float64)
+    total = stats.entropy(exact.mean(0), axis=-1)
+    np.testing.assert_allclose(metrics.entropy(average), total, rtol=FLOAT32)
+    # The average divergence of the samples from their average is the same information.
+    apart = stats.entropy(exact, exact.mean(0)[None], axis=-1).mean(0)
+    np.testing.assert_allclose(metrics.mutual_information(np.log(probs)), apart, atol=FLOAT32)
+    agreeing = np.log(np.broadcast_to(probs[:1], probs.shape))
+    np.testing.assert_allclose(metrics.mutual_information(agreeing), 0, atol=FLOAT32)
+
+
+def test_impossible_classes_have_no_entropy():
+    certain = jnp.array([[0.0, -jnp.inf]])
+    assert metrics.entropy(certain) == 0
+    np.testing.assert_allclose(metrics.mutual_information(certain[None]), 0)
+    with pytest.raises(ValueError, match="samples, "):
+        inspect.unwrap(metrics.mutual_information)(jnp.zeros(3))
