@@ -3,7 +3,7 @@
 #
 #   make train     the default experiment: scikit-learn's digits, a table, a figure, a JSON
 #   make test      the test suite
-#   make bench     the cost of PCFF, and the speed of training
+#   make bench     the cost of PCFF and of moments, and the speed of training
 #   make docs      the documentation site, into site/
 #   make lint      ruff           make types    pyright
 #   make doctest   the examples in docstrings
@@ -44,6 +44,7 @@ test: $(VENV)/installed-train $(VENV)/installed-test
 bench: $(VENV)/installed-train
 	$(RUN) benchmarks.pcff_overhead $(ARGS)
 	$(RUN) benchmarks.training_throughput $(ARGS)
+	$(RUN) benchmarks.moments $(ARGS)
 
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet $(ARGS)
