@@ -11,6 +11,7 @@ from cgjax.weights._heads import (
     tilted,
 )
 from cgjax.weights._kl import empirical_bayes, kl
+from cgjax.weights._linear_gaussian import LinearGaussian, Moments, Smoothed
 from cgjax.weights._objectives import Loss, elbo, marginal
 from cgjax.weights._optimisers import (
     NaturalGradientState,
@@ -35,7 +36,10 @@ __all__ = [
     "matched",
     "second_order",
     "tilted",
+    "LinearGaussian",
     "Loss",
+    "Moments",
+    "Smoothed",
     "elbo",
     "marginal",
     "NaturalGradientState",

@@ -1,0 +1,396 @@
+"""The equations of [B] in their corrected form, in float64.
+
+Held to two oracles that know nothing of the recursions: the joint Gaussian of all weights, layers
+and observations, conditioned on y; and the derivative of -log p(y). Where the printed form is
+wrong, a test says by how much.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cgjax.weights import LinearGaussian, Moments
+
+# Two networks: all sizes equal, so that every printed formula can be evaluated, and others.
+SIZES = {"square": (3, 3, 3, 3, 3), "rectangular": (2, 4, 3, 5, 2)}
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def covariance(generator: Any, size: int) -> Any:
+    root = generator.normal(size=(size, size + 2))
+    return jnp.asarray(root @ root.T / size)
+
+
+def network(name: str, seed: int = 0) -> tuple[LinearGaussian, Any]:
+    """A random network, and an observation."""
+    generator = np.random.default_rng(seed)
+    *sizes, m = SIZES[name]
+    normal = generator.normal
+    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    net = LinearGaussian(
+        [jnp.asarray(normal(size=(n, k)) / k**0.5) for k, n in pairs],
+        [jnp.asarray(normal(size=(n, n + (name != "square")))) for _, n in pairs],
+        [
+            Moments(jnp.asarray(normal(size=k)), covariance(generator, k))
+            for k in (n + (name != "square") for _, n in pairs)
+        ],
+        Moments(jnp.asarray(normal(size=sizes[0])), covariance(generator, sizes[0])),
+        jnp.asarray(normal(size=(m, sizes[-1]))),
+        covariance(generator, m),
+    )
+    return net, jnp.asarray(normal(size=m))
+
+
+def close(got: Any, expected: Any, tolerance: float = 1e-9) -> None:
+    """Equal, relative to the largest element."""
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def residual(got: Any, expected: Any) -> float:
+    return float(jnp.abs(got - expected).max() / jnp.abs(expected).max())
+
+
+def dense_posterior(net: LinearGaussian, y: Any) -> tuple[list[Moments], list[Moments]]:
+    """Of all layers and weights, by conditioning their joint Gaussian on y."""
+    roots = [net.inputs, *net.weights]
+    mean = np.concatenate([r.mean for r in roots])
+    ends = np.cumsum([0] + [len(r.mean) for r in roots])
+    joint = np.zeros((len(mean), len(mean)))
+    picks = [np.eye(len(mean))[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    for pick, r in zip(picks, roots, strict=True):
+        joint += pick.T @ np.asarray(r.covariance) @ pick
+    maps = [picks[0]]
+    for f, b, pick in zip(net.transitions, net.loadings, picks[1:], strict=True):
+        maps.append(np.asarray(f) @ maps[-1] + np.asarray(b) @ pick)
+    seen = np.asarray(net.readout) @ maps[-1]
+    gain = joint @ seen.T @ np.linalg.inv(seen @ joint @ seen.T + np.asarray(net.noise))
+    mean, joint = mean + gain @ (np.asarray(y) - seen @ mean), joint - gain @ seen @ joint
+
+    def of(a: Any) -> Moments:
+        return Moments(jnp.asarray(a @ mean), jnp.asarray(a @ joint @ a.T))
+
+    return [of(a) for a in maps], [of(a) for a in picks[1:]]
+
+
+def gradients(net: LinearGaussian, y: Any, layer: int) -> tuple[Any, Any]:
+    """dJ/dx_l and dJ/dP_l, the latter with respect to a symmetric matrix."""
+    start = net.filtered()[layer]
+    by = jax.grad(lambda start: net.loss(y, layer, start))(start)
+    return by.mean, (by.covariance + by.covariance.T) / 2
+
+
+@pytest.fixture(params=SIZES)
+def case(request: Any) -> Any:
+    net, y = network(request.param)
+    return net, y, net.filtered(), net.smoothed(y)
+
+
+class TestSmoother:
+    def test_layers_and_weights_against_the_joint_gaussian(self, case):
+        net, y, _, smoothed = case
+        layers, weights = dense_posterior(net, y)
+        for got, expected in zip(
+            [*smoothed.layers, *smoothed.weights], [*layers, *weights], strict=True
+        ):
+            close(got.mean, expected.mean)
+            close(got.covariance, expected.covariance)
+
+    def test_equation_6_for_any_layer(self, case):
+        net, y, x, smoothed = case
+        y_hat = net.predicted(x[-1])
+        h = net.readout
+        for f, prior, got in zip(
+            [*net.transitions[::-1], None], x[::-1], smoothed.layers[::-1], strict=True
+        ):
+            gain = prior.covariance @ h.T @ jnp.linalg.inv(y_hat.covariance)
+            close(got.mean, prior.mean + gain @ (y - y_hat.mean))
+            close(got.covariance, prior.covariance - gain @ y_hat.covariance @ gain.T)
+            h = h if f is None else h @ f
+
+    def test_the_printed_forms_are_off(self):
+        net, y = network("square")
+        x, smoothed = net.filtered(), net.smoothed(y)
+        p, f = x[1].covariance, net.transitions[1]
+        after, before = smoothed.layers[2].covariance, x[2].covariance
+        printed = p @ f.T @ jnp.linalg.inv(after)  # the smoothed covariance
+        corrected = net.gains()[0][1]
+        assert residual(printed, corrected) > 0.1
+        sign = p - corrected @ (after - before) @ corrected.T
+        assert residual(sign, smoothed.layers[1].covariance) > 0.1
+
+    def test_no_smoothed_covariance_exceeds_the_filtered(self, case):
+        _, _, x, smoothed = case
+        for before, after in zip(x, smoothed.layers, strict=True):
+            assert np.linalg.eigvalsh(before.covariance - after.covariance).min() > -1e-9
+            assert np.linalg.eigvalsh(after.covariance).min() > 0
+
+    def test_gain_forms_collapse_to_the_jacobians(self, case):
+        net, _, x, _ = case
+        of_layers, of_weights = net.gains()
+        for i, (f, b, w) in enumerate(zip(net.transitions, net.loadings, net.weights, strict=True)):
+            p, after = x[i].covariance, x[i + 1].covariance
+            close(jnp.linalg.solve(p, of_layers[i]) @ after, f.T)
+            close(jnp.linalg.solve(w.covariance, of_weights[i]) @ after, b.T)
+
+
+class TestTheorem1:
+    def test_1_the_gradient_is_an_expected_score(self, case):
+        # -E_gamma of the derivatives of log N(x; m, P): in closed form from gamma's moments.
+        net, y, x, smoothed = case
+        for layer, (prior, after) in enumerate(zip(x, smoothed.layers, strict=True)):
+
+            def expected(start: Moments, after: Moments = after) -> Any:
+                off = after.mean - start.mean
+                inverse = jnp.linalg.inv(start.covariance)
+                _, log_determinant = jnp.linalg.slogdet(start.covariance)
+                square = jnp.trace(inverse @ after.covariance) + off @ inverse @ off
+                return (square + log_determinant) / 2
+
+            by = jax.grad(expected)(prior)
+            by_mean, by_covariance = gradients(net, y, layer)
+            close(by.mean, by_mean)
+            close((by.covariance + by.covariance.T) / 2, by_covariance)
+
+    def test_2_canonical_parameters(self, case):
+        # With alpha = exp(+theta . T - A): dJ/dtheta = mu_l - mu_{l|L}; the printed sign is other.
+        net, y, x, smoothed = case
+        for layer, (prior, after) in enumerate(zip(x, smoothed.layers, strict=True)):
+            precision = jnp.linalg.inv(prior.covariance)
+            eta, bend = precision @ prior.mean, -precision / 2
+
+            def loss(eta: Any, bend: Any, layer: int = layer) -> Any:
+                p = jnp.linalg.inv(-(bend + bend.T))
+                return net.loss(y, layer, Moments(p @ eta, p))
+
+            by_eta, by_bend = jax.grad(loss, (0, 1))(eta, bend)
+            close(by_eta, prior.mean - after.mean)
+            second = [m.covariance + jnp.outer(m.mean, m.mean) for m in (prior, after)]
+            close((by_bend + by_bend.T) / 2, second[0] - second[1])
+
+    def test_2_canonical_recursion(self, case):
+        # With the terms that the print leaves out, b = x_l - G_l x_{l+1}.
+        net, _, x, smoothed = case
+        innovation = [
+            (p.mean - s.mean, self.second(p) - self.second(s))
+            for p, s in zip(x, smoothed.layers, strict=True)
+        ]
+        for i, gain in enumerate(net.gains()[0]):
+            by_eta, by_bend = innovation[i + 1]
+            close(gain @ by_eta, innovation[i][0])
+            b = x[i].mean - gain @ x[i + 1].mean
+            cross = jnp.outer(b, gain @ by_eta)
+            close(gain @ by_bend @ gain.T + cross + cross.T, innovation[i][1])
+
+    @staticmethod
+    def second(m: Moments) -> Any:
+        return m.covariance + jnp.outer(m.mean, m.mean)
+
+    def test_3_means_and_covariances(self, case):
+        # Eq. 7, and its recursions with the corrected gain and transpose.
+        net, y, x, smoothed = case
+        gains, _ = net.gains()
+        for layer, (prior, after) in enumerate(zip(x, smoothed.layers, strict=True)):
+            inverse, off = jnp.linalg.inv(prior.covariance), after.mean - prior.mean
+            by_mean, by_covariance = gradients(net, y, layer)
+            close(-inverse @ off, by_mean)
+            change = after.covariance - prior.covariance + jnp.outer(off, off)
+            close(-inverse @ change @ inverse / 2, by_covariance)
+            if layer == len(gains):
+                continue
+            transport = inverse @ gains[layer] @ x[layer + 1].covariance
+            next_mean, next_covariance = gradients(net, y, layer + 1)
+            close(transport @ next_mean, by_mean)
+            close(transport @ next_covariance @ transport.T, by_covariance)
+
+    def test_3_weights(self, case):
+        # Eq. 8, and the posterior of weights from gradients alone.
+        net, y, x, smoothed = case
+        _, gains = net.gains()
+        for i, (w, after) in enumerate(zip(net.weights, smoothed.weights, strict=True)):
+
+            def loss(w: Moments, i: int = i) -> Any:
+                changed = [*net.weights[:i], w, *net.weights[i + 1 :]]
+                return net._replace(weights=changed).loss(y)
+
+            by = jax.grad(loss)(w)
+            by_covariance = (by.covariance + by.covariance.T) / 2
+            by_x, by_p = gradients(net, y, i + 1)
+            inverse, p = jnp.linalg.inv(w.covariance), x[i + 1].covariance
+            close(inverse @ gains[i] @ p @ by_x, by.mean)
+            transport = inverse @ gains[i] @ p
+            close(jnp.diag(transport @ by_p @ transport.T), jnp.diag(by_covariance))
+            close(after.mean, w.mean - w.covariance @ by.mean)
+            step = w.covariance @ by.mean
+            change = 2 * w.covariance @ by_covariance @ w.covariance + jnp.outer(step, step)
+            close(after.covariance, w.covariance - change)
+
+
+class TestTheorem2:
+    def scores(self, net: LinearGaussian, y: Any, layer: int, x: Any) -> tuple[Any, Any]:
+        """Gradient and Hessian of log p(y | x_l), for a known x_l."""
+
+        def log_likelihood(value: Any) -> Any:
+            return -net.loss(y, layer, Moments(value, jnp.zeros((len(value), len(value)))))
+
+        return jax.grad(log_likelihood)(x), jax.hessian(log_likelihood)(x)
+
+    def test_1_difference_of_canonical_parameters(self, case):
+        # (grad T)^T (theta_{l|L} - theta_l), T = (x, x x^T): the printed sign is the other one.
+        net, y, x, smoothed = case
+        for layer, (prior, after) in enumerate(zip(x, smoothed.layers, strict=True)):
+            value = prior.mean + 0.3
+            inverse, inverse_after = map(jnp.linalg.inv, (prior.covariance, after.covariance))
+            eta = inverse_after @ after.mean - inverse @ prior.mean
+            bend = -(inverse_after - inverse) / 2
+            score, _ = self.scores(net, y, layer, value)
+            close(eta + 2 * bend @ value, score)
+
+    def test_1_projection_by_second_moments(self):
+        # theta_{l|L} - theta_l = (E[grad T grad T^T])^+ E[grad T grad log p]; the expectation by
+        # exact Gaussian moments: both sides are quadratic in x.
+        net, y = network("square")
+        x, after = net.filtered()[1], net.smoothed(y).layers[1]
+        size = len(x.mean)
+        # A Gaussian is integrated exactly up to degree 3 by these points.
+        root = jnp.linalg.cholesky(x.covariance) * size**0.5
+        points = jnp.concatenate([x.mean[None] + root.T, x.mean[None] - root.T])
+
+        def statistics(value: Any) -> Any:
+            pairs = jnp.outer(value, value)
+            return jnp.concatenate([value, pairs[jnp.triu_indices(size)]])
+
+        jacobians = jax.vmap(jax.jacobian(statistics))(points)
+        scores = jnp.stack([self.scores(net, y, 1, p)[0] for p in points])
+        left = jnp.einsum("psd,ptd->st", jacobians, jacobians) / len(points)
+        right = jnp.einsum("psd,pd->s", jacobians, scores) / len(points)
+        got = jnp.linalg.pinv(left) @ right
+        inverse, inverse_after = map(jnp.linalg.inv, (x.covariance, after.covariance))
+        bend = -(inverse_after - inverse) / 2
+        both = bend * (2 - jnp.eye(size))  # an entry off the diagonal counts twice
+        eta = inverse_after @ after.mean - inverse @ x.mean
+        close(got, jnp.concatenate([eta, both[jnp.triu_indices(size)]]), 1e-8)
+
+    def test_2_drift_and_diffusion(self, case):
+        net, y, x, smoothed = case
+        for layer, (prior, after) in enumerate(zip(x, smoothed.layers, strict=True)):
+            value = prior.mean - 0.2
+            inverse, inverse_after = map(jnp.linalg.inv, (prior.covariance, after.covariance))
+            score, hessian = self.scores(net, y, layer, value)
+            likelihood = inverse @ (value - prior.mean) - inverse_after @ (value - after.mean)
+            close(score, likelihood)
+            close(hessian, inverse - inverse_after)
+            # The drift of Langevin dynamics towards gamma has the prior's score too.
+            drift = score - inverse @ (value - prior.mean)
+            close(drift, -inverse_after @ (value - after.mean))
+
+    def test_2_moments_of_the_scores(self, case):
+        # E_gamma of the score, and of its square; the factor 1/2 is missing in print.
+        net, y, x, smoothed = case
+        for layer, after in enumerate(smoothed.layers):
+            score, hessian = self.scores(net, y, layer, after.mean)  # affine in x
+            by_mean, by_covariance = gradients(net, y, layer)
+            close(score, -by_mean)
+            square = hessian @ after.covariance @ hessian + jnp.outer(score, score)
+            close((hessian + square) / 2, -by_covariance)
+
+    def test_3_without_noise_it_is_backpropagation(self):
+        net, y = network("square")
+        errors = []
+        for scale in (1e-2, 1e-4, 1e-6):
+            weights = [Moments(w.mean, scale * w.covariance) for w in net.weights]
+            small = net._replace(weights=weights)
+            x = small.filtered(0, Moments(net.inputs.mean, 0 * net.inputs.covariance))
+            score, _ = self.scores(small, y, 1, x[1].mean)
+            after, _ = self.scores(small, y, 2, x[2].mean)
+            errors.append(residual(net.transitions[1].T @ after, score))
+        # Of first order in the weights' variance.
+        assert errors[0] < 1 and errors[1] < 0.03 * errors[0] and errors[2] < 0.03 * errors[1]
+
+
+def test_a_skip_connection_needs_the_joint_state():
+    # x_3 = x_1 + F x_2 + B w: only the pair of what crosses the cut separates x_1 from y.
+    generator = np.random.default_rng(3)
+    f2, f3, h = (jnp.asarray(generator.normal(size=(3, 3))) for _ in range(3))
+    p1, q2, q3, r = (covariance(generator, 3) for _ in range(4))
+    m1, y = (jnp.asarray(generator.normal(size=3)) for _ in range(2))
+
+    def loss(m1: Any, p1: Any) -> Any:
+        through = jnp.eye(3) + f3 @ f2
+        s = h @ (through @ p1 @ through.T + f3 @ q2 @ f3.T + q3) @ h.T + r
+        off = y - h @ through @ m1
+        return (off @ jnp.linalg.solve(s, off) + jnp.linalg.slogdet(2 * jnp.pi * s)[1]) / 2
+
+    # The exact posterior mean of x_1, from the joint Gaussian of (x_1, y).
+    through = jnp.eye(3) + f3 @ f2
+    s = h @ (through @ p1 @ through.T + f3 @ q2 @ f3.T + q3) @ h.T + r
+    exact = m1 + p1 @ through.T @ h.T @ jnp.linalg.solve(s, y - h @ through @ m1)
+    close(m1 - p1 @ jax.grad(loss)(m1, p1), exact)  # autodiff needs nothing else
+    # The gain of a chain, through x_2 alone, is wrong; that of the pair (x_2, x_3) is right.
+    across = jnp.concatenate([p1 @ f2.T, p1 @ through.T], axis=1)
+    c22 = f2 @ p1 @ f2.T + q2
+    c23 = f2 @ p1 @ through.T + q2 @ f3.T
+    c33 = through @ p1 @ through.T + f3 @ q2 @ f3.T + q3
+    joint = jnp.block([[c22, c23], [c23.T, c33]])
+    seen = jnp.concatenate([c23, c33]) @ h.T
+    innovation = seen @ jnp.linalg.solve(s, y - h @ through @ m1)
+    close(m1 + across @ jnp.linalg.solve(joint, innovation), exact)
+    alone = p1 @ f2.T @ jnp.linalg.solve(c22, innovation[:3])
+    assert residual(m1 + alone, exact) > 0.05
+
+
+class TestHiddenMarkovModel:
+    """Theorem 1 for an exponential family that is not Gaussian: a small discrete chain."""
+
+    def chain(self) -> Any:
+        generator = np.random.default_rng(5)
+        start = generator.dirichlet(np.ones(4))
+        steps = [generator.dirichlet(np.ones(4), size=4) for _ in range(3)]
+        emission = generator.dirichlet(np.ones(3), size=4)[:, 1]  # p(y | x_L) of the y that is seen
+        return jnp.asarray(start), [jnp.asarray(s) for s in steps], jnp.asarray(emission)
+
+    def test_canonical_gradients_and_messages(self):
+        start, steps, emission = self.chain()
+        beliefs = [start]
+        for step in steps:
+            beliefs.append(beliefs[-1] @ step)
+        likelihoods = [emission]
+        for step in steps[::-1]:
+            likelihoods.append(step @ likelihoods[-1])
+        likelihoods = likelihoods[::-1]
+        for layer, (belief, likelihood) in enumerate(zip(beliefs, likelihoods, strict=True)):
+            smoothed = belief * likelihood / (belief @ likelihood)
+
+            def loss(theta: Any, layer: int = layer) -> Any:
+                # Minimal: the last class has theta = 0; T is the indicator of the others.
+                p = jax.nn.softmax(jnp.concatenate([theta, jnp.zeros(1)]))
+                for step in steps[layer:]:
+                    p = p @ step
+                return -jnp.log(p @ emission)
+
+            theta = jnp.log(belief[:-1] / belief[-1])
+            close(jax.grad(loss)(theta), (belief - smoothed)[:-1])
+            if layer == len(steps):
+                continue
+
+            # Backpropagation through (theta_l, mu_l, mu_{l+1}, theta_{l+1}) is message passing.
+            def means(theta: Any) -> Any:
+                return jax.nn.softmax(jnp.concatenate([theta, jnp.zeros(1)]))[:-1]
+
+            def onward(mu: Any, layer: int = layer) -> Any:
+                return (jnp.concatenate([mu, 1 - mu.sum(keepdims=True)]) @ steps[layer])[:-1]
+
+            after = beliefs[layer + 1]
+            later = after * likelihoods[layer + 1] / (after @ likelihoods[layer + 1])
+            by_theta = (after - later)[:-1]
+            canonical = jax.jacobian(lambda mu: jnp.log(mu / (1 - mu.sum())))(after[:-1])
+            chain = jax.jacobian(means)(theta).T @ jax.jacobian(onward)(belief[:-1]).T
+            close(chain @ canonical.T @ by_theta, (belief - smoothed)[:-1])
