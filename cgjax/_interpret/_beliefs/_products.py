@@ -56,9 +56,9 @@ def dot_general(eqn: Any, operands: Sequence[Value], order: int, positions: bool
     for k, (data, other) in enumerate(((x, y), (y, x))):
         steps = [a for a in free[k] if a != 0] if _ndim(data) > 2 and not batch[0] else []
         own = [a for a in free[k] if a in data.axes] if is_random(data) else []
-        along = steps if is_random(other) else own
+        along = tuple(steps if is_random(other) else own)
         if own and is_random(other):
-            along = [a for a in steps if a in own]
+            along = tuple(a for a in steps if a in own)
         if not along:
             continue
         first = number + (len(free[0]) if k == 1 else 0)
@@ -70,7 +70,7 @@ def dot_general(eqn: Any, operands: Sequence[Value], order: int, positions: bool
 
         shared = jnp.zeros((), mean.dtype)
         if own:
-            together = _broadcast_but(shared_variance(data, tuple(along)), _shape(data), along)
+            together = _broadcast_but(shared_variance(data, along), _shape(data), along)
             shared = shared + pooled(together, _mean_of(other) ** 2)
             pairs = pairs + together
         gain = None
