@@ -56,7 +56,8 @@ class Recipe:
     stop_patience: int = 20
     """A run stops once the validation loss has not fallen for more than this many epochs."""
     epochs: int | None = None
-    """The most epochs of a run; without it, early stopping alone ends one."""
+    """The most epochs of a run; without it, early stopping alone ends one. It may be another when a
+    run is continued."""
 
     def __post_init__(self) -> None:
         require(

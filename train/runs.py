@@ -106,7 +106,7 @@ class _Active:
         width: int | None,
         data: Data,
     ):
-        self.group, self.mesh, self.data = group, mesh, data
+        self.group, self.mesh, self.data, self._last = group, mesh, data, recipe.epochs
         self._init, self._epoch = programs(group.learner, recipe, mode, mesh, width)
         # The number of slots is a multiple of this.
         self._unit = (width or 1) * (1 if mesh is None else mesh.size)
@@ -132,7 +132,18 @@ class _Active:
                 raise ValueError(f"{self._path(path)} has shape {leaf.shape} and type {leaf.dtype}")
         self.stored = jax.tree.unflatten(structure, [np.array(leaf) for leaf in leaves])
         self.slots = np.asarray(slots, int)
+        self._end_or_revive()
         self._load()
+
+    def _end_or_revive(self) -> None:
+        """The last epoch may be another than it was when the checkpoint was made."""
+        status, last = self.stored.status, self._last
+        over = self.stored.epoch >= (np.inf if last is None else last)
+        now = np.where((status == RUNNING) & over, CAPPED, status)
+        now = np.where((status == CAPPED) & ~over, RUNNING, now)
+        if (now != status).any():
+            self.stored = self.stored._replace(status=now.astype(status.dtype))
+            self.slots = self._padded(self.running)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All states, by name, for a checkpoint."""
@@ -221,7 +232,8 @@ def train(
         width: how many runs a device maps at a time; see `train.loop.programs`.
         folder: where the checkpoint lies; a run of the same command continues from it. Without it
             nothing is saved.
-        settings: the settings of the experiment; a checkpoint of others is refused.
+        settings: the settings of the experiment; a checkpoint of others is refused, except that
+            the last epoch ("epochs") may be another: runs that were ended by it go on, or end.
         save_seconds: the least time between two saves. It has no influence on results.
         display: where progress is told.
         clock: the time in seconds.
@@ -326,7 +338,7 @@ def _restore(
             "folder to begin anew.",
         ),
     ):
-        then, now = saved.facts.get(kind, {}), facts[kind]
+        then, now = (_but_epochs(told) for told in (saved.facts.get(kind, {}), facts[kind]))
         differing = [
             f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
             for name in sorted({*then, *now})
@@ -346,6 +358,15 @@ def _restore(
             "folder."
         ) from error
     return list(saved.arrays["history"]) if "history" in saved.arrays else []
+
+
+def _but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without the last epoch, on which those before it do not depend."""
+    return {
+        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
+        for name, fact in facts.items()
+        if name != "epochs"
+    }
 
 
 def _tell(display: Display, name: str, status: int, epoch: int) -> None:

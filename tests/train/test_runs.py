@@ -1,5 +1,6 @@
 """Training to the end: compaction, divergence, checkpoints and continuing to the same bits."""
 
+import dataclasses
 import json
 import random
 import signal
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.train import tiny
-from train import runs
+from train import loop, runs
 from train.checkpoint import CheckpointError
 from train.loop import Mode, Recipe
 from train.runs import train
@@ -143,6 +144,25 @@ def test_other_settings_are_refused(tmp_path):
     run(recipe=SHORT, folder=tmp_path / "c", settings={"rate": 0.1, "kept": 1})
     with pytest.raises(CheckpointError, match="another settings. rate: 0.1 there, 0.2 now"):
         run(recipe=SHORT, folder=tmp_path / "c", settings={"rate": 0.2, "kept": 1})
+
+
+@pytest.mark.parametrize("mode", ["vmap", "sequential"])
+def test_the_last_epoch_may_be_moved(tmp_path, mode):
+    def until(epochs, **options):
+        recipe = dataclasses.replace(tiny.RECIPE, epochs=epochs)
+        settings = {"recipe": {"epochs": epochs}}
+        return run(mode=mode, width=1, recipe=recipe, settings=settings, **options)
+
+    folder = tmp_path / "c"
+    assert {f.status for f in until(3, folder=folder)} == {loop.STATUS[loop.CAPPED]}
+    assert tiny.flat(until(7, folder=folder)) == tiny.flat(until(7))
+    assert tiny.flat(until(None, folder=folder)) == tiny.flat(until(None))  # early stopping
+    # Back before an epoch that was trained already: a run that was going on ends where it is.
+    display = Recorder(fail_at=9)
+    with pytest.raises(KeyboardInterrupt):
+        until(None, folder=tmp_path / "d", save_seconds=0, display=display)
+    ended = until(2, folder=tmp_path / "d")
+    assert {(f.status, f.epochs) for f in ended} == {(loop.STATUS[loop.CAPPED], 8)}
 
 
 @pytest.mark.parametrize("fact, value", [("threads", 99), ("jax", "0.0.1"), ("mode", "other")])
