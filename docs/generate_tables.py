@@ -163,11 +163,11 @@ def training_throughput(results: pathlib.Path) -> str:
 
 
 def feed_forward_accuracy(results: pathlib.Path) -> str:
-    """Error of feed-forward and of Monte Carlo against the size of the weights and the depth."""
+    """Error of feed-forward, moments and Monte Carlo against the size of the weights and the depth."""
     result = _load(results / "feed_forward_accuracy" / "result.json")
     if not result:
         return NOT_MEASURED
-    methods = ["feed-forward", "16 samples", "256 samples"]
+    methods = ["feed-forward", "moments", "16 samples", "256 samples"]
     errors = {(row["states"], row["scale"], row["method"]): row for row in result["rows"]}
     rows = [
         [states, f"{scale:g}", str(depth)]
