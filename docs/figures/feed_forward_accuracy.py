@@ -111,7 +111,7 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7.4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7.8), sharey=True, layout="constrained")
     shades = plt.get_cmap("plasma_r")
     for row, states in zip(axes, FAMILIES, strict=True):
         mine = [r for r in result["rows"] if r["states"] == states]
@@ -135,7 +135,7 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
         for end, label, color in sorted(ends):
             height = max(end, 1.8 * height)  # labels of near curves do not overlap
             row[1].text(DEPTH + 0.15, height, label, color=color, va="center", fontsize=9)
-        row[0].set(xscale="log", yscale="log", ylim=(1e-6, 3), xlabel="weight size (std)")
+        row[0].set(xscale="log", yscale="log", ylim=(1e-7, 3), xlabel="weight size (std)")
         row[0].set_ylabel("|answer $-$ exact expectation|")
         row[0].set_title(f"nodes in {states}, {DEPTH} layers of {WIDTH}", fontsize=11)
         row[1].set_title(f"nodes in {states}: feed-forward, mean, by weight size", fontsize=11)
@@ -143,7 +143,8 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
         for axis in row:
             axis.grid(alpha=0.25)
             axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(loc="lower right", frameon=False, fontsize=9)
+    labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     # Neither a date nor random identifiers: the same picture is the same file.
     plt.rcParams["svg.hashsalt"] = "cgjax"
     figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
