@@ -4,15 +4,17 @@ A component is a primitive that carries its reference, an ordinary network, and 
 that has one a faster implementation. Procedures without an implementation walk the reference.
 """
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import wraps
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
+
+from cgjax.nodes import Belief
 
 component_p = Primitive("cgjax_component")
 component_p.multiple_results = True
@@ -32,6 +34,7 @@ def component(
     feed_forward: Callable[..., Any] | None = None,
     forward_sample: Callable[..., Any] | None = None,
     pcff: Callable[..., Any] | None = None,
+    moments: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """Declares a part of a network that has faster implementations under some procedures.
 
@@ -47,6 +50,9 @@ def component(
         forward_sample: `forward_sample(key, *args)`, the result with all nodes sampled.
         pcff: `pcff(key, rates, *args)`, with one rate for each node of the reference, in walking
             order, each a float or an array that broadcasts against the node.
+        moments: `moments(nodes, *args)`, the result with a `Belief` in place of each uncertain
+            array, given arguments of which some are beliefs; `nodes` is "collapsed" or "random", as
+            for `cgjax.moments`. First-order moments (`order=1`) walk the reference.
 
     Returns:
         A function with the reference's arguments, to be called inside a network. Under `jax.vmap`
@@ -63,10 +69,15 @@ def component(
         >>> fused(jnp.array([-1.0, 2.0]))
         Array([0., 2.], dtype=float32)
     """
-    given = {"feed_forward": feed_forward, "forward_sample": forward_sample, "pcff": pcff}
+    given = {
+        "feed_forward": feed_forward,
+        "forward_sample": forward_sample,
+        "pcff": pcff,
+        "moments": moments,
+    }
     implementations = tuple((name, f) for name, f in given.items() if f is not None)
 
-    @wraps(reference)
+    @functools.wraps(reference)
     def call(*args: Any) -> Any:
         flat, in_tree = jax.tree.flatten(args)
         flat = [jnp.asarray(x) for x in flat]
@@ -88,11 +99,11 @@ def component(
 
 
 def _flat(name: str, f: Callable[..., Any], in_tree: Any, out_tree: Any) -> Callable[..., Any]:
-    lead = {"feed_forward": 0, "forward_sample": 1, "pcff": 2}[name]
+    lead = {"feed_forward": 0, "forward_sample": 1, "pcff": 2, "moments": 1}[name]
 
     def call(*args: Any) -> list[Any]:
         out = f(*args[:lead], *jax.tree.unflatten(in_tree, args[lead:]))
-        leaves, tree = jax.tree.flatten(out)
+        leaves, tree = jax.tree.flatten(out, is_leaf=lambda x: isinstance(x, Belief))
         if tree != out_tree:
             raise TypeError(
                 f"The component's {name} implementation returned {tree}, its reference {out_tree}."
@@ -130,6 +141,10 @@ def _batch(args: Any, dims: Any, *, call_jaxpr: Any, implementations: Any) -> An
     def mapped(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
         if name == "feed_forward":
             return jax.vmap(f, dims, axis_size=size)
+        if name == "moments":
+            return lambda nodes, *rest: jax.vmap(functools.partial(f, nodes), dims, axis_size=size)(
+                *rest
+            )
         unmapped = (None,) * (1 if name == "pcff" else 0)
 
         def call(key: Any, *rest: Any) -> Any:

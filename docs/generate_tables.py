@@ -163,7 +163,7 @@ def training_throughput(results: pathlib.Path) -> str:
 
 
 def feed_forward_accuracy(results: pathlib.Path) -> str:
-    """Error of feed-forward, moments and Monte Carlo against the size of the weights and the depth."""
+    """Error of feed-forward, moments and Monte Carlo by size of the weights and depth."""
     result = _load(results / "feed_forward_accuracy" / "result.json")
     if not result:
         return NOT_MEASURED

@@ -109,6 +109,30 @@ def test_mapped_implementations_have_a_key_for_each_row_and_scalar_rates():
         cg.pcff(lambda *a: jax.tree.map(jnp.square, f(*a)), jnp.ones((2, 4, 3)))(KEY, x, X)
 
 
+def test_moments_call_their_implementation():
+    def moments(nodes, x, w):
+        assert nodes in ("collapsed", "random")
+        belief = cg.Belief(10 * x.mean, (3.0 if nodes == "random" else 2.0) * x.variance)
+        return belief, w
+
+    f = net(fused(moments=moments))
+    x, w = cg.Belief(X, jnp.ones(3)), 2 * jnp.ones(3)
+    for procedure, factor in ((cg.moments(f), 2.0), (cg.moments(f, nodes="random"), 3.0)):
+        first, second = procedure(x, w)
+        assert_identical(first, cg.Belief(20 * X, 4 * factor * jnp.ones(3)))
+        assert_identical(second, cg.Belief(2 * w, jnp.zeros(3)))  # known
+    # Rows of a map, each with its own belief.
+    rows = lambda x, w: jax.vmap(f, (0, None))(x, w)  # noqa: E731
+    many = cg.Belief(jnp.stack([X, -X]), jnp.ones((2, 3)))
+    assert_identical(cg.moments(rows)(many, w)[0].mean, jnp.stack([20 * X, -20 * X]))
+    # First-order moments, and beliefs about inner nodes, come from the reference.
+    for build in (lambda f: cg.moments(f, order=1), lambda f: cg.with_nodes(cg.moments(f))):
+        assert_identical(build(f)(x, w), build(net(reference))(x, w))
+    wrong = net(fused(moments=lambda nodes, x, w: (cg.Belief(x.mean[:2], x.mean[:2]), w)))
+    with pytest.raises(TypeError, match="shapes .* where the result has shape"):
+        cg.moments(wrong)(x, w)
+
+
 def test_loops_give_a_component_a_new_key_at_each_step():
     draw = lambda key, x, w: (jax.random.normal(key, x.shape), x)  # noqa: E731
     f = lambda x: lax.scan(lambda c, _: (c, fused(forward_sample=draw)(c, c)[0]), x, None, length=4)  # noqa: E731, E501

@@ -40,6 +40,7 @@ class Moments(Method):
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         visitor = beliefs.Beliefs(
             capture,
+            implementation=None if capture or self.order == 1 else "moments",
             nodes=self.nodes,
             order=self.order,
             positions=self.positions,

@@ -1,5 +1,6 @@
 """The walk that propagates beliefs: what enters and leaves a program are means and variances."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -215,6 +216,10 @@ class _Propagator(_Walker):
             if function_name(eqn) in _SMOOTH_INSIDE_KINKS:
                 outs = [_without_new_kink(out, operands) for out in outs]
             return outs, records
+        implementation = self.implementation(eqn)
+        if implementation is not None:
+            call = functools.partial(implementation, self.visitor.nodes)
+            return ruled(call, eqn, operands, self.visitor.order, {}), {}
         settled = [settle(x, self.visitor.order) for x in operands]
         if name in ("scan", "while"):
             settled = [x.alone() if isinstance(x, Gaussian) else x for x in settled]
@@ -311,7 +316,7 @@ def ruled(
     given = [Belief(x.mean, x.variance) if isinstance(x, Gaussian) else x for x in settled]
     outs = rule(*given, **params)
     outs = [outs] if isinstance(outs, Belief) or not isinstance(outs, list | tuple) else list(outs)
-    name = getattr(rule, "__name__", repr(rule))
+    name = getattr(rule, "__name__", "of a component")
     if len(outs) != len(eqn.outvars):
         raise TypeError(
             f"The moment rule {name!r} returned {len(outs)} values for {eqn.primitive.name!r}, "

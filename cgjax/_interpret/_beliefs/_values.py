@@ -119,7 +119,7 @@ def sharing(
     return Gaussian(mean, variance, tuple(axes), correlation, gain)
 
 
-def over_pairs(loading: Any, axes: tuple[int, ...], steps: tuple[int, ...] | None = None) -> Any:
+def over_pairs(loading: Any, axes: Sequence[int], steps: tuple[int, ...] | None = None) -> Any:
     """The average of `loading_p loading_q` over pairs of positions.
 
     Args:
