@@ -83,6 +83,10 @@ def dense_figures(results: pathlib.Path) -> str:
         headings = ["nodes", "regulariser", "error %", "averaged"]
         headings += ["NLL", "averaged", "ECE %", "averaged", "runs"]
         origin = "\n".join(f"- {text}" for text in _dense_origins(results, name))
+        for run in result["runs"]:
+            if run["status"] != "stopped early":
+                which = f"{NODES[run['nodes']]}, {REGULARISERS[run['regulariser']]}"
+                origin += f"\n- {which}, seed {run['seed']}: {run['status']}, {run['epochs']}."
         parts.append(f"### {title}\n\n{_table(headings, rows)}\n\n{origin}")
     return "\n\n".join(parts)
 

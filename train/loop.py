@@ -73,6 +73,15 @@ class Recipe:
         )
 
 
+def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without the last epoch, on which those before it do not depend."""
+    return {
+        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
+        for name, fact in facts.items()
+        if name != "epochs"
+    }
+
+
 def require(settings: Any, **conditions: tuple[bool, str]) -> None:
     """Raises unless settings make sense.
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from train.loop import but_epochs
+
 # Name in the JSON, heading, factor, decimal places.
 FIGURES = (("error", "error %", 100, 2), ("nll", "NLL", 1, 4), ("ece", "ECE %", 100, 2))
 TITLES = {
@@ -51,7 +53,8 @@ def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         One for each data set: the first of it, with the runs of all.
 
     Raises:
-        ValueError: if two were made with other settings, or hold the same run.
+        ValueError: if two were made with other settings (the last epoch aside, which each run's
+            status tells of), or hold the same run.
     """
     found: dict[str, dict[str, Any]] = {}
     for result in results:
@@ -61,7 +64,8 @@ def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         kept = found[name]
         for setting in kept["settings"].keys() - {"seeds", "nodes", "regularisers"}:
-            if kept["settings"][setting] != result["settings"].get(setting):
+            one, other = (but_epochs(r["settings"]).get(setting) for r in (kept, result))
+            if one != other:
                 raise ValueError(f"two results of {name} differ in the setting {setting!r}")
         kept["runs"] += result["runs"]
         runs = [(run["nodes"], run["regulariser"], run["seed"]) for run in kept["runs"]]

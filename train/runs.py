@@ -26,6 +26,7 @@ from train.loop import (
     Learner,
     Mode,
     Record,
+    but_epochs,
     init_run,
     programs,
 )
@@ -338,7 +339,7 @@ def _restore(
             "folder to begin anew.",
         ),
     ):
-        then, now = (_but_epochs(told) for told in (saved.facts.get(kind, {}), facts[kind]))
+        then, now = (but_epochs(told) for told in (saved.facts.get(kind, {}), facts[kind]))
         differing = [
             f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
             for name in sorted({*then, *now})
@@ -358,15 +359,6 @@ def _restore(
             "folder."
         ) from error
     return list(saved.arrays["history"]) if "history" in saved.arrays else []
-
-
-def _but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
-    """Without the last epoch, on which those before it do not depend."""
-    return {
-        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
-        for name, fact in facts.items()
-        if name != "epochs"
-    }
 
 
 def _tell(display: Display, name: str, status: int, epoch: int) -> None:

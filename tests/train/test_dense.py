@@ -393,6 +393,13 @@ def test_seeds_that_were_trained_apart_are_put_together():
         report.merged([first, first])
     with pytest.raises(ValueError, match="differ in the setting 'hidden'"):
         report.merged([first | {"settings": {"data": "mnist", "hidden": 3}}, second])
+    # The last epoch may have been moved; its runs tell their status.
+    ended = {"settings": first["settings"] | {"recipe": {"epochs": 9, "batch_size": 32}}}
+    open_end = {"settings": first["settings"] | {"recipe": {"epochs": None, "batch_size": 32}}}
+    assert len(report.merged([first | ended, second | open_end])) == 1
+    other = {"settings": first["settings"] | {"recipe": {"epochs": None, "batch_size": 64}}}
+    with pytest.raises(ValueError, match="differ in the setting 'recipe'"):
+        report.merged([first | ended, second | other])
 
 
 def test_the_figure_names_every_regulariser(tmp_path):
