@@ -110,9 +110,7 @@ class Smooth(Method):
         inner = output.mean.shape[1:]
         number = output.mean[0].size
         basis = jnp.eye(number, dtype=output.mean.dtype)
-        seeds = jnp.broadcast_to(
-            basis.reshape(number, 1, *inner), (number, examples, *inner)
-        )
+        seeds = jnp.broadcast_to(basis.reshape(number, 1, *inner), (number, examples, *inner))
         # The rows of a batch depend on their own outputs only, so one seed serves all examples.
         (sensitivity,) = jax.vmap(lambda s: pull(Belief(s, jnp.zeros_like(s))))(seeds)
         half = _half_information(self.head, output.mean)
@@ -326,7 +324,7 @@ def _check_examples(sites: Sequence[Site], shape: tuple[int, ...]) -> None:
             raise ValueError(
                 f"The node {site.name!r} of shape {site.shape} ({site.source}) has no leading axis "
                 f"of the {shape[0]} examples that the outputs have (shape {shape}). Call smooth "
-                "on a batch, with `x[None]` for one example, or use `covariance=\"full\"`."
+                'on a batch, with `x[None]` for one example, or use `covariance="full"`.'
             )
 
 
