@@ -9,7 +9,7 @@ once the label is known, x_{l|L} - x_l, and its smoothed variance. Per layer and
 the mean of (x_{l|L} - x_l)^2 / P_l, and the mean of -1/2 log(P_{l|L} / P_l), over the nodes that
 are not dead (P_l > 1e-6 of the layer's largest).
 
-Expected: labels that the network got wrong move all layers more, and the last ones most. Cost:
+Expected: a label that the network got wrong moves every layer more than one it got right. Cost:
 about half a minute on 2 CPU cores.
 """
 
