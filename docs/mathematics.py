@@ -79,7 +79,8 @@ def network(name: str, seed: int) -> tuple[LinearGaussian, Any]:
     """A random Gaussian-linear network with diagonal weight covariances, and an observation."""
     generator = np.random.default_rng([seed, len(name)])
     *sizes, m = SIZES[name]
-    normal = generator.normal
+    normal: Any = generator.normal
+    diagonal: Any = np.diag
 
     def covariance(n: int) -> Any:
         root = normal(size=(n, n + 2))
@@ -91,7 +92,7 @@ def network(name: str, seed: int) -> tuple[LinearGaussian, Any]:
         [normal(size=(n, k)) / k**0.5 for k, n in pairs],
         [normal(size=(n, n + extra)) for _, n in pairs],
         [
-            Moments(normal(size=n + extra), np.diag(generator.gamma(2, 0.5, size=n + extra)))
+            Moments(normal(size=n + extra), diagonal(generator.gamma(2, 0.5, size=n + extra)))
             for _, n in pairs
         ],
         Moments(normal(size=sizes[0]), covariance(sizes[0])),
@@ -107,11 +108,11 @@ def dense(net: LinearGaussian, y: Any) -> tuple[list[Moments], list[Moments], li
     By conditioning the joint Gaussian of all roots (inputs and weights) on y: no recursion.
     """
     roots = [net.inputs, *net.weights]
-    mean = np.concatenate([r.mean for r in roots])
+    mean: Any = np.concatenate([r.mean for r in roots])
     ends = np.cumsum([0] + [len(r.mean) for r in roots])
-    picks = [np.eye(len(mean))[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    joint = sum(p.T @ np.asarray(r.covariance) @ p for p, r in zip(picks, roots, strict=True))
-    maps = [picks[0]]
+    picks: list[Any] = [np.eye(len(mean))[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    joint: Any = sum(p.T @ np.asarray(r.covariance) @ p for p, r in zip(picks, roots, strict=True))
+    maps: list[Any] = [picks[0]]
     for f, b, pick in zip(net.transitions, net.loadings, picks[1:], strict=True):
         maps.append(np.asarray(f) @ maps[-1] + np.asarray(b) @ pick)
     seen = np.asarray(net.readout) @ maps[-1]
@@ -441,8 +442,8 @@ def _natural(number: int) -> Any:
 
 WAYS = {
     "elbo": _descended(weights.elbo, 1.0, _natural, 300),
-    "marginal": _descended(weights.marginal, 1.0, _adam, 4000),
-    "marginal without KL": _descended(weights.marginal, 0.0, _adam, 4000),
+    "marginal": _descended(weights.marginal, 1.0, _adam, 12_000),
+    "marginal without KL": _descended(weights.marginal, 0.0, _adam, 12_000),
     "assumed_density": _one_pass,
 }
 

@@ -93,9 +93,11 @@ class Smooth(Method):
             first_order=self.first_order,
         )
 
+        _check_examples(program.sites, program.result_shapes[0])
+
         def forward(shifts: Any) -> tuple[Belief, Records]:
             result, records = beliefs.propagate(program, visitor, arrays, shifts)
-            return result, records
+            return _floating(result), records
 
         shifts = {s.index: jnp.zeros(s.stacked_shape, s.dtype) for s in program.sites}
         output, pull, prior = jax.vjp(forward, shifts, has_aux=True)
@@ -105,9 +107,7 @@ class Smooth(Method):
             by_output = Belief(by_output.mean, jnp.zeros_like(by_output.variance))
         (by_mean,) = pull(by_output)
 
-        examples = output.mean.shape[0] if output.mean.ndim else 0
-        _check_examples(program.sites, output.mean.shape)
-        inner = output.mean.shape[1:]
+        examples, *inner = output.mean.shape
         number = output.mean[0].size
         basis = jnp.eye(number, dtype=output.mean.dtype)
         seeds = jnp.broadcast_to(basis.reshape(number, 1, *inner), (number, examples, *inner))
@@ -147,7 +147,7 @@ class Smooth(Method):
                 moved[i] = x.mean + _root(x.variance) * standard[i]
             result, records = walk(program, visitor, moved, given=shifts)
             statistics = {i: r[0] for i, r in records.items()}
-            return (result, statistics), {i: r[1] for i, r in records.items()}
+            return (_floating(result), statistics), {i: r[1] for i, r in records.items()}
 
         zeros = {i: jnp.zeros_like(x.mean) for i, x in uncertain.items()}
         still = {s.index: jnp.zeros(s.stacked_shape, s.dtype) for s in random}
@@ -243,11 +243,11 @@ def smooth(
 
     `covariance="diagonal"` is the scalable form of [B] Algorithm 1: forward beliefs are those of
     `moments`, and all elements count as independent. One backward pass serves a batch, with as many
-    seeds as an example has outputs. Mean and variance are exact where the elements of the node are
-    independent, the map from them to the outputs is linear, and the noise of different outputs is
-    independent; and for the mean, in addition, there is one output for each example (or no two of
-    them share an element). So they are for one hidden layer below one output. In deeper
-    networks dropped correlations make them approximations.
+    seeds as an example has outputs. It is exact for a node of independent elements whose outputs
+    are one product of them with known weights, and noise that is independent between outputs: the
+    variance for any number of outputs, the mean for one (or if no two share an element). So it is
+    for the hidden layer of a network with one, below one output. In deeper networks the
+    correlations that it drops make it an approximation.
 
     `covariance="full"` linearises the network at the means ([B] Eq. 3) and conditions on the
     targets with all covariances, through skip connections and shared weights: the Kalman smoother,
@@ -310,6 +310,13 @@ def _root(x: Any) -> Any:
 def _belief_like(like: Any, mean: Any, variance: Any) -> Belief:
     dtype = (like.mean if isinstance(like, Belief) else like).dtype
     return Belief(jnp.asarray(mean, dtype), jnp.asarray(variance, dtype))
+
+
+def _floating(result: Any) -> Any:
+    array = result.mean if isinstance(result, Belief) else result
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"smooth takes a network with floating-point outputs, got {array.dtype}.")
+    return result
 
 
 def _check_examples(sites: Sequence[Site], shape: tuple[int, ...]) -> None:

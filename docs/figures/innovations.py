@@ -85,7 +85,7 @@ def trained(x: Any, y: Any) -> Any:
 
 def measure() -> dict[str, Any]:
     """Trains, smooths the test digits, and summarises each layer."""
-    digits = load_digits()
+    digits: Any = load_digits()
     order = np.random.default_rng(SEED).permutation(len(digits.target))
     x = jnp.asarray(digits.data[order] / 16 - 0.3, jnp.float32)
     y = jnp.asarray(digits.target[order], jnp.int32)

@@ -202,13 +202,12 @@ class TestNonlinear:
     def test_against_importance_sampling(self, name):
         # The posterior of the weights given one target, by weighted draws from the prior.
         outputs, number = (1, 40_000) if name == "gaussian" else (3, 40_000)
-        if name == "gaussian":
-            head = weights.GaussianHead(math.log(0.001))
-        else:
-            head, y = weights.CategoricalHead(), jnp.zeros(1, int)
         posterior, x = mlp_posterior(outputs, 0.001), X[:1]
         if name == "gaussian":
+            head: Any = weights.GaussianHead(math.log(0.001))
             y = tanh_mlp(weights.means(posterior), x) + 0.05
+        else:
+            head, y = weights.CategoricalHead(), jnp.zeros(1, int)
 
         def draw(key: Any) -> Any:
             out, nodes = cg.with_nodes(cg.feed_forward(tanh_mlp))(weights.sample(key, posterior), x)
@@ -328,6 +327,8 @@ class TestOtherNetworks:
             smooth(posterior)
         with pytest.raises(TypeError, match="returns one array"):
             weights.smooth(lambda p, x: (mlp(p, x), x))(posterior, X, y)
+        with pytest.raises(TypeError, match="floating-point outputs"):
+            weights.smooth(lambda p, x: mlp(p, x).argmax(-1))(posterior, X, jnp.ones(4, int))
         with pytest.raises(ValueError, match="axis of the 4 examples"):
             weights.smooth(lambda p, x: mlp(p, x[:1]) + x[:, :2])(posterior, X, y)
         with pytest.raises(ValueError, match="a leading axis of examples"):
