@@ -437,12 +437,15 @@ class TestDefinitions:
     def test_uncertainty_is_not_the_expected_log_probability(self):
         # The entropy of the ensemble is more than the expected entropy of its members; the
         # difference is what the weights are uncertain about.
-        p = jax.nn.softmax(jnp.asarray(np.random.default_rng(8).normal(size=(5, 1, 4)) * 2))
-        total = metrics.entropy(p.mean(0))
-        aleatoric = metrics.entropy(p.reshape(5, 4)).mean()
-        epistemic = metrics.mutual_information(p)
-        close(total.mean(), aleatoric + epistemic.mean(), 1e-12)
-        assert total.mean() > 1.05 * aleatoric
+        logits = np.random.default_rng(8).normal(size=(5, 1, 4)) * 2
+        log_p = jax.nn.log_softmax(jnp.asarray(logits))
+        average = jnp.exp(log_p).mean(0)
+        total = -(average * jnp.log(average)).sum()
+        aleatoric = metrics.entropy(log_p).mean()
+        epistemic = metrics.mutual_information(log_p)[0]
+        close(aleatoric + epistemic, total, 1e-12)
+        close(metrics.entropy(metrics.model_average(log_p))[0], total, 1e-12)
+        assert total > 1.05 * aleatoric
 
     def test_equation_3_is_of_second_order(self):
         generator = np.random.default_rng(9)
