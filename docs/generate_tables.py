@@ -14,6 +14,7 @@ import re
 import sys
 from typing import Any
 
+from docs import mathematics
 from train import report
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -22,6 +23,7 @@ PAGES = [
     "docs/results.md",
     "docs/benchmarks.md",
     "docs/tutorials/how_wrong_is_feed_forward.md",
+    "docs/mathematics.md",
 ]
 DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}
@@ -185,6 +187,65 @@ def feed_forward_accuracy(results: pathlib.Path) -> str:
     return f"{_table(['states', 'weight size', 'layers', *methods], rows)}\n\n{_origin(result)}."
 
 
+def equations(results: pathlib.Path) -> str:
+    """Each equation of [B]: the verdict, the correct form, and both residuals."""
+    result = _load(results / "mathematics" / "result.json")
+    if not result:
+        return NOT_MEASURED
+    rows = []
+    for name, row in mathematics.ROWS.items():
+        measured = result["equations"][name]
+        printed = measured["printed"]
+        rows.append(
+            [
+                *(text.replace("|", "&#124;") for text in row),
+                "-" if printed is None else f"{printed:.2g}",
+                f"{measured['corrected']:.0e}",
+                f"{measured['worst']:.0e}",
+            ]
+        )
+    headings = ["in [B]", "the print", "correct form", "residual of the print"]
+    headings += ["of the correct form", "its worst"]
+    return f"{_table(headings, rows)}\n\n{_origin(result)}."
+
+
+def objectives(results: pathlib.Path) -> str:
+    """The variance at each objective's optimum, relative to the exact posterior's."""
+    result = _load(results / "mathematics" / "result.json")
+    if not result:
+        return NOT_MEASURED
+    cells = {(r["examples"], r["objective"]): r for r in result["objectives"]}
+    ways = list(dict.fromkeys(way for _, way in cells))
+    rows = [
+        [str(number)]
+        + [
+            f"{r['median']:.2g} ({r['least']:.1g} to {r['most']:.2g})"
+            for r in (cells[number, way] for way in ways)
+        ]
+        for number in dict.fromkeys(number for number, _ in cells)
+    ]
+    headings = ["examples", *(way.replace("_", " ") for way in ways)]
+    return f"{_table(headings, rows)}\n\n{_origin(result)}."
+
+
+def innovations(results: pathlib.Path) -> str:
+    """How far the label moves each layer, for digits that a network got right and wrong."""
+    result = _load(results / "innovations" / "result.json")
+    if not result:
+        return NOT_MEASURED
+    cells = {(r["layer"], r["label"]): r for r in result["rows"]}
+    rows = [
+        [layer]
+        + [f"{cells[layer, label]['median']:.3f}" for label in ("right", "wrong")]
+        + [f"{cells[layer, label]['information']:.1e}" for label in ("right", "wrong")]
+        for layer in dict.fromkeys(layer for layer, _ in cells)
+    ]
+    headings = ["layer", "innovation, right", "innovation, wrong"]
+    headings += ["information, right", "information, wrong"]
+    error = f"Test error {100 * result['error']:.1f} %."
+    return f"{_table(headings, rows)}\n\n{error} {_origin(result)}."
+
+
 def dense_picture(results: pathlib.Path) -> str:
     """The figure of the dense experiment, where it was drawn."""
     if not _dense(results):
@@ -238,6 +299,9 @@ def _difference(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> str
 
 
 TABLES = {
+    "equations": equations,
+    "objectives": objectives,
+    "innovations": innovations,
     "dense-picture": dense_picture,
     "dense-claims": dense_claims,
     "feed-forward-accuracy": feed_forward_accuracy,

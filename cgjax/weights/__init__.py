@@ -27,6 +27,7 @@ from cgjax.weights._procedures import (
     local_reparameterization,
     weight_sample,
 )
+from cgjax.weights._smooth import SmoothedNodes, smooth
 
 __all__ = [
     "CategoricalHead",
@@ -57,5 +58,7 @@ __all__ = [
     "mean_field",
     "means",
     "sample",
+    "smooth",
+    "SmoothedNodes",
     "weight_sample",
 ]

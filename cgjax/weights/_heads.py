@@ -67,6 +67,12 @@ class GaussianHead:
         noise = jnp.exp(wide(jnp.asarray(self.log_noise)))
         return Belief(output.mean, wide(output.variance) + noise)
 
+    def half_information(
+        self, f: Float[Array, "*shape"], tangent: Float[Array, "*shape"]
+    ) -> Float[Array, "*shape"]:
+        """G^T tangent, where G G^T is the Fisher information of outputs f: here tangent / r^1/2."""
+        return wide(tangent) * jnp.exp(-wide(jnp.asarray(self.log_noise)) / 2)
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -111,6 +117,14 @@ class HeteroscedasticHead:
         f, s = _parts(output)
         noise = jnp.exp(jnp.clip(s.mean + s.variance / 2, -40, 40))
         return Belief(f.mean, f.variance + noise + self.smallest_noise)
+
+    def half_information(
+        self, f: Float[Array, "*shape 2"], tangent: Float[Array, "*shape 2"]
+    ) -> Float[Array, "*shape 2"]:
+        """G^T tangent, where G G^T = diag(1 / r, 1/2) is the Fisher information of (f, log r)."""
+        half = jnp.exp(-jnp.clip(wide(f[..., 1]), -40, 40) / 2)
+        tangent = wide(tangent)
+        return jnp.stack([tangent[..., 0] * half, tangent[..., 1] * 0.5**0.5], -1)
 
 
 def _parts(output: Belief) -> tuple[Belief, Belief]:
@@ -216,6 +230,13 @@ class CategoricalHead:
     def predict(self, output: Belief) -> Float[Array, "*batch classes"]:
         """E_q[softmax(f)], the probability of each class."""
         return softmax_moments(wide(output.mean), wide(output.variance), -1)[0]
+
+    def half_information(
+        self, f: Float[Array, "*batch classes"], tangent: Float[Array, "*batch classes"]
+    ) -> Float[Array, "*batch classes"]:
+        """G^T tangent, where G G^T = diag(p) - p p^T is the Fisher information of the logits f."""
+        p = jax.nn.softmax(wide(f))
+        return jnp.sqrt(p) * (wide(tangent) - (p * tangent).sum(-1, keepdims=True))
 
 
 def _labelled(output: Belief, y: Any) -> tuple[Any, Any, Any]:

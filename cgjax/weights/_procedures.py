@@ -8,7 +8,7 @@ too, as it does from f.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -27,6 +27,42 @@ class Deterministic(Moments):
     """Options of `deterministic`."""
 
     lead: ClassVar[str | None] = "unused"
+
+    jacobian: Literal["exact", "frozen"] = "exact"
+
+    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+        out = super().run(program, lead, arrays, capture)
+        if self.jacobian == "exact":
+            return out
+        # The same numbers again, whose variances depend on variances alone. The compiler sees that
+        # they are the same.
+        constant = [
+            Belief(jax.lax.stop_gradient(x.mean), x.variance)
+            if isinstance(x, Belief)
+            else jax.lax.stop_gradient(x)
+            for x in arrays
+        ]
+        frozen = super().run(program, lead, constant, capture)
+        return jax.tree.map(_mean_and_variance, out, frozen, is_leaf=_is_belief)
+
+
+def _is_belief(x: Any) -> bool:
+    return isinstance(x, Belief)
+
+
+def _mean_and_variance(first: Any, second: Any) -> Any:
+    return Belief(first.mean, second.variance) if isinstance(first, Belief) else first
+
+
+def check_jacobian(jacobian: Any, order: int) -> None:
+    """Raises unless the option has a meaning."""
+    if jacobian not in ("exact", "frozen"):
+        raise ValueError(f'jacobian is "exact" or "frozen", got {jacobian!r}.')
+    if jacobian == "frozen" and order != 1:
+        raise ValueError(
+            'jacobian="frozen" holds the Jacobians of the first-order recursion constant, and '
+            "matched moments have none: it needs order=1."
+        )
 
 
 @method
@@ -84,18 +120,23 @@ def deterministic(
     order: Literal[1, 2] = 2,
     positions: bool = True,
     first_order: Iterable[str] = (),
+    jacobian: Literal["exact", "frozen"] = "exact",
 ) -> Callable[..., Any]:
     """Means and variances of the outputs by propagation, without sampling: `moments` of f.
 
     Args:
         f: a network `f(params, *args)`.
         nodes, order, positions, first_order: as for `cgjax.moments`.
+        jacobian: what derivatives see. "exact" is the derivative of the result. "frozen" takes the
+            Jacobians in the variances of `order=1` as constants, as [B] Eq. 7-8 do: variances then
+            have no derivative by means. The values are the same.
 
     Returns:
         `procedure(key, posterior, *args) -> Belief`. The key is not used, and may be None.
 
     Raises:
         As `cgjax.moments`.
+        ValueError: another value of `jacobian`; "frozen" with `order=2`.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -107,8 +148,9 @@ def deterministic(
 
     Source: [B] section 2, Algorithm 1.
     """
+    check_jacobian(jacobian, order)
     options = checked_options(nodes, order, positions, first_order, Deterministic)
-    return intern(OfBeliefs(f, options))
+    return intern(OfBeliefs(f, replace(options, jacobian=jacobian)))
 
 
 def weight_sample(

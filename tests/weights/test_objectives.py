@@ -145,7 +145,7 @@ class TestOptima:
         # The mean-field optimum has the inverse of the precision's diagonal.
         np.testing.assert_allclose(w.variance, 1 / np.diag(precision), rtol=1e-3)
 
-    @pytest.mark.parametrize(("number", "least", "most"), [(20, 2, 5), (100, 4, 9)])
+    @pytest.mark.parametrize(("number", "least", "most"), [(20, 2, 5), (100, 4, 9), (1000, 6, 50)])
     def test_the_marginal_objective_has_another_optimum(self, number, least, most):
         x, y, _, precision = regression(number)
         start = weights.mean_field({"w": jnp.zeros(3)}, 0.1)

@@ -5,6 +5,7 @@ and observations, conditioned on y; and the derivative of -log p(y). Where the p
 wrong, a test says by how much.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cgjax import Belief, metrics, weights
 from cgjax.weights import LinearGaussian, Moments
 
 # Two networks: all sizes equal, so that every printed formula can be evaluated, and others.
@@ -394,3 +396,103 @@ class TestHiddenMarkovModel:
             canonical = jax.jacobian(lambda mu: jnp.log(mu / (1 - mu.sum())))(after[:-1])
             chain = jax.jacobian(means)(theta).T @ jax.jacobian(onward)(belief[:-1]).T
             close(chain @ canonical.T @ by_theta, (belief - smoothed)[:-1])
+
+
+class TestDefinitions:
+    """Equations 2 and 3, and what the text says of energy and uncertainty."""
+
+    def regression(self) -> Any:
+        """Linear regression with orthogonal inputs, whose exact posterior is mean-field."""
+        generator = np.random.default_rng(7)
+        x = np.linalg.qr(generator.normal(size=(6, 3)))[0] * np.array([1.0, 2.0, 3.0])
+        y, r = generator.normal(size=6), 0.3
+        precision = (x**2).sum(0) / r + 1
+        exact = Belief(jnp.asarray(x.T @ y / r / precision), jnp.asarray(1 / precision))
+        return jnp.asarray(x), jnp.asarray(y), r, exact
+
+    def test_equation_2_at_the_exact_posterior(self):
+        x, y, r, exact = self.regression()
+        head = weights.GaussianHead(math.log(r))
+
+        def bound(posterior: Any) -> Any:
+            output = weights.deterministic(lambda w, x: x @ w)(None, posterior, x)
+            return weights.elbo(head, output, y, posterior, 1.0).per_example(len(y)) * len(y)
+
+        value, gradient = jax.jit(jax.value_and_grad(bound))(exact)
+        s = x @ x.T + r * jnp.eye(len(y))
+        evidence = (y @ jnp.linalg.solve(s, y) + jnp.linalg.slogdet(2 * jnp.pi * s)[1]) / 2
+        close(value, evidence, 1e-12)  # -log p(y)
+        assert max(float(jnp.abs(g).max()) for g in gradient) < 1e-9
+        # J = -log p(y|x, W), so the energy is J - log p(W), with the sign that print has not.
+        w = jnp.asarray([0.3, -1.0, 2.0])
+
+        def joint(w: Any) -> Any:
+            off = y - x @ w
+            return -(off @ off) / (2 * r) - w @ w / 2
+
+        energy = jax.grad(lambda w: -joint(w))(w)
+        j = jax.grad(lambda w: head.marginal_nll(Belief(x @ w, jnp.zeros(6)), y).sum())(w)
+        close(j + w, energy, 1e-12)
+
+    def test_uncertainty_is_not_the_expected_log_probability(self):
+        # The entropy of the ensemble is more than the expected entropy of its members; the
+        # difference is what the weights are uncertain about.
+        logits = np.random.default_rng(8).normal(size=(5, 1, 4)) * 2
+        log_p = jax.nn.log_softmax(jnp.asarray(logits))
+        average = jnp.exp(log_p).mean(0)
+        total = -(average * jnp.log(average)).sum()
+        aleatoric = metrics.entropy(log_p).mean()
+        epistemic = metrics.mutual_information(log_p)[0]
+        close(aleatoric + epistemic, total, 1e-12)
+        close(metrics.entropy(metrics.model_average(log_p))[0], total, 1e-12)
+        assert total > 1.05 * aleatoric
+
+    def test_equation_3_is_of_second_order(self):
+        generator = np.random.default_rng(9)
+        w, x = jnp.asarray(generator.normal(size=(3, 3))), jnp.asarray(generator.normal(size=3))
+        direction = [jnp.asarray(generator.normal(size=a.shape)) for a in (w, x)]
+
+        def layer(w: Any, x: Any) -> Any:
+            return jnp.tanh(w @ x)
+
+        _, tangent = jax.jvp(layer, (w, x), tuple(direction))
+        errors = [
+            jnp.abs(
+                layer(w + h * direction[0], x + h * direction[1]) - layer(w, x) - h * tangent
+            ).max()
+            for h in (1e-1, 1e-2, 1e-3)
+        ]
+        assert errors[1] < 0.02 * errors[0] and errors[2] < 0.02 * errors[1]
+
+    def test_prior_covariances_against_the_joint_gaussian(self, case):
+        # Eq. 4 and 5; a y that says nothing leaves the prior.
+        net, y, filtered, _ = case
+        blind = net._replace(noise=1e20 * jnp.eye(len(y)))
+        for got, expected in zip(filtered, dense_posterior(blind, y)[0], strict=True):
+            close(got.mean, expected.mean)
+            close(got.covariance, expected.covariance)
+
+    def test_element_wise_variances_are_exact_for_two_layers(self):
+        # [B] Algorithm 1 drops the correlations that the second layer's elements have.
+        net, _ = network("square")
+        start = Moments(net.inputs.mean, 0 * net.inputs.covariance)
+        inputs = [Moments(w.mean, jnp.diag(jnp.diag(w.covariance))) for w in net.weights]
+        eyes = [jnp.eye(3)] * len(inputs)  # each weight feeds one node
+        net = net._replace(inputs=start, weights=inputs, loadings=eyes)
+        p, off = jnp.zeros(3), []
+        for f, w, exact in zip(net.transitions, inputs, net.filtered()[1:], strict=True):
+            p = f**2 @ p + jnp.diag(w.covariance)
+            off.append(residual(p, jnp.diag(exact.covariance)))
+        assert max(off[:2]) < 1e-12 and off[2] > 0.01
+
+    def test_a_skip_connection_adds_covariances(self):
+        # Var(x_1 + F x_2 + w) has 2 Cov(x_1, F x_2); without it the sum of variances is off.
+        generator = np.random.default_rng(4)
+        f2, f3 = (jnp.asarray(generator.normal(size=(3, 3))) for _ in range(2))
+        p1, q2, q3 = (covariance(generator, 3) for _ in range(3))
+        through = jnp.eye(3) + f3 @ f2
+        exact = through @ p1 @ through.T + f3 @ q2 @ f3.T + q3
+        apart = p1 + f3 @ (f2 @ p1 @ f2.T + q2) @ f3.T + q3
+        cross = p1 @ f2.T @ f3.T
+        close(apart + cross + cross.T, exact)
+        assert residual(jnp.diag(apart), jnp.diag(exact)) > 0.05

@@ -1,7 +1,7 @@
 """The walk that propagates beliefs: what enters and leaves a program are means and variances."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -164,6 +164,10 @@ class _Propagator(_Walker):
             value = self.statistic(family, e)
         else:
             value = self.collapsed(family, activation, e)
+        if isinstance(value, Unknown) and (index in given or visitor.capture):
+            raise value.error
+        if index in given:
+            value = _shifted(settle(value, visitor.order), given[index])
         record = belief(value, visitor.order) if visitor.capture else None
         return value, record
 
@@ -260,6 +264,10 @@ class _Propagator(_Walker):
             return call
 
         return [wrapped(f) for f in functions]
+
+
+def _shifted(value: Value, shift: Any) -> Value:
+    return replace(value, mean=value.mean + shift) if is_random(value) else value + shift
 
 
 def _uncertain(value: Any) -> bool:
@@ -370,13 +378,20 @@ def linearised(eqn: Any, operands: Sequence[Value]) -> list[Gaussian]:
     return [Gaussian(m, v) for m, v in zip(outs, variances, strict=True)]
 
 
-def propagate(program: Program, visitor: Beliefs, arguments: Sequence[Any]) -> tuple[Any, Records]:
+def propagate(
+    program: Program,
+    visitor: Beliefs,
+    arguments: Sequence[Any],
+    shifts: Mapping[int, Any] | None = None,
+) -> tuple[Any, Records]:
     """Walks a program with beliefs for some of its flat arguments.
 
     Args:
         program: the traced function.
         visitor: how to propagate.
         arguments: for each flat argument an array or a `Belief`.
+        shifts: for some nodes, by index, what to add to the mean of the statistic, of its stacked
+            shape. Such a node is settled: what follows takes it as a Gaussian of its own.
 
     Returns:
         The result with a `Belief` in place of each floating-point array, and for each node what is
@@ -384,7 +399,7 @@ def propagate(program: Program, visitor: Beliefs, arguments: Sequence[Any]) -> t
     """
     walker = _Propagator(program, visitor)
     values = [Gaussian(x.mean, x.variance) if isinstance(x, Belief) else x for x in arguments]
-    flat, records = walker.run(program.jaxpr, values, 0, None, {}, 0)
+    flat, records = walker.run(program.jaxpr, values, 0, None, shifts or {}, 0)
     flat = walker.leave(flat)
     results = [
         belief(x, visitor.order) if jnp.issubdtype(mean_of(x).dtype, jnp.floating) else x
