@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Var
 
 from cgjax import _static
 from cgjax._interpret._beliefs._elementwise import ELEMENTWISE, elementwise
@@ -36,6 +37,7 @@ from cgjax._interpret._jaxprs import (
 from cgjax._interpret._program import Program
 from cgjax._interpret._visitor import Visitor
 from cgjax._interpret._walk import Records, _Walker
+from cgjax._node import node_p
 from cgjax.nodes import Belief
 
 Nodes = Literal["collapsed", "random"]
@@ -79,6 +81,11 @@ class _Propagator(_Walker):
     def __init__(self, program: Program, visitor: Beliefs):
         super().__init__(program, visitor)
         self.calls: list[Any] = []  # the equations that the walk is inside of, outermost first
+        self.offsets: set[int] = set()  # the largest values that are constants, by id of equation
+
+    def run(self, jaxpr: Any, *rest: Any) -> tuple[list[Any], Records]:
+        self.offsets |= _offsets(open_jaxpr(jaxpr), self.nodes_in)
+        return super().run(jaxpr, *rest)
 
     def enters(self, eqn: Any, operands: Sequence[Any]) -> bool:
         return eqn.primitive.name in ENTERED and any(map(_uncertain, operands))
@@ -123,6 +130,8 @@ class _Propagator(_Walker):
             return out
         if isinstance(operands[0], Grouped) and (out := laid_out(eqn, operands[0])) is not None:
             return out
+        if id(eqn) in self.offsets:
+            return bind(eqn, [at_mean(settle(x, order)) for x in operands])
         if name in EXTREMES and (out := self.largest(eqn, operands[0])) is not None:
             return out
         settled = _settled(operands, order)
@@ -268,6 +277,23 @@ class _Propagator(_Walker):
 
 def _shifted(value: Value, shift: Any) -> Value:
     return replace(value, mean=value.mean + shift) if is_random(value) else value + shift
+
+
+def _offsets(jaxpr: Any, nodes_in: Callable[[Any], int]) -> set[int]:
+    """The equations for a largest value that only `stop_gradient` leads on from.
+
+    As in softmax: it is subtracted so that nothing overflows, and added again, so that any number
+    near it serves.
+    """
+    needed, found = {v for v in jaxpr.outvars if isinstance(v, Var)}, set()
+    for eqn in reversed(jaxpr.eqns):
+        is_node = eqn.primitive is node_p or nodes_in(eqn)
+        if needed.isdisjoint(eqn.outvars) and not is_node:
+            if eqn.primitive.name in EXTREMES:
+                found.add(id(eqn))
+        elif eqn.primitive.name != "stop_gradient":
+            needed.update(v for v in eqn.invars if isinstance(v, Var))
+    return found
 
 
 def _uncertain(value: Any) -> bool:
