@@ -108,6 +108,7 @@ INTEGRATED = {
 }
 
 
+@pytest.mark.numerics
 class TestElementwise:
     @pytest.mark.parametrize("name", EXACT)
     def test_closed_forms_are_exact(self, name):
@@ -217,6 +218,7 @@ class TestElementwise:
             np.testing.assert_allclose(jnp.vdot(got[k], direction), slope, rtol=3e-3, atol=3e-4)
 
 
+@pytest.mark.numerics
 class TestGroups:
     """Functions of sums over an axis, however written."""
 
@@ -329,6 +331,7 @@ class TestProducts:
             np.testing.assert_allclose(got.mean, f(x.mean, kernel.mean), rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(got.variance, exact, rtol=1e-5, atol=1e-5)
 
+    @pytest.mark.numerics
     def test_what_positions_share_is_exact_for_one_linear_layer(self):
         """The average over positions of a convolution of a known image, and of a dense layer."""
         image = jax.random.normal(jax.random.key(0), (2, 6, 6, 3)) + 1
@@ -357,6 +360,7 @@ class TestProducts:
         exact = sequence.mean(1) ** 2 @ weight.variance
         np.testing.assert_allclose(got.variance, exact, rtol=1e-4, atol=1e-6)
 
+    @pytest.mark.numerics
     def test_networks_against_monte_carlo(self):
         sizes = (16, 32, 32, 5)
         layers = [
@@ -485,6 +489,7 @@ class TestNodes:
         noisy = cg.moments(drop, nodes="random")(x)
         np.testing.assert_allclose(noisy.variance, x**2 * 0.2 / 0.8, rtol=1e-5)
 
+    @pytest.mark.numerics
     def test_marginals_of_spin_networks(self):
         """Closer to the exact marginals than feed-forward is."""
 

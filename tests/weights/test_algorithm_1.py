@@ -13,6 +13,8 @@ import cgjax as cg
 from cgjax import weights
 from tests.weights.test_smooth import close
 
+pytestmark = pytest.mark.numerics
+
 NOISE = 0.3
 HEAD = weights.GaussianHead(math.log(NOISE))
 

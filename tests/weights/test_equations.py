@@ -9,6 +9,8 @@ import pytest
 
 from docs import mathematics
 
+pytestmark = pytest.mark.numerics
+
 
 @functools.cache
 def found() -> dict[str, list[tuple[float | None, float]]]:

@@ -16,6 +16,8 @@ import pytest
 from cgjax import Belief, metrics, weights
 from cgjax.weights import LinearGaussian, Moments
 
+pytestmark = pytest.mark.numerics
+
 # Two networks: all sizes equal, so that every printed formula can be evaluated, and others.
 SIZES = {"square": (3, 3, 3, 3, 3), "rectangular": (2, 4, 3, 5, 2)}
 
