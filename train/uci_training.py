@@ -1,0 +1,77 @@
+"""The whole training of a run as one function of arrays, and what comes of all splits at once."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+import cgjax as cg
+from train.uci_methods import METHODS, Hyper, MethodName, Noise, optimiser
+
+
+class Shape(NamedTuple):
+    """What a program of a run is compiled for."""
+
+    method: MethodName
+    noise: Noise
+    hidden: int
+    epochs: int
+    batch: int
+    samples: int
+
+
+def trained(shape: Shape, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array) -> Any:
+    """The parameters after the last epoch.
+
+    Args:
+        shape: the static settings.
+        key: of `jax.random`.
+        hyper: the hyperparameters.
+        examples: how many of the rows are trained on, the first ones; may be traced. The number of
+            steps does not depend on it: with fewer rows each is seen more often.
+        x, y: the rows.
+    """
+    method = METHODS[shape.method]
+    rows, batch = len(x), min(shape.batch, len(x))
+    steps = rows // batch
+    init_key, order_key, noise_key = jax.random.split(key, 3)
+    params = method.init(init_key, x.shape[1], shape.hidden, shape.noise)
+    update = optimiser(method, hyper, examples, shape.epochs * steps)
+
+    def step(carry: Any, chosen: Array) -> tuple[Any, None]:
+        params, state, number = carry
+        key = jax.random.fold_in(noise_key, number)
+        gradient = jax.grad(method.loss)(params, key, hyper, examples, x[chosen], y[chosen])
+        change, state = update.update(gradient, state, params)
+        return (optax.apply_updates(params, change), state, number + 1), None
+
+    def epoch(carry: Any, number: Array) -> tuple[Any, None]:
+        # The first rows in random order; where they are too few, from their start again.
+        ranks = jax.random.uniform(jax.random.fold_in(order_key, number), (rows,))
+        order = jnp.argsort(jnp.where(jnp.arange(rows) < examples, ranks, 2.0))
+        chosen = order[jnp.arange(steps * batch) % examples].reshape(steps, batch)
+        return jax.lax.scan(step, carry, chosen)
+
+    start = (params, update.init(params), jnp.int32(0))
+    (params, _, _), _ = jax.lax.scan(epoch, start, jnp.arange(shape.epochs))
+    return params
+
+
+@functools.lru_cache
+def trainer(shape: Shape) -> Any:
+    """`trained` of all splits, compiled: keys, hyperparameters, numbers of examples and rows have a
+    leading axis of splits."""
+    return jax.jit(jax.vmap(functools.partial(trained, shape)))
+
+
+@functools.lru_cache
+def predictor(shape: Shape) -> Any:
+    """`predict(params, key, hyper, x) -> Belief[splits, components, rows]`, compiled."""
+
+    def predict(params: Any, key: Any, hyper: Hyper, x: Array) -> cg.Belief:
+        return METHODS[shape.method].predict(params, key, hyper, shape.samples, x)
+
+    return jax.jit(jax.vmap(predict))
