@@ -35,7 +35,9 @@ MethodName = Literal[
 MEMBERS = 5  # of an ensemble
 # The weights of a layer share a prior, and its biases another.
 PRIORS = ("hidden/kernel", "hidden/bias", "output/kernel", "output/bias")
-INITIAL_VARIANCE = 1e-3  # of each weight: small, so that the means are found first
+INITIAL_VARIANCE = 1e-2  # of each weight: small, so that the means are found first
+NATURAL_VARIANCE_RATE = 0.1
+CERTAIN_RATE = 0.01  # Adam's, for what is not uncertain
 INITIAL_LOG_NOISE = -1.0  # in scaled units, in which the target has variance 1
 
 
@@ -87,6 +89,11 @@ def _initial(key: Any, features: int, hidden: int, noise: Noise) -> dict[str, An
     return net
 
 
+def _in_parts(one: Callable[[Any], cg.Belief], key: Any, samples: int) -> cg.Belief:
+    """One prediction for each of several keys, a few at a time for the sake of memory."""
+    return jax.lax.map(one, jax.random.split(key, samples), batch_size=min(10, samples))
+
+
 def _known(x: Array) -> cg.Belief:
     return cg.Belief(x, jnp.zeros_like(x))
 
@@ -110,17 +117,13 @@ def _elbo(procedure: Any) -> Callable[..., Array]:
     return loss
 
 
-def _moments_prediction(
-    params: Any, key: Any, hyper: Hyper, samples: int, x: Array
-) -> cg.Belief:
+def _moments_prediction(params: Any, key: Any, hyper: Hyper, samples: int, x: Array) -> cg.Belief:
     del key, hyper, samples
     head, output = _likelihood(params, weights.deterministic(network)(None, params["network"], x))
     return jax.tree.map(lambda a: a[None], head.predict(output))
 
 
-def _sampled_networks(
-    params: Any, key: Any, hyper: Hyper, samples: int, x: Array
-) -> cg.Belief:
+def _sampled_networks(params: Any, key: Any, hyper: Hyper, samples: int, x: Array) -> cg.Belief:
     """Whole networks drawn from the posterior, however it was trained."""
     del hyper
 
@@ -129,7 +132,7 @@ def _sampled_networks(
         head, output = _likelihood(params, output)
         return head.predict(output)
 
-    return jax.vmap(one)(jax.random.split(key, samples))
+    return _in_parts(one, key, samples)
 
 
 def _variational(title: str, procedure: Any, **options: Any) -> Method:
@@ -163,7 +166,7 @@ def _stochastic(title: str, apply: Callable[..., Array]) -> Method:
             head, output = _likelihood(params, _known(output))
             return head.predict(output)
 
-        return jax.vmap(one)(jax.random.split(key, samples))
+        return _in_parts(one, key, samples)
 
     return Method(title, init, _map_loss(apply), predict)
 
@@ -209,7 +212,7 @@ def _ensemble() -> Method:
     return Method("deep ensemble", init, loss, predict)
 
 
-METHODS: dict[MethodName, Method] = {
+METHODS: dict[str, Method] = {
     "moments_natural": _variational(
         "moments, natural gradient",
         weights.deterministic(network),
@@ -229,6 +232,17 @@ METHODS: dict[MethodName, Method] = {
     "pcff": _stochastic("PCFF", _pcff),
 }
 
+# What is tried on validation data. The numbers were found on the training parts of small tables.
+CANDIDATES: dict[str, tuple[Hyper, ...]] = {
+    "moments_natural": tuple(Hyper(0.1, weight) for weight in (1.0, 0.3)),
+    **{
+        name: tuple(Hyper(0.01, weight) for weight in (1.0, 0.3))
+        for name in ("moments_adam", "local_reparameterization", "weight_sample", "flipout")
+    },
+    "ensemble": tuple(Hyper(0.01, weight) for weight in (1.0, 0.1)),
+    "dropout": tuple(Hyper(0.01, 1.0, rate) for rate in (0.01, 0.05)),
+    "pcff": tuple(Hyper(0.01, 1.0, rate) for rate in (0.1, 0.3)),
+}
 
 # -- optimisers
 
@@ -254,8 +268,6 @@ def optimiser(
         falling(hyper.learning_rate), falling(NATURAL_VARIANCE_RATE), number_of_examples=examples
     )
     return optax.partition(
-        {"uncertain": natural, "certain": optax.adam(falling(0.01))}, weights.partition_labels
+        {"uncertain": natural, "certain": optax.adam(falling(CERTAIN_RATE))},
+        weights.partition_labels,
     )
-
-
-NATURAL_VARIANCE_RATE = 0.1

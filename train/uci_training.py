@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-import cgjax as cg
+from cgjax import metrics
 from train.uci_methods import METHODS, Hyper, MethodName, Noise, optimiser
+
+# The streams of random numbers of a run.
+INITIAL, ORDER, NOISE, TEST = range(4)
 
 
 class Shape(NamedTuple):
@@ -37,7 +40,9 @@ def trained(shape: Shape, key: Any, hyper: Hyper, examples: Any, x: Array, y: Ar
     method = METHODS[shape.method]
     rows, batch = len(x), min(shape.batch, len(x))
     steps = rows // batch
-    init_key, order_key, noise_key = jax.random.split(key, 3)
+    init_key, order_key, noise_key = (
+        jax.random.fold_in(key, stream) for stream in (INITIAL, ORDER, NOISE)
+    )
     params = method.init(init_key, x.shape[1], shape.hidden, shape.noise)
     update = optimiser(method, hyper, examples, shape.epochs * steps)
 
@@ -62,16 +67,40 @@ def trained(shape: Shape, key: Any, hyper: Hyper, examples: Any, x: Array, y: Ar
 
 @functools.lru_cache
 def trainer(shape: Shape) -> Any:
-    """`trained` of all splits, compiled: keys, hyperparameters, numbers of examples and rows have a
-    leading axis of splits."""
+    """`trained` of all splits: keys, hyperparameters, numbers of examples and rows have a leading
+    axis of splits."""
     return jax.jit(jax.vmap(functools.partial(trained, shape)))
 
 
 @functools.lru_cache
-def predictor(shape: Shape) -> Any:
-    """`predict(params, key, hyper, x) -> Belief[splits, components, rows]`, compiled."""
+def tester(shape: Shape) -> Any:
+    """`tested` of all splits."""
+    return jax.jit(jax.vmap(functools.partial(tested, shape)))
 
-    def predict(params: Any, key: Any, hyper: Hyper, x: Array) -> cg.Belief:
-        return METHODS[shape.method].predict(params, key, hyper, shape.samples, x)
 
-    return jax.jit(jax.vmap(predict))
+def tested(
+    shape: Shape, params: Any, key: Any, hyper: Hyper, x: Array, y: Array
+) -> tuple[Array, Array]:
+    """RMSE of the predictive mean and negative log of the predictive density, averaged over rows.
+
+    Args:
+        shape: the static settings.
+        params: what came of the training.
+        key: of the training.
+        hyper: the hyperparameters of the training.
+        x, y: other rows.
+    """
+    key = jax.random.fold_in(key, TEST)
+    output = METHODS[shape.method].predict(params, key, hyper, shape.samples, x)
+    nll = metrics.gaussian_mixture_nll(output.mean, output.variance, y).mean()
+    return metrics.rmse(output.mean.mean(0), y), nll
+
+
+def compiled_trainer(shape: Shape, *example: Any) -> Any:
+    """`trainer`, compiled for arguments like these."""
+    return trainer(shape).lower(*example).compile()
+
+
+def compiled_tester(shape: Shape, *example: Any) -> Any:
+    """`tester`, compiled for arguments like these."""
+    return tester(shape).lower(*example).compile()
