@@ -40,7 +40,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -49,7 +49,7 @@ from train import loop, machine, uci_table
 from train.checkpoint import CheckpointError
 from train.data.uci import FILES, Scaled, Table, load_table, scaled
 from train.files import DataFileError, write_atomic
-from train.uci_methods import CANDIDATES, METHODS, Hyper, MethodName, Noise
+from train.uci_methods import CANDIDATES, Hyper, MethodName, Noise
 from train.uci_training import Shape, compiled_tester, compiled_trainer
 
 TableName = Literal[
@@ -98,7 +98,7 @@ class Config:
     """Which tables; without it all nine if there is a --data-dir, and diabetes if not."""
     data_dir: Path | None = None
     """The folder with the nine files, NAME.npz."""
-    methods: tuple[MethodName, ...] = tuple(METHODS)
+    methods: tuple[MethodName, ...] = get_args(MethodName)
     noise: tuple[Noise, ...] = ("heteroscedastic", "homoscedastic")
     splits: int | None = None
     """How many of a table's splits, from the first; without it all."""
