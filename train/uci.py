@@ -50,7 +50,7 @@ from train.checkpoint import CheckpointError
 from train.data.uci import FILES, Scaled, Table, load_table, scaled
 from train.files import DataFileError, write_atomic
 from train.uci_methods import CANDIDATES, Hyper, MethodName, Noise
-from train.uci_training import Shape, compiled_tester, compiled_trainer
+from train.uci_training import Shape, compiled_scorer, compiled_trainer
 
 TableName = Literal[
     "diabetes",
@@ -327,15 +327,15 @@ def fitted(config: Config, cell: Cell, splits: Sequence[Scaled]) -> tuple[Any, A
 
     train = timed("compilation", compiled_trainer, shape, keys, candidates[0], number(rows), x, y)
 
-    def tested(name: str, params: Any, hyper: Hyper, x: np.ndarray, y: np.ndarray) -> Any:
-        predict = timed("compilation", compiled_tester, shape, params, keys, hyper, x, y)
+    def scored(name: str, params: Any, hyper: Hyper, x: np.ndarray, y: np.ndarray) -> Any:
+        predict = timed("compilation", compiled_scorer, shape, params, keys, hyper, x, y)
         return [np.asarray(figure) for figure in timed(name, predict, params, keys, hyper, x, y)]
 
     nlls = []
     if len(candidates) > 1:
         for hyper in candidates:
             params = timed("search", train, keys, hyper, number(rows - held_out), x, y)
-            _, nll = tested("search", params, hyper, x[:, -held_out:], y[:, -held_out:])
+            _, nll = scored("search", params, hyper, x[:, -held_out:], y[:, -held_out:])
             nlls.append(nll)
         # What is not a number is not chosen, if anything is.
         best = np.argmin(np.nan_to_num(np.stack(nlls), nan=np.inf, posinf=np.inf), axis=0)
@@ -348,7 +348,7 @@ def fitted(config: Config, cell: Cell, splits: Sequence[Scaled]) -> tuple[Any, A
         )
     )
     params = timed("training", train, keys, hyper, number(rows), x, y)
-    test = tested("test", params, hyper, test_x, test_y)
+    test = scored("test", params, hyper, test_x, test_y)
     return (hyper, nlls), params, test, seconds
 
 

@@ -73,12 +73,12 @@ def trainer(shape: Shape) -> Any:
 
 
 @functools.lru_cache
-def tester(shape: Shape) -> Any:
-    """`tested` of all splits."""
-    return jax.jit(jax.vmap(functools.partial(tested, shape)))
+def scorer(shape: Shape) -> Any:
+    """`scored` of all splits."""
+    return jax.jit(jax.vmap(functools.partial(scored, shape)))
 
 
-def tested(
+def scored(
     shape: Shape, params: Any, key: Any, hyper: Hyper, x: Array, y: Array
 ) -> tuple[Array, Array]:
     """RMSE of the predictive mean and negative log of the predictive density, averaged over rows.
@@ -101,6 +101,6 @@ def compiled_trainer(shape: Shape, *example: Any) -> Any:
     return trainer(shape).lower(*example).compile()
 
 
-def compiled_tester(shape: Shape, *example: Any) -> Any:
-    """`tester`, compiled for arguments like these."""
-    return tester(shape).lower(*example).compile()
+def compiled_scorer(shape: Shape, *example: Any) -> Any:
+    """`scorer`, compiled for arguments like these."""
+    return scorer(shape).lower(*example).compile()
