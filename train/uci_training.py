@@ -21,16 +21,18 @@ class Shape(NamedTuple):
     method: MethodName
     noise: Noise
     hidden: int
-    epochs: int
     batch: int
     samples: int
 
 
-def trained(shape: Shape, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array) -> Any:
+def trained(
+    shape: Shape, epochs: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array
+) -> Any:
     """The parameters after the last epoch.
 
     Args:
         shape: the static settings.
+        epochs: their number; may be traced, so that one program serves search and training.
         key: of `jax.random`.
         hyper: the hyperparameters.
         examples: how many of the rows are trained on, the first ones; may be traced. The number of
@@ -44,7 +46,7 @@ def trained(shape: Shape, key: Any, hyper: Hyper, examples: Any, x: Array, y: Ar
         jax.random.fold_in(key, stream) for stream in (INITIAL, ORDER, NOISE)
     )
     params = method.init(init_key, x.shape[1], shape.hidden, shape.noise)
-    update = optimiser(method, hyper, examples, shape.epochs * steps)
+    update = optimiser(method, hyper, examples, epochs * steps)
 
     def step(carry: Any, chosen: Array) -> tuple[Any, None]:
         params, state, number = carry
@@ -53,23 +55,21 @@ def trained(shape: Shape, key: Any, hyper: Hyper, examples: Any, x: Array, y: Ar
         change, state = update.update(gradient, state, params)
         return (optax.apply_updates(params, change), state, number + 1), None
 
-    def epoch(carry: Any, number: Array) -> tuple[Any, None]:
+    def epoch(number: Array, carry: Any) -> Any:
         # The first rows in random order; where they are too few, from their start again.
         ranks = jax.random.uniform(jax.random.fold_in(order_key, number), (rows,))
         order = jnp.argsort(jnp.where(jnp.arange(rows) < examples, ranks, 2.0))
         chosen = order[jnp.arange(steps * batch) % examples].reshape(steps, batch)
-        return jax.lax.scan(step, carry, chosen)
+        return jax.lax.scan(step, carry, chosen)[0]
 
     start = (params, update.init(params), jnp.int32(0))
-    (params, _, _), _ = jax.lax.scan(epoch, start, jnp.arange(shape.epochs))
-    return params
+    return jax.lax.fori_loop(0, epochs, epoch, start)[0]
 
 
 @functools.lru_cache
 def trainer(shape: Shape) -> Any:
-    """`trained` of all splits: keys, hyperparameters, numbers of examples and rows have a leading
-    axis of splits."""
-    return jax.jit(jax.vmap(functools.partial(trained, shape)))
+    """`trained` of all splits: all arguments but the number of epochs have an axis of splits."""
+    return jax.jit(jax.vmap(functools.partial(trained, shape), (None, 0, 0, 0, 0, 0)))
 
 
 @functools.lru_cache

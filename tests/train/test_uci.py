@@ -152,9 +152,9 @@ def test_the_candidate_of_the_lowest_validation_loss_is_chosen_for_each_split():
 def test_rows_beyond_the_examples_are_not_trained_on():
     x = jax.random.normal(jax.random.key(1), (20, 3))
     y = x[:, 0]
-    shape = Shape("moments_adam", "homoscedastic", 4, 2, 8, 1)
+    shape = Shape("moments_adam", "homoscedastic", 4, 8, 1)
     run = jax.jit(functools.partial(trained, shape))
-    args = jax.random.key(0), Hyper(jnp.float32(0.1)), 13
+    args = 2, jax.random.key(0), Hyper(jnp.float32(0.1)), 13
     params = run(*args, x, y)
     others = run(*args, x.at[13:].set(9.0), y.at[13:].set(jnp.nan))
     jax.tree.map(np.testing.assert_array_equal, params, others)
@@ -166,7 +166,7 @@ def test_rows_beyond_the_examples_are_not_trained_on():
 
 
 def test_splits_at_once_are_splits_one_by_one():
-    shape = Shape("pcff", "heteroscedastic", 4, 2, 16, 3)
+    shape = Shape("pcff", "heteroscedastic", 4, 16, 3)
     splits = [scaled(DIABETES, i) for i in range(3)]
     keys = jax.random.split(jax.random.key(5), 3)
     # Each split with hyperparameters and a number of rows of its own.
@@ -174,10 +174,10 @@ def test_splits_at_once_are_splits_one_by_one():
     hyper = Hyper(*(factors * value for value in Hyper(0.05, rate=0.5)))
     examples = np.array([300, 398, 350], np.int32)
     x, y = np.stack([s.train_x for s in splits]), np.stack([s.train_y for s in splits])
-    at_once = trainer(shape)(keys, hyper, examples, x, y)
+    at_once = trainer(shape)(2, keys, hyper, examples, x, y)
     one = jax.jit(functools.partial(trained, shape))
     for i in range(3):
-        alone = one(keys[i], Hyper(*(v[i] for v in hyper)), examples[i], x[i], y[i])
+        alone = one(2, keys[i], Hyper(*(v[i] for v in hyper)), examples[i], x[i], y[i])
         jax.tree.map(
             # 48 steps in float32, in which sums are split otherwise.
             lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-4),
@@ -218,7 +218,7 @@ def test_a_posterior_s_figures_are_those_of_its_closed_form_gaussian():
     belief = cg.weights.deterministic(network)(None, params["network"], x)
     mean = np.float64(belief.mean[:, 0])
     variance = np.float64(belief.variance[:, 0]) + math.exp(params["log_noise"])
-    shape = Shape("moments_adam", "homoscedastic", 4, 1, 6, 1)
+    shape = Shape("moments_adam", "homoscedastic", 4, 6, 1)
     rmse, nll = scored(shape, params, jax.random.key(2), Hyper(0.01), x, y)
     expected = -stats.norm.logpdf(y, mean, np.sqrt(variance)).mean()
     np.testing.assert_allclose(nll, expected, rtol=1e-5)  # float32
