@@ -50,7 +50,7 @@ from train import loop, machine, uci_table
 from train.checkpoint import CheckpointError
 from train.data.uci import FILES, Scaled, Table, load_table, scaled
 from train.files import DataFileError, write_atomic
-from train.uci_methods import CANDIDATES, Hyper, MethodName, Noise
+from train.uci_methods import CANDIDATES, CONSTANTS, Hyper, MethodName, Noise
 from train.uci_training import Shape, compiled_scorer, compiled_trainer
 
 TableName = Literal[
@@ -233,6 +233,7 @@ def settings(config: Config, cell: Cell, table: Table) -> dict[str, Any]:
         "seed": config.seed,
         "samples": config.samples,
         "candidates": [list(map(float, hyper)) for hyper in CANDIDATES[cell.method]],
+        "constants": list(CONSTANTS),
         "table SHA-256": digest.hexdigest(),
     }
 
@@ -272,7 +273,7 @@ def run(config: Config, cell: Cell, table: Table) -> dict[str, Any]:
         What its JSON says, but for the command.
     """
     splits = [scaled(table, split) for split in range(_splits(config, table))]
-    chosen, params, test, times = fitted(config, cell, splits)
+    chosen, _, test, times = fitted(config, cell, splits)
     figures = [
         {
             "rmse": _figure(rmse * split.scale),
@@ -283,7 +284,6 @@ def run(config: Config, cell: Cell, table: Table) -> dict[str, Any]:
         }
         for i, (split, rmse, nll) in enumerate(zip(splits, *test, strict=True))
     ]
-    del params
     return {
         "experiment": "regression on UCI tables",
         "source": "[B] 4.2, Table 2",
@@ -332,34 +332,24 @@ def fitted(config: Config, cell: Cell, splits: Sequence[Scaled]) -> tuple[Any, A
     def number(examples: int) -> np.ndarray:
         return np.full(len(splits), examples, np.int32)
 
+    first = candidates[0]
     train = timed(
-        "compilation",
-        compiled_trainer,
-        shape,
-        fixed.epochs,
-        keys,
-        candidates[0],
-        number(rows),
-        x,
-        y,
+        "compilation", compiled_trainer, shape, fixed.epochs, keys, first, number(rows), x, y
     )
 
-    def scored(name: str, params: Any, hyper: Hyper, x: np.ndarray, y: np.ndarray) -> Any:
-        predict = timed("compilation", compiled_scorer, shape, params, keys, hyper, x, y)
-        return [np.asarray(figure) for figure in timed(name, predict, params, keys, hyper, x, y)]
+    def scorer(params: Any, x: np.ndarray, y: np.ndarray) -> Any:
+        return timed("compilation", compiled_scorer, shape, params, keys, first, x, y)
 
-    nlls = []
-    if len(candidates) > 1:
-        for hyper in candidates:
-            params = timed(
-                "search", train, fixed.search_epochs, keys, hyper, number(rows - held_out), x, y
-            )
-            _, nll = scored("search", params, hyper, x[:, -held_out:], y[:, -held_out:])
-            nlls.append(nll)
-        # What is not a number is not chosen, if anything is.
-        best = np.argmin(np.nan_to_num(np.stack(nlls), nan=np.inf, posinf=np.inf), axis=0)
-    else:
-        best = np.zeros(len(splits), int)
+    nlls: list[np.ndarray] = []
+    fit, held_x, held_y = number(rows - held_out), x[:, -held_out:], y[:, -held_out:]
+    validate = None
+    for hyper in candidates:
+        params = timed("search", train, fixed.search_epochs, keys, hyper, fit, x, y)
+        validate = validate or scorer(params, held_x, held_y)
+        _, nll = timed("search", validate, params, keys, hyper, held_x, held_y)
+        nlls.append(np.asarray(nll))
+    # What is not a number is not chosen, if anything is.
+    best = np.argmin(np.nan_to_num(np.stack(nlls), nan=np.inf, posinf=np.inf), axis=0)
     hyper = Hyper(
         *(
             np.stack(values)[best, np.arange(len(splits))]
@@ -367,8 +357,8 @@ def fitted(config: Config, cell: Cell, splits: Sequence[Scaled]) -> tuple[Any, A
         )
     )
     params = timed("training", train, fixed.epochs, keys, hyper, number(rows), x, y)
-    test = scored("test", params, hyper, test_x, test_y)
-    return (hyper, nlls), params, test, seconds
+    test = timed("test", scorer(params, test_x, test_y), params, keys, hyper, test_x, test_y)
+    return (hyper, nlls), params, [np.asarray(figure) for figure in test], seconds
 
 
 def _splits(config: Config, table: Table) -> int:

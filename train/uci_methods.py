@@ -39,6 +39,14 @@ NATURAL_INITIAL_VARIANCE = 1e-2
 NATURAL_VARIANCE_RATE = 0.03
 CERTAIN_RATE = 0.01  # Adam's, for what is not uncertain
 INITIAL_LOG_NOISE = -1.0  # in scaled units, in which the target has variance 1
+CONSTANTS = (  # what a result depends on besides its settings
+    MEMBERS,
+    INITIAL_VARIANCE,
+    NATURAL_INITIAL_VARIANCE,
+    NATURAL_VARIANCE_RATE,
+    CERTAIN_RATE,
+    INITIAL_LOG_NOISE,
+)
 
 
 class Hyper(NamedTuple):
