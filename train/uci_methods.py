@@ -253,9 +253,9 @@ CANDIDATES: dict[str, tuple[Hyper, ...]] = {
         name: tuple(Hyper(0.01, 2.0, weight) for weight in (1.0, 0.5, 0.25))
         for name in ("moments_adam", "local_reparameterization", "weight_sample", "flipout")
     },
-    "ensemble": tuple(Hyper(0.01, prior) for prior in (0.3, 1.0)),
+    "ensemble": tuple(Hyper(0.01, prior) for prior in (0.1, 0.3, 1.0)),
     "dropout": tuple(Hyper(0.01, rate=rate) for rate in (0.01, 0.05, 0.1)),
-    "pcff": tuple(Hyper(0.01, rate=rate) for rate in (0.1, 0.3, 1.0)),
+    "pcff": tuple(Hyper(0.01, rate=rate) for rate in (0.03, 0.1, 0.3)),
 }
 
 
