@@ -10,9 +10,12 @@ MODULES = [
     "train.data",
     "train.data.digits",
     "train.data.idx",
+    "train.data.uci",
     "train.files",
     "train.report",
     "train.schedule",
+    "train.uci_published",
+    "train.uci_table",
 ]
 
 
