@@ -81,7 +81,7 @@ def scorer(shape: Shape) -> Any:
 def scored(
     shape: Shape, params: Any, key: Any, hyper: Hyper, x: Array, y: Array
 ) -> tuple[Array, Array]:
-    """RMSE of the predictive mean and negative log of the predictive density, averaged over rows.
+    """RMSE of the predictive mean, and minus the log of the predictive density of each row.
 
     Args:
         shape: the static settings.
@@ -92,7 +92,7 @@ def scored(
     """
     key = jax.random.fold_in(key, TEST)
     output = METHODS[shape.method].predict(params, key, hyper, shape.samples, x)
-    nll = metrics.gaussian_mixture_nll(output.mean, output.variance, y).mean()
+    nll = metrics.gaussian_mixture_nll(output.mean, output.variance, y)
     return metrics.rmse(output.mean.mean(0), y), nll
 
 

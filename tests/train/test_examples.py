@@ -14,6 +14,7 @@ MODULES = [
     "train.files",
     "train.report",
     "train.schedule",
+    "train.uci",
     "train.uci_published",
     "train.uci_table",
 ]

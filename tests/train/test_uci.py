@@ -132,21 +132,43 @@ def test_test_rows_influence_nothing_but_the_test():
         (other_hyper, other_nlls, other_params),
     )
     assert other_test[0][0] > 2 * test[0][0]  # the changed rows are what is tested
-    assert other_test[0][1] == test[0][1]
+    assert other_test[0][1] == test[0][1]  # those of the other split are not
     _, trained_otherwise, _, _ = fitted("train")
     leaves = zip(jax.tree.leaves(params), jax.tree.leaves(trained_otherwise), strict=True)
     assert all((a[0] != b[0]).any() for a, b in leaves)  # so the comparison could have failed
 
 
-def test_the_candidate_of_the_lowest_validation_loss_is_chosen_for_each_split():
+def test_the_preferred_candidate_is_chosen_for_each_split():
     (hyper, nlls), *_ = fitted()
     assert len(nlls) == len(CANDIDATES["moments_adam"])
+    best = uci.preferred(np.stack(nlls))
     for split in range(2):
-        best = min(range(len(nlls)), key=lambda i: nlls[i][split])
-        expected = CANDIDATES["moments_adam"][best]
-        np.testing.assert_array_equal(
-            [v[split] for v in hyper], np.array(list(expected), np.float32)
-        )
+        chosen = [value[split] for value in hyper]
+        expected = CANDIDATES["moments_adam"][best[split]]
+        np.testing.assert_array_equal(chosen, np.array(list(expected), np.float32))
+
+
+@pytest.mark.parametrize(
+    "others, best",
+    [
+        ([[-0.1] * 4], 1),  # better in every row
+        ([[0.1] * 4], 0),
+        ([[-1.0, 0.1, 0.1, 0.1]], 0),  # better on average, by one row's luck: 0.17 +- 0.24
+        ([[-1.0, -1.0, -1.0, 1.0], [-2.0] * 4], 2),  # the choice so far is what is compared
+        ([[-2.0] * 4, [-1.9] * 4], 1),
+        ([[float("nan")] * 4, [-np.inf, -1.0, -1.0, -1.0]], 0),
+    ],
+)
+def test_a_bolder_candidate_must_be_better_by_a_standard_error(others, best):
+    nlls = np.array([[0.0] * 4, *others])
+    one, two = nlls[:, None], np.stack([nlls, np.zeros_like(nlls)], axis=1)
+    assert uci.preferred(one) == [best]
+    np.testing.assert_array_equal(uci.preferred(two), [best, 0])
+
+
+def test_what_is_no_number_is_left_for_what_is():
+    nlls = np.array([[np.nan, 1.0], [5.0, 9.0], [np.inf, 0.0]])[:, None]
+    assert uci.preferred(nlls) == [1]
 
 
 def test_rows_beyond_the_examples_are_not_trained_on():
@@ -221,7 +243,7 @@ def test_a_posterior_s_figures_are_those_of_its_closed_form_gaussian():
     shape = Shape("moments_adam", "homoscedastic", 4, 6, 1)
     rmse, nll = scored(shape, params, jax.random.key(2), Hyper(0.01), x, y)
     expected = -stats.norm.logpdf(y, mean, np.sqrt(variance)).mean()
-    np.testing.assert_allclose(nll, expected, rtol=1e-5)  # float32
+    np.testing.assert_allclose(nll.mean(), expected, rtol=1e-5)  # float32
     np.testing.assert_allclose(rmse, np.sqrt(((mean - y) ** 2).mean()), rtol=1e-5)
 
 
