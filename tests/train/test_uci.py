@@ -74,7 +74,7 @@ def test_predictions_are_mixtures_of_gaussians_and_losses_can_be_descended(name,
 
 
 def test_the_loss_of_a_single_network_is_its_log_posterior():
-    method, hyper = METHODS["pcff"], Hyper(0.01, prior=2.0, prior_weight=0.5)
+    method, hyper = METHODS["pcff"], Hyper(0.01, prior=2.0)
     params = method.init(jax.random.key(0), 3, 4, "homoscedastic")
     x, y = jax.random.normal(jax.random.key(1), (6, 3)), jnp.linspace(-1.0, 1.0, 6)
     noise = math.exp(params["log_noise"])
@@ -83,7 +83,7 @@ def test_the_loss_of_a_single_network_is_its_log_posterior():
     every = np.concatenate([np.ravel(w) for w in jax.tree.leaves(params["network"])])
     log_prior = (stats.norm.logpdf(every, 0, 2) - stats.norm.logpdf(0, 0, 2)).sum()
     loss = method.loss(params, jax.random.key(2), hyper, 60, x, y)
-    np.testing.assert_allclose(loss, nll - 0.5 * log_prior / 60, rtol=1e-5)  # float32
+    np.testing.assert_allclose(loss, nll - log_prior / 60, rtol=1e-5)  # float32
 
 
 def test_moments_and_samples_of_a_posterior_predict_alike():
