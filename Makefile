@@ -7,7 +7,7 @@
 #   make docs      the documentation site, into site/
 #   make lint      ruff           make types    pyright
 #   make doctest   the examples in docstrings
-#   make smoke     the experiment in a tiny setting, into a temporary folder
+#   make smoke     the experiments in a tiny setting, into a temporary folder
 #   make newest    the core tests on the newest JAX, in .venv-newest
 #   make format    let ruff rewrite the files
 #   make clean     remove the environments and what was built
@@ -72,13 +72,17 @@ newest: $(VENV_NEWEST)/created
 	    print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
 	$(VENV_NEWEST)/bin/python -m pytest -n 2 --dist loadfile -m "not numerics" $(CORE_TESTS) $(ARGS)
 
-# Every regulariser and both node families, for two epochs of a tiny network; then the plot alone.
+# Every regulariser and both node families, and every method of the regression tables, for two epochs
+# of a tiny network; then the plot and the tables alone.
 smoke: $(VENV)/installed-train
 	folder=$$(mktemp -d) && \
 	JAX_PLATFORMS=cpu $(RUN) train.dense --regularisers none dropout pcff both --seeds 0 \
 	    --hidden 8 --epochs 2 --samples 2 --out "$$folder" && \
 	$(RUN) train.dense_figure "$$folder/result.json" --out "$$folder/figure.svg" && \
-	test -s "$$folder/figure.png" && test -s "$$folder/figure.svg" && rm -rf "$$folder"
+	test -s "$$folder/figure.png" && test -s "$$folder/figure.svg" && \
+	JAX_PLATFORMS=cpu $(RUN) train.uci --splits 2 --epochs 2 --hidden 4 --samples 2 \
+	    --noise heteroscedastic --out "$$folder/uci" && \
+	$(RUN) train.uci_table "$$folder/uci" | cmp - "$$folder/uci/table.md" && rm -rf "$$folder"
 
 clean:
 	rm -rf $(VENV) $(VENV_NEWEST) site dist build .pytest_cache .ruff_cache .hypothesis

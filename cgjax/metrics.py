@@ -1,7 +1,7 @@
 """Figures of merit of predictions: pure functions of arrays, features last.
 
-Functions average over all leading axes and return a scalar, except for `model_average`, `entropy`
-and `mutual_information`, which keep the examples.
+Functions average over all leading axes and return a scalar, except for `gaussian_mixture_nll`,
+`model_average`, `entropy` and `mutual_information`, which keep the examples.
 """
 
 import math
@@ -152,6 +152,48 @@ def rmse(
     """
     predictions, targets = _same("predictions and targets", predictions, targets)
     return jnp.sqrt(((predictions - targets) ** 2).mean())
+
+
+def gaussian_mixture_nll(
+    mean: Float[ArrayLike, "components *batch"],
+    variance: Float[ArrayLike, "components *batch"],
+    targets: Float[ArrayLike, "*batch"],
+) -> Float[Array, "*batch"]:
+    """Negative log-density of each target under an even mixture of Gaussians, in nats.
+
+        -log(1/S sum_s N(y_i; m_si, v_si))
+
+    the predictive density of S sampled networks or members of an ensemble; one component is a
+    Gaussian. For targets divided by c, add log(c) to have the density of the undivided ones.
+
+    Args:
+        mean: of the components, along the leading axis.
+        variance: of the components, positive.
+        targets: what is true.
+
+    Returns:
+        One number for each target, in at least float32.
+
+    Raises:
+        ValueError: if the shapes do not fit, or there is no component.
+
+    Example:
+        >>> mean, variance = jnp.array([[0.0], [2.0]]), jnp.ones((2, 1))
+        >>> gaussian_mixture_nll(mean, variance, jnp.array([1.0])).round(4)
+        Array([1.4189], dtype=float32)
+
+    Source: Lakshminarayanan, Pritzel and Blundell 2017, section 2.4.
+    """
+    mean, variance = _same("mean and variance", mean, variance)
+    targets = jnp.asarray(targets)
+    if mean.ndim == 0 or mean.shape[0] == 0 or mean.shape[1:] != targets.shape:
+        raise ValueError(
+            f"mean has shape {mean.shape} and targets {targets.shape}; expected (components, "
+            "*batch), with at least one component, and (*batch)."
+        )
+    square = (targets[None].astype(mean.dtype) - mean) ** 2
+    log_densities = -(square / variance + jnp.log(variance) + math.log(2 * math.pi)) / 2
+    return math.log(mean.shape[0]) - jax.nn.logsumexp(log_densities, axis=0)
 
 
 def coverage(

@@ -224,3 +224,28 @@ def test_impossible_classes_have_no_entropy():
     np.testing.assert_allclose(metrics.mutual_information(certain[None]), 0)
     with pytest.raises(ValueError, match="samples, "):
         inspect.unwrap(metrics.mutual_information)(jnp.zeros(3))
+
+
+def test_gaussian_mixture_nll_matches_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    generator = np.random.default_rng(7)
+    mean, variance = generator.normal(size=(4, 6, 5)), generator.uniform(0.1, 3, (4, 6, 5))
+    targets = generator.normal(size=(6, 5))
+    expected = -np.log(stats.norm.pdf(targets, mean, np.sqrt(variance)).mean(0))
+    got = metrics.gaussian_mixture_nll(*(np.float32(array) for array in (mean, variance, targets)))
+    assert got.shape == (6, 5)
+    np.testing.assert_allclose(got, expected, rtol=FLOAT32, atol=FLOAT32)
+
+
+def test_gaussian_mixture_nll_far_from_every_component_is_finite():
+    # By hand: the nearer component alone counts, (1000 - 1)^2 / 2 + log(2 pi) / 2 + log(2).
+    got = metrics.gaussian_mixture_nll(jnp.array([0.0, 1.0]), jnp.ones(2), jnp.array(1000.0))
+    np.testing.assert_allclose(got, 999**2 / 2 + 0.5 * math.log(2 * math.pi) + math.log(2))
+
+
+@pytest.mark.parametrize("mean, targets", [((0, 3), 3), ((2, 3), 4), ((), ())])
+def test_gaussian_mixture_nll_names_shapes_that_do_not_fit(mean, targets):
+    # Without the type checks of the tests, which would come first.
+    plain = inspect.unwrap(metrics.gaussian_mixture_nll)
+    with pytest.raises(ValueError, match="at least one component"):
+        plain(jnp.ones(mean), jnp.ones(mean), jnp.ones(targets))

@@ -10,9 +10,13 @@ MODULES = [
     "train.data",
     "train.data.digits",
     "train.data.idx",
+    "train.data.uci",
     "train.files",
     "train.report",
     "train.schedule",
+    "train.uci",
+    "train.uci_published",
+    "train.uci_table",
 ]
 
 

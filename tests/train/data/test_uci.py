@@ -1,0 +1,147 @@
+"""The tables for regression: their files, whatever the bytes, and their splits."""
+
+import io
+import re
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from train.data.uci import FILES, load_table, parse_table, scaled, standard_splits
+from train.files import DataFileError
+
+ROWS = 30
+
+
+def arrays(**others):
+    random = np.random.RandomState(0)
+    train, test = standard_splits(ROWS, 2)
+    made = {
+        "x": np.column_stack([random.normal(size=(ROWS, 2)), np.full(ROWS, 0.1)]),
+        "y": random.normal(size=ROWS),
+        "train": train.astype(np.uint16),
+        "test": test.astype(np.uint16),
+    }
+    return {k: v for k, v in (made | others).items() if v is not None}
+
+
+def encode(**others) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays(**others))
+    return file.getvalue()
+
+
+def with_row(name, row):
+    changed = arrays()[name].astype(np.int64)
+    changed[1, 0] = row
+    return {name: changed}
+
+
+WHOLE = encode()
+
+
+def test_reads_what_was_written(tmp_path):
+    (tmp_path / FILES["yacht"]).write_bytes(WHOLE)
+    table = load_table("yacht", tmp_path)
+    for name, expected in arrays().items():
+        np.testing.assert_array_equal(getattr(table, name), expected)
+    assert table.source == str(tmp_path / FILES["yacht"])
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "no NumPy archive"),
+        (WHOLE[:-1], "no NumPy archive"),
+        (WHOLE[: len(WHOLE) // 2], "no NumPy archive"),
+        (b"\x93NUMPY" + WHOLE, "no NumPy archive"),
+        (encode(test=None), "no NumPy archive with the arrays x, y, train, test"),
+        (encode(y=np.array([None] * ROWS)), "no NumPy archive"),  # a pickle is not opened
+        (encode(y=np.zeros(ROWS - 1)), "x has 30 rows and y 29"),
+        (encode(y=np.zeros((ROWS, 1))), "y is float64[30, 1], expected 1 axes"),
+        (encode(x=np.zeros((ROWS, 2), int)), "x is int64[30, 2]"),
+        (encode(x=np.zeros((ROWS, 0))), "not empty"),
+        (encode(y=np.full(ROWS, np.nan)), "y holds numbers that are not finite"),
+        (encode(train=arrays()["train"][:1]), "1 training parts for 2 test parts"),
+        (encode(train=arrays()["train"].astype(float)), "train is float64"),
+        (encode(**with_row("train", ROWS)), "split 1 does not hold each of the 30 rows once"),
+        (encode(**with_row("test", -1)), "split 1 does not hold"),
+        (encode(**with_row("test", arrays()["train"][1, 0])), "split 1 does not hold"),
+    ],
+)
+def test_bad_files_are_named_with_what_is_wrong(tmp_path, content, message):
+    path = tmp_path / FILES["boston"]
+    path.write_bytes(content)
+    with pytest.raises(DataFileError, match=re.escape(message)) as error:
+        load_table("boston", tmp_path)
+    assert str(path) in str(error.value)
+
+
+def test_missing_files_folders_and_names(tmp_path):
+    with pytest.raises(DataFileError, match="cannot read .*wine-quality-red.npz.*--data-dir"):
+        load_table("wine", tmp_path)
+    with pytest.raises(DataFileError, match="--data diabetes"):
+        load_table("wine")
+    with pytest.raises(ValueError, match="no table 'iris'; there are diabetes, boston"):
+        load_table("iris", tmp_path)
+
+
+@hypothesis.given(st.binary(max_size=64))
+def test_arbitrary_bytes_are_data_errors(content):
+    with pytest.raises(DataFileError):
+        parse_table(content, "x")
+
+
+@hypothesis.given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
+def test_a_changed_byte_is_found_or_does_no_harm(position, change):
+    content = bytearray(WHOLE)
+    content[position] ^= change
+    try:
+        table = parse_table(bytes(content), "x")
+    except DataFileError:
+        return
+    # Dates and the like carry no data, whose checksum is tested.
+    for name, expected in arrays().items():
+        np.testing.assert_array_equal(getattr(table, name), expected)
+
+
+@pytest.mark.parametrize("rows", [308, 506, 442])
+def test_standard_splits_are_disjoint_and_cover(rows):
+    train, test = standard_splits(rows)
+    assert train.shape == (20, round(0.9 * rows))
+    for parts in zip(train, test, strict=True):
+        np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(rows))
+    assert len(np.unique(test[:, :5], axis=0)) == 20
+
+
+def test_the_standard_splits_of_yacht():
+    """The first rows of the published split files index_test_0 and index_train_19 of yacht."""
+    train, test = standard_splits(308)
+    np.testing.assert_array_equal(test[0, :5], [121, 115, 286, 216, 264])
+    np.testing.assert_array_equal(train[19, :5], [122, 18, 305, 94, 132])
+
+
+def test_scaling_by_the_training_rows_alone():
+    table = parse_table(WHOLE, "x")
+    split = scaled(table, 1)
+    train, test = table.train[1], table.test[1]
+    mean, deviation = table.x[train].mean(0), table.x[train].std(0)
+    # float32 of numbers near 1
+    np.testing.assert_allclose(
+        split.test_x[:, :2], ((table.x[test] - mean) / deviation)[:, :2], atol=1e-6
+    )
+    # A constant: divided by its deviation, a rounding error, it would be about 1.
+    np.testing.assert_allclose(split.train_x[:, 2], 0, atol=1e-15)
+    np.testing.assert_allclose(
+        split.test_y * split.scale + table.y[train].mean(), table.y[test], atol=1e-6
+    )
+    changed = table._replace(x=table.x.copy(), y=table.y.copy())
+    changed.x[test], changed.y[test] = 1e3, -1e3
+    for name in ("train_x", "train_y", "scale"):
+        np.testing.assert_array_equal(getattr(scaled(changed, 1), name), getattr(split, name))
+
+
+def test_a_constant_target_cannot_be_scaled():
+    with pytest.raises(ValueError, match="constant over the rows of split 0"):
+        scaled(parse_table(encode(y=np.ones(ROWS)), "x"), 0)

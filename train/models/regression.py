@@ -1,0 +1,51 @@
+"""The network of the regression tables: one hidden layer of ReLU nodes, and one or two outputs."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+import cgjax as cg
+
+
+def initial(key: Any, features: int, hidden: int, outputs: int) -> dict[str, Any]:
+    """Random parameters: weights N(0, 1 / inputs), biases 0.
+
+    Args:
+        key: of `jax.random`.
+        features: the number of inputs.
+        hidden: the number of hidden nodes.
+        outputs: 1, the mean of the target; 2, with the logarithm of its noise's variance.
+
+    Returns:
+        `{layer: {"kernel": [in, out], "bias": [out]}}` of the layers "hidden" and "output".
+    """
+    keys = jax.random.split(key)
+    return {
+        name: {
+            "kernel": jax.random.normal(k, (inputs, size)) / inputs**0.5,
+            "bias": jnp.zeros(size),
+        }
+        for name, k, inputs, size in (
+            ("hidden", keys[0], features, hidden),
+            ("output", keys[1], hidden, outputs),
+        )
+    }
+
+
+def network(
+    params: Any, x: Float[Array, "batch features"], drop_rate: Any = None
+) -> Float[Array, "batch outputs"]:
+    """The outputs for a batch.
+
+    Args:
+        params: as `initial` makes them.
+        x: the inputs.
+        drop_rate: of a dropout layer behind the hidden nodes; without it there is none.
+    """
+    hidden, output = params["hidden"], params["output"]
+    h = cg.node(cg.nodes.ReLU(), x @ hidden["kernel"] + hidden["bias"][None], name="hidden")
+    if drop_rate is not None:
+        h = cg.layers.Dropout(drop_rate)(h)
+    return h @ output["kernel"] + output["bias"][None]
