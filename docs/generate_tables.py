@@ -168,6 +168,30 @@ def training_throughput(results: pathlib.Path) -> str:
     return f"{_table(headings, rows)}\n\n{_origin(result)}."
 
 
+def moments_cost(results: pathlib.Path) -> str:
+    """Training steps of the procedures for uncertain weights, relative to the plain network's."""
+    result = _load(results / "benchmarks" / "moments.json")
+    if not result:
+        return NOT_MEASURED
+    rows = [
+        [
+            step["network"],
+            step["activation"],
+            step["procedure"],
+            f"{step['milliseconds']:.1f}",
+            f"{step['ratio']:.2f} ({step['ratio_low']:.2f}-{step['ratio_high']:.2f})",
+            f"{step['ratio_of_fastest']:.2f}",
+            f"{step['compile_seconds']:.2f}",
+            f"{(step['temporary_bytes'] or 0) / 1e6:.1f}",
+            f"{step['variance_ratio']:.2f}" if "variance_ratio" in step else "-",
+        ]
+        for step in result["steps"]
+    ]
+    headings = ["network", "activation", "training step", "ms", "ratio (quartiles)"]
+    headings += ["of the fastest", "compile s", "temporary MB", "variance"]
+    return f"{_table(headings, rows)}\n\n{_origin(result)}."
+
+
 def feed_forward_accuracy(results: pathlib.Path) -> str:
     """Error of feed-forward, moments and Monte Carlo by size of the weights and depth."""
     result = _load(results / "feed_forward_accuracy" / "result.json")
@@ -304,6 +328,7 @@ TABLES = {
     "innovations": innovations,
     "dense-picture": dense_picture,
     "dense-claims": dense_claims,
+    "moments-cost": moments_cost,
     "feed-forward-accuracy": feed_forward_accuracy,
     "dense-errors": dense_errors,
     "dense-figures": dense_figures,
