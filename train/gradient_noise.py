@@ -124,8 +124,15 @@ def variance(
     return jax.lax.map(pair, jax.random.split(key, pairs))
 
 
-def distance(
-    gradient: Gradient,
+class Source(NamedTuple):
+    """A gradient to compare, and whether it depends on its key; if not, it is computed once."""
+
+    gradient: Gradient
+    random: bool
+
+
+def distances(
+    sources: dict[str, Source],
     reference: Gradient,
     key: Key[Array, ""],
     posterior: Any,
@@ -134,50 +141,65 @@ def distance(
     *,
     draws: int,
     groups: int,
-    random: bool = True,
-) -> dict[str, Distance]:
-    """How far the expectation of a gradient is from that of another one, at one batch.
+) -> dict[str, dict[str, Distance]]:
+    """How far the expectations of gradients are from that of another one, at one batch.
 
     For independent draws d_1 .. d_M of a difference, (|sum d|^2 - sum |d|^2) / (M (M - 1)) is an
     unbiased estimate of |E d|^2: what noise adds to the norm of an average is taken off. Estimates
     may therefore be below 0.
 
     Args:
-        gradient, reference: as for `variance`.
+        sources: the gradients, by name.
+        reference: another one, as for `variance`; all are compared with the same draws of it.
         key: of `jax.random`.
         posterior: where they are taken.
         x, y: the batch.
         draws: the number M >= 2 of draws of each estimate.
         groups: the number of estimates.
-        random: whether `gradient` depends on its key; else it is computed once.
 
     Returns:
-        `Distance` by group of parameters.
+        `Distance` by name and by group of parameters.
     """
     if draws < 2:
         raise ValueError(f"draws is {draws}; the correction for noise needs at least 2.")
-    fixed = None if random else gradient(key, posterior, x, y)
+    fixed = {
+        name: source.gradient(key, posterior, x, y)
+        for name, source in sources.items()
+        if not source.random
+    }
 
-    def one(key: Any) -> dict[str, Distance]:
-        def draw(carry: Any, key: Any) -> Any:
-            first, second = jax.random.split(key)
-            true = reference(second, posterior, x, y)
-            own = gradient(first, posterior, x, y) if fixed is None else fixed
-            both = _subtract(own, true), true
-            sums, squares = carry
-            sums = jax.tree.map(jnp.add, sums, both)
-            squares = jax.tree.map(jnp.add, squares, tuple(_inner(g, g) for g in both))
-            return (sums, squares), None
+    def draw(carry: Any, key: Any) -> Any:
+        first, second = jax.random.split(key)
+        true = reference(second, posterior, x, y)
+        seen = {"reference": true}
+        for number, (name, source) in enumerate(sources.items()):
+            own = fixed.get(name)
+            if own is None:
+                own = source.gradient(jax.random.fold_in(first, number), posterior, x, y)
+            seen[f"of {name}"] = _subtract(own, true)
+        sums, squares = carry
+        sums = jax.tree.map(jnp.add, sums, seen)
+        squares = jax.tree.map(jnp.add, squares, {what: _inner(d, d) for what, d in seen.items()})
+        return (sums, squares), None
 
+    def one(key: Any) -> dict[str, dict[str, Distance]]:
         like = jax.eval_shape(reference, key, posterior, x, y)
         zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
         none = {group: jnp.zeros(()) for group in like}
-        start = (zeros, zeros), (none, none)
+        names = ["reference", *(f"of {name}" for name in sources)]
+        start = dict.fromkeys(names, zeros), dict.fromkeys(names, none)
         (sums, squares), _ = jax.lax.scan(draw, start, jax.random.split(key, draws))
-        unbiased = [
-            {group: (_inner(s, s)[group] - q[group]) / (draws * (draws - 1)) for group in s}
-            for s, q in zip(sums, squares, strict=True)
-        ]
-        return {group: Distance(unbiased[0][group], unbiased[1][group]) for group in like}
+
+        def unbiased(what: str, group: str) -> Array:
+            whole = inner(sums[what][group], sums[what][group])
+            return (whole - squares[what][group]) / (draws * (draws - 1))
+
+        return {
+            name: {
+                group: Distance(unbiased(f"of {name}", group), unbiased("reference", group))
+                for group in like
+            }
+            for name in sources
+        }
 
     return jax.lax.map(one, jax.random.split(key, groups))

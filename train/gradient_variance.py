@@ -531,7 +531,9 @@ def test(
     if finished.best_epoch == 0:
         return told
     features = dataset.test_x.shape[1]
-    plain, sampled = _testers(config, procedure, features)
+    # Posteriors are all tested by the same programs.
+    way: Name = "plain" if procedure == "plain" else "moments"
+    plain, sampled = _testers(config, way, features)
     inputs = finished.best, dataset.test_x, dataset.test_y, np.float32(dataset.largest)
     told["test"] = _floats(plain(*inputs))
     if procedure != "plain":
@@ -541,13 +543,13 @@ def test(
 
 
 @functools.lru_cache
-def _testers(config: Config, procedure: Name, features: int) -> tuple[Any, Any]:
+def _testers(config: Config, way: Name, features: int) -> tuple[Any, Any]:
     """Figures of predictions by moments, and by the average of weight samples."""
     learning = _learning(config, features)
 
     def plain(posterior: Any, x: Array, y: Array, largest: Array) -> dict[str, Array]:
         def some(x: Array) -> Array:
-            return _predict(learning, procedure, posterior, loop.scaled(x, largest))
+            return _predict(learning, way, posterior, loop.scaled(x, largest))
 
         return _figures(_log(loop.in_batches(some, x)), y)
 
@@ -677,22 +679,27 @@ def biases(
     x = loop.scaled(jnp.asarray(dataset.train_x[batch]), jnp.float32(dataset.largest))
     y = jnp.asarray(dataset.train_y[batch])
     gradient = _learning(config, features).gradient
-    rows = []
-    for procedure in config.procedures:
-        measure = jax.jit(
-            functools.partial(
-                gradient_noise.distance,
-                functools.partial(gradient, procedure),
-                functools.partial(gradient, REFERENCE),
-                draws=config.bias_draws,
-                groups=8,
-                random=PROCEDURES[procedure].random,
-            )
+    sources = {
+        procedure: gradient_noise.Source(
+            functools.partial(gradient, procedure), PROCEDURES[procedure].random
         )
-        for point, posterior in points.items():
+        for procedure in config.procedures
+    }
+    measure = jax.jit(
+        functools.partial(
+            gradient_noise.distances,
+            sources,
+            functools.partial(gradient, REFERENCE),
+            draws=config.bias_draws,
+            groups=8,
+        )
+    )
+    rows = []
+    for point, posterior in points.items():
+        for procedure, found in jax.device_get(measure(key, posterior, x, y)).items():
             row: dict[str, Any] = {"procedure": procedure, "point": point}
-            for group, found in jax.device_get(measure(key, posterior, x, y)).items():
-                difference, reference = _estimate(found.difference), _estimate(found.reference)
+            for group, each in found.items():
+                difference, reference = _estimate(each.difference), _estimate(each.reference)
                 share = max(difference["value"], 0) / max(reference["value"], 1e-30)
                 row[group] = {
                     "difference": difference,
@@ -700,7 +707,7 @@ def biases(
                     "relative": math.sqrt(share),
                 }
             rows.append(row)
-        say(f"bias of {procedure}")
+        say(f"bias at the {point} posterior")
     return rows
 
 
