@@ -381,7 +381,7 @@ def _setting(result: dict[str, Any]) -> str:
 
 
 def observation_density(results: pathlib.Path) -> str:
-    """Simulated examples of trained networks: how far from the diagonal, and whether chains agree."""
+    """Simulated examples of trained networks, and whether the chains that made them agree."""
     result = _load(results / "observation_density" / "boston" / "result.json")
     if not result:
         return NOT_MEASURED

@@ -188,7 +188,8 @@ def distances(
         none = {group: jnp.zeros(()) for group in like}
         names = ["reference", *(f"of {name}" for name in sources)]
         start = dict.fromkeys(names, zeros), dict.fromkeys(names, none)
-        (sums, squares), _ = jax.lax.scan(draw, start, jax.random.split(key, draws))
+        carry: Any = jax.lax.scan(draw, start, jax.random.split(key, draws))[0]
+        sums, squares = carry
 
         def unbiased(what: str, group: str) -> Array:
             whole = inner(sums[what][group], sums[what][group])

@@ -526,11 +526,14 @@ def hamiltonian(
     """
     import blackjax
 
+    # Its annotations do not name what its functions return.
+    windows: Any = blackjax.window_adaptation
+    nuts: Any = blackjax.nuts
+
     def chain(key: Any, position: Any) -> Chains:
         first, second = jax.random.split(key)
-        adaptation = blackjax.window_adaptation(blackjax.nuts, density)
-        adapted, _ = adaptation.run(first, position, num_steps=warmup)
-        kernel = blackjax.nuts(density, **adapted.parameters)
+        adapted, _ = windows(nuts, density).run(first, position, num_steps=warmup)
+        kernel = nuts(density, **adapted.parameters)
 
         def step(state: Any, key: Any) -> Any:
             state, info = kernel.step(key, state)
@@ -543,8 +546,8 @@ def hamiltonian(
             )
             return state, told
 
-        _, columns = jax.lax.scan(step, adapted.state, jax.random.split(second, draws))
-        return Chains(*columns, adapted.parameters["step_size"])
+        columns: Any = jax.lax.scan(step, adapted.state, jax.random.split(second, draws))[1]
+        return Chains(*columns, step_size=adapted.parameters["step_size"])
 
     count = len(jax.tree.leaves(initial)[0])
     return jax.jit(jax.vmap(chain))(jax.random.split(key, count), initial)

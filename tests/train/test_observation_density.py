@@ -81,7 +81,7 @@ def sampled():
         for name in LINEAR
     }
     chains = observation_density.hamiltonian(
-        lambda o: sum(parts[name](o[name]) for name in LINEAR),
+        lambda o: parts["moments"](o["moments"]) + parts["ensemble"](o["ensemble"]),
         jax.random.key(0),
         start,
         warmup=300,
