@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
     "README.md",
     "docs/results.md",
+    "docs/procedures/comparison.md",
     "docs/benchmarks.md",
     "docs/tutorials/how_wrong_is_feed_forward.md",
     "docs/mathematics.md",
@@ -29,6 +30,19 @@ DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}
 NODES = {"tanh": "tanh", "relu": "ReLU"}
 NOT_MEASURED = "*Not yet measured.*"
+NETWORKS = {"dense": "dense", "small_vgg": "small VGG", "vgg16": "VGG16"}
+PROCEDURES = {
+    "moments": "moments (`deterministic`)",
+    "local": "`local_reparameterization`",
+    "flipout": "`flipout`",
+    "weights": "`weight_sample`",
+    "plain": "plain network at the means",
+}
+MODELS = {
+    "moments": "trained by moments",
+    "ensemble": "ensemble of independent networks",
+    "network": "one independent network",
+}
 
 
 def dense_errors(results: pathlib.Path) -> str:
@@ -322,10 +336,195 @@ def _difference(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> str
     return value if mean.seeds == 1 else f"{value} ± {mean.standard_error:.2f}"
 
 
+def gradient_variance(results: pathlib.Path) -> str:
+    """Variances of gradients by batch size, due to batch and weights, and to the weights alone."""
+    parts = []
+    for result in _gradients(results):
+        sizes = result["settings"]["batch_sizes"]
+        headings = ["posterior", "procedure", *(f"batch {size}" for size in sizes)]
+        for group, title in (("means", "the means"), ("log variances", "the log-variances")):
+            found = {
+                (row["point"], row["procedure"], row["batch size"]): row[group]
+                for row in result["variance"]
+            }
+            rows = [
+                [point, PROCEDURES[procedure]]
+                + [_with_part(found[point, procedure, size]) for size in sizes]
+                for point in ("initial", "trained")
+                for procedure in result["settings"]["procedures"]
+                if group == "means" or procedure != "plain"
+            ]
+            parts.append(f"{_setting(result)}; gradient with respect to {title}:")
+            parts.append(_table(headings, rows))
+        parts.append(f"{_origin(result)}.")
+    return "\n\n".join(parts) or NOT_MEASURED
+
+
+def _with_part(found: dict[str, Any]) -> str:
+    total, own = found["total"], found["weights"]
+    relative = 100 * total["standard error"] / total["value"] if total["value"] else 0
+    part = f"{own['value']:.2g}" if own["value"] else "0"
+    return f"{total['value']:.2g} ± {relative:.0f} % ({part})"
+
+
+def gradient_bias(results: pathlib.Path) -> str:
+    """Distances of expected gradients from the exact one, relative to its norm."""
+    parts = []
+    for result in _gradients(results):
+        rows = []
+        for procedure in result["settings"]["procedures"]:
+            cells = [
+                _distance(row[group])
+                for row in result["bias"]
+                if row["procedure"] == procedure
+                for group in ("means", "log variances")
+            ]
+            rows.append([PROCEDURES[procedure], *cells])
+        headings = ["procedure"] + [
+            f"{point}, {group}"
+            for point in ("initial", "trained")
+            for group in ("means", "log-variances")
+        ]
+        batch = result["settings"]["batch_size"]
+        parts.append(f"{_setting(result)}, one batch of {batch}:\n\n{_table(headings, rows)}")
+    return "\n\n".join(parts) or NOT_MEASURED
+
+
+def _distance(found: dict[str, Any]) -> str:
+    """A relative distance in percent; what noise cannot tell from 0 as a bound.
+
+    Errors are those of eight estimates, and a table has a dozen that may be 0: hence four of them.
+    """
+    value, error = (found["difference"][k] for k in ("value", "standard error"))
+    reference = found["reference"]["value"]
+    if value > 4 * error:
+        return f"{100 * (value / reference) ** 0.5:.1f} %"
+    return f"< {100 * ((max(value, 0) + 2 * error) / reference) ** 0.5:.1f} %"
+
+
+def gradient_cost(results: pathlib.Path) -> str:
+    """Times of a gradient."""
+    parts = []
+    for result in _gradients(results):
+        times = {row["procedure"]: row for row in result["cost"]}
+        plain = times.get("plain", {}).get("fastest milliseconds")
+        rows = [
+            [
+                PROCEDURES[name],
+                f"{row['fastest milliseconds']:.2f}",
+                f"{row['fastest milliseconds'] / plain:.1f}" if plain else "-",
+                f"{row['milliseconds']:.2f}",
+            ]
+            for name, row in times.items()
+        ]
+        headings = ["procedure", "ms, fastest round", "relative to plain", "ms, median"]
+        batch = result["settings"]["batch_size"]
+        parts.append(f"{_setting(result)}, batch {batch}:\n\n{_table(headings, rows)}")
+    return "\n\n".join(parts) or NOT_MEASURED
+
+
+def learning_curves(results: pathlib.Path) -> str:
+    """What training by each procedure led to, by the same recipe."""
+    parts = []
+    for result in _gradients(results):
+        rows = []
+        for procedure in result["settings"]["procedures"]:
+            runs = [run for run in result["runs"] if run["procedure"] == procedure]
+            curve = runs[0]["history"]["validation_loss"]
+            rows.append(
+                [
+                    PROCEDURES[procedure],
+                    *("-" if curve[k] is None else f"{curve[k]:.4f}" for k in (0, -1)),
+                    _mean(runs, "test", "nll", 1, 4),
+                    _mean(runs, "test", "error", 100, 2),
+                    _mean(runs, "weight samples", "nll", 1, 4),
+                    _mean(runs, "weight samples", "error", 100, 2),
+                ]
+            )
+        epochs = result["settings"]["epochs"]
+        headings = ["trained by", "validation NLL, epoch 1", f"epoch {epochs}", "test NLL"]
+        headings += ["error %", "NLL, averaged", "error %, averaged"]
+        seeds = len(result["settings"]["seeds"])
+        told = f"{_setting(result)}, {seeds} seed{'s' if seeds > 1 else ''}"
+        parts.append(f"{told}:\n\n{_table(headings, rows)}")
+    return "\n\n".join(parts) or NOT_MEASURED
+
+
+def gradient_picture(results: pathlib.Path) -> str:
+    """The figure of the experiment, where it was measured."""
+    if not _gradients(results):
+        return NOT_MEASURED
+    return "![Variance of gradients and learning curves](../figures/gradient_variance.svg)"
+
+
+def _gradients(results: pathlib.Path) -> list[dict[str, Any]]:
+    files = sorted((results / "gradient_variance").glob("**/result.json"))
+    return [json.loads(path.read_text()) for path in files]
+
+
+def _setting(result: dict[str, Any]) -> str:
+    chosen, sizes = result["settings"], result["sizes"]
+    hidden = f", {chosen['hidden']} nodes a layer" if chosen["hidden"] else ""
+    data = {**DATA, "digits": "Digits", "cifar10": "CIFAR-10"}[chosen["data"]]
+    return (
+        f"{data}, {sizes['training images']} training images, {NETWORKS[chosen['network']]} network"
+        f"{hidden}, {sizes['uncertain weights']} uncertain weights"
+    )
+
+
+def observation_density(results: pathlib.Path) -> str:
+    """Simulated examples of trained networks, and whether the chains that made them agree."""
+    result = _load(results / "observation_density" / "boston" / "result.json")
+    if not result:
+        return NOT_MEASURED
+    models = result["models"].items()
+    distances = ("label - prediction", "label - members", "spread of members")
+    rows = [
+        [
+            MODELS[name],
+            *(_spread(found[what]) for what in distances),
+            f"{found['noise']:.2f}",
+            f"{found['spread of inputs']:.3f}",
+            f"{found['test']['rmse']:.2f}",
+            f"{found['test']['nll']:.2f}",
+        ]
+        for name, found in models
+    ]
+    headings = ["model", "label − own prediction", "label − independent networks"]
+    headings += ["spread of those networks", "learnt noise", "inputs, relative to their prior"]
+    headings += ["test RMSE", "test NLL"]
+    chains = [
+        [
+            MODELS[name],
+            f"{found['largest R-hat']:.3f}" + ("" if found["converged"] else " (NOT converged)"),
+            f"{found['smallest effective sample size']:.0f}",
+            str(found["divergences"]),
+            f"{found['acceptance']:.2f}",
+            f"{found['leapfrog steps']:.0f}",
+        ]
+        for name, found in models
+    ]
+    about = ["model", "largest R-hat", "smallest effective sample size", "divergences"]
+    about += ["acceptance", "leapfrog steps a draw"]
+    version = result["machine"]["blackjax"]
+    origin = f"{_origin(result)}, BlackJAX {version}; {result['data']}."
+    return f"{_table(headings, rows)}\n\n{_table(about, chains)}\n\n{origin}"
+
+
+def _spread(found: dict[str, float]) -> str:
+    return f"{found['value']:.2f} ± {found['standard error']:.2f}"
+
+
 TABLES = {
     "equations": equations,
     "objectives": objectives,
     "innovations": innovations,
+    "gradient-variance": gradient_variance,
+    "gradient-bias": gradient_bias,
+    "gradient-cost": gradient_cost,
+    "gradient-picture": gradient_picture,
+    "learning-curves": learning_curves,
+    "observation-density": observation_density,
     "dense-picture": dense_picture,
     "dense-claims": dense_claims,
     "moments-cost": moments_cost,

@@ -106,6 +106,8 @@ class Learner(NamedTuple):
     loss: Callable[[Any, Any, Any, Array, Array], tuple[Array, Array]]
     # log_probs(params, x): float[batch, classes], without noise
     log_probs: Callable[[Any, Array], Array]
+    # At learning rate 1, as `optimiser`; none: the recipe's SGD.
+    optimiser: optax.GradientTransformation | None = None
 
 
 class Data(NamedTuple):
@@ -150,6 +152,10 @@ def optimiser(recipe: Recipe) -> optax.GradientTransformation:
     return optax.sgd(1.0, momentum=recipe.momentum)
 
 
+def _optimiser(learner: Learner, recipe: Recipe) -> optax.GradientTransformation:
+    return optimiser(recipe) if learner.optimiser is None else learner.optimiser
+
+
 def scaled(x: UInt8[Array, "*batch"], largest: Float[Array, ""]) -> Float[Array, "*batch"]:
     """Bytes as numbers in [0, 1]."""
     return x.astype(jnp.float32) / largest
@@ -166,7 +172,7 @@ def init_run(learner: Learner, recipe: Recipe, key: UInt32[Array, "2"]) -> RunSt
     params = learner.init(jax.random.fold_in(jax.random.wrap_key_data(key), _INIT))
     return RunState(
         params=params,
-        momentum=optimiser(recipe).init(params),
+        momentum=_optimiser(learner, recipe).init(params),
         best=jax.tree.map(jnp.copy, params),
         key=key,
         learning_rate=jnp.float32(recipe.learning_rate),
@@ -228,7 +234,7 @@ def run_epoch(
     noise = jax.random.fold_in(key, _NOISE)
     steps = len(data.train_x) // recipe.batch_size
     order = jax.random.permutation(shuffle, len(data.train_x))[: steps * recipe.batch_size]
-    update = optimiser(recipe).update
+    update = _optimiser(learner, recipe).update
 
     def step(carry: Any, inputs: Any) -> Any:
         params, momentum = carry

@@ -8,6 +8,7 @@ import pytest
 MODULES = [
     "train.checkpoint",
     "train.data",
+    "train.data.cifar",
     "train.data.digits",
     "train.data.idx",
     "train.data.uci",

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cgjax import metrics
@@ -254,3 +255,14 @@ def test_batches_of_an_evaluation_lose_no_row(n):
         lambda rows, number: jnp.broadcast_to(number, (len(rows),)), x, numbered=True
     )
     np.testing.assert_array_equal(numbers, np.arange(n) // 1000)
+
+
+def test_a_learner_may_bring_its_own_optimiser():
+    """Adam's first step moves every parameter by the learning rate, whatever its gradient."""
+    learner = LEARNER._replace(optimiser=optax.adam(1.0))
+    recipe = Recipe(batch_size=18, learning_rate=0.1)
+    state = loop.init_run(learner, recipe, key_data(0))
+    new, _ = loop.run_epoch(learner, recipe, state, jnp.float32(0), data())
+    for name, before in state.params.items():
+        # Adam adds 1e-8 to the root of the squared gradient.
+        np.testing.assert_allclose(jnp.abs(new.params[name] - before), 0.1, rtol=1e-3)

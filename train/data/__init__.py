@@ -1,7 +1,11 @@
-"""Data sets as arrays of bytes: `load("digits" | "mnist" | "fashion_mnist", data_dir)`."""
+"""Data sets as arrays of bytes: `load(name, data_dir)`.
+
+Names: `"digits"`, `"mnist"`, `"fashion_mnist"`, `"cifar10"`.
+"""
 
 import os
 
+from train.data.cifar import load_cifar10
 from train.data.dataset import Dataset
 from train.data.digits import load_digits
 from train.data.mnist import load_images
@@ -13,8 +17,9 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """A data set by name.
 
     Args:
-        name: `"digits"` (embedded in scikit-learn), `"mnist"` or `"fashion_mnist"`.
-        data_dir: a folder with the files of the set; see `train/data/mnist.py`. Digits needs none.
+        name: `"digits"` (embedded in scikit-learn), `"mnist"`, `"fashion_mnist"` or `"cifar10"`.
+        data_dir: a folder with the files of the set; see `train/data/mnist.py` and
+            `train/data/cifar.py`. Digits needs none.
 
     Returns:
         a `Dataset`.
@@ -26,4 +31,8 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         >>> load("digits").validation_x.shape
         (352, 64)
     """
-    return load_digits() if name == "digits" else load_images(name, data_dir)
+    if name == "digits":
+        return load_digits()
+    if name == "cifar10":
+        return load_cifar10(data_dir)
+    return load_images(name, data_dir)

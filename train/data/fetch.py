@@ -65,6 +65,13 @@ def registered(name: str) -> list[RemoteFile]:
 
 def ways_out(name: str) -> str:
     """What someone without the data can do, in one sentence."""
+    if name == "cifar10":
+        return (
+            "Ways out: --data-dir FOLDER with the original archive cifar-10-binary.tar.gz, with "
+            "its files data_batch_1.bin and so on, or with cifar10.zip (lossless pictures); or "
+            "--data-dir FOLDER that TensorFlow Datasets has prepared as array_record "
+            "(FOLDER/cifar10/VERSION). --data digits needs no files."
+        )
     debian = ""
     if name == "fashion_mnist":
         debian = (

@@ -12,7 +12,7 @@ What `tfds.data_source` needs, and what not (TFDS 4.9.10):
   their downloads through it, so `download_and_prepare` ends in `No module named 'tensorflow'`.
 
 TFDS orders records by a hash of the split's name and the record's key. The keys of the MNIST
-builders are the positions in the original files, so that order can be undone.
+and CIFAR builders are the positions in the original files, so that order can be undone.
 """
 
 import json
@@ -83,7 +83,8 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
             in its own order, since its keys are unknown.
 
     Returns:
-        `uint8[n, 28, 28]` images and `uint8[n]` labels.
+        `uint8[n, rows, columns]` images, with a last axis of channels if there are several, and
+        `uint8[n]` labels.
 
     Raises:
         DataFileError: naming the folder if it is not array_record or cannot be read.
@@ -99,7 +100,7 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
     except ImportError as error:
         raise DataFileError(
             f"{folder}: reading it needs the package {error.name}: `pip install cgjax[train]`, or "
-            "give a folder with the IDX files."
+            "give a folder with the original files."
         ) from error
     try:
         source: Any = tfds.data_source(
@@ -112,12 +113,13 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
         for start in range(0, len(source), _BATCH):
             batch = range(start, min(start + _BATCH, len(source)))
             records += [(r["image"], r["label"]) for r in source.__getitems__(list(batch))]
-        images = np.stack([np.asarray(image, np.uint8)[..., 0] for image, _ in records])
+        images = np.stack([np.asarray(image, np.uint8) for image, _ in records])
+        images = images[..., 0] if images.shape[-1] == 1 else images
         labels = np.asarray([label for _, label in records], np.uint8)
     except Exception as error:  # TFDS, array_record and Pillow share no base class
         raise DataFileError(
             f"{folder}: the {split} split cannot be read ({type(error).__name__}: {error}). "
-            "Prepare it again, or give a folder with the IDX files."
+            "Prepare it again, or give a folder with the original files."
         ) from error
     if len(images) != count:
         return images, labels

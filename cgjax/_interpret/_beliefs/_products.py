@@ -159,7 +159,7 @@ def convolution(eqn: Any, operands: Sequence[Value], order: int, positions: bool
         # One number for each example and input: what its positions share.
         between = window.spaced(x, tuple(numbers.lhs_spec[2:]))
         common = jnp.stack([window.channels(c) for c in between])
-        edge = window.taps(jnp.ones_like(x.mean)).mean(-1) ** 2
+        edge = window.taps(jnp.ones_like(x.mean)).mean(-1)[None] ** 2
         inside = common * edge
         shared = jnp.einsum("cngi,goi->cngo", inside, weights.sum(-1) ** 2)
         pairs = pairs + common[..., None] * edge[..., None]

@@ -1,0 +1,304 @@
+"""The variance of gradients: its estimators against algebra, and the command on a tiny setting."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import cgjax as cg
+from cgjax import weights
+from train import data, gradient_noise, gradient_variance, gradient_variance_figure
+from train.gradient_variance import Config
+from train.models.vgg import SMALL, VGG, VGG16, Perceptron
+
+HEAD = weights.GaussianHead(0.0)
+
+
+# --- the estimators, on a linear model whose variances are known ----------------------------------
+
+
+def linear(params, x):
+    return x @ params["w"]
+
+
+def gradient_by(procedure):
+    def gradient(key, posterior, x, y):
+        def loss(posterior):
+            return HEAD.expected_nll(procedure(linear)(key, posterior, x), y).mean()
+
+        return {"means": jax.grad(loss)(posterior)["w"].mean}
+
+    return gradient
+
+
+def linear_problem(examples=40, features=3):
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (examples, features))
+    posterior = weights.mean_field({"w": jnp.array([0.5, -1.0, 2.0])}, 0.3)
+    return x, x.sum(-1) + jax.random.normal(keys[1], (examples,)), posterior
+
+
+def exact(x, y, posterior, batch_size):
+    """By hand. With residual r_n = x_n m - y_n the gradient of example n is x_n (r_n + x_n dw), dw
+    the noise of the weights, of variance v. Weight sample: one dw for the batch, so that its part
+    of the covariance is v E[A A] with A the batch's mean of x_n x_n^T. Local reparameterisation:
+    noise of its own for each example, of variance v |x_n|^2, averaged over B examples."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    mean, v = np.asarray(posterior["w"].mean, np.float64), 0.3
+    squares = (x**2).sum(-1)
+    each = x * (x @ mean - y)[:, None]
+    batch = ((each - each.mean(0)) ** 2).sum() / len(x) / batch_size
+    # E tr A A for B examples drawn with replacement: tr E[x x^T]^2 (1 - 1/B) + E|x|^4 / B.
+    second = x.T @ x / len(x)
+    one = v * ((second**2).sum() * (1 - 1 / batch_size) + (squares**2).mean() / batch_size)
+    local = v * (squares**2).mean() / batch_size
+    return {
+        "weights": (one, one + batch),
+        "local": (local, local + batch),
+        "moments": (0.0, batch),
+    }
+
+
+@pytest.mark.parametrize("name", ["weights", "local", "moments"])
+def test_a_linear_model_has_the_variance_of_algebra(name):
+    x, y, posterior = linear_problem()
+    gradient = gradient_by(gradient_variance.PROCEDURES[name].transform)
+    size = 5
+
+    @jax.jit
+    def measure(key):
+        return gradient_noise.variance(
+            gradient, key, posterior, x, y, batch_size=size, pairs=2000, draws=3
+        )["means"]
+
+    found = measure(jax.random.key(1))
+    for values, expected in zip(found, exact(x, y, posterior, size)[name], strict=True):
+        assert values.shape == (2000,)
+        # Five standard errors of a mean of 2,000 independent estimates, below 6 % each; without
+        # noise of weights they are exactly 0.
+        error = 5 * float(values.std()) / 2000**0.5
+        assert abs(float(values.mean()) - expected) <= error <= 0.3 * max(expected, 1e-30)
+
+
+def test_a_distance_is_that_of_the_expectations():
+    """Of a gradient that is off by a known vector, less than its own noise."""
+    x, y, posterior = linear_problem(examples=6)
+    true = gradient_by(weights.weight_sample)
+
+    def shifted(key, posterior, x, y):
+        return {"means": true(key, posterior, x, y)["means"] + jnp.array([0.1, 0.0, -0.2])}
+
+    exactly = gradient_by(weights.deterministic)  # exact for a linear model
+    sources = {
+        "shifted": gradient_noise.Source(shifted, True),
+        "exact": gradient_noise.Source(exactly, False),
+    }
+
+    @jax.jit
+    def measure(key):
+        return gradient_noise.distances(sources, true, key, posterior, x, y, draws=4, groups=20_000)
+
+    whole = float((exactly(None, posterior, x, y)["means"] ** 2).sum())
+    found = measure(jax.random.key(2))
+    # Five standard errors of a mean of 20,000 independent estimates, far below the noise that is
+    # taken off: a quarter of the variance of a difference.
+    for name, expected in (("shifted", 0.05), ("exact", 0.0)):
+        difference, reference = found[name]["means"]
+        error = 5 * float(difference.std()) / 20_000**0.5
+        assert abs(float(difference.mean()) - expected) < error < 0.05
+        error = 5 * float(reference.std()) / 20_000**0.5
+        assert abs(float(reference.mean()) - whole) < error < 0.3 * whole
+
+
+def test_too_few_draws_are_refused():
+    x, y, posterior = linear_problem()
+    gradient = gradient_by(weights.weight_sample)
+    where = jax.random.key(0), posterior, x, y
+    with pytest.raises(ValueError, match="draws is 1"):
+        gradient_noise.variance(gradient, *where, batch_size=1, pairs=1, draws=1)
+    with pytest.raises(ValueError, match="draws is 1"):
+        gradient_noise.distances({}, gradient, *where, groups=1, draws=1)
+
+
+# --- the networks ---------------------------------------------------------------------------------
+
+
+def test_vgg16_has_its_layers_and_parameters():
+    net = nnx.eval_shape(lambda: VGG(VGG16, 32, 3, 10, nnx.Rngs(0)))
+    count = sum(a.size for a in jax.tree.leaves(nnx.state(net, nnx.Param)))
+    # Thirteen 3 x 3 convolutions with biases, 14,714,688, and 512 x 10 + 10.
+    assert count == 14_719_818
+    assert len(net.convolutions) == 13
+
+
+def test_a_vgg_is_convolutions_relu_and_maxima():
+    net = VGG(((2,), (3, 4)), 8, 3, 5, nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (2, 8 * 8 * 3))
+    h = np.asarray(x).reshape(2, 8, 8, 3)
+    for stage in ((0,), (1, 2)):
+        for number in stage:
+            layer = net.convolutions[number]
+            padded = np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            kernel = np.asarray(layer.kernel[...])
+            side = h.shape[1]
+            h = sum(
+                padded[:, i : i + side, j : j + side] @ kernel[i, j]
+                for i in range(3)
+                for j in range(3)
+            )
+            h = np.maximum(h, 0)
+        h = h.reshape(2, h.shape[1] // 2, 2, h.shape[2] // 2, 2, -1).max((2, 4))
+    expected = h.reshape(2, -1) @ np.asarray(net.output.kernel[...])
+    # float32 sums in another order.
+    np.testing.assert_allclose(net(x), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="cannot be halved 3 times"):
+        VGG(SMALL, 20, 3, 10, nnx.Rngs(0))
+
+
+def test_moments_go_through_pooling_and_convolutions():
+    """Also where implicit rank promotion is forbidden, as it is in these tests."""
+    f, params, state = cg.functional(VGG(((2,), (2,)), 4, 1, 2, nnx.Rngs(0)))
+    posterior = weights.mean_field(params, {"*kernel": 0.05})
+    x = jnp.ones((3, 16))
+    output, _ = jax.eval_shape(weights.deterministic(f), None, posterior, state, x)
+    assert output.mean.shape == output.variance.shape == (3, 2)
+
+
+def test_a_perceptron_is_dense_layers_with_relu():
+    net = Perceptron((3, 4, 2), nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (5, 3))
+    first, second = (np.asarray(layer.kernel[...]) for layer in net.layers)
+    np.testing.assert_allclose(net(x), np.maximum(np.asarray(x) @ first, 0) @ second, rtol=1e-5)
+
+
+# --- the experiment -------------------------------------------------------------------------------
+
+SHORT = (
+    "--hidden 4 --epochs 2 --images 64 --evaluation-images 40 --batch-sizes 4 --pairs 6 "
+    "--draws 2 --bias-draws 4 --samples 3 --rounds 1 --procedures moments weights plain --out"
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The whole command, once."""
+    out = tmp_path_factory.mktemp("gradient_variance") / "out"
+    assert gradient_variance.cli([*SHORT.split(), str(out)]) == 0
+    return out
+
+
+def test_the_command_leaves_a_result_and_a_figure(finished):
+    result = json.loads((finished / "result.json").read_text())
+    assert (finished / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert {"command", "commit", "machine", "settings", "data"} <= result.keys()
+    assert result["sizes"]["training images"] == 64
+    assert result["sizes"]["uncertain weights"] == 64 * 4 + 4 * 4 + 4 * 10
+    assert [run["procedure"] for run in result["runs"]] == ["moments", "weights", "plain"]
+    for run in result["runs"]:
+        assert len(run["history"]["validation_loss"]) == 2
+        assert 0 < run["test"]["nll"] < 10
+        assert (run["weight samples"] is None) == (run["procedure"] == "plain")
+    assert len(result["variance"]) == 3 * 2
+    for row in result["variance"]:
+        procedure = row["procedure"]
+        own, total = row["means"]["weights"]["value"], row["means"]["total"]["value"]
+        assert total > 0 and (own > 0) == (procedure == "weights")
+        # The plain network has no log-variances to learn.
+        spread = row["log variances"]["total"]["value"]
+        assert (spread > 0) == (procedure != "plain")
+    assert [row["procedure"] for row in result["cost"]] == ["moments", "weights", "plain"]
+    assert all(row["milliseconds"] > 0 for row in result["cost"])
+    bias = {(row["procedure"], row["point"]): row for row in result["bias"]}
+    assert len(bias) == 6
+    # A gradient that knows of no noise has no gradient by variances at all.
+    assert bias["plain", "initial"]["log variances"]["relative"] > 0.5
+
+
+def test_the_same_command_continues_and_agrees(finished, capsys):
+    before = json.loads((finished / "result.json").read_text())
+    dataset = gradient_variance.restricted(
+        config := dataclasses.replace(
+            Config(hidden=4, epochs=2, images=64, evaluation_images=40, batch_sizes=(4,), pairs=6),
+            draws=2,
+            bias_draws=4,
+            samples=3,
+            rounds=1,
+            procedures=("moments", "weights", "plain"),
+        ),
+        data.load("digits"),
+    )
+    runs = gradient_variance.learn(config, dataset, finished / "checkpoint")
+    for run, told in zip(runs, before["runs"], strict=True):
+        found = [round(float(v), 6) for v in run.history[:, 2]]
+        assert found == told["history"]["validation_loss"]
+
+
+def test_all_procedures_begin_with_the_same_means():
+    config = Config(hidden=4)
+    key = jax.random.key(3)
+    learners = {
+        name: gradient_variance.learner(config, name, 64, 10) for name in ("moments", "plain")
+    }
+    posterior = learners["moments"].init(key)
+    plain = learners["plain"].init(key)
+    jax.tree.map(np.testing.assert_array_equal, weights.means(posterior), plain)
+    (first, *_), prior = gradient_variance.uncertain(posterior), 2 / 64
+    # A tenth of the prior's variance, 2 / inputs.
+    np.testing.assert_allclose(first.variance, 0.1 * prior, rtol=1e-5)
+
+
+def test_the_figure_is_drawn_from_the_result_alone(finished, tmp_path):
+    gradient_variance_figure.draw(
+        [finished / "result.json", finished / "result.json"], tmp_path / "figure.svg"
+    )
+    drawn = (tmp_path / "figure.svg").read_text()
+    # Matplotlib draws text as paths, and writes the text beside them.
+    for text in ("weight sample", "moments", "digits, dense: trained posterior"):
+        assert f"<!-- {text} -->" in drawn
+    assert "<!-- flipout -->" not in drawn
+
+
+def test_a_figure_of_what_is_no_result_is_a_clear_error(tmp_path, monkeypatch, capsys):
+    (tmp_path / "other.json").write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["figure", str(tmp_path / "other.json")])
+    with pytest.raises(SystemExit, match="1"):
+        gradient_variance_figure.cli()
+    assert "KeyError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"network": "vgg16"},
+        {"hidden": 0},
+        {"initial_variance": 0.0},
+        {"prior_scale": float("nan")},
+        {"temperature": -1.0},
+        {"draws": 1},
+        {"pairs": 1},
+        {"batch_sizes": ()},
+        {"batch_sizes": (0, 4)},
+        {"procedures": ("moments", "moments")},
+        {"procedures": ("local",)},
+        {"trained_by": "plain"},
+        {"seeds": (2**32,)},
+    ],
+)
+def test_settings_without_sense_are_refused(wrong):
+    name = "trained_by" if wrong.get("procedures") == ("local",) else next(iter(wrong))
+    with pytest.raises(ValueError, match=f"{name} is .*; expected"):
+        Config(**wrong)
+
+
+def test_it_needs_neither_blackjax_nor_tfds():
+    code = (
+        "import sys; sys.modules['blackjax'] = sys.modules['tensorflow_datasets'] = None; "
+        "import train.gradient_variance"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

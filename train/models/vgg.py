@@ -1,0 +1,87 @@
+"""VGG networks for images of 32 x 32 pixels, without normalisation ([B] Figure 1 c, d)."""
+
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+# Channels of the convolutions of each stage; a stage ends with max pooling.
+VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+SMALL = ((16,), (32,), (64,))
+
+
+class VGG(nnx.Module):
+    """Stages of 3 x 3 convolutions and ReLU, each followed by 2 x 2 max pooling; then logits.
+
+    For 32 x 32 images the five stages of VGG16 leave one position of 512 channels, and the three
+    fully connected layers of the original network for 224 x 224 images shrink to one, as is usual
+    on CIFAR-10.
+
+    Args:
+        stages: the channels of the convolutions of each stage, `VGG16` or `SMALL` for example.
+        side: rows and columns of an image.
+        channels: of an image.
+        classes: the number of logits.
+        rngs: the source of randomness of the initial weights, He-normal; biases are 0.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Sequence[int]],
+        side: int,
+        channels: int,
+        classes: int,
+        rngs: nnx.Rngs,
+    ):
+        if side % 2 ** len(stages):
+            raise ValueError(
+                f"images of {side} pixels cannot be halved {len(stages)} times; expected a "
+                f"multiple of {2 ** len(stages)}."
+            )
+        self.shape = (side, side, channels)
+        self.lengths = tuple(map(len, stages))
+        initial = nnx.initializers.he_normal()
+        convolutions = []
+        for stage in stages:
+            for width in stage:
+                convolutions.append(
+                    nnx.Conv(channels, width, (3, 3), kernel_init=initial, rngs=rngs)
+                )
+                channels = width
+        self.convolutions = nnx.List(convolutions)
+        positions = (side // 2 ** len(stages)) ** 2
+        self.output = nnx.Linear(positions * channels, classes, kernel_init=initial, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
+        """The logits of flat images, whose rows, columns and channels follow in this order."""
+        h = x.reshape(-1, *self.shape)
+        convolutions = iter(self.convolutions)
+        for length in self.lengths:
+            for _ in range(length):
+                h = nnx.relu(next(convolutions)(h))
+            h = nnx.max_pool(h, (2, 2), strides=(2, 2))
+        return self.output(h.reshape(h.shape[0], -1))
+
+
+class Perceptron(nnx.Module):
+    """Dense layers with ReLU in between, He-normal weights and biases 0.
+
+    Args:
+        widths: the number of inputs, of nodes of each hidden layer, and of outputs.
+        rngs: the source of randomness of the initial weights.
+    """
+
+    def __init__(self, widths: Sequence[int], rngs: nnx.Rngs):
+        initial = nnx.initializers.he_normal()
+        self.layers = nnx.List(
+            nnx.Linear(a, b, kernel_init=initial, rngs=rngs)
+            for a, b in zip(widths, widths[1:], strict=False)
+        )
+
+    def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch outputs"]:
+        """The outputs."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = jax.nn.relu(layer(x))
+        return last(x)
