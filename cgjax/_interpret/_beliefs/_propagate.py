@@ -83,9 +83,18 @@ class _Propagator(_Walker):
         self.calls: list[Any] = []  # the equations that the walk is inside of, outermost first
         self.offsets: set[int] = set()  # the largest values that are constants, by id of equation
 
-    def run(self, jaxpr: Any, *rest: Any) -> tuple[list[Any], Records]:
+    def run(
+        self,
+        jaxpr: Any,
+        arrays: Sequence[Any],
+        start: int,
+        stream: Any,
+        given: Mapping[int, Any],
+        depth: int,
+        words: Mapping[int, Any] | None = None,
+    ) -> tuple[list[Any], Records]:
         self.offsets |= _offsets(open_jaxpr(jaxpr), self.nodes_in)
-        return super().run(jaxpr, *rest)
+        return super().run(jaxpr, arrays, start, stream, given, depth, words)
 
     def enters(self, eqn: Any, operands: Sequence[Any]) -> bool:
         return eqn.primitive.name in ENTERED and any(map(_uncertain, operands))
