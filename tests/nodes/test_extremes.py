@@ -11,6 +11,8 @@ from cgjax import nodes
 from cgjax.kernels.random_bits import random_words
 from tests.nodes.table import believed, given
 
+pytestmark = pytest.mark.numerics
+
 LARGE = 1e4
 POSITIVE = (0.0, 1e-30, 1e-8, 1e-3, 1.0, 1e3, 1e8)  # scales and variances
 E = (-LARGE, -100.0, -20.0, -1.0, -1e-4, -1e-30, 0.0, 1e-30, 1e-4, 1.0, 20.0, 100.0, LARGE)

@@ -11,6 +11,8 @@ import pytest
 from cgjax import Belief, weights
 from cgjax.weights import Normal
 
+pytestmark = pytest.mark.numerics
+
 HEADS = {
     "gaussian": weights.GaussianHead(-0.5),
     "heteroscedastic": weights.HeteroscedasticHead(),

@@ -14,6 +14,8 @@ import cgjax as cg
 from cgjax import Belief, weights
 from cgjax.weights import LinearGaussian, Moments
 
+pytestmark = pytest.mark.numerics
+
 LINEAR = cg.nodes.Gaussian(1.0)
 
 
