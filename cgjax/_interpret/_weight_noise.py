@@ -4,6 +4,7 @@ Both follow an uncertain weight until it meets data in a matrix product or a con
 replace one sample of the weight for all examples by noise that differs between examples.
 """
 
+import abc
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ class Noisy:
 jax.tree_util.register_dataclass(Noisy, data_fields=["mean", "variance"], meta_fields=["leaf"])
 
 
-class _NoisyWalker(_Walker):
+class _NoisyWalker(_Walker, abc.ABC):
     """What both share: where noisy values are drawn, and how they pass through calls and loops."""
 
     noisy: type
@@ -79,13 +80,13 @@ class _NoisyWalker(_Walker):
         super().__init__(program, Visitor())
         self.key = key
 
+    @abc.abstractmethod
     def draw(self, value: Any) -> Any:
         """The value as an array."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def rule(self, eqn: Any, operands: Sequence[Any]) -> Any:
         """The result of an equation with a noisy operand, or None: it takes arrays."""
-        raise NotImplementedError
 
     def is_noisy(self, value: Any) -> bool:
         return isinstance(value, self.noisy)
