@@ -22,9 +22,7 @@ command continues after any interruption, to the same bits.
 
 import dataclasses
 import functools
-import io
 import json
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,10 +38,9 @@ from jaxtyping import Array
 
 import cgjax as cg
 from cgjax import metrics
-from train import data, loop, machine, report
-from train.checkpoint import CheckpointError
+from train import commandline, data, loop, machine, report
 from train.data import Dataset
-from train.files import DataFileError, write_atomic
+from train.files import write_atomic
 from train.loop import Learner, Recipe
 from train.models.dense import Dense
 from train.runs import Display, Finished, Group, train
@@ -429,30 +426,14 @@ def _figures(log_probs: Array, labels: Array) -> dict[str, Array]:
 
 def cli(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    import tyro
-    from rich.console import Console
-
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    config = tyro.cli(
+    return commandline.run(
+        main,
         Config,
-        args=arguments,
-        prog="python -m train.dense",
-        description="Dense networks on images ([A] 5.1, Figure 4 left).",
-        config=(tyro.conf.OmitArgPrefixes,),
+        "train.dense",
+        "Dense networks on images ([A] 5.1, Figure 4 left).",
+        arguments,
+        continues="from its last checkpoint",
     )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A locale without "±" must not end a training.
-        sys.stdout.reconfigure(errors="replace")
-    console = Console()
-    try:
-        main(config, shlex.join(["python", "-m", "train.dense", *arguments]), console)
-    except (DataFileError, CheckpointError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues from its last checkpoint", file=sys.stderr)
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

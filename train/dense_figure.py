@@ -4,11 +4,10 @@ python -m train.dense_figure results/dense/mnist/result.json ... --out figure.pn
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from train import report
+from train import commandline, report
 from train.files import write_atomic
 
 COLOURS = {"none": "#9aa0a6", "dropout": "#4477aa", "pcff": "#cc6677", "both": "#8a5fb0"}
@@ -92,12 +91,8 @@ def cli() -> None:
             results: the files result.json to draw, one panel for each data set.
             out: the picture to write.
         """
-        try:
+        with commandline.drawing():
             draw(results, out)
-        except (OSError, ValueError, KeyError) as error:
-            what = error if isinstance(error, OSError) else repr(error)
-            print(f"error: these results cannot be drawn: {what}", file=sys.stderr)
-            sys.exit(1)
 
     tyro.cli(arguments, prog="python -m train.dense_figure")
 

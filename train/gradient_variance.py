@@ -45,10 +45,8 @@ which the same command continues.
 
 import dataclasses
 import functools
-import io
 import json
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -64,10 +62,9 @@ from jaxtyping import Array
 
 import cgjax as cg
 from cgjax import metrics, weights
-from train import data, gradient_noise, loop, machine, report
-from train.checkpoint import CheckpointError
+from train import commandline, data, gradient_noise, loop, machine, report
 from train.data import Dataset
-from train.files import DataFileError, write_atomic
+from train.files import write_atomic
 from train.loop import Learner, Recipe
 from train.models.vgg import SMALL, VGG, VGG16, Perceptron
 from train.runs import Display, Finished, Group, train
@@ -775,31 +772,14 @@ def tables(result: dict[str, Any]) -> list[Any]:
 
 def cli(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    import tyro
-    from rich.console import Console
-
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    config = tyro.cli(
+    return commandline.run(
+        main,
         Config,
-        args=arguments,
-        prog="python -m train.gradient_variance",
-        description="Variance of gradients of procedures for weights ([B] Figure 1).",
-        config=(tyro.conf.OmitArgPrefixes,),
+        "train.gradient_variance",
+        "Variance of gradients of procedures for weights ([B] Figure 1).",
+        arguments,
+        continues="from its last checkpoint",
     )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A locale without "±" must not end a training.
-        sys.stdout.reconfigure(errors="replace")
-    console = Console()
-    try:
-        command = shlex.join(["python", "-m", "train.gradient_variance", *arguments])
-        main(config, command, console)
-    except (DataFileError, CheckpointError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues from its last checkpoint", file=sys.stderr)
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ python -m train.gradient_variance_figure results/gradient_variance/*/result.json
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from train import report
+from train import commandline, report
 from train.files import write_atomic
 
 COLOURS = {
@@ -147,12 +146,8 @@ def cli() -> None:
             results: the files result.json to draw, one row of panels for each.
             out: the picture to write.
         """
-        try:
+        with commandline.drawing():
             draw(results, out)
-        except (OSError, ValueError, KeyError) as error:
-            what = error if isinstance(error, OSError) else repr(error)
-            print(f"error: these results cannot be drawn: {what}", file=sys.stderr)
-            sys.exit(1)
 
     tyro.cli(arguments, prog="python -m train.gradient_variance_figure")
 

@@ -36,11 +36,8 @@ learnt noise and nothing else; only the inputs and the ensemble depend on more.
 
 import dataclasses
 import functools
-import io
 import json
-import shlex
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -54,11 +51,11 @@ from jaxtyping import Array, Float, Key
 
 import cgjax as cg
 from cgjax import metrics, weights
-from train import loop, machine, report
-from train.files import DataFileError, write_atomic
+from train import commandline, loop, machine, report
+from train.data import uci
+from train.files import write_atomic
 from train.models.vgg import Perceptron
 
-FILES = {"boston": "bostonHousing.npz"}
 CONVERGED = 1.05
 Model = Literal["moments", "ensemble", "network"]
 
@@ -143,11 +140,13 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
     """
     from train.observation_density_figure import draw
 
-    table = load(config.data, config.data_dir)
-    examples = scaled(table, config.split)
+    table = uci.load_table(config.data, config.data_dir)
+    examples = examples_of(table, config.split)
+    sizes = f"{len(table.x)} rows of {table.x.shape[1]} features, {len(table.train)} splits"
+    source = f"{Path(table.source).name}, {sizes}"
     out = config.out or Path("runs/observation_density") / config.data
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    say(f"{table.source}; results go to {out}")
+    say(f"{source}; results go to {out}")
     trained = train(config, examples)
     found = {}
     for name in config.models:
@@ -159,7 +158,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
         "command": command,
         "commit": machine.commit(),
         "machine": machine.identity("vmap") | {"blackjax": _version("blackjax")},
-        "data": table.source,
+        "data": source,
         "settings": settings(config),
         "prior of the inputs": "Gaussian, mean and covariance of the training inputs",
         "sizes": {
@@ -205,121 +204,7 @@ def _version(package: str) -> str:
 # --- data -----------------------------------------------------------------------------------------
 
 
-class Table(NamedTuple):
-    """Rows of features with a target, and splits of the rows."""
-
-    x: np.ndarray  # float64[rows, features]
-    y: np.ndarray  # float64[rows]
-    train: np.ndarray  # int64[splits, training rows]
-    test: np.ndarray  # int64[splits, test rows]
-    source: str  # where the numbers came from, in words
-
-
-class Examples(NamedTuple):
-    """One split, in units of the training rows: each column has mean 0 and deviation 1 there."""
-
-    train_x: Float[Array, "train features"]
-    train_y: Float[Array, " train"]
-    test_x: Float[Array, "test features"]
-    test_y: Float[Array, " test"]
-    scale: float  # one unit of y in original ones
-    mean: float  # 0 of y in original ones
-
-
-def load(name: str, data_dir: Path | None = None) -> Table:
-    """A table of regression data.
-
-    Args:
-        name: "diabetes", embedded in scikit-learn, with a split made here; or "boston", the file
-            `bostonHousing.npz` with arrays `x`, `y`, `train` and `test` (rows of each split).
-        data_dir: the folder with that file.
-
-    Raises:
-        DataFileError: naming the file and what is wrong with it.
-    """
-    if name == "diabetes":
-        from sklearn import datasets
-
-        x, y = datasets.load_diabetes(return_X_y=True, scaled=False)
-        # NumPy's RandomState never changes its stream between versions.
-        order = np.random.RandomState(1).permutation(len(x))
-        boundary = round(0.9 * len(x))
-        return Table(
-            np.asarray(x, np.float64),
-            np.asarray(y, np.float64),
-            order[None, :boundary],
-            order[None, boundary:],
-            "scikit-learn's embedded diabetes, fixed split 398/44",
-        )
-    if data_dir is None:
-        raise DataFileError(
-            f"{name} is not part of this package: give --data-dir FOLDER with {FILES[name]}, which "
-            "holds the arrays x, y, train and test. --data diabetes needs no files."
-        )
-    return read_table(data_dir.expanduser() / FILES[name])
-
-
-def read_table(path: Path) -> Table:
-    """A table in NumPy's format, with its splits.
-
-    Raises:
-        DataFileError: naming the file and what is wrong with it.
-    """
-    way_out = "Replace it with a fresh copy, or use --data diabetes, which needs no files."
-    try:
-        # From memory, since NumPy leaves a file that it cannot make sense of open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            x, y, train, test = (np.asarray(arrays[name]) for name in ("x", "y", "train", "test"))
-    except OSError as error:
-        raise DataFileError(
-            f"{path}: cannot be read: {error.strerror or error}. {way_out}"
-        ) from error
-    except Exception as error:  # NumPy, zipfile, zlib and tokenize share no base class
-        what = "not a NumPy archive" if isinstance(error, zipfile.BadZipFile) else "damaged"
-        raise DataFileError(
-            f"{path}: {what} ({type(error).__name__}: {error}). {way_out}"
-        ) from error
-    problems = [
-        problem
-        for problem, wrong in (
-            ("x is no matrix of numbers", x.ndim != 2 or x.dtype.kind not in "fiu" or not x.size),
-            ("y is no vector of numbers", y.ndim != 1 or y.dtype.kind not in "fiu"),
-            (f"{len(x)} rows and {len(y)} targets" if x.ndim and y.ndim else "no rows", True)
-            if x.ndim == 0 or y.ndim == 0 or len(x) != len(y)
-            else ("", False),
-            *(
-                (
-                    f"{name} is no table of row numbers",
-                    rows.ndim != 2
-                    or rows.dtype.kind not in "iu"
-                    or not rows.size
-                    or rows.min() < 0
-                    or rows.max() >= (len(y) if y.ndim else 0),
-                )
-                for name, rows in (("train", train), ("test", test))
-            ),
-        )
-        if wrong
-    ]
-    if not problems:
-        if len(train) != len(test):
-            problems.append(f"{len(train)} splits in train and {len(test)} in test")
-        elif any(set(a) & set(b) for a, b in zip(train.tolist(), test.tolist(), strict=True)):
-            problems.append("a split trains on its test rows")
-        elif not (np.isfinite(x).all() and np.isfinite(y).all()):
-            problems.append("numbers that are not finite")
-    if problems:
-        raise DataFileError(f"{path}: {'; '.join(problems)}. {way_out}")
-    return Table(
-        x.astype(np.float64),
-        y.astype(np.float64),
-        train.astype(np.int64),
-        test.astype(np.int64),
-        f"{path.name}, {x.shape[0]} rows of {x.shape[1]} features, {len(train)} splits",
-    )
-
-
-def scaled(table: Table, split: int) -> Examples:
+def examples_of(table: uci.Table, split: int) -> uci.Scaled:
     """One split, in units of its training rows.
 
     Raises:
@@ -327,21 +212,10 @@ def scaled(table: Table, split: int) -> Examples:
     """
     if split >= len(table.train):
         raise ValueError(f"split is {split}; expected 0 to {len(table.train) - 1}.")
-    rows, others = table.train[split], table.test[split]
-    x, y = table.x[rows], table.y[rows]
-    if len(x) <= x.shape[1]:
-        raise ValueError(f"{len(x)} training rows have no covariance of {x.shape[1]} columns.")
-    mean, scale = x.mean(0), x.std(0)
-    scale = np.where(scale == 0, 1, scale)
-    centre, unit = float(y.mean()), float(y.std()) or 1.0
-    return Examples(
-        jnp.asarray((x - mean) / scale, jnp.float32),
-        jnp.asarray((y - centre) / unit, jnp.float32),
-        jnp.asarray((table.x[others] - mean) / scale, jnp.float32),
-        jnp.asarray((table.y[others] - centre) / unit, jnp.float32),
-        unit,
-        centre,
-    )
+    rows, columns = len(table.train[split]), table.x.shape[1]
+    if rows <= columns:
+        raise ValueError(f"{rows} training rows have no covariance of {columns} columns.")
+    return uci.scaled(table, split)
 
 
 # --- networks -------------------------------------------------------------------------------------
@@ -362,7 +236,7 @@ class Trained(NamedTuple):
     members: Parameters  # arrays with a leading axis of members
 
 
-def train(config: Config, examples: Examples) -> Trained:
+def train(config: Config, examples: uci.Scaled) -> Trained:
     """Trains a posterior by moments, and independent networks, by the same recipe.
 
     Args:
@@ -425,7 +299,7 @@ def _nll(f: Callable[..., Any], params: Parameters, x: Array, y: Array) -> Array
 
 def _descend(
     config: Config,
-    examples: Examples,
+    examples: uci.Scaled,
     loss: Callable[..., Array],
     params: Parameters,
     key: Key[Array, ""],
@@ -435,9 +309,11 @@ def _descend(
     size = min(config.batch_size, count)
     adam = optax.adam(config.learning_rate)
 
+    train_x, train_y = jnp.asarray(examples.train_x), jnp.asarray(examples.train_y)
+
     def step(carry: Any, rows: Array) -> Any:
         params, state = carry
-        gradient = jax.grad(loss)(params, examples.train_x[rows], examples.train_y[rows])
+        gradient = jax.grad(loss)(params, train_x[rows], train_y[rows])
         change, state = adam.update(gradient, state, params)
         return (optax.apply_updates(params, change), state), None
 
@@ -582,7 +458,7 @@ def diagnostics(columns: dict[str, Float[Array, "chains draws"]]) -> dict[str, A
     }
 
 
-def observe(config: Config, examples: Examples, trained: Trained, name: Model) -> dict[str, Any]:
+def observe(config: Config, examples: uci.Scaled, trained: Trained, name: Model) -> dict[str, Any]:
     """Samples of the density of one model, and what they say.
 
     Args:
@@ -646,7 +522,7 @@ def observe(config: Config, examples: Examples, trained: Trained, name: Model) -
     }
 
 
-def covariance_root(examples: Examples) -> Float[Array, "features features"]:
+def covariance_root(examples: uci.Scaled) -> Float[Array, "features features"]:
     """The Cholesky factor of the covariance of the training inputs, whose mean is 0.
 
     A column that is a function of others would make it singular: a millionth is added to each
@@ -658,7 +534,7 @@ def covariance_root(examples: Examples) -> Float[Array, "features features"]:
 
 
 def initial_observations(
-    config: Config, examples: Examples, root: Array, key: Key[Array, ""]
+    config: Config, examples: uci.Scaled, root: Array, key: Key[Array, ""]
 ) -> Observation:
     """Training examples, one for each chain, with small perturbations."""
     keys = jax.random.split(key, 3)
@@ -669,7 +545,7 @@ def initial_observations(
     return Observation(jax.scipy.linalg.solve_triangular(root, x.T, lower=True).T, y)
 
 
-def principal(examples: Examples) -> Float[Array, "features 2"]:
+def principal(examples: uci.Scaled) -> Float[Array, "features 2"]:
     """The two directions in which training inputs vary most."""
     _, _, directions = np.linalg.svd(np.asarray(examples.train_x), full_matrices=False)
     return jnp.asarray(np.resize(directions, (2, directions.shape[1])).T)
@@ -683,9 +559,9 @@ def noise(trained: Trained, name: Model) -> Float[Array, ""]:
     return jnp.sqrt(each.mean()) if name == "ensemble" else jnp.sqrt(each[0])
 
 
-def test(examples: Examples, trained: Trained, name: Model) -> dict[str, float]:
+def test(examples: uci.Scaled, trained: Trained, name: Model) -> dict[str, float]:
     """Root mean square error and negative log-likelihood of test examples, in original units."""
-    x, y = examples.test_x, examples.test_y
+    x, y = jnp.asarray(examples.test_x), jnp.asarray(examples.test_y)
     if name == "moments":
         output = weights.deterministic(trained.f)(None, trained.posterior.network, x)
         head = weights.GaussianHead(trained.posterior.log_noise)
@@ -701,7 +577,7 @@ def test(examples: Examples, trained: Trained, name: Model) -> dict[str, float]:
     }
 
 
-def training_points(examples: Examples) -> dict[str, Any]:
+def training_points(examples: uci.Scaled) -> dict[str, Any]:
     """The training examples as the figure shows them."""
     components = examples.train_x @ principal(examples)
     return {
@@ -718,29 +594,14 @@ def _rounded(values: Any) -> list[float]:
 
 def cli(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    import tyro
-    from rich.console import Console
-
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    config = tyro.cli(
+    return commandline.run(
+        main,
         Config,
-        args=arguments,
-        prog="python -m train.observation_density",
-        description="Examples that a trained network expects ([B] Figure 2).",
-        config=(tyro.conf.OmitArgPrefixes,),
+        "train.observation_density",
+        "Examples that a trained network expects ([B] Figure 2).",
+        arguments,
+        continues=None,
     )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    try:
-        command = shlex.join(["python", "-m", "train.observation_density", *arguments])
-        main(config, command, Console())
-    except (DataFileError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(f"error: {error}: `pip install cgjax[train]`", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ python -m train.observation_density_figure results/observation_density/boston/re
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from train import commandline
 from train.files import write_atomic
 
 TITLES = {
@@ -96,12 +96,8 @@ def cli() -> None:
             result: the file result.json to draw.
             out: the picture to write.
         """
-        try:
+        with commandline.drawing():
             draw(result, out)
-        except (OSError, ValueError, KeyError) as error:
-            what = error if isinstance(error, OSError) else repr(error)
-            print(f"error: these results cannot be drawn: {what}", file=sys.stderr)
-            sys.exit(1)
 
     tyro.cli(arguments, prog="python -m train.observation_density_figure")
 

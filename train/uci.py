@@ -35,10 +35,8 @@ skips what is there, so it continues after any interruption. `table.md` beside t
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import math
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -48,10 +46,10 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 
-from train import loop, machine, uci_table
+from train import commandline, loop, machine, uci_table
 from train.checkpoint import CheckpointError
 from train.data.uci import FILES, Scaled, Table, load_table, scaled
-from train.files import DataFileError, write_atomic
+from train.files import write_atomic
 from train.uci_methods import CANDIDATES, CONSTANTS, Hyper, MethodName, Noise
 from train.uci_training import Shape, compiled_scorer, compiled_trainer
 
@@ -419,28 +417,14 @@ def _work(config: Config, cell: Cell, table: Table) -> float:
 
 def cli(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    import tyro
-    from rich.console import Console
-
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    config = tyro.cli(
+    return commandline.run(
+        main,
         Config,
-        args=arguments,
-        prog="python -m train.uci",
-        description="Regression on UCI tables ([B] 4.2, Table 2).",
+        "train.uci",
+        "Regression on UCI tables ([B] 4.2, Table 2).",
+        arguments,
+        continues="with the next cell",
     )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A locale without "±" must not end a training.
-        sys.stdout.reconfigure(errors="replace")
-    try:
-        main(config, shlex.join(["python", "-m", "train.uci", *arguments]), Console())
-    except (DataFileError, CheckpointError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues with the next cell", file=sys.stderr)
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,16 +6,14 @@ import io
 import json
 import sys
 
-import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 
 from cgjax import weights
 from train import observation_density, observation_density_figure
-from train.files import DataFileError
+from train.data import uci
 from train.observation_density import Config, Observation, Parameters, Trained
 
 pytest.importorskip("blackjax")
@@ -167,89 +165,28 @@ def written(**changed) -> bytes:
     return stream.getvalue()
 
 
-WHOLE = written()
-
-
 def test_a_table_is_read_and_scaled_by_its_training_rows(tmp_path):
-    (tmp_path / "bostonHousing.npz").write_bytes(WHOLE)
-    table = observation_density.load("boston", tmp_path)
-    assert table.source == "bostonHousing.npz, 30 rows of 3 features, 2 splits"
-    examples = observation_density.scaled(table, 1)
+    (tmp_path / "bostonHousing.npz").write_bytes(written())
+    table = uci.load_table("boston", tmp_path)
+    examples = observation_density.examples_of(table, 1)
     np.testing.assert_allclose(examples.train_x.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(examples.train_x.std(0), 1, atol=1e-5)
     back = examples.mean + examples.scale * np.asarray(examples.test_y)
     np.testing.assert_allclose(back, ARRAYS["y"][:3], rtol=1e-5)
     with pytest.raises(ValueError, match="split is 2; expected 0 to 1"):
-        observation_density.scaled(table, 2)
+        observation_density.examples_of(table, 2)
     narrow = table._replace(train=table.train[:, :3])
     with pytest.raises(ValueError, match="3 training rows have no covariance of 3 columns"):
-        observation_density.scaled(narrow, 0)
+        observation_density.examples_of(narrow, 0)
 
 
-def test_the_embedded_table_has_a_split_of_its_rows():
-    table = observation_density.load("diabetes")
-    assert table.x.shape == (442, 10)
-    rows = np.concatenate([table.train[0], table.test[0]])
-    assert sorted(rows.tolist()) == list(range(442)) and len(table.test[0]) == 44
-
-
-@pytest.mark.parametrize(
-    "changed, message",
-    [
-        ({"x": np.ones(30)}, "x is no matrix of numbers"),
-        ({"x": np.full((30, 3), "a")}, "x is no matrix of numbers"),
-        ({"y": np.ones((30, 1))}, "y is no vector of numbers"),
-        ({"y": np.ones(29)}, "30 rows and 29 targets"),
-        ({"y": np.float64(1)}, "y is no vector of numbers"),
-        ({"train": np.full((2, 5), 30)}, "train is no table of row numbers"),
-        ({"test": np.full((2, 5), -1)}, "test is no table of row numbers"),
-        ({"test": np.ones((2, 5))}, "test is no table of row numbers"),
-        ({"test": ARRAYS["test"][:1]}, "2 splits in train and 1 in test"),
-        ({"test": ARRAYS["train"][:, :3]}, "trains on its test rows"),
-        ({"x": np.full((30, 3), np.nan)}, "not finite"),
-    ],
-)
-def test_a_table_that_does_not_fit_is_named(tmp_path, changed, message):
+@pytest.mark.parametrize("content", [None, b"", written(y=np.ones(29)), written()[:300]])
+def test_files_that_are_missing_or_wrong_are_named(tmp_path, capsys, content):
     path = tmp_path / "bostonHousing.npz"
-    path.write_bytes(written(**changed))
-    with pytest.raises(DataFileError, match=message) as caught:
-        observation_density.load("boston", tmp_path)
-    assert str(path) in str(caught.value) and "--data diabetes" in str(caught.value)
-
-
-def test_missing_files_and_arrays_are_named(tmp_path):
-    with pytest.raises(DataFileError, match="--data-dir FOLDER"):
-        observation_density.load("boston")
-    with pytest.raises(DataFileError, match="bostonHousing.npz: cannot be read"):
-        observation_density.load("boston", tmp_path)
-    np.savez(tmp_path / "bostonHousing.npz", allow_pickle=False, x=ARRAYS["x"])
-    with pytest.raises(DataFileError, match="damaged .KeyError"):
-        observation_density.load("boston", tmp_path)
-
-
-@hypothesis.given(st.data())
-def test_a_damaged_table_gives_the_arrays_or_an_error(tmp_path_factory, data):
-    damaged = bytearray(WHOLE)
-    for _ in range(data.draw(st.integers(1, 3))):
-        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-    damaged = damaged[: len(damaged) - data.draw(st.one_of(st.just(0), st.integers(0, 2000)))]
-    path = tmp_path_factory.mktemp("table") / "bostonHousing.npz"
-    path.write_bytes(damaged)
-    try:
-        table = observation_density.read_table(path)
-    except DataFileError as error:
-        assert str(path) in str(error)
-        return
-    assert len(table.x) == len(table.y) and table.train.max() < len(table.y)
-    assert np.isfinite(table.x).all()
-
-
-@hypothesis.given(st.binary(max_size=100))
-def test_any_bytes_are_an_error(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("table") / "bostonHousing.npz"
-    path.write_bytes(content)
-    with pytest.raises(DataFileError, match="bostonHousing.npz"):
-        observation_density.read_table(path)
+    if content is not None:
+        path.write_bytes(content)
+    assert observation_density.cli(["--data", "boston", "--data-dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("error: ") and not list(tmp_path.glob("*.json"))
 
 
 # --- the experiment -------------------------------------------------------------------------------
@@ -296,7 +233,7 @@ def test_the_label_is_as_far_from_the_prediction_as_the_noise(sampled):
 
 
 def test_training_lowers_the_loss_of_the_noise():
-    examples = observation_density.scaled(observation_density.load("diabetes"), 0)
+    examples = observation_density.examples_of(uci.load_table("diabetes"), 0)
     config = Config(hidden=4, members=2, epochs=20)
     trained = observation_density.train(config, examples)
     # Below the unit variance that it begins with, and that the labels have around their mean.
@@ -306,7 +243,7 @@ def test_training_lowers_the_loss_of_the_noise():
 
 
 def test_chains_start_near_training_examples():
-    examples = observation_density.scaled(observation_density.load("diabetes"), 0)
+    examples = observation_density.examples_of(uci.load_table("diabetes"), 0)
     config = dataclasses.replace(Config(), perturbation=1e-3)
     root = observation_density.covariance_root(examples)
     start = observation_density.initial_observations(config, examples, root, jax.random.key(0))

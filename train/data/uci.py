@@ -47,6 +47,7 @@ class Scaled(NamedTuple):
     test_x: np.ndarray  # float32[test rows, features]
     test_y: np.ndarray  # float32[test rows]
     scale: float  # the standard deviation of y: what one scaled unit is in the original ones
+    mean: float  # the mean of y: 0 in scaled units
 
 
 def load_table(name: str, data_dir: str | os.PathLike[str] | None = None) -> Table:
@@ -170,7 +171,7 @@ def scaled(table: Table, split: int) -> Scaled:
             ((table.y[rows] - center) / scale).astype(np.float32),
         )
 
-    return Scaled(*of(table.train[split]), *of(table.test[split]), float(scale))
+    return Scaled(*of(table.train[split]), *of(table.test[split]), float(scale), float(center))
 
 
 def standard_splits(rows: int, splits: int = 20) -> tuple[np.ndarray, np.ndarray]:
