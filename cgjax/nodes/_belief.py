@@ -1,12 +1,26 @@
 """What inference holds about a value."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 # A log-variance beyond this counts as this, so that variances are positive and finite in float32.
 LARGEST_LOG_VARIANCE = 80.0
+
+
+@jax.custom_jvp
+def _clipped(log_variance: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    return jnp.clip(log_variance, -LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
+
+
+@_clipped.defjvp
+def _clipped_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    # That of `jnp.clip` divides by the number of ties, for each weight.
+    (log_variance,), (tangent,) = primals, tangents
+    inside = jnp.abs(log_variance) <= LARGEST_LOG_VARIANCE
+    return _clipped(log_variance), jnp.where(inside, tangent, 0)
 
 
 class Belief(NamedTuple):
@@ -31,7 +45,7 @@ class Normal(NamedTuple):
     @property
     def clipped_log_variance(self) -> Float[Array, "*nodes"]:
         """The logarithm of `variance`."""
-        return jnp.clip(self.log_variance, -LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
+        return _clipped(self.log_variance)
 
     @property
     def variance(self) -> Float[Array, "*nodes"]:

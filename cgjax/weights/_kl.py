@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from cgjax.nodes._belief import Belief, Normal
@@ -51,19 +53,52 @@ def kl(posterior: Any, prior: Any = 1.0) -> Float[Array, ""]:
     ):
         if is_uncertain(leaf):
             m, v, log_v = _parts(leaf)
-            ratio = log_v - log_variance
-            scaled = jnp.exp(jnp.clip(ratio, -80, 80))
-            parts.append(
-                # exp(r) - 1 - r, without cancellation where the two are nearly equal.
-                jnp.sum(_excess(ratio, scaled) + (m - mean) ** 2 / variance) / 2
-            )
+            each = _divergence(m, lax.stop_gradient(v), log_v, mean, variance, log_variance)
+            # Row by row: one sum over millions of numbers loses digits, and is not vectorised.
+            parts.append(jnp.sum(jnp.sum(each, -1)) if each.ndim else each)
     return total(parts)
 
 
-def _excess(ratio: Any, scaled: Any) -> Any:
+@jax.custom_jvp
+def _divergence(
+    mean: Any, variance: Any, log_variance: Any, center: Any, prior: Any, log_prior: Any
+) -> Any:
+    """That of N(mean, variance) from N(center, prior), element by element.
+
+    The derivative by the variance is counted to its logarithm, and that by the prior as usual.
+    """
+    ratio = log_variance - log_prior
     near = jnp.abs(ratio) < 0.05
     r = jnp.where(near, ratio, 0)
-    return jnp.where(near, r**2 * (1 / 2 + r / 6 + r**2 / 24 + r**3 / 120), scaled - 1 - ratio)
+    # exp(r) - 1 - r, without cancellation where the two are nearly equal.
+    excess = jnp.where(
+        near, r**2 * (1 / 2 + r / 6 + r**2 / 24 + r**3 / 120), _over(variance, prior) - 1 - ratio
+    )
+    return (excess + (mean - center) ** 2 / prior) / 2
+
+
+def _divergence_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    mean, variance, log_variance, center, prior, log_prior = primals
+    distance, ratio = (mean - center) / prior, log_variance - log_prior
+    near = jnp.abs(ratio) < 0.05
+    r = jnp.where(near, ratio, 0)
+    growth = r * (1 + r / 2 + r**2 / 6 + r**3 / 24)
+    growth = jnp.where(near, growth, _over(variance, prior) - 1) / 2
+    slopes = distance, 0, growth, -distance, -(distance**2) / 2, -growth
+    parts = [s * t for s, t in zip(slopes, tangents, strict=True) if not _is_zero(t)]
+    value = _divergence(*primals)
+    return value, sum(parts, jnp.zeros_like(value))
+
+
+_divergence.defjvp(_divergence_jvp, symbolic_zeros=True)
+
+
+def _over(variance: Any, prior: Any) -> Any:
+    return jnp.minimum(variance / prior, jnp.finfo(jnp.float32).max ** 0.9)
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, SymbolicZero)
 
 
 def _parts(leaf: Belief | Normal) -> tuple[Any, Any, Any]:
