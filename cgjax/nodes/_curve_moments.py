@@ -5,7 +5,12 @@ number as long as the Gaussian is not much wider than the function's bends. Func
 use Gauss-Legendre points on either side of it, so that the kink costs nothing.
 
 The derivatives with respect to the mean and the variance are computed beside the values, from the
-same points, by the identities of Gaussian integrals (for Y = f(x), x = mean + s t, t ~ N(0, 1)):
+same points, by the identities of Gaussian integrals (for Y = f(x), x = mean + s t, t ~ N(0, 1)). Of
+a smooth function its values are enough:
+
+    d E[Y] / d mean = Cov(Y, t) / s         d E[Y] / d variance = Cov(Y, t^2) / (2 s^2)
+
+and the same of Y^2; of one with a kink its derivative is used:
 
     d E[Y] / d mean = E[f'(x)]              d E[Y] / d variance = E[f'(x) t] / (2 s)
     d Var[Y] / d mean = 2 Cov(Y, f'(x))     d Var[Y] / d variance = Cov(Y, f'(x) t) / s
@@ -33,6 +38,7 @@ _POINTS = np.linspace(-4.8, 4.8, 16)
 _WEIGHTS = np.exp(-(_POINTS**2) / 2)
 _WEIGHTS /= _WEIGHTS.sum()
 _POINTS /= np.sqrt(_WEIGHTS @ _POINTS**2)
+_POWERS = np.stack([_WEIGHTS, _WEIGHTS * _POINTS, _WEIGHTS * _POINTS**2])
 
 # Twelve Gauss-Legendre points on either side of a kink, to 5 standard deviations: their weights sum
 # to 1 within 1e-6 and have mean 0 and variance 1 within 2e-5. A kink further out than 3 is not
@@ -101,29 +107,17 @@ def _jvp(curve: Curve, has_kink: bool, primals: Any, tangents: Any) -> tuple[Mom
     return values, (totals[0], totals[1])
 
 
-def _grid(has_kink: bool, mean: Any, variance: Any, kink: Any) -> tuple[Any, Any, list[Any]]:
-    """The deviation to integrate with, its share of the variance, and (t, weight) of each point."""
-    smallest = (_SMALLEST_AT_KINK if has_kink else _SMALLEST_DEVIATION) * (1 + jnp.abs(mean) / 4)
-    deviation = jnp.sqrt(jnp.maximum(variance, smallest**2))
-    if not has_kink:
-        points = zip(_POINTS.tolist(), _WEIGHTS.tolist(), strict=True)
-        return deviation, variance / deviation**2, list(points)
-    cut = jnp.clip((kink - mean) / deviation, -_FURTHEST_KINK, _FURTHEST_KINK)
-    cut = lax.stop_gradient(cut)
-    points = []
-    for end, share, weight in _SIDES:
-        t = cut + (end - cut) * share
-        points.append((t, jnp.abs(end - cut) * weight * jnp.exp(-(t**2) / 2)))
-    return deviation, variance / deviation**2, points
-
-
 def _values(
     curve: Curve, has_kink: bool, mean: Any, variance: Any, kink: Any, *constants: Any
 ) -> Moments:
-    deviation, share, points = _grid(has_kink, mean, variance, kink)
     here = curve(mean, *constants)
+    if not has_kink:
+        deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
+        (first,), (second,) = _smooth_sums(curve, 1, here, mean, deviation, *constants)
+        return here + share * first, share * jnp.maximum(second - first**2, 0)
+    deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
     first = second = jnp.zeros_like(mean)
-    for t, weight in points:
+    for t, weight in _points_beside(kink, mean, deviation):
         change = curve(mean + deviation * t, *constants) - here
         first, second = first + weight * change, second + weight * change**2
     spread = jnp.maximum(second - first**2, 0)
@@ -134,11 +128,19 @@ def _partials(
     curve: Curve, has_kink: bool, mean: Any, variance: Any, kink: Any, *constants: Any
 ) -> tuple[Moments, Moments, Moments]:
     """The values, and their derivatives by the mean and by the variance."""
-    deviation, share, points = _grid(has_kink, mean, variance, kink)
     here = curve(mean, *constants)
+    if not has_kink:
+        deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
+        first, second = _smooth_sums(curve, 3, here, mean, deviation, *constants)
+        values = here + share * first[0], share * jnp.maximum(second[0] - first[0] ** 2, 0)
+        tilt, cross_tilt = first[2] - first[0], second[2] - second[0]
+        by_mean = first[1] / deviation, share * (second[1] - 2 * first[0] * first[1]) / deviation
+        width = 2 * deviation**2
+        return values, by_mean, (tilt / width, (cross_tilt - 2 * first[0] * tilt) / width)
+    deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
     one = jnp.ones_like(mean)
     first = second = slope = tilt = cross = cross_tilt = jnp.zeros_like(mean)
-    for t, weight in points:
+    for t, weight in _points_beside(kink, mean, deviation):
         there, steepness = jax.jvp(lambda x: curve(x, *constants), (mean + deviation * t,), (one,))
         change, weighted = there - here, weight * steepness
         first, second = first + weight * change, second + weight * change**2
@@ -149,3 +151,47 @@ def _partials(
     by_mean = slope, 2 * share * (cross - first * slope)
     by_variance = tilt / (2 * deviation), (cross_tilt - first * tilt) / deviation
     return values, by_mean, by_variance
+
+
+def _width(smallest: float, mean: Any, variance: Any) -> tuple[Any, Any]:
+    """The deviation to integrate with, and what share of its square the variance is."""
+    deviation = jnp.sqrt(jnp.maximum(variance, (smallest * (1 + jnp.abs(mean) / 4)) ** 2))
+    return deviation, variance / deviation**2
+
+
+def _smooth_sums(
+    curve: Curve, powers: int, here: Any, mean: Any, deviation: Any, *constants: Any
+) -> tuple[list[Any], list[Any]]:
+    """Sum w t^k (y - here) and sum w t^k (y - here)^2 over the points, for k below `powers`."""
+
+    def of_each(here: Any, mean: Any, deviation: Any, *constants: Any) -> Any:
+        first, second = ([jnp.zeros_like(mean) for _ in range(powers)] for _ in "12")
+        for t, *weights in zip(_POINTS.tolist(), *_POWERS[:powers].tolist(), strict=True):
+            change = curve(mean + deviation * t, *constants) - here
+            first = [a + w * change for a, w in zip(first, weights, strict=True)]
+            second = [a + w * change**2 for a, w in zip(second, weights, strict=True)]
+        return first, second
+
+    def of_all(here: Any, mean: Any, deviation: Any, *constants: Any) -> Any:
+        weights = jnp.asarray(_POWERS[:powers], mean.dtype)
+        points = jnp.asarray(_POINTS, mean.dtype)
+        change = jax.vmap(lambda t: curve(mean + deviation * t, *constants) - here)(points)
+        first, second = (list(jnp.tensordot(weights, a, 1)) for a in (change, change**2))
+        return first, second
+
+    # A CPU's compiler would write each point's value to memory, for the sums to read it again; it
+    # has fast matrix products. Others compute everything in one kernel.
+    operands = here, mean, deviation, *constants
+    first, second = lax.platform_dependent(*operands, cpu=of_all, default=of_each)
+    return first, second
+
+
+def _points_beside(kink: Any, mean: Any, deviation: Any) -> list[tuple[Any, Any]]:
+    """(t, weight) of the points on either side of a kink."""
+    cut = jnp.clip((kink - mean) / deviation, -_FURTHEST_KINK, _FURTHEST_KINK)
+    cut = lax.stop_gradient(cut)
+    points = []
+    for end, share, weight in _SIDES:
+        t = cut + (end - cut) * share
+        points.append((t, jnp.abs(end - cut) * weight * jnp.exp(-(t**2) / 2)))
+    return points

@@ -112,18 +112,27 @@ def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> Moments:
               + 2 D ((1 - P) r M+ + P l M-)
     """
     (low_slope, low), (slope, high) = left, right
-    low, jump = low_slope * at + low, (slope - low_slope) * at + high - low
+    jump = (slope - low_slope) * at + high - low
+    low = low_slope * at + low
+    if _is(jump, 0) and isinstance(slope, float) and isinstance(low_slope, float):
+        if 0 <= low_slope <= slope and slope > 0:
+            centre, spread = rectified(mean - at, variance, low_slope / slope)
+            return low + slope * centre, slope**2 * spread
     up, _ = rectified(mean - at, variance)
     down, _ = rectified(at - mean, variance)
     above = upper(mean - at, variance)
     centre = low + slope * up - low_slope * down
     spread = variance * (slope**2 * above + low_slope**2 * (1 - above))
     spread = spread - (slope - low_slope) ** 2 * up * down
-    if not (isinstance(jump, float) and jump == 0):
+    if not _is(jump, 0):
         centre = centre + jump * above
         cross = (1 - above) * slope * up + above * low_slope * down
         spread = spread + jump**2 * above * (1 - above) + 2 * jump * cross
     return centre, jnp.maximum(spread, 0)
+
+
+def _is(x: Any, number: float) -> bool:
+    return isinstance(x, float) and x == number
 
 
 def upper(mean: Any, variance: Any) -> Any:

@@ -9,6 +9,7 @@ import abc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from cgjax._interpret._beliefs._blocks import in_blocks, is_closed, whole
 from cgjax.nodes import Belief
 from cgjax.nodes._curve_moments import curve_moments
 from cgjax.nodes._family import wide
@@ -262,17 +264,16 @@ def _settled(value: Curve, order: int) -> Value:
     if order == 1:
         mean, slope = jax.jvp(value.function, (x.mean,), (jnp.ones_like(x.mean),))
         return Gaussian(mean, jnp.asarray(slope**2 * x.variance, mean.dtype))
-    mean, variance = _matched(value, wide(x.mean), wide(x.variance), value.closed)
+    m, v, slopes = wide(x.mean), wide(x.variance), bool(x.axes)
+    if value.closed is not None:
+        found = whole(value.closed, m, v, slopes)
+    else:
+        rule = partial(curve_moments, _precise(value), kink=value.kink)
+        closed = value.kink is None and is_closed(value.function, x.mean)
+        found = (in_blocks if closed else whole)(rule, m, v, slopes)
+    mean, variance, slope, bend = found
     out = Gaussian(jnp.asarray(mean, value.dtype), jnp.asarray(variance, value.dtype))
-    if not x.axes:
-        return out
-    return _correlated(value, out, mean, variance)
-
-
-def _matched(curve: Curve, mean: Any, variance: Any, closed: Any) -> tuple[Any, Any]:
-    if closed is not None:
-        return closed(mean, variance)
-    return curve_moments(_precise(curve), mean, variance, curve.kink)
+    return _correlated(x, out, slope, bend) if x.axes else out
 
 
 def _precise(curve: Curve) -> Callable[[Any], Any]:
@@ -283,26 +284,18 @@ def _precise(curve: Curve) -> Callable[[Any], Any]:
     return lambda x: jnp.asarray(curve.function(jnp.asarray(x, dtype)), x.dtype)
 
 
-def _correlated(curve: Curve, out: Gaussian, mean: Any, variance: Any) -> Gaussian:
-    """What the positions of a curve share, when those of its root do.
+def _correlated(x: Gaussian, out: Gaussian, slope: Any, bend: Any) -> Gaussian:
+    """What the positions of a function of x share, when those of x do.
 
     By the expansion of a covariance in that of two Gaussians (Price's theorem),
 
         Cov(f(x_p), f(x_q)) = E[f'_p] E[f'_q] C_pq + E[f''_p] E[f''_q] C_pq^2 / 2 + ...,
 
-    averaged over the pairs of positions, with the derivatives of E[f] by the mean and, twice, by
-    the variance for those of f.
+    averaged over the pairs of positions, with the derivatives of E[f] by the mean (the slope) and,
+    twice, by the variance (the bend) for those of f.
     """
-    x = curve.root
     assert x.correlation is not None
-    m, v = wide(x.mean), wide(x.variance)
-
-    def expectation(m: Any, v: Any) -> Any:
-        return _matched(curve, m, v, curve.closed)[0]
-
-    _, slope = jax.jvp(lambda m: expectation(m, v), (m,), (jnp.ones_like(m),))
-    _, bend = jax.jvp(lambda v: expectation(m, v), (v,), (jnp.ones_like(v),))
-    gain = None if x.gain is None else wide(x.gain)
+    v, gain = wide(x.variance), None if x.gain is None else wide(x.gain)
     beside = v if gain is None else v - gain**2
     deviation, weight = root(beside), wide(x.correlation)
     shared = weight * over_even_pairs(slope * deviation, x.axes)
