@@ -283,7 +283,7 @@ class ReLU(_Rectified):
     def _known_belief_of_activation(
         self, mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
     ) -> Belief | None:
-        return Belief(*rectified_moments_of_belief(mean, variance, jnp.zeros((), mean.dtype)))
+        return Belief(*rectified_moments_of_belief(mean, variance, 0.0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

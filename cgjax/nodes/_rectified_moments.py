@@ -11,7 +11,8 @@ The derivatives are the exact closed forms, finite also at s = 0.
 """
 
 import math
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,33 +86,61 @@ def _rectified_moments_jvp(primals, tangents):
 rectified_moments.defjvp(_rectified_moments_jvp)
 
 
-@jax.custom_jvp
 def rectified_moments_of_belief(
     mean: Float[Array, "*nodes"],
     variance: Float[Array, "*nodes"],
-    leak: Float[Array, "..."],
+    leak: Float[Array, "..."] | float,
 ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
-    """The same for Y ~ N(mean, variance), differentiable with respect to the variance."""
+    """The same for Y ~ N(mean, variance), differentiable with respect to the variance.
+
+    A leak that is a Python number is not differentiated, and 0 saves some work.
+    """
+    if isinstance(leak, int | float):
+        return _of_belief_with_known_leak(mean, variance, float(leak))
+    return _of_belief(mean, variance, leak)
+
+
+@jax.custom_jvp
+def _of_belief(mean: Any, variance: Any, leak: Any) -> tuple[Any, Any]:
     partials = _partials(mean, jnp.sqrt(jnp.maximum(variance, 0)), leak)
     return partials.mean, partials.variance
 
 
-def _rectified_moments_of_belief_jvp(primals, tangents):
-    mean, variance, leak = primals
-    dmean, dvariance, dleak = tangents
+def _of_belief_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    *_, dleak = tangents
+    p, (out_mean, out_variance) = _pushed(*primals, *tangents[:2])
+    return (p.mean, p.variance), (
+        out_mean + p.mean_leak * dleak,
+        out_variance + p.variance_leak * dleak,
+    )
+
+
+_of_belief.defjvp(_of_belief_jvp)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _of_belief_with_known_leak(mean: Any, variance: Any, leak: float) -> tuple[Any, Any]:
+    partials = _partials(mean, jnp.sqrt(jnp.maximum(variance, 0)), leak)
+    return partials.mean, partials.variance
+
+
+@_of_belief_with_known_leak.defjvp
+def _of_belief_with_known_leak_jvp(leak: float, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    p, out = _pushed(*primals, leak, *tangents)
+    return (p.mean, p.variance), out
+
+
+def _pushed(mean: Any, variance: Any, leak: Any, dmean: Any, dvariance: Any) -> tuple[Any, Any]:
+    """The partial derivatives, and the tangents that those by mean and variance give."""
     scale = jnp.sqrt(jnp.maximum(variance, 0))
     p = _partials(mean, scale, leak)
     mean_variance = p.mean_scale / (2 * jnp.maximum(scale, SMALLEST_DEVIATION))
-    out_mean = p.mean_e * dmean + mean_variance * dvariance + p.mean_leak * dleak
-    out_variance = p.variance_e * dmean + p.variance_square * dvariance + p.variance_leak * dleak
-    return (p.mean, p.variance), (out_mean, out_variance)
-
-
-rectified_moments_of_belief.defjvp(_rectified_moments_of_belief_jvp)
+    out_mean = p.mean_e * dmean + mean_variance * dvariance
+    return p, (out_mean, p.variance_e * dmean + p.variance_square * dvariance)
 
 
 def _partials(
-    e: Float[Array, "*nodes"], scale: Float[Array, "*nodes"], leak: Float[Array, "..."]
+    e: Float[Array, "*nodes"], scale: Float[Array, "*nodes"], leak: Float[Array, "..."] | float
 ) -> _Partials:
     positive = jnp.where(scale > 0, scale, 1)
     ratio = jnp.where(scale > 0, jnp.abs(e) / positive, jnp.where(e == 0, 0, _LARGEST_RATIO))
@@ -132,6 +161,17 @@ def _partials(
     tail = scale * far_mean
     positive_part, negative_part = jnp.maximum(e, 0) + tail, jnp.maximum(-e, 0) + tail
     square = scale**2
+    if _is_zero(leak):
+        return _Partials(
+            mean=positive_part,
+            mean_e=probability,
+            mean_scale=phi,
+            mean_leak=-negative_part,
+            variance=square * up_variance,
+            variance_e=2 * positive_part * complement,
+            variance_square=probability - phi * up,
+            variance_leak=2 * positive_part * negative_part,
+        )
     rest = 1 - leak
     return _Partials(
         mean=jnp.maximum(e, 0) + leak * jnp.minimum(e, 0) + rest * tail,
@@ -145,6 +185,11 @@ def _partials(
     )
 
 
+def _is_zero(leak: Any) -> bool:
+    """Whether the leak is known to be 0 while tracing."""
+    return isinstance(leak, float) and leak == 0
+
+
 def _standard_tails(t: Float[Array, "*nodes"]) -> tuple[Float[Array, "*nodes"], ...]:
     """For t >= 0: phi(t), Phi(-t), A(-t) and Phi(-t) - A(t) A(-t), all accurate far out."""
     phi = jnp.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
@@ -156,12 +201,13 @@ def _standard_tails(t: Float[Array, "*nodes"]) -> tuple[Float[Array, "*nodes"], 
         return phi, upper_tail, tail_mean, tail_variance
     far = jnp.maximum(t, _TAIL_START)
     argument = (1 + _TAIL_START) / (1 + far)
-    scaled_mean = _polynomial(_MEAN_TAIL, argument) / far**2
-    scaled_variance = 2 * _polynomial(_VARIANCE_TAIL, argument) / far**3
+    inverse = 1 / far
+    scaled_mean = _polynomial(_MEAN_TAIL, argument) * inverse**2
+    scaled_variance = 2 * _polynomial(_VARIANCE_TAIL, argument) * inverse**3
     is_far = t > _TAIL_START
     return (
         phi,
-        jnp.where(is_far, phi * (1 - scaled_mean) / far, upper_tail),
+        jnp.where(is_far, phi * (1 - scaled_mean) * inverse, upper_tail),
         jnp.where(is_far, phi * scaled_mean, tail_mean),
         jnp.where(is_far, phi * (scaled_variance - phi * scaled_mean**2), tail_variance),
     )

@@ -17,7 +17,8 @@ Rule = Callable[[Any, Any], Moments]
 
 def rectified(mean: Any, variance: Any, leak: Any = 0.0) -> Moments:
     """max(x, leak x), 0 <= leak <= 1."""
-    return rectified_moments_of_belief(mean, variance, jnp.asarray(leak, mean.dtype))
+    leak = leak if isinstance(leak, float) else jnp.asarray(leak, mean.dtype)
+    return rectified_moments_of_belief(mean, variance, leak)
 
 
 def absolute(mean: Any, variance: Any) -> Moments:
