@@ -5,8 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from cgjax.nodes._belief import Belief, Normal
@@ -53,52 +51,44 @@ def kl(posterior: Any, prior: Any = 1.0) -> Float[Array, ""]:
     ):
         if is_uncertain(leaf):
             m, v, log_v = _parts(leaf)
-            each = _divergence(m, lax.stop_gradient(v), log_v, mean, variance, log_variance)
-            # Row by row: one sum over millions of numbers loses digits, and is not vectorised.
-            parts.append(jnp.sum(jnp.sum(each, -1)) if each.ndim else each)
+            # A scalar prior divides sums, not weights: fewer arrays of the weights' size.
+            square = (
+                _sum((m - mean) ** 2) / variance
+                if jnp.ndim(variance) == 0
+                else (_sum((m - mean) ** 2 / variance))
+            )
+            parts.append((_sum(_excess(log_v - log_variance, v / variance)) + square) / 2)
     return total(parts)
 
 
 @jax.custom_jvp
-def _divergence(
-    mean: Any, variance: Any, log_variance: Any, center: Any, prior: Any, log_prior: Any
-) -> Any:
-    """That of N(mean, variance) from N(center, prior), element by element.
+def _excess(log_ratio: Any, ratio: Any) -> Any:
+    """r - 1 - log r, without cancellation at r = 1.
 
-    The derivative by the variance is counted to its logarithm, and that by the prior as usual.
+    The derivative is that by log r; r itself, which is given beside it, is taken as a constant.
     """
-    ratio = log_variance - log_prior
-    near = jnp.abs(ratio) < 0.05
-    r = jnp.where(near, ratio, 0)
-    # exp(r) - 1 - r, without cancellation where the two are nearly equal.
-    excess = jnp.where(
-        near, r**2 * (1 / 2 + r / 6 + r**2 / 24 + r**3 / 120), _over(variance, prior) - 1 - ratio
-    )
-    return (excess + (mean - center) ** 2 / prior) / 2
+    near = jnp.abs(log_ratio) < 0.05
+    x = jnp.where(near, log_ratio, 0)
+    series = x**2 * (1 / 2 + x / 6 + x**2 / 24 + x**3 / 120)
+    return jnp.where(near, series, _finite(ratio) - 1 - log_ratio)
 
 
-def _divergence_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    mean, variance, log_variance, center, prior, log_prior = primals
-    distance, ratio = (mean - center) / prior, log_variance - log_prior
-    near = jnp.abs(ratio) < 0.05
-    r = jnp.where(near, ratio, 0)
-    growth = r * (1 + r / 2 + r**2 / 6 + r**3 / 24)
-    growth = jnp.where(near, growth, _over(variance, prior) - 1) / 2
-    slopes = distance, 0, growth, -distance, -(distance**2) / 2, -growth
-    parts = [s * t for s, t in zip(slopes, tangents, strict=True) if not _is_zero(t)]
-    value = _divergence(*primals)
-    return value, sum(parts, jnp.zeros_like(value))
+@_excess.defjvp
+def _excess_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    log_ratio, ratio = primals
+    near = jnp.abs(log_ratio) < 0.05
+    x = jnp.where(near, log_ratio, 0)
+    series = x * (1 + x / 2 + x**2 / 6 + x**3 / 24)
+    return _excess(*primals), jnp.where(near, series, _finite(ratio) - 1) * tangents[0]
 
 
-_divergence.defjvp(_divergence_jvp, symbolic_zeros=True)
+def _finite(ratio: Any) -> Any:
+    return jnp.minimum(ratio, jnp.finfo(jnp.float32).max ** 0.9)
 
 
-def _over(variance: Any, prior: Any) -> Any:
-    return jnp.minimum(variance / prior, jnp.finfo(jnp.float32).max ** 0.9)
-
-
-def _is_zero(tangent: Any) -> bool:
-    return isinstance(tangent, SymbolicZero)
+def _sum(each: Any) -> Any:
+    # Row by row: one sum over millions of numbers loses digits.
+    return jnp.sum(jnp.sum(each, -1)) if each.ndim else each
 
 
 def _parts(leaf: Belief | Normal) -> tuple[Any, Any, Any]:

@@ -15,18 +15,19 @@ means. Its variance, 1 / sum_i (m_i^2 / Var[w_i]), and the rest are independent,
 gain, is followed position by position: at it the activations that come next bend differently.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from cgjax._interpret._beliefs._structure import shared_variance
 from cgjax._interpret._beliefs._values import (
     Gaussian,
     Value,
+    beside,
     is_random,
     over_even_pairs,
     over_pairs,
@@ -151,37 +152,36 @@ def convolution(eqn: Any, operands: Sequence[Value], order: int, positions: bool
         return Gaussian(mean, bilinear(convolve, x, kernel, order)[1])
 
     window = _Window(p, x.shape, kernel.shape, mean.shape)
-    weights = window.kernel(_mean_of(kernel))  # (groups, outputs, inputs, taps)
-    # For any two windows, and for neighbours: (2, examples, groups, inputs, taps).
+    weights = window.kernel(_mean_of(kernel))  # (taps, inputs, groups, outputs)
+    # For any two windows, and for neighbours: (2, examples, taps, groups, inputs).
     pairs = window.pairs(_mean_of(x))
     shared = common = jnp.zeros((), mean.dtype)
     if correlated:
         # One number for each example and input: what its positions share.
         between = window.spaced(x, tuple(numbers.lhs_spec[2:]))
         common = jnp.stack([window.channels(c) for c in between])
-        edge = window.taps(jnp.ones_like(x.mean)).mean(-1)[None] ** 2
+        edge = window.taps(jnp.ones_like(x.mean)).mean(1)[None] ** 2
         inside = common * edge
-        shared = jnp.einsum("cngi,goi->cngo", inside, weights.sum(-1) ** 2)
-        pairs = pairs + common[..., None] * edge[..., None]
+        shared = jnp.einsum("cngi,igo->cngo", inside, weights.sum(0) ** 2)
+        pairs = pairs + (common * edge)[:, :, None]
     parts, gain = [], None
     if is_random(x):
         spread = convolve(x.variance, _mean_of(kernel) ** 2)
-        if correlated and weights.shape[-1] > 1:
+        if correlated and len(weights) > 1:
             # The taps of one window, which are neighbours, add up with what they share.
             level = window.channels(x.variance.mean(tuple(numbers.lhs_spec[2:]), keepdims=True))
             level = jnp.broadcast_to(level, common.shape[1:])
-            alone = jnp.einsum("ngi,goi->ngo", level, (weights**2).sum(-1))
-            extra = jnp.einsum(
-                "ngi,goi->ngo", common[1], weights.sum(-1) ** 2 - (weights**2).sum(-1)
-            )
+            squares = (weights**2).sum(0)
+            alone = jnp.einsum("ngi,igo->ngo", level, squares)
+            extra = jnp.einsum("ngi,igo->ngo", common[1], weights.sum(0) ** 2 - squares)
             factor = 1 + extra / jnp.where(alone > 0, alone, 1)
             spread = spread * window.outputs(jnp.maximum(factor, 0))
         parts.append(spread)
     if is_random(kernel):
         second = _mean_of(x) ** 2 + (x.variance if is_random(x) else 0)
         parts.append(convolve(second, kernel.variance))
-        shared = shared + jnp.einsum("cngit,goit->cngo", pairs, window.kernel(kernel.variance))
-        precision = window.kernel(_precision(kernel)).sum((2, 3))
+        shared = shared + jnp.einsum("cntgi,tigo->cngo", pairs, window.kernel(kernel.variance))
+        precision = window.kernel(_precision(kernel)).sum((0, 1))
         gain = mean * window.outputs(root(_inverse(precision))[None])
     shared = jnp.stack([window.outputs(c) for c in shared])
     return sharing(mean, sum(parts), shared, spatial, gain)
@@ -213,31 +213,40 @@ class _Window:
             mask = np.zeros((lhs[i], rhs[k]), np.float32)
             np.add.at(mask, (np.where(seen, index, 0), np.arange(rhs[k])[None] + 0 * index), seen)
             self.masks.append(mask / out[o])
+        # The share of windows in which each tap sees each position, (*positions, *taps).
+        both = functools.reduce(np.multiply.outer, self.masks)
+        count = len(self.masks)
+        self.seen = both.transpose([*range(0, 2 * count, 2), *range(1, 2 * count, 2)])
 
     def taps(self, x: Any) -> Any:
-        """For each tap the average, over all windows, of the input it sees: (n, g, i, taps)."""
-        x = jnp.transpose(x, self.lhs_spec)
-        for mask in self.masks:
-            # The next spatial axis is always axis 2; its taps go last.
-            x = jnp.tensordot(x, jnp.asarray(mask, x.dtype), ((2,), (0,)))
-        return x.reshape(x.shape[0], self.groups, x.shape[1] // self.groups, -1)
+        """For each tap the average, over all windows, of the input it sees: (n, taps, g, i)."""
+        examples, spatial = x.shape[self.lhs_spec[0]], [x.shape[a] for a in self.lhs_spec[2:]]
+        weights = jnp.asarray(self.seen.reshape(math.prod(spatial), -1), x.dtype)
+        if self.lhs_spec == (0, x.ndim - 1, *range(1, x.ndim - 1)):
+            # Channels last: one product for each example, and nothing is transposed.
+            each = jnp.broadcast_to(weights.T, (examples, *weights.T.shape))
+            x = each @ x.reshape(examples, -1, x.shape[-1])
+        else:
+            x = jnp.transpose(x, self.lhs_spec)
+            x = jnp.swapaxes(x.reshape(*x.shape[:2], -1) @ weights, 1, 2)
+        return x.reshape(*x.shape[:2], self.groups, -1)
 
     def pairs(self, x: Any) -> Any:
         """For each tap the average product of the inputs that two windows see: any, neighbours."""
         number = math.prod(self.out[a] for a in self.out_spec[2:])
         anywhere = (number * self.taps(x) ** 2 - self.taps(x**2)) / (number - 1)
-        near = []
-        for axis, out, step in zip(self.lhs_spec[2:], self.out_spec[2:], self.steps, strict=True):
-            if self.out[out] > 1 and x.shape[axis] > step:
-                rest = x.shape[axis] - step
-                first = lax.slice_in_dim(x, 0, rest, axis=axis)
-                second = lax.slice_in_dim(x, step, x.shape[axis], axis=axis)
-                config = [(0, 0, 0)] * x.ndim
-                config[axis] = (0, step, 0)
-                product = lax.pad(first * second, jnp.zeros((), x.dtype), config)
-                # The windows of the last step have no neighbour.
-                near.append(self.taps(product) * self.out[out] / (self.out[out] - 1))
-        return jnp.stack([anywhere, sum(near) / len(near) if near else anywhere])
+        axes, seen = self.lhs_spec[2:], self.seen.sum(tuple(range(len(self.masks)))).reshape(-1)
+        near = [
+            self.channels(beside(x, axis, step).mean(axes, keepdims=True))
+            * (x.shape[axis] / (x.shape[axis] - step))
+            for axis, out, step in zip(axes, self.out_spec[2:], self.steps, strict=True)
+            if self.out[out] > 1 and x.shape[axis] > step
+        ]
+        if not near:
+            return jnp.stack([anywhere, anywhere])
+        # That of all neighbours, where the tap sees them: it sees less beside the image's edges.
+        neighbours = functools.reduce(jnp.add, near)[:, None] / len(near)
+        return jnp.stack([anywhere, neighbours * jnp.asarray(seen, x.dtype)[:, None, None]])
 
     def spaced(self, x: Gaussian, axes: tuple[int, ...]) -> Any:
         """The covariances of x's positions, where neighbours are one stride apart."""
@@ -248,10 +257,11 @@ class _Window:
         return jnp.stack([far, faded]) * over_even_pairs(root(x.variance), axes)
 
     def kernel(self, kernel: Any) -> Any:
-        """The kernel as (groups, outputs, inputs, taps)."""
-        kernel = jnp.transpose(kernel, self.rhs_spec)
-        outputs, inputs = kernel.shape[:2]
-        return kernel.reshape(self.groups, outputs // self.groups, inputs, -1)
+        """The kernel as (taps, inputs, groups, outputs)."""
+        output, inputs, *taps = self.rhs_spec
+        kernel = jnp.transpose(kernel, (*taps, inputs, output))
+        *_, inputs, outputs = kernel.shape
+        return kernel.reshape(-1, inputs, self.groups, outputs // self.groups)
 
     def channels(self, x: Any) -> Any:
         """An array of size 1 along the positions, as (examples, groups, inputs)."""

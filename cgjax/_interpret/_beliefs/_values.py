@@ -136,14 +136,20 @@ def over_pairs(loading: Any, axes: Sequence[int], steps: tuple[int, ...] | None 
     number = math.prod(loading.shape[axis] for axis in axes)
     if number < 2:
         return jnp.zeros((2, *loading.shape), loading.dtype)
-    near = []
-    for axis, step in zip(axes, steps or (1,) * len(axes), strict=True):
-        if (size := loading.shape[axis]) > step:
-            first = lax.slice_in_dim(loading, 0, size - step, axis=axis)
-            second = lax.slice_in_dim(loading, step, size, axis=axis)
-            near.append((first * second).mean(axes, keepdims=True))
+    near = [
+        beside(loading, axis, step).mean(axes, keepdims=True) * (size / (size - step))
+        for axis, step in zip(axes, steps or (1,) * len(axes), strict=True)
+        if (size := loading.shape[axis]) > step
+    ]
     anywhere = _anywhere(loading, axes)
     return jnp.stack([anywhere, sum(near) / len(near) if near else anywhere])
+
+
+def beside(loading: Any, axis: int, step: int) -> Any:
+    """Products of what lies `step` apart along an axis; 0 for the last, which have no neighbour."""
+    config = [(0, 0, 0)] * loading.ndim
+    config[axis] = (-step, step, 0)
+    return loading * lax.pad(loading, jnp.zeros((), loading.dtype), config)
 
 
 def _anywhere(loading: Any, axes: Sequence[int]) -> Any:
