@@ -31,6 +31,7 @@ def run(
     parser.add_argument("--no-write", action="store_true", help="write no JSON")
     parser.add_argument("--output", type=Path, default=FOLDER / f"{name}.json")
     options = parser.parse_args()
+    machine.keep_memory()
     result = {
         "command": " ".join([parser.prog, *sys.argv[1:]]),
         "commit": machine.commit(),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from train import machine
 from train.checkpoint import CheckpointError
 from train.files import DataFileError
 
@@ -48,6 +49,7 @@ def run(
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A locale without "±" must not end a training.
         sys.stdout.reconfigure(errors="replace")
+    machine.keep_memory()
     try:
         main(chosen, shlex.join(["python", "-m", module, *arguments]), Console())
     except (DataFileError, CheckpointError, ValueError) as error:

@@ -115,7 +115,7 @@ def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> Moments:
     (low_slope, low), (slope, high) = left, right
     jump = (slope - low_slope) * at + high - low
     low = low_slope * at + low
-    if _is(jump, 0) and isinstance(slope, float) and isinstance(low_slope, float):
+    if _is(jump, 0.0) and isinstance(slope, float) and isinstance(low_slope, float):
         if 0 <= low_slope <= slope and slope > 0:
             centre, spread = rectified(mean - at, variance, low_slope / slope)
             return low + slope * centre, slope**2 * spread
@@ -125,7 +125,7 @@ def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> Moments:
     centre = low + slope * up - low_slope * down
     spread = variance * (slope**2 * above + low_slope**2 * (1 - above))
     spread = spread - (slope - low_slope) ** 2 * up * down
-    if not _is(jump, 0):
+    if not _is(jump, 0.0):
         centre = centre + jump * above
         cross = (1 - above) * slope * up + above * low_slope * down
         spread = spread + jump**2 * above * (1 - above) + 2 * jump * cross

@@ -246,7 +246,7 @@ class _Window:
             return jnp.stack([anywhere, anywhere])
         # That of all neighbours, where the tap sees them: it sees less beside the image's edges.
         neighbours = functools.reduce(jnp.add, near)[:, None] / len(near)
-        return jnp.stack([anywhere, neighbours * jnp.asarray(seen, x.dtype)[:, None, None]])
+        return jnp.stack([anywhere, neighbours * jnp.asarray(seen, x.dtype)[None, :, None, None]])
 
     def spaced(self, x: Gaussian, axes: tuple[int, ...]) -> Any:
         """The covariances of x's positions, where neighbours are one stride apart."""
