@@ -1,6 +1,7 @@
 """Means and variances through functions, against quadrature, closed forms and dense algebra."""
 
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +124,35 @@ class TestElementwise:
         assert (wrong <= 1e-6 * (variance * slope + spread)).all()
         assert (got.variance >= 0).all()
 
+    @pytest.mark.parametrize("size", [20_480, 16_411])  # equal blocks; a prime number
+    def test_large_arrays_are_computed_as_small_ones(self, size):
+        rng = np.random.default_rng(0)
+        mean = jnp.asarray(rng.normal(size=size), jnp.float32)
+        variance = jnp.asarray(rng.uniform(size=size), jnp.float32)
+
+        @jax.jit
+        def of(mean, variance):
+            moments = cg.moments(jax.nn.silu)
+            out, back = jax.vjp(lambda m, v: moments(Belief(m, v)), mean, variance)
+            return (*out, *back(Belief(jnp.cos(mean), jnp.sin(mean))))
+
+        parts = [of(mean[i : i + 4096], variance[i : i + 4096]) for i in range(0, size, 4096)]
+        small = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        stacked = jax.vmap(of)(mean[None], variance[None])
+        for got, several, expected in zip(of(mean, variance), stacked, small, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(several[0], expected, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        "f", [jnp.tanh, jax.nn.gelu, jax.nn.relu], ids=["tanh", "gelu", "relu"]
+    )
+    def test_gradients_take_little_memory(self, f):
+        x = Belief(jnp.zeros(1 << 17), jnp.ones(1 << 17))
+        loss = jax.jit(jax.grad(lambda x: jnp.sum(cg.moments(f)(x).variance ** 2)))
+        memory = loss.lower(x).compile().memory_analysis()
+        # The quadrature alone has 16 values for each element.
+        assert memory.temp_size_in_bytes < 16 * x.mean.nbytes
+
     def test_a_line_with_a_jump(self):
         means, variance = over_means([1e-4, 0.1, 1.0, 25.0])
         got = cg.moments(lambda x: jnp.where(x < 0.3, x - 1, 2.0))(Belief(means, variance))
@@ -196,26 +226,45 @@ class TestElementwise:
         assert all(np.isfinite(g).all() for g in gradient)
 
     @pytest.mark.parametrize("name", ["relu", "clip", "tanh", "silu", "leaky relu"])
-    def test_gradients_are_those_of_the_values(self, name):
+    def test_gradients_are_those_of_the_integrals(self, name):
         f = {**EXACT, **INTEGRATED}[name]
 
-        def loss(mean, log_variance):
-            out = cg.moments(f)(Belief(mean, jnp.exp(log_variance)))
-            return jnp.sum(out.mean * jnp.cos(mean) + out.variance)
+        def loss(mean, log_variance, moments):
+            out = moments(mean, jnp.exp(log_variance))
+            return jnp.sum(out[0] * jnp.cos(mean) + out[1])
+
+        def ours(mean, variance):
+            return cg.moments(f)(Belief(mean, variance))
 
         mean, log_variance = jnp.linspace(-2, 2, 9), jnp.linspace(-1.0, 0.5, 9)
-        got = jax.grad(loss, (0, 1))(mean, log_variance)
+        got = jax.grad(loss, (0, 1))(mean, log_variance, ours)
         for k, direction in enumerate((jnp.sin(7 * mean), jnp.cos(5 * mean))):
             step = 1e-2
-            arguments = [mean, log_variance]
             ends = []
             for sign in (1, -1):
-                moved = list(arguments)
+                moved = [mean, log_variance]
                 moved[k] = moved[k] + sign * step * direction
-                ends.append(loss(*moved))
+                ends.append(loss(*moved, partial(by_quadrature, f)))
             slope = (ends[0] - ends[1]) / (2 * step)
             # Central differences: step^2 in truth, rounding 1e-7 / step.
             np.testing.assert_allclose(jnp.vdot(got[k], direction), slope, rtol=3e-3, atol=3e-4)
+
+    @pytest.mark.parametrize("variance", [0.0, 1e-6, 1e-3])
+    @pytest.mark.parametrize("name", ["relu", "tanh", "silu", "gelu, exact"])
+    def test_derivatives_of_narrow_gaussians(self, name, variance):
+        f = {**EXACT, **INTEGRATED}[name]
+        means = MEANS[jnp.abs(MEANS) > 0.2]  # relu bends at 0
+        variances = jnp.full_like(means, variance)
+        x = Belief(means, variances)
+        slope = jax.vmap(jax.grad(f))(means)
+        bend = jax.vmap(jax.grad(jax.grad(f)))(means)
+        by_mean, by_variance = jax.grad(lambda x: cg.moments(f)(x).mean.sum())(x)
+        # Third and fourth derivatives times the variance, and rounding over the narrowest width.
+        np.testing.assert_allclose(by_mean, slope, atol=2e-4 + 2 * variance)
+        np.testing.assert_allclose(by_variance, bend / 2, atol=2e-3 + 3 * variance)
+        by_mean, by_variance = jax.grad(lambda x: cg.moments(f)(x).variance.sum())(x)
+        np.testing.assert_allclose(by_mean, 2 * slope * bend * variance, atol=1e-4 + 5 * variance)
+        np.testing.assert_allclose(by_variance, slope**2, atol=1e-3 + 5 * variance)
 
 
 @pytest.mark.numerics
