@@ -587,6 +587,7 @@ def regression_rows(results: pathlib.Path) -> str:
             METHODS[cell["method"]].title,
             str(number + 1),
             f"{split['rmse']:.2f}",
+            f"{split['rmse without the largest errors']:.2f}",
             f"{split['rmse without unsure rows']:.2f} ({split['unsure rows']})",
             f"{split['log likelihood']:.2f}",
             f"{split['without the worst row']:.2f}",
@@ -598,7 +599,8 @@ def regression_rows(results: pathlib.Path) -> str:
         for number, split in enumerate(cell["splits"])
         for worst in [split["worst row"]]
     ]
-    headings = ["method", "split", "RMSE", "without unsure rows (their number)", "LL"]
+    headings = ["method", "split", "RMSE", "without the ten largest errors"]
+    headings += ["without unsure rows (their number)", "LL"]
     headings += ["without its worst row", "that row's error", "its predicted deviation"]
     headings += ["its largest input (column)"]
     splits = [split for cell in result["cells"] for split in cell["splits"]]

@@ -26,7 +26,8 @@ from train.uci_methods import METHODS, Hyper
 from train.uci_training import TEST, Shape, trainer
 
 FAR = 10.0  # inputs of more than so many deviations from the mean of the training rows
-UNSURE = 10.0  # predictions with a deviation of more than so many of the target's
+UNSURE = 2.0  # predictions with a deviation of more than so many of the target's
+LARGEST = 10  # so many errors are left out to see what few rows do
 
 
 def predictions(result: dict[str, Any], data_dir: Path | None) -> tuple[list[Scaled], np.ndarray]:
@@ -103,6 +104,7 @@ def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str,
             "column": int(np.abs(split.test_x[worst]).argmax()),
         },
         "test rows": len(nll),
+        "rmse without the largest errors": rmse(np.sort(errors)[:-LARGEST]),
         "unsure rows": int(unsure.sum()),
         "rmse without unsure rows": rmse(errors[~unsure]),
         "far test rows": int((size > FAR).sum()),
@@ -141,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = []
         for result in results:
             found.append(inspected(result, chosen.data_dir))
-            print(json.dumps(found[-1]))
+            print(json.dumps(found[-1]), flush=True)
     except DataFileError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
