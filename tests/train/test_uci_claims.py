@@ -122,7 +122,10 @@ def test_splits_that_go_wrong():
     found = changed("protein", method, noise, rmse=[1.4, None], log_likelihood=[-9.0, None])
     for split in found["protein", method, "homoscedastic"]["splits"]:
         split["rmse"] = 1.0
-    assert uci_claims.gone_wrong(found, "protein", method) == [1]
+    assert uci_claims.gone_wrong(found, "protein", method) == [1]  # not a number is wrong
+    found["protein", method, noise]["splits"][0]["rmse"] = 1.6
+    assert uci_claims.gone_wrong(found, "protein", method) == [0, 1]
+    found["protein", method, noise]["splits"][0]["rmse"] = 1.4
     rows = {line[0]: line[1:] for line in uci_claims.tails(found, "protein").lines}
     assert rows["flipout"] == ["1.40 (-9.00)", "nan (nan)", "1"]
     assert uci_claims.overconfident(found).startswith("2 of protein by flipout (lowest -9.0)")
