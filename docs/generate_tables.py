@@ -561,7 +561,7 @@ def regression_methods(results: pathlib.Path) -> str:
     measured = _regression(results)
     if not measured:
         return NOT_MEASURED
-    own = [grid for grid in uci_table.grids(measured) if grid.title.endswith("standard error")]
+    own = [grid for grid in uci_table.grids(measured) if "mean over splits" in grid.title]
     return "\n\n".join(map(_grid, own))
 
 
