@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import json
 import pathlib
 import re
+import shutil
 import sys
 
 import pytest
@@ -81,6 +83,33 @@ def test_tables_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch):
     for name in generate_tables.PAGES:
         page = (ROOT / name).read_text()
         assert generate_tables.generate(page, ROOT / "results") == page, name
+
+
+def test_what_is_said_about_the_regression_follows_its_results(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+):
+    """With one cell made worse, the tables show it and the claims no longer hold."""
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    from docs import generate_tables
+
+    results = tmp_path / "results"
+    assert generate_tables.regression_reached(results) == generate_tables.NOT_MEASURED
+    shutil.copytree(ROOT / "results" / "uci", results / "uci")
+    names = [name for name in generate_tables.TABLES if name.startswith("regression")]
+    before = {name: generate_tables.TABLES[name](results) for name in names}
+    cell = results / "uci" / "boston" / "moments_adam-heteroscedastic.json"
+    result = json.loads(cell.read_text())
+    for split in result["splits"]:
+        split["log likelihood"] -= 3
+    result["seconds"]["search"] += 1000
+    cell.write_text(json.dumps(result))
+    after = {name: generate_tables.TABLES[name](results) for name in names}
+    same = {name for name in names if before[name] == after[name]}
+    assert same == {"regression-rows"}  # of files that were not copied
+    first = after["regression-reached"].splitlines()[0]
+    assert "does not hold" in first and "worse on boston, -5." in first
+    assert "20 of boston by moments, Adam" in after["regression-tails"]
+    assert "boston, moments, Adam, heteroscedastic (search 1" in after["regression-time"]
 
 
 def test_the_map_of_the_house_is_true():

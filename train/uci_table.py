@@ -84,7 +84,7 @@ def line(result: dict[str, Any]) -> str:
     """A cell in a few words."""
     settings = result["settings"]
     name = f"{settings['data']} {settings['method']} {settings['noise']}"
-    digits = _digits(settings["data"])
+    digits = digits_of(settings["data"])
     return (
         f"{name}: LL {cell(over_splits(result, 'log likelihood'), 3)}, "
         f"RMSE {cell(over_splits(result, 'rmse'), digits)}, {seconds_per_split(result):.2f} s/split"
@@ -107,14 +107,17 @@ def cell(figure: Mean | None, digits: int) -> str:
 
 def grids(results: Sequence[dict[str, Any]]) -> list[Grid]:
     """All tables: our methods, ours beside published figures, what was reached, and the time."""
-    found = _by_cell(results)
+    found = by_cell(results)
     names = [n for n in ("diabetes", *SETS) if any(data == n for data, _, _ in found)]
     methods = [method for method in METHODS if any(m == method for _, m, _ in found)]
     made = [
         Grid(
             f"{title}, {noise} noise: mean over splits ± standard error",
             ["data", *(METHODS[method].title for method in methods)],
-            [[data, *(_ours(found, data, m, noise, figure) for m in methods)] for data in names],
+            [
+                [data, *(figure_of(found, data, m, noise, figure) for m in methods)]
+                for data in names
+            ],
         )
         for figure, title in FIGURES.items()
         for noise in NOISES
@@ -122,9 +125,9 @@ def grids(results: Sequence[dict[str, Any]]) -> list[Grid]:
     ]
     published = [name for name in names if name in SETS]
     if published:
-        made += [_beside(found, published, figure, title) for figure, title in FIGURES.items()]
+        made += [beside(found, published, figure, title) for figure, title in FIGURES.items()]
         made += [
-            _reached(found, published, method, noise)
+            reached(found, published, method, noise)
             for method in OURS
             for noise in NOISES
             if any((data, method, noise) in found for data in published)
@@ -173,7 +176,7 @@ def tables(results: Sequence[dict[str, Any]]) -> list[Any]:
 Found = dict[tuple[str, str, str], dict[str, Any]]
 
 
-def _by_cell(results: Sequence[dict[str, Any]]) -> Found:
+def by_cell(results: Sequence[dict[str, Any]]) -> Found:
     found: Found = {}
     for result in results:
         settings = result["settings"]
@@ -184,14 +187,14 @@ def _by_cell(results: Sequence[dict[str, Any]]) -> Found:
     return found
 
 
-def _digits(data: str) -> int:
+def digits_of(data: str) -> int:
     """Decimal places of an RMSE, by the size of the target's unit."""
     return {"kin8nm": 4, "naval": 5}.get(data, 3)
 
 
-def _ours(found: Found, data: str, method: str, noise: str, figure: str) -> str:
+def figure_of(found: Found, data: str, method: str, noise: str, figure: str) -> str:
     result = found.get((data, method, noise))
-    digits = _digits(data) if figure == "rmse" else 3
+    digits = digits_of(data) if figure == "rmse" else 3
     return cell(over_splits(result, figure), digits) if result else "-"
 
 
@@ -199,12 +202,12 @@ def _time(result: dict[str, Any] | None) -> str:
     return f"{seconds_per_split(result):.2f}" if result else "-"
 
 
-def _printed(column: Column, figure: str, data: str) -> str:
+def printed_figure(column: Column, figure: str, data: str) -> str:
     values = column.rmse if figure == "rmse" else column.log_likelihood
     return values[SETS.index(data)] if values else "-"
 
 
-def _beside(found: Found, names: Sequence[str], figure: str, title: str) -> Grid:
+def beside(found: Found, names: Sequence[str], figure: str, title: str) -> Grid:
     ours = [
         (method, noise)
         for method in OURS
@@ -222,15 +225,15 @@ def _beside(found: Found, names: Sequence[str], figure: str, title: str) -> Grid
         [
             [
                 data,
-                *(_ours(found, data, method, noise, figure) for method, noise in ours),
-                *(_printed(column, figure, data) for column in columns),
+                *(figure_of(found, data, method, noise, figure) for method, noise in ours),
+                *(printed_figure(column, figure, data) for column in columns),
             ]
             for data in names
         ],
     )
 
 
-def _reached(found: Found, names: Sequence[str], method: str, noise: str) -> Grid:
+def reached(found: Found, names: Sequence[str], method: str, noise: str) -> Grid:
     """How a method stands to [B] and to diagonal DVI, set by set."""
     lines = []
     for data in names:
@@ -269,12 +272,12 @@ def against_paper(value: float, figure: str, data: str) -> tuple[str, str]:
         ('level', 'better')
     """
     sign = -1 if figure == "rmse" else 1
-    printed = [_printed(column, figure, data) for column in PAPER]
+    printed = [printed_figure(column, figure, data) for column in PAPER]
     best = max(printed, key=lambda text: sign * number(text))
-    return _compared(value, best, sign), _compared(value, printed[0], sign)
+    return against(value, best, sign), against(value, printed[0], sign)
 
 
-def _compared(value: float, printed: str, sign: int) -> str:
+def against(value: float, printed: str, sign: int) -> str:
     difference = sign * (round(value, decimals(printed)) - number(printed))
     if difference > 0:
         return "better"
@@ -283,7 +286,7 @@ def _compared(value: float, printed: str, sign: int) -> str:
 
 def against_diagonal_dvi(ours: Mean, data: str) -> str:
     """Our log-likelihood against that of diagonal DVI: "level" is within our standard error."""
-    difference = ours.value - number(_printed(DIAGONAL_DVI, "log likelihood", data))
+    difference = ours.value - number(printed_figure(DIAGONAL_DVI, "log likelihood", data))
     if difference > ours.standard_error:
         return "better"
     return "level" if difference >= -ours.standard_error else "worse"

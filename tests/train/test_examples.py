@@ -16,6 +16,7 @@ MODULES = [
     "train.report",
     "train.schedule",
     "train.uci",
+    "train.uci_claims",
     "train.uci_published",
     "train.uci_table",
 ]

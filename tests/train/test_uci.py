@@ -19,7 +19,7 @@ from rich.console import Console
 from scipy import stats
 
 import cgjax as cg
-from train import uci, uci_published, uci_table
+from train import uci, uci_published, uci_rows, uci_table
 from train.checkpoint import CheckpointError
 from train.data.uci import Table, load_table, scaled
 from train.files import DataFileError
@@ -437,3 +437,45 @@ def test_the_tables_command(results, tmp_path, capsys):
     assert uci_table.main([str(tmp_path)]) == 1
     assert "holds no results" in capsys.readouterr().err
     assert uci_table.main([]) == 2
+
+
+# -- row by row
+
+
+def test_a_cell_row_by_row_is_the_cell(results, tmp_path, capsys):
+    path = results / "diabetes/dropout-heteroscedastic.json"
+    out = tmp_path / "rows.json"
+    assert uci_rows.main([str(tmp_path), str(path), "--out", str(out)]) == 0
+    (cell,) = json.loads(out.read_text())["cells"]
+    for split, expected in zip(cell["splits"], uci_table.read(path)["splits"], strict=True):
+        # Another program than that of the experiment: sums in float32 may be split otherwise.
+        np.testing.assert_allclose(split["rmse"], expected["rmse"], rtol=1e-5)
+        np.testing.assert_allclose(split["log likelihood"], expected["log likelihood"], rtol=1e-5)
+        assert split["distance"] < 1e-5
+        assert (split["training rows"], split["test rows"]) == (398, 44)
+    assert uci_rows.main([str(tmp_path), "nowhere.json", "--out", str(out)]) == 1
+    assert "nowhere.json is no result" in capsys.readouterr().err
+
+
+def test_what_rows_contribute():
+    split = scaled(DIABETES, 0)
+    split = split._replace(test_x=split.test_x.copy(), test_y=np.zeros(44, np.float32))
+    split.test_x[7, 3] = -12.0
+    numbers = np.ones((3, 44))  # errors, deviations and NLLs of 1
+    numbers[:, 7] = 5.0, 11.0, 45.0
+    found = uci_rows.described(split, numbers, np.arange(100, 144))
+    unit = math.log(split.scale)
+    assert found["log likelihood"] == pytest.approx(-2 - unit)
+    assert found["without the worst row"] == pytest.approx(-1 - unit)
+    assert found["rmse without unsure rows"] == pytest.approx(split.scale)
+    assert found["rmse without the largest errors"] == pytest.approx(split.scale)
+    assert found["rmse"] == pytest.approx(split.scale * (1 + 24 / 44) ** 0.5)
+    assert found["worst row"] == {
+        "number": 107,
+        "nll": 45.0,
+        "predicted deviation": 11.0,
+        "error": 5.0,
+        "largest input": 12.0,
+        "column": 3,
+    }
+    assert (found["unsure rows"], found["far test rows"], found["far training rows"]) == (1, 1, 0)
