@@ -25,7 +25,7 @@ def nll(
         labels: the true classes, from 0.
 
     Returns:
-        A scalar; infinite if a label was given probability 0.
+        A scalar; infinite if a label was given probability 0, not a number if one is no class.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -355,6 +355,8 @@ def _classes(scores: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
         )
     if math.prod(labels.shape) == 0:
         raise ValueError(f"no examples: labels have shape {labels.shape}.")
+    # An index counts from the end where it is negative; a label does not.
+    labels = jnp.where(labels < 0, scores.shape[-1], labels)
     return scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), labels
 
 

@@ -208,6 +208,25 @@ def moments_cost(results: pathlib.Path) -> str:
     return f"{_table(headings, rows)}\n\n{_origin(result)}."
 
 
+def pytagi_comparison(results: pathlib.Path) -> str:
+    """A training step on means and variances here, and in pyTAGI."""
+    result = _load(results / "benchmarks" / "pytagi_comparison.json")
+    if not result:
+        return NOT_MEASURED
+    ratio = f"{result['ratio']:.1f} ({result['ratio_low']:.1f}-{result['ratio_high']:.1f})"
+    rows = [
+        ["cgjax", f"{result['milliseconds']['cgjax']:.1f}", "1", "1"],
+        [
+            f"pyTAGI {result['pytagi']}",
+            f"{result['milliseconds']['pyTAGI']:.1f}",
+            ratio,
+            f"{result['ratio_of_fastest']:.1f}",
+        ],
+    ]
+    headings = ["training step", "ms", "ratio (quartiles)", "of the fastest"]
+    return f"{_table(headings, rows)}\n\n{_origin(result)}."
+
+
 def feed_forward_accuracy(results: pathlib.Path) -> str:
     """Error of feed-forward, moments and Monte Carlo by size of the weights and depth."""
     result = _load(results / "feed_forward_accuracy" / "result.json")
@@ -669,6 +688,7 @@ TABLES = {
     "dense-picture": dense_picture,
     "dense-claims": dense_claims,
     "moments-cost": moments_cost,
+    "pytagi-comparison": pytagi_comparison,
     "feed-forward-accuracy": feed_forward_accuracy,
     "dense-errors": dense_errors,
     "dense-figures": dense_figures,

@@ -42,6 +42,13 @@ def test_nll_of_an_impossible_label_is_infinite():
     assert metrics.nll(log_probs, jnp.array([0])) == 0
 
 
+@pytest.mark.parametrize("label", [-1, -2, 2])
+def test_a_label_that_is_no_class_has_no_likelihood(label):
+    scores, labels = jnp.log(jnp.array([[0.5, 0.5], [0.1, 0.9]])), jnp.array([0, label])
+    assert jnp.isnan(metrics.nll(scores, labels))
+    assert metrics.error(scores, labels) == 0.5
+
+
 def test_error_counts_by_hand():
     scores = jnp.array([[1.0, 2.0, 0.0], [5.0, 2.0, 0.0], [0.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
     assert metrics.error(scores, jnp.array([1, 1, 0, 2])) == 0.25

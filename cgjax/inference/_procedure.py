@@ -128,6 +128,11 @@ def split_lead(lead: str | None, args: tuple[Any, ...]) -> tuple[tuple[Any, ...]
         return (), args
     if not args:
         raise TypeError(f"The procedure's first argument is its {lead}; it was called with none.")
+    if lead == "unused" and jax.tree.leaves(args[0]) and not _static.is_array(args[0]):
+        raise TypeError(
+            "The first argument of this procedure stands where others take a key, and is not used: "
+            f"`procedure(None, *args)`; got a {type(args[0]).__name__}."
+        )
     return (as_key(args[0]) if lead == "key" else args[0],), args[1:]
 
 
@@ -182,7 +187,11 @@ def as_key(key: Any) -> Any:
             return key
         if key.dtype == np.uint32 and key.ndim == 1:
             return jax.random.wrap_key_data(jnp.asarray(key))
-    found = f"an array of {key.dtype}{list(key.shape)}" if _static.is_array(key) else repr(key)
+    found = repr(key)
+    if _static.is_array(key):
+        found = f"an array of {key.dtype}{list(key.shape)}"
+    elif jax.tree.leaves(key):
+        found = f"a {type(key).__name__}"  # not the arrays that it holds
     raise TypeError(
         "The first argument of a procedure that samples is one key of `jax.random`, got "
         f"{found}. Call it as `procedure(net)(jax.random.key(0), *args)`."

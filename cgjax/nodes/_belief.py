@@ -1,5 +1,6 @@
 """What inference holds about a value."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -10,16 +11,22 @@ from jaxtyping import Array, Float
 LARGEST_LOG_VARIANCE = 80.0
 
 
+def largest_log_variance(dtype: Any) -> float:
+    """What a log-variance is clipped to, on both sides: 80, and 9.7 in float16."""
+    return min(LARGEST_LOG_VARIANCE, -math.log(float(jnp.finfo(dtype).tiny)))
+
+
 @jax.custom_jvp
 def _clipped(log_variance: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    return jnp.clip(log_variance, -LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
+    most = largest_log_variance(jnp.result_type(log_variance))
+    return jnp.clip(log_variance, -most, most)
 
 
 @_clipped.defjvp
 def _clipped_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     # That of `jnp.clip` divides by the number of ties, for each weight.
     (log_variance,), (tangent,) = primals, tangents
-    inside = jnp.abs(log_variance) <= LARGEST_LOG_VARIANCE
+    inside = jnp.abs(log_variance) <= largest_log_variance(jnp.result_type(log_variance))
     return _clipped(log_variance), jnp.where(inside, tangent, 0)
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, Integer
 from cgjax.nodes._belief import Belief
 from cgjax.nodes._family import wide
 from cgjax.nodes._softmax_moments import log_sum_exp_moments, softmax_moments
+from cgjax.weights._posterior import broadcasts
 
 Labels = Integer[ArrayLike, "*batch"]
 
@@ -54,18 +55,27 @@ class GaussianHead:
     def expected_nll(self, output: Belief, y: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """E_q[-log p(y | f)] of each target, of the outputs' shape."""
         m, v, y = _fitting(output, y)
-        log_noise = wide(jnp.asarray(self.log_noise))
+        log_noise = self._log_noise(m.shape)
         return (((y - m) ** 2 + v) * jnp.exp(-log_noise) + log_noise + _LOG_2_PI) / 2
 
     def marginal_nll(self, output: Belief, y: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """-log E_q[p(y | f)] of each target."""
         m, v, y = _fitting(output, y)
-        return _normal_nll((y - m) ** 2, v + jnp.exp(wide(jnp.asarray(self.log_noise))))
+        return _normal_nll((y - m) ** 2, v + jnp.exp(self._log_noise(m.shape)))
 
     def predict(self, output: Belief) -> Belief:
         """The belief about a target: the output's, with the noise's variance added."""
-        noise = jnp.exp(wide(jnp.asarray(self.log_noise)))
+        noise = jnp.exp(self._log_noise(_checked(output).mean.shape))
         return Belief(output.mean, wide(output.variance) + noise)
+
+    def _log_noise(self, shape: tuple[int, ...]) -> Any:
+        log_noise = wide(jnp.asarray(self.log_noise))
+        if not broadcasts(log_noise.shape, shape):
+            raise ValueError(
+                f"log_noise has shape {log_noise.shape}, which does not broadcast to that of the "
+                f"outputs, {shape}."
+            )
+        return log_noise
 
     def half_information(
         self, f: Float[Array, "*shape"], tangent: Float[Array, "*shape"]
@@ -127,8 +137,8 @@ class HeteroscedasticHead:
         return jnp.stack([tangent[..., 0] * half, tangent[..., 1] * 0.5**0.5], -1)
 
 
-def _parts(output: Belief) -> tuple[Belief, Belief]:
-    if output.mean.ndim < 1 or output.mean.shape[-1] != 2:
+def _parts(output: Any) -> tuple[Belief, Belief]:
+    if _checked(output).mean.ndim < 1 or output.mean.shape[-1] != 2:
         raise ValueError(
             "The outputs of a network with heteroscedastic noise have a last axis of size 2, the "
             f"mean and the log-variance of the noise; got shape {output.mean.shape}."
@@ -137,7 +147,17 @@ def _parts(output: Belief) -> tuple[Belief, Belief]:
     return Belief(mean[..., 0], variance[..., 0]), Belief(mean[..., 1], variance[..., 1])
 
 
-def _fitting(output: Belief, target: Any) -> tuple[Any, Any, Any]:
+def _checked(output: Any) -> Belief:
+    if not isinstance(output, Belief):
+        raise TypeError(
+            f"A likelihood takes a belief about the outputs, got {type(output).__name__}. For "
+            "outputs f that are known, it is `Belief(f, jnp.zeros_like(f))`."
+        )
+    return output
+
+
+def _fitting(output: Any, target: Any) -> tuple[Any, Any, Any]:
+    _checked(output)
     y = jnp.asarray(target)
     if y.shape != output.mean.shape:
         raise ValueError(
@@ -198,6 +218,8 @@ class CategoricalHead:
             default), `second_order`, or the upper bounds `jensen` and `tilted`, with which the ELBO
             stays a bound.
 
+    The negative log-likelihood of a label that is no class is not a number.
+
     Example:
         >>> import jax.numpy as jnp, cgjax as cg
         >>> logits = cg.Belief(jnp.array([[2.0, 0.0]]), jnp.array([[1.0, 1.0]]))
@@ -239,14 +261,17 @@ class CategoricalHead:
         return jnp.sqrt(p) * (wide(tangent) - (p * tangent).sum(-1, keepdims=True))
 
 
-def _labelled(output: Belief, y: Any) -> tuple[Any, Any, Any]:
+def _labelled(output: Any, y: Any) -> tuple[Any, Any, Any]:
+    _checked(output)
     y = jnp.asarray(y)
     if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape != output.mean.shape[:-1]:
         raise ValueError(
             f"Labels are integers of the logits' shape without the last axis, "
             f"{output.mean.shape[:-1]}; got {y.dtype}{list(y.shape)}."
         )
-    return wide(output.mean), wide(output.variance), y
+    # Indices count from the end where they are negative; a label does not.
+    labels = jnp.where(y < 0, output.mean.shape[-1], y)
+    return wide(output.mean), wide(output.variance), labels
 
 
 Head = GaussianHead | HeteroscedasticHead | CategoricalHead

@@ -11,8 +11,10 @@ from cgjax.nodes._belief import Belief, Normal
 from cgjax.nodes._family import wide
 from cgjax.weights._posterior import (
     as_belief,
+    broadcasts,
     is_uncertain,
     names,
+    not_positive,
     per_parameter,
     total,
 )
@@ -94,8 +96,8 @@ def _sum(each: Any) -> Any:
 def _parts(leaf: Belief | Normal) -> tuple[Any, Any, Any]:
     """Mean, variance and its logarithm, in at least float32."""
     if isinstance(leaf, Normal):
-        leaf = Normal(wide(leaf.mean), wide(leaf.log_variance))
-        return leaf.mean, leaf.variance, leaf.clipped_log_variance
+        log_variance = wide(leaf.clipped_log_variance)
+        return wide(leaf.mean), jnp.exp(log_variance), log_variance
     v = jnp.maximum(wide(leaf.variance), jnp.finfo(jnp.float32).tiny)
     return wide(leaf.mean), v, jnp.log(v)
 
@@ -111,6 +113,15 @@ def _priors(posterior: Any, structure: Any, prior: Any) -> list[tuple[Any, Any, 
                 f"A prior with distributions has the posterior's structure, {structure}, got "
                 f"{other}."
             )
+        mine = jax.tree.leaves(posterior, is_leaf=is_uncertain)
+        for name, leaf, own in zip(names(posterior), leaves, mine, strict=True):
+            if is_uncertain(own) and not is_uncertain(leaf):
+                raise ValueError(f"The prior of {name!r} is no distribution, got {type(leaf)}.")
+            if is_uncertain(own) and leaf.mean.shape != own.mean.shape:
+                raise ValueError(
+                    f"The prior of {name!r} has shape {leaf.mean.shape}, and the posterior "
+                    f"{own.mean.shape}."
+                )
         return [_parts(leaf) if is_uncertain(leaf) else (0.0, 1.0, 0.0) for leaf in leaves]
     scales = per_parameter("the prior", prior, posterior)
     found = jax.tree.leaves(posterior, is_leaf=is_uncertain)
@@ -123,9 +134,14 @@ def _priors(posterior: Any, structure: Any, prior: Any) -> list[tuple[Any, Any, 
             raise ValueError(
                 f"No pattern of the prior matches the parameter {name!r}. Add a last pattern '*'."
             )
-        if isinstance(scale, int | float) and not scale > 0:
+        if not_positive(scale):
             raise ValueError(f"A prior's standard deviation must be positive, got {scale}.")
         scale = wide(jnp.asarray(scale))
+        if not broadcasts(scale.shape, leaf.mean.shape):
+            raise ValueError(
+                f"The prior of {name!r} has shape {scale.shape}, which does not broadcast to "
+                f"{leaf.mean.shape}."
+            )
         out.append((0.0, scale**2, 2 * jnp.log(scale)))
     return out
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, ArrayLike, Float
 from cgjax.nodes._belief import Belief
 from cgjax.weights._heads import Head
 from cgjax.weights._kl import kl
+from cgjax.weights._posterior import not_positive
 
 
 class Loss(NamedTuple):
@@ -36,8 +37,15 @@ class Loss(NamedTuple):
 
         Args:
             number_of_examples: in the data set, not in the batch.
-            temperature: 1 is Bayes' rule; less is a "cold" posterior.
+            temperature: 1 is Bayes' rule; less is a "cold" posterior; 0 leaves the KL out.
+
+        Raises:
+            ValueError: the number of examples is not positive, or the temperature negative.
         """
+        if not_positive(number_of_examples):
+            raise ValueError(f"number_of_examples is positive, got {number_of_examples}.")
+        if isinstance(temperature, int | float) and temperature < 0:
+            raise ValueError(f"temperature is at least 0, got {temperature}.")
         return self.nll + temperature * self.kl / number_of_examples
 
 

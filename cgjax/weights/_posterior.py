@@ -6,10 +6,13 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from cgjax.kernels.random_bits import random_words, standard_normal
 from cgjax.nodes._belief import Belief, Normal
+from cgjax.nodes._family import wide
 
 T = TypeVar("T")
 
@@ -31,6 +34,17 @@ def names(params: Any) -> list[str]:
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params, is_leaf=is_uncertain)]
     texts = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
     return [text.removesuffix("/value") for text in texts]  # the array inside a Flax variable
+
+
+def not_positive(number: Any) -> bool:
+    """Whether a number, or an array, is known while tracing and not positive throughout."""
+    return not isinstance(number, Tracer) and not np.all(np.asarray(number) > 0)
+
+
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether an array of a shape broadcasts to another shape, and does not enlarge it."""
+    pairs = zip(shape[::-1], to[::-1], strict=False)
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in pairs)
 
 
 def per_parameter(what: str, chosen: Any, params: Any) -> list[Any]:
@@ -73,7 +87,7 @@ def mean_field(params: Any, variance: PerParameter = 1e-4) -> Any:
 
     Raises:
         ValueError: a variance is not positive; a pattern matches nothing.
-        TypeError: a parameter to be uncertain is not floating point.
+        TypeError: a parameter to be uncertain is not floating point, or has a distribution already.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -84,7 +98,7 @@ def mean_field(params: Any, variance: PerParameter = 1e-4) -> Any:
 
     Source: [B] section 2 ("mean-field").
     """
-    leaves, structure = jax.tree.flatten(params)
+    leaves, structure = jax.tree.flatten(params, is_leaf=is_uncertain)
     out = []
     for name, leaf, v in zip(
         names(params), leaves, per_parameter("variance", variance, params), strict=True
@@ -92,18 +106,23 @@ def mean_field(params: Any, variance: PerParameter = 1e-4) -> Any:
         if v is None:
             out.append(leaf)
             continue
+        if is_uncertain(leaf):
+            raise TypeError(
+                f"The parameter {name!r} is a {type(leaf).__name__} already. `means(posterior)` "
+                "gives the parameters back, to begin anew."
+            )
         mean = jnp.asarray(leaf)
         if not jnp.issubdtype(mean.dtype, jnp.floating):
             raise TypeError(
                 f"The parameter {name!r} holds {mean.dtype}, which has no Gaussian posterior. "
                 "Leave it out with patterns: `variance={'*kernel': 1e-4}`."
             )
-        if isinstance(v, int | float) and not v > 0:
+        if not_positive(v):
             raise ValueError(
                 f"A variance must be positive, got {v} for {name!r}. To keep a parameter known "
                 "exactly, leave it out with patterns: `variance={'*kernel': 1e-4}`."
             )
-        out.append(Normal(mean, jnp.full_like(mean, jnp.log(jnp.asarray(v, mean.dtype)))))
+        out.append(Normal(mean, jnp.full_like(mean, jnp.log(wide(jnp.asarray(v))))))
     return jax.tree.unflatten(structure, out)
 
 

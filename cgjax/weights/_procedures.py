@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from cgjax import _interpret
 from cgjax._interpret import Program, Records, Visitor, walk
@@ -113,6 +114,17 @@ def known(out: Any) -> Any:
     return jax.tree.map(one, out)
 
 
+def _function(f: Any) -> Any:
+    """A network of explicit parameters, which have the distributions."""
+    if isinstance(f, nnx.Module):
+        raise TypeError(
+            f"{type(f).__name__} holds its parameters, which a posterior replaces here. Split it: "
+            "`f, params, state = cgjax.functional(module)`, and `procedure(f)(key, posterior, "
+            "state, *args)`."
+        )
+    return f
+
+
 def deterministic(
     f: Network,
     *,
@@ -150,7 +162,7 @@ def deterministic(
     """
     check_jacobian(jacobian, order)
     options = checked_options(nodes, order, positions, first_order, Deterministic)
-    return intern(OfBeliefs(f, replace(options, jacobian=jacobian)))
+    return intern(OfBeliefs(_function(f), replace(options, jacobian=jacobian)))
 
 
 def weight_sample(
@@ -188,7 +200,7 @@ def weight_sample(
     """
     if per not in ("batch", "example"):
         raise ValueError(f'per is "batch" or "example", got {per!r}.')
-    one = intern(OfBeliefs(f, WeightSample()))
+    one = intern(OfBeliefs(_function(f), WeightSample()))
     if per == "batch":
         return one
     axes = in_axes if in_axes is None or isinstance(in_axes, int) else tuple(in_axes)
@@ -277,7 +289,7 @@ def local_reparameterization(f: Network) -> Callable[..., Any]:
 
     Source: Kingma, Salimans and Welling 2015; [B] section 4.
     """
-    return intern(OfBeliefs(f, LocalReparameterization()))
+    return intern(OfBeliefs(_function(f), LocalReparameterization()))
 
 
 def flipout(f: Network) -> Callable[..., Any]:
@@ -304,14 +316,16 @@ def flipout(f: Network) -> Callable[..., Any]:
 
     Source: Wen et al. 2018; [B] section 4.
     """
-    return intern(OfBeliefs(f, Flipout()))
+    return intern(OfBeliefs(_function(f), Flipout()))
 
 
 def ensemble(f: Network) -> Callable[..., Any]:
     """Mean and variance over the members of an ensemble.
 
     Args:
-        f: a network `f(params, *args)`, or a procedure for weights with its key left out.
+        f: a network `f(params, *args)`, or a function of posteriors that returns beliefs, such as
+            `lambda posterior, x: deterministic(net)(None, posterior, x)`: a mixture of Gaussians,
+            whose variance is the average variance of the members and the variance of their means.
 
     Returns:
         `procedure(key, members, *args) -> Belief`. `members` is a tree of parameters with a leading
@@ -327,7 +341,7 @@ def ensemble(f: Network) -> Callable[..., Any]:
 
     Source: Lakshminarayanan, Pritzel and Blundell 2017.
     """
-    return _Ensemble(f)
+    return _Ensemble(_function(f))
 
 
 @dataclass(frozen=True)
@@ -342,9 +356,11 @@ class _Ensemble:
         out, *state = out if stateful else (out,)
 
         def one(x: Any) -> Any:
+            if isinstance(x, Belief):  # of each member: the law of total variance
+                return Belief(x.mean.mean(0), x.variance.mean(0) + x.mean.var(0))
             if not jnp.issubdtype(x.dtype, jnp.floating):
                 return x
             return Belief(x.mean(0), x.var(0))
 
-        out = jax.tree.map(one, out)
+        out = jax.tree.map(one, out, is_leaf=_is_belief)
         return (out, *state) if stateful else out

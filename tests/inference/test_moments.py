@@ -204,6 +204,17 @@ class TestElementwise:
                 root.variance, np.expm1(p**2 * v) * np.exp(2 * p * m + p**2 * v), rtol=1e-5
             )
 
+    @pytest.mark.parametrize("exponent", [2, 3, 1, -1])
+    def test_a_whole_power_is_one_however_it_is_written(self, exponent):
+        # Of numbers that cross 0, where other powers have no moments.
+        mean = jnp.linspace(-0.5, 3.0, 8) if exponent > 0 else jnp.full(8, -4.0)
+        x = Belief(mean, jnp.full(8, 0.3))
+        whole = cg.moments(lambda x: x**exponent)(x)
+        for f in (lambda x: x ** float(exponent), lambda x: jnp.power(x, float(exponent))):
+            got = cg.moments(f)(x)
+            np.testing.assert_array_equal(got.mean, whole.mean)
+            np.testing.assert_array_equal(got.variance, whole.variance)
+
     def test_two_variables_are_independent(self):
         x, y = belief(5), belief(5, seed=1)
         m, v, n, w = (np.asarray(a, np.float64) for a in (*x, *y))
@@ -326,6 +337,41 @@ class TestGroups:
 
 
 class TestProducts:
+    @pytest.mark.parametrize(
+        "f",
+        [
+            lambda x: x @ x.T,
+            lambda x: x.T @ x,
+            lambda x: jnp.einsum("ij,ij->i", x, x),
+            lambda x: jnp.einsum("ij,ij->", x, x),
+            lambda x: jnp.einsum("ij,jk->ki", x, x.T),
+        ],
+    )
+    def test_a_product_with_itself_sums_squares(self, f):
+        # Written with `x * x`, which is one variable.
+        shape = f(jnp.zeros((3, 5))).shape
+        x = belief(3, 5)
+        m, v = np.asarray(x.mean, np.float64), np.asarray(x.variance, np.float64)
+        axis = {(3, 3): 1, (5, 5): 0, (3,): 1, (): (0, 1)}[shape]
+        square, spread = (m**2 + v).sum(axis), (4 * m**2 * v + 2 * v**2).sum(axis)
+        for moments, mean, variance in (
+            (cg.moments, square, spread),
+            (partial(cg.moments, order=1), (m**2).sum(axis), (4 * m**2 * v).sum(axis)),
+        ):
+            got = moments(f)(x)
+            if len(shape) < 2:
+                np.testing.assert_allclose(got.mean, mean, rtol=1e-6)
+                np.testing.assert_allclose(got.variance, variance, rtol=1e-6)
+                continue
+            np.testing.assert_allclose(np.diag(got.mean), mean, rtol=1e-6)
+            np.testing.assert_allclose(np.diag(got.variance), variance, rtol=1e-6)
+            # Different rows are independent.
+            letters = "ji,jk->ik" if shape == (5, 5) else "ij,kj->ik"
+            apart = moments(lambda x, y, e=letters: jnp.einsum(e, x, y))(x, x)
+            off = ~np.eye(shape[0], dtype=bool)
+            np.testing.assert_allclose(got.mean[off], apart.mean[off], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(got.variance[off], apart.variance[off], rtol=1e-5)
+
     def test_linear_gaussian_networks_are_exact_where_the_diagonal_is(self):
         x, w, b = belief(5, 3), belief(3, 4, seed=1), belief(4, seed=2)
         got = cg.moments(lambda x, w, b: x @ w + b[None])(x, w, b)
@@ -452,6 +498,9 @@ CONTROL_FLOW = {
     "cumsum": lambda x: jnp.cumsum(x, 1),
     "max": lambda x: x.max(1),
     "transpose": lambda x: jnp.swapaxes(jnp.sin(x), 0, 1),
+    "subtract at indices": lambda x: x.at[jnp.array([0, 2, 2])].subtract(2 * x[:, ::-1]),
+    "tile": lambda x: jnp.tile(jnp.sin(x), (2, 1)),
+    "sum of tiled": lambda x: jnp.tile(x[:1, :1], (3, 5)).sum(1),
     "sum of repeated": lambda x: jnp.broadcast_to(x[0, 0], (5,)).sum(keepdims=True),
 }
 
@@ -614,6 +663,10 @@ class TestErrors:
         np.testing.assert_allclose(got.variance, [8.0, 4.0], rtol=1e-6)
         # Where nothing is uncertain, no rule is needed.
         np.testing.assert_array_equal(cg.moments(net)(jnp.array([2.0, 1.0])).mean, [2.0, 4.0])
+
+    def test_a_function_hidden_in_a_primitive_is_not_guessed(self):
+        with pytest.raises(TypeError, match="`scatter`"):
+            cg.moments(lambda x: x.at[0].apply(jnp.sin))(belief(3))
 
     def test_registered_rules(self):
         @jax.jit

@@ -1,5 +1,6 @@
 """Likelihood heads, objectives, and the optimisers of posteriors."""
 
+import inspect
 from typing import Any
 
 import jax
@@ -63,6 +64,37 @@ class TestHeads:
         output, y = case(name, 0.5)
         with pytest.raises(ValueError, match="targets|[Ll]abels"):
             HEADS[name].expected_nll(output, jnp.zeros((3, 3), y.dtype))
+
+    def test_takes_a_belief(self, name):
+        output, y = case(name, 0.5)
+        # Below the check of annotations that runs in tests.
+        expected_nll = inspect.unwrap(type(HEADS[name]).expected_nll)
+        with pytest.raises(TypeError, match="takes a belief about the outputs"):
+            expected_nll(HEADS[name], output.mean, y)
+
+
+def test_noise_does_not_enlarge_the_targets():
+    output, y = case("gaussian", 0.5)
+    head = weights.GaussianHead(jnp.zeros((7, 6)))
+    for call in (head.expected_nll, head.marginal_nll, lambda output, y: head.predict(output)):
+        with pytest.raises(ValueError, match="log_noise has shape"):
+            call(output, y)
+
+
+def test_a_label_that_is_no_class_has_no_likelihood():
+    output, _ = case("categorical", 0.5)
+    y = jnp.array([-1, 0, 4, 5, -5, 1])
+    for nll in (HEADS["categorical"].expected_nll, HEADS["categorical"].marginal_nll):
+        np.testing.assert_array_equal(jnp.isnan(nll(output, y)), (y < 0) | (y > 4))
+
+
+def test_options_of_the_loss():
+    loss = weights.Loss(jnp.ones(()), jnp.ones(()))
+    assert loss.per_example(4, temperature=0) == 1
+    with pytest.raises(ValueError, match="number_of_examples is positive"):
+        loss.per_example(0)
+    with pytest.raises(ValueError, match="temperature is at least 0"):
+        loss.per_example(4, temperature=-0.5)
 
 
 def test_predictions():

@@ -52,6 +52,16 @@ class TestMeanField:
         value, gradient = jax.value_and_grad(weights.kl)(posterior)
         assert jnp.isfinite(value) and all(map(np.all, jax.tree.map(jnp.isfinite, gradient)))
 
+    @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+    @pytest.mark.parametrize("log_variance", [-1e4, -20.0, 20.0, 1e4])
+    def test_every_log_variance_is_safe_in_16_bits(self, dtype, log_variance):
+        variance = Normal(jnp.ones(3, dtype), jnp.full(3, log_variance, dtype)).variance
+        assert variance.dtype == dtype
+        assert (variance > 0).all() and jnp.isfinite(variance).all()
+        # 1e-9 is no number of float16; its logarithm is.
+        tiny = weights.mean_field({"w": jnp.ones(3, dtype)}, 1e-9)["w"]
+        assert jnp.isfinite(tiny.log_variance).all() and (tiny.variance > 0).all()
+
     def test_sample(self):
         posterior = weights.mean_field({"a": jnp.zeros(20_000), "b": jnp.ones(20_000)}, 4.0)
         drawn = weights.sample(jax.random.key(0), posterior)
@@ -65,6 +75,11 @@ class TestMeanField:
             weights.mean_field(params(), {"*kernels": 0.1})
         with pytest.raises(ValueError, match="must be positive"):
             weights.mean_field(params(), 0.0)
+        for negative in (jnp.array(-1.0), jnp.array([1.0, -1.0])):
+            with pytest.raises(ValueError, match="must be positive"):
+                weights.mean_field({"w": jnp.ones(2)}, negative)
+        with pytest.raises(TypeError, match="'scale' is a Normal already"):
+            weights.mean_field(weights.mean_field(params(), {"scale": 0.1}), {"scale": 0.1})
         with pytest.raises(TypeError, match="'n' holds int32"):
             weights.mean_field({"n": jnp.zeros(2, jnp.int32)})
 
@@ -113,6 +128,16 @@ class TestDivergence:
             weights.kl(posterior, {"*kernel": 1.0})
         with pytest.raises(ValueError, match="must be positive"):
             weights.kl(posterior, -1.0)
+        with pytest.raises(ValueError, match="must be positive"):
+            weights.kl(posterior, {"*kernel": np.float32(-1.0), "*": 1.0})
+        with pytest.raises(ValueError, match="'layer/bias' has shape .4,., which does not"):
+            weights.kl(posterior, {"*bias": jnp.ones(4), "*": 1.0})
+        wrong = {**weights.mean_field(params(), 1.0), "scale": Belief(jnp.zeros(3), jnp.ones(3))}
+        with pytest.raises(ValueError, match="'scale' has shape .3,., and the posterior .2,."):
+            weights.kl(posterior, wrong)
+        known = {**weights.mean_field(params(), 1.0), "scale": jnp.ones(2)}
+        with pytest.raises(ValueError, match="'scale' is no distribution"):
+            weights.kl(posterior, known)
         with pytest.raises(ValueError, match="posterior's structure"):
             weights.kl(posterior, {"w": Belief(jnp.zeros(1), jnp.ones(1))})
         with pytest.raises(ValueError, match="no parameter with a distribution"):

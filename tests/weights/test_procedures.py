@@ -190,7 +190,35 @@ def test_ensembles():
     np.testing.assert_allclose(y.variance, each.var(0), rtol=1e-4, atol=1e-6)
 
 
+def test_ensembles_of_posteriors():
+    # A mixture of Gaussians: the law of total variance.
+    f, params, x = NETWORKS["dense"]
+    posteriors = [uncertain(params, v) for v in (0.01, 0.1, 0.05)]
+    posteriors[1] = jax.tree.map(lambda a: a + 0.3, posteriors[1])
+    moments = weights.deterministic(f)
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *posteriors)
+    y = weights.ensemble(lambda q, x: moments(None, q, x))(None, stacked, x)
+    each = [moments(None, q, x) for q in posteriors]
+    means, variances = (np.stack([getattr(b, k) for b in each]) for k in ("mean", "variance"))
+    np.testing.assert_allclose(y.mean, means.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(y.variance, variances.mean(0) + means.var(0), rtol=1e-4)
+
+
 class TestErrors:
+    def test_what_stands_first(self):
+        f, params, x = NETWORKS["dense"]
+        posterior = uncertain(params)
+        with pytest.raises(TypeError, match=r"procedure\(None, \*args\)`; got a dict"):
+            weights.deterministic(f)(posterior, x)
+        with pytest.raises(TypeError, match="one key of `jax.random`, got a dict. Call"):
+            weights.flipout(f)(posterior, x)
+
+    @pytest.mark.parametrize("name", [*PROCEDURES, "ensemble"])
+    def test_modules_are_split_first(self, name):
+        procedure = {**PROCEDURES, "ensemble": weights.ensemble}[name]
+        with pytest.raises(TypeError, match="cgjax.functional"):
+            procedure(Net(nnx.Rngs(0)))
+
     def test_options(self):
         with pytest.raises(ValueError, match='"batch" or "example"'):
             inspect.unwrap(weights.weight_sample)(dense, per="row")

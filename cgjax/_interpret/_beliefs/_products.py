@@ -37,14 +37,33 @@ from cgjax._interpret._beliefs._values import (
 from cgjax._interpret._jaxprs import bind
 
 
-def dot_general(eqn: Any, operands: Sequence[Value], order: int, positions: bool) -> Gaussian:
-    """The rule of `dot_general`."""
+def dot_general(
+    eqn: Any,
+    operands: Sequence[Value],
+    order: int,
+    positions: bool,
+    same: Sequence[int] | None = None,
+) -> Gaussian:
+    """The rule of `dot_general`.
+
+    Args:
+        eqn: the equation.
+        operands: arrays and Gaussians.
+        order: 1 for the first-order rule.
+        positions: whether what positions share is followed.
+        same: where the operands are one variable, the axis of the first that each axis of the
+            second is.
+    """
     x, y = (v.shared()[0] if is_random(v) else v for v in operands)
 
     def dot(a: Any, b: Any) -> Any:
         return bind(eqn, [a, b])[0]
 
     mean, variance = bilinear(dot, x, y, order)
+    if same is not None and (met := _meetings(eqn, x, same, mean.shape)) is not None:
+        # The sum of squares m^2 + v, whose variances 4 m^2 v + 2 v^2 are twice those of products.
+        squares = mean if order == 1 else mean + dot(x.variance, jnp.ones_like(y.mean))
+        return Gaussian(jnp.where(met, squares, mean), jnp.where(met, 2 * variance, variance))
     if not positions or order == 1:
         return Gaussian(mean, variance)
     (contract, batch) = eqn.params["dimension_numbers"]
@@ -80,6 +99,23 @@ def dot_general(eqn: Any, operands: Sequence[Value], order: int, positions: bool
             gain = mean * root(_inverse(pooled(jnp.ones_like(pairs[:1]), _precision(other))[0]))
         return sharing(mean, variance, shared, out_axes, gain)
     return _contracted(dot, x, y, mean, variance, contract)
+
+
+def _meetings(eqn: Any, x: Value, same: Sequence[int], shape: Sequence[int]) -> Any:
+    """Where a product of a variable with itself sums squares; None where nowhere, or not only."""
+    (contract, other), (batch, other_batch) = eqn.params["dimension_numbers"]
+    if tuple(contract) != tuple(same[a] for a in other):
+        return None
+    if tuple(batch) != tuple(same[a] for a in other_batch):
+        return None
+    free = [a for a in range(_ndim(x)) if a not in contract and a not in batch]
+    others = [same[a] for a in range(_ndim(x)) if a not in other and a not in other_batch]
+    met = jnp.ones(shape, bool)
+    for k, a in enumerate(free):
+        first, second = len(batch) + k, len(batch) + len(free) + others.index(a)
+        index = [lax.broadcasted_iota(int, shape, axis) for axis in (first, second)]
+        met = met & (index[0] == index[1])
+    return met
 
 
 def _contracted(dot: Any, x: Value, y: Value, mean: Any, variance: Any, contract: Any) -> Gaussian:

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
 from jax.extend.core import Var
 
 from cgjax import _static
@@ -34,6 +37,7 @@ from cgjax._interpret._jaxprs import (
     open_jaxpr,
     source,
 )
+from cgjax._interpret._jaxprs import Literal as Constant
 from cgjax._interpret._program import Program
 from cgjax._interpret._visitor import Visitor
 from cgjax._interpret._walk import Records, _Walker
@@ -81,6 +85,8 @@ class _Propagator(_Walker):
     def __init__(self, program: Program, visitor: Beliefs):
         super().__init__(program, visitor)
         self.calls: list[Any] = []  # the equations that the walk is inside of, outermost first
+        # Transposes, by id: each with what it is one of, and the axis of that that each axis is.
+        self.turned: dict[int, tuple[Value, Value, tuple[int, ...]]] = {}
         self.offsets: set[int] = set()  # the largest values that are constants, by id of equation
 
     def run(
@@ -113,6 +119,12 @@ class _Propagator(_Walker):
         custom = RULES.get(name)
         if custom is not None:
             return ruled(custom, eqn, operands, order, eqn.params)
+        if name == "pow" and (power := _whole_number(eqn.invars[1], operands[1])) is not None:
+            # `x ** 2.0` is `x ** 2`, for negative x too.
+            eqn = eqn.replace(
+                primitive=lax.integer_pow_p, params={"y": power}, invars=eqn.invars[:1]
+            )
+            name, operands = "integer_pow", operands[:1]
         if name in ELEMENTWISE:
             out = elementwise(eqn, operands, order)
             if out is not None:
@@ -120,9 +132,12 @@ class _Propagator(_Walker):
         elif name == "stop_gradient":
             return bind(eqn, [at_mean(settle(operands[0], order))])
         elif name == "dot_general":
-            return dot_general(eqn, _settled(operands, order), order, self.visitor.positions)
+            same = self.one_variable(*operands)
+            return dot_general(eqn, _settled(operands, order), order, self.visitor.positions, same)
         elif name == "conv_general_dilated":
             return convolution(eqn, _settled(operands, order), order, self.visitor.positions)
+        elif name == "scatter" and eqn.params.get("update_jaxpr") is not None:
+            pass  # `x.at[i].apply(f)`: f is hidden in it
         elif name in STRUCTURE or name in EXTREMES:
             return self.structure(eqn, operands)
         if all(not jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars):
@@ -132,6 +147,15 @@ class _Propagator(_Walker):
             return linearised(eqn, _settled(operands, order))
         where = next(filter(None, map(source, (eqn, *reversed(self.calls)))), "an unknown line")
         return [Unknown(_no_rule(name, where))] * len(eqn.outvars)
+
+    def one_variable(self, x: Value, y: Value) -> tuple[int, ...] | None:
+        """The axes of x that y's are, where both are one variable, transposed or not."""
+        if not is_random(x) or not is_random(y):
+            return None
+        (first, axes), (second, other) = (
+            self.turned.get(id(v), (v, v, tuple(range(len(v.shape)))))[1:] for v in (x, y)
+        )
+        return tuple(axes.index(a) for a in other) if first is second else None
 
     def structure(self, eqn: Any, operands: Sequence[Any]) -> Any:
         name, order = eqn.primitive.name, self.visitor.order
@@ -154,6 +178,14 @@ class _Propagator(_Walker):
             x if i in range(len(settled))[data] else at_mean(x) for i, x in enumerate(settled)
         ]
         out = STRUCTURE[name](eqn, settled, order)
+        if name == "transpose":
+            out = out if self.visitor.positions else out.alone()
+            _, origin, axes = self.turned.get(
+                id(operands[0]), (None, operands[0], range(len(settled[0].shape)))
+            )
+            axes = tuple(axes[a] for a in eqn.params["permutation"])
+            self.turned[id(out)] = (out, origin, axes)
+            return out
         if isinstance(out, list):
             return out if self.visitor.positions else [x.alone() for x in out]
         return out if self.visitor.positions else out.alone()
@@ -284,6 +316,16 @@ class _Propagator(_Walker):
         return [wrapped(f) for f in functions]
 
 
+def _whole_number(variable: Any, value: Value) -> int | None:
+    """A small exponent that is known while tracing, if it is a whole number."""
+    if isinstance(variable, Constant):
+        value = variable.val
+    if is_random(value) or isinstance(value, Tracer) or np.ndim(value):
+        return None
+    number = float(value)
+    return int(number) if number.is_integer() and abs(number) <= 64 else None
+
+
 def _shifted(value: Value, shift: Any) -> Value:
     return replace(value, mean=value.mean + shift) if is_random(value) else value + shift
 
@@ -336,7 +378,9 @@ _DATA = {
     "pad": slice(2),
     **dict.fromkeys(("concatenate", "stack"), slice(None)),
     "dynamic_update_slice": slice(2),
-    **dict.fromkeys(("scatter", "scatter-add", "scatter_add"), slice(0, None, 2)),
+    **dict.fromkeys(
+        ("scatter", "scatter-add", "scatter_add", "scatter-sub", "scatter_sub"), slice(0, None, 2)
+    ),
 }
 
 # Rules that users have registered, for primitives and for functions, by name.

@@ -147,6 +147,16 @@ def reshaped_axes(old: Sequence[int], new: Sequence[int], axes: Sequence[int]) -
     return tuple(found)
 
 
+def _tile(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    """Copies side by side; what is repeated from a single element is one number there."""
+    x, reps = operands[0], eqn.params["reps"]
+    repeated = {axis for axis, number in enumerate(reps) if number > 1}
+    if all(x.shape[axis] == 1 for axis in repeated):
+        return spread(x, tuple(eqn.outvars[0].aval.shape), range(len(x.shape)))
+    axes = () if repeated & set(x.axes) else x.axes
+    return carried(x, lambda a: bind(eqn, [a])[0], axes)
+
+
 def _squeeze(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     (x,) = operands
     gone = {d % len(x.shape) for d in eqn.params["dimensions"]}
@@ -221,8 +231,10 @@ def _moved(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     data = range(len(operands))[moved]
     parts = [v if is_random(v) else _exactly(v) if i in data else v for i, v in enumerate(operands)]
     mean = bind(eqn, [p.mean if i in data else p for i, p in enumerate(parts)])[0]
-    variance = bind(eqn, [p.variance if i in data else p for i, p in enumerate(parts)])[0]
-    return Gaussian(mean, variance)
+    spread: list[Any] = [p.variance if i in data else p for i, p in enumerate(parts)]
+    if eqn.primitive.name in ("scatter-sub", "scatter_sub"):
+        spread[2] = -spread[2]  # differences have the sum of the variances
+    return Gaussian(mean, bind(eqn, spread)[0])
 
 
 _PICKED = {
@@ -231,6 +243,8 @@ _PICKED = {
     "scatter": slice(0, None, 2),
     "scatter-add": slice(0, None, 2),
     "scatter_add": slice(0, None, 2),
+    "scatter-sub": slice(0, None, 2),
+    "scatter_sub": slice(0, None, 2),
     "copy_to_host": slice(1),
 }
 
@@ -340,6 +354,7 @@ STRUCTURE: dict[str, Callable[..., Any]] = {
     "transpose": _transpose,
     "broadcast_in_dim": _broadcast,
     "reshape": _reshape,
+    "tile": _tile,
     "squeeze": _squeeze,
     "expand_dims": _expand,
     **dict.fromkeys(("slice", "dynamic_slice", "rev"), _in_place),
