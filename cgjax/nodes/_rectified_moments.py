@@ -107,8 +107,8 @@ def _of_belief(mean: Any, variance: Any, leak: Any) -> tuple[Any, Any]:
 
 
 def _of_belief_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    *_, dleak = tangents
-    p, (out_mean, out_variance) = _pushed(*primals, *tangents[:2])
+    dmean, dvariance, dleak = tangents
+    p, (out_mean, out_variance) = _pushed(*primals, dmean, dvariance)
     return (p.mean, p.variance), (
         out_mean + p.mean_leak * dleak,
         out_variance + p.variance_leak * dleak,
@@ -126,7 +126,8 @@ def _of_belief_with_known_leak(mean: Any, variance: Any, leak: float) -> tuple[A
 
 @_of_belief_with_known_leak.defjvp
 def _of_belief_with_known_leak_jvp(leak: float, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    p, out = _pushed(*primals, leak, *tangents)
+    (mean, variance), (dmean, dvariance) = primals, tangents
+    p, out = _pushed(mean, variance, leak, dmean, dvariance)
     return (p.mean, p.variance), out
 
 

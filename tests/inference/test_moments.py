@@ -215,6 +215,29 @@ class TestElementwise:
             np.testing.assert_array_equal(got.mean, whole.mean)
             np.testing.assert_array_equal(got.variance, whole.variance)
 
+    @pytest.mark.parametrize(
+        "f",
+        [
+            lambda x: x * jnp.log(x),
+            jax.scipy.special.entr,
+            lambda x: x * jnp.sqrt(x),
+            lambda x: x / jnp.sqrt(x),
+            lambda x: (2 * x + 1) * jnp.log(2 * x + 1),
+            lambda x: jnp.maximum(jnp.log(x) * x, 3.0),
+            lambda x: jnp.log(-x) * x,
+        ],
+        ids=["x log x", "entropy", "x sqrt x", "x / sqrt x", "affine", "kink", "negative"],
+    )
+    def test_what_is_positive_is_one_variable(self, f):
+        # Narrow enough for a normal variable to be as good as a log-normal one.
+        sign = -1 if np.isnan(f(jnp.float32(1.5))) else 1
+        mean, variance = sign * jnp.array([2.5, 5.0, 9.0]), jnp.array([0.02, 0.05, 0.1])
+        expected, spread = by_quadrature(f, mean, variance)
+        got = cg.moments(f)(Belief(mean, variance))
+        # Third moments: those of the log-normal variable are not 0.
+        np.testing.assert_allclose(got.mean, expected, rtol=1e-3)
+        np.testing.assert_allclose(got.variance, spread, rtol=2e-2, atol=1e-4)
+
     def test_two_variables_are_independent(self):
         x, y = belief(5), belief(5, seed=1)
         m, v, n, w = (np.asarray(a, np.float64) for a in (*x, *y))

@@ -100,10 +100,18 @@ def _composed(eqn: Any, operands: Sequence[Value], order: int) -> Value:
         closed = partial(_of_pieces, pieces)
     kink = _kink(name, operands, curves)
     rises = _rises(name, operands, curves)
-    out = Curve(x, function, dtype, affine, closed, kink, limits, exponent, rises, pieces)
-    if closed is not None and order != 1 and _has_domain(eqn, curves):
-        return settle(out, order)  # points of quadrature would leave the function's domain
+    positive = [c.positive for c in random if c.positive is not None]
+    if closed is not None and _has_domain(eqn, curves):
+        positive.append(next(c.affine for c in random))
+    first = positive[0] if positive else None
+    out = Curve(x, function, dtype, affine, closed, kink, limits, exponent, rises, pieces, first)
+    if order != 1 and any(not _same_line(p, first) for p in positive):
+        return settle(out, order)  # positive for two reasons: no points do justice to both
     return out
+
+
+def _same_line(a: tuple[Any, Any], b: tuple[Any, Any]) -> bool:
+    return all(_equal(p, q) for p, q in zip(a, b, strict=True))
 
 
 def _affine(

@@ -22,6 +22,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from cgjax._interpret._beliefs._structure import shared_variance
 from cgjax._interpret._beliefs._values import (

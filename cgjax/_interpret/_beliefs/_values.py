@@ -198,6 +198,8 @@ class Curve(Lazy):
         rises: whether the function is the same everywhere and never falls, so that the largest
             value is the function of the largest root.
         exponent: (slope, offset) if the curve is `exp(slope * root + offset)`.
+        positive: (slope, offset) if `slope * root + offset` has to keep its sign for the function
+            to be defined, as in a logarithm: it is taken as log-normal.
     """
 
     root: Gaussian
@@ -210,6 +212,7 @@ class Curve(Lazy):
     exponent: tuple[Any, Any] | None = None
     rises: bool = False
     pieces: tuple[Any, tuple[Any, Any], tuple[Any, Any]] | None = None
+    positive: tuple[Any, Any] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -274,12 +277,35 @@ def _settled(value: Curve, order: int) -> Value:
     if value.closed is not None:
         found = whole(value.closed, m, v, slopes)
     else:
-        rule = partial(curve_moments, _precise(value), kink=value.kink)
+        if value.positive is not None:
+            rule = partial(_of_log_normal, value)
+        else:
+            rule = partial(curve_moments, _precise(value), kink=value.kink)
         closed = value.kink is None and is_closed(value.function, x.mean)
+        closed = closed and value.positive is None
         found = (in_blocks if closed else whole)(rule, m, v, slopes)
     mean, variance, slope, bend = found
     out = Gaussian(jnp.asarray(mean, value.dtype), jnp.asarray(variance, value.dtype))
     return _correlated(x, out, slope, bend) if x.axes else out
+
+
+def _of_log_normal(curve: Curve, mean: Any, variance: Any) -> tuple[Any, Any]:
+    """The moments of a function of a variable that keeps its sign, from points of its logarithm."""
+    assert curve.positive is not None
+    slope, offset = (jnp.asarray(a, mean.dtype) for a in curve.positive)
+    slope = jnp.where(slope == 0, 1, slope)
+    center, function = slope * mean + offset, _precise(curve)
+    sign = jnp.where(center < 0, -1, 1).astype(mean.dtype)
+    width = jnp.log1p(slope**2 * variance / center**2)
+
+    def of_logarithm(points: Any) -> Any:
+        return function((sign * jnp.exp(points) - offset) / slope)
+
+    kink = curve.kink
+    if kink is not None:
+        beyond = jnp.maximum(sign * (slope * kink + offset), jnp.finfo(mean.dtype).tiny)
+        kink = jnp.broadcast_to(jnp.log(beyond), mean.shape)
+    return curve_moments(of_logarithm, jnp.log(jnp.abs(center)) - width / 2, width, kink)
 
 
 def _precise(curve: Curve) -> Callable[[Any], Any]:
