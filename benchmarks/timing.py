@@ -40,6 +40,7 @@ def interleaved(
     rounds: int,
     calls: int,
     pause: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Times functions in rounds; each round runs every function, in an order that rotates.
 
@@ -50,6 +51,8 @@ def interleaved(
         calls: how many calls a function makes in a round.
         pause: seconds to wait before each function's turn. Threads of PyTorch's keep a core busy
             for a while after their work is done, which would slow down whatever comes next.
+        clock: the time in seconds; `time.process_time` counts what this process computes, on a
+            machine that others use too.
     """
     names = list(functions)
     for name in names:
@@ -58,7 +61,7 @@ def interleaved(
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             time.sleep(pause)
-            start = time.perf_counter()
+            start = clock()
             functions[name](calls)
-            seconds[name].append((time.perf_counter() - start) / calls)
+            seconds[name].append((clock() - start) / calls)
     return {name: Timing(np.array(seconds[name])) for name in names}
