@@ -6,7 +6,7 @@ reference draws all weights (and inputs, where they are uncertain) 200,000 times
 pairs. One set of draws serves all activations and variances of a network, so that their errors of
 sampling are not independent; those of different networks are.
 
-    taskset -c 0 python -m benchmarks.moments_accuracy      # about 6 minutes of one core
+    taskset -c 0 python -m benchmarks.moments_accuracy      # about 10 minutes of one core
     python -m benchmarks.moments_accuracy --quick --no-write
 """
 
@@ -109,12 +109,13 @@ def random_network(architecture: Architecture, seed: int) -> tuple[Any, jax.Arra
     return params, x
 
 
-def uncertain(params: Any, activation: str, share: float) -> Any:
-    """Beliefs about the parameters: the variance of a layer is a share of its mean square.
+def gain(activation: str) -> float:
+    """How much larger weights are for activations that lose half of what passes."""
+    return 1.0 if activation == "tanh" else 2**0.5
 
-    They are larger for activations that lose half of what passes.
-    """
-    gain = 1.0 if activation == "tanh" else 2**0.5
+
+def uncertain(params: Any, gain: float, share: float) -> Any:
+    """Beliefs about the parameters: the variance of a layer is a share of its mean square."""
     return jax.tree.map(lambda m: _uncertain(gain * m, share), params)
 
 
@@ -142,21 +143,23 @@ class Sampled(NamedTuple):
 def sampler(architecture: Architecture, activations: list[str]) -> Callable[..., Any]:
     """`draw(keys[blocks, BLOCK], beliefs, centres)`, sums of the outputs' moments by block.
 
-    `beliefs` about parameters and inputs and `centres`, numbers near the outputs, hold one entry
-    for each activation and share.
+    `beliefs` about parameters and inputs hold an entry for each gain and share; `centres`, numbers
+    near the outputs, one for each activation and share.
     """
+    gains = list(dict.fromkeys(map(gain, activations)))
 
     def one(key: Any, beliefs: Any, centres: Any) -> Any:
         some, structure = jax.tree.flatten(beliefs[0], is_leaf=_is_belief)
         keys = jax.random.split(key, len(some))
         noise = [jax.random.normal(k, b.mean.shape) for k, b in zip(keys, some, strict=True)]
         noise = jax.tree.unflatten(structure, noise)
+        drawn = [jax.tree.map(_drawn, belief, noise, is_leaf=_is_belief) for belief in beliefs]
         outs = []
-        for i, (belief, centre) in enumerate(zip(beliefs, centres, strict=True)):
-            params, x = jax.tree.map(_drawn, belief, noise, is_leaf=_is_belief)
-            activation = ACTIVATIONS[activations[i // len(SHARES)]]
-            outs.append(architecture.function(activation, params, x) - centre)
-        return jnp.stack(outs)
+        for name in activations:
+            first = gains.index(gain(name)) * len(SHARES)
+            for params, x in drawn[first : first + len(SHARES)]:
+                outs.append(architecture.function(ACTIVATIONS[name], params, x))
+        return jnp.stack(outs) - jnp.stack(centres)
 
     def block(keys: Any, beliefs: Any, centres: Any) -> Any:
         def step(sums: Any, key: Any) -> tuple[Any, None]:
@@ -224,11 +227,11 @@ def accuracy(
     for seed in seeds:
         params, x = random_network(architecture, seed)
         keys = [(a, share) for a in activations for share in SHARES]
-        beliefs, propagated, diagonal = [], [], []
+        beliefs, propagated, diagonal = {}, [], []
         for activation, share in keys:
-            about = uncertain(params, activation, share)
+            about = uncertain(params, gain(activation), share)
             inputs = _uncertain(x, share if architecture.uncertain_inputs else 0.0)
-            beliefs.append((about, inputs))
+            beliefs[gain(activation), share] = about, inputs
             inputs = inputs if architecture.uncertain_inputs else x
             f = functions[activation]
             for positions, outs in ((True, propagated), (False, diagonal)):
@@ -239,7 +242,7 @@ def accuracy(
                     outs.append(compiled[activation, positions](about, inputs))
         centres = [b.mean for b in propagated]
         random = jax.random.split(jax.random.key(10_000 + seed), (draws // BLOCK, BLOCK))
-        sums, squares = draw(random, beliefs, centres)
+        sums, squares = draw(random, list(beliefs.values()), centres)
         for i, key in enumerate(keys):
             reference = summarised(sums[:, i], squares[:, i], centres[i])
             found = errors(propagated[i], reference)

@@ -40,7 +40,7 @@ def interleaved(
     rounds: int,
     calls: int,
     pause: float = 0.0,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, Timing]:
     """Times functions in rounds; each round runs every function, in an order that rotates.
 
@@ -51,9 +51,10 @@ def interleaved(
         calls: how many calls a function makes in a round.
         pause: seconds to wait before each function's turn. Threads of PyTorch's keep a core busy
             for a while after their work is done, which would slow down whatever comes next.
-        clock: the time in seconds; `time.process_time` counts what this process computes, on a
-            machine that others use too.
+        clock: the time in seconds, by default `time.perf_counter`; `time.process_time` counts what
+            this process computes, on a machine that others use too.
     """
+    clock = clock or time.perf_counter
     names = list(functions)
     for name in names:
         functions[name](2)
