@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 INPUTS = 2
 BLOCK = 200  # draws whose sums are formed in float32
 # Each program runs a dozen times: most of the time would go into compiling it.
-FAST = {"xla_backend_optimization_level": 0}
+FAST: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
 
 
 class Architecture(NamedTuple):

@@ -156,9 +156,7 @@ def _gradient(run: Callable[..., cg.Belief]) -> Callable[..., Any]:
 
 
 def _repeated(compiled: Callable[..., Any], about: Any, x: Any, calls: int) -> None:
-    for _ in range(calls):
-        out = compiled(about, x)
-    jax.block_until_ready(out)
+    jax.block_until_ready([compiled(about, x) for _ in range(calls)])
 
 
 def measure(quick: bool) -> dict[str, Any]:
