@@ -12,6 +12,7 @@ import json
 import pathlib
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from docs import mathematics
@@ -225,6 +226,98 @@ def pytagi_comparison(results: pathlib.Path) -> str:
     ]
     headings = ["training step", "ms", "ratio (quartiles)", "of the fastest"]
     return f"{_table(headings, rows)}\n\n{_origin(result)}."
+
+
+def moments_accuracy(results: pathlib.Path) -> str:
+    """Errors of the moments of dense networks, and how many cells are within given bounds."""
+    result = _load(results / "benchmarks" / "moments_accuracy.json")
+    if not result:
+        return NOT_MEASURED
+    cells = result["cells"]
+    rows = _by_share(cells, lambda c: [_worst_in_brackets(c["mean_error"]), _with_range(c)])
+    counts = [
+        _count(cells, "mean_error", "the error of the mean is below 0.02", lambda x: x < 0.02),
+        _count(cells, "variance_ratio", "the variance is within 3 %", lambda x: abs(x - 1) <= 0.03),
+    ]
+    headings = ["network", "activation"]
+    headings += [f"{what}, {share:g}" for share in _shares(cells) for what in ("mean", "variance")]
+    return f"{_table(headings, rows)}\n\n{chr(10).join(counts)}\n\n{_origin(result)}."
+
+
+def moments_positions(results: pathlib.Path) -> str:
+    """Variances of convolutional networks, with what positions share and without; the cost."""
+    result = _load(results / "benchmarks" / "moments_positions.json")
+    if not result:
+        return NOT_MEASURED
+    cells = result["cells"]
+
+    def entries(cell: dict[str, Any]) -> list[str]:
+        diagonal = sum(cell["diagonal_ratio"]) / len(cell["diagonal_ratio"])
+        return [_with_range(cell), f"{diagonal:.2f}"]
+
+    counts = [
+        _count(cells, "variance_ratio", "the variance is within 10 %", lambda x: abs(x - 1) <= 0.1),
+        _count(cells, "diagonal_ratio", "that of the diagonal is", lambda x: abs(x - 1) <= 0.1),
+        _count(cells, "mean_error", "the error of the mean is below 0.05", lambda x: x < 0.05),
+    ]
+    headings = ["network", "activation"]
+    headings += [f"{what}, {c:g}" for c in _shares(cells) for what in ("variance", "diagonal")]
+    costs = [
+        [
+            row["network"],
+            row["activation"],
+            *(
+                f"{ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
+                for ratio in (row["value_ratio"], row["gradient_ratio"])
+            ),
+        ]
+        for row in result["cost"]
+    ]
+    return "\n\n".join(
+        [
+            _table(headings, _by_share(cells, entries)),
+            "\n".join(counts),
+            "CPU time with what positions share, relative to that without:",
+            _table(["network", "activation", "values", "gradients"], costs),
+            f"{_origin(result)}.",
+        ]
+    )
+
+
+def _shares(cells: list[dict[str, Any]]) -> list[float]:
+    return list(dict.fromkeys(cell["share"] for cell in cells))
+
+
+def _by_share(
+    cells: list[dict[str, Any]], entries: Callable[[dict[str, Any]], list[str]]
+) -> list[list[str]]:
+    """A row for each network and activation; for each share the entries of its cell."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        key = cell["network"], cell["activation"]
+        rows.setdefault(key, list(key)).extend(entries(cell))
+    return list(rows.values())
+
+
+def _worst_in_brackets(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.3f} ({max(values):.3f})"
+
+
+def _with_range(cell: dict[str, Any]) -> str:
+    values = cell["variance_ratio"]
+    return f"{sum(values) / len(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
+def _count(
+    cells: list[dict[str, Any]], figure: str, said: str, within: Callable[[float], bool]
+) -> str:
+    """In how many cells something holds on average over networks, and for how many networks."""
+    means = [within(sum(c[figure]) / len(c[figure])) for c in cells]
+    each = [within(x) for c in cells for x in c[figure]]
+    return (
+        f"- On average over a cell's networks {said} in {sum(means)} of {len(means)} cells; "
+        f"network by network in {sum(each)} of {len(each)} cases."
+    )
 
 
 def feed_forward_accuracy(results: pathlib.Path) -> str:
@@ -687,8 +780,10 @@ TABLES = {
     "observation-density": observation_density,
     "dense-picture": dense_picture,
     "dense-claims": dense_claims,
+    "moments-accuracy": moments_accuracy,
     "moments-cost": moments_cost,
     "pytagi-comparison": pytagi_comparison,
+    "moments-positions": moments_positions,
     "feed-forward-accuracy": feed_forward_accuracy,
     "dense-errors": dense_errors,
     "dense-figures": dense_figures,

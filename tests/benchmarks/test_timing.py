@@ -5,10 +5,12 @@ import pytest
 from benchmarks import timing
 
 
-def test_every_function_runs_in_every_round_and_ratios_compare_rounds(monkeypatch):
+@pytest.mark.parametrize("own", [False, True])
+def test_every_function_runs_in_every_round_and_ratios_compare_rounds(monkeypatch, own):
     now = 0.0
     calls = {"short": 0, "long": 0}
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
+    if not own:
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
 
     def function(name: str, seconds: float):
         def run(count: int) -> None:
@@ -19,7 +21,8 @@ def test_every_function_runs_in_every_round_and_ratios_compare_rounds(monkeypatc
         return run
 
     functions = {"short": function("short", 0.5), "long": function("long", 2.0)}
-    found = timing.interleaved(functions, rounds=4, calls=3)
+    clock = (lambda: now) if own else None
+    found = timing.interleaved(functions, rounds=4, calls=3, clock=clock)
     # Two calls to warm up, then three in each of four rounds.
     assert calls == {"short": 14, "long": 14}
     # Exact but for rounding: the clock moves as it is told.

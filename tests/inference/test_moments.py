@@ -1,6 +1,7 @@
 """Means and variances through functions, against quadrature, closed forms and dense algebra."""
 
 import inspect
+import itertools
 from functools import partial
 
 import jax
@@ -405,6 +406,66 @@ class TestProducts:
         # The first-order rule leaves out the product of variances.
         first = cg.moments(lambda x, w, b: x @ w + b[None], order=1)(x, w, b)
         np.testing.assert_allclose(first.variance, exact - v @ s, rtol=1e-5)
+
+    def test_linear_gaussian_chains_are_the_diagonal_of_the_dense_joint(self):
+        """Inputs and noise of one variance through orthogonal layers stay uncorrelated."""
+        with jax.enable_x64(True):
+            generator = np.random.default_rng(0)
+            rotations = [np.linalg.qr(generator.normal(size=(5, 5)))[0] for _ in range(2)]
+            last = generator.normal(size=(5, 3))
+
+            def net(random, rotations):
+                x, *noise = random
+                for rotation, n in zip(rotations, noise, strict=True):
+                    x = 2 * (x @ rotation - 1) + n
+                return x @ last
+
+            random = [
+                Belief(jnp.asarray(generator.normal(size=5)), jnp.full(5, v))
+                for v in (0.3, 0.7, 0.2)
+            ]
+            means = [b.mean for b in random]
+
+            def joint(rotations):
+                parts = jax.jacobian(net)(means, rotations)
+                return sum(
+                    p @ jnp.diag(b.variance) @ p.T for p, b in zip(parts, random, strict=True)
+                )
+
+            got = cg.moments(net)(random, rotations)
+            np.testing.assert_allclose(got.mean, net(means, rotations), rtol=1e-12)
+            np.testing.assert_allclose(got.variance, jnp.diag(joint(rotations)), rtol=1e-12)
+            # Layers that are not orthogonal correlate their outputs, which the diagonal drops.
+            sheared = [r + 0.5 for r in rotations]
+            approximate = cg.moments(net)(random, sheared).variance
+            assert (jnp.abs(approximate / jnp.diag(joint(sheared)) - 1) > 0.05).all()
+
+    def test_two_uncertain_layers_of_a_known_input_are_exact(self):
+        """Whatever is linear in each number has the moments of numbers with two values."""
+        with jax.enable_x64(True):
+            beliefs = [
+                Belief(*(jnp.asarray(a, jnp.float64) for a in belief(*shape, seed=seed)))
+                for seed, shape in enumerate(((2, 2), (2,), (2, 1), (1,)))
+            ]
+            x = jnp.array([0.7, -1.3])
+
+            def net(beliefs):
+                w1, b1, w2, b2 = beliefs
+                return (x @ w1 + b1) @ w2 + b2
+
+            signs = jnp.array(list(itertools.product((-1.0, 1.0), repeat=9)))
+
+            def at(signs):
+                parts = jnp.split(signs, [4, 6, 8])
+                drawn = zip(beliefs, parts, strict=True)
+                return net(
+                    [b.mean + jnp.sqrt(b.variance) * s.reshape(b.mean.shape) for b, s in drawn]
+                )
+
+            values = jax.vmap(at)(signs)
+            got = cg.moments(net)(beliefs)
+            np.testing.assert_allclose(got.mean, values.mean(0), rtol=1e-12)
+            np.testing.assert_allclose(got.variance, values.var(0), rtol=1e-12)
 
     @pytest.mark.parametrize(
         "strides, padding, lhs_dilation, rhs_dilation, groups, layout",

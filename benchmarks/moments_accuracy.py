@@ -1,0 +1,307 @@
+"""How far are the means and variances of `moments` from those of sampled networks?
+
+Random networks that nobody tuned, with uncertain weights: dense, deep and residual ones, with five
+activations, and weights whose variance is 0.01, 0.1 and 0.5 of their layer's mean square. The
+reference draws all weights (and inputs, where they are uncertain) 200,000 times, without antithetic
+pairs. One set of draws serves all activations and variances of a network, so that their errors of
+sampling are not independent; those of different networks are.
+
+    taskset -c 0 python -m benchmarks.moments_accuracy      # about 10 minutes of one core
+    python -m benchmarks.moments_accuracy --quick --no-write
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+import cgjax as cg
+from benchmarks import command
+
+SHARES = (0.01, 0.1, 0.5)
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "ReLU": jax.nn.relu,
+    "leaky ReLU": jax.nn.leaky_relu,
+    "tanh": jnp.tanh,
+    "GELU": jax.nn.gelu,
+    "SiLU": jax.nn.silu,
+}
+INPUTS = 2
+BLOCK = 200  # draws whose sums are formed in float32
+# Each program runs a dozen times: most of the time would go into compiling it.
+FAST: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
+
+
+class Architecture(NamedTuple):
+    """A family of networks.
+
+    Attributes:
+        function: `(activation, params, x)`.
+        shapes: of the parameters; kernels and biases in turns.
+        example: the shape of an example.
+        convolutional: whether its weights are shared by positions.
+        uncertain_inputs: whether the inputs are uncertain too, as much as the weights.
+    """
+
+    function: Callable[..., jax.Array]
+    shapes: list[tuple[int, ...]]
+    example: tuple[int, ...]
+    convolutional: bool = False
+    uncertain_inputs: bool = False
+
+
+# -- networks
+
+
+def multilayer(activation: Callable[..., Any], params: Any, x: Any) -> Any:
+    """Dense layers."""
+    for i, (kernel, bias) in enumerate(params):
+        x = (activation(x) if i else x) @ kernel + bias
+    return x
+
+
+def residual(activation: Callable[..., Any], params: Any, x: Any) -> Any:
+    """A dense layer, blocks of x + W2 activation(W1 x), and a dense layer."""
+    first, *blocks, last = params
+    x = x @ first[0] + first[1]
+    for inner, outer in zip(blocks[::2], blocks[1::2], strict=True):
+        x = x + activation(x @ inner[0] + inner[1]) @ outer[0] + outer[1]
+    return x @ last[0] + last[1]
+
+
+def _dense_shapes(*sizes: int) -> list[tuple[int, ...]]:
+    return list(zip(sizes[:-1], sizes[1:], strict=True))
+
+
+ARCHITECTURES = {
+    "dense 32-64-64-64-10": Architecture(multilayer, _dense_shapes(32, 64, 64, 64, 10), (32,)),
+    "dense 16-48-48-48-48-48-5": Architecture(
+        multilayer, _dense_shapes(16, 48, 48, 48, 48, 48, 5), (16,)
+    ),
+    "residual, 3 blocks": Architecture(
+        residual, [(32, 48), *((48, 64), (64, 48)) * 3, (48, 10)], (32,)
+    ),
+    "dense, uncertain inputs": Architecture(
+        multilayer, _dense_shapes(32, 64, 64, 64, 10), (32,), uncertain_inputs=True
+    ),
+}
+
+
+def random_network(architecture: Architecture, seed: int) -> tuple[Any, jax.Array]:
+    """Parameters that keep the size of what passes through, with small biases, and inputs."""
+    *keys, last = jax.random.split(jax.random.key(seed), len(architecture.shapes) + 1)
+    params = []
+    for key, shape in zip(keys, architecture.shapes, strict=True):
+        one, two = jax.random.split(key)
+        kernel = jax.random.normal(one, shape) * math.prod(shape[:-1]) ** -0.5
+        params.append((kernel, 0.1 * jax.random.normal(two, shape[-1:])))
+    x = jax.random.normal(last, (INPUTS, *architecture.example))
+    if architecture.convolutional:
+        # Half of the images are white noise; neighbours in the others are alike, as in pictures.
+        smooth = jax.image.resize(x[:, ::4, ::4], x.shape, "cubic")
+        x = jnp.where((jnp.arange(INPUTS) % 2 == 0).reshape(-1, 1, 1, 1), x, smooth)
+    return params, x
+
+
+def gain(activation: str) -> float:
+    """How much larger weights are for activations that lose half of what passes."""
+    return 1.0 if activation == "tanh" else 2**0.5
+
+
+def uncertain(params: Any, gain: float, share: float) -> Any:
+    """Beliefs about the parameters: the variance of a layer is a share of its mean square."""
+    return jax.tree.map(lambda m: _uncertain(gain * m, share), params)
+
+
+def _uncertain(mean: jax.Array, share: float) -> cg.Belief:
+    return cg.Belief(mean, jnp.full_like(mean, share) * jnp.mean(mean**2))
+
+
+# -- the reference
+
+
+class Sampled(NamedTuple):
+    """Moments of the outputs of sampled networks.
+
+    Attributes:
+        mean: the means.
+        variance: the variances.
+        relative_error: the standard error of the sum of all variances, relative to it.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    relative_error: float
+
+
+def sampler(architecture: Architecture, activations: list[str]) -> Callable[..., Any]:
+    """`draw(keys[blocks, BLOCK], beliefs, centres)`, sums of the outputs' moments by block.
+
+    `beliefs` about parameters and inputs hold an entry for each gain and share; `centres`, numbers
+    near the outputs, one for each activation and share.
+    """
+    gains = list(dict.fromkeys(map(gain, activations)))
+
+    def one(key: Any, beliefs: Any, centres: Any) -> Any:
+        some, structure = jax.tree.flatten(beliefs[0], is_leaf=_is_belief)
+        keys = jax.random.split(key, len(some))
+        noise = [jax.random.normal(k, b.mean.shape) for k, b in zip(keys, some, strict=True)]
+        noise = jax.tree.unflatten(structure, noise)
+        drawn = [jax.tree.map(_drawn, belief, noise, is_leaf=_is_belief) for belief in beliefs]
+        outs = []
+        for name in activations:
+            first = gains.index(gain(name)) * len(SHARES)
+            for params, x in drawn[first : first + len(SHARES)]:
+                outs.append(architecture.function(ACTIVATIONS[name], params, x))
+        return jnp.stack(outs) - jnp.stack(centres)
+
+    def block(keys: Any, beliefs: Any, centres: Any) -> Any:
+        def step(sums: Any, key: Any) -> tuple[Any, None]:
+            if architecture.convolutional:
+                y = one(key, beliefs, centres)[None]
+            else:
+                y = jax.vmap(lambda k: one(k, beliefs, centres))(key)
+            return (sums[0] + y.sum(0), sums[1] + (y**2).sum(0)), None
+
+        zero = jnp.zeros((len(centres), *centres[0].shape))
+        # Convolutions are fast one network after the other, matrix products of 20 at once.
+        keys = keys if architecture.convolutional else keys.reshape(-1, 20)
+        return lax.scan(step, (zero, zero), keys)[0]
+
+    return jax.jit(lambda keys, b, c: lax.map(lambda k: block(k, b, c), keys))
+
+
+def _is_belief(x: Any) -> bool:
+    return isinstance(x, cg.Belief)
+
+
+def _drawn(belief: cg.Belief, noise: Any) -> Any:
+    return belief.mean + jnp.sqrt(belief.variance) * noise
+
+
+def summarised(sums: Any, squares: Any, centre: Any) -> Sampled:
+    """Moments from the sums of blocks, in float64."""
+    sums, squares = (np.asarray(a, np.float64) / BLOCK for a in (sums, squares))
+    offset = sums.mean(0)
+    variance = squares.mean(0) - offset**2
+    by_block = (squares - 2 * offset * sums + offset**2).sum((1, 2))
+    error = by_block.std(ddof=1) / len(by_block) ** 0.5 if len(by_block) > 1 else math.nan
+    return Sampled(np.asarray(centre) + offset, variance, float(error / variance.sum()))
+
+
+# -- figures
+
+
+def errors(belief: cg.Belief, reference: Sampled) -> dict[str, float]:
+    """Distances of a belief about the outputs from the reference.
+
+    Returns:
+        The error of the mean in output standard deviations, as a root mean square over outputs and
+        inputs (with the noise of the reference, the square root of its number of draws); the total
+        variance relative to the reference's; and the relative error of a single output's variance,
+        as a root mean square.
+    """
+    mean, variance = (np.asarray(a, np.float64) for a in belief)
+    distance = (mean - reference.mean) / np.sqrt(reference.variance)
+    return {
+        "mean_error": float(np.sqrt((distance**2).mean())),
+        "variance_ratio": float(variance.sum() / reference.variance.sum()),
+        "output_error": float(np.sqrt(((variance / reference.variance - 1) ** 2).mean())),
+    }
+
+
+def accuracy(
+    name: str, architecture: Architecture, activations: list[str], seeds: range, draws: int
+) -> list[dict[str, Any]]:
+    """All cells of one architecture."""
+    draw = sampler(architecture, activations)
+    functions = {a: functools.partial(architecture.function, ACTIVATIONS[a]) for a in activations}
+    cells: dict[tuple[str, float], dict[str, Any]] = {}
+    compiled: dict[tuple[str, bool], Any] = {}
+    for seed in seeds:
+        params, x = random_network(architecture, seed)
+        keys = [(a, share) for a in activations for share in SHARES]
+        beliefs, propagated, diagonal = {}, [], []
+        for activation, share in keys:
+            about = uncertain(params, gain(activation), share)
+            inputs = _uncertain(x, share if architecture.uncertain_inputs else 0.0)
+            beliefs[gain(activation), share] = about, inputs
+            inputs = inputs if architecture.uncertain_inputs else x
+            f = functions[activation]
+            for positions, outs in ((True, propagated), (False, diagonal)):
+                if architecture.convolutional or positions:
+                    if (activation, positions) not in compiled:
+                        run = jax.jit(cg.moments(f, positions=positions)).lower(about, inputs)
+                        compiled[activation, positions] = run.compile(FAST)
+                    outs.append(compiled[activation, positions](about, inputs))
+        centres = [b.mean for b in propagated]
+        random = jax.random.split(jax.random.key(10_000 + seed), (draws // BLOCK, BLOCK))
+        sums, squares = draw(random, list(beliefs.values()), centres)
+        for i, key in enumerate(keys):
+            reference = summarised(sums[:, i], squares[:, i], centres[i])
+            found = errors(propagated[i], reference)
+            found["reference_error"] = reference.relative_error
+            if diagonal:
+                found["diagonal_ratio"] = errors(diagonal[i], reference)["variance_ratio"]
+            cell = cells.setdefault(key, {})
+            for figure, value in found.items():
+                cell.setdefault(figure, []).append(value)
+    return [
+        {
+            "network": name,
+            "activation": activation,
+            "share": share,
+            **cell,
+        }
+        for (activation, share), cell in cells.items()
+    ]
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """All architectures, activations and variances."""
+    return measured(ARCHITECTURES, list(ACTIVATIONS), 2000 if quick else 200_000, quick)
+
+
+def measured(
+    architectures: dict[str, Architecture], activations: list[str], draws: int, quick: bool
+) -> dict[str, Any]:
+    """The cells of some architectures, and how they were made."""
+    cells = []
+    seeds = range(1 if quick else 4)
+    for name, architecture in architectures.items():
+        begin = time.process_time()
+        cells += accuracy(name, architecture, activations[: 1 if quick else None], seeds, draws)
+        print(f"{name}: {time.process_time() - begin:.0f} s", flush=True)
+    return {"seeds": list(seeds), "inputs": INPUTS, "draws": draws, "cells": cells}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the tables: over the networks of a cell the mean, and the worst in brackets."""
+    print(
+        f"{'network':42} {'activation':10} {'share':>5} {'mean error':>15} {'variance':>17}", end=""
+    )
+    print(f" {'one output':>10} {'reference':>9} {'diagonal':>8}")
+    for cell in result["cells"]:
+        mean, ratio = np.array(cell["mean_error"]), np.array(cell["variance_ratio"])
+        worst = ratio[np.abs(ratio - 1).argmax()]
+        line = f"{cell['network']:42} {cell['activation']:10} {cell['share']:5}"
+        line += f" {mean.mean():.4f} ({mean.max():.4f}) {ratio.mean():8.3f} ({worst:.3f})"
+        line += f" {np.mean(cell['output_error']):10.3f} {np.mean(cell['reference_error']):9.4f}"
+        if "diagonal_ratio" in cell:
+            line += f" {np.mean(cell['diagonal_ratio']):8.3f}"
+        print(line)
+
+
+if __name__ == "__main__":
+    command.run(
+        "moments_accuracy",
+        "How far are the means and variances of moments from those of sampled networks?",
+        measure,
+        show,
+    )

@@ -1,0 +1,191 @@
+"""How much of the variance do positions share, and what does it cost to follow it?
+
+Random convolutional networks that nobody tuned, with uncertain weights as in
+`benchmarks.moments_accuracy`: with pooling by maximum and average, strides, residual blocks and
+global average, four activations. Total variance of the outputs by `moments`, and by the diagonal
+method of [B] (`positions=False`), relative to 10,000 sampled networks; and the CPU time of values
+and gradients with what positions share, relative to that without.
+
+    taskset -c 0 python -m benchmarks.moments_positions      # about 10 minutes of one core
+    python -m benchmarks.moments_positions --quick --no-write
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+import cgjax as cg
+from benchmarks import command, moments_accuracy
+from benchmarks.moments_accuracy import Architecture, random_network, uncertain
+from benchmarks.timing import interleaved
+
+ACTIVATIONS = {a: f for a, f in moments_accuracy.ACTIVATIONS.items() if a != "leaky ReLU"}
+
+
+def max_pooled(activation: Callable[..., Any], params: Any, x: Any) -> Any:
+    """Two convolutions, each before a maximum over 2 x 2 pixels."""
+    for layer in params[:-1]:
+        x = nnx.max_pool(activation(convolution(layer, x)), (2, 2), (2, 2))
+    return dense(params[-1], x.reshape(x.shape[0], -1))
+
+
+def average_pooled(activation: Callable[..., Any], params: Any, x: Any) -> Any:
+    """Two convolutions, each before an average over 2 x 2 pixels, and the average over all."""
+    for layer in params[:-1]:
+        x = nnx.avg_pool(activation(convolution(layer, x)), (2, 2), (2, 2))
+    return dense(params[-1], x.mean((1, 2)))
+
+
+def strided(activation: Callable[..., Any], params: Any, x: Any) -> Any:
+    """A convolution with stride 2 and one without padding; no pooling."""
+    x = activation(convolution(params[0], x, 2))
+    x = activation(convolution(params[1], x, padding="VALID"))
+    return dense(params[2], x.reshape(x.shape[0], -1))
+
+
+def residual_blocks(activation: Callable[..., Any], params: Any, x: Any) -> Any:
+    """Two residual blocks with an average pooling between them, and the average over all."""
+    first, *blocks, last = params
+    x = activation(convolution(first, x))
+    for i, (inner, outer) in enumerate(zip(blocks[::2], blocks[1::2], strict=True)):
+        x = x + convolution(outer, activation(convolution(inner, x)))
+        x = x if i else nnx.avg_pool(x, (2, 2), (2, 2))
+    return dense(last, activation(x).mean((1, 2)))
+
+
+def max_pooled_residual(activation: Callable[..., Any], params: Any, x: Any) -> Any:
+    """A maximum pooling, a residual block, a strided convolution, and the average over all."""
+    x = nnx.max_pool(activation(convolution(params[0], x)), (2, 2), (2, 2))
+    x = activation(x + convolution(params[2], activation(convolution(params[1], x))))
+    x = activation(convolution(params[3], x, 2))
+    return dense(params[4], x.mean((1, 2)))
+
+
+def convolution(layer: Any, x: Any, stride: int = 1, padding: str = "SAME") -> Any:
+    """A convolution of images with channels last."""
+    kernel, bias = layer
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=numbers
+    ) + bias.reshape(1, 1, 1, -1)
+
+
+def dense(layer: Any, x: Any) -> Any:
+    """A dense layer."""
+    return x @ layer[0] + layer[1]
+
+
+_3 = (3, 3)
+ARCHITECTURES = {
+    "maximum pooling": Architecture(
+        max_pooled, [(*_3, 3, 8), (*_3, 8, 16), (144, 10)], (12, 12, 3), True
+    ),
+    "average pooling, global average": Architecture(
+        average_pooled, [(*_3, 3, 8), (*_3, 8, 16), (16, 10)], (12, 12, 3), True
+    ),
+    "strides, no pooling": Architecture(
+        strided, [(*_3, 3, 8), (*_3, 8, 16), (256, 10)], (12, 12, 3), True
+    ),
+    "residual blocks, global average": Architecture(
+        residual_blocks, [(*_3, 3, 8), *[(*_3, 8, 8)] * 4, (8, 10)], (12, 12, 3), True
+    ),
+    "maximum pooling, residual, global average": Architecture(
+        max_pooled_residual,
+        [(*_3, 3, 8), (*_3, 8, 8), (*_3, 8, 8), (*_3, 8, 16), (16, 10)],
+        (12, 12, 3),
+        True,
+    ),
+}
+
+
+TIMED = ("maximum pooling", "average pooling, global average", "residual blocks, global average")
+
+
+def wider(architecture: Architecture, factor: int) -> Architecture:
+    """The same with more channels; colours and outputs stay 3 and 10."""
+
+    def scaled(n: int) -> int:
+        return n if n in (3, 10) else factor * n
+
+    shapes = [(*s[:-2], scaled(s[-2]), scaled(s[-1])) for s in architecture.shapes]
+    return architecture._replace(shapes=shapes)
+
+
+def cost(name: str, activation: str, quick: bool) -> dict[str, Any]:
+    """CPU time with what positions share, relative to that without: values and gradients.
+
+    Of networks with four times the channels: those of the accuracy are too small to time.
+    """
+    architecture = wider(ARCHITECTURES[name], 4)
+    params, x = random_network(architecture, 0)
+    about = uncertain(params, moments_accuracy.gain(activation), 0.1)
+    x = jnp.tile(x, (8, 1, 1, 1))  # 16 examples
+    f = functools.partial(architecture.function, ACTIVATIONS[activation])
+    found: dict[str, Any] = {"network": name, "activation": activation, "batch_size": len(x)}
+    for what in ("value", "gradient"):
+        functions = {}
+        for positions in (False, True):
+            run = cg.moments(f, positions=positions)
+            if what == "gradient":
+                run = _gradient(run)
+            compiled = jax.jit(run).lower(about, x).compile()
+            functions["positions" if positions else "diagonal"] = functools.partial(
+                _repeated, compiled, about, x
+            )
+        timings = interleaved(
+            functions, rounds=2 if quick else 15, calls=1 if quick else 3, clock=time.process_time
+        )
+        ratio = timings["positions"].ratio(timings["diagonal"])
+        found[f"{what}_milliseconds"] = 1e3 * timings["positions"].seconds
+        found[f"{what}_ratio"] = ratio._asdict()
+    return found
+
+
+def _gradient(run: Callable[..., cg.Belief]) -> Callable[..., Any]:
+    def loss(about: Any, x: Any) -> Any:
+        out = run(about, x)
+        return jnp.sum(out.mean**2 + out.variance)
+
+    return jax.grad(loss)
+
+
+def _repeated(compiled: Callable[..., Any], about: Any, x: Any, calls: int) -> None:
+    jax.block_until_ready([compiled(about, x) for _ in range(calls)])
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Accuracy of all architectures, activations and variances; then the cost."""
+    found = moments_accuracy.measured(
+        ARCHITECTURES, list(ACTIVATIONS), 400 if quick else 10_000, quick
+    )
+    begin = time.process_time()
+    costs = [cost(name, "ReLU", quick) for name in TIMED]
+    print(f"cost: {time.process_time() - begin:.0f} s", flush=True)
+    return {**found, "cost": costs}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the tables."""
+    moments_accuracy.show(result)
+    print(f"\n{'network':42} {'activation':10} {'value':>22} {'gradient':>22}")
+    for row in result["cost"]:
+        line = f"{row['network']:42} {row['activation']:10}"
+        for what in ("value", "gradient"):
+            r = row[f"{what}_ratio"]
+            line += f" {r['median']:5.2f} ({r['low']:.2f}-{r['high']:.2f}) {r['fastest']:5.2f}"
+        print(line)
+
+
+if __name__ == "__main__":
+    command.run(
+        "moments_positions",
+        "How much of the variance do positions share, and what does it cost to follow it?",
+        measure,
+        show,
+    )
