@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 
+from docs.figures import pages
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
@@ -75,11 +77,7 @@ def draw(path: pathlib.Path) -> None:
     axes[0, 0].set_ylabel("expected statistic")
     axes[1, 0].set_ylabel("exact mean\n$-$ activation")
     axes[0, 0].legend(loc="upper left", frameon=False, fontsize=9)
-    # Neither a date nor random identifiers: the same picture is the same file.
-    plt.rcParams["svg.hashsalt"] = "cgjax"
-    dateless = {"Date": None} if path.suffix == ".svg" else None
-    figure.savefig(path, dpi=150, metadata=dateless)
-    plt.close(figure)
+    pages.save(figure, path, dpi=150)
 
 
 def main() -> None:

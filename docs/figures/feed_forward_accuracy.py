@@ -15,10 +15,7 @@ Expected: at depth 2, the figures of one node with 10 random parents (mean for s
 minute on 2 CPU cores.
 """
 
-import argparse
-import json
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 import cgjax as cg
+from docs.figures import pages
 from train import machine
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -145,22 +143,9 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
             axis.spines[["top", "right"]].set_visible(False)
     labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(*labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    # Neither a date nor random identifiers: the same picture is the same file.
-    plt.rcParams["svg.hashsalt"] = "cgjax"
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
-
-
-def main() -> int:
-    """Measures unless told to draw only, and draws."""
-    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
-    parser.add_argument("--draw", action="store_true", help="draw from the JSON, measure nothing")
-    if not parser.parse_args().draw:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(measure(), indent=1) + "\n")
-    draw(json.loads(RESULT.read_text()), FIGURE)
-    return 0
+    pages.save(figure, path, dpi=150)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    assert __doc__
+    pages.measure_and_draw(__doc__, measure, draw, RESULT, FIGURE)

@@ -13,10 +13,7 @@ Expected: a label that the network got wrong moves every layer more than one it 
 about half a minute on 2 CPU cores.
 """
 
-import argparse
-import json
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +26,7 @@ from sklearn.datasets import load_digits
 
 import cgjax as cg
 from cgjax import weights
+from docs.figures import pages
 from train import machine
 
 matplotlib.use("Agg")
@@ -142,22 +140,9 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
     axis.grid(alpha=0.25, axis="y")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=9, loc="lower right")
-    # Neither a date nor random identifiers: the same picture is the same file.
-    plt.rcParams["svg.hashsalt"] = "cgjax"
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
-
-
-def main() -> int:
-    """Measures unless told to draw only, and draws."""
-    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
-    parser.add_argument("--draw", action="store_true", help="draw from the JSON, measure nothing")
-    if not parser.parse_args().draw:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(measure(), indent=1) + "\n")
-    draw(json.loads(RESULT.read_text()), FIGURE)
-    return 0
+    pages.save(figure, path)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    assert __doc__
+    pages.measure_and_draw(__doc__, measure, draw, RESULT, FIGURE)

@@ -12,6 +12,8 @@ import re
 import jax.numpy as jnp
 import matplotlib
 
+from docs.figures import pages
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
@@ -48,8 +50,7 @@ def draw(path: pathlib.Path) -> None:
     axes.plot(page["x"][:, 0], page["y"], ".", color=RED, label="data")
     axes.set(xlabel="x", ylabel="y", ylim=(-3.2, 3.2))
     axes.legend(fontsize=8, loc="lower left")
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
+    pages.save(figure, path)
 
 
 if __name__ == "__main__":
