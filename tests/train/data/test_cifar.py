@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import subprocess
-import sys
 import tarfile
 import zipfile
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tests.train.data.preparing import prepare
 from train import data
 from train.data import cifar
 from train.files import DataFileError
@@ -130,44 +129,9 @@ def test_other_counts_are_called_unverified(tmp_path):
     assert "NOT the published set" in data.load("cifar10", tmp_path).source
 
 
-PREPARE = """
-import sys
-import numpy as np
-import tensorflow_datasets as tfds
-from PIL import Image
-
-class Cifar10(tfds.core.GeneratorBasedBuilder):
-    VERSION = tfds.core.Version("3.0.2")
-
-    def _info(self):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict({
-                "id": tfds.features.Text(),
-                "image": tfds.features.Image(shape=(32, 32, 3)),
-                "label": tfds.features.ClassLabel(num_classes=10),
-            }),
-        )
-
-    def _split_generators(self, manager):
-        return {split: self._generate_examples(split) for split in ("train", "test")}
-
-    def _generate_examples(self, split):
-        content = np.load(sys.argv[1])
-        for i, (x, y) in enumerate(zip(content[f"{split}_images"], content[f"{split}_labels"])):
-            yield i, {"id": f"{split}_{i:05}", "image": Image.fromarray(x), "label": int(y)}
-
-Cifar10(data_dir=sys.argv[2]).download_and_prepare(file_format="array_record")
-"""
-
-
 def test_a_prepared_folder_gives_the_published_order(tmp_path, published):
-    pytest.importorskip("array_record")
-    np.savez(tmp_path / "arrays.npz", allow_pickle=False, **MADE)
-    (tmp_path / "prepare.py").write_text(PREPARE)
-    command = [sys.executable, "prepare.py", "arrays.npz", "data"]
-    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
-    found = data.load("cifar10", tmp_path / "data")
+    prepared = prepare(tmp_path, "Cifar10", "3.0.2", MADE, named=True)
+    found = data.load("cifar10", prepared)
     check(found)
     assert found.source.startswith("cifar10 from a prepared TFDS folder")
 

@@ -5,13 +5,12 @@ import hashlib
 import json
 import shutil
 import struct
-import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pytest
 
+from tests.train.data.preparing import prepare
 from train import data
 from train.data import mnist, prepared
 from train.files import DataFileError
@@ -181,48 +180,10 @@ def test_an_unknown_set_is_refused():
 
 # --- prepared by TensorFlow Datasets, without TensorFlow ------------------------------------------
 
-PREPARE = """
-import sys
-import numpy as np
-import tensorflow_datasets as tfds
-from PIL import Image
-
-class MNIST(tfds.core.GeneratorBasedBuilder):
-    VERSION = tfds.core.Version("3.0.1")
-
-    def _info(self):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict({
-                "image": tfds.features.Image(shape=(28, 28, 1)),
-                "label": tfds.features.ClassLabel(num_classes=10),
-            }),
-        )
-
-    def _split_generators(self, manager):
-        return {split: self._generate_examples(split) for split in ("train", "test")}
-
-    def _generate_examples(self, split):
-        # PIL images: arrays would be encoded by TensorFlow.
-        content = np.load(sys.argv[1])
-        for i, (x, y) in enumerate(zip(content[f"{split}_images"], content[f"{split}_labels"])):
-            yield i, {"image": Image.fromarray(x), "label": int(y)}
-
-MNIST(data_dir=sys.argv[2]).download_and_prepare(file_format=sys.argv[3])
-assert "tensorflow" not in sys.modules
-"""
-
 
 @pytest.fixture(scope="module")
 def prepared_once(tmp_path_factory):
-    pytest.importorskip("array_record")
-    folder = tmp_path_factory.mktemp("tfds")
-    np.savez(folder / "arrays.npz", allow_pickle=False, **arrays())
-    script = folder / "prepare.py"
-    script.write_text(textwrap.dedent(PREPARE))
-    command = [sys.executable, script, folder / "arrays.npz", folder / "data", "array_record"]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder / "data"
+    return prepare(tmp_path_factory.mktemp("tfds"), "MNIST", "3.0.1", arrays())
 
 
 @pytest.fixture
