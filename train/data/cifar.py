@@ -82,20 +82,9 @@ def load_cifar10(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     verified = _check(splits)
     train, test = splits["train"], splits["test"]
     count = len(train.images)
-    boundary = count * 9 // 10
-    train_x = train.images.reshape(count, -1)
-    train_y = train.labels.astype(np.int32)
     proof = "verified by SHA-256" if verified else "NOT the published set, hence unverified"
-    return Dataset(
-        train_x=train_x[:boundary],
-        train_y=train_y[:boundary],
-        validation_x=train_x[boundary:],
-        validation_y=train_y[boundary:],
-        test_x=test.images.reshape(len(test.images), -1),
-        test_y=test.labels.astype(np.int32),
-        largest=255,
-        source=f"{NAME} from {way}, {count} + {len(test.images)} images, {proof}",
-    )
+    source = f"{NAME} from {way}, {count} + {len(test.images)} images, {proof}"
+    return Dataset.of(train[:2], test[:2], count * 9 // 10, source)
 
 
 def _read(data_dir: Path | None) -> tuple[dict[str, Split], str]:

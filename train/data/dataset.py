@@ -20,3 +20,33 @@ class Dataset(NamedTuple):
     test_y: np.ndarray  # int32[test]
     largest: int  # the byte that stands for 1.0
     source: str  # where the bytes came from, in words
+
+    @classmethod
+    def of(
+        cls,
+        train: tuple[np.ndarray, np.ndarray],
+        test: tuple[np.ndarray, np.ndarray],
+        boundary: int,
+        source: str,
+    ) -> "Dataset":
+        """The last part of the training images is for validation.
+
+        Args:
+            train, test: images, of any shape, and their classes.
+            boundary: how many of the training images are for training.
+            source: where the bytes came from, in words.
+        """
+        (train_x, test_x), (train_y, test_y) = (
+            [images.reshape(len(images), -1) for images, _ in (train, test)],
+            [classes.astype(np.int32) for _, classes in (train, test)],
+        )
+        return cls(
+            train_x=train_x[:boundary],
+            train_y=train_y[:boundary],
+            validation_x=train_x[boundary:],
+            validation_y=train_y[boundary:],
+            test_x=test_x,
+            test_y=test_y,
+            largest=255,
+            source=source,
+        )

@@ -82,21 +82,14 @@ def load_images(name: str, data_dir: str | os.PathLike[str] | None = None) -> Da
             f"{error.filename}: cannot be read: {error.strerror}. {fetch.ways_out(name)}"
         ) from error
     verified = _check(name, parts)
-    train, test = parts["train_images"].array, parts["test_images"].array
-    boundary = len(train) * 4 // 5
-    train_x = train.reshape(len(train), -1)
-    train_y = parts["train_labels"].array.astype(np.int32)
-    proof = "verified by SHA-256" if verified else "NOT the published set, hence unverified"
-    return Dataset(
-        train_x=train_x[:boundary],
-        train_y=train_y[:boundary],
-        validation_x=train_x[boundary:],
-        validation_y=train_y[boundary:],
-        test_x=test.reshape(len(test), -1),
-        test_y=parts["test_labels"].array.astype(np.int32),
-        largest=255,
-        source=f"{name} from {way}, {len(train)} + {len(test)} images, {proof}",
+    train, test = (
+        (parts[f"{split}_images"].array, parts[f"{split}_labels"].array)
+        for split in ("train", "test")
     )
+    number, others = len(train[0]), len(test[0])
+    proof = "verified by SHA-256" if verified else "NOT the published set, hence unverified"
+    source = f"{name} from {way}, {number} + {others} images, {proof}"
+    return Dataset.of(train, test, number * 4 // 5, source)
 
 
 def _read(name: str, data_dir: Path | None) -> tuple[dict[str, Part], str]:
