@@ -22,7 +22,7 @@ from flax import nnx
 from jax import lax
 
 from benchmarks import command
-from benchmarks.timing import interleaved
+from benchmarks.timing import interleaved, repeated
 from cgjax import weights
 
 SIZES = (784, 1024, 1024, 10)
@@ -109,21 +109,13 @@ def prepare(network: str, activation: str, procedure: str) -> tuple[Any, dict[st
     begin = time.perf_counter()
     compiled = jax.jit(step, donate_argnums=(0, 1, 2)).lower(*carry, x, y).compile()
     seconds = time.perf_counter() - begin
-    carry = jax.tree.map(jnp.copy, carry)
     memory = compiled.memory_analysis()
     facts = {
         "compile_seconds": seconds,
         "temporary_bytes": memory.temp_size_in_bytes if memory else None,
         "batch_size": batch,
     }
-
-    def steps(calls: int) -> None:
-        nonlocal carry
-        for _ in range(calls):
-            carry = compiled(*carry, x, y)
-        jax.block_until_ready(carry)
-
-    return steps, facts
+    return repeated(compiled, carry, x, y), facts
 
 
 def accuracy(network: str, activation: str) -> float:

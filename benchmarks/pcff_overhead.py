@@ -25,7 +25,7 @@ from flax import nnx
 
 import cgjax as cg
 from benchmarks import command, torch_steps
-from benchmarks.timing import Timing, interleaved
+from benchmarks.timing import Timing, interleaved, repeated
 from cgjax.kernels.random_bits import random_words, standard_normal
 
 SIZES = (784, 1024, 1024, 10)
@@ -125,14 +125,7 @@ def prepare(name: str, batch_size: int) -> tuple[Callable[[int], None], dict[str
         "temporary_bytes": memory.temp_size_in_bytes if memory else None,
         "sampled": sampled_part(run, f, params, state, x, procedure),
     }
-
-    def steps(calls: int) -> None:
-        nonlocal carry
-        for _ in range(calls):
-            carry = compiled(*carry, x, y)
-        jax.block_until_ready(carry)
-
-    return steps, facts
+    return repeated(compiled, carry, x, y), facts
 
 
 def sampled_part(run: Any, f: Any, params: Any, state: Any, x: Any, procedure: str) -> float | None:

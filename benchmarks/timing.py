@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -32,6 +34,25 @@ class Timing(NamedTuple):
         low, median, high = np.percentile(self.each / baseline.each, [25, 50, 75])
         fastest = self.each.min() / baseline.each.min()
         return Ratio(float(median), float(low), float(high), float(fastest))
+
+
+def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Callable[[int], None]:
+    """A function that makes a number of steps, each from where the last one ended.
+
+    Args:
+        step: `carry = step(*carry, *data)`; it may donate what it carries.
+        carry: of the first step; it is copied.
+        data: the same in all steps.
+    """
+    carry = jax.tree.map(jnp.copy, carry)
+
+    def steps(calls: int) -> None:
+        nonlocal carry
+        for _ in range(calls):
+            carry = step(*carry, *data)
+        jax.block_until_ready(carry)
+
+    return steps
 
 
 def interleaved(
