@@ -239,6 +239,13 @@ class TestElementwise:
         np.testing.assert_allclose(got.mean, expected, rtol=1e-3)
         np.testing.assert_allclose(got.variance, spread, rtol=2e-2, atol=1e-4)
 
+    @pytest.mark.parametrize("f", [jnp.floor, jnp.round, jnp.ceil, lambda x: lax.rem(x, 1.0)])
+    def test_functions_with_many_jumps_have_no_rule(self, f):
+        x = Belief(jnp.array(0.3), jnp.array(0.3))
+        with pytest.raises(TypeError, match="first_order"):
+            cg.moments(f)(x)
+        assert cg.moments(f, order=1)(x).mean == f(0.3)
+
     def test_two_variables_are_independent(self):
         x, y = belief(5), belief(5, seed=1)
         m, v, n, w = (np.asarray(a, np.float64) for a in (*x, *y))

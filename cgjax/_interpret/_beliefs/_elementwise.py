@@ -37,6 +37,8 @@ _KINKED = frozenset(
     "not".split()
 )
 ELEMENTWISE = _SMOOTH | _KINKED
+# Functions with a jump at each whole number, between which points of quadrature would fall.
+_STEPS = frozenset(("floor", "ceil", "round", "rem"))
 
 _SAME = frozenset(
     "convert_element_type reduce_precision copy copy_p name sharding_constraint "
@@ -46,7 +48,9 @@ _COMPARISONS = frozenset("eq ne lt le gt ge".split())
 
 
 def elementwise(eqn: Any, operands: Sequence[Value], order: int) -> Value | None:
-    """The value of an element-wise equation; None where two Gaussians meet and there is no rule."""
+    """The value of an element-wise equation; None where there is no rule, as for some of two."""
+    if eqn.primitive.name in _STEPS and order != 1:
+        return None
     shape = tuple(eqn.outvars[0].aval.shape)
     if any(isinstance(x, Grouped) for x in operands):
         out = elementwise_of_groups(eqn, operands)
