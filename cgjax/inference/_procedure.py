@@ -190,7 +190,7 @@ def as_key(key: Any) -> Any:
     found = repr(key)
     if _static.is_array(key):
         found = f"an array of {key.dtype}{list(key.shape)}"
-    elif jax.tree.leaves(key):
+    elif jax.tree.leaves(key) and not jax.tree_util.all_leaves([key]):
         found = f"a {type(key).__name__}"  # not the arrays that it holds
     raise TypeError(
         "The first argument of a procedure that samples is one key of `jax.random`, got "
