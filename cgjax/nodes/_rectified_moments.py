@@ -107,8 +107,8 @@ def _of_belief(mean: Any, variance: Any, leak: Any) -> tuple[Any, Any]:
 
 
 def _of_belief_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    dmean, dvariance, dleak = tangents
-    p, (out_mean, out_variance) = _pushed(*primals, dmean, dvariance)
+    (mean, variance, leak), (dmean, dvariance, dleak) = primals, tangents
+    p, (out_mean, out_variance) = _pushed(mean, variance, leak, dmean, dvariance)
     return (p.mean, p.variance), (
         out_mean + p.mean_leak * dleak,
         out_variance + p.variance_leak * dleak,

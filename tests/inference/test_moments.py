@@ -151,6 +151,7 @@ class TestElementwise:
         x = Belief(jnp.zeros(1 << 17), jnp.ones(1 << 17))
         loss = jax.jit(jax.grad(lambda x: jnp.sum(cg.moments(f)(x).variance ** 2)))
         memory = loss.lower(x).compile().memory_analysis()
+        assert memory is not None
         # The quadrature alone has 16 values for each element.
         assert memory.temp_size_in_bytes < 16 * x.mean.nbytes
 
@@ -286,7 +287,7 @@ class TestElementwise:
             for sign in (1, -1):
                 moved = [mean, log_variance]
                 moved[k] = moved[k] + sign * step * direction
-                ends.append(loss(*moved, partial(by_quadrature, f)))
+                ends.append(loss(moved[0], moved[1], partial(by_quadrature, f)))
             slope = (ends[0] - ends[1]) / (2 * step)
             # Central differences: step^2 in truth, rounding 1e-7 / step.
             np.testing.assert_allclose(jnp.vdot(got[k], direction), slope, rtol=3e-3, atol=3e-4)

@@ -105,11 +105,12 @@ def _composed(eqn: Any, operands: Sequence[Value], order: int) -> Value:
     kink = _kink(name, operands, curves)
     rises = _rises(name, operands, curves)
     positive = [c.positive for c in random if c.positive is not None]
-    if closed is not None and _has_domain(eqn, curves):
-        positive.append(next(c.affine for c in random))
+    own = random[0].affine
+    if closed is not None and own is not None and _has_domain(eqn, curves):
+        positive.append(own)
     first = positive[0] if positive else None
     out = Curve(x, function, dtype, affine, closed, kink, limits, exponent, rises, pieces, first)
-    if order != 1 and any(not _same_line(p, first) for p in positive):
+    if order != 1 and any(not _same_line(p, positive[0]) for p in positive):
         return settle(out, order)  # positive for two reasons: no points do justice to both
     return out
 
