@@ -257,15 +257,10 @@ class _Window:
 
     def taps(self, x: Any) -> Any:
         """For each tap the average, over all windows, of the input it sees: (n, taps, g, i)."""
-        examples, spatial = x.shape[self.lhs_spec[0]], [x.shape[a] for a in self.lhs_spec[2:]]
+        spatial = [x.shape[a] for a in self.lhs_spec[2:]]
         weights = jnp.asarray(self.seen.reshape(math.prod(spatial), -1), x.dtype)
-        if self.lhs_spec == (0, x.ndim - 1, *range(1, x.ndim - 1)):
-            # Channels last: one product for each example, and nothing is transposed.
-            each = jnp.broadcast_to(weights.T, (examples, *weights.T.shape))
-            x = each @ x.reshape(examples, -1, x.shape[-1])
-        else:
-            x = jnp.transpose(x, self.lhs_spec)
-            x = jnp.swapaxes(x.reshape(*x.shape[:2], -1) @ weights, 1, 2)
+        x = jnp.transpose(x, self.lhs_spec)
+        x = jnp.swapaxes(x.reshape(*x.shape[:2], -1) @ weights, 1, 2)
         return x.reshape(*x.shape[:2], self.groups, -1)
 
     def pairs(self, x: Any) -> Any:
