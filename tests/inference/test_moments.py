@@ -548,6 +548,28 @@ class TestProducts:
         np.testing.assert_allclose(got.variance, exact, rtol=1e-4, atol=1e-6)
 
     @pytest.mark.numerics
+    def test_examples_of_a_large_batch_are_computed_as_those_of_a_small_one(self):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        shapes = [(3, 3, 3, 16), (3, 3, 16, 32), (3, 3, 32, 64)]
+        keys = jax.random.split(jax.random.key(1), 3)
+        means = [jax.random.normal(k, s) / 10 for k, s in zip(keys, shapes, strict=True)]
+        kernels = [Belief(w, jnp.full_like(w, 1e-3)) for w in means]
+
+        @jax.jit
+        @cg.moments
+        def net(kernels, x):
+            for k, kernel in enumerate(kernels):
+                x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+                if k < 2:
+                    x = nnx.max_pool(jax.nn.relu(x), (2, 2), (2, 2))
+            return x
+
+        x = jax.random.uniform(jax.random.key(0), (64, 16, 16, 3))
+        got, few = net(kernels, x), net(kernels, x[:2])
+        for ours, theirs in zip(got, few, strict=True):
+            assert np.isfinite(ours).all()
+            np.testing.assert_allclose(ours[:2], theirs, rtol=1e-4, atol=1e-5)
+
     def test_networks_against_monte_carlo(self):
         sizes = (16, 32, 32, 5)
         layers = [
