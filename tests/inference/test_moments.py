@@ -239,6 +239,36 @@ class TestElementwise:
         # Third moments: those of the log-normal variable are not 0.
         np.testing.assert_allclose(got.mean, expected, rtol=1e-3)
         np.testing.assert_allclose(got.variance, spread, rtol=2e-2, atol=1e-4)
+        known = Belief(mean, jnp.zeros_like(mean))
+        out, back = jax.vjp(cg.moments(f), known)
+        np.testing.assert_allclose(out.mean, f(mean), rtol=1e-5)
+        assert (out.variance == 0).all() and np.isfinite(jnp.stack([*back(out)[0]])).all()
+
+    @pytest.mark.parametrize("size", [9, 20_480])
+    def test_other_devices_compute_the_same(self, size, monkeypatch):
+        x = belief(size)
+
+        def outcome():
+            # A function of its own each time: none is found in the compiler's cache.
+            out, back = jax.vjp(cg.moments(lambda x: nnx.gelu(x) * 2.0), x)
+            return jnp.stack([*out, *back(out)[0]])
+
+        here = outcome()
+        monkeypatch.setattr(
+            lax, "platform_dependent", lambda *operands, cpu, default: default(*operands)
+        )
+        # The sums over the quadrature's points are rounded in another order.
+        np.testing.assert_allclose(outcome(), here, rtol=2e-5, atol=1e-6)
+
+    def test_programs_for_a_gpu_have_neither_blocks_nor_products(self):
+        def training(x):
+            out, back = jax.vjp(cg.moments(nnx.gelu), x)
+            return back(out)
+
+        traced = jax.jit(training).trace(belief(20_480))
+        programs = [traced.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "cuda")]
+        for operation in ("stablehlo.while", "stablehlo.dot_general"):
+            assert [operation in program for program in programs] == [True, False]
 
     @pytest.mark.parametrize("f", [jnp.floor, jnp.round, jnp.ceil, lambda x: lax.rem(x, 1.0)])
     def test_functions_with_many_jumps_have_no_rule(self, f):

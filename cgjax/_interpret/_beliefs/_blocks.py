@@ -51,6 +51,7 @@ def whole(rule: Rule, mean: Any, variance: Any, slopes: bool) -> Moments:
     values = rule(mean, variance)
     if not slopes:
         return Moments(*values)
+    # Not the values of `_partials`: those lack the derivative that the rule may have of its own.
     _, by_mean, by_variance = _partials(rule, mean, variance)
     return Moments(*values, *map(lax.stop_gradient, (by_mean[0], by_variance[0])))
 

@@ -28,8 +28,8 @@ from cgjax._interpret._beliefs._structure import shared_variance
 from cgjax._interpret._beliefs._values import (
     Gaussian,
     Value,
-    beside,
     is_random,
+    neighbour_products,
     over_even_pairs,
     over_pairs,
     root,
@@ -250,33 +250,31 @@ class _Window:
             mask = np.zeros((lhs[i], rhs[k]), np.float32)
             np.add.at(mask, (np.where(seen, index, 0), np.arange(rhs[k])[None] + 0 * index), seen)
             self.masks.append(mask / out[o])
-        # The share of windows in which each tap sees each position, (*positions, *taps).
-        both = functools.reduce(np.multiply.outer, self.masks)
-        count = len(self.masks)
-        self.seen = both.transpose([*range(0, 2 * count, 2), *range(1, 2 * count, 2)])
 
     def taps(self, x: Any) -> Any:
         """For each tap the average, over all windows, of the input it sees: (n, taps, g, i)."""
-        spatial = [x.shape[a] for a in self.lhs_spec[2:]]
-        weights = jnp.asarray(self.seen.reshape(math.prod(spatial), -1), x.dtype)
-        x = jnp.transpose(x, self.lhs_spec)
-        x = jnp.swapaxes(x.reshape(*x.shape[:2], -1) @ weights, 1, 2)
+        x = jnp.transpose(x, (self.lhs_spec[0], *self.lhs_spec[2:], self.lhs_spec[1]))
+        for mask in self.masks:
+            # The next spatial axis is always axis 1; its taps go last.
+            x = jnp.tensordot(x, jnp.asarray(mask, x.dtype), ((1,), (0,)))
+        x = jnp.swapaxes(x.reshape(*x.shape[:2], -1), 1, 2)
         return x.reshape(*x.shape[:2], self.groups, -1)
 
     def pairs(self, x: Any) -> Any:
         """For each tap the average product of the inputs that two windows see: any, neighbours."""
         number = math.prod(self.out[a] for a in self.out_spec[2:])
         anywhere = (number * self.taps(x) ** 2 - self.taps(x**2)) / (number - 1)
-        axes, seen = self.lhs_spec[2:], self.seen.sum(tuple(range(len(self.masks)))).reshape(-1)
+        axes = self.lhs_spec[2:]
         near = [
-            self.channels(beside(x, axis, step).mean(axes, keepdims=True))
+            self.channels(neighbour_products(x, axis, step).mean(axes, keepdims=True))
             * (x.shape[axis] / (x.shape[axis] - step))
             for axis, out, step in zip(axes, self.out_spec[2:], self.steps, strict=True)
             if self.out[out] > 1 and x.shape[axis] > step
         ]
         if not near:
             return jnp.stack([anywhere, anywhere])
-        # That of all neighbours, where the tap sees them: it sees less beside the image's edges.
+        # That of all neighbours, in the share of windows in which the tap is inside the image.
+        seen = functools.reduce(np.multiply.outer, [m.sum(0) for m in self.masks]).reshape(-1)
         neighbours = functools.reduce(jnp.add, near)[:, None] / len(near)
         return jnp.stack([anywhere, neighbours * jnp.asarray(seen, x.dtype)[None, :, None, None]])
 

@@ -137,7 +137,7 @@ def over_pairs(loading: Any, axes: Sequence[int], steps: tuple[int, ...] | None 
     if number < 2:
         return jnp.zeros((2, *loading.shape), loading.dtype)
     near = [
-        beside(loading, axis, step).mean(axes, keepdims=True) * (size / (size - step))
+        neighbour_products(loading, axis, step).mean(axes, keepdims=True) * (size / (size - step))
         for axis, step in zip(axes, steps or (1,) * len(axes), strict=True)
         if (size := loading.shape[axis]) > step
     ]
@@ -145,7 +145,7 @@ def over_pairs(loading: Any, axes: Sequence[int], steps: tuple[int, ...] | None 
     return jnp.stack([anywhere, sum(near) / len(near) if near else anywhere])
 
 
-def beside(loading: Any, axis: int, step: int) -> Any:
+def neighbour_products(loading: Any, axis: int, step: int) -> Any:
     """Products of what lies `step` apart along an axis; 0 for the last, which have no neighbour."""
     config = [(0, 0, 0)] * loading.ndim
     config[axis] = (-step, step, 0)
