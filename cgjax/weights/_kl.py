@@ -57,7 +57,7 @@ def kl(posterior: Any, prior: Any = 1.0) -> Float[Array, ""]:
             square = (
                 _sum((m - mean) ** 2) / variance
                 if jnp.ndim(variance) == 0
-                else (_sum((m - mean) ** 2 / variance))
+                else _sum((m - mean) ** 2 / variance)
             )
             parts.append((_sum(_excess(log_v - log_variance, v / variance)) + square) / 2)
     return total(parts)
