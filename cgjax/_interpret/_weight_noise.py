@@ -33,6 +33,7 @@ from cgjax._interpret._visitor import Visitor
 from cgjax._interpret._walk import Records, _Walker
 from cgjax.kernels.random_bits import random_words, standard_normal, uniform
 from cgjax.nodes import Belief
+from cgjax.nodes._family import root
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
 _MOVES = frozenset(
@@ -179,7 +180,7 @@ class _LocalNoise(_NoisyWalker):
         self.used(value)
         self.number += 1
         noise = normal(jax.random.fold_in(self.key, self.number), value.mean)
-        return value.mean + jnp.sqrt(value.variance) * noise
+        return value.mean + root(value.variance) * noise
 
     def rule(self, eqn: Any, operands: Sequence[Any]) -> Any:
         out = self.noise_of(eqn, operands)
@@ -467,7 +468,7 @@ def flipout(
     for i, x in enumerate(arguments):
         if isinstance(x, Belief):
             own = jax.random.fold_in(jax.random.fold_in(key, 1), i)
-            noise = jnp.sqrt(x.variance) * normal(own, x.mean)
+            noise = root(x.variance) * normal(own, x.mean)
             x = Perturbed(x.mean, noise, i, tuple(range(x.mean.ndim)))
         values.append(x)
     return _walked(walker, program, values)

@@ -20,6 +20,7 @@ from cgjax.inference._procedure import (
     own_key,
     split_lead,
 )
+from cgjax.nodes._family import root
 
 
 class Estimate(NamedTuple):
@@ -60,11 +61,6 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
     )
 
 
-def _root(x: Any) -> Any:
-    """The square root, with derivative 0 at 0: an error of 0 stays 0."""
-    return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
-
-
 def _average(sample: Callable[[Any], Any], key: Any, num_samples: int, batch_size: int) -> Estimate:
     def moments(keys: Any) -> _Moments:
         out = jax.vmap(sample)(keys)
@@ -85,7 +81,7 @@ def _average(sample: Callable[[Any], Any], key: Any, num_samples: int, batch_siz
         total = _merge(total, moments(keys[batches * size :]))
     # A float: the product outgrows 32-bit integers.
     pairs = float(num_samples * (num_samples - 1))
-    error = jax.tree.map(lambda d: _root(d / pairs), total.deviations)
+    error = jax.tree.map(lambda d: root(d / pairs), total.deviations)
     return Estimate(total.mean, error)
 
 

@@ -284,6 +284,12 @@ def wide(array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
     return lax.convert_element_type(array, jnp.promote_types(array.dtype, jnp.float32))
 
 
+def root(variance: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    """The standard deviation; 0 for what rounding made negative, and with derivative 0 at 0."""
+    zero = variance <= 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, variance)))
+
+
 def like(parameter: Num[ArrayLike, "..."], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
     """A numeric parameter in the dtype and shape of an array it broadcasts against."""
     parameter = lax.convert_element_type(jnp.asarray(parameter), array.dtype)

@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from cgjax.kernels.random_bits import random_words, standard_normal
 from cgjax.nodes._belief import Belief, Normal
-from cgjax.nodes._family import wide
+from cgjax.nodes._family import root, wide
 
 T = TypeVar("T")
 
@@ -172,7 +172,7 @@ def sample(key: Array, posterior: T) -> T:
 def draw(key: Array, belief: Belief) -> Float[Array, "..."]:
     """A sample of independent Gaussian elements."""
     noise = standard_normal(random_words(key, belief.mean.shape)[1], jnp.float32)
-    return belief.mean + jnp.asarray(jnp.sqrt(belief.variance) * noise, belief.mean.dtype)
+    return belief.mean + jnp.asarray(root(belief.variance) * noise, belief.mean.dtype)
 
 
 def total(parts: Sequence[ArrayLike]) -> Float[Array, ""]:

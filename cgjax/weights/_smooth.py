@@ -25,7 +25,7 @@ from cgjax._interpret import Program, Records, Site, Visitor, beliefs, walk
 from cgjax.inference._moments import OfBeliefs, checked_options
 from cgjax.inference._procedure import Method, Network, Procedure, check_capture, intern, method
 from cgjax.nodes import Belief
-from cgjax.nodes._family import wide
+from cgjax.nodes._family import root, wide
 from cgjax.weights._heads import GaussianHead, Head
 from cgjax.weights._procedures import check_jacobian
 
@@ -123,7 +123,7 @@ class Smooth(Method):
             by_example = jnp.moveaxis(variance, axis, 0)
             loading = jnp.moveaxis(wide(sensitivity[site.index]), axis + 1, 0)
             loading = loading.reshape(examples, number, -1)
-            loading = loading * _root(by_example.reshape(examples, 1, -1))
+            loading = loading * root(by_example.reshape(examples, 1, -1))
             kept = _kept_variance(half, loading, spread).reshape(by_example.shape)
             posterior[site.index] = _belief_like(
                 before,
@@ -144,7 +144,7 @@ class Smooth(Method):
             """Outputs and statistics, as functions of independent standard Gaussians."""
             moved = list(means)
             for i, x in uncertain.items():
-                moved[i] = x.mean + _root(x.variance) * standard[i]
+                moved[i] = x.mean + root(x.variance) * standard[i]
             result, records = walk(program, visitor, moved, given=shifts)
             statistics = {i: r[0] for i, r in records.items()}
             return (_floating(result), statistics), {i: r[1] for i, r in records.items()}
@@ -152,7 +152,7 @@ class Smooth(Method):
         zeros = {i: jnp.zeros_like(x.mean) for i, x in uncertain.items()}
         still = {s.index: jnp.zeros(s.stacked_shape, s.dtype) for s in random}
         (mean, statistics), own = forward(zeros, still)
-        deviation = {s.index: _root(own[s.index]) for s in random}
+        deviation = {s.index: root(own[s.index]) for s in random}
 
         def of_roots(roots: Any) -> list[Any]:
             standard, noise = roots
@@ -300,11 +300,6 @@ def smooth(
     head = GaussianHead() if head is None else head
     options = (covariance, jacobian, nodes, order, bool(positions), frozenset(first_order))
     return intern(_Smoother(net, Smooth(head, *options)))
-
-
-def _root(x: Any) -> Any:
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
 def _belief_like(like: Any, mean: Any, variance: Any) -> Belief:

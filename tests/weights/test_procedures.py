@@ -32,6 +32,7 @@ def draws(procedure, number, posterior, x, seed=0):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_one_signature(network, name):
     f, params, x = NETWORKS[network]
+    x = x.at[0, 0].set(0)  # so that a step of the recurrent network has variance 0
     posterior = uncertain(params)
     procedure = PROCEDURES[name](f)
     y = procedure(jax.random.key(0), posterior, x)

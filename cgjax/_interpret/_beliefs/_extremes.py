@@ -16,7 +16,8 @@ from cgjax._interpret._beliefs._structure import (
     common_axes,
     correlation,
 )
-from cgjax._interpret._beliefs._values import Gaussian, Value, over_pairs, root, sharing
+from cgjax._interpret._beliefs._values import Gaussian, Value, over_pairs, sharing
+from cgjax.nodes._family import root
 
 
 def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool) -> Gaussian:

@@ -32,10 +32,10 @@ from cgjax._interpret._beliefs._values import (
     neighbour_products,
     over_even_pairs,
     over_pairs,
-    root,
     sharing,
 )
 from cgjax._interpret._jaxprs import bind
+from cgjax.nodes._family import root
 
 
 def dot_general(

@@ -43,6 +43,7 @@ from cgjax._interpret._visitor import Visitor
 from cgjax._interpret._walk import Records, _Walker
 from cgjax._node import node_p
 from cgjax.nodes import Belief
+from cgjax.nodes._family import root
 
 Nodes = Literal["collapsed", "random"]
 
@@ -444,7 +445,7 @@ def linearised(eqn: Any, operands: Sequence[Value]) -> list[Gaussian]:
     outs, push = jax.linearize(function, *means)
     variances = [jnp.zeros_like(o) for o in outs]
     for k, i in enumerate(random):
-        deviation = jnp.sqrt(operands[i].variance).reshape(-1)
+        deviation = root(operands[i].variance).reshape(-1)
 
         def one(total: Any, j: Any, k: int = k, deviation: Any = deviation) -> tuple[Any, None]:
             direction = jnp.zeros_like(deviation).at[j].set(deviation[j])

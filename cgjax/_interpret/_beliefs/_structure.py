@@ -13,10 +13,10 @@ from cgjax._interpret._beliefs._values import (
     is_random,
     over_even_pairs,
     over_pairs,
-    root,
     sharing,
 )
 from cgjax._interpret._jaxprs import bind
+from cgjax.nodes._family import root
 
 # -- what positions share
 

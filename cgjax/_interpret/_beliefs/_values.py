@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from cgjax._interpret._beliefs._blocks import in_blocks, is_closed, whole
 from cgjax.nodes import Belief
 from cgjax.nodes._curve_moments import curve_moments
-from cgjax.nodes._family import wide
+from cgjax.nodes._family import root, wide
 
 
 @jax.tree_util.register_pytree_node_class
@@ -165,12 +165,6 @@ def over_even_pairs(loading: Any, axes: Sequence[int]) -> Any:
         return jnp.zeros((2, *loading.shape), loading.dtype)
     anywhere = _anywhere(loading, axes)
     return jnp.stack([anywhere, anywhere])
-
-
-def root(x: Any) -> Any:
-    """The square root, with derivative 0 at 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
 class Lazy(abc.ABC):
