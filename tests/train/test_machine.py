@@ -4,7 +4,7 @@ import platform
 import subprocess
 import sys
 
-import pytest
+from train import machine
 
 # Writes to new arrays of 64 MB, and counts how many pages the operating system had to hand out.
 COUNT = """
@@ -27,6 +27,9 @@ def pages(keep: bool) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is one of glibc's")
 def test_large_arrays_are_not_given_back():
-    assert pages(keep=True) < pages(keep=False) / 10
+    # The setting is one of glibc's: with another C library there is nothing to be set.
+    if platform.libc_ver()[0] == "glibc":
+        assert pages(keep=True) < pages(keep=False) / 10
+    else:
+        assert not machine.keep_memory()
