@@ -48,8 +48,8 @@ def keep_memory() -> bool:
 
     XLA allocates the intermediate results of a program for each of its calls. A block of more than
     32 MB glibc takes from the operating system each time and gives it back afterwards, and the
-    first access to each page of it costs: 140 ms for 200 MB on the machine of `results/benchmarks`,
-    8 ms where the block is kept. The same without this function, before a process starts:
+    first access to each page of it costs (`python -m benchmarks.kept_memory` measures how much).
+    The same without this function, before a process starts:
     `MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647`.
 
     Returns:

@@ -1,0 +1,88 @@
+"""What the tables share."""
+
+import functools
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from train import report
+
+NOT_MEASURED = "*Not yet measured.*"
+DATA = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "digits": "Digits",
+    "cifar10": "CIFAR-10",
+}
+
+Table = Callable[[pathlib.Path], str]
+
+
+def from_file(name: str) -> Callable[[Callable[[dict[str, Any]], str]], Table]:
+    """Makes a function of a result a table, of the result in a file and where that comes from.
+
+    Args:
+        name: the file, below the folder of results.
+    """
+
+    def decorate(function: Callable[[dict[str, Any]], str]) -> Table:
+        @functools.wraps(function)
+        def made(results: pathlib.Path) -> str:
+            path = results / name
+            if not path.exists():
+                return NOT_MEASURED
+            result = json.loads(path.read_text())
+            return f"{function(result)}\n\n{origin(result)}"
+
+        return made
+
+    return decorate
+
+
+def from_each(pattern: str) -> Callable[[Callable[[dict[str, Any]], str]], Table]:
+    """Makes a function of a result a table, of the results in all files of a pattern.
+
+    Args:
+        pattern: of files below the folder of results.
+    """
+
+    def decorate(function: Callable[[dict[str, Any]], str]) -> Table:
+        @functools.wraps(function)
+        def made(results: pathlib.Path) -> str:
+            found = [json.loads(path.read_text()) for path in sorted(results.glob(pattern))]
+            return "\n\n".join(map(function, found)) or NOT_MEASURED
+
+        return made
+
+    return decorate
+
+
+def origin(result: dict[str, Any], data: bool = True) -> str:
+    """Which command, commit and machine a result comes from, and if asked which data."""
+    machine = result["machine"]
+    torch = f", PyTorch {result['torch']}" if result.get("torch") else ""
+    blackjax = f", BlackJAX {machine['blackjax']}" if "blackjax" in machine else ""
+    files = f"; {result['data']}" if data and "data" in result else ""
+    return (
+        f"`{result['command'].strip()}`, commit `{result['commit'][:12]}`, "
+        f"{machine['device kind']} ({machine['threads']} threads), Python {machine['python']}, "
+        f"JAX {machine['jax']}, Flax {machine['flax']}{torch}{blackjax}{files}."
+    )
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def mean(runs: list[dict[str, Any]], way: str, figure: str, factor: int, digits: int) -> str:
+    found = report.over_seeds(runs, way, figure)
+    if found.seeds == 0:
+        return "-"
+    value = f"{factor * found.value:.{digits}f}"
+    return value if found.seeds == 1 else f"{value} ± {factor * found.standard_error:.{digits}f}"
