@@ -212,7 +212,7 @@ class _LocalNoise(_NoisyWalker):
             # Of a weight and data, the data is drawn.
             x, y = (x, self.draw(y)) if y.leaf is None and x.leaf is not None else (self.draw(x), y)
         self.used(x if self.is_noisy(x) else y)
-        x, y = (Gaussian(v.mean, v.variance) if self.is_noisy(v) else v for v in (x, y))
+        x, y = (Gaussian(v.mean, v.variance).stored() if self.is_noisy(v) else v for v in (x, y))
         mean, variance = bilinear(lambda a, b: bind(eqn, [a, b])[0], x, y, 2)
         return Noisy(mean, variance)
 

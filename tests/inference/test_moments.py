@@ -600,6 +600,39 @@ class TestProducts:
             assert np.isfinite(ours).all()
             np.testing.assert_allclose(ours[:2], theirs, rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.parametrize("layout", ["rows", "columns", "convolution"])
+    def test_one_variance_for_all_weights_in_a_sum(self, layout):
+        def net(w, x):
+            if layout == "rows":
+                return (x @ w).sum(1)
+            if layout == "columns":
+                return (w.T @ x.T).T.sum(1)
+            numbers = ("NHWC", "HWIO", "NHWC")
+            x, w = x.reshape(-1, 4, 4, 2), w.reshape(2, 2, 8, 64)[:, :, :2]
+            y = lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=numbers)
+            return y.sum((1, 2, 3))
+
+        keys = jax.random.split(jax.random.key(2), 2)
+        # A sum over 4096 elements or more: the compiler for CPUs fuses it with the product.
+        x, w = jax.random.normal(keys[0], (200, 32)), jax.random.normal(keys[1], (32, 64))
+        moments = cg.moments(net, positions=False)
+        got = jax.jit(lambda w, x: moments(Belief(w, 0.01), x))(w, x)
+        few = moments(Belief(w, jnp.full(w.shape, 0.01)), x[:2])
+        np.testing.assert_allclose(got.mean[:2], few.mean, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(got.variance[:2], few.variance, rtol=1e-4)
+        if layout != "convolution":
+            np.testing.assert_allclose(got.variance, 0.64 * (x**2).sum(1), rtol=1e-4)
+
+    def test_random_nodes_of_one_variance_in_a_sum(self):
+        x = jax.random.normal(jax.random.key(0), (256, 32))
+        w = jax.random.normal(jax.random.key(1), (40, 32))
+
+        def net(x):
+            return (w @ cg.node(cg.nodes.Gaussian(1.0), x, name="h").T).sum(1)
+
+        got = cg.moments(net, nodes="random")(x).variance
+        np.testing.assert_allclose(got, 256 * (w**2).sum(1), rtol=1e-4)
+
     def test_networks_against_monte_carlo(self):
         sizes = (16, 32, 32, 5)
         layers = [

@@ -63,8 +63,12 @@ def in_blocks(rule: Rule, mean: Any, variance: Any, slopes: bool) -> Moments:
 
 def is_closed(function: Callable[..., Any], *arrays: Any) -> bool:
     """Whether an element-wise function depends on nothing but its arguments and fixed numbers."""
-    constants = jax.make_jaxpr(function)(*arrays).consts
-    return all(np.ndim(c) == 0 and not isinstance(c, Tracer) for c in constants)
+    return constants_are_numbers(jax.make_jaxpr(function)(*arrays))
+
+
+def constants_are_numbers(jaxpr: Any) -> bool:
+    """Whether a program closes over nothing but single numbers that are known while tracing."""
+    return all(np.ndim(c) == 0 and not isinstance(c, Tracer) for c in jaxpr.consts)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

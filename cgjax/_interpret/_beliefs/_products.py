@@ -33,6 +33,7 @@ from cgjax._interpret._beliefs._values import (
     over_even_pairs,
     over_pairs,
     sharing,
+    stored,
 )
 from cgjax._interpret._jaxprs import bind
 from cgjax.nodes._family import root
@@ -55,7 +56,7 @@ def dot_general(
         same: where the operands are one variable, the axis of the first that each axis of the
             second is.
     """
-    x, y = (v.shared()[0] if is_random(v) else v for v in operands)
+    x, y = (v.shared()[0].stored() if is_random(v) else v for v in operands)
 
     def dot(a: Any, b: Any) -> Any:
         return bind(eqn, [a, b])[0]
@@ -63,7 +64,7 @@ def dot_general(
     mean, variance = bilinear(dot, x, y, order)
     if same is not None and (met := _meetings(eqn, x, same, mean.shape)) is not None:
         # The sum of squares m^2 + v, whose variances 4 m^2 v + 2 v^2 are twice those of products.
-        squares = mean if order == 1 else mean + dot(x.variance, jnp.ones_like(y.mean))
+        squares = mean if order == 1 else mean + dot(x.variance, stored(jnp.ones_like(y.mean)))
         return Gaussian(jnp.where(met, squares, mean), jnp.where(met, 2 * variance, variance))
     if not positions or order == 1:
         return Gaussian(mean, variance)
@@ -97,7 +98,8 @@ def dot_general(
         gain = None
         if is_random(other):
             shared = shared + pooled(pairs, other.variance)
-            gain = mean * root(_inverse(pooled(jnp.ones_like(pairs[:1]), _precision(other))[0]))
+            ones = stored(jnp.ones_like(pairs[:1]))
+            gain = mean * root(_inverse(pooled(ones, _precision(other))[0]))
         return sharing(mean, variance, shared, out_axes, gain)
     return _contracted(dot, x, y, mean, variance, contract)
 
@@ -173,7 +175,7 @@ def _broadcast_but(a: Any, shape: Sequence[int], axes: Sequence[int]) -> Any:
 
 def convolution(eqn: Any, operands: Sequence[Value], order: int, positions: bool) -> Gaussian:
     """The rule of `conv_general_dilated`."""
-    x, kernel = (v.shared()[0] if is_random(v) else v for v in operands)
+    x, kernel = (v.shared()[0].stored() if is_random(v) else v for v in operands)
     p = eqn.params
 
     def convolve(a: Any, b: Any) -> Any:

@@ -18,6 +18,7 @@ from cgjax._interpret._beliefs._extremes import EXTREMES
 from cgjax._interpret._beliefs._grouped import Grouped, laid_out, reduced
 from cgjax._interpret._beliefs._products import convolution, dot_general
 from cgjax._interpret._beliefs._structure import STRUCTURE
+from cgjax._interpret._beliefs._valleys import is_valley
 from cgjax._interpret._beliefs._values import (
     Curve,
     Gaussian,
@@ -192,15 +193,29 @@ class _Propagator(_Walker):
         return out if self.visitor.positions else out.alone()
 
     def largest(self, eqn: Any, value: Value) -> Curve | None:
-        """The largest value of a function that rises: the function of the largest root."""
-        order = self.visitor.order
-        if not isinstance(value, Curve) or not value.rises or order == 1:
+        """The largest value of a function that rises, or falls a little first: of GELU and SiLU.
+
+        The function of the largest root. Where that may be less than the function of the smallest
+        one, since both lie where the function falls, its value at the smallest mean is the least.
+        """
+        name, order = eqn.primitive.name, self.visitor.order
+        if not isinstance(value, Curve) or order == 1:
             return None
         if value.closed is None and value.kink is not None:
             return None
-        x = EXTREMES[eqn.primitive.name](eqn, [value.root.shared()[0]], order)
+        function, closed = value.function, value.closed
+        if not value.rises:
+            if not name.endswith("max") or not is_valley(function):
+                return None
+            (smallest,) = bind(eqn, [-value.root.mean])
+            least, closed = function(-smallest), None
+
+            def function(x: Any) -> Any:
+                return jnp.maximum(value.function(x), least)
+
+        x = EXTREMES[name](eqn, [value.root.shared()[0]], order)
         # The kink of a function with a closed form is not needed.
-        return Curve(x, value.function, value.dtype, closed=value.closed, rises=True)
+        return Curve(x, function, value.dtype, closed=closed, rises=value.rises)
 
     # -- nodes
 

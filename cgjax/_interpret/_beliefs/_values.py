@@ -8,13 +8,14 @@ Gaussian, which is kept as a function until an operation mixes elements, so that
 import abc
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from cgjax._interpret._beliefs._blocks import in_blocks, is_closed, whole
@@ -62,6 +63,10 @@ class Gaussian:
     def alone(self) -> "Gaussian":
         """The same with all elements independent."""
         return Gaussian(self.mean, self.variance)
+
+    def stored(self) -> "Gaussian":
+        """The same for a factor of a product; see `stored`."""
+        return replace(self, variance=stored(self.variance))
 
     def shared(self) -> tuple["Gaussian", Any]:
         """The same without a gain, and the covariances of positions, as `over_pairs`."""
@@ -216,6 +221,21 @@ class Curve(Lazy):
     def settled(self, order: int) -> Any:
         """The moments: matched, or to first order."""
         return _settled(self, order)
+
+
+def stored(array: Any) -> Any:
+    """An array that the compiler does not know to be one number repeated.
+
+    XLA's compiler for CPUs (jaxlib 0.10.2 to 0.12.0, at least) fuses a product with sums that
+    follow it, and in these reads beyond the end of a right operand that is broadcast along an axis
+    of the result. Variances often are. A term that differs along all axes prevents it, if only to
+    look at; a barrier does not.
+    """
+    size = math.prod(array.shape)
+    if not isinstance(array, Tracer) or size < 2:
+        return array
+    nothing = 0 * lax.iota(jnp.float32, size).reshape(array.shape)
+    return array + jnp.asarray(nothing, array.dtype)
 
 
 Random = Gaussian | Lazy
