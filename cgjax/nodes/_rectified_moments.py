@@ -143,10 +143,8 @@ def _pushed(mean: Any, variance: Any, leak: Any, dmean: Any, dvariance: Any) -> 
 def _partials(
     e: Float[Array, "*nodes"], scale: Float[Array, "*nodes"], leak: Float[Array, "..."] | float
 ) -> _Partials:
-    positive = jnp.where(scale > 0, scale, 1)
-    ratio = jnp.where(scale > 0, jnp.abs(e) / positive, jnp.where(e == 0, 0, _LARGEST_RATIO))
-    ratio = jnp.minimum(ratio, _LARGEST_RATIO)
-    phi, upper_tail, far_mean, far_variance = _standard_tails(ratio)
+    ratio = standard_ratio(e, scale)
+    phi, upper_tail, far_mean, far_variance = standard_tails(ratio)
 
     # far: the side that the mean is away from; near: the other.
     near_mean, near_probability = ratio + far_mean, 1 - upper_tail
@@ -191,7 +189,16 @@ def _is_zero(leak: Any) -> bool:
     return isinstance(leak, float) and leak == 0
 
 
-def _standard_tails(t: Float[Array, "*nodes"]) -> tuple[Float[Array, "*nodes"], ...]:
+def standard_ratio(
+    e: Float[Array, "*nodes"], scale: Float[Array, "*nodes"]
+) -> Float[Array, "*nodes"]:
+    """|e| / scale, for scale >= 0, as far as it makes a difference; 0 / 0 is 0."""
+    positive = jnp.where(scale > 0, scale, 1)
+    ratio = jnp.where(scale > 0, jnp.abs(e) / positive, jnp.where(e == 0, 0, _LARGEST_RATIO))
+    return jnp.minimum(ratio, _LARGEST_RATIO)
+
+
+def standard_tails(t: Float[Array, "*nodes"]) -> tuple[Float[Array, "*nodes"], ...]:
     """For t >= 0: phi(t), Phi(-t), A(-t) and Phi(-t) - A(t) A(-t), all accurate far out."""
     phi = jnp.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
     upper_tail = jax.scipy.special.erfc(t / math.sqrt(2)) / 2

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import math
 from functools import partial
 
 import jax
@@ -14,6 +15,7 @@ from scipy import stats
 
 import cgjax as cg
 from cgjax import Belief
+from cgjax._interpret._beliefs._valleys import lowest_point
 from tests.helpers import relu, spin, weights
 
 MEANS = jnp.linspace(-5.0, 5.0, 21)
@@ -396,6 +398,78 @@ class TestGroups:
         got = cg.moments(lambda x: x.mean(-1))(x)
         np.testing.assert_allclose(got.mean, x.mean.mean(-1), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(got.variance, x.variance.sum(-1) / 49, rtol=1e-5)
+
+
+def assert_pooled(pool, x, variance_error):
+    """Exact for known values; else means and variances in total, relative to the deviations."""
+    moments = cg.moments(pool)
+    known = moments(Belief(x.mean, jnp.zeros_like(x.mean)))
+    np.testing.assert_allclose(known.mean, pool(x.mean), rtol=1e-6, atol=1e-6)
+    assert (known.variance == 0).all()
+    got, (mean, variance, _) = moments(x), sampled(pool, x)
+    # Clark's moments of more than two Gaussians are those of pairs.
+    assert ((got.mean - mean) ** 2).mean() < 0.08**2 * variance.mean()
+    np.testing.assert_allclose(got.variance.sum(), variance.sum(), rtol=variance_error)
+    gradient = jax.grad(lambda x: sum(a.sum() for a in moments(x)))(x)
+    assert all(jnp.isfinite(a).all() for a in gradient)
+
+
+class TestPooling:
+    """The largest of a window."""
+
+    @pytest.mark.parametrize(
+        ("f", "at"),
+        [
+            (jax.nn.relu, -math.inf),
+            (jax.nn.softplus, -math.inf),
+            (lambda x: jax.nn.gelu(x, approximate=False), -0.75),
+            (jax.nn.gelu, -0.75),
+            (jax.nn.silu, -1.28),
+            (jax.nn.mish, -1.19),
+            (jnp.square, None),
+            (jnp.sin, None),
+            (lambda x: -jax.nn.gelu(x), None),
+            (lambda x: x * jnp.linspace(0, 1, 6001), None),
+        ],
+    )
+    def test_where_a_function_is_lowest(self, f, at):
+        # To the distance of the points that are looked at, or to two digits as above.
+        assert lowest_point(f) == (at if at is None else pytest.approx(at, abs=0.011))
+
+    @pytest.mark.parametrize("f", [jax.nn.gelu, jax.nn.silu], ids=["gelu", "silu"])
+    @pytest.mark.parametrize(("mean", "variance_error"), [(0.0, 0.08), (-1.5, 0.2)])
+    def test_functions_that_fall_a_little_before_they_rise(self, f, mean, variance_error):
+        x = belief(4, 8, 8, 4, variance=0.5)
+        x = Belief(x.mean + mean, x.variance)
+
+        def pool(x):
+            return nnx.max_pool(f(x), (2, 2), (2, 2))
+
+        # Each value as a Gaussian before pooling, the variance would be 0.75 and 0.5 of this.
+        assert_pooled(pool, x, variance_error)
+
+    @pytest.mark.parametrize(
+        ("window", "options"),
+        [
+            ((2, 2), {"strides": (2, 2)}),
+            ((3, 2), {"strides": (2, 1), "padding": "SAME"}),
+            ((3, 3), {"strides": (2, 2), "padding": ((1, 0), (0, 2))}),
+            ((1, 4), {}),
+        ],
+    )
+    def test_windows(self, window, options):
+        def pool(x):
+            return nnx.max_pool(x, window, **options)
+
+        assert_pooled(pool, belief(2, 7, 6, 3), variance_error=0.1)
+
+    def test_dilated_windows(self):
+        def pool(x):
+            return lax.reduce_window(
+                x, -jnp.inf, lax.max, (1, 2), (1, 2), ((0, 0), (1, 1)), (1, 2), (1, 3)
+            )
+
+        assert_pooled(pool, belief(2, 9), variance_error=0.02)
 
 
 class TestProducts:

@@ -1,12 +1,9 @@
 """Means and variances of element-wise functions, with their derivatives, block by block.
 
 Everything that is needed of one element is computed at once: the mean and the variance, and their
-derivatives by the mean and the variance of the argument. The compiler for CPUs writes intermediate
-results that are used more than once to memory; block by block they stay in the cache, and take no
-more memory than a block does. On other devices it is one kernel anyway.
+derivatives by the mean and the variance of the argument; see `cgjax.kernels.blocks`.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,10 +15,9 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-Rule = Callable[[Any, Any], tuple[Any, Any]]
+from cgjax.kernels.blocks import by_blocks
 
-# Elements: a block of a quadrature with 16 points takes a megabyte.
-_BLOCK = 1 << 13
+Rule = Callable[[Any, Any], tuple[Any, Any]]
 
 
 class Moments(NamedTuple):
@@ -74,13 +70,13 @@ def constants_are_numbers(jaxpr: Any) -> bool:
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _evaluated(rule: Rule, slopes: bool, mean: Any, variance: Any) -> tuple[Any, ...]:
     if not slopes:
-        return _by_blocks(lambda *x: tuple(rule(*x)), mean, variance)
+        return by_blocks(lambda *x: tuple(rule(*x)), mean, variance)
 
     def with_slopes(mean: Any, variance: Any) -> tuple[Any, ...]:
         values, by_mean, by_variance = _partials(rule, mean, variance)
         return *values, by_mean[0], by_variance[0]
 
-    return _by_blocks(with_slopes, mean, variance)
+    return by_blocks(with_slopes, mean, variance)
 
 
 @_evaluated.defjvp
@@ -89,7 +85,7 @@ def _evaluated_jvp(rule: Rule, slopes: bool, primals: Any, tangents: Any) -> Any
         values, by_mean, by_variance = _partials(rule, mean, variance)
         return *values, *by_mean, *by_variance
 
-    a, b, a_mean, b_mean, a_variance, b_variance = _by_blocks(all_of, *primals)
+    a, b, a_mean, b_mean, a_variance, b_variance = by_blocks(all_of, *primals)
     dmean, dvariance = tangents
     out = (a, b)
     dout = a_mean * dmean + a_variance * dvariance, b_mean * dmean + b_variance * dvariance
@@ -104,32 +100,3 @@ def _partials(rule: Rule, mean: Any, variance: Any) -> tuple[Any, Any, Any]:
     values, push = jax.linearize(rule, mean, variance)
     one, zero = jnp.ones_like(mean), jnp.zeros_like(mean)
     return values, push(one, zero), push(zero, one)
-
-
-def _by_blocks(function: Callable[..., tuple[Any, ...]], *arrays: Any) -> tuple[Any, ...]:
-    """An element-wise function of arrays of one shape, to a tuple of arrays of that shape."""
-    shape, size = arrays[0].shape, arrays[0].size
-    if size < 2 * _BLOCK:
-        return function(*arrays)
-    number = _blocks(size)
-    width = -(-size // number)
-
-    def blockwise(*arrays: Any) -> tuple[Any, ...]:
-        def split(array: Any) -> Any:
-            flat = array.reshape(-1)
-            if number * width > size:
-                flat = jnp.pad(flat, (0, number * width - size), mode="edge")
-            return flat.reshape(number, width)
-
-        out = lax.map(lambda block: function(*block), tuple(map(split, arrays)))
-        return tuple(a.reshape(-1)[:size].reshape(shape) for a in out)
-
-    return lax.platform_dependent(*arrays, cpu=blockwise, default=function)
-
-
-def _blocks(size: int) -> int:
-    """Into how many blocks: of equal size, if there is a number near the best that allows it."""
-    best = round(size / _BLOCK)
-    near = range(math.ceil(best / 2), 2 * best + 1)
-    even = [n for n in near if size % n == 0]
-    return min(even, key=lambda n: abs(n - best)) if even else best

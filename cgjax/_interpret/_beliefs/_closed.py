@@ -86,23 +86,6 @@ def reciprocal(mean: Any, variance: Any) -> Moments:
     return power(mean, variance, -1.0)
 
 
-def larger(
-    mean: Any, variance: Any, other_mean: Any, other_variance: Any, covariance: Any = 0.0
-) -> tuple[Any, Any, Any]:
-    """max(x, y) of two Gaussians, and the probability that x is the larger one.
-
-    With t^2 = Var[x - y] and M+, M- the means of max(x - y, 0) and max(y - x, 0):
-    mean = E[y] + M+, and the variance is Phi Var[x] + (1 - Phi) Var[y] - M+ M-. (C. Clark, 1961)
-    """
-    difference = mean - other_mean
-    spread = jnp.maximum(variance + other_variance - 2 * covariance, 0)
-    up, _ = rectified(difference, spread)
-    down, _ = rectified(-difference, spread)
-    probability = upper(difference, spread)
-    out = probability * variance + (1 - probability) * other_variance - up * down
-    return other_mean + up, jnp.maximum(out, 0), probability
-
-
 def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> Moments:
     """A straight line (slope, offset) below `at`, and another one above.
 

@@ -1,6 +1,5 @@
 """The largest of several Gaussians: pairwise, by Clark's moments of the larger of two."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax._interpret._beliefs import _closed
 from cgjax._interpret._beliefs._structure import (
     after,
     between_windows,
@@ -17,7 +15,8 @@ from cgjax._interpret._beliefs._structure import (
     correlation,
 )
 from cgjax._interpret._beliefs._values import Gaussian, Value, over_pairs, sharing
-from cgjax.nodes._family import root
+from cgjax.nodes._family import root, wide
+from cgjax.nodes._larger_moments import larger_moments
 
 
 def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool) -> Gaussian:
@@ -38,13 +37,10 @@ def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool
     correlations = [correlation(g, axes) for g in (x, y)]
     deviations = [root(g.variance) for g in (x, y)]
     common = root(jnp.maximum(correlations[0][1] * correlations[1][1], 0))
-    mean, variance, first = _closed.larger(
-        sign * x.mean,
-        x.variance,
-        sign * y.mean,
-        y.variance,
-        common * deviations[0] * deviations[1] if together else 0.0,
-    )
+    covariance = common * deviations[0] * deviations[1] if together else jnp.zeros(())
+    shape, numbers = x.shape, (sign * x.mean, x.variance, sign * y.mean, y.variance, covariance)
+    found = larger_moments(*(jnp.broadcast_to(wide(a), shape) for a in numbers))
+    mean, variance, first = (jnp.asarray(a, x.dtype) for a in found)
     if not axes:
         return Gaussian(sign * mean, variance)
     parts = [first * deviations[0], (1 - first) * deviations[1]]
@@ -90,41 +86,65 @@ def _tournament(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
 def _window_largest(sign: int) -> Callable[..., Gaussian]:
     def rule(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
         x = operands[0].shared()[0]
-        p = eqn.params
-        window = p["window_dimensions"]
-        lowest = -sign * jnp.inf
-        low = [a for a, _ in p["padding"]]
-        high = [b for _, b in p["padding"]]
-        inner = [d - 1 for d in p.get("base_dilation") or (1,) * len(window)]
-        config = list(zip(low, high, inner, strict=True))
-        shape = eqn.outvars[0].aval.shape
-
-        def padded(a: Any, filling: float) -> Any:
-            return lax.pad(a, jnp.asarray(filling, a.dtype), config)
-
-        mean, variance = padded(x.mean, lowest), padded(x.variance, 0.0)
-        dilation = p.get("window_dilation") or (1,) * len(window)
-        best: Gaussian | None = None
-        for offset in range(math.prod(window)):
-            index, left = [], offset
-            for n in reversed(window):
-                index.append(left % n)
-                left //= n
-            start = [k * d for k, d in zip(reversed(index), dilation, strict=True)]
-            stop = [
-                s + (n - 1) * stride + 1
-                for s, n, stride in zip(start, shape, p["window_strides"], strict=True)
-            ]
-            m = lax.slice(mean, start, stop, p["window_strides"])
-            v = lax.slice(variance, start, stop, p["window_strides"])
-            here = Gaussian(m, v, x.axes, x.correlation)
-            best = here if best is None else _better(best, here, sign, order)
-        assert best is not None
-        if best.correlation is not None:
-            best = replace(best, correlation=between_windows(best.correlation))
-        return best
+        p, ones = eqn.params, (1,) * operands[0].mean.ndim
+        windows = zip(
+            p["window_dimensions"],
+            p["window_strides"],
+            p["padding"],
+            p.get("base_dilation") or ones,
+            p.get("window_dilation") or ones,
+            eqn.outvars[0].aval.shape,
+            strict=True,
+        )
+        for axis, window in enumerate(windows):
+            x = _along(x, axis, sign, order, *window)
+        if x.correlation is not None:
+            x = replace(x, correlation=between_windows(x.correlation))
+        return x
 
     return rule
+
+
+def _along(
+    x: Gaussian,
+    axis: int,
+    sign: int,
+    order: int,
+    window: int,
+    stride: int,
+    padding: tuple[int, int],
+    spacing: int,
+    dilation: int,
+    number: int,
+) -> Gaussian:
+    """The largest in each window along one axis; see `lax.reduce_window`.
+
+    One axis after the other: the compiler for CPUs is slow with slices that skip along two.
+    """
+    padded = any(padding) or spacing > 1
+    if padded:
+        config = [(0, 0, 0)] * x.mean.ndim
+        config[axis] = (*padding, spacing - 1)
+        filling = jnp.asarray(-sign * jnp.inf, x.dtype)
+        mean = lax.pad(x.mean, filling, config)
+        x = replace(x, mean=mean, variance=lax.pad(x.variance, jnp.zeros_like(filling), config))
+    stop = (number - 1) * stride + 1
+
+    def taken(a: Any, start: int) -> Any:
+        return lax.slice_in_dim(a, start, start + stop, stride, axis)
+
+    pieces = [
+        replace(x, mean=taken(x.mean, k * dilation), variance=taken(x.variance, k * dilation))
+        for k in range(window)
+    ]
+    while len(pieces) > 1:
+        pairs = zip(pieces[::2], pieces[1::2], strict=False)
+        winners = [
+            _better(a, b, sign, order) if padded else larger_of(a, b, sign, order, together=True)
+            for a, b in pairs
+        ]
+        pieces = winners + pieces[len(winners) * 2 :]
+    return pieces[0]
 
 
 def _better(best: Gaussian, here: Gaussian, sign: int, order: int) -> Gaussian:

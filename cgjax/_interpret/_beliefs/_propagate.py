@@ -1,6 +1,7 @@
 """The walk that propagates beliefs: what enters and leaves a program are means and variances."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from cgjax._interpret._beliefs._extremes import EXTREMES
 from cgjax._interpret._beliefs._grouped import Grouped, laid_out, reduced
 from cgjax._interpret._beliefs._products import convolution, dot_general
 from cgjax._interpret._beliefs._structure import STRUCTURE
-from cgjax._interpret._beliefs._valleys import is_valley
+from cgjax._interpret._beliefs._valleys import lowest_point
 from cgjax._interpret._beliefs._values import (
     Curve,
     Gaussian,
@@ -199,23 +200,21 @@ class _Propagator(_Walker):
         one, since both lie where the function falls, its value at the smallest mean is the least.
         """
         name, order = eqn.primitive.name, self.visitor.order
-        if not isinstance(value, Curve) or order == 1:
+        if not isinstance(value, Curve) or value.affine is not None or order == 1:
             return None
         if value.closed is None and value.kink is not None:
             return None
-        function, closed = value.function, value.closed
-        if not value.rises:
-            if not name.endswith("max") or not is_valley(function):
-                return None
-            (smallest,) = bind(eqn, [-value.root.mean])
-            least, closed = function(-smallest), None
-
-            def function(x: Any) -> Any:
-                return jnp.maximum(value.function(x), least)
-
+        lowest = -math.inf if value.rises else lowest_point(value.function)
+        falls = lowest is not None and lowest > -math.inf
+        if lowest is None or (falls and not name.endswith("max")):
+            return None
         x = EXTREMES[name](eqn, [value.root.shared()[0]], order)
-        # The kink of a function with a closed form is not needed.
-        return Curve(x, function, value.dtype, closed=closed, rises=value.rises)
+        if not falls:
+            # The kink of a function with a closed form is not needed.
+            return Curve(x, value.function, value.dtype, closed=value.closed, rises=True)
+        smallest = -bind(eqn, [-value.root.mean])[0]
+        least = value.function(jnp.minimum(smallest, lowest))
+        return Curve(x, lambda x: jnp.maximum(value.function(x), least), value.dtype)
 
     # -- nodes
 

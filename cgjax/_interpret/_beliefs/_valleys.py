@@ -1,6 +1,7 @@
 """Functions that fall a little and then rise, such as GELU and SiLU: found by looking at them."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ _LEFT = 0.05
 _ROUNDING = 1e-6
 
 
-def is_valley(function: Callable[[Any], Any]) -> bool:
-    """Whether an element-wise function falls a little or not at all, and rises from there on.
+def lowest_point(function: Callable[[Any], Any]) -> float | None:
+    """From where on an element-wise function rises, if it falls a little or not at all before.
 
     The largest of its values is then that of the largest argument or that of the smallest, and the
     latter is near the function's lowest value. A function is looked at when it is traced, so it has
@@ -27,14 +28,17 @@ def is_valley(function: Callable[[Any], Any]) -> bool:
 
     Args:
         function: of arrays of any shape.
+
+    Returns:
+        Where the function is lowest; minus infinity if it never falls; None for other functions.
     """
     try:
         jaxpr = jax.make_jaxpr(function)(_POINTS)
     except TypeError:
-        return False  # of arrays of one shape only
+        return None  # of arrays of one shape only
     if not constants_are_numbers(jaxpr):
-        return False
-    return _looks_like_a_valley(str(jaxpr), tuple(map(float, jaxpr.consts)), _Hidden(function))
+        return None
+    return _lowest_point(str(jaxpr), tuple(map(float, jaxpr.consts)), _Hidden(function))
 
 
 class _Hidden:
@@ -51,14 +55,16 @@ class _Hidden:
 
 
 @functools.lru_cache(256)
-def _looks_like_a_valley(program: str, constants: tuple[float, ...], hidden: _Hidden) -> bool:
+def _lowest_point(program: str, constants: tuple[float, ...], hidden: _Hidden) -> float | None:
     del program, constants  # which the values depend on
     with jax.ensure_compile_time_eval():
         y = np.asarray(jnp.asarray(jax.jit(hidden.function)(_POINTS), jnp.float32), np.float64)
     if not np.isfinite(y).all():
-        return False
+        return None
     lowest, change = y.argmin(), np.diff(y)
     left, right = y[: lowest + 1].max() - y[lowest], y[lowest:].max() - y[lowest]
     falls = (change[:lowest] <= _ROUNDING * right).all()
     rises = (change[lowest:] >= -_ROUNDING * right).all()
-    return bool(falls and rises and left <= _LEFT * right)
+    if not (falls and rises and left <= _LEFT * right):
+        return None
+    return float(_POINTS[lowest]) if left > _ROUNDING * right else -math.inf
