@@ -445,7 +445,7 @@ class TestPooling:
         def pool(x):
             return nnx.max_pool(f(x), (2, 2), (2, 2))
 
-        # Each value as a Gaussian before pooling, the variance would be 0.75 and 0.5 of this.
+        # Each value as a Gaussian before pooling, it would be two thirds of the sampled variance.
         assert_pooled(pool, x, variance_error)
 
     @pytest.mark.parametrize(
