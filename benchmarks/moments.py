@@ -56,8 +56,10 @@ def dense(activation: Callable[..., Any]) -> tuple[Any, Any, tuple[int, ...], in
     return f, params, SIZES[:1], 128
 
 
-def convolutional(activation: Callable[..., Any]) -> tuple[Any, Any, tuple[int, ...], int]:
-    """Three convolutions, an average pooling, and the average over all positions."""
+def convolutional(
+    activation: Callable[..., Any], pool: Callable[..., Any] = nnx.avg_pool
+) -> tuple[Any, Any, tuple[int, ...], int]:
+    """Three convolutions, a pooling after the second, and the average over all positions."""
 
     def f(params: Any, x: Any) -> Any:
         for i, (kernel, bias) in enumerate(params[:-1]):
@@ -65,7 +67,7 @@ def convolutional(activation: Callable[..., Any]) -> tuple[Any, Any, tuple[int, 
             x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
             x = activation(x + bias)
             if i == 1:
-                x = nnx.avg_pool(x, (2, 2), (2, 2))
+                x = pool(x, (2, 2), (2, 2))
         return x.mean((1, 2)) @ params[-1][0] + params[-1][1]
 
     pairs = zip(CHANNELS[:-1], CHANNELS[1:], strict=True)
@@ -79,7 +81,12 @@ def kernel(fan_in: int, shape: tuple[int, ...]) -> jax.Array:
     return jax.random.normal(jax.random.key(len(shape) + fan_in), shape) * (2 / fan_in) ** 0.5
 
 
-NETWORKS = {"dense": dense, "convolutional": convolutional}
+def max_pooled(activation: Callable[..., Any]) -> tuple[Any, Any, tuple[int, ...], int]:
+    """The same convolutional network with max pooling."""
+    return convolutional(activation, nnx.max_pool)
+
+
+NETWORKS = {"dense": dense, "convolutional": convolutional, "max pooling": max_pooled}
 
 
 def prepare(network: str, activation: str, procedure: str) -> tuple[Any, dict[str, Any]]:
