@@ -81,4 +81,9 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command.run("kept_memory", __doc__.splitlines()[0], measure, show)
+    command.run(
+        "kept_memory",
+        "What does it cost that the C library gives large blocks of memory back at once?",
+        measure,
+        show,
+    )
