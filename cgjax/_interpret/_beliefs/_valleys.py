@@ -1,6 +1,5 @@
 """Functions that fall a little and then rise, such as GELU and SiLU: found by looking at them."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ _POINTS = np.linspace(-30, 30, 6001, dtype=np.float32)
 _LEFT = 0.05
 # Of float32, where a function approaches 0 by a difference of numbers; relative to the rise.
 _ROUNDING = 1e-6
+_known: dict[tuple[str, tuple[float, ...]], float | None] = {}
 
 
 def lowest_point(function: Callable[[Any], Any]) -> float | None:
@@ -34,31 +34,20 @@ def lowest_point(function: Callable[[Any], Any]) -> float | None:
     """
     try:
         jaxpr = jax.make_jaxpr(function)(_POINTS)
-    except TypeError:
+    except (TypeError, ValueError):
         return None  # of arrays of one shape only
     if not constants_are_numbers(jaxpr):
         return None
-    return _lowest_point(str(jaxpr), tuple(map(float, jaxpr.consts)), _Hidden(function))
+    # Not `lru_cache`: it would keep the function, and with it arrays that the function came from.
+    key = str(jaxpr), tuple(map(float, jaxpr.consts))
+    if key not in _known:
+        _known[key] = _looked_at(function)
+    return _known[key]
 
 
-class _Hidden:
-    """A function that a cache does not tell from another."""
-
-    def __init__(self, function: Callable[[Any], Any]):
-        self.function = function
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hidden)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@functools.lru_cache(256)
-def _lowest_point(program: str, constants: tuple[float, ...], hidden: _Hidden) -> float | None:
-    del program, constants  # which the values depend on
+def _looked_at(function: Callable[[Any], Any]) -> float | None:
     with jax.ensure_compile_time_eval():
-        y = np.asarray(jnp.asarray(jax.jit(hidden.function)(_POINTS), jnp.float32), np.float64)
+        y = np.asarray(jnp.asarray(jax.jit(function)(_POINTS), jnp.float32), np.float64)
     if not np.isfinite(y).all():
         return None
     lowest, change = y.argmin(), np.diff(y)
