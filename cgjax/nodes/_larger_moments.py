@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cgjax.kernels.blocks import by_blocks
+from cgjax.kernels._blocks import by_blocks
 from cgjax.nodes._family import root
 from cgjax.nodes._rectified_moments import SMALLEST_DEVIATION, standard_ratio, standard_tails
 

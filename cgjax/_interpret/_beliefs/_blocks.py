@@ -1,7 +1,7 @@
 """Means and variances of element-wise functions, with their derivatives, block by block.
 
 Everything that is needed of one element is computed at once: the mean and the variance, and their
-derivatives by the mean and the variance of the argument; see `cgjax.kernels.blocks`.
+derivatives by the mean and the variance of the argument; see `cgjax.kernels._blocks`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from cgjax.kernels.blocks import by_blocks
+from cgjax.kernels._blocks import by_blocks
 
 Rule = Callable[[Any, Any], tuple[Any, Any]]
 

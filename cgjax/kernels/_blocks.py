@@ -16,10 +16,10 @@ from jax import lax
 # Elements: a block of a quadrature with 16 points takes a megabyte.
 _BLOCK = 1 << 13
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def by_blocks(function: Callable[..., T], *arrays: Any) -> T:
+def by_blocks(function: Callable[..., _T], *arrays: Any) -> _T:
     """An element-wise function of arrays of one shape, to a tree of arrays of that shape.
 
     Args:
@@ -33,7 +33,7 @@ def by_blocks(function: Callable[..., T], *arrays: Any) -> T:
     number = _number(size)
     width = -(-size // number)
 
-    def blockwise(*arrays: Any) -> T:
+    def blockwise(*arrays: Any) -> _T:
         def split(array: Any) -> Any:
             flat = array.reshape(-1)
             if number * width > size:
