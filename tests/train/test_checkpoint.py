@@ -11,6 +11,11 @@ from tests.helpers import reachable_folder as reachable_folder
 from tests.helpers import unwritable
 from train.checkpoint import CheckpointError, Checkpoints
 
+# Of a damaged file Orbax raises while its other reads are under way; they end after its event loop,
+# and say so while another test is being set up.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
+)
 ARRAYS = {
     "['kernel']": np.arange(600, dtype=np.float32).reshape(20, 30),
     "key": np.array([1, 2**32 - 1], np.uint32),

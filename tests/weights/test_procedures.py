@@ -38,18 +38,21 @@ def test_one_signature(network, name):
     y = procedure(jax.random.key(0), posterior, x)
     assert isinstance(y, Belief) and y.mean.shape == f(params, x).shape
     assert bool((y.variance > 0).all() if name == "deterministic" else (y.variance == 0).all())
-    jitted = jax.jit(procedure)(jax.random.key(0), posterior, x)
-    np.testing.assert_allclose(jitted.mean, y.mean, rtol=1e-5, atol=1e-6)
     assert procedure == PROCEDURES[name](f) and hash(procedure) == hash(PROCEDURES[name](f))
+
+    @jax.jit
+    def all_at_once(posterior, params):
+        def total(posterior):
+            y = procedure(jax.random.key(0), posterior, x)
+            return (y.mean + y.variance).sum(), y
+
+        gradient, again = jax.grad(total, has_aux=True)(posterior)
+        return gradient, again, procedure(jax.random.key(0), params, x), f(params, x)
+
+    gradient, again, certain, plain = all_at_once(posterior, params)
+    np.testing.assert_allclose(again.mean, y.mean, rtol=1e-5, atol=1e-6)
     # Without uncertain weights, all are the network itself.
-    certain = procedure(jax.random.key(0), params, x)
-    np.testing.assert_allclose(certain.mean, f(params, x), rtol=1e-5, atol=1e-6)
-
-    def total(posterior):
-        y = procedure(jax.random.key(0), posterior, x)
-        return (y.mean + y.variance).sum()
-
-    gradient = jax.grad(total)(posterior)
+    np.testing.assert_allclose(certain.mean, plain, rtol=1e-5, atol=1e-6)
     for leaf in jax.tree.leaves(gradient):
         assert jnp.isfinite(leaf).all() and (leaf != 0).any()
 
