@@ -62,6 +62,10 @@ def _name(case):
     return repr(case[0]).partition("(")[0]
 
 
+def _weights(value):
+    return jnp.cos(jnp.arange(value.size, dtype=value.dtype)).reshape(value.shape)
+
+
 @pytest.mark.parametrize("case", CASES, ids=_name)
 def test_values_and_gradients_are_finite(case):
     family, e, variance = case
@@ -73,18 +77,18 @@ def test_values_and_gradients_are_finite(case):
         values, pullback = jax.vjp(
             lambda f, e, v: given(f, words, sample, e) | believed(f, e, v), family, e, variance
         )
-        results = {}
-        for name, value in values.items():
-            # Unequal weights: those of a softmax sum to a constant.
-            weights = jnp.cos(jnp.arange(value.size, dtype=value.dtype)).reshape(value.shape)
-            cotangents = {**jax.tree.map(jnp.zeros_like, values), name: weights}
-            results[name] = value, pullback(cotangents)
-        return results
+        # One row for each value. Unequal weights: those of a softmax sum to a constant.
+        cotangents = {
+            name: jnp.stack([(name == row) * _weights(value) for row in values])
+            for name, value in values.items()
+        }
+        return values, jax.vmap(pullback)(cotangents)
 
-    for name, (value, gradient) in values_and_gradients(family, words, e, variance).items():
+    values, gradients = values_and_gradients(family, words, e, variance)
+    for row, (name, value) in enumerate(values.items()):
         # A sample is always possible, so its log-probability is finite too.
         assert np.all(np.isfinite(value)), name
-        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)), name
+        assert all(np.all(np.isfinite(leaf[row])) for leaf in jax.tree.leaves(gradients)), name
         if name.endswith("variance"):
             assert np.all(value >= 0), name
 
