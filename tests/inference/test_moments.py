@@ -691,7 +691,7 @@ class TestProducts:
         # A sum over 4096 elements or more: the compiler for CPUs fuses it with the product.
         x, w = jax.random.normal(keys[0], (200, 32)), jax.random.normal(keys[1], (32, 64))
         moments = cg.moments(net, positions=False)
-        got = jax.jit(lambda w, x: moments(Belief(w, 0.01), x))(w, x)
+        got = jax.jit(lambda w, x: moments(Belief(w, jnp.full(w.shape, 0.01)), x))(w, x)
         few = moments(Belief(w, jnp.full(w.shape, 0.01)), x[:2])
         np.testing.assert_allclose(got.mean[:2], few.mean, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(got.variance[:2], few.variance, rtol=1e-4)
