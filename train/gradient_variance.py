@@ -34,10 +34,9 @@ flipout fall as its inverse.
 The paper states no recipe, prior or network size: those here are ours.
 
 **Cost**: digits three minutes of CPU time, most of it compilation; MNIST with 200 nodes and five
-epochs four. Moments through convolutions and max pooling are slow on a CPU: a minute to compile for
-each batch size, and 14 images a second in training the small VGG on one core, so that 4,000 images,
-five epochs and the measurements take about two hours there. VGG16 is meant for a GPU, on which it
-was not run.
+epochs four. The small VGG is slower on a CPU, with a minute to compile moments for each batch size:
+2,000 images, five epochs and few measurements took half an hour of one core. VGG16 is meant for a
+GPU, on which it was not run.
 
 **Left behind** in `--out`: `result.json`, `figure.png`, and the checkpoint of the training, from
 which the same command continues.
