@@ -3,9 +3,8 @@
 Steps of stochastic gradient descent (forward, backward, update of means and log-variances) on the
 negative ELBO, for every procedure for uncertain weights in one interleaved run: the dense network
 784-1024-1024-10 and a small convolutional network, with average and with max pooling, at batch 128
-and 32. The matrix products of
-means and variances alone are three times those of the plain network, two times where the input is
-certain.
+and 32. The matrix products of means and variances alone are three times those of the plain network,
+two times where the input is certain.
 
     python -m benchmarks.moments                          # about 10 minutes on 2 cores
     python -m benchmarks.moments --quick --no-write
