@@ -113,17 +113,17 @@ def dense_figures(results: pathlib.Path) -> str:
 def _difference(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> str:
     """Mean difference of the test errors of runs of the same seeds, in percentage points."""
     known = {run["seed"]: run["test"]["error"] for run in others if run["test"] is not None}
-    mean = report.mean(
+    found = report.mean(
         [
             100 * (run["test"]["error"] - known[run["seed"]])
             for run in runs
             if run["test"] is not None and run["seed"] in known
         ]
     )
-    if mean.seeds == 0:
+    if found.seeds == 0:
         return "-"
-    value = f"{mean.value:+.2f}"
-    return value if mean.seeds == 1 else f"{value} ± {mean.standard_error:.2f}"
+    value = f"{found.value:+.2f}"
+    return value if found.seeds == 1 else f"{value} ± {found.standard_error:.2f}"
 
 
 def _dense(results: pathlib.Path) -> dict[str, dict[str, Any]]:

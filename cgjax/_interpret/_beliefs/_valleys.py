@@ -10,12 +10,12 @@ import numpy as np
 
 from cgjax._interpret._beliefs._blocks import constants_are_numbers
 
-_POINTS = np.linspace(-30, 30, 6001, dtype=np.float32)
-# Of what it rises by, to the right, a valley falls by at most so much, to the left. GELU falls by
-# 0.006 of it on these points, x^2 by all of it.
-_LEFT = 0.05
-# Of float32, where a function approaches 0 by a difference of numbers; relative to the rise.
-_ROUNDING = 1e-6
+# At all scales: a function may be of x / 100.
+_BESIDE = np.logspace(-4, 5, 3000)
+_POINTS = np.concatenate([-_BESIDE[::-1], [0], _BESIDE]).astype(np.float32)
+# Of float32, where a function approaches 0 by a difference of numbers; relative to the largest
+# value that is as near to 0.
+_ROUNDING = 2e-6
 _known: dict[tuple[str, tuple[float, ...]], float | None] = {}
 
 
@@ -50,10 +50,18 @@ def _looked_at(function: Callable[[Any], Any]) -> float | None:
         y = np.asarray(jnp.asarray(jax.jit(function)(_POINTS), jnp.float32), np.float64)
     if not np.isfinite(y).all():
         return None
-    lowest, change = y.argmin(), np.diff(y)
-    left, right = y[: lowest + 1].max() - y[lowest], y[lowest:].max() - y[lowest]
-    falls = (change[:lowest] <= _ROUNDING * right).all()
-    rises = (change[lowest:] >= -_ROUNDING * right).all()
-    if not (falls and rises and left <= _LEFT * right):
+    lowest, change = int(y.argmin()), np.diff(y)
+    size = np.maximum.accumulate(np.maximum(np.abs(y), np.abs(y[::-1]))[len(_BESIDE) :])
+    size = np.concatenate([size[:0:-1], size])
+    rounding = _ROUNDING * np.maximum(size[1:], size[:-1])
+    if (change[:lowest] > rounding[:lowest]).any() or (change[lowest:] < -rounding[lowest:]).any():
         return None
-    return float(_POINTS[lowest]) if left > _ROUNDING * right else -math.inf
+    height = y[: lowest + 1].max() - y[lowest]
+    if height <= _ROUNDING * size[lowest]:
+        return -math.inf
+    # To the left it may rise by as much as it likes if it is slow: to the right it is as high as
+    # it ever gets to the left, nearer by than half of that is to the left. |x| is not.
+    right = _POINTS[lowest:][y[lowest:] - y[lowest] >= height]
+    left = _POINTS[: lowest + 1][y[: lowest + 1] - y[lowest] >= height / 2]
+    at = float(_POINTS[lowest])
+    return at if right.size and right[0] - at <= at - left[-1] else None
