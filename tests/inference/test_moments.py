@@ -455,6 +455,25 @@ class TestPooling:
         # Each value as a Gaussian before pooling, it would be two thirds of the sampled variance.
         assert_pooled(pool, x, variance_error)
 
+    def test_a_large_array_block_by_block_as_its_parts(self):
+        # 16,384 windows are as few as are computed in blocks; the least value of each is an array.
+        x = belief(1, 256, 256, 1, variance=0.5)
+
+        @jax.jit
+        @partial(jax.value_and_grad, has_aux=True)
+        def pool(x):
+            out = cg.moments(lambda x: nnx.max_pool(jax.nn.gelu(x), (2, 2), (2, 2)))(x)
+            return jnp.sum(jnp.sin(3 * out.mean) + out.variance**2), out
+
+        parts = [jax.tree.map(lambda a, i=i: a[:, i : i + 128], x) for i in (0, 128)]
+        (_, out), grads = pool(x)
+        found = [pool(part) for part in parts]
+        for i in (0, 1):
+            joined = jnp.concatenate([out[i] for (_, out), _ in found], axis=1)
+            np.testing.assert_allclose(out[i], joined, rtol=1e-5, atol=1e-6)
+            joined = jnp.concatenate([grads[i] for _, grads in found], axis=1)
+            np.testing.assert_allclose(grads[i], joined, rtol=1e-5, atol=1e-5)
+
     @pytest.mark.parametrize(
         ("window", "options"),
         [

@@ -52,9 +52,18 @@ def whole(rule: Rule, mean: Any, variance: Any, slopes: bool) -> Moments:
     return Moments(*values, *map(lax.stop_gradient, (by_mean[0], by_variance[0])))
 
 
-def in_blocks(rule: Rule, mean: Any, variance: Any, slopes: bool) -> Moments:
-    """The same, block by block where that is faster, for a closed rule; see `is_closed`."""
-    return Moments(*_evaluated(rule, slopes, mean, variance))
+def in_blocks(
+    rule: Callable[..., tuple[Any, Any]], mean: Any, variance: Any, slopes: bool, *parameters: Any
+) -> Moments:
+    """The same, block by block where that is faster, for a closed rule; see `is_closed`.
+
+    Args:
+        rule: an element-wise function of the mean, the variance and the parameters.
+        mean, variance: arrays of one shape.
+        slopes: whether the slope and the bend are needed; else they are None.
+        parameters: arrays of that shape too.
+    """
+    return Moments(*_evaluated(rule, slopes, mean, variance, *parameters))
 
 
 def is_closed(function: Callable[..., Any], *arrays: Any) -> bool:
@@ -68,35 +77,30 @@ def constants_are_numbers(jaxpr: Any) -> bool:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _evaluated(rule: Rule, slopes: bool, mean: Any, variance: Any) -> tuple[Any, ...]:
+def _evaluated(rule: Callable[..., Any], slopes: bool, *arrays: Any) -> tuple[Any, ...]:
     if not slopes:
-        return by_blocks(lambda *x: tuple(rule(*x)), mean, variance)
+        return by_blocks(lambda *x: tuple(rule(*x)), *arrays)
 
-    def with_slopes(mean: Any, variance: Any) -> tuple[Any, ...]:
-        values, by_mean, by_variance = _partials(rule, mean, variance)
+    def with_slopes(*arrays: Any) -> tuple[Any, ...]:
+        values, by_mean, by_variance, *_ = _partials(rule, *arrays)
         return *values, by_mean[0], by_variance[0]
 
-    return by_blocks(with_slopes, mean, variance)
+    return by_blocks(with_slopes, *arrays)
 
 
 @_evaluated.defjvp
-def _evaluated_jvp(rule: Rule, slopes: bool, primals: Any, tangents: Any) -> Any:
-    def all_of(mean: Any, variance: Any) -> tuple[Any, ...]:
-        values, by_mean, by_variance = _partials(rule, mean, variance)
-        return *values, *by_mean, *by_variance
-
-    a, b, a_mean, b_mean, a_variance, b_variance = by_blocks(all_of, *primals)
-    dmean, dvariance = tangents
-    out = (a, b)
-    dout = a_mean * dmean + a_variance * dvariance, b_mean * dmean + b_variance * dvariance
+def _evaluated_jvp(rule: Callable[..., Any], slopes: bool, primals: Any, tangents: Any) -> Any:
+    out, *partials = by_blocks(lambda *arrays: _partials(rule, *arrays), *primals)
+    dout = tuple(sum(p[k] * t for p, t in zip(partials, tangents, strict=True)) for k in (0, 1))
     if not slopes:
         return out, dout
-    constants = a_mean, a_variance
+    constants = partials[0][0], partials[1][0]
     return (*out, *constants), (*dout, *map(jnp.zeros_like, constants))
 
 
-def _partials(rule: Rule, mean: Any, variance: Any) -> tuple[Any, Any, Any]:
-    """The values, and their derivatives by the mean and by the variance."""
-    values, push = jax.linearize(rule, mean, variance)
-    one, zero = jnp.ones_like(mean), jnp.zeros_like(mean)
-    return values, push(one, zero), push(zero, one)
+def _partials(rule: Callable[..., Any], *arrays: Any) -> tuple[tuple[Any, Any], ...]:
+    """The two values, and their derivatives by each of the arguments."""
+    values, push = jax.linearize(rule, *arrays)
+    one, zero = jnp.ones_like(arrays[0]), jnp.zeros_like(arrays[0])
+    directions = [[one if i == k else zero for i in range(len(arrays))] for k in range(len(arrays))]
+    return tuple(values), *(tuple(push(*direction)) for direction in directions)

@@ -214,7 +214,11 @@ class _Propagator(_Walker):
             return Curve(x, value.function, value.dtype, closed=value.closed, rises=True)
         smallest = -bind(eqn, [-value.root.mean])[0]
         least = value.function(jnp.minimum(smallest, lowest))
-        return Curve(x, lambda x: jnp.maximum(value.function(x), least), value.dtype)
+
+        def at_least(x: Any, least: Any) -> Any:
+            return jnp.maximum(value.function(x), least)
+
+        return Curve(x, lambda x: at_least(x, least), value.dtype, open=(at_least, (least,)))
 
     # -- nodes
 

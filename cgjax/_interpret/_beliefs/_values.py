@@ -199,6 +199,8 @@ class Curve(Lazy):
         exponent: (slope, offset) if the curve is `exp(slope * root + offset)`.
         positive: (slope, offset) if `slope * root + offset` has to keep its sign for the function
             to be defined, as in a logarithm: it is taken as log-normal.
+        open: (function, arrays) if the function is this closed one of the root and of arrays of its
+            shape.
     """
 
     root: Gaussian
@@ -212,6 +214,7 @@ class Curve(Lazy):
     rises: bool = False
     pieces: tuple[Any, tuple[Any, Any], tuple[Any, Any]] | None = None
     positive: tuple[Any, Any] | None = None
+    open: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -290,6 +293,9 @@ def _settled(value: Curve, order: int) -> Value:
     m, v, slopes = wide(x.mean), wide(x.variance), bool(x.axes)
     if value.closed is not None:
         found = whole(value.closed, m, v, slopes)
+    elif value.open is not None and value.dtype == m.dtype:
+        function, arrays = value.open
+        found = in_blocks(partial(_of_open, function), m, v, slopes, *arrays)
     else:
         if value.positive is not None:
             rule = partial(_of_log_normal, value)
@@ -301,6 +307,10 @@ def _settled(value: Curve, order: int) -> Value:
     mean, variance, slope, bend = found
     out = Gaussian(jnp.asarray(mean, value.dtype), jnp.asarray(variance, value.dtype))
     return _correlated(x, out, slope, bend) if x.axes else out
+
+
+def _of_open(function: Callable[..., Any], mean: Any, variance: Any, *arrays: Any) -> Any:
+    return curve_moments(lambda x: function(x, *arrays), mean, variance)
 
 
 def _of_log_normal(curve: Curve, mean: Any, variance: Any) -> tuple[Any, Any]:
