@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from cgjax import metrics
 
+pytestmark = pytest.mark.numerics
+
 # Sums of about a thousand float32 numbers near 1: rounding stays below 1e-5.
 FLOAT32 = 1e-5
 

@@ -67,6 +67,7 @@ def test_float32_is_close_to_brute_force(seed):
         np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("seed", [3, 7])
 def test_forward_sampling_agrees(seed):
     net = random_graph(seed, max_bits=12).network()
@@ -80,6 +81,7 @@ def test_forward_sampling_agrees(seed):
         assert jnp.all(jnp.abs(mean - want) <= 5 * error + 5 / 4000)
 
 
+@pytest.mark.numerics
 def test_equals_the_sum_of_the_joint_over_configurations():
     graph = random_graph(4, max_bits=8)
     net = graph.network()
@@ -97,6 +99,7 @@ def test_equals_the_sum_of_the_joint_over_configurations():
         np.testing.assert_allclose(cg.exact_marginals(net)(x)[0], total, rtol=1e-10)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("seed", [0, 5])
 def test_gradient_equals_finite_differences(seed):
     net = random_graph(seed).network()
@@ -128,6 +131,7 @@ def test_works_under_jit_and_vmap():
     assert gradients.shape == (5, 4) and bool(jnp.isfinite(gradients).all())
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("skip", [False, True])
 def test_chunks_change_nothing(monkeypatch, skip):
     net, x = layers(4, 5, skip=skip), jnp.linspace(-1.0, 1.0, 5)
@@ -450,6 +454,7 @@ def test_unrelated_components_stay_apart():
     assert largest(plan(dict.fromkeys(parents, 1000), parents, questions, 1)) == 1000
 
 
+@pytest.mark.numerics
 def test_eight_layers_of_ten_nodes(record_property):
     net, x = layers(8, 10), jnp.linspace(-1.0, 1.0, 10)
     start = time.perf_counter()

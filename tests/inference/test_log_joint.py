@@ -23,6 +23,7 @@ def log_joints(graph, configurations, x):
     return jax.jit(jax.vmap(cg.log_joint(graph.network()), (0, None)))(stacked, x)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_the_product_of_conditionals_and_sums_to_one(seed):
     graph = random_graph(seed, max_bits=8)

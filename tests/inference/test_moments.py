@@ -733,6 +733,7 @@ class TestProducts:
         got = cg.moments(net, nodes="random")(x).variance
         np.testing.assert_allclose(got, 256 * (w**2).sum(1), rtol=1e-4)
 
+    @pytest.mark.numerics
     def test_networks_against_monte_carlo(self):
         sizes = (16, 32, 32, 5)
         layers = [

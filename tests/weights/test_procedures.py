@@ -57,6 +57,7 @@ def test_one_signature(network, name):
         assert jnp.isfinite(leaf).all() and (leaf != 0).any()
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("network", NETWORKS)
 def test_samplers_have_one_expectation_and_variance(network):
     f, params, x = NETWORKS[network]
@@ -91,6 +92,7 @@ def test_examples_share_noise_or_not():
             np.testing.assert_allclose(correlation, 0, atol=5 / 4000**0.5)
 
 
+@pytest.mark.numerics
 def test_gradient_variances_are_ordered():
     # Flipout and local reparameterisation average noise over the batch, weight sampling does not.
     f, params, _ = NETWORKS["dense"]
@@ -194,6 +196,7 @@ def test_ensembles():
     np.testing.assert_allclose(y.variance, each.var(0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.numerics
 def test_ensembles_of_posteriors():
     # A mixture of Gaussians: the law of total variance.
     f, params, x = NETWORKS["dense"]
