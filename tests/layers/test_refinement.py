@@ -32,10 +32,11 @@ def block(base, n, seed, family, **options):
 
 def tower(depth: int, family: Any = RELU, **options: Any) -> Any:
     """A base that is refined again and again."""
+    base: Any = linear(3, 4, 0)
     return functools.reduce(
         lambda base, k: block(base, 4, 10 * k, family, **options),
         range(1, depth + 1),
-        linear(3, 4, 0),
+        base,
     )
 
 
