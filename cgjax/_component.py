@@ -28,6 +28,11 @@ def tracing_a_network() -> AbstractContextManager[Any]:
     return _tracing_a_network(True)
 
 
+def is_tracing_a_network() -> bool:
+    """Whether what is traced now will be walked, so that nodes may be sampled."""
+    return bool(_tracing_a_network.value)
+
+
 def component(
     reference: Callable[..., Any],
     *,
@@ -127,7 +132,7 @@ def _abstract(*args: Any, call_jaxpr: Any, implementations: Any) -> Any:
 
 
 def _jvp(primals: Any, tangents: Any, *, call_jaxpr: Any, implementations: Any) -> Any:
-    inside = _tracing_a_network.value
+    inside = is_tracing_a_network()
     function = jaxpr_as_fun(call_jaxpr) if inside else plain(call_jaxpr, implementations)
     tangents = [ad.instantiate_zeros(t) for t in tangents]
     return jax.jvp(lambda *a: list(function(*a)), tuple(primals), tuple(tangents))
