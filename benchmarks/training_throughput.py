@@ -23,7 +23,8 @@ import numpy as np
 from benchmarks import command, torch_steps
 from benchmarks.timing import interleaved
 from train import dense
-from train.loop import Data, Recipe, programs
+from train.loop import Data, programs
+from train.recipes import PlateauRecipe
 
 FEATURES, HIDDEN, BATCH = 784, 1024, 32
 
@@ -44,7 +45,9 @@ def epochs(node: dense.Nodes, procedure: str, rate: float, data: Data) -> Callab
         drop=rate if procedure == "dropout" else 0.0, pcff=rate if procedure == "pcff" else 0.0
     )
     learner = dense.learner(node, FEATURES, HIDDEN, rates)
-    init, epoch = programs(learner, Recipe(batch_size=BATCH, stop_patience=10**6), "sequential")
+    init, epoch = programs(
+        learner, PlateauRecipe(batch_size=BATCH, stop_patience=10**6), "sequential"
+    )
     state = init(jax.random.key_data(jax.random.key(0))[None])
     hyper = jax.tree.map(lambda rate: np.array([rate], np.float32), rates)
 

@@ -41,8 +41,9 @@ from cgjax import metrics
 from train import commandline, data, loop, machine, report
 from train.data import Dataset
 from train.files import write_atomic
-from train.loop import Learner, Recipe
+from train.loop import Learner
 from train.models.dense import Dense
+from train.recipes import PlateauRecipe, require
 from train.runs import Display, Finished, Group, train
 
 FAMILIES = {"tanh": cg.nodes.Spin(), "relu": cg.nodes.ReLU()}
@@ -69,7 +70,7 @@ class Config:
     """PCFF's rate for ReLU nodes."""
     hidden: int | None = None
     """Nodes of each hidden layer; without it 1024, and 128 for digits."""
-    recipe: Recipe = Recipe()
+    recipe: PlateauRecipe = PlateauRecipe()
     samples: int = 32
     """Samples of each test-time Monte Carlo prediction."""
     mode: Literal["auto", "vmap", "sequential"] = "auto"
@@ -96,7 +97,7 @@ class Config:
         def count(value: int | None, least: int = 1) -> tuple[bool, str]:
             return value is None or value >= least, f"at least {least}"
 
-        loop.require(
+        require(
             self,
             nodes=chosen(self.nodes),
             regularisers=chosen(self.regularisers),
@@ -116,7 +117,7 @@ class Config:
             save_seconds=(self.save_seconds >= 0, "0 or more"),
         )
         # Larger ones would be cut off to 32 bits: two of them could be one run.
-        loop.require(self, seeds=(all(0 <= s < 2**32 for s in self.seeds), "in [0, 2^32)"))
+        require(self, seeds=(all(0 <= s < 2**32 for s in self.seeds), "in [0, 2^32)"))
 
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
@@ -327,7 +328,7 @@ def learner(nodes: Nodes, features: int, hidden: int, known: Rates | None = None
     def log_probs(params: Any, x: Array) -> Array:
         return jax.nn.log_softmax(f(params, state, x)[0])
 
-    return Learner(init, loss, log_probs)
+    return loop.stateless(init, loss, log_probs)
 
 
 def _build(nodes: Nodes, features: int, hidden: int, key: Any) -> Dense:
@@ -365,7 +366,7 @@ def test(config: Config, dataset: Dataset, run: Run, finished: Finished) -> dict
     told["validation loss"] = float(finished.history[finished.best_epoch - 1, 2])
     features = dataset.test_x.shape[1]
     plain, sampled = _testers(run.nodes, features, hidden(config), config.samples)
-    inputs = finished.best, dataset.test_x, dataset.test_y, np.float32(dataset.largest)
+    inputs = finished.best.params, dataset.test_x, dataset.test_y, np.float32(dataset.largest)
     told["test"] = _floats(plain(*inputs))
     key = jax.random.fold_in(jax.random.key(run.seed), loop.TEST)
     # Without noise the average of samples is the feed-forward prediction.

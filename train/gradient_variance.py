@@ -64,8 +64,9 @@ from cgjax import metrics, weights
 from train import commandline, data, gradient_noise, loop, machine, report
 from train.data import Dataset
 from train.files import write_atomic
-from train.loop import Learner, Recipe
+from train.loop import Learner
 from train.models.vgg import SMALL, VGG, VGG16, Perceptron
+from train.recipes import PlateauRecipe, require
 from train.runs import Display, Finished, Group, train
 
 CLASSES = 10
@@ -154,7 +155,7 @@ class Config:
             return 0 < value < math.inf, "a positive number"
 
         coloured = self.data == "cifar10"
-        loop.require(
+        require(
             self,
             procedures=chosen(self.procedures),
             seeds=chosen(self.seeds),
@@ -184,7 +185,7 @@ class Config:
             save_seconds=(self.save_seconds >= 0, "0 or more"),
             batch_sizes=chosen(self.batch_sizes),
         )
-        loop.require(
+        require(
             self,
             seeds=(all(0 <= s < 2**32 for s in self.seeds), "in [0, 2^32)"),
             batch_sizes=(min(self.batch_sizes) >= 1, "at least 1 each"),
@@ -400,7 +401,7 @@ def initial(config: Config, features: int, examples: int) -> Any:
     """The posterior that training with the first seed begins with."""
     begin = learner(config, config.trained_by, features, examples)
     run = functools.partial(loop.init_run, begin, _recipe(config))
-    return jax.jit(lambda key: run(key).params)(
+    return jax.jit(lambda key: run(key).variables.params)(
         jax.random.key_data(jax.random.key(config.seeds[0]))
     )
 
@@ -440,8 +441,8 @@ def learn(
     )
 
 
-def _recipe(config: Config) -> Recipe:
-    return Recipe(
+def _recipe(config: Config) -> PlateauRecipe:
+    return PlateauRecipe(
         batch_size=batch_size(config),
         learning_rate=config.learning_rate,
         epochs=epochs(config),
@@ -488,7 +489,7 @@ def learner(config: Config, procedure: Name, features: int, examples: int) -> Le
         return _log(_predict(learning, procedure, posterior, x))
 
     # At learning rate 1: the loop multiplies by the recipe's.
-    return Learner(init, loss, log_probs, optax.adam(1.0))
+    return loop.stateless(init, loss, log_probs, optax.adam(1.0))
 
 
 def _predict(learning: Learning, procedure: Name, posterior: Any, x: Array) -> Array:
@@ -532,7 +533,7 @@ def test(
     # Posteriors are all tested by the same programs.
     way: Name = "plain" if procedure == "plain" else "moments"
     plain, sampled = _testers(config, way, features)
-    inputs = finished.best, dataset.test_x, dataset.test_y, np.float32(dataset.largest)
+    inputs = finished.best.params, dataset.test_x, dataset.test_y, np.float32(dataset.largest)
     told["test"] = _floats(plain(*inputs))
     if procedure != "plain":
         key = jax.random.fold_in(jax.random.key(seed), loop.TEST)
@@ -597,7 +598,7 @@ def posteriors(config: Config, dataset: Dataset, finished: Sequence[Finished]) -
             f"training by {config.trained_by} diverged, so that there is no trained posterior to "
             "measure gradients at: choose another --trained-by, or a smaller --learning-rate."
         )
-    return {"initial": begin, "trained": jax.tree.map(jnp.asarray, run.best)}
+    return {"initial": begin, "trained": jax.tree.map(jnp.asarray, run.best.params)}
 
 
 @functools.lru_cache

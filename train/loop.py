@@ -6,7 +6,6 @@ regularisers) are its leading axis: mapped by `vmap`, and split over a mesh of d
 one. Nothing here touches files; `train/runs.py` does.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -18,14 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped, UInt8, UInt32
 
 from cgjax import metrics
-from train.schedule import (
-    Plateau,
-    Stopper,
-    plateau_init,
-    plateau_step,
-    stopper_init,
-    stopper_step,
-)
+from train.recipes import Recipe
 
 Mode = Literal["vmap", "sequential"]
 
@@ -41,38 +33,6 @@ _CPU_OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
 _EVALUATION_BATCH = 1000  # bounds the memory of a validation; the recipe does not depend on it
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a run is trained; the defaults are those of [A] 5.1's dense networks."""
-
-    batch_size: int = 32
-    learning_rate: float = 1e-2
-    momentum: float = 0.9
-    plateau_factor: float = 0.1
-    """The learning rate is multiplied by this on a plateau of the validation loss."""
-    plateau_patience: int = 10
-    plateau_threshold: float = 1e-4
-    """The relative gain below which an epoch counts as a plateau's."""
-    stop_patience: int = 20
-    """A run stops once the validation loss has not fallen for more than this many epochs."""
-    epochs: int | None = None
-    """The most epochs of a run; without it, early stopping alone ends one. It may be another when a
-    run is continued."""
-
-    def __post_init__(self) -> None:
-        require(
-            self,
-            batch_size=(self.batch_size >= 1, "at least 1"),
-            learning_rate=(self.learning_rate >= 0, "0 or more"),
-            momentum=(0 <= self.momentum < 1, "in [0, 1)"),
-            plateau_factor=(0 < self.plateau_factor <= 1, "in (0, 1]"),
-            plateau_patience=(self.plateau_patience >= 0, "0 or more"),
-            plateau_threshold=(0 <= self.plateau_threshold < 1, "in [0, 1)"),
-            stop_patience=(self.stop_patience >= 0, "0 or more"),
-            epochs=(self.epochs is None or self.epochs >= 1, "at least 1"),
-        )
-
-
 def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
     """Without the last epoch, on which those before it do not depend."""
     return {
@@ -82,32 +42,54 @@ def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def require(settings: Any, **conditions: tuple[bool, str]) -> None:
-    """Raises unless settings make sense.
+class Variables(NamedTuple):
+    """What a network is a function of besides its input."""
 
-    Args:
-        settings: the record that holds them.
-        conditions: for a setting, whether it does, and what it should be.
-
-    Raises:
-        ValueError: naming the first that does not, its value, and what was expected.
-    """
-    for name, (fits, expected) in conditions.items():
-        if not fits:
-            raise ValueError(f"{name} is {getattr(settings, name)}; expected {expected}.")
+    params: Any  # what is trained
+    state: Any  # what changes otherwise: running statistics
 
 
 class Learner(NamedTuple):
     """What is trained, as pure functions of one run."""
 
-    # init(key) -> params
-    init: Callable[[Any], Any]
-    # loss(params, key, hyper, x, y) -> (mean loss of the batch, number of wrong predictions)
-    loss: Callable[[Any, Any, Any, Array, Array], tuple[Array, Array]]
-    # log_probs(params, x): float[batch, classes], without noise
-    log_probs: Callable[[Any, Array], Array]
-    # At learning rate 1, as `optimiser`; none: the recipe's SGD.
+    # init(key) -> variables
+    init: Callable[[Any], Variables]
+    # loss(variables, key, hyper, x, y) ->
+    #     (mean loss of the batch, (number of wrong predictions, state after it))
+    loss: Callable[[Variables, Any, Any, Array, Array], tuple[Array, tuple[Array, Any]]]
+    # log_probs(variables, x): float[batch, classes], without noise
+    log_probs: Callable[[Variables, Array], Array]
+    # At learning rate 1; none: the recipe's.
     optimiser: optax.GradientTransformation | None = None
+    # project(params) -> params: brings parameters back into their bounds after every update
+    project: Callable[[Any], Any] | None = None
+
+
+def stateless(
+    init: Callable[[Any], Any],
+    loss: Callable[..., tuple[Array, Array]],
+    log_probs: Callable[[Any, Array], Array],
+    optimiser: optax.GradientTransformation | None = None,
+) -> Learner:
+    """A learner whose network has no state.
+
+    Args:
+        init: `init(key) -> params`.
+        loss: `loss(params, key, hyper, x, y) -> (mean loss, number of wrong predictions)`.
+        log_probs: `log_probs(params, x)`.
+        optimiser: at learning rate 1; none: the recipe's.
+    """
+
+    def with_state(variables: Variables, *rest: Any) -> tuple[Array, tuple[Array, Any]]:
+        value, wrong = loss(variables.params, *rest)
+        return value, (wrong, ())
+
+    return Learner(
+        init=lambda key: Variables(init(key), ()),
+        loss=with_state,
+        log_probs=lambda variables, x: log_probs(variables.params, x),
+        optimiser=optimiser,
+    )
 
 
 class Data(NamedTuple):
@@ -124,13 +106,12 @@ class RunState(NamedTuple):
     """What the next epoch of a run needs, and the best it has seen. Arrays of all runs are stacked
     along a leading axis."""
 
-    params: Any
+    variables: Variables
     momentum: Any  # the optimiser's state
-    best: Any  # the parameters of the lowest validation loss
+    best: Variables  # those of the best epoch, as the recipe counts
+    kept: Any  # the optimiser's state then, where the recipe goes back to it
     key: UInt32[Array, "2"]
-    learning_rate: Float[Array, ""]
-    plateau: Plateau
-    stopper: Stopper
+    progress: Any  # what the recipe remembers; its `learning_rate` is that of the next epoch
     epoch: Int[Array, ""]
     status: Int[Array, ""]
 
@@ -146,14 +127,10 @@ class Record(NamedTuple):
     learning_rate: Float[Array, ""]
 
 
-def optimiser(recipe: Recipe) -> optax.GradientTransformation:
-    """SGD with momentum at learning rate 1; the loop multiplies by each run's own rate, which the
-    plateau rule changes."""
-    return optax.sgd(1.0, momentum=recipe.momentum)
-
-
-def _optimiser(learner: Learner, recipe: Recipe) -> optax.GradientTransformation:
-    return optimiser(recipe) if learner.optimiser is None else learner.optimiser
+def _optimiser(learner: Learner, recipe: Recipe) -> optax.GradientTransformationExtraArgs:
+    """At learning rate 1; the loop multiplies by each run's own rate, which the recipe changes."""
+    chosen = recipe.optimiser() if learner.optimiser is None else learner.optimiser
+    return optax.with_extra_args_support(chosen)
 
 
 def scaled(x: UInt8[Array, "*batch"], largest: Float[Array, ""]) -> Float[Array, "*batch"]:
@@ -169,15 +146,15 @@ def init_run(learner: Learner, recipe: Recipe, key: UInt32[Array, "2"]) -> RunSt
         recipe: how.
         key: the data of the run's key (`jax.random.key_data`).
     """
-    params = learner.init(jax.random.fold_in(jax.random.wrap_key_data(key), _INIT))
+    variables = learner.init(jax.random.fold_in(jax.random.wrap_key_data(key), _INIT))
+    momentum = _optimiser(learner, recipe).init(variables.params)
     return RunState(
-        params=params,
-        momentum=_optimiser(learner, recipe).init(params),
-        best=jax.tree.map(jnp.copy, params),
+        variables=variables,
+        momentum=momentum,
+        best=jax.tree.map(jnp.copy, variables),
+        kept=jax.tree.map(jnp.copy, momentum) if recipe.goes_back else (),
         key=key,
-        learning_rate=jnp.float32(recipe.learning_rate),
-        plateau=plateau_init(),
-        stopper=stopper_init(),
+        progress=recipe.begin(),
         epoch=jnp.int32(0),
         status=jnp.int32(RUNNING),
     )
@@ -232,55 +209,55 @@ def run_epoch(
     key = jax.random.wrap_key_data(state.key)
     shuffle = jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), state.epoch)
     noise = jax.random.fold_in(key, _NOISE)
-    steps = len(data.train_x) // recipe.batch_size
+    steps = recipe.steps(len(data.train_x))
     order = jax.random.permutation(shuffle, len(data.train_x))[: steps * recipe.batch_size]
     update = _optimiser(learner, recipe).update
+    rate, extra = state.progress.learning_rate, recipe.extra_arguments(state.progress)
 
     def step(carry: Any, inputs: Any) -> Any:
-        params, momentum = carry
+        variables, momentum = carry
         rows, number = inputs
         x, y = scaled(data.train_x[rows], data.largest), data.train_y[rows]
-        differentiate = jax.value_and_grad(learner.loss, has_aux=True)
-        told, gradient = differentiate(params, jax.random.fold_in(noise, number), hyper, x, y)
-        change, momentum = update(gradient, momentum, params)
-        change = jax.tree.map(lambda c: state.learning_rate * c, change)
-        return (optax.apply_updates(params, change), momentum), told
+
+        def loss(params: Any) -> tuple[Array, Any]:
+            variables_now = Variables(params, variables.state)
+            return learner.loss(variables_now, jax.random.fold_in(noise, number), hyper, x, y)
+
+        differentiate = jax.value_and_grad(loss, has_aux=True)
+        (value, (wrong, after)), gradient = differentiate(variables.params)
+        change, momentum = update(gradient, momentum, variables.params, **extra)
+        params = optax.apply_updates(variables.params, jax.tree.map(lambda c: rate * c, change))
+        if learner.project is not None:
+            params = learner.project(params)
+        return (Variables(params, after), momentum), (value, wrong)
 
     numbers = state.epoch * steps + jnp.arange(steps)
-    (params, momentum), (losses, wrong) = jax.lax.scan(
-        step, (state.params, state.momentum), (order.reshape(steps, recipe.batch_size), numbers)
+    (variables, momentum), (losses, wrong) = jax.lax.scan(
+        step, (state.variables, state.momentum), (order.reshape(steps, recipe.batch_size), numbers)
     )
     predicted = in_batches(
-        lambda x: learner.log_probs(params, scaled(x, data.largest)), data.validation_x
+        lambda x: learner.log_probs(variables, scaled(x, data.largest)), data.validation_x
     )
     record = Record(
         train_loss=losses.mean(),
         train_error=wrong.sum() / (steps * recipe.batch_size),
         validation_loss=metrics.nll(predicted, data.validation_y),
         validation_error=metrics.error(predicted, data.validation_y),
-        learning_rate=state.learning_rate,
+        learning_rate=rate,
     )
-    return _after(recipe, state, params, momentum, record), record
+    return _after(recipe, state, variables, momentum, record), record
 
 
-def _after(recipe: Recipe, old: RunState, params: Any, momentum: Any, record: Record) -> RunState:
-    """The state after an epoch that led to these parameters and figures."""
-    plateau, learning_rate = plateau_step(
-        old.plateau,
-        old.learning_rate,
-        record.validation_loss,
-        factor=recipe.plateau_factor,
-        patience=recipe.plateau_patience,
-        threshold=recipe.plateau_threshold,
-    )
-    stopper, improved, stops = stopper_step(
-        old.stopper, record.validation_loss, patience=recipe.stop_patience
-    )
-    finite = jnp.isfinite(record.train_loss) & jnp.isfinite(record.validation_loss)
+def _after(
+    recipe: Recipe, old: RunState, variables: Variables, momentum: Any, record: Record
+) -> RunState:
+    """The state after an epoch that led to these variables and figures."""
     epoch = old.epoch + 1
+    progress, verdict = recipe.advance(old.progress, record, epoch)
+    finite = jnp.isfinite(record.train_loss) & jnp.isfinite(record.validation_loss)
     capped = epoch >= recipe.epochs if recipe.epochs is not None else jnp.bool_(False)
     status = jnp.where(
-        finite, jnp.where(stops, STOPPED, jnp.where(capped, CAPPED, RUNNING)), DIVERGED
+        finite, jnp.where(verdict.stops, STOPPED, jnp.where(capped, CAPPED, RUNNING)), DIVERGED
     )
     running = old.status == RUNNING
 
@@ -288,16 +265,23 @@ def _after(recipe: Recipe, old: RunState, params: Any, momentum: Any, record: Re
         return jnp.where(running, new, kept)
 
     def if_better(new: Array, kept: Array) -> Array:
-        return jnp.where(running & finite & improved, new, kept)
+        return jnp.where(running & finite & verdict.improved, new, kept)
 
+    best = jax.tree.map(if_better, variables, old.best)
+    kept: Any = ()
+    if recipe.goes_back:
+        kept = jax.tree.map(if_better, momentum, old.kept)
+        back, here = (best, kept), (variables, momentum)
+        variables, momentum = jax.tree.map(
+            lambda then, now: jnp.where(verdict.back, then, now), back, here
+        )
     return RunState(
-        params=params,
+        variables=variables,
         momentum=momentum,
-        best=jax.tree.map(if_better, params, old.best),
+        best=best,
+        kept=kept,
         key=old.key,
-        learning_rate=if_running(learning_rate, old.learning_rate),
-        plateau=jax.tree.map(if_running, plateau, old.plateau),
-        stopper=jax.tree.map(if_running, stopper, old.stopper),
+        progress=jax.tree.map(if_running, progress, old.progress),
         epoch=if_running(epoch, old.epoch),
         status=if_running(status, old.status).astype(jnp.int32),
     )

@@ -51,10 +51,11 @@ from jaxtyping import Array, Float, Key
 
 import cgjax as cg
 from cgjax import metrics, weights
-from train import commandline, loop, machine, report
+from train import commandline, machine, report
 from train.data import uci
 from train.files import write_atomic
 from train.models.vgg import Perceptron
+from train.recipes import require
 
 CONVERGED = 1.05
 Model = Literal["moments", "ensemble", "network"]
@@ -96,7 +97,7 @@ class Config:
         def count(value: int, least: int = 1) -> tuple[bool, str]:
             return value >= least, f"at least {least}"
 
-        loop.require(
+        require(
             self,
             data_dir=(
                 self.data_dir is None or self.data != "diabetes",

@@ -26,11 +26,12 @@ from train.loop import (
     Learner,
     Mode,
     Record,
+    Variables,
     but_epochs,
     init_run,
     programs,
 )
-from train.loop import Recipe as Recipe
+from train.recipes import Recipe
 
 
 class Group(NamedTuple):
@@ -49,8 +50,8 @@ class Finished(NamedTuple):
     name: str
     status: str  # one of train.loop.STATUS
     epochs: int
-    best_epoch: int  # from 1; 0 if the validation loss never was a number
-    best: Any  # the parameters of that epoch
+    best_epoch: int  # from 1; 0 if the figures never were numbers
+    best: Variables  # those of that epoch
     history: np.ndarray  # float32[epochs, figures], in the order of train.loop.Record
 
 
@@ -166,7 +167,8 @@ class _Active:
         self.state, record = self._epoch(self.state, self.hyper, self.data)
         told: Record = jax.device_get(record)
         _write(self.stored.status, self.slots, jax.device_get(self.state.status))
-        _write(self.stored.stopper.strikes, self.slots, jax.device_get(self.state.stopper.strikes))
+        progress = jax.device_get(self.state.progress)
+        jax.tree.map(lambda a, b: _write(a, self.slots, b), self.stored.progress, progress)
         figures = np.zeros((len(self.group.runs), len(told)), np.float32)
         _write(figures, self.slots, np.stack(told, axis=-1))
         return before, figures[before]
@@ -324,7 +326,7 @@ def train(
         checkpoints.close()
     for a in active:
         a._store()
-    return _finished(active, history)
+    return _finished(active, recipe, history)
 
 
 def _restore(
@@ -375,18 +377,25 @@ def _left(active: Sequence[_Active], recipe: Recipe, epoch: int, seconds: float)
     epoch, else the least, in which no run improves any more."""
     if recipe.epochs is not None:
         return {"left": (recipe.epochs - epoch) * seconds, "exact": True}
-    strikes = [a.stored.stopper.strikes[a.running] for a in active]
-    fewest = min((int(s.min()) for s in strikes if len(s)), default=recipe.stop_patience + 1)
-    return {"left": (recipe.stop_patience + 1 - fewest) * seconds, "exact": False}
+    epochs = [
+        recipe.fewest_epochs_left(
+            jax.tree.map(lambda leaf, a=a: leaf[a.running], a.stored.progress)
+        )
+        for a in active
+        if len(a.running)
+    ]
+    return {"left": max(epochs, default=0) * seconds, "exact": False}
 
 
-def _finished(active: Sequence[_Active], history: Sequence[np.ndarray]) -> list[Finished]:
+def _finished(
+    active: Sequence[_Active], recipe: Recipe, history: Sequence[np.ndarray]
+) -> list[Finished]:
     results = []
     for a in active:
         for row, name in enumerate(a.group.runs):
             epochs = int(a.stored.epoch[row])
             figures = np.stack([h[len(results)] for h in history[:epochs]])
-            losses = figures[:, Record._fields.index("validation_loss")]
+            losses = figures[:, Record._fields.index(recipe.best_by)]
             finite = np.isfinite(figures[:, :4]).all(axis=1)
             best = int(np.argmin(np.where(finite, losses, np.inf))) + 1 if finite.any() else 0
             results.append(

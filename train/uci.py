@@ -46,10 +46,11 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 
-from train import commandline, loop, machine, uci_table
+from train import commandline, machine, uci_table
 from train.checkpoint import CheckpointError
 from train.data.uci import FILES, Scaled, Table, load_table, scaled
 from train.files import write_atomic
+from train.recipes import require
 from train.uci_methods import CANDIDATES, CONSTANTS, Hyper, MethodName, Noise
 from train.uci_training import Shape, compiled_scorer, compiled_trainer
 
@@ -122,7 +123,7 @@ class Config:
         def count(value: int | None) -> tuple[bool, str]:
             return value is None or value >= 1, "at least 1"
 
-        loop.require(
+        require(
             self,
             data=chosen(self.data, least=0),
             methods=chosen(self.methods),
@@ -169,7 +170,7 @@ def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
     names = dict.fromkeys(cell.data for cell in todo)
     tables = {name: load_table(name, config.data_dir) for name in names}
     for name, table in tables.items():
-        loop.require(
+        require(
             config,
             splits=(
                 config.splits is None or config.splits <= len(table.train),

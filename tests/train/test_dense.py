@@ -19,10 +19,10 @@ import cgjax as cg
 from train import data, dense, dense_figure, loop, report
 from train.checkpoint import CheckpointError
 from train.dense import Config, Rates, Run
-from train.loop import Recipe
 from train.models.dense import Dense
+from train.recipes import PlateauRecipe
 
-TINY = Config(hidden=8, seeds=(0, 1), samples=4, recipe=Recipe(epochs=2))
+TINY = Config(hidden=8, seeds=(0, 1), samples=4, recipe=PlateauRecipe(epochs=2))
 
 
 def network(family=None, hidden=1024):
@@ -228,7 +228,9 @@ def test_monte_carlo_figures_are_those_of_the_average_prediction():
         return jax.nn.softmax(f(params, state, x, known.drop)[0])
 
     x = jnp.asarray(digits.test_x / np.float32(16))
-    estimate = cg.monte_carlo(cg.pcff(probs, known.pcff), 5000)(jax.random.key(9), made.best, x)
+    estimate = cg.monte_carlo(cg.pcff(probs, known.pcff), 5000)(
+        jax.random.key(9), made.best.params, x
+    )
     rows = jnp.arange(3)
     expected = -jnp.log(estimate.mean[rows, digits.test_y]).mean()
     # 500 samples have sqrt(10) times the standard error of 5,000; five of both together.
@@ -245,7 +247,7 @@ def test_a_run_that_never_had_a_loss_has_no_figures():
         nodes=("relu",),
         regularisers=("none",),
         seeds=(0,),
-        recipe=Recipe(learning_rate=1e30, epochs=2),
+        recipe=PlateauRecipe(learning_rate=1e30, epochs=2),
     )
     (made,) = dense.experiment(config, digits, None)
     told = dense.test(config, digits, Run("relu", "none", 0), made)

@@ -10,10 +10,11 @@ import pytest
 
 from cgjax import metrics
 from train import loop
-from train.loop import Data, Learner, Recipe
+from train.loop import Data
+from train.recipes import PlateauRecipe
 
 FEATURES, CLASSES = 6, 3
-RECIPE = Recipe(batch_size=4, learning_rate=0.1)
+RECIPE = PlateauRecipe(batch_size=4, learning_rate=0.1)
 
 
 def init(key):
@@ -31,7 +32,7 @@ def loss(params, key, hyper, x, y):
     return metrics.nll(predicted, y), wrong
 
 
-LEARNER = Learner(init, loss, log_probs)
+LEARNER = loop.stateless(init, loss, log_probs)
 
 
 def data(n=18, validation=7):
@@ -65,7 +66,7 @@ def test_an_epoch_is_sgd_with_momentum_over_a_permutation():
     order = jax.random.permutation(
         jax.random.fold_in(jax.random.fold_in(jax.random.key(0), loop._SHUFFLE), 0), 18
     )
-    params = jax.tree.map(np.asarray, state.params)
+    params = jax.tree.map(np.asarray, state.variables.params)
     velocity = jax.tree.map(np.zeros_like, params)
     losses, wrong = [], 0
     for step in range(18 // 4):
@@ -79,7 +80,9 @@ def test_an_epoch_is_sgd_with_momentum_over_a_permutation():
         losses.append(value)
         wrong += int(missed)
     # Four steps of float32 in another order of rounding.
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), new.params, params)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5), new.variables.params, params
+    )
     np.testing.assert_allclose(record.train_loss, np.mean(losses), rtol=1e-5)
     np.testing.assert_allclose(record.train_error, wrong / 16, rtol=1e-6)
     predicted = log_probs(params, given.validation_x / np.float32(255))
@@ -145,8 +148,8 @@ def test_runs_do_not_touch_each_other():
         # Another program: matrix products of one run and of three are rounded differently.
         jax.tree.map(
             functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
-            one(together.params, row),
-            one(alone.params),
+            one(together.variables, row),
+            one(alone.variables),
         )
 
 
@@ -158,18 +161,18 @@ def test_a_diverged_run_keeps_its_best_weights():
     assert int(diverged.status[0]) == loop.DIVERGED
     assert int(diverged.epoch[0]) == 2  # the second epoch diverged; the third is not counted
     assert_same(diverged.best, after_one.best)
-    assert_same(after_one.best, after_one.params)
+    assert_same(after_one.best, after_one.variables)
 
 
 def test_best_weights_are_those_of_the_lowest_validation_loss():
-    recipe = Recipe(batch_size=4, learning_rate=3.0, stop_patience=3)
+    recipe = PlateauRecipe(batch_size=4, learning_rate=3.0, stop_patience=3)
     step = loop.programs(LEARNER, recipe, "vmap", None)[1]
     state = loop.programs(LEARNER, recipe, "vmap", None)[0](jnp.stack([key_data(3)]))
     losses, params = [], []
     while int(state.status[0]) == loop.RUNNING:
         state, record = step(state, jnp.zeros(1), data())
         losses.append(float(record.validation_loss[0]))
-        params.append(jax.device_get(state.params))
+        params.append(jax.device_get(state.variables))
     best = int(np.argmin(losses))
     assert int(state.status[0]) == loop.STOPPED
     assert len(losses) == best + 1 + 4  # the fourth strike in a row
@@ -178,7 +181,7 @@ def test_best_weights_are_those_of_the_lowest_validation_loss():
 
 
 def test_a_run_ends_at_the_last_epoch():
-    recipe = Recipe(batch_size=4, epochs=2)
+    recipe = PlateauRecipe(batch_size=4, epochs=2)
     state, _ = epochs(start(), jnp.zeros(1), 2, recipe=recipe)
     assert int(state.status[0]) == loop.CAPPED and int(state.epoch[0]) == 2
 
@@ -191,7 +194,7 @@ def test_splitting_runs_over_devices_changes_no_bit(devices):
     keys = jax.device_put(jnp.stack([key_data(seed) for seed in range(8)]), runs)
     hyper = jnp.linspace(0, 0.7, 8)
     split_start = loop.programs(LEARNER, RECIPE, "vmap", mesh, 2)[0](keys)
-    assert len(split_start.params["w"].sharding.device_set) == devices
+    assert len(split_start.variables.params["w"].sharding.device_set) == devices
     split = epochs(
         split_start,
         jax.device_put(hyper, runs),
@@ -220,7 +223,7 @@ def test_splitting_runs_over_devices_changes_no_bit(devices):
 def test_a_recipe_without_sense_is_refused(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name} is {value}; expected"):
-        Recipe(**wrong)
+        PlateauRecipe(**wrong)
 
 
 def test_a_mesh_needs_mapped_runs():
@@ -236,7 +239,7 @@ def test_an_epoch_is_traced_once():
         traces.append(1)
         return loss(*arguments)
 
-    learner = Learner(init, counted, log_probs)
+    learner = loop.stateless(init, counted, log_probs)
     for _ in range(2):
         begin, step = loop.programs(learner, RECIPE, "vmap")
         state = begin(jnp.stack([key_data(5)]))
@@ -260,9 +263,9 @@ def test_batches_of_an_evaluation_lose_no_row(n):
 def test_a_learner_may_bring_its_own_optimiser():
     """Adam's first step moves every parameter by the learning rate, whatever its gradient."""
     learner = LEARNER._replace(optimiser=optax.adam(1.0))
-    recipe = Recipe(batch_size=18, learning_rate=0.1)
+    recipe = PlateauRecipe(batch_size=18, learning_rate=0.1)
     state = loop.init_run(learner, recipe, key_data(0))
     new, _ = loop.run_epoch(learner, recipe, state, jnp.float32(0), data())
-    for name, before in state.params.items():
+    for name, before in state.variables.params.items():
         # Adam adds 1e-8 to the root of the squared gradient.
-        np.testing.assert_allclose(jnp.abs(new.params[name] - before), 0.1, rtol=1e-3)
+        np.testing.assert_allclose(jnp.abs(new.variables.params[name] - before), 0.1, rtol=1e-3)

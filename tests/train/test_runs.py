@@ -15,7 +15,8 @@ import pytest
 from tests.train import tiny
 from train import loop, runs
 from train.checkpoint import CheckpointError
-from train.loop import Mode, Recipe
+from train.loop import Mode
+from train.recipes import PlateauRecipe
 from train.runs import train
 
 
@@ -66,7 +67,7 @@ def test_all_runs_come_to_an_end():
         # The weights are those of that epoch.
         data = tiny.dataset()
         x = data.validation_x / np.float32(data.largest)
-        predicted = tiny.log_probs(f.best, x)
+        predicted = tiny.log_probs(f.best.params, x)
         found = -predicted[np.arange(len(x)), data.validation_y].mean()
         np.testing.assert_allclose(found, losses.min(), rtol=1e-5)
     last = display.updates[-1]
@@ -80,12 +81,12 @@ def test_the_modes_agree_to_rounding():
         np.testing.assert_allclose(a.history, b.history, rtol=1e-3, atol=1e-5)
 
 
-SHORT = Recipe(batch_size=8, learning_rate=0.3, epochs=4)
+SHORT = PlateauRecipe(batch_size=8, learning_rate=0.3, epochs=4)
 
 
 def test_stopped_runs_are_left_out_and_change_nothing(monkeypatch):
     """Runs that stop at very different times, with and without compaction."""
-    recipe = Recipe(batch_size=8, learning_rate=0.3, stop_patience=2, epochs=30)
+    recipe = PlateauRecipe(batch_size=8, learning_rate=0.3, stop_patience=2, epochs=30)
     hyper = (3.0, 0.0, 4.0, 5.0)
     slots = []
     original = runs._Active.compact
@@ -118,7 +119,7 @@ def test_a_run_that_diverges_is_named_and_the_others_go_on():
 def test_splitting_over_devices_changes_nothing():
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("runs",))
     hyper = (0.0, 0.1, 0.2, 0.3, 0.4)  # five runs: slots are padded to eight
-    recipe = Recipe(batch_size=8, learning_rate=0.3, stop_patience=3, epochs=12)
+    recipe = PlateauRecipe(batch_size=8, learning_rate=0.3, stop_patience=3, epochs=12)
     split = run(hyper, recipe=recipe, mesh=mesh, width=1)
     assert tiny.flat(split) == tiny.flat(run(hyper, recipe=recipe, width=1))
 
@@ -201,7 +202,7 @@ def test_continuing_in_a_folder_that_cannot_be_written_is_known_at_once(tmp_path
 
 def test_too_few_images_for_a_batch():
     with pytest.raises(ValueError, match="48 training images are less than one batch of 64"):
-        run(recipe=Recipe(batch_size=64))
+        run(recipe=PlateauRecipe(batch_size=64))
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):

@@ -14,11 +14,14 @@ import numpy as np
 
 from cgjax import metrics
 from train.data import Dataset
-from train.loop import Learner, Recipe
+from train.loop import stateless
+from train.recipes import PlateauRecipe
 from train.runs import Finished, Group, train
 
 FEATURES, CLASSES = 6, 3
-RECIPE = Recipe(batch_size=8, learning_rate=0.03, stop_patience=8, plateau_patience=3, epochs=40)
+RECIPE = PlateauRecipe(
+    batch_size=8, learning_rate=0.03, stop_patience=8, plateau_patience=3, epochs=40
+)
 
 
 def init(key):
@@ -35,7 +38,7 @@ def loss(params, key, hyper, x, y):
     return metrics.nll(predicted, y), (predicted.argmax(-1) != y).sum(dtype=jnp.int32)
 
 
-LEARNER = Learner(init, loss, log_probs)
+LEARNER = stateless(init, loss, log_probs)
 
 
 def dataset() -> Dataset:
@@ -62,7 +65,10 @@ def flat(finished: list[Finished]) -> list:
             run.epochs,
             run.best_epoch,
             run.history.tobytes().hex(),
-            {name: np.asarray(leaf).tobytes().hex() for name, leaf in sorted(run.best.items())},
+            {
+                name: np.asarray(leaf).tobytes().hex()
+                for name, leaf in sorted(run.best.params.items())
+            },
         ]
         for run in finished
     ]
