@@ -255,7 +255,8 @@ def _after(
     epoch = old.epoch + 1
     progress, verdict = recipe.advance(old.progress, record, epoch)
     finite = jnp.isfinite(record.train_loss) & jnp.isfinite(record.validation_loss)
-    capped = epoch >= recipe.epochs if recipe.epochs is not None else jnp.bool_(False)
+    last = recipe.last_epoch
+    capped = epoch >= last if last is not None else jnp.bool_(False)
     status = jnp.where(
         finite, jnp.where(verdict.stops, STOPPED, jnp.where(capped, CAPPED, RUNNING)), DIVERGED
     )

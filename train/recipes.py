@@ -51,8 +51,13 @@ class Recipe(abc.ABC):
     goes_back: ClassVar[bool]
 
     batch_size: int
-    # A run ends after so many epochs; none: it does not. It may be another for a continued run.
+    # The most epochs of a run. It may be another for a continued run.
     epochs: int | None
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The number of epochs after which a run ends, if there is one."""
+        return self.epochs
 
     @abc.abstractmethod
     def steps(self, images: int) -> int:
@@ -209,8 +214,11 @@ class SteppedRecipe(Recipe):
             decay_drops=parts(self.decay_drops),
             epochs=(self.epochs is None or self.epochs >= 1, "at least 1"),
         )
-        if self.epochs is None or self.epochs > self.length:
-            object.__setattr__(self, "epochs", self.length)
+
+    @property
+    def last_epoch(self) -> int:
+        """The end of the schedule, or what comes before."""
+        return self.length if self.epochs is None else min(self.epochs, self.length)
 
     def steps(self, images: int) -> int:
         """Whole batches; what is left over differs from epoch to epoch."""

@@ -63,23 +63,35 @@ def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             found[name] = {**result, "runs": list(result["runs"])}
             continue
         kept = found[name]
-        for setting in kept["settings"].keys() - {"seeds", "nodes", "regularisers"}:
+        apart = {"seeds", "nodes", "regularisers", "none", "dropout", "pcff"}
+        for setting in kept["settings"].keys() - apart:
             one, other = (but_epochs(r["settings"]).get(setting) for r in (kept, result))
             if one != other:
                 raise ValueError(f"two results of {name} differ in the setting {setting!r}")
         kept["runs"] += result["runs"]
-        runs = [(run["nodes"], run["regulariser"], run["seed"]) for run in kept["runs"]]
+        runs = [(*_labels(kept, run), run["seed"]) for run in kept["runs"]]
         if len(set(runs)) < len(runs):
             raise ValueError(f"two results of {name} hold the same run")
     return list(found.values())
 
 
+def labels(result: dict[str, Any]) -> tuple[str, str]:
+    """What two runs that differ in the seed alone have in common."""
+    first, second = result.get("labels", ("nodes", "regulariser"))
+    return first, second
+
+
+def _labels(result: dict[str, Any], run: dict[str, Any]) -> tuple[str, str]:
+    first, second = labels(result)
+    return str(run[first]), str(run[second])
+
+
 def rows(result: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """The runs of each (nodes, regulariser), in the order of the result."""
+    """The runs of each pair of labels, in the order of the result."""
     grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in result["runs"]:
-        grouped.setdefault((run["nodes"], run["regulariser"]), []).append(run)
-    return [(nodes, regulariser, runs) for (nodes, regulariser), runs in grouped.items()]
+        grouped.setdefault(_labels(result, run), []).append(run)
+    return [(first, second, runs) for (first, second), runs in grouped.items()]
 
 
 def over_seeds(runs: Sequence[dict[str, Any]], way: str, figure: str) -> Mean:
@@ -102,17 +114,17 @@ def tables(result: dict[str, Any]) -> list[Any]:
 def markdown(results: Sequence[dict[str, Any]]) -> str:
     """The results as a Markdown table: mean over seeds, and standard error."""
     headings = [heading for _, heading, _, _ in FIGURES]
-    head = ["data", "nodes", "regulariser", *headings, *(f"MC {h}" for h in headings), "runs"]
+    head = ["data", *labels(results[0]), *headings, *(f"MC {h}" for h in headings), "runs"]
     lines = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
     for result in merged(results):
-        for nodes, regulariser, runs in rows(result):
+        for first, second, runs in rows(result):
             cells = [
                 _cell(over_seeds(runs, way, figure), factor, digits)
                 for way in TITLES
                 for figure, _, factor, digits in FIGURES
             ]
             name = result["settings"]["data"]
-            lines.append([name, nodes, regulariser, *cells, str(len(runs))])
+            lines.append([name, first, second, *cells, str(len(runs))])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -121,11 +133,11 @@ def _table(result: dict[str, Any], way: str) -> Any:
     from rich.table import Table
 
     made = Table(title=TITLES[way], box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("nodes", "regulariser"):
+    for heading in labels(result):
         made.add_column(heading, no_wrap=True)
     for heading in (*(heading for _, heading, _, _ in FIGURES), "epochs", "runs"):
         made.add_column(heading, justify="right", no_wrap=True)
-    for nodes, regulariser, runs in rows(result):
+    for first, second, runs in rows(result):
         tested = sum(run[way] is not None for run in runs)
         if way == "monte carlo" and not tested:
             continue  # nothing is random
@@ -135,7 +147,7 @@ def _table(result: dict[str, Any], way: str) -> Any:
         ]
         count = str(tested) if tested == len(runs) else f"{tested} of {len(runs)}"
         epochs = f"{mean([run['epochs'] for run in runs]).value:.0f}"
-        made.add_row(nodes, regulariser, *cells, epochs, count)
+        made.add_row(first, second, *cells, epochs, count)
     return made
 
 

@@ -108,7 +108,7 @@ class _Active:
         width: int | None,
         data: Data,
     ):
-        self.group, self.mesh, self.data, self._last = group, mesh, data, recipe.epochs
+        self.group, self.mesh, self.data, self._last = group, mesh, data, recipe.last_epoch
         self._init, self._epoch = programs(group.learner, recipe, mode, mesh, width)
         # The number of slots is a multiple of this.
         self._unit = (width or 1) * (1 if mesh is None else mesh.size)
@@ -375,8 +375,8 @@ def _tell(display: Display, name: str, status: int, epoch: int) -> None:
 def _left(active: Sequence[_Active], recipe: Recipe, epoch: int, seconds: float) -> dict[str, Any]:
     """The time to go if epochs last as long as this one did: the most it can be if there is a last
     epoch, else the least, in which no run improves any more."""
-    if recipe.epochs is not None:
-        return {"left": (recipe.epochs - epoch) * seconds, "exact": True}
+    if recipe.last_epoch is not None:
+        return {"left": (recipe.last_epoch - epoch) * seconds, "exact": True}
     epochs = [
         recipe.fewest_epochs_left(
             jax.tree.map(lambda leaf, a=a: leaf[a.running], a.stored.progress)

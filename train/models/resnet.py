@@ -10,27 +10,16 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float
 
 import cgjax as cg
+from train.models.convolution import convolved
 from train.models.dense import affine
 
 Images = Float[Array, "batch rows columns channels"]
 Map = Callable[[Any], Any]
 
 _SHORTCUTS = ("convolution", "pad")
-
-
-def convolved(x: Images, kernel: Float[Array, "3 3 inputs outputs"], stride: int) -> Images:
-    """A 3 x 3 convolution of images that are padded by one zero on all sides, at any stride.
-
-    JAX's padding "SAME" at stride 2 would put the only zero of an even side at its end, and shift
-    the grid of the results by a pixel.
-    """
-    numbers = ("NHWC", "HWIO", "NHWC")
-    padding = ((1, 1), (1, 1))
-    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=numbers)
 
 
 class Convolution(nnx.Module):

@@ -1,0 +1,347 @@
+"""What experiments share that compare rates of dropout and PCFF on one network ([A] 5.1).
+
+Runs are (regulariser, rate, seed). Mapped, all of them are one program with arrays of rates; one
+after the other, each is a program that knows its rates, and what is off is not computed.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+import cgjax as cg
+from cgjax import metrics
+from train import loop, machine, report
+from train.data import Dataset
+from train.files import write_atomic
+from train.loop import Learner, Variables
+from train.recipes import Recipe, require
+from train.runs import Display, Finished, Group, train
+
+Regulariser = Literal["none", "dropout", "pcff"]
+
+
+class Rates(NamedTuple):
+    """What regularises a run; numbers, or arrays over runs."""
+
+    drop: Any
+    pcff: Any
+
+
+class Run(NamedTuple):
+    """One training of the network."""
+
+    regulariser: Regulariser
+    rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.regulariser} {self.rate:g} {self.seed}"
+
+    @property
+    def rates(self) -> Rates:
+        """Its rates; 0 for what is off."""
+        drop, pcff = (self.rate if self.regulariser == r else 0.0 for r in ("dropout", "pcff"))
+        return Rates(drop, pcff)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings that such experiments share."""
+
+    none: bool = True
+    """Whether the network without regulariser is among the runs."""
+    dropout: tuple[float, ...] = ()
+    """Drop rates, each of which is a run."""
+    pcff: tuple[float, ...] = ()
+    """Rates of PCFF, each of which is a run."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of each run; they are of initial weights, order, noise and augmentation."""
+    images: int | None = None
+    """Train on the first so many images only; without it on all."""
+    mode: Literal["auto", "vmap", "sequential"] = "auto"
+    """All runs at once, or one after the other. "auto": the latter on a CPU."""
+    devices: int = 1
+    """Over how many devices the runs are split; only with "vmap"."""
+    width: int | None = None
+    """How many runs a device maps at a time; without it all."""
+    out: Path | None = None
+    """The folder for results; without it one under `runs/`."""
+    save_seconds: float = 30.0
+    """The least time between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        def rates(values: Sequence[float]) -> tuple[bool, str]:
+            fits = len(set(values)) == len(values) and all(0 < v <= 1 for v in values)
+            return fits, "probabilities in (0, 1], none twice"
+
+        require(
+            self,
+            none=(self.none or bool(self.dropout or self.pcff), "True where there are no rates"),
+            dropout=rates(self.dropout),
+            pcff=rates(self.pcff),
+            seeds=(
+                len(self.seeds) > 0
+                and len(set(self.seeds)) == len(self.seeds)
+                and all(0 <= s < 2**32 for s in self.seeds),
+                "at least one in [0, 2^32), and none twice: a run counts once in a mean",
+            ),
+            images=(self.images is None or self.images >= 1, "at least 1"),
+            devices=(self.devices >= 1, "at least 1"),
+            width=(self.width is None or self.width >= 1, "at least 1"),
+            save_seconds=(self.save_seconds >= 0, "0 or more"),
+        )
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs, in the order of the results."""
+        cases = [
+            *(Run("none", 0.0, 0) for _ in range(self.none)),
+            *(Run("dropout", rate, 0) for rate in self.dropout),
+            *(Run("pcff", rate, 0) for rate in self.pcff),
+        ]
+        return [case._replace(seed=seed) for case in cases for seed in self.seeds]
+
+    @property
+    def how(self) -> loop.Mode:
+        """How the runs are computed."""
+        if self.mode != "auto":
+            return self.mode
+        return "sequential" if jax.default_backend() == "cpu" else "vmap"
+
+    def facts(self) -> dict[str, Any]:
+        """What the results depend on, in the form that JSON gives back."""
+        chosen = dataclasses.asdict(self)
+        for name in ("data_dir", "out", "save_seconds", "mode", "devices", "width"):
+            chosen.pop(name, None)
+        return json.loads(json.dumps(chosen))
+
+
+class Network(NamedTuple):
+    """A module in its two modes, as pure functions.
+
+    Attributes:
+        init: `init(key) -> Variables`.
+        training: `training(params, state, x, drop_rate) -> (logits, state)`.
+        evaluation: the same with running statistics.
+    """
+
+    init: Callable[[Any], Variables]
+    training: Callable[..., tuple[Array, Any]]
+    evaluation: Callable[..., tuple[Array, Any]]
+
+
+def network(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
+    """The functions of a module that `build` makes."""
+    abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    abstract.train()
+    training, _, _ = cg.functional(abstract)
+    abstract.eval()
+    evaluation, _, _ = cg.functional(abstract)
+
+    def init(key: Any) -> Variables:
+        _, params, state = cg.functional(build(nnx.Rngs(key)))
+        return Variables(params, state)
+
+    return Network(init, training, evaluation)
+
+
+def learner(
+    network: Network,
+    prepare: Callable[[Array], Array],
+    known: Rates | None,
+    *,
+    augment: Callable[[Any, Array], Array] | None = None,
+    optimiser: optax.GradientTransformation | None = None,
+    project: Callable[[Any], Any] | None = None,
+) -> Learner:
+    """What is learnt: maximising the log-probability of the label, [A] 3.
+
+    Args:
+        network: the network.
+        prepare: from rows of numbers in [0, 1] to what the network takes.
+        known: the rates, if they are known when it is compiled; else the loss takes them as its
+            `hyper`.
+        augment: `augment(key, x)`, of prepared examples in training.
+        optimiser, project: as in `train.loop.Learner`.
+    """
+
+    def loss(
+        variables: Variables, key: Any, hyper: Rates, x: Array, y: Array
+    ) -> tuple[Array, tuple[Array, Any]]:
+        drop, rate = hyper if known is None else known
+        noise, other = jax.random.split(key)
+        x = prepare(x) if augment is None else augment(other, prepare(x))
+        off = known is not None and not drop
+        sampled = cg.pcff(network.training, rate)
+        logits, state = sampled(noise, *variables, x, None if off else drop)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        wrong = (logits.argmax(-1) != y).sum(dtype=jnp.int32)
+        return losses.mean(), (wrong, state)
+
+    def log_probs(variables: Variables, x: Array) -> Array:
+        return jax.nn.log_softmax(network.evaluation(*variables, prepare(x), None)[0])
+
+    return Learner(network.init, loss, log_probs, optimiser, project)
+
+
+def groups(settings: Settings, learner_of: Callable[[Rates | None], Learner]) -> list[Group]:
+    """The programs of an experiment: one, or one for each run."""
+    if settings.how == "sequential":
+        return [_group(run.name, [run], learner_of(run.rates)) for run in settings.runs]
+    return [_group("runs", settings.runs, learner_of(None))]
+
+
+def _group(name: str, runs: Sequence[Run], learner: Learner) -> Group:
+    keys = [jax.random.key_data(jax.random.key(run.seed)) for run in runs]
+    columns = zip(*(run.rates for run in runs), strict=True)
+    hyper = Rates(*(np.array(column, np.float32) for column in columns))
+    return Group(name, learner, tuple(run.name for run in runs), np.stack(keys), hyper)
+
+
+def first(dataset: Dataset, images: int | None) -> Dataset:
+    """A data set with the first training images only."""
+    if images is None or images >= len(dataset.train_x):
+        return dataset
+    return dataset._replace(
+        train_x=dataset.train_x[:images],
+        train_y=dataset.train_y[:images],
+        source=f"{dataset.source}, of which the first {images} for training",
+    )
+
+
+def experiment(
+    settings: Settings,
+    recipe: Recipe,
+    dataset: Dataset,
+    learner_of: Callable[[Rates | None], Learner],
+    folder: Path | None,
+    display: Display | None = None,
+) -> list[Finished]:
+    """Trains all runs.
+
+    Args:
+        settings: which runs, and how.
+        recipe: how each is trained.
+        dataset: on what.
+        learner_of: the learner that knows its rates, or (None) takes them.
+        folder: where the checkpoint lies, if any.
+        display: where progress is told.
+
+    Raises:
+        ValueError: if there are fewer devices than asked for.
+    """
+    mesh = None
+    if settings.devices > 1:
+        if len(jax.devices()) < settings.devices:
+            raise ValueError(f"{settings.devices} devices were asked for, found {jax.devices()}")
+        mesh = Mesh(np.array(jax.devices()[: settings.devices]), ("runs",))
+    return train(
+        groups(settings, learner_of),
+        dataset,
+        recipe,
+        mode=settings.how,
+        mesh=mesh,
+        width=settings.width,
+        folder=folder,
+        settings=settings.facts() | {"data files": dataset.source},
+        save_seconds=settings.save_seconds,
+        display=display,
+    )
+
+
+def test(
+    network: Network,
+    prepare: Callable[[Array], Array],
+    dataset: Dataset,
+    run: Run,
+    finished: Finished,
+    statistics: Callable[[Variables], Variables] | None = None,
+) -> dict[str, Any]:
+    """What `result.json` says of a run.
+
+    Args:
+        network: the network.
+        prepare: as in `learner`.
+        dataset: the data.
+        run: which run.
+        finished: what came of it.
+        statistics: `statistics(variables) -> variables`, new running statistics before the test.
+    """
+    told = {
+        **run._asdict(),
+        "status": finished.status,
+        "epochs": finished.epochs,
+        "best epoch": finished.best_epoch,
+        "history": {
+            name: [round(float(v), 6) if np.isfinite(v) else None for v in column]
+            for name, column in zip(loop.Record._fields, finished.history.T, strict=True)
+        },
+        "test": None,
+        "monte carlo": None,
+    }
+    if finished.best_epoch == 0:
+        return told
+    variables = jax.tree.map(jnp.asarray, finished.best)
+    if statistics is not None:
+        variables = statistics(variables)
+    figures = _tester(network, prepare)(
+        variables, dataset.test_x, dataset.test_y, np.float32(dataset.largest)
+    )
+    return told | {"test": {name: float(value) for name, value in figures.items()}}
+
+
+@functools.lru_cache
+def _tester(network: Network, prepare: Callable[[Array], Array]) -> Callable[..., dict[str, Array]]:
+    def figures(variables: Variables, x: Array, y: Array, largest: Array) -> dict[str, Array]:
+        def some(x: Array) -> Array:
+            prepared = prepare(loop.scaled(x, largest))
+            return jax.nn.log_softmax(network.evaluation(*variables, prepared, None)[0])
+
+        log_probs = loop.in_batches(some, x)
+        return {
+            "error": metrics.error(log_probs, y),
+            "nll": metrics.nll(log_probs, y),
+            "ece": metrics.ece(jnp.exp(log_probs), y),
+        }
+
+    return jax.jit(figures)
+
+
+def write(
+    title: str,
+    source: str,
+    command: str,
+    settings: Settings,
+    dataset: Dataset,
+    results: Sequence[dict[str, Any]],
+    out: Path,
+    console: Any,
+) -> dict[str, Any]:
+    """Leaves `result.json` behind, and tells its table."""
+    result = {
+        "experiment": title,
+        "source": source,
+        "command": command,
+        "commit": machine.commit(),
+        "machine": machine.identity(settings.how, settings.devices, settings.width),
+        "data": dataset.source,
+        "settings": settings.facts(),
+        "labels": ["regulariser", "rate"],
+        "runs": list(results),
+    }
+    write_atomic(out / "result.json", json.dumps(result, indent=1).encode())
+    console.print(*report.tables(result))
+    console.print(f"{out}/result.json", highlight=False, markup=False, soft_wrap=True)
+    return result
