@@ -69,7 +69,7 @@ def usual(net, x, train):
     def conv(layer, x, stride=1):
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         rows = (x.shape[1] - 3) // stride + 1
-        out = 0.0
+        out: Any = 0.0
         for i in range(3):
             for j in range(3):
                 shifted = x[:, i : i + stride * rows : stride, j : j + stride * rows : stride]
@@ -285,9 +285,10 @@ def test_padding_is_one_on_both_sides(side, stride):
 
 
 def test_initial_weights_are_uniform_in_the_number_of_inputs():
-    net = ResNet(blocks=1, widths=(8,), rngs=nnx.Rngs(0))
+    net = ResNet(blocks=1, widths=(32,), rngs=nnx.Rngs(0))
     seen = 0
-    for _, module in nnx.iter_modules(net):
+    modules: Any = nnx.iter_modules(net)
+    for _, module in modules:
         if not hasattr(module, "kernel"):
             continue
         kernel = module.kernel[...]
