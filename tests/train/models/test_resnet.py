@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 import cgjax as cg
+from tests.helpers import filled
 from train.models.resnet import Identity, Padded, ResNet, convolved
 
 KEY = jax.random.key(31)
@@ -18,22 +19,6 @@ X = jax.random.normal(jax.random.key(32), (3, 8, 8, 3))
 SHORTCUTS = ["convolution", "pad"]
 # Two for each of four blocks, and the last.
 PLACES = 9
-
-
-def filled(make: Any) -> ResNet:
-    """A network of random values; nothing is compiled for it."""
-    net = nnx.eval_shape(make)
-    graphdef, variables = nnx.split(net)
-    generator = np.random.default_rng(0)
-
-    def fill(shape):
-        if len(shape.shape) == 4:
-            values = generator.normal(size=shape.shape, scale=math.prod(shape.shape[:3]) ** -0.5)
-        else:  # normalisations that are not those of the start
-            values = generator.uniform(0.5, 1.5, shape.shape)
-        return jnp.asarray(values.astype(shape.dtype))
-
-    return nnx.merge(graphdef, jax.tree.map(fill, variables))
 
 
 def build(shortcut: Any, **options: Any) -> ResNet:
