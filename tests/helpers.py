@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import cgjax as cg
 
@@ -126,3 +127,22 @@ def spin(x: Any, name: str | None = None) -> jax.Array:
 def relu(x: Any, name: str | None = None) -> jax.Array:
     """A ReLU node."""
     return cg.node(cg.nodes.ReLU(), jnp.asarray(x), name=name)
+
+
+def filled(make: Any, seed: int = 0) -> Any:
+    """A module with random values in all its variables, for which nothing is compiled.
+
+    Kernels have a deviation of 1 / sqrt(inputs); all else, such as the scales, biases and running
+    statistics of normalisations, is in [0.5, 1.5], not what it is at the start.
+    """
+    graphdef, variables = nnx.split(nnx.eval_shape(make))
+    generator = np.random.default_rng(seed)
+
+    def fill(array: Any) -> jax.Array:
+        if len(array.shape) > 1:
+            values = generator.normal(size=array.shape) * math.prod(array.shape[:-1]) ** -0.5
+        else:
+            values = generator.uniform(0.5, 1.5, array.shape)
+        return jnp.asarray(values.astype(array.dtype))
+
+    return nnx.merge(graphdef, jax.tree.map(fill, variables))

@@ -12,6 +12,7 @@ MODULES = [
     "train.data.digits",
     "train.data.idx",
     "train.data.uci",
+    "train.decay",
     "train.files",
     "train.report",
     "train.schedule",

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 import cgjax as cg
+from tests.helpers import filled
 from train.models.resnet import Identity, Padded, ResNet, convolved
 
 KEY = jax.random.key(31)
@@ -18,22 +19,6 @@ X = jax.random.normal(jax.random.key(32), (3, 8, 8, 3))
 SHORTCUTS = ["convolution", "pad"]
 # Two for each of four blocks, and the last.
 PLACES = 9
-
-
-def filled(make: Any) -> ResNet:
-    """A network of random values; nothing is compiled for it."""
-    net = nnx.eval_shape(make)
-    graphdef, variables = nnx.split(net)
-    generator = np.random.default_rng(0)
-
-    def fill(shape):
-        if len(shape.shape) == 4:
-            values = generator.normal(size=shape.shape, scale=math.prod(shape.shape[:3]) ** -0.5)
-        else:  # normalisations that are not those of the start
-            values = generator.uniform(0.5, 1.5, shape.shape)
-        return jnp.asarray(values.astype(shape.dtype))
-
-    return nnx.merge(graphdef, jax.tree.map(fill, variables))
 
 
 def build(shortcut: Any, **options: Any) -> ResNet:
@@ -69,7 +54,7 @@ def usual(net, x, train):
     def conv(layer, x, stride=1):
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         rows = (x.shape[1] - 3) // stride + 1
-        out = 0.0
+        out: Any = 0.0
         for i in range(3):
             for j in range(3):
                 shifted = x[:, i : i + stride * rows : stride, j : j + stride * rows : stride]
@@ -285,9 +270,10 @@ def test_padding_is_one_on_both_sides(side, stride):
 
 
 def test_initial_weights_are_uniform_in_the_number_of_inputs():
-    net = ResNet(blocks=1, widths=(8,), rngs=nnx.Rngs(0))
+    net = ResNet(blocks=1, widths=(32,), rngs=nnx.Rngs(0))
     seen = 0
-    for _, module in nnx.iter_modules(net):
+    modules: Any = nnx.iter_modules(net)
+    for _, module in modules:
         if not hasattr(module, "kernel"):
             continue
         kernel = module.kernel[...]
