@@ -1,0 +1,3 @@
+"""TODO."""
+def forward(*a): raise NotImplementedError
+cotangent = forward
