@@ -12,3 +12,9 @@ from cgjax.kernels.random_bits import (
 from cgjax.kernels.random_bits import (
     uniform as uniform,
 )
+from cgjax.kernels.recurrence import (
+    independent_recurrence as independent_recurrence,
+)
+from cgjax.kernels.recurrence import (
+    sampled_independent_recurrence as sampled_independent_recurrence,
+)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from cgjax.kernels.random_bits import Keys, random_words, typed_key
 from cgjax.kernels.recurrence._activations import NAMES, activation, precise
@@ -25,14 +25,14 @@ _ON_GPU = ("relu", "leaky_relu", "tanh", "logistic")
 
 
 def independent_recurrence(
-    inputs: Float[Array, "time *lanes"],
-    weights: Float[ArrayLike, "..."],
-    initial: Float[ArrayLike, "..."] | None = None,
+    inputs: Num[ArrayLike, "..."],
+    weights: Num[ArrayLike, "..."],
+    initial: Num[ArrayLike, "..."] | None = None,
     *,
     activation: ActivationName = "relu",
     leak: float = 0.01,
     implementation: Implementation | None = None,
-) -> Float[Array, "time *lanes"]:
+) -> Float[Array, "..."]:
     """A layer of independent recurrent units: each unit sees its own last state only.
 
         h_t = act(x_t + u h_{t-1})
@@ -79,14 +79,14 @@ def independent_recurrence(
 
 def sampled_independent_recurrence(
     key: Keys,
-    inputs: Float[Array, "time *lanes"],
-    weights: Float[ArrayLike, "..."],
-    initial: Float[ArrayLike, "..."] | None = None,
+    inputs: Num[ArrayLike, "..."],
+    weights: Num[ArrayLike, "..."],
+    initial: Num[ArrayLike, "..."] | None = None,
     *,
     rate: ArrayLike = 1.0,
     activation: Literal["relu", "tanh", "logistic"] = "relu",
     implementation: Implementation | None = None,
-) -> Float[Array, "time *lanes"]:
+) -> Float[Array, "..."]:
     """The recurrence with each state sampled with probability `rate`, and collapsed otherwise.
 
         e_t = x_t + u h_{t-1}
