@@ -352,6 +352,4 @@ def test_mistakes_raise():
         sampled_independent_recurrence(KEY, x, u, implementation="parallel")
     with pytest.raises(ValueError, match="'softplus' are not sampled"):
         sampled(KEY, x, u, activation="softplus")
-    with pytest.raises(TypeError, match="expected a key"):
-        sampled(3, x, u)
     assert set(module.NAMES) == set(ACTIVATIONS)
