@@ -14,6 +14,8 @@ from cgjax.kernels import independent_recurrence, random_words, sampled_independ
 from cgjax.kernels import recurrence as module
 from cgjax.kernels.random_bits import row_words, uniform
 from cgjax.kernels.recurrence._activations import NAMES, activation
+from cgjax.kernels.recurrence._derivative import recurrence
+from cgjax.kernels.recurrence._settings import Noise, Settings
 from tests.helpers import assert_identical
 
 KEY = jax.random.key(17)
@@ -322,6 +324,114 @@ def test_rows_count_beyond_32_bits(size, monkeypatch):
         high, low = row_words((0, 0), np.uint32(row), (size,), lane=jnp.asarray(lanes))
         expected = [row * size + int(lane) for lane in lanes]
         assert [int(h) * 2**32 + int(w) for h, w in zip(high, low, strict=True)] == expected
+
+
+# -- the kernel for GPUs, in Pallas's interpreter
+
+
+def interpreted(name, noise, x, u, initial):
+    """The kernel, reading two steps ahead, so that there is little to compile."""
+    settings = Settings(name, 0.125, noise is not None, "mosaic_gpu", interpret=True, ahead=2)
+    u, initial = (a.astype(jnp.float32).reshape(-1, UNITS) for a in (u, initial))
+    return recurrence(settings, x, u, initial, noise)
+
+
+def by_loop(name, noise, x, u, initial):
+    u, initial = (a.astype(jnp.float32).reshape(-1, UNITS) for a in (u, initial))
+    return recurrence(Settings(name, 0.125, noise is not None), x, u, initial, noise)
+
+
+# Both values and gradients come from the same operations in the same order, but the compiler may
+# contract a product and a sum in one of them: a unit, grown by at most 1.25^13 = 18.
+SAME = 20
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "tanh", "logistic"])
+def test_the_kernel_is_the_loop(name, dtype):
+    arguments = problem(dtype=dtype)
+    got = jax.jit(partial(values_and_gradients, partial(interpreted, name, None)))(*arguments)
+    expected = jax.jit(partial(values_and_gradients, partial(by_loop, name, None)))(*arguments)
+    assert [a.dtype for a in got] == [a.dtype for a in expected]
+    assert_near(got, expected, SAME)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_the_kernel_of_short_sequences(length):
+    arguments = problem(length=length)
+    got = jax.jit(partial(values_and_gradients, partial(interpreted, "relu", None)))(*arguments)
+    expected = values_and_gradients(partial(plain, jax.nn.relu), *arguments)
+    assert_near(got, expected, SAME)
+
+
+def test_the_kernel_at_kinks_is_exact_over_several_blocks():
+    # 60 examples of 6 units are three blocks of lanes, the last one not full.
+    x = jax.random.randint(KEY, (5, 60, UNITS), -1, 2).astype(jnp.float32)
+    u = jnp.array([-1.0, 0.0, 1.0, 2.0, 0.0, -2.0])
+    g = jax.random.randint(jax.random.key(3), x.shape, -3, 4).astype(jnp.float32)
+    zero = jnp.zeros((60, UNITS))
+    got = values_and_gradients(partial(interpreted, "relu", None), x, u, zero, g)
+    expected = values_and_gradients(partial(plain, jax.nn.relu), x, u, zero, g)
+    assert_identical(got, expected)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("relu", jnp.float32), ("tanh", jnp.bfloat16)])
+def test_the_sampling_kernel_draws_the_numbers_of_the_loop(name, dtype):
+    arguments = problem(length=5, dtype=dtype)
+    rate = jnp.linspace(0.2, 0.9, UNITS).reshape(1, 1, -1)
+    noise = Noise(rate, key=jax.random.key_data(KEY))
+    got = jax.jit(partial(values_and_gradients, partial(interpreted, name, noise)))(*arguments)
+    expected = jax.jit(partial(values_and_gradients, partial(by_loop, name, noise)))(*arguments)
+    assert_near(got, expected, SAME)
+    collapsed = by_loop(name, None, *arguments[:3])
+    assert (got[0] != collapsed).mean() > 0.3
+
+
+def test_the_sampling_kernel_maps_over_keys_and_inputs():
+    x, u, initial, g = problem(length=3)
+    keys = jax.random.split(KEY, 4)
+
+    def run(f, key, u):
+        noise = Noise(jnp.full((1, 1, 1), 0.5), key=jax.random.key_data(key))
+        return values_and_gradients(partial(f, "tanh", noise), x, u, initial, g)
+
+    many = jnp.stack([u, 0.5 * u, -u, jnp.flip(u)])
+    got = jax.jit(jax.vmap(partial(run, interpreted)))(keys, many)
+    expected = jax.jit(jax.vmap(partial(run, by_loop)))(keys, many)
+    assert_near(got, expected, SAME)
+    one = jax.jit(partial(run, by_loop))(keys[3], many[3])
+    assert_near(jax.tree.map(lambda a: a[3], got), one, SAME)
+
+
+def lowered(f, *arguments):
+    """A program for CUDA, made without one."""
+    return jax.jit(f).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "tanh", "logistic"])
+def test_the_kernel_is_lowered_for_cuda(name):
+    x, u, initial, g = problem(dtype=jnp.bfloat16 if name == "relu" else jnp.float32)
+    f = partial(independent_recurrence, activation=name, implementation="mosaic_gpu")
+    assert lowered(partial(values_and_gradients, f), x, u, initial, g).count("mosaic_gpu_v2") == 2
+    if name == "leaky_relu":
+        return
+    f = partial(
+        sampled_independent_recurrence, KEY, rate=0.5, activation=name, implementation="mosaic_gpu"
+    )
+    assert lowered(partial(values_and_gradients, f), x, u, initial, g).count("mosaic_gpu_v2") == 2
+
+
+def test_a_named_implementation_never_gives_way():
+    x, u, initial, _ = problem()
+    with pytest.raises(Exception, match="(?i)cpu"):
+        independent_recurrence(x, u, initial, implementation="mosaic_gpu")
+    with pytest.raises(ValueError, match="has relu, leaky_relu, tanh, logistic, got 'softplus'"):
+        independent_recurrence(x, u, activation="softplus", implementation="mosaic_gpu")
+    f = partial(sampled_independent_recurrence, implementation="mosaic_gpu")
+    with pytest.raises(ValueError, match="a rate that is the same at all"):
+        f(KEY, x, u, rate=jnp.ones((LENGTH, 1, 1)))
+    with pytest.raises(ValueError, match="needs a threefry key"):
+        f(jax.random.key(0, impl="rbg"), x, u)
 
 
 # -- mistakes

@@ -24,8 +24,6 @@ from cgjax.kernels.recurrence._settings import Noise, Settings, mixture
 
 # One warpgroup, with one lane a thread.
 _BLOCK = 128
-# So many steps are read ahead.
-_AHEAD = 8
 
 
 def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | None) -> Any:
@@ -146,7 +144,16 @@ def _launch(
     def kernel(*references: Any) -> None:
         body(pl.ds(lax.axis_index("block") * _BLOCK, _BLOCK), zeros, *references)
 
-    return mosaic_gpu.kernel(kernel, out_type=outs, grid=(blocks,), grid_names=("block",))(*arrays)
+    # Layouts are given above. To infer them instead, as newer versions of JAX do by default, takes
+    # minutes for the rounds of a random generator.
+    semantics = mosaic_gpu.LoweringSemantics.Lane
+    return mosaic_gpu.kernel(
+        kernel,
+        out_type=outs,
+        grid=(blocks,),
+        grid_names=("block",),
+        compiler_params=mosaic_gpu.CompilerParams(lowering_semantics=semantics),
+    )(*arrays)
 
 
 # -- the kernels
@@ -173,7 +180,7 @@ def _forward_body(settings: Settings, row: int, lanes: Any, zeros: Any, *referen
         h[t, lanes] = state.astype(x.dtype)
         return state
 
-    _walk(steps, read, step, state)
+    _walk(settings.ahead, steps, read, step, state)
 
 
 def _backward_body(settings: Settings, lanes: Any, zeros: Any, *references: Any) -> None:
@@ -210,32 +217,29 @@ def _backward_body(settings: Settings, lanes: Any, zeros: Any, *references: Any)
     start = (zeros(wide), zeros(wide))
     if x:
         start = (*start, h[steps - 1, lanes].astype(wide))
-    delta, total, *_ = _walk(steps, read, step, start)
+    delta, total, *_ = _walk(settings.ahead, steps, read, step, start)
     du[lanes] = total + delta * first
     dinitial[lanes] = u * delta
 
 
-def _walk(steps: int, read: Any, step: Any, carry: Any) -> Any:
+def _walk(ahead: int, steps: int, read: Any, step: Any, carry: Any) -> Any:
     """`carry = step(t, read(t), carry)` for all steps in turn, reading some steps ahead."""
-    full = steps // _AHEAD
+    full = steps // ahead
 
     def several(turn: Any, state: Any) -> Any:
         carry, inputs = state
-        start = turn * _AHEAD
+        start = turn * ahead
         # Asked for before the steps that they come after; behind the end the last one again.
-        coming = [read(jnp.minimum(start + _AHEAD + k, steps - 1)) for k in range(_AHEAD)]
-        for k in range(_AHEAD):
+        coming = [read(jnp.minimum(start + ahead + k, steps - 1)) for k in range(ahead)]
+        for k in range(ahead):
             carry = step(start + k, inputs[k], carry)
         return carry, coming
 
-    done = full * _AHEAD
+    inputs = [read(min(k, steps - 1)) for k in range(ahead)]
     if full:
-        inputs = [read(k) for k in range(_AHEAD)]
         carry, inputs = lax.fori_loop(0, full, several, (carry, inputs))
-    else:
-        inputs = [read(k) for k in range(steps)]
-    for k in range(steps - done):
-        carry = step(done + k, inputs[k], carry)
+    for k in range(steps - full * ahead):
+        carry = step(full * ahead + k, inputs[k], carry)
     return carry
 
 

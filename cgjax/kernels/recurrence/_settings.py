@@ -18,6 +18,7 @@ class Settings(NamedTuple):
         sampled: whether nodes may be sampled.
         implementation: "scan", "parallel" or "mosaic_gpu".
         interpret: whether the kernel for GPUs runs in Pallas's interpreter.
+        ahead: how many steps the kernel for GPUs reads ahead.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Settings(NamedTuple):
     sampled: bool = False
     implementation: str = "scan"
     interpret: bool = False
+    ahead: int = 8
 
     @property
     def activation(self) -> Activation:
