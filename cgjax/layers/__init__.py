@@ -1,5 +1,19 @@
 """Flax NNX modules: thin containers around cgjax's functions."""
 
 from cgjax.layers._dropout import Dropout
+from cgjax.layers._recurrent import (
+    IndependentRecurrent,
+    RecurrentWeight,
+    SimpleRecurrent,
+    clip_recurrent_weights,
+    recurrent_weight_bound,
+)
 
-__all__ = ["Dropout"]
+__all__ = [
+    "Dropout",
+    "IndependentRecurrent",
+    "RecurrentWeight",
+    "SimpleRecurrent",
+    "clip_recurrent_weights",
+    "recurrent_weight_bound",
+]
