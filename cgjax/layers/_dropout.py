@@ -90,7 +90,7 @@ class Dropout(nnx.Module):
         x = jnp.asarray(x)
         return (x * self.factor(x)).astype(x.dtype)
 
-    def factor(self, x: Float[Array, "*shape"]) -> Float[Array, "..."]:
+    def factor(self, x: Array) -> Float[Array, "..."]:
         """The noise for an input, of mean 1: to be drawn once and used several times.
 
         Args:

@@ -411,9 +411,7 @@ def _independent(nodes: _Node, implementation: Implementation | None) -> Callabl
     # There is no parallel form of a sampled recurrence; the nodes are walked.
     if not has_samples or rate is not None or implementation == "parallel":
         return component(reference, feed_forward=feed_forward)
-    return component(
-        reference, feed_forward=feed_forward, forward_sample=forward_sample, pcff=pcff
-    )
+    return component(reference, feed_forward=feed_forward, forward_sample=forward_sample, pcff=pcff)
 
 
 # The activation's name in the kernels, and whether they sample such nodes.

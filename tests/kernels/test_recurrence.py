@@ -145,7 +145,8 @@ def test_maps_over_any_argument(implementation):
 
 
 @pytest.mark.parametrize(
-    ("implementation", "length", "batch"), [("scan", 512, 1), ("scan", 5, 512), ("parallel", 5, 512)]
+    ("implementation", "length", "batch"),
+    [("scan", 512, 1), ("scan", 5, 512), ("parallel", 5, 512)],
 )
 def test_bfloat16_sums_its_derivatives_in_float32(implementation, length, batch):
     f = partial(independent_recurrence, implementation=implementation)

@@ -93,9 +93,7 @@ def _jvp(primals: Any, tangents: Any, *, settings: Settings, maps: int) -> Any:
         # Linear in the rest: the change stays transposable by hand.
         own = [ad.instantiate_zeros(t) for t in tangents[-3:]]
         params = {"settings": settings, "maps": maps}
-        return tangent_p.bind(*primals, **params), tangent_p.bind(
-            *primals[:-3], *own, **params
-        )
+        return tangent_p.bind(*primals, **params), tangent_p.bind(*primals[:-3], *own, **params)
     tangents = [ad.instantiate_zeros(t) for t in tangents]
     plain = _mapped(_plain_tangent, settings, maps)
     return jax.jvp(plain, tuple(primals), tuple(tangents))

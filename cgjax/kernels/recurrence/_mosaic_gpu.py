@@ -106,7 +106,9 @@ def _backward_lanes(settings: Settings) -> Callable[..., Any]:
         padded = _padded_shape(g.shape)
         number = jax.ShapeDtypeStruct(padded[1:], precise(g.dtype))
         outs = (jax.ShapeDtypeStruct(padded, g.dtype), number, number)
-        dx, du, dinitial = _launch(settings, partial(_backward_body, settings), (g, *operands), outs)
+        dx, du, dinitial = _launch(
+            settings, partial(_backward_body, settings), (g, *operands), outs
+        )
         return dx[:, :lanes], du[:lanes], dinitial[:lanes]
 
     return _by_lanes(run)
