@@ -1,12 +1,13 @@
-"""Which implementation of the independent recurrence is fastest here, and how far from the bound?
+"""Which implementation of the independent recurrence is fastest, and how far from the bound?
 
-Forward, and forward with the derivative by inputs and weights, of h_t = relu(x_t + u h_{t-1}) over all
-steps: a plain `lax.scan` differentiated by JAX, against every implementation that this device has;
-and with PCFF at rate 0.4, the walked nodes of such a scan against the kernels that sample. Compared
-in interleaved rounds of one run. "speedup" is relative to the plain scan (walked nodes), and "bound",
-on GPUs, the share of its time that moving each array once through memory would take, at the bandwidth
-that adding 1 to a large array reaches. "error" is the largest error of states and input gradients of the first
-example against float64, in units of the largest; of sampled recurrences against the loop.
+Forward, and forward with the derivative by inputs and weights, of h_t = relu(x_t + u h_{t-1}) over
+all steps: a plain `lax.scan` differentiated by JAX, against every implementation that this device
+has; and with PCFF at rate 0.4, the walked nodes of such a scan against the kernels that sample.
+Compared in interleaved rounds of one run. "speedup" is relative to the plain scan (walked nodes),
+and "bound", on GPUs, the share of its time that moving each array once through memory would take,
+at the bandwidth that adding 1 to a large array reaches. "error" is the largest error of states and
+input gradients of the first example against float64, in units of the largest; of sampled
+recurrences against the loop.
 
     python -m benchmarks.recurrence                       # about 5 minutes on 2 cores
     python -m benchmarks.recurrence --quick --no-write
@@ -55,9 +56,9 @@ def nodes(x: Any, u: Any) -> Any:
     return lax.scan(step, jnp.zeros(x.shape[1:], x.dtype), x)[1] / 2
 
 
-def implementations(platform: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Functions of (x, u), without noise and with; the first of each is the baseline."""
-    names = ["scan", "parallel"] + ["mosaic_gpu"] * (platform == "gpu")
+def implementations(platform: str) -> dict[str, dict[str, Any]]:
+    """Functions of (x, u), without noise and with PCFF; the first of each is the baseline."""
+    names: list[Any] = ["scan", "parallel"] + ["mosaic_gpu"] * (platform == "gpu")
     key = jax.random.key(5)
     collapsed: dict[str, Any] = {"plain": plain}
     for name in names:
@@ -69,7 +70,7 @@ def implementations(platform: str) -> tuple[dict[str, Any], dict[str, Any]]:
             sampled[name] = partial(
                 sampled_independent_recurrence, key, rate=RATE, implementation=name
             )
-    return collapsed, sampled
+    return {"none": collapsed, "PCFF": sampled}
 
 
 def with_gradients(f: Callable[..., Any], x: Any, u: Any, g: Any) -> Any:
@@ -132,7 +133,7 @@ def measure(
         bound = 5 ** (1 / size[0])
         u = jnp.asarray(generator.uniform(0, bound, size[2]), jnp.float32)
         known = exact(x[:, 0], u, g[:, 0])
-        for noise, functions in zip(("none", "PCFF"), implementations(platform), strict=True):
+        for noise, functions in implementations(platform).items():
             rows += _compared(size, noise, functions, (x, u, g), known, speed, quick, clock)
     return {"bytes_per_second": speed, "rows": rows}
 

@@ -382,7 +382,7 @@ def _independent(nodes: _Node, implementation: Implementation | None) -> Callabl
     else:
         family, rate = _static.join(nodes.structure, [])
     known = _KERNELS.get(type(family))
-    leak = family.leak if isinstance(family, LeakyReLU) else 0.01
+    leak: Any = family.leak if isinstance(family, LeakyReLU) else 0.01
     if known is None or not leak > 0:
         _require_no(implementation, nodes)
         return component(reference)

@@ -10,7 +10,7 @@ from benchmarks.recurrence import error, exact, plain, with_gradients
 
 def test_errors_are_those_of_states_and_gradients(monkeypatch):
     functions = {"plain": plain, "wrong": lambda x, u: plain(x, 1.01 * u)}
-    monkeypatch.setattr(recurrence, "implementations", lambda platform: (functions, {}))
+    monkeypatch.setattr(recurrence, "implementations", lambda platform: {"none": functions})
     result = recurrence.measure(True, [(9, 2, 3)])
     rows = {(r["implementation"], r["part"]): r for r in result["rows"]}
     assert len(rows) == 4

@@ -236,7 +236,8 @@ def test_is_traced_once():
         count += 1
         return jax.grad(lambda x: independent_recurrence(x, u).sum())(x)
 
-    run(x, u), run(x + 1, u)
+    run(x, u)
+    run(x + 1, u)
     assert count == 1
 
 

@@ -1,5 +1,7 @@
 """Recurrent layers: the usual networks as chain graphs, under every procedure."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,11 +31,11 @@ FAMILIES = {
 }
 
 
-def simple(**options):
+def simple(**options) -> Any:
     return SimpleRecurrent(INPUTS, UNITS, rngs=nnx.Rngs(3), **options)
 
 
-def independent(**options):
+def independent(**options) -> Any:
     layer = IndependentRecurrent(INPUTS, UNITS, rngs=nnx.Rngs(3), **options)
     layer.recurrent[...] = jnp.array([1.0, -0.75, 0.0, 0.5])
     return layer
@@ -56,6 +58,7 @@ def test_the_independent_layer_is_the_usual_network(name):
     layer = independent(family=family)
     initial = jax.random.normal(jax.random.key(2), (BATCH, UNITS))
     f, params, state = cg.functional(layer)
+    graphdef = nnx.split(layer)[0]
     weigh = jax.random.normal(jax.random.key(4), (BATCH, STEPS, UNITS))
 
     def ours(params, x):
@@ -63,7 +66,7 @@ def test_the_independent_layer_is_the_usual_network(name):
         return (weigh * out).sum(), out
 
     def theirs(params, x):
-        module = nnx.merge(f.graphdef, params, state)
+        module = nnx.merge(graphdef, params, state)
         out = jnp.stack([usual(module, act, x[i], initial[i]) for i in range(BATCH)])
         return (weigh * out).sum(), out
 
@@ -77,7 +80,7 @@ def test_the_independent_layer_is_the_usual_network(name):
 
 def test_the_simple_layer_is_that_of_flax():
     layer = simple()
-    cell = nnx.SimpleCell(INPUTS, UNITS, rngs=nnx.Rngs(0))
+    cell: Any = nnx.SimpleCell(INPUTS, UNITS, rngs=nnx.Rngs(0))
     cell.dense_i.kernel[...] = layer.input.kernel[...]
     cell.dense_i.bias[...] = layer.input.bias[...] = jnp.arange(4.0) / 10
     cell.dense_h.kernel[...] = layer.recurrent[...]
@@ -257,10 +260,11 @@ def test_recurrent_weights_start_and_stay_within_their_bound():
         independent(max_recurrent_weight=0.5), SimpleRecurrent(4, 2, rngs=nnx.Rngs(1))
     )
     f, params, state = cg.functional(net)
+    before: Any = params
     optimiser = optax.sgd(100.0)
     gradient = jax.grad(lambda p: f(p, state, X)[0].sum())(params)
     updates, _ = optimiser.update(gradient, optimiser.init(params))
-    moved = optax.apply_updates(params, updates)
+    moved: Any = optax.apply_updates(before, updates)
     clipped = jax.jit(clip_recurrent_weights)(moved)
     assert jax.tree.structure(clipped) == jax.tree.structure(params)
     weights = clipped["layers"][0]["recurrent"][...]
@@ -274,7 +278,7 @@ def test_recurrent_weights_start_and_stay_within_their_bound():
 def test_five_thousand_steps_stay_finite():
     steps = 5000
     bound = recurrent_weight_bound(steps)
-    layer = IndependentRecurrent(1, 3, max_recurrent_weight=bound, rngs=nnx.Rngs(0))
+    layer: Any = IndependentRecurrent(1, 3, max_recurrent_weight=bound, rngs=nnx.Rngs(0))
     layer.recurrent[...] = bound * jnp.array([1.0, -1.0, 1.0])
     layer.input.kernel[...] = jnp.array([[1.0, 1.0, 0.5]])
     x = jax.random.normal(KEY, (1, steps, 1))

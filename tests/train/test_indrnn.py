@@ -1,5 +1,7 @@
 """The recurrent networks: parameter counts of the publications, initial weights, procedures."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +44,8 @@ def test_parameters_are_as_many_as_in_the_published_runs(build, count, recurrent
 
 def test_initial_weights():
     net = Plain(2, features=128, rngs=nnx.Rngs(0), last_close_to_one=True)
-    first, second = (layer.recurrent for layer in net.layers)
+    recurrent: list[Any] = [layer.recurrent for layer in net.layers]
+    first, second = recurrent
     for layer, largest in ((first, 0.3038), (second, 0.02685)):
         kernel = np.asarray(layer.input.kernel[...])
         # The largest of at least 128 uniform numbers: within 5 % of the bound but once in 700.

@@ -1,10 +1,10 @@
 """Deep independently recurrent networks for sequences of pixels ([A] sections 4.2 and 5.1).
 
-Plain, residual and densely connected stacks of recurrent layers with batch normalisation, as in Li et
-al., "Independently recurrent neural network" (CVPR 2018) and "Deep independently recurrent neural
-network" (2019). No regulariser is written into them: `cgjax.pcff` samples their states, and with a
-drop rate they have noise nodes, one mask for all steps of a sequence, which every sampling procedure
-draws and plain evaluation marginalises.
+Plain, residual and densely connected stacks of recurrent layers with batch normalisation, as in Li
+et al., "Independently recurrent neural network" (CVPR 2018) and "Deep independently recurrent
+neural network" (2019). No regulariser is written into them: `cgjax.pcff` samples their states, and
+with a drop rate they have noise nodes, one mask for all steps of a sequence, which every sampling
+procedure draws and plain evaluation marginalises.
 
 Sequences are (*batch, time, features). Inside, time comes first.
 """
@@ -210,9 +210,9 @@ class Residual(_Network):
 class DenselyConnected(_Network):
     """Blocks in which each pair of layers sees all features before it and adds a few.
 
-    A pair is a bottleneck of 4 `growth` nodes and a layer of `growth` nodes. A transition behind each
-    block halves the features. With blocks of 8, 6 and 4 pairs it has 40 recurrent layers. The first
-    layer and those that add features drop twice as often.
+    A pair is a bottleneck of 4 `growth` nodes and a layer of `growth` nodes. A transition behind
+    each block halves the features. With blocks of 8, 6 and 4 pairs it has 40 recurrent layers. The
+    first layer and those that add features drop twice as often.
 
     Args:
         blocks: the number of pairs of each.

@@ -1,8 +1,9 @@
 """A recurrence with a derivative by hand, in both directions and of every order.
 
-A custom derivative of JAX serves one direction only. Here the change of the states is a primitive of
-its own, linear in the changes of the arguments: its evaluation is the forward mode, its transpose
-the backward loop by hand, and both are plain functions when they are differentiated themselves.
+A custom derivative of JAX serves one direction only. Here the change of the states is a primitive
+of its own, linear in the changes of the arguments: its evaluation is the forward mode, its
+transpose the backward loop by hand, and both are plain functions when they are differentiated
+themselves.
 """
 
 from functools import partial
@@ -51,7 +52,7 @@ def _kept(settings: Settings, args: Any) -> tuple[Any, Any]:
 def _tangent(settings: Settings, *args: Any) -> Any:
     kept, linear = _kept(settings, args)
     own = _parallel.tangent if settings.implementation == "parallel" else _scan.tangent
-    return own(settings, *kept, *linear)
+    return own(settings, *(*kept, *linear))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

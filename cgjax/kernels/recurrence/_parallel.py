@@ -1,15 +1,15 @@
 """The ReLU recurrence in a number of steps logarithmic in its length, exactly.
 
-One step h -> max(0, u h + x) belongs to the maps h -> clip(a h + b, low, high), which are closed under
-composition: of two of them, the second after the first,
+One step h -> max(0, u h + x) belongs to the maps h -> clip(a h + b, low, high), which are closed
+under composition: of two of them, the second after the first,
 
     a = a2 a1,   b = a2 b1 + b2,
     low, high = the images of low1 and high1 under the second map, in order.
 
 So all prefixes of the sequence can be composed by a parallel prefix scan. a is a power of u; it is
 computed from the number of composed steps, which is carried instead: the error of a product of
-products doubles with each level of the scan. The derivative is a linear recurrence with coefficients
-u or 0, composed likewise.
+products doubles with each level of the scan. The derivative is a linear recurrence with
+coefficients u or 0, composed likewise.
 """
 
 from typing import Any
@@ -70,7 +70,7 @@ def cotangent(settings: Settings, u: Any, h: Any, initial: Any, x: Any, g: Any) 
 
 
 def _linear(mask: Any, u: Any, drive: Any, reverse: bool) -> Any:
-    """The solution of y_t = drive_t + mask_t u y_{t-1} (reverse: y_{t+1}), zero before the start."""
+    """The solution of y_t = drive_t + mask_t u y_{t-1} (reverse: y_{t+1}), from 0."""
 
     def compose(first: Any, second: Any) -> Any:
         n1, mask1, b1 = first

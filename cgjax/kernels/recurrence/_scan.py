@@ -1,12 +1,12 @@
-"""The recurrence as a loop of the compiler, and its derivative by hand: what the others are held to.
+"""The recurrence as a loop, and its derivative by hand: what the others are held to.
 
     e_t = x_t + u h_{t-1},   h_t = act(e_t)
     delta_t = act'(e_t) (g_t + u delta_{t+1})      for cotangents g_t of h_t
     dx_t = delta_t,   du = sum_t delta_t h_{t-1},   dh_0 = u delta_1
 
-act' is a function of h_t, so the backward loop needs h alone, where differentiating the forward loop
-itself would keep more. For a sampled node it is a function of (e_t, h_t), and e_t is computed again
-from x_t and h_{t-1}.
+act' is a function of h_t, so the backward loop needs h alone, where differentiating the forward
+loop itself would keep more. For a sampled node it is a function of (e_t, h_t), and e_t is computed
+again from x_t and h_{t-1}.
 """
 
 from typing import Any
