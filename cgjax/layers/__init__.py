@@ -3,7 +3,6 @@
 from cgjax.layers._dropout import Dropout
 from cgjax.layers._recurrent import (
     IndependentRecurrent,
-    RecurrentWeight,
     SimpleRecurrent,
     clip_recurrent_weights,
     recurrent_weight_bound,
@@ -12,7 +11,6 @@ from cgjax.layers._recurrent import (
 __all__ = [
     "Dropout",
     "IndependentRecurrent",
-    "RecurrentWeight",
     "SimpleRecurrent",
     "clip_recurrent_weights",
     "recurrent_weight_bound",

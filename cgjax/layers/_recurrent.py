@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from cgjax import _static
 from cgjax._component import component
 from cgjax._node import node
-from cgjax.kernels.recurrence import (
+from cgjax.kernels._recurrence import (
     Implementation,
     independent_recurrence,
     sampled_independent_recurrence,
@@ -24,16 +24,8 @@ from cgjax.nodes import Bernoulli, Family, LeakyReLU, ReLU, Softplus, Spin
 Initializer = Callable[..., Any]
 
 
-class RecurrentWeight(nnx.Param):
-    """A parameter that multiplies a layer's own last states; `bound` is the largest it may be.
-
-    `clip_recurrent_weights` keeps such parameters within their bounds.
-
-    Example:
-        >>> import jax.numpy as jnp, cgjax as cg
-        >>> cg.layers.RecurrentWeight(jnp.ones(2), bound=1.5).bound
-        1.5
-    """
+# The metadata of a parameter that holds its bound.
+_BOUND = "recurrent_bound"
 
 
 def recurrent_weight_bound(steps: int, growth: float = 5.0) -> float:
@@ -72,7 +64,8 @@ def clip_recurrent_weights(params: Any) -> Any:
         params: the parameters of a network, as `cgjax.functional` returns them.
 
     Returns:
-        The same tree with each `RecurrentWeight` that has a bound clipped, and all else unchanged.
+        The same tree with the recurrent weights of each `IndependentRecurrent` clipped, and all
+        else unchanged. (Any `nnx.Param` with metadata `recurrent_bound` is clipped to it.)
 
     Example:
         >>> import jax.numpy as jnp, cgjax as cg
@@ -86,7 +79,7 @@ def clip_recurrent_weights(params: Any) -> Any:
     """
 
     def clipped(leaf: Any) -> Any:
-        bound = leaf.get_metadata().get("bound") if isinstance(leaf, RecurrentWeight) else None
+        bound = leaf.get_metadata().get(_BOUND) if isinstance(leaf, nnx.Variable) else None
         return leaf if bound is None else leaf.replace(jnp.clip(leaf[...], -bound, bound))
 
     return jax.tree.map(clipped, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
@@ -239,7 +232,7 @@ class SimpleRecurrent(_Recurrent):
             rngs,
         )
         shape = (features, features)
-        self.recurrent = RecurrentWeight(recurrent_init(rngs.params(), shape, jnp.float32))
+        self.recurrent = nnx.Param(recurrent_init(rngs.params(), shape, jnp.float32))
 
     def _states(self, x: Any, initial: Any) -> Any:
         weights = self.recurrent[...].astype(x.dtype)
@@ -332,9 +325,8 @@ class IndependentRecurrent(_Recurrent):
             rngs,
         )
         initial = recurrent_init or nnx.initializers.uniform(max_recurrent_weight)
-        self.recurrent = RecurrentWeight(
-            initial(rngs.params(), (features,), jnp.float32), bound=max_recurrent_weight
-        )
+        weights = initial(rngs.params(), (features,), jnp.float32)
+        self.recurrent = nnx.Param(weights, **{_BOUND: max_recurrent_weight})
         self.implementation = implementation
 
     def _states(self, x: Any, initial: Any) -> Any:

@@ -10,12 +10,12 @@ import pytest
 from jax import lax
 
 import cgjax as cg
+from cgjax.kernels import _recurrence as module
 from cgjax.kernels import independent_recurrence, random_words, sampled_independent_recurrence
-from cgjax.kernels import recurrence as module
+from cgjax.kernels._recurrence._activations import NAMES, activation
+from cgjax.kernels._recurrence._derivative import recurrence
+from cgjax.kernels._recurrence._settings import Noise, Settings
 from cgjax.kernels.random_bits import row_words, uniform
-from cgjax.kernels.recurrence._activations import NAMES, activation
-from cgjax.kernels.recurrence._derivative import recurrence
-from cgjax.kernels.recurrence._settings import Noise, Settings
 from tests.helpers import assert_identical
 
 KEY = jax.random.key(17)

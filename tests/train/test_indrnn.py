@@ -24,6 +24,10 @@ def parameters(build):
     return nnx.state(nnx.eval_shape(build), nnx.Param)
 
 
+def bounded(leaf):
+    return "recurrent_bound" in leaf.get_metadata()
+
+
 @pytest.mark.parametrize(
     ("build", "count", "recurrent"),
     [
@@ -39,7 +43,8 @@ def test_parameters_are_as_many_as_in_the_published_runs(build, count, recurrent
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
     is_variable = lambda leaf: isinstance(leaf, nnx.Variable)  # noqa: E731
     found = jax.tree.leaves(params, is_leaf=is_variable)
-    assert sum(isinstance(leaf, cg.layers.RecurrentWeight) for leaf in found) == recurrent
+    bounds = [leaf.get_metadata()["recurrent_bound"] for leaf in found if bounded(leaf)]
+    assert bounds == recurrent * [5 ** (1 / 784)]
 
 
 def test_initial_weights():

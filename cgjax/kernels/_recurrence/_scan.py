@@ -14,9 +14,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from cgjax.kernels._recurrence._activations import precise, rounded
+from cgjax.kernels._recurrence._settings import Noise, Settings, mixture
 from cgjax.kernels.random_bits import row_words
-from cgjax.kernels.recurrence._activations import precise, rounded
-from cgjax.kernels.recurrence._settings import Noise, Settings, mixture
 
 
 def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | None) -> Any:

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
+from cgjax.kernels._recurrence._activations import Activation, activation
 from cgjax.kernels.random_bits import uniform
-from cgjax.kernels.recurrence._activations import Activation, activation
 
 
 class Settings(NamedTuple):

@@ -17,9 +17,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax.kernels.recurrence._activations import precise
-from cgjax.kernels.recurrence._scan import fitted
-from cgjax.kernels.recurrence._settings import Noise, Settings
+from cgjax.kernels._recurrence._activations import precise
+from cgjax.kernels._recurrence._scan import fitted
+from cgjax.kernels._recurrence._settings import Noise, Settings
 
 
 def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | None) -> Any:

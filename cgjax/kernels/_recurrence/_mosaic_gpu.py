@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 
+from cgjax.kernels._recurrence._activations import precise, rounded
+from cgjax.kernels._recurrence._scan import fitted
+from cgjax.kernels._recurrence._settings import Noise, Settings, mixture
 from cgjax.kernels.random_bits import row_words
-from cgjax.kernels.recurrence._activations import precise, rounded
-from cgjax.kernels.recurrence._scan import fitted
-from cgjax.kernels.recurrence._settings import Noise, Settings, mixture
 
 # One warpgroup, with one lane a thread.
 _BLOCK = 128

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from cgjax.kernels.recurrence import _mosaic_gpu, _parallel, _scan
-from cgjax.kernels.recurrence._settings import Noise, Settings
+from cgjax.kernels._recurrence import _mosaic_gpu, _parallel, _scan
+from cgjax.kernels._recurrence._settings import Noise, Settings
 
 _IMPLEMENTATIONS = {"scan": _scan, "parallel": _parallel, "mosaic_gpu": _mosaic_gpu}
 
@@ -51,8 +51,8 @@ def _kept(settings: Settings, args: Any) -> tuple[Any, Any]:
 @partial(jax.jit, static_argnums=0, inline=True)
 def _tangent(settings: Settings, *args: Any) -> Any:
     kept, linear = _kept(settings, args)
-    own = _parallel.tangent if settings.implementation == "parallel" else _scan.tangent
-    return own(settings, *(*kept, *linear))
+    own: Any = _parallel.tangent if settings.implementation == "parallel" else _scan.tangent
+    return own(settings, *kept, *linear)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

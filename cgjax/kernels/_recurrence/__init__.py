@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Num
 
+from cgjax.kernels._recurrence._activations import NAMES, activation, precise
+from cgjax.kernels._recurrence._derivative import recurrence
+from cgjax.kernels._recurrence._settings import Noise, Settings
 from cgjax.kernels.random_bits import Keys, random_words, typed_key
-from cgjax.kernels.recurrence._activations import NAMES, activation, precise
-from cgjax.kernels.recurrence._derivative import recurrence
-from cgjax.kernels.recurrence._settings import Noise, Settings
 
 ActivationName = Literal["relu", "leaky_relu", "tanh", "logistic", "softplus"]
 Implementation = Literal["scan", "parallel", "mosaic_gpu"]
