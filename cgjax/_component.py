@@ -45,7 +45,7 @@ def component(
 
     The reference defines what the part is: plain JAX with ordinary nodes. A procedure that has an
     implementation here calls it in place of walking the reference, unless the values of its nodes
-    are asked for (`with_nodes`); all others walk the reference.
+    are asked for (`with_nodes`) or another estimator than "pathwise". All others walk it.
 
     Args:
         reference: `reference(*args)`, arrays to a pytree of arrays, with nodes inside; arrays it

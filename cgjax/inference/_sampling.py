@@ -124,7 +124,8 @@ def _sample(
         capture,
         options.rounds,
         options.inline,
-        None if capture else implementation,
+        # An implementation knows the pathwise derivative only.
+        None if capture or options.estimator != "pathwise" else implementation,
         tuple(rate if isinstance(rate, float) else None for rate in rates),
         options.estimator,
     )

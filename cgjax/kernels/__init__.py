@@ -1,5 +1,11 @@
 """Inner loops of the library, each with a plain-JAX reference to compare it with."""
 
+from cgjax.kernels._recurrence import (
+    independent_recurrence as independent_recurrence,
+)
+from cgjax.kernels._recurrence import (
+    sampled_independent_recurrence as sampled_independent_recurrence,
+)
 from cgjax.kernels.random_bits import (
     grouped_words as grouped_words,
 )

@@ -66,7 +66,7 @@ def random_words(
     """
     if rounds < _FEWEST_ROUNDS:
         raise ValueError(f"rounds is {rounds}; threefry-2x32 needs at least {_FEWEST_ROUNDS}")
-    return draw_words(_typed_key(key), tuple(shape), rounds)
+    return draw_words(typed_key(key), tuple(shape), rounds)
 
 
 def grouped_words(
@@ -209,13 +209,51 @@ def draw_words(
     """Both words of counters 0 to prod(shape) - 1 under a typed key.
 
     Every random bit in cgjax is drawn by this function, so a test that replaces it sees all
-    (key, counters) that a procedure consumes.
+    (key, counters) that a procedure consumes; but for recurrences, whose one key `row_words`
+    serves, step by step.
     """
     if str(jax.random.key_impl(key)) != "threefry2x32":
         words = jax.random.bits(key, (2, *shape), "uint32")
         return words[0], words[1]
     key_words = jax.random.key_data(key)
     return threefry_2x32(key_words[0], key_words[1], *_counters(shape), rounds=rounds)
+
+
+def row_words(
+    key_words: Any, row: Any, shape: tuple[int, ...], lane: Any = None
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
+    """One row of `random_words(key, (rows, *shape))`, drawn alone.
+
+    A loop over rows makes each row's words in registers, and no array holds them all.
+
+    Args:
+        key_words: `jax.random.key_data(key)` of a threefry key, two words along the first axis.
+        row: the number of the row, at least 0 and below 2^32; may be traced.
+        shape: of one row.
+        lane: for a part of a row, the number of each of its elements in the row; then the result
+            has its shape.
+
+    Returns:
+        `(word0, word1)`, each of dtype uint32 and shape `shape`.
+
+    Example:
+        >>> import jax
+        >>> key = jax.random.key(0)
+        >>> word0, word1 = row_words(jax.random.key_data(key), 2, (5,))
+        >>> bool((word0 == random_words(key, (3, 5))[0][2]).all())
+        True
+    """
+    size = math.prod(shape)
+    if size > 2**32:
+        raise ValueError(f"a row of shape {shape} has more than 2^32 elements")
+    row = jnp.asarray(row).astype(jnp.uint32)
+    stride = np.uint32(size & 0xFFFFFFFF)
+    start = row * stride
+    low = start + (_counters(shape)[1] if lane is None else lane)
+    # The upper half of row * size + lane: the product's, and what the sum carries.
+    high = _high_product(row, size) if size < 2**32 else row
+    high = high + (low < start).astype(jnp.uint32)
+    return threefry_2x32(key_words[0], key_words[1], high, low)
 
 
 @partial(jax.jit, static_argnames="rounds", inline=True)
@@ -241,7 +279,7 @@ def threefry_2x32(key0, key1, counter0, counter1, *, rounds: int = 20):
     return word0, word1
 
 
-def _typed_key(key: Keys) -> Key[Array, ""]:
+def typed_key(key: Keys) -> Key[Array, ""]:
     """A scalar typed key, from one or from raw key data of the default implementation."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or not (dtype == jnp.uint32 or jnp.issubdtype(dtype, jax.dtypes.prng_key)):

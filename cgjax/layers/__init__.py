@@ -2,6 +2,20 @@
 
 from cgjax.layers._dropout import Dropout
 from cgjax.layers._node import Node
+from cgjax.layers._recurrent import (
+    IndependentRecurrent,
+    SimpleRecurrent,
+    clip_recurrent_weights,
+    recurrent_weight_bound,
+)
 from cgjax.layers._refinement import Refinement
 
-__all__ = ["Dropout", "Node", "Refinement"]
+__all__ = [
+    "Dropout",
+    "IndependentRecurrent",
+    "Node",
+    "Refinement",
+    "SimpleRecurrent",
+    "clip_recurrent_weights",
+    "recurrent_weight_bound",
+]

@@ -88,6 +88,21 @@ class Dropout(nnx.Module):
             ValueError: if x has no axis of a number in `broadcast_dims`.
         """
         x = jnp.asarray(x)
+        return (x * self.factor(x)).astype(x.dtype)
+
+    def factor(self, x: Array) -> Float[Array, "..."]:
+        """The noise for an input, of mean 1: to be drawn once and used several times.
+
+        Args:
+            x: the first of the inputs; only its shape and dtype matter.
+
+        Returns:
+            An array of x's dtype and shape, with size 1 along `broadcast_dims`.
+
+        Raises:
+            TypeError, ValueError: as for a call.
+        """
+        x = jnp.asarray(x)
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(f"Dropout takes a floating-point array, got {x.dtype}{list(x.shape)}.")
         if not all(-x.ndim <= axis < x.ndim for axis in self.broadcast_dims):
@@ -105,4 +120,4 @@ class Dropout(nnx.Module):
         if self.distribution == "bernoulli":
             # Divided before it meets x, so that the marginalised factor is exactly 1.
             draw = jnp.where(keep > 0, draw / jnp.where(keep > 0, keep, 1), 0)
-        return (x * draw.astype(x.dtype)).astype(x.dtype)
+        return draw.astype(x.dtype)

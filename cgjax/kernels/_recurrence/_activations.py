@@ -1,0 +1,107 @@
+"""What happens to one state at one step: activations, samples, and their slopes.
+
+They are written with the few operations that every kernel language has, so that one table serves
+the compiled loop and the kernel for GPUs. Values equal those of `jax.nn` and of the node families.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cgjax.kernels.random_bits import standard_normal, uniform
+
+
+class Activation(NamedTuple):
+    """An activation of a recurrence and, if it has one, the sample that may stand for it.
+
+    All functions act element by element on arrays of at least 32 bits.
+
+    Attributes:
+        value: `value(e)`, the activation.
+        slope: `slope(h)`, its derivative by e as a function of the value h alone.
+        sample: `sample(word, e)`, a sample of the node with this activation, from one uniform
+            32-bit word an element; none if such nodes are not sampled here.
+        sampled_slope: `sampled_slope(e, h)`, the derivative of a value that is the activation or a
+            sample; none if it is `slope(h)`.
+    """
+
+    value: Callable[[Any], Any]
+    slope: Callable[[Any], Any]
+    sample: Callable[[Any, Any], Any] | None = None
+    sampled_slope: Callable[[Any, Any], Any] | None = None
+
+
+def _step(condition: Any, like: Any) -> Any:
+    return lax.select(condition, jnp.ones_like(like), jnp.zeros_like(like))
+
+
+def _relu_sample(word: Any, e: Any) -> Any:
+    # [A] Eq. 11: max(0, y), y ~ N(e, tanh(e)^2).
+    y = e + jnp.tanh(e) * standard_normal(word, e.dtype)
+    return lax.select(y <= 0, jnp.zeros_like(y), y)
+
+
+def _relu_sampled_slope(e: Any, h: Any) -> Any:
+    # 1 + tanh'(e) n where h > 0, and the standard normal number n is (h - e) / tanh(e).
+    scale = jnp.tanh(e)
+    number = (h - e) / jnp.where(scale == 0, 1, scale)
+    slope = 1 + (1 - scale) * (1 + scale) * number
+    return jnp.where(h > 0, slope, jnp.zeros_like(slope))
+
+
+def _tanh_sample(word: Any, e: Any) -> Any:
+    high = 2 * uniform(word, e.dtype) - 1 < jnp.tanh(e)
+    return lax.select(high, jnp.ones_like(e), -jnp.ones_like(e))
+
+
+def _logistic_sample(word: Any, e: Any) -> Any:
+    return _step(uniform(word, e.dtype) < lax.logistic(e), e)
+
+
+def _leaky_relu(leak: float) -> Activation:
+    def value(e: Any) -> Any:
+        return jnp.where(e >= 0, e, leak * e)
+
+    def slope(h: Any) -> Any:
+        # With a positive leak the value is 0 only where e is, and `jax.nn` has slope 1 there.
+        return jnp.where(h >= 0, jnp.ones_like(h), jnp.full_like(h, leak))
+
+    return Activation(value, slope)
+
+
+_TABLE = {
+    "relu": Activation(
+        lambda e: jnp.maximum(e, 0),
+        lambda h: _step(h > 0, h),
+        _relu_sample,
+        _relu_sampled_slope,
+    ),
+    "tanh": Activation(jnp.tanh, lambda h: (1 - h) * (1 + h), _tanh_sample),
+    "logistic": Activation(lax.logistic, lambda h: h * (1 - h), _logistic_sample),
+    "softplus": Activation(jax.nn.softplus, lambda h: -jnp.expm1(-h)),
+}
+
+NAMES = ("relu", "leaky_relu", "tanh", "logistic", "softplus")
+
+
+def activation(name: str, leak: float) -> Activation:
+    """The activation of a name; `leak` is the slope of the negative part of "leaky_relu"."""
+    return _leaky_relu(leak) if name == "leaky_relu" else _TABLE[name]
+
+
+def precise(dtype: Any) -> Any:
+    """The dtype of computations on states of a dtype: its own, but at least float32."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def rounded(array: Any, dtype: Any) -> Any:
+    """The array's values rounded to those of a narrower dtype, in the array's own.
+
+    Not two conversions: XLA may leave such a pair out.
+    """
+    if jnp.finfo(dtype).bits >= jnp.finfo(array.dtype).bits:
+        return array
+    return lax.reduce_precision(array, jnp.finfo(dtype).nexp, jnp.finfo(dtype).nmant)

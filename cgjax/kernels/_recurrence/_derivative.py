@@ -1,0 +1,132 @@
+"""A recurrence with a derivative by hand, in both directions and of every order.
+
+A custom derivative of JAX serves one direction only. Here the change of the states is a primitive
+of its own, linear in the changes of the arguments: its evaluation is the forward mode, its
+transpose the backward loop by hand, and both are plain functions when they are differentiated
+themselves.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from cgjax.kernels._recurrence import _mosaic_gpu, _parallel, _scan
+from cgjax.kernels._recurrence._settings import Noise, Settings
+
+_IMPLEMENTATIONS = {"scan": _scan, "parallel": _parallel, "mosaic_gpu": _mosaic_gpu}
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _recurrence(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | None) -> Any:
+    """All states; see `_scan.forward` for the arguments."""
+    return _IMPLEMENTATIONS[settings.implementation].forward(settings, x, u, initial, noise)
+
+
+# `inline`: eager calls are cached, and a traced one leaves no call behind.
+recurrence = jax.jit(_recurrence, static_argnums=0, inline=True)
+
+
+@_recurrence.defjvp
+def _recurrence_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
+    x, u, initial, noise = primals
+    dx, du, dinitial, _ = tangents
+    h = recurrence(settings, x, u, initial, noise)
+    kept = (u, h, initial, *((x,) if settings.needs_e else ()))
+    return h, tangent_p.bind(*kept, dx, du, dinitial, settings=settings, maps=0)
+
+
+tangent_p = Primitive("cgjax_recurrence_tangent")
+
+
+def _kept(settings: Settings, args: Any) -> tuple[Any, Any]:
+    """The arguments that the derivative depends on, x or None last; and the linear ones."""
+    kept, linear = args[:-3], args[-3:]
+    return (*kept[:3], kept[3] if settings.needs_e else None), linear
+
+
+@partial(jax.jit, static_argnums=0, inline=True)
+def _tangent(settings: Settings, *args: Any) -> Any:
+    kept, linear = _kept(settings, args)
+    own: Any = _parallel.tangent if settings.implementation == "parallel" else _scan.tangent
+    return own(settings, *kept, *linear)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _cotangent(settings: Settings, *args: Any) -> Any:
+    kept, g = args[:-1], args[-1]
+    x = kept[3] if settings.needs_e else None
+    own = _IMPLEMENTATIONS[settings.implementation].cotangent
+    return own(settings, *kept[:3], x, g)
+
+
+_backward = jax.jit(_cotangent, static_argnums=0, inline=True)
+
+
+@_cotangent.defjvp
+def _cotangent_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
+    # Second derivatives come from the plain loop, which JAX differentiates.
+    out = _cotangent(settings, *primals)
+
+    def plain(*args: Any) -> Any:
+        x = args[3] if settings.needs_e else None
+        return _scan.cotangent(settings, *args[:3], x, args[-1])
+
+    return out, jax.jvp(plain, primals, tangents)[1]
+
+
+def _mapped(function: Any, settings: Settings, maps: int) -> Any:
+    function = partial(function, settings)
+    for _ in range(maps):
+        function = jax.vmap(function)
+    return function
+
+
+def _evaluate(*args: Any, settings: Settings, maps: int) -> Any:
+    return _mapped(_tangent, settings, maps)(*args)
+
+
+def _jvp(primals: Any, tangents: Any, *, settings: Settings, maps: int) -> Any:
+    if not any(type(t) is not ad.Zero for t in tangents[:-3]):
+        # Linear in the rest: the change stays transposable by hand.
+        own = [ad.instantiate_zeros(t) for t in tangents[-3:]]
+        params = {"settings": settings, "maps": maps}
+        return tangent_p.bind(*primals, **params), tangent_p.bind(*primals[:-3], *own, **params)
+    tangents = [ad.instantiate_zeros(t) for t in tangents]
+    plain = _mapped(_plain_tangent, settings, maps)
+    return jax.jvp(plain, tuple(primals), tuple(tangents))
+
+
+def _plain_tangent(settings: Settings, *args: Any) -> Any:
+    kept, linear = _kept(settings, args)
+    return _scan.tangent(settings, *kept, *linear)
+
+
+def _transpose(ct: Any, *args: Any, settings: Settings, maps: int) -> Any:
+    kept, linear = args[:-3], args[-3:]
+    if type(ct) is ad.Zero:
+        return [None] * len(args)
+    out = _mapped(_backward, settings, maps)(*kept, ct)
+    unknown = [ad.is_undefined_primal(a) for a in linear]
+    return [None] * len(kept) + [c if need else None for c, need in zip(out, unknown, strict=True)]
+
+
+def _batch(args: Any, dims: Any, *, settings: Settings, maps: int) -> Any:
+    size = next(a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+
+    def in_front(a: Any, d: Any) -> Any:
+        return jnp.broadcast_to(a, (size, *a.shape)) if d is None else jnp.moveaxis(a, d, 0)
+
+    args = [in_front(a, d) for a, d in zip(args, dims, strict=True)]
+    return tangent_p.bind(*args, settings=settings, maps=maps + 1), 0
+
+
+tangent_p.def_impl(_evaluate)
+tangent_p.def_abstract_eval(lambda u, h, *rest, **params: h)
+mlir.register_lowering(tangent_p, mlir.lower_fun(_evaluate, multiple_results=False))
+ad.primitive_jvps[tangent_p] = _jvp
+ad.primitive_transposes[tangent_p] = _transpose
+batching.primitive_batchers[tangent_p] = _batch

@@ -1,0 +1,104 @@
+"""The ReLU recurrence in a number of steps logarithmic in its length, exactly.
+
+One step h -> max(0, u h + x) belongs to the maps h -> clip(a h + b, low, high), which are closed
+under composition: of two of them, the second after the first,
+
+    a = a2 a1,   b = a2 b1 + b2,
+    low, high = the images of low1 and high1 under the second map, in order.
+
+So all prefixes of the sequence can be composed by a parallel prefix scan. a is a power of u; it is
+computed from the number of composed steps, which is carried instead: the error of a product of
+products doubles with each level of the scan. The derivative is a linear recurrence with
+coefficients u or 0, composed likewise.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from cgjax.kernels._recurrence._activations import precise
+from cgjax.kernels._recurrence._scan import fitted
+from cgjax.kernels._recurrence._settings import Noise, Settings
+
+
+def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | None) -> Any:
+    """All states; arguments and result as `_scan.forward`, for the ReLU without noise."""
+    assert settings.name == "relu" and noise is None
+    if not x.shape[0]:
+        return x
+    wide = x.astype(precise(x.dtype))
+    counts = _counts(wide)
+
+    def compose(first: Any, second: Any) -> Any:
+        n1, b1, low1, high1 = first
+        n2, b2, low2, high2 = second
+        a2 = _power(u, n2)
+        ends = a2 * low1 + b2, _times(a2, high1) + b2
+        low, high = jnp.minimum(*ends), jnp.maximum(*ends)
+        return n1 + n2, a2 * b1 + b2, _clip(low, low2, high2), _clip(high, low2, high2)
+
+    elements = (counts, wide, jnp.zeros_like(wide), jnp.full_like(wide, jnp.inf))
+    n, b, low, high = lax.associative_scan(compose, elements)
+    return _clip(_power(u, n) * initial[None] + b, low, high).astype(x.dtype)
+
+
+def tangent(
+    settings: Settings, u: Any, h: Any, initial: Any, x: Any, dx: Any, du: Any, dinitial: Any
+) -> Any:
+    """As `_scan.tangent`."""
+    if not h.shape[0]:
+        return dx
+    wide = precise(h.dtype)
+    before = _shifted(h.astype(wide), initial)
+    slope = settings.activation.slope(h.astype(wide))
+    drive = slope * (dx.astype(wide) + du[None] * before)
+    drive = drive.at[0].add(slope[0] * (u * dinitial))
+    return _linear(slope, u, drive, reverse=False).astype(dx.dtype)
+
+
+def cotangent(settings: Settings, u: Any, h: Any, initial: Any, x: Any, g: Any) -> Any:
+    """As `_scan.cotangent`."""
+    if not h.shape[0]:
+        return g, jnp.zeros_like(u), jnp.zeros_like(initial)
+    wide = precise(h.dtype)
+    slope = settings.activation.slope(h.astype(wide))
+    delta = _linear(slope, u, slope * g.astype(wide), reverse=True)
+    before = _shifted(h.astype(wide), initial)
+    du = jnp.sum(delta * before, 0)
+    return delta.astype(g.dtype), fitted(du, u), fitted(u * delta[0], initial)
+
+
+def _linear(mask: Any, u: Any, drive: Any, reverse: bool) -> Any:
+    """The solution of y_t = drive_t + mask_t u y_{t-1} (reverse: y_{t+1}), from 0."""
+
+    def compose(first: Any, second: Any) -> Any:
+        n1, mask1, b1 = first
+        n2, mask2, b2 = second
+        return n1 + n2, mask1 * mask2, _times(mask2 * _power(u, n2), b1) + b2
+
+    return lax.associative_scan(compose, (_counts(drive), mask, drive), reverse=reverse)[2]
+
+
+def _counts(x: Any) -> Any:
+    """The number of steps in each element, 1, of as many axes as x."""
+    return jnp.ones((x.shape[0], *(1,) * (x.ndim - 1)), jnp.int32)
+
+
+def _power(u: Any, n: Any) -> Any:
+    return jnp.power(u[None], n)
+
+
+def _times(a: Any, b: Any) -> Any:
+    """a b, and 0 where a is 0, even if b is infinite."""
+    return jnp.where(a == 0, 0, a * b)
+
+
+def _clip(x: Any, low: Any, high: Any) -> Any:
+    return jnp.minimum(jnp.maximum(x, low), high)
+
+
+def _shifted(h: Any, initial: Any) -> Any:
+    """The state before each step."""
+    first = jnp.broadcast_to(initial, h.shape[1:]).astype(h.dtype)
+    return jnp.concatenate([first[None], h[:-1]])

@@ -1,0 +1,467 @@
+"""The independent recurrence: every implementation against loops written out here."""
+
+import inspect
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import cgjax as cg
+from cgjax.kernels import _recurrence as module
+from cgjax.kernels import independent_recurrence, random_words, sampled_independent_recurrence
+from cgjax.kernels._recurrence._activations import NAMES, activation
+from cgjax.kernels._recurrence._derivative import recurrence
+from cgjax.kernels._recurrence._settings import Noise, Settings
+from cgjax.kernels.random_bits import row_words, uniform
+from tests.helpers import assert_identical
+
+KEY = jax.random.key(17)
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "leaky_relu": partial(jax.nn.leaky_relu, negative_slope=0.125),
+    "tanh": jnp.tanh,
+    "logistic": jax.nn.sigmoid,
+    "softplus": jax.nn.softplus,
+}
+FAMILIES = {"relu": cg.nodes.ReLU(), "tanh": cg.nodes.Spin(), "logistic": cg.nodes.Bernoulli()}
+IMPLEMENTATIONS = [("scan", name) for name in NAMES] + [("parallel", "relu")]
+LENGTH, BATCH, UNITS = 13, 3, 6
+# Powers of two where a value shall be exact: negative, zero, one, and above the bound.
+WEIGHTS = jnp.array([-1.0, -0.5, 0.0, 0.75, 1.0, 1.25])
+
+
+def problem(length=LENGTH, dtype=jnp.float32):
+    """Inputs, weights, initial state and cotangents; some inputs exactly 0, and states at kinks."""
+    generator = np.random.default_rng(17)
+    x = generator.normal(size=(length, BATCH, UNITS))
+    x[2:5, 0], x[6:7, 1], x[7:9, 1] = 0, -50, 0
+    initial = generator.normal(size=(BATCH, UNITS))
+    initial[2] = 0
+    g = generator.normal(size=x.shape)
+    return tuple(jnp.asarray(a, dtype) for a in (x, WEIGHTS, initial, g))
+
+
+def plain(act, x, u, initial):
+    """The definition as a loop, differentiated by JAX as it stands."""
+
+    def step(state, x):
+        state = act(x + u[None] * state)
+        return state, state
+
+    return lax.scan(step, jnp.broadcast_to(initial, x.shape[1:]), x)[1]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """States and their vector-Jacobian products in float64, by JAX's own derivative."""
+    found = {}
+    with jax.enable_x64(True):
+        arrays = jax.tree.map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), problem())
+        for name, act in ACTIVATIONS.items():
+            run = jax.jit(partial(values_and_gradients, partial(plain, act)))
+            found[name] = jax.tree.map(np.asarray, run(*arrays))
+    return found
+
+
+def values_and_gradients(f, x, u, initial, g):
+    states, pull = jax.vjp(f, x, u, initial)
+    return states, *pull(g)
+
+
+def assert_near(got, expected, units):
+    """Within a number of units of rounding of the largest value; both may be of any dtype."""
+    for a, b in zip(got, expected, strict=True):
+        b = np.asarray(b, np.float64)
+        scale = units * float(jnp.finfo(a.dtype).eps) * np.abs(b).max()
+        np.testing.assert_allclose(np.asarray(a, np.float64), b, rtol=0, atol=scale)
+
+
+def implemented(name, implementation):
+    return partial(
+        independent_recurrence, activation=name, leak=0.125, implementation=implementation
+    )
+
+
+@pytest.mark.parametrize(("implementation", "name"), IMPLEMENTATIONS)
+def test_values_and_gradients_are_those_of_the_definition(implementation, name, expected):
+    x, u, initial, g = problem()
+    f = implemented(name, implementation)
+    got = jax.jit(partial(values_and_gradients, f))(x, u, initial, g)
+    # Float32 against float64: rounding grows by at most 1.25^13 = 18 in the last unit.
+    assert_near(got, expected[name], 40)
+    # At exact zeros the derivative is that of `jax.nn`, not nearly but the same.
+    if name in ("relu", "leaky_relu"):
+        np.testing.assert_array_equal(got[1][2, 0] == 0, expected[name][1][2, 0] == 0)
+    assert np.isfinite(got[2]).all()
+
+
+@pytest.mark.parametrize("implementation", ["scan", "parallel"])
+def test_derivatives_at_kinks_and_zero_weights_are_exact(implementation):
+    # Small integers, so that nothing is rounded, and about half of the natural parameters are 0.
+    x = jax.random.randint(KEY, (9, 40, 4), -1, 2).astype(jnp.float32)
+    u = jnp.array([-1.0, 0.0, 1.0, 2.0])
+    g = jax.random.randint(jax.random.key(3), x.shape, -3, 4).astype(jnp.float32)
+    f = partial(independent_recurrence, implementation=implementation)
+    zero = jnp.zeros((40, 4))
+    got = values_and_gradients(f, x, u, zero, g)
+    expected = values_and_gradients(partial(plain, jax.nn.relu), x, u, zero, g)
+    assert_identical(got, expected)
+
+
+def test_forward_mode_and_second_derivatives():
+    x, u, initial, _ = (a[:7, ..., 3:] if a.ndim == 3 else a[..., 3:] for a in problem())
+    for implementation, name in (("scan", "tanh"), ("parallel", "relu")):
+        f = implemented(name, implementation)
+        definition = partial(plain, ACTIVATIONS[name])
+
+        def derivatives(f, x, u, initial):
+            loss = lambda u, x: jnp.sum(f(x, u, initial) ** 2)  # noqa: E731
+            change = jax.jvp(f, (x, u, initial), (x, u, initial))[1]
+            mixed = jax.jacrev(jax.grad(loss), 1)(u, x)
+            return change, jax.hessian(loss)(u, x), mixed
+
+        got = jax.jit(partial(derivatives, f))(x, u, initial)
+        # Sums of some hundred terms of both signs.
+        assert_near(got, jax.jit(partial(derivatives, definition))(x, u, initial), 100)
+
+
+@pytest.mark.parametrize("implementation", ["scan", "parallel"])
+def test_maps_over_any_argument(implementation):
+    x, u, initial, g = problem()
+    f = implemented("relu", implementation)
+    run = jax.jit(partial(values_and_gradients, f))
+    many = jnp.stack([u, 0.5 * u])
+    mapped = jax.jit(jax.vmap(partial(values_and_gradients, f), (None, 0, None, None)))
+    got = mapped(x, many, initial, g)
+    for row in range(2):
+        expected = run(x, many[row], initial, g)
+        assert_near(jax.tree.map(lambda a: a[row], got), expected, 4)  # noqa: B023
+    # The axis of time stays first inside, and the batch may be mapped instead of an axis.
+    inner = jax.vmap(lambda x, h: f(x, u, h), (1, 0), 1)
+    assert_near([jax.jit(inner)(x, initial)], run(x, u, initial, g)[:1], 4)
+
+
+@pytest.mark.parametrize(
+    ("implementation", "length", "batch"),
+    [("scan", 512, 1), ("scan", 5, 512), ("parallel", 5, 512)],
+)
+def test_bfloat16_sums_its_derivatives_in_float32(implementation, length, batch):
+    f = partial(independent_recurrence, implementation=implementation)
+    x = jnp.zeros((length, batch, 2), jnp.bfloat16).at[0].set(1.0)
+    u = jnp.ones(2, jnp.bfloat16)
+    states, pull = jax.vjp(f, x, u)
+    assert states.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(states.astype(jnp.float32), 1.0)
+    dx, du = pull(jnp.ones_like(x).at[:, :, 1].set(0).at[-1, :, 1].set(1))
+    assert (dx.dtype, du.dtype) == (jnp.bfloat16, jnp.bfloat16)
+    # sum_t (T - t) h_{t-1} = T (T - 1) / 2, and T - 1: a sum in bfloat16 would stop at 256.
+    expected = batch * np.array([length * (length - 1) / 2, length - 1])
+    np.testing.assert_allclose(du.astype(jnp.float32), expected, rtol=2**-8)  # rounded at the end
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_is_the_definition_with_one_rounding_each(name):
+    x, u, initial, g = problem(dtype=jnp.bfloat16)
+    got = jax.jit(partial(values_and_gradients, implemented(name, "scan")))(x, u, initial, g)
+    state, rows = initial.astype(jnp.float32), []
+    for t in range(LENGTH):
+        e = x[t].astype(jnp.float32) + u[None].astype(jnp.float32) * state
+        state = ACTIVATIONS[name](e.astype(jnp.bfloat16)).astype(jnp.float32)
+        rows.append(state)
+    # The compiler contracts the product and the sum, and may evaluate tanh in other words: now and
+    # then the last bit differs, and the state after it.
+    assert_near(got[:1], [jnp.stack(rows)], 2)
+    float32 = jax.tree.map(lambda a: a.astype(jnp.float32), (x, u, initial, g))
+    wide = jax.jit(partial(values_and_gradients, implemented(name, "scan")))(*float32)
+    assert_near(got, wide, 40)  # as in float32: 1.25^13 in the last unit
+
+
+def test_weights_and_initial_states_broadcast():
+    x, u, initial, g = problem()
+    f = jax.jit(partial(values_and_gradients, implemented("tanh", "scan")))
+    lanes = f(x, jnp.tile(u, (BATCH, 1)), initial, g)
+    shared = f(x, u, initial, g)
+    assert_near(lanes[:2], shared[:2], 4)
+    assert_near([lanes[2].sum(0)], [shared[2]], 4)
+    number = f(x, jnp.float32(0.5), jnp.float32(0.25), g)
+    full = f(x, jnp.full((BATCH, UNITS), 0.5), jnp.full((BATCH, UNITS), 0.25), g)
+    assert_near(number, (*full[:2], full[2].sum(), full[3].sum()), 10)
+    zeros = independent_recurrence(x, u, activation="tanh")
+    assert_near([zeros], [f(x, u, jnp.zeros(()), g)[0]], 4)
+
+
+@pytest.mark.parametrize("implementation", ["scan", "parallel"])
+def test_short_sequences(implementation):
+    x, u, initial, g = problem()
+    f = implemented("relu", implementation)
+    empty = values_and_gradients(f, x[:0], u, initial, g[:0])
+    assert_identical(empty, (x[:0], x[:0], jnp.zeros_like(u), jnp.zeros_like(initial)))
+    one = values_and_gradients(f, x[:1], u, initial, g[:1])
+    expected = values_and_gradients(partial(plain, jax.nn.relu), x[:1], u, initial, g[:1])
+    assert_near(one, expected, 2)
+
+
+@pytest.mark.parametrize(("implementation", "length"), [("scan", 5000), ("parallel", 400)])
+def test_long_sequences_at_the_bound_are_accurate(implementation, length):
+    f = jax.jit(
+        partial(
+            values_and_gradients, partial(independent_recurrence, implementation=implementation)
+        )
+    )
+    generator = np.random.default_rng(4)
+    u = 5 ** (1 / length) * np.array([1.0, -1.0, 0.999, 0.0])
+    x, g = generator.normal(size=(2, length, 1, 4))
+    arrays = [np.asarray(a, np.float32) for a in (x, u, 0.0, g)]
+    with jax.enable_x64(True):
+        run = jax.jit(partial(values_and_gradients, partial(plain, jax.nn.relu)))
+        initial = np.zeros((1, 4))
+        wide = [np.asarray(a, np.float64) for a in (arrays[0], arrays[1], initial, arrays[3])]
+        expected = [np.asarray(a) for a in run(*wide)]
+    got = f(*arrays)
+    assert all(np.isfinite(a).all() for a in got)
+    # Measured: 12 units in the loop, from one rounding a step, and 2 in the parallel form.
+    assert_near(got[:3], expected[:3], 30 if implementation == "scan" else 6)
+
+
+def test_is_traced_once():
+    x, u, initial, g = problem()
+    count = 0
+
+    @jax.jit
+    def run(x, u):
+        nonlocal count
+        count += 1
+        return jax.grad(lambda x: independent_recurrence(x, u).sum())(x)
+
+    run(x, u)
+    run(x + 1, u)
+    assert count == 1
+
+
+# -- sampled nodes
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_nodes_are_those_of_the_families(name):
+    family, own = FAMILIES[name], activation(name, 0.0)
+    e = jnp.concatenate([jnp.linspace(-6, 6, 199), jnp.array([0.0, -0.0, 1e4, -1e4, 1e-30])])
+    words = random_words(KEY, e.shape)[1]
+    assert own.sample is not None
+    sample = own.sample(words, e)
+    assert_identical(sample, family.from_words(words, e))
+    assert_identical(own.value(e), family.activation(e))
+    for h in (sample, own.value(e)):
+        slope = own.slope(h) if own.sampled_slope is None else own.sampled_slope(e, h)
+        assert_identical(slope, family.derivative(e, h))
+
+
+def drawn_before(family, key, x, u, initial, rate):
+    """The definition with all words drawn at once, differentiated by JAX as it stands."""
+
+    def step(state, inputs):
+        x, first, second = inputs
+        e = x + u[None] * state
+        uncollapsed = uniform(first) < rate
+        state = jnp.where(uncollapsed, family.from_words(second, e), family.activation(e))
+        return state, state
+
+    start = jnp.broadcast_to(initial, x.shape[1:])
+    return lax.scan(step, start, (x, *random_words(key, x.shape)))[1]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_sampled_recurrences_are_the_definition(name):
+    x, u, initial, g = problem()
+    rate = jnp.float32(0.5)
+    f = partial(sampled_independent_recurrence, KEY, rate=rate, activation=name)
+    definition = lambda x, u, h: drawn_before(FAMILIES[name], KEY, x, u, h, rate)  # noqa: E731
+    got = jax.jit(partial(values_and_gradients, f))(x, u, initial, g)
+    expected = jax.jit(partial(values_and_gradients, definition))(x, u, initial, g)
+    # As above; the slope of a ReLU sample divides by tanh(e), which loses some more bits.
+    assert_near(got, expected, 100)
+
+
+def test_rates_of_every_shape():
+    x, u, initial, _ = problem(length=6)  # no tanh of these is 1 in float32
+    f = partial(sampled_independent_recurrence, KEY, x, u, initial, activation="tanh")
+    collapsed = independent_recurrence(x, u, initial, activation="tanh")
+    assert_near([f(rate=0.0)], [collapsed], 4)
+    assert set(np.unique(f(rate=1.0))) == {-1.0, 1.0}
+    units = jnp.arange(UNITS) % 2.0
+    by_unit = f(rate=units)
+    assert (abs(by_unit[..., 1::2]) == 1).all() and (abs(by_unit[..., ::2]) != 1).all()
+    steps = (jnp.arange(6) % 2.0).reshape(-1, 1, 1)
+    by_step = f(rate=steps)
+    assert (abs(by_step[1::2]) == 1).all() and (abs(by_step[::2]) != 1).all()
+    with pytest.raises(ValueError, match="rate of shape"):
+        f(rate=jnp.ones(UNITS - 1))
+
+
+def test_other_generators_draw_their_own_words():
+    key = jax.random.key(5, impl="rbg")
+    x, u, initial, _ = problem()
+    got = sampled_independent_recurrence(key, x, u, initial, rate=0.5)
+    expected = drawn_before(cg.nodes.ReLU(), key, x, u, initial, 0.5)
+    assert_near([got], [expected], 40)
+
+
+def test_a_row_of_words_is_a_row_of_all_words():
+    data = jax.random.key_data(KEY)
+    everything = random_words(KEY, (5, 3, 7))
+    for row in range(5):
+        assert_identical(row_words(data, row, (3, 7)), tuple(w[row] for w in everything))
+        part = row_words(data, row, (3, 7), lane=jnp.arange(4, 9, dtype=jnp.uint32))
+        assert_identical(part, tuple(w[row].ravel()[4:9] for w in everything))
+
+
+@pytest.mark.parametrize("size", [2**20, 2**32 - 5, 2**32])
+def test_rows_count_beyond_32_bits(size, monkeypatch):
+    # The counters instead of the words.
+    monkeypatch.setattr("cgjax.kernels.random_bits.threefry_2x32", lambda *given: given[2:])
+    for row in (0, 1, 4097, 2**31 + 3):
+        lanes = np.array([0, 1, size - 1], np.uint32)
+        high, low = row_words((0, 0), np.uint32(row), (size,), lane=jnp.asarray(lanes))
+        expected = [row * size + int(lane) for lane in lanes]
+        assert [int(h) * 2**32 + int(w) for h, w in zip(high, low, strict=True)] == expected
+
+
+# -- the kernel for GPUs, in Pallas's interpreter
+
+
+def interpreted(name, noise, x, u, initial):
+    """The kernel, reading two steps ahead, so that there is little to compile."""
+    settings = Settings(name, 0.125, noise is not None, "mosaic_gpu", interpret=True, ahead=2)
+    u, initial = (a.astype(jnp.float32).reshape(-1, UNITS) for a in (u, initial))
+    return recurrence(settings, x, u, initial, noise)
+
+
+def by_loop(name, noise, x, u, initial):
+    u, initial = (a.astype(jnp.float32).reshape(-1, UNITS) for a in (u, initial))
+    return recurrence(Settings(name, 0.125, noise is not None), x, u, initial, noise)
+
+
+# Both values and gradients come from the same operations in the same order, but the compiler may
+# contract a product and a sum in one of them: a unit, grown by at most 1.25^13 = 18.
+SAME = 20
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "tanh", "logistic"])
+def test_the_kernel_is_the_loop(name, dtype):
+    arguments = problem(dtype=dtype)
+    got = jax.jit(partial(values_and_gradients, partial(interpreted, name, None)))(*arguments)
+    expected = jax.jit(partial(values_and_gradients, partial(by_loop, name, None)))(*arguments)
+    assert [a.dtype for a in got] == [a.dtype for a in expected]
+    assert_near(got, expected, SAME)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_the_kernel_of_short_sequences(length):
+    arguments = problem(length=length)
+    got = jax.jit(partial(values_and_gradients, partial(interpreted, "relu", None)))(*arguments)
+    expected = values_and_gradients(partial(plain, jax.nn.relu), *arguments)
+    assert_near(got, expected, SAME)
+
+
+def test_the_kernel_at_kinks_is_exact_over_several_blocks():
+    # 60 examples of 6 units are three blocks of lanes, the last one not full.
+    x = jax.random.randint(KEY, (5, 60, UNITS), -1, 2).astype(jnp.float32)
+    u = jnp.array([-1.0, 0.0, 1.0, 2.0, 0.0, -2.0])
+    g = jax.random.randint(jax.random.key(3), x.shape, -3, 4).astype(jnp.float32)
+    zero = jnp.zeros((60, UNITS))
+    got = values_and_gradients(partial(interpreted, "relu", None), x, u, zero, g)
+    expected = values_and_gradients(partial(plain, jax.nn.relu), x, u, zero, g)
+    assert_identical(got, expected)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("relu", jnp.float32), ("tanh", jnp.bfloat16)])
+def test_the_sampling_kernel_draws_the_numbers_of_the_loop(name, dtype):
+    arguments = problem(length=5, dtype=dtype)
+    rate = jnp.linspace(0.2, 0.9, UNITS).reshape(1, 1, -1)
+    noise = Noise(rate, key=jax.random.key_data(KEY))
+    got = jax.jit(partial(values_and_gradients, partial(interpreted, name, noise)))(*arguments)
+    expected = jax.jit(partial(values_and_gradients, partial(by_loop, name, noise)))(*arguments)
+    assert_near(got, expected, SAME)
+    collapsed = by_loop(name, None, *arguments[:3])
+    assert (got[0] != collapsed).mean() > 0.3
+
+
+def test_the_sampling_kernel_maps_over_keys_and_inputs():
+    x, u, initial, g = problem(length=3)
+    keys = jax.random.split(KEY, 4)
+
+    def run(f, key, u):
+        noise = Noise(jnp.full((1, 1, 1), 0.5), key=jax.random.key_data(key))
+        return values_and_gradients(partial(f, "tanh", noise), x, u, initial, g)
+
+    many = jnp.stack([u, 0.5 * u, -u, jnp.flip(u)])
+    got = jax.jit(jax.vmap(partial(run, interpreted)))(keys, many)
+    expected = jax.jit(jax.vmap(partial(run, by_loop)))(keys, many)
+    assert_near(got, expected, SAME)
+    one = jax.jit(partial(run, by_loop))(keys[3], many[3])
+    assert_near(jax.tree.map(lambda a: a[3], got), one, SAME)
+
+
+def lowered(f, *arguments):
+    """A program for CUDA, made without one."""
+    return jax.jit(f).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "tanh", "logistic"])
+def test_the_kernel_is_lowered_for_cuda(name):
+    x, u, initial, g = problem(dtype=jnp.bfloat16 if name == "relu" else jnp.float32)
+    f = partial(independent_recurrence, activation=name, implementation="mosaic_gpu")
+    assert lowered(partial(values_and_gradients, f), x, u, initial, g).count("mosaic_gpu_v2") == 2
+    if name == "leaky_relu":
+        return
+    f = partial(
+        sampled_independent_recurrence, KEY, rate=0.5, activation=name, implementation="mosaic_gpu"
+    )
+    assert lowered(partial(values_and_gradients, f), x, u, initial, g).count("mosaic_gpu_v2") == 2
+
+
+def test_a_named_implementation_never_gives_way():
+    x, u, initial, _ = problem()
+    with pytest.raises(Exception, match="(?i)cpu"):
+        independent_recurrence(x, u, initial, implementation="mosaic_gpu")
+    with pytest.raises(ValueError, match="has relu, leaky_relu, tanh, logistic, got 'softplus'"):
+        independent_recurrence(x, u, activation="softplus", implementation="mosaic_gpu")
+    f = partial(sampled_independent_recurrence, implementation="mosaic_gpu")
+    with pytest.raises(ValueError, match="a rate that is the same at all"):
+        f(KEY, x, u, rate=jnp.ones((LENGTH, 1, 1)))
+    with pytest.raises(ValueError, match="needs a threefry key"):
+        f(jax.random.key(0, impl="rbg"), x, u)
+
+
+# -- mistakes
+
+
+def test_mistakes_raise():
+    x, u, initial, _ = problem()
+    with pytest.raises(TypeError, match="floating-point inputs, got int32"):
+        independent_recurrence(jnp.ones((3, 2), jnp.int32), jnp.ones(2))
+    with pytest.raises(ValueError, match="time as their first axis"):
+        independent_recurrence(jnp.float32(1), jnp.float32(1))
+    with pytest.raises(ValueError, match=r"weights of shape \(5,\) do not broadcast"):
+        independent_recurrence(x, jnp.ones(5))
+    with pytest.raises(ValueError, match=r"initial states of shape \(13, 3, 6\) do not"):
+        independent_recurrence(x, u, jnp.ones(x.shape))
+    # Without the tests' type checks, as a user calls them.
+    recurrence = inspect.unwrap(independent_recurrence)
+    sampled = inspect.unwrap(sampled_independent_recurrence)
+    with pytest.raises(ValueError, match="activation is one of relu, .* got 'gelu'"):
+        recurrence(x, u, activation="gelu")
+    with pytest.raises(ValueError, match="implementation is one of"):
+        recurrence(x, u, implementation="fast")
+    with pytest.raises(ValueError, match="leak is positive"):
+        independent_recurrence(x, u, activation="leaky_relu", leak=0.0)
+    with pytest.raises(ValueError, match="only clipped affine steps"):
+        independent_recurrence(x, u, activation="tanh", implementation="parallel")
+    with pytest.raises(ValueError, match="relu', sampled"):
+        sampled_independent_recurrence(KEY, x, u, implementation="parallel")
+    with pytest.raises(ValueError, match="'softplus' are not sampled"):
+        sampled(KEY, x, u, activation="softplus")
+    assert set(module.NAMES) == set(ACTIVATIONS)
