@@ -226,7 +226,7 @@ class SteppedRecipe(Recipe):
 
     def optimiser(self) -> optax.GradientTransformation:
         """The decay, then momentum, at learning rate 1."""
-        return optax.chain(decayed(), optax.sgd(1.0, momentum=self.momentum))
+        return optax.chain(decay_by_argument(), optax.sgd(1.0, momentum=self.momentum))
 
     def begin(self) -> SteppedProgress:
         """The progress before the first epoch."""
@@ -328,7 +328,9 @@ class PatientRecipe(Recipe):
         Args:
             decays: a tree like the parameters, of whether each does; none: all do.
         """
-        return optax.chain(optax.clip(self.largest_gradient), decayed(decays), optax.adam(1.0))
+        return optax.chain(
+            optax.clip(self.largest_gradient), decay_by_argument(decays), optax.adam(1.0)
+        )
 
     def begin(self) -> PatientProgress:
         """The progress before the first epoch."""
@@ -375,7 +377,7 @@ class PatientRecipe(Recipe):
         return most
 
 
-def decayed(decays: Any = None) -> optax.GradientTransformationExtraArgs:
+def decay_by_argument(decays: Any = None) -> optax.GradientTransformationExtraArgs:
     """Adds `weight_decay * params` to gradients, with the decay as an argument of the update.
 
     Args:

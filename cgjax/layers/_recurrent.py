@@ -326,7 +326,8 @@ class IndependentRecurrent(_Recurrent):
         )
         initial = recurrent_init or nnx.initializers.uniform(max_recurrent_weight)
         weights = initial(rngs.params(), (features,), jnp.float32)
-        self.recurrent = nnx.Param(weights, **{_BOUND: max_recurrent_weight})
+        metadata: dict[str, Any] = {_BOUND: max_recurrent_weight}
+        self.recurrent = nnx.Param(weights, **metadata)
         self.implementation = implementation
 
     def _states(self, x: Any, initial: Any) -> Any:
