@@ -1,0 +1,245 @@
+"""The experiments with residual and with recurrent networks, in a tiny setting."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.train.data.test_cifar import write_files
+from train import data, indrnn, report, resnet, sweep, sweep_figure
+from train.recipes import PatientRecipe, SteppedRecipe
+from train.sweep import Run, Settings
+
+RESNET = resnet.Config(
+    dropout=(0.1,),
+    pcff=(0.3,),
+    seeds=(0, 1),
+    blocks=1,
+    channels=2,
+    mode="vmap",
+    recipe=SteppedRecipe(batch_size=30, length=5, epochs=2),
+)
+INDRNN = indrnn.Config(
+    data="digits",
+    seeds=(0,),
+    depth=2,
+    features=8,
+    images=100,
+    mode="vmap",
+    recipe=PatientRecipe(batch_size=20, epochs=2),
+)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder with CIFAR-10 of two hundred images of noise."""
+    folder = tmp_path_factory.mktemp("cifar")
+    write_files(folder)
+    return folder
+
+
+def experiment(config, folder, checkpoint=None):
+    module = resnet if isinstance(config, resnet.Config) else indrnn
+    dataset = data.load("cifar10", folder) if module is resnet else indrnn.load(config)
+    return module.experiment(config, dataset, checkpoint)
+
+
+@pytest.mark.parametrize("config", [RESNET, INDRNN], ids=["resnet", "indrnn"])
+def test_interrupted_it_ends_with_the_same_bits(config, pictures, tmp_path):
+    whole = experiment(config, pictures)
+    assert [run.name for run in whole] == [run.name for run in config.runs]
+    short = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, epochs=1))
+    first = experiment(short, pictures, tmp_path)
+    assert all(run.epochs == 1 for run in first)
+    for a, b in zip(whole, experiment(config, pictures, tmp_path), strict=True):
+        assert a.status == b.status and a.epochs == b.epochs == 2
+        np.testing.assert_array_equal(a.history, b.history)
+        jax.tree.map(np.testing.assert_array_equal, a.best, b.best)
+
+
+def test_what_the_command_for_residual_networks_leaves_behind(pictures, tmp_path, capsys):
+    arguments = "--blocks 1 --channels 2 --mode vmap --dropout .1 --pcff .3 --seeds 0 1".split()
+    arguments += "--batch-size 30 --length 5 --epochs 2".split()
+    arguments += ["--data-dir", str(pictures), "--out", str(tmp_path)]
+    assert resnet.cli(arguments) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [(r["regulariser"], r["rate"], r["seed"]) for r in result["runs"]] == [
+        (regulariser, rate, seed)
+        for regulariser, rate in (("none", 0.0), ("dropout", 0.1), ("pcff", 0.3))
+        for seed in (0, 1)
+    ]
+    assert all(0 <= r["test"]["error"] <= 1 for r in result["runs"])
+    assert len(result["runs"][0]["history"]["train_loss"]) == 2
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    table = report.markdown([result])
+    assert "| cifar10 | dropout | 0.1 |" in table and "| regulariser | rate |" in table
+    assert "dropout" in capsys.readouterr().out
+
+
+def test_what_the_command_for_recurrent_networks_leaves_behind(tmp_path):
+    arguments = "--data digits --depth 2 --features 8 --images 100 --mode vmap --seeds 0".split()
+    arguments += ["--order", "permuted", "--batch-size", "20", "--epochs", "2"]
+    assert indrnn.cli([*arguments, "--out", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [r["regulariser"] for r in result["runs"]] == ["none", "dropout", "pcff"]
+    assert "permuted pixels" in result["data"]
+    assert sweep_figure.title(result) == "digits, permuted"
+    assert (tmp_path / "figure.png").exists()
+
+
+def test_known_rates_are_the_program_without_what_is_off():
+    """The loss of a run that knows its rates is that of one that is given them."""
+    shape = ("plain", 1, 4, 16)
+    x = jax.random.uniform(jax.random.key(0), (6, 16))
+    y = jnp.arange(6)
+    recipe = PatientRecipe()
+    for rates in (sweep.Rates(0.0, 0.0), sweep.Rates(0.5, 0.0)):
+        known = indrnn.learner(shape, recipe, rates)
+        given = indrnn.learner(shape, recipe, None)
+        variables = known.init(jax.random.key(1))
+        a = known.loss(variables, jax.random.key(2), None, x, y)
+        b = given.loss(variables, jax.random.key(2), sweep.Rates(*map(jnp.float32, rates)), x, y)
+        jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-5, atol=1e-6), a, b)
+
+
+# -- images
+
+
+def test_images_are_standardised():
+    x = jax.random.uniform(jax.random.key(0), (2, 3072))
+    images = np.asarray(x).reshape(2, 32, 32, 3)
+    expected = (images - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(resnet.standardised(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_flips_and_crops_of_padded_images():
+    """Each result is a crop of the image or its mirror image, with black around it."""
+    n = 400
+    x = jax.random.uniform(jax.random.key(0), (1, 3072))
+    image = np.asarray(resnet.standardised(x))
+    got = np.asarray(resnet.augmented(jax.random.key(1), jnp.repeat(image, n, axis=0)))
+    black = np.asarray(resnet.standardised(jnp.zeros((1, 3072))))[0, 0, 0]
+    found = set()
+    padded = np.broadcast_to(black, (40, 40, 3)).copy()
+    crops = {}
+    for flip in (False, True):
+        padded[4:36, 4:36] = image[0, :, ::-1] if flip else image[0]
+        for row in range(9):
+            for column in range(9):
+                crop = padded[row : row + 32, column : column + 32]
+                crops[np.round(crop, 4).tobytes()] = flip, row, column
+    for picture in got:
+        found.add(crops[np.round(picture, 4).tobytes()])
+    # Of 162 equally likely outcomes 400 draws miss each with probability 0.08: some 148 are seen.
+    assert len(found) > 120
+    assert {flip for flip, _, _ in found} == {False, True}
+    assert {row for _, row, _ in found} == {column for _, _, column in found} == set(range(9))
+
+
+# -- sequences
+
+
+def test_pixels_become_sequences_in_one_order():
+    plain = indrnn.load(dataclasses.replace(INDRNN, images=None))
+    permuted = indrnn.load(dataclasses.replace(INDRNN, images=None, order="permuted"))
+    same = indrnn.load(dataclasses.replace(INDRNN, images=None, order="permuted"))
+    other = indrnn.load(dataclasses.replace(INDRNN, images=None, order="permuted", order_seed=1))
+    np.testing.assert_array_equal(permuted.train_x, same.train_x)
+    assert (permuted.train_x != other.train_x).any()
+    # One permutation for all images: each pixel of one is that of the other elsewhere.
+    columns = {plain.test_x[:, j].tobytes(): j for j in range(64)}
+    order = [columns[permuted.test_x[:, j].tobytes()] for j in range(64)]
+    np.testing.assert_array_equal(plain.train_x[:, order], permuted.train_x)
+    np.testing.assert_array_equal(plain.train_y, permuted.train_y)
+    known = data.load("digits")
+    assert len(plain.validation_x) == (len(known.train_x) + len(known.validation_x)) // 20
+    values = indrnn.sequences(jnp.array([[0.0, 1.0]]))
+    np.testing.assert_allclose(values, [[[-1.0], [255 / 128 - 1]]], rtol=1e-6)
+
+
+def test_statistics_are_estimated_anew_on_validation_images():
+    dataset = indrnn.load(INDRNN)
+    net = indrnn.network(("plain", 2, 8, 64))
+    variables = net.init(jax.random.key(0))
+    got = indrnn.reestimated(INDRNN, dataset, variables)
+    jax.tree.map(np.testing.assert_array_equal, got.params, variables.params)
+    state = variables.state
+    x = dataset.validation_x.astype(np.float32) / dataset.largest
+    for k in range(len(x) // 20):
+        batch = indrnn.sequences(jnp.asarray(x[20 * k : 20 * k + 20]))
+        _, state = net.training(variables.params, state, batch, None)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), got.state, state
+    )
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), got.state, variables.state)
+    assert any(jax.tree.leaves(moved))
+
+
+def test_what_does_not_decay():
+    net = indrnn.network(("plain", 2, 8, 64))
+    optimiser = indrnn.optimiser(net, PatientRecipe())
+    params = net.init(jax.random.key(0)).params
+    zero = jax.tree.map(jnp.zeros_like, params)
+    change, _ = optimiser.update(zero, optimiser.init(params), params, weight_decay=1.0)
+    still = {
+        jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(change)
+        if not leaf.any()
+    }
+    every = {
+        jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
+        for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    }
+    # Biases are zero in any case, so that it is the recurrent weights that tell.
+    assert still == {name for name in every if name.endswith(("bias", "recurrent"))}
+    assert any(name.endswith("scale") for name in every - still)
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"dropout": (0.1, 0.1)}, "dropout"),
+        ({"pcff": (1.5,)}, "pcff"),
+        ({"none": False}, "none"),
+        ({"seeds": (1, 1)}, "seeds"),
+        ({"images": 0}, "images"),
+    ],
+)
+def test_impossible_settings_are_named(wrong, named):
+    with pytest.raises(ValueError, match=f"^{named} is .*; expected"):
+        Settings(**wrong)
+
+
+def test_runs_and_their_rates():
+    settings = Settings(dropout=(0.1,), pcff=(0.3, 1.0), seeds=(5, 6))
+    assert [run.name for run in settings.runs][:3] == ["none 0 5", "none 0 6", "dropout 0.1 5"]
+    assert Run("dropout", 0.1, 5).rates == (0.1, 0.0)
+    assert Run("pcff", 0.3, 5).rates == (0.0, 0.3)
+    assert "width" not in settings.facts() and settings.facts()["pcff"] == [0.3, 1.0]
+
+
+def test_modules_are_trained_with_batch_and_tested_with_running_statistics():
+    net = sweep.network(lambda rngs: _Normalised(rngs))
+    variables = net.init(jax.random.key(0))
+    x = 3 + jax.random.normal(jax.random.key(1), (50, 2))
+    trained, state = net.training(*variables, x, None)
+    assert abs(float(trained.mean())) < 1e-5
+    tested, same = net.evaluation(*variables, x, None)
+    np.testing.assert_allclose(tested, x / np.sqrt(1 + 1e-5), rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, same, variables.state)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (state, same)), strict=True))
+
+
+class _Normalised(nnx.Module):
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(2, rngs=rngs)
+
+    def __call__(self, x, drop_rate):
+        return self.norm(x)
