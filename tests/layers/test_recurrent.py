@@ -52,7 +52,7 @@ def usual(layer, act, x, initial):
     return jnp.stack(states)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["relu", "leaky", "softplus"])
 def test_the_independent_layer_is_the_usual_network(name):
     family, act = FAMILIES[name]
     layer = independent(family=family)
@@ -136,7 +136,7 @@ def test_procedures_use_the_kernel_where_it_is_the_same():
     assert name not in tangent_of(other)
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "logistic"])
+@pytest.mark.parametrize("name", ["relu", "logistic"])
 def test_the_kernel_and_the_nodes_have_one_distribution(name):
     layer = independent(family=FAMILIES[name][0])
     n = 4000
