@@ -24,10 +24,6 @@ from cgjax.nodes import Bernoulli, Family, LeakyReLU, ReLU, Softplus, Spin
 Initializer = Callable[..., Any]
 
 
-# The metadata of a parameter that holds its bound.
-_BOUND = "recurrent_bound"
-
-
 def recurrent_weight_bound(steps: int, growth: float = 5.0) -> float:
     """The largest recurrent weight with which a state grows by at most a factor over a sequence.
 
@@ -79,7 +75,9 @@ def clip_recurrent_weights(params: Any) -> Any:
     """
 
     def clipped(leaf: Any) -> Any:
-        bound = leaf.get_metadata().get(_BOUND) if isinstance(leaf, nnx.Variable) else None
+        bound = (
+            leaf.get_metadata().get("recurrent_bound") if isinstance(leaf, nnx.Variable) else None
+        )
         return leaf if bound is None else leaf.replace(jnp.clip(leaf[...], -bound, bound))
 
     return jax.tree.map(clipped, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
@@ -326,8 +324,7 @@ class IndependentRecurrent(_Recurrent):
         )
         initial = recurrent_init or nnx.initializers.uniform(max_recurrent_weight)
         weights = initial(rngs.params(), (features,), jnp.float32)
-        metadata: dict[str, Any] = {_BOUND: max_recurrent_weight}
-        self.recurrent = nnx.Param(weights, **metadata)
+        self.recurrent = nnx.Param(weights, recurrent_bound=max_recurrent_weight)
         self.implementation = implementation
 
     def _states(self, x: Any, initial: Any) -> Any:

@@ -72,8 +72,8 @@ def _cotangent_jvp(settings: Settings, primals: Any, tangents: Any) -> Any:
     out = _cotangent(settings, *primals)
 
     def plain(*args: Any) -> Any:
-        x = args[3] if settings.needs_e else None
-        return _scan.cotangent(settings, *args[:3], x, args[-1])
+        u, h, initial, g = *args[:3], args[-1]
+        return _scan.cotangent(settings, u, h, initial, args[3] if settings.needs_e else None, g)
 
     return out, jax.jvp(plain, primals, tangents)[1]
 

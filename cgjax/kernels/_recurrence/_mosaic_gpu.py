@@ -135,7 +135,7 @@ def _launch(
 
         return pl.pallas_call(interpreted, outs, grid=(blocks,), interpret=True)(*arrays)
 
-    # Imported here: it takes a second, and needs parts of jaxlib that not every build has.
+    # Imported here, since it needs parts of jaxlib that not every build has.
     from jax.experimental.pallas import mosaic_gpu
 
     def zeros(dtype: Any) -> Any:
