@@ -30,21 +30,23 @@ def test_products_of_patches_are_the_convolution(side, stride):
 
 
 SMALL = benchmark.PRESETS["tiny"]
-MEASURED = benchmark.Measured("products", "float32", "pcff", 2)
 
 
-def test_the_error_shows_a_wrong_convolution(monkeypatch):
-    steps, facts = benchmark.prepare(SMALL, MEASURED)
+def test_a_step_is_compared_with_the_reference():
+    measured = benchmark.Measured("products", "float32", "pcff", 2)
+    steps, facts = benchmark.prepare(SMALL, measured)
     steps(1)
     # The rounding of float32, at any run's PCFF rate: the random numbers are the same.
     assert 0 < facts["error"] < 1e-5
     assert facts["compile_seconds"] > 0
-
-    def turned(x, kernel, stride):
-        return convolved(x, kernel[::-1], stride)
-
-    monkeypatch.setitem(benchmark.FORMS, "products", (turned, benchmark.mapped))
-    assert benchmark.prepare(SMALL, MEASURED)[1]["error"] > 0.1
+    # Of a gradient that is one tenth too large, and of one that has a sign wrong in one run.
+    exact = benchmark.reference(SMALL, "pcff", 2)
+    assert benchmark.distance([1.1 * g for g in exact], exact) == pytest.approx(0.1, rel=1e-9)
+    signs = [g * np.reshape([1, -1], (2,) + (1,) * (g.ndim - 1)) for g in exact]
+    second, all_runs = (sum((g[k:] ** 2).sum() for g in exact) for k in (1, 0))
+    expected = 2 * (second / all_runs) ** 0.5
+    assert benchmark.distance(signs, exact) == pytest.approx(expected, rel=1e-9)
+    assert expected > 0.1
 
 
 def test_the_work_of_resnet20():
