@@ -10,7 +10,8 @@ on float32 weights, all in one interleaved run:
 - loop: `lax.map` over runs, each with its own ordinary convolution.
 
     python -m benchmarks.sweep                          # on a GPU or a CPU: a preset for each
-    python -m benchmarks.sweep --preset gpu-short       # fewer runs, for a short loan of a GPU
+    python -m benchmarks.sweep --preset gpu-short       # of one length besides 1: half the programs
+    python -m benchmarks.sweep --form products          # one form alone: a third of them
     python -m benchmarks.sweep --quick --no-write       # a tiny network, to see that it works
 
 It needs jax, flax, optax, chex, jaxtyping and numpy alone. Beside each step's time stand two
@@ -70,8 +71,8 @@ class Preset(NamedTuple):
 PRESETS = {
     "tiny": Preset(1, (4,), 8, 4, (1, 3), 2, 1, 256, 2**22),
     "cpu": Preset(3, (16, 32, 64), 32, 16, (1, 4), 5, 1, 2048, 2**27),
-    "gpu-short": Preset(3, (16, 32, 64), 32, 128, (1, 20), 10, 5, 8192, 2**30),
-    "gpu": Preset(3, (16, 32, 64), 32, 128, (1, 5, 20, 60), 15, 10, 8192, 2**30),
+    "gpu-short": Preset(3, (16, 32, 64), 32, 128, (1, 20), 9, 3, 8192, 2**30),
+    "gpu": Preset(3, (16, 32, 64), 32, 128, (1, 5, 20, 60), 9, 3, 8192, 2**30),
 }
 
 
@@ -120,13 +121,13 @@ class Measured(NamedTuple):
     runs: int
 
 
-def programs(preset: Preset) -> Iterator[Measured]:
-    """All of them."""
+def programs(preset: Preset, form: str = "all") -> Iterator[Measured]:
+    """Those of one form, or of all."""
     for runs in preset.runs:
-        for form in FORMS:
+        for name in FORMS if form == "all" else [form]:
             for dtype in DTYPES:
                 for procedure in PROCEDURES:
-                    yield Measured(form, dtype, procedure, runs)
+                    yield Measured(name, dtype, procedure, runs)
 
 
 def network(preset: Preset, convolution: Any, dtype: Any, key: Any) -> ResNet:
@@ -349,13 +350,13 @@ def chosen(quick: bool, name: str) -> str:
     return name
 
 
-def measure(quick: bool, preset_name: str = "auto") -> dict[str, Any]:
+def measure(quick: bool, preset_name: str = "auto", form: str = "all") -> dict[str, Any]:
     """One row for each program."""
     name = chosen(quick, preset_name)
     preset = PRESETS[name]
     prepared: dict[Measured, tuple[Any, dict[str, Any]]] = {}
     failed = []
-    for measured in programs(preset):
+    for measured in programs(preset, form):
         try:
             steps, facts = prepare(preset, measured)
             steps(1)
@@ -461,5 +462,5 @@ if __name__ == "__main__":
         "What is the fastest form of many small convolutions with different weights?",
         measure,
         show,
-        choices={"preset": ("auto", *PRESETS)},
+        choices={"preset": ("auto", *PRESETS), "form": ("all", *FORMS)},
     )

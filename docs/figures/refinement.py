@@ -15,10 +15,15 @@ import cgjax as cg
 
 WIDTH = 8
 
+Samples = Literal["independent", "shared"]
+DRAWN: dict[str, tuple[int, Samples]] = {
+    "refinement": (1, "independent"),
+    "refinement_recursion": (2, "independent"),
+    "refinement_shared": (2, "shared"),
+}
 
-def refined(
-    base: Any, level: str, rngs: nnx.Rngs, samples: Literal["independent", "shared"]
-) -> cg.layers.Refinement:
+
+def refined(base: Any, level: str, rngs: nnx.Rngs, samples: Samples) -> cg.layers.Refinement:
     """The base, refined through a copy of its nodes and one more component Z."""
 
     def linear() -> nnx.Linear:
@@ -30,7 +35,7 @@ def refined(
     )
 
 
-def graph(depth: int, samples: Literal["independent", "shared"]) -> cg.ChainGraph:
+def graph(depth: int, samples: Samples) -> cg.ChainGraph:
     """Of a network whose only layer is refined so many times."""
     rngs = nnx.Rngs(0)
     network: Any = nnx.Linear(WIDTH, WIDTH, rngs=rngs)
@@ -46,11 +51,7 @@ def graph(depth: int, samples: Literal["independent", "shared"]) -> cg.ChainGrap
 def main() -> None:
     """Prints the graphs and draws them."""
     folder = pathlib.Path(__file__).parent
-    for name, depth, samples in (
-        ("refinement", 1, "independent"),
-        ("refinement_recursion", 2, "independent"),
-        ("refinement_shared", 2, "shared"),
-    ):
+    for name, (depth, samples) in DRAWN.items():
         drawn = graph(depth, samples)
         print(drawn, end="\n\n")
         drawn.draw(folder / f"{name}.svg")

@@ -106,3 +106,5 @@ def test_presets(monkeypatch):
         assert preset.runs[0] == 1
     names = [*benchmark.programs(SMALL)]
     assert len(set(names)) == len(names) == 3 * 2 * 2 * 2
+    loops = [*benchmark.programs(SMALL, "loop")]
+    assert loops == [name for name in names if name.form == "loop"]
