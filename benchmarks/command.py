@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,25 +20,29 @@ def run(
     measure: Callable[..., dict[str, Any]],
     show: Callable[[Any], None],
     required: Mapping[str, str] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Measures, prints, and writes a JSON.
 
     Args:
         name: of the benchmark's module.
         question: which it answers.
-        measure: `measure(quick) -> figures`, which JSON can hold; the required options come as
+        measure: `measure(quick) -> figures`, which JSON can hold; the options below come as
             further arguments.
         show: prints the result: the figures, with the command, commit, machine and versions that
             they come from.
         required: further options that must be given, each with what it is.
+        choices: further options that may be given, each with its values, the default first.
     """
-    required = required or {}
+    required, choices = required or {}, choices or {}
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=question)
     parser.add_argument("--quick", action="store_true", help="few rounds, to see that it works")
     parser.add_argument("--no-write", action="store_true", help="write no JSON")
     parser.add_argument("--output", type=Path, default=FOLDER / f"{name}.json")
     for option, meaning in required.items():
         parser.add_argument(f"--{option}", required=True, metavar=option.upper(), help=meaning)
+    for option, values in choices.items():
+        parser.add_argument(f"--{option}", choices=values, default=values[0])
     options = parser.parse_args()
     machine.keep_memory()
     hidden = {getattr(options, option): option.upper() for option in required}
@@ -50,7 +54,7 @@ def run(
         "commit": machine.commit(),
         "machine": machine.identity("benchmark"),
         "torch": version("torch") if find_spec("torch") else None,
-        **measure(options.quick, *(getattr(options, option) for option in required)),
+        **measure(options.quick, *(getattr(options, name) for name in (*required, *choices))),
     }
     print(f"{result['machine']['device kind']}, jax {result['machine']['jax']}", end="")
     print(f", torch {result['torch']}\n" if result["torch"] else "\n")
