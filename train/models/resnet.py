@@ -1,4 +1,4 @@
-"""ResNet20 for images of 32 x 32 pixels, of refinement modules ([A] section 4.1 and 5.2).
+"""ResNet20 for images of 32 x 32 pixels, of refinement modules ([A] sections 4.1 and 5.1).
 
 Every place of batch normalisation and ReLU is one component of nodes: 19 in ResNet20.
 """
