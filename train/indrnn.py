@@ -38,7 +38,7 @@ import optax
 from jaxtyping import Array, Float
 
 import cgjax as cg
-from train import commandline, data, loop, sweep
+from train import commandline, data, loop, report, sweep
 from train.data import Dataset
 from train.decay import decayed
 from train.loop import Learner, Variables
@@ -101,13 +101,35 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
     )
     with ProgressBar(config.recipe.last_epoch, len(config.runs), console) as bar:
         finished = experiment(config, dataset, out / "checkpoint", bar)
+    result = tested(config, command, dataset, finished, out)
+    draw([out / "result.json"], out / "figure.png")
+    console.print(*report.tables(result))
+    console.print(f"{out}/result.json", highlight=False, markup=False, soft_wrap=True)
+    return result
+
+
+def tested(
+    config: Config, command: str, dataset: Dataset, finished: Sequence[Finished], out: Path
+) -> dict[str, Any]:
+    """Tests all runs, and leaves `result.json` behind.
+
+    Args:
+        config: the settings.
+        command: what was typed.
+        dataset: the data.
+        finished: what came of each run.
+        out: the folder.
+
+    Returns:
+        The result, as in the file.
+    """
     net = network(_shape(config, dataset))
     statistics = functools.partial(reestimated, config, dataset)
     results = [
         sweep.test(net, sequences, dataset, run, done, statistics)
         for run, done in zip(config.runs, finished, strict=True)
     ]
-    result = sweep.write(
+    return sweep.write(
         f"independently recurrent networks, {config.order} pixels",
         "[A] 5.1",
         command,
@@ -115,10 +137,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
         dataset,
         results,
         out,
-        console,
     )
-    draw([out / "result.json"], out / "figure.png")
-    return result
 
 
 def load(config: Config) -> Dataset:

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from train import commandline, data, sweep
+from train import commandline, data, report, sweep
 from train.data import Dataset
 from train.models.resnet import ResNet
 from train.recipes import SteppedRecipe, require
@@ -85,12 +85,34 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
     )
     with ProgressBar(config.recipe.last_epoch, len(config.runs), console) as bar:
         finished = experiment(config, dataset, out / "checkpoint", bar)
+    result = tested(config, command, dataset, finished, out)
+    draw([out / "result.json"], out / "figure.png")
+    console.print(*report.tables(result))
+    console.print(f"{out}/result.json", highlight=False, markup=False, soft_wrap=True)
+    return result
+
+
+def tested(
+    config: Config, command: str, dataset: Dataset, finished: Sequence[Finished], out: Path
+) -> dict[str, Any]:
+    """Tests all runs, and leaves `result.json` behind.
+
+    Args:
+        config: the settings.
+        command: what was typed.
+        dataset: the data.
+        finished: what came of each run.
+        out: the folder.
+
+    Returns:
+        The result, as in the file.
+    """
     net = network(config.shortcut, config.blocks, config.channels)
     results = [
         sweep.test(net, standardised, dataset, run, done)
         for run, done in zip(config.runs, finished, strict=True)
     ]
-    result = sweep.write(
+    return sweep.write(
         "residual networks on CIFAR-10",
         "[A] 5.1, Figure 4 right",
         command,
@@ -98,10 +120,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
         dataset,
         results,
         out,
-        console,
     )
-    draw([out / "result.json"], out / "figure.png")
-    return result
 
 
 def experiment(

@@ -21,7 +21,7 @@ from jaxtyping import Array
 
 import cgjax as cg
 from cgjax import metrics
-from train import loop, machine, report
+from train import loop, machine
 from train.data import Dataset
 from train.files import write_atomic
 from train.loop import Learner, Variables
@@ -327,9 +327,8 @@ def write(
     dataset: Dataset,
     results: Sequence[dict[str, Any]],
     out: Path,
-    console: Any,
 ) -> dict[str, Any]:
-    """Leaves `result.json` behind, and tells its table."""
+    """Leaves `result.json` behind."""
     result = {
         "experiment": title,
         "source": source,
@@ -342,6 +341,4 @@ def write(
         "runs": list(results),
     }
     write_atomic(out / "result.json", json.dumps(result, indent=1).encode())
-    console.print(*report.tables(result))
-    console.print(f"{out}/result.json", highlight=False, markup=False, soft_wrap=True)
     return result

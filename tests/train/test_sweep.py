@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from flax import nnx
 
 from tests.train.data.test_cifar import write_files
-from train import data, indrnn, report, resnet, sweep, sweep_figure
+from train import bare, data, indrnn, report, resnet, sweep, sweep_figure
 from train.checkpoint import Checkpoints
 from train.recipes import PatientRecipe, SteppedRecipe
 from train.runs import Silent
@@ -93,6 +94,17 @@ def test_what_the_command_for_residual_networks_leaves_behind(pictures, tmp_path
     assert result["settings"]["recipe"]["length"] == 5
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert "pcff" in capsys.readouterr().out
+
+
+def test_without_the_packages_of_the_experiments(pictures, tmp_path, monkeypatch, capsys):
+    for name in ("tyro", "rich", "matplotlib", "orbax", "orbax.checkpoint", "sklearn"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    arguments = "resnet --blocks 1 --channels 2 --mode sequential --dropout --pcff .3".split()
+    arguments += "--seeds 0 --batch-size 30 --length 5 --epochs 2".split()
+    bare.main([*arguments, "--no-none", "--data-dir", str(pictures), "--out", str(tmp_path)])
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert [run["regulariser"] for run in result["runs"]] == ["pcff"]
+    assert "| cifar10 | pcff | 0.3 |" in capsys.readouterr().out
 
 
 def test_what_the_command_for_recurrent_networks_leaves_behind(tmp_path):
