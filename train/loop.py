@@ -301,8 +301,9 @@ def programs(
             a leading axis, of length 1.
         mesh: devices along an axis "runs", over which the runs are split evenly; only with "vmap".
         width: how many runs a device maps at a time, a divisor of their number there; none: all.
-            Sums of mapped runs may be rounded in another order for another width, and only then:
-            for one width, the number of devices changes no bit.
+            Sums of mapped runs may be rounded in another order for another width. For one width,
+            the number of devices changes no bit of the dense networks; in others the compiler may
+            round the last bit otherwise, as it does where a device has one run.
 
     Returns:
         `init(keys) -> states` and `epoch(states, hyper, data) -> (states, records)`. The second

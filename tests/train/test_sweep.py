@@ -60,7 +60,7 @@ class Interrupting(Silent):
             raise KeyboardInterrupt
 
 
-def experiment(config: Any, folder: Path, checkpoint: Path | None, display: Any = None) -> Any:
+def experiment(config: Any, folder: Any, checkpoint: Path | None, display: Any = None) -> Any:
     if isinstance(config, resnet.Config):
         return resnet.experiment(config, data.load("cifar10", folder), checkpoint, display)
     return indrnn.experiment(config, indrnn.load(config), checkpoint, display)
@@ -78,6 +78,19 @@ def test_interrupted_it_ends_with_the_same_bits(config, pictures, tmp_path):
         assert a.status == b.status and a.epochs == b.epochs == 2
         np.testing.assert_array_equal(a.history, b.history)
         jax.tree.map(np.testing.assert_array_equal, a.best, b.best)
+
+
+def test_splitting_the_runs_over_devices_changes_nothing_but_roundings():
+    alone, split = (
+        experiment(dataclasses.replace(INDRNN, width=1, devices=devices), None, None)
+        for devices in (1, 4)  # three runs: one device has one twice
+    )
+    # Ten updates by Adam, of which each may turn a rounding into another.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    for a, b in zip(alone, split, strict=True):
+        close(a.history, b.history)
+        jax.tree.map(close, a.best, b.best)
+    assert abs(alone[0].history - alone[1].history)[:, 0].min() > 0.01  # other runs are other
 
 
 def test_what_the_command_for_residual_networks_leaves_behind(pictures, tmp_path, capsys):
