@@ -118,16 +118,16 @@ class Refinement(nnx.Module):
         # What is not sampled is the same in both, and computed once: else every level of recursion
         # would double it. What the copy changes of running statistics is dropped.
         f, params, state = functional(self.base)
-
-        def evaluate_again(direct: Array, params: Any, state: Any, x: Any) -> Array:
-            return jnp.asarray(jax.jit(f)(params, state, x)[0])
-
+        # Traced once, wherever it is called from: `jit` caches, and leaves a call.
+        evaluate, arrays = jax.closure_convert(
+            lambda *args: jnp.asarray(jax.jit(f)(*args)[0]), params, state, x
+        )
         again = component(
-            evaluate_again,
+            lambda direct, *args: evaluate(*args),
             feed_forward=lambda direct, *_: direct,
             moments=lambda nodes, direct, *_: direct,
         )
-        return again(direct, params, state, x)
+        return again(direct, params, state, x, *arrays)
 
 
 def _family(module: Any) -> Family | None:

@@ -299,6 +299,19 @@ def test_a_function_may_be_the_base():
     assert_identical(cg.pcff(net, 0.0)(KEY, X), cg.feed_forward(net)(X))
 
 
+@pytest.mark.parametrize(
+    "build", [cg.feed_forward, lambda net: functools.partial(cg.pcff(net, 0.5), KEY)]
+)
+def test_a_module_may_hold_functions_that_close_over_traced_arrays(build):
+    def run(weights):
+        base = nnx.Sequential(lambda x: x @ weights, Node(RELU), linear(4, 4, 0))
+        return build(Refinement(base, linear(4, 4, 1)))(X)
+
+    weights = jnp.ones((3, 4))
+    np.testing.assert_allclose(jax.jit(run)(weights), run(weights), rtol=1e-5, atol=1e-5)
+    assert jax.jit(jax.grad(lambda w: run(w).sum()))(weights).any()
+
+
 def test_arrays_in_a_family_are_part_of_the_module():
     net = Refinement(linear(3, 4, 0), linear(4, 4, 1), node=cg.nodes.Gaussian(jnp.float32(0.5)))
     f, params, state = cg.functional(net)
