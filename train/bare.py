@@ -73,15 +73,13 @@ def main(arguments: Sequence[str]) -> None:
         config = resnet.Config(
             **shared, blocks=given.blocks, channels=given.channels, recipe=recipe
         )
-        dataset = sweep.first(data.load("cifar10", given.data_dir), config.images)
-        finished = resnet.experiment(config, dataset, None, Lines())
-        result = resnet.tested(config, command, dataset, finished, given.out)
+        experiment = resnet.experiment(config, data.load(config.data, given.data_dir))
     else:
         recipe = PatientRecipe(epochs=given.epochs, **batch)
         config = indrnn.Config(**shared, data_dir=given.data_dir, order=given.order, recipe=recipe)
-        dataset = indrnn.load(config)
-        finished = indrnn.experiment(config, dataset, None, Lines())
-        result = indrnn.tested(config, command, dataset, finished, given.out)
+        experiment = indrnn.experiment(config, data.load(config.data, given.data_dir))
+    finished = sweep.trained(experiment, None, Lines())
+    result = sweep.tested(experiment, finished, command, given.out)
     print(report.markdown([result]), end="")
 
 

@@ -43,8 +43,9 @@ from train.data import Dataset
 from train.files import write_atomic
 from train.loop import Learner
 from train.models.dense import Dense
-from train.recipes import PlateauRecipe, require
+from train.recipes import PlateauRecipe
 from train.runs import Display, Finished, Group, train
+from train.settings import require
 
 FAMILIES = {"tanh": cg.nodes.Spin(), "relu": cg.nodes.ReLU()}
 CLASSES = 10

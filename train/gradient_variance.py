@@ -66,8 +66,9 @@ from train.data import Dataset
 from train.files import write_atomic
 from train.loop import Learner
 from train.models.vgg import SMALL, VGG, VGG16, Perceptron
-from train.recipes import PlateauRecipe, require
+from train.recipes import PlateauRecipe
 from train.runs import Display, Finished, Group, train
+from train.settings import require
 
 CLASSES = 10
 HEAD = weights.CategoricalHead()

@@ -38,13 +38,13 @@ import optax
 from jaxtyping import Array, Float
 
 import cgjax as cg
-from train import commandline, data, loop, report, sweep
+from train import commandline, data, loop, sweep
 from train.data import Dataset
 from train.decay import decayed
 from train.loop import Learner, Variables
 from train.models.indrnn import DenselyConnected, Plain, Residual
-from train.recipes import PatientRecipe, require
-from train.runs import Finished
+from train.recipes import PatientRecipe
+from train.settings import require
 from train.sweep import Rates, Settings
 
 Order = Literal["sequential", "permuted"]
@@ -90,59 +90,37 @@ class Config(Settings):
 
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
-    """Trains, tests, and leaves the result behind; see `train.dense.main`."""
-    from train.progress import ProgressBar
-    from train.sweep_figure import draw
+    """Trains, tests, and leaves the result behind; see `train.sweep.run`.
 
-    dataset = load(config)
-    out = config.out or Path("runs/indrnn") / f"{config.data}_{config.order}"
-    console.print(
-        f"{dataset.source}; results go to {out}", highlight=False, markup=False, soft_wrap=True
-    )
-    with ProgressBar(config.recipe.last_epoch, len(config.runs), console) as bar:
-        finished = experiment(config, dataset, out / "checkpoint", bar)
-    result = tested(config, command, dataset, finished, out)
-    draw([out / "result.json"], out / "figure.png")
-    console.print(*report.tables(result))
-    console.print(f"{out}/result.json", highlight=False, markup=False, soft_wrap=True)
-    return result
-
-
-def tested(
-    config: Config, command: str, dataset: Dataset, finished: Sequence[Finished], out: Path
-) -> dict[str, Any]:
-    """Tests all runs, and leaves `result.json` behind.
-
-    Args:
-        config: the settings.
-        command: what was typed.
-        dataset: the data.
-        finished: what came of each run.
-        out: the folder.
-
-    Returns:
-        The result, as in the file.
+    Raises:
+        DataFileError: no data, or bad files.
     """
-    net = network(_shape(config, dataset))
-    statistics = functools.partial(reestimated, config, dataset)
-    results = [
-        sweep.test(net, sequences, dataset, run, done, statistics)
-        for run, done in zip(config.runs, finished, strict=True)
-    ]
-    return sweep.write(
-        f"independently recurrent networks, {config.order} pixels",
-        "[A] 5.1",
-        command,
-        config,
-        dataset,
-        results,
-        out,
+    dataset = data.load(config.data, config.data_dir)
+    out = config.out or Path("runs/indrnn") / f"{config.data}_{config.order}"
+    return sweep.run(experiment(config, dataset), command, out, console)
+
+
+def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
+    """What is compared, on the images of a data set as sequences."""
+    ordered = in_order(config, dataset)
+    shape = config.stack, config.depth, config.features, dataset.train_x.shape[1]
+    return sweep.Experiment(
+        title=f"independently recurrent networks, {config.order} pixels",
+        source="[A] 5.1",
+        settings=config,
+        recipe=config.recipe,
+        dataset=ordered,
+        network=network(shape),
+        prepare=sequences,
+        learner_of=functools.partial(learner, shape, config.recipe),
+        statistics=functools.partial(
+            reestimated, network(shape), config.recipe.batch_size, ordered
+        ),
     )
 
 
-def load(config: Config) -> Dataset:
-    """The data in the order of the experiment, split by its seed: a twentieth for validation."""
-    known = data.load(config.data, config.data_dir)
+def in_order(config: Config, known: Dataset) -> Dataset:
+    """Data in the order of the experiment, split by its seed: a twentieth for validation."""
     x = np.concatenate([known.train_x, known.validation_x])
     y = np.concatenate([known.train_y, known.validation_y])
     generator = np.random.default_rng(config.order_seed)
@@ -162,20 +140,8 @@ def load(config: Config) -> Dataset:
     return sweep.first(split, config.images)
 
 
-def experiment(
-    config: Config, dataset: Dataset, folder: Path | None, display: Any = None
-) -> list[Finished]:
-    """Trains all runs of the experiment; see `train.sweep.experiment`."""
-    learner_of = functools.partial(learner, _shape(config, dataset), config.recipe)
-    return sweep.experiment(config, config.recipe, dataset, learner_of, folder, display)
-
-
 # The stack, its depth, its features, and the number of steps of a sequence.
 Shape = tuple[Stack, int, int, int]
-
-
-def _shape(config: Config, dataset: Dataset) -> Shape:
-    return config.stack, config.depth, config.features, dataset.train_x.shape[1]
 
 
 @functools.lru_cache
@@ -214,10 +180,12 @@ def sequences(x: Float[Array, "n pixels"]) -> Float[Array, "n pixels 1"]:
     return (x * (255 / 128) - 1)[..., None]
 
 
-def reestimated(config: Config, dataset: Dataset, variables: Variables) -> Variables:
+def reestimated(
+    net: sweep.Network, batch: int, dataset: Dataset, variables: Variables
+) -> Variables:
     """New statistics of batch normalisation: running means over batches of validation images."""
-    compiled = _reestimate(network(_shape(config, dataset)), config.recipe.batch_size)
-    return compiled(variables, dataset.validation_x, np.float32(dataset.largest))
+    largest = np.float32(dataset.largest)
+    return _reestimate(net, batch)(variables, dataset.validation_x, largest)
 
 
 @functools.lru_cache

@@ -55,7 +55,7 @@ from train import commandline, machine, report
 from train.data import uci
 from train.files import write_atomic
 from train.models.vgg import Perceptron
-from train.recipes import require
+from train.settings import require
 
 CONVERGED = 1.05
 Model = Literal["moments", "ensemble", "network"]

@@ -22,6 +22,7 @@ from train.schedule import (
     stopper_init,
     stopper_step,
 )
+from train.settings import require
 
 
 class Figures(Protocol):
@@ -51,8 +52,17 @@ class Recipe(abc.ABC):
     goes_back: ClassVar[bool]
 
     batch_size: int
+    learning_rate: float
     # The most epochs of a run. It may be another for a continued run.
     epochs: int | None
+
+    def __post_init__(self) -> None:
+        require(
+            self,
+            batch_size=(self.batch_size >= 1, "at least 1"),
+            learning_rate=(self.learning_rate >= 0, "0 or more"),
+            epochs=(self.epochs is None or self.epochs >= 1, "at least 1"),
+        )
 
     @property
     def last_epoch(self) -> int | None:
@@ -117,16 +127,14 @@ class PlateauRecipe(Recipe):
     goes_back: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self,
-            batch_size=(self.batch_size >= 1, "at least 1"),
-            learning_rate=(self.learning_rate >= 0, "0 or more"),
             momentum=(0 <= self.momentum < 1, "in [0, 1)"),
             plateau_factor=(0 < self.plateau_factor <= 1, "in (0, 1]"),
             plateau_patience=(self.plateau_patience >= 0, "0 or more"),
             plateau_threshold=(0 <= self.plateau_threshold < 1, "in [0, 1)"),
             stop_patience=(self.stop_patience >= 0, "0 or more"),
-            epochs=(self.epochs is None or self.epochs >= 1, "at least 1"),
         )
 
     def steps(self, images: int) -> int:
@@ -199,20 +207,19 @@ class SteppedRecipe(Recipe):
     goes_back: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+
         def parts(values: tuple[float, ...]) -> tuple[bool, str]:
             rising = all(a < b for a, b in zip(values, values[1:], strict=False))
             return rising and all(0 < v < 1 for v in values), "rising, each between 0 and 1"
 
         require(
             self,
-            batch_size=(self.batch_size >= 1, "at least 1"),
-            learning_rate=(self.learning_rate >= 0, "0 or more"),
             momentum=(0 <= self.momentum < 1, "in [0, 1)"),
             weight_decay=(self.weight_decay >= 0, "0 or more"),
             length=(self.length >= 1, "at least 1"),
             drops=parts(self.drops),
             decay_drops=parts(self.decay_drops),
-            epochs=(self.epochs is None or self.epochs >= 1, "at least 1"),
         )
 
     @property
@@ -300,17 +307,15 @@ class PatientRecipe(Recipe):
     goes_back: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self,
-            batch_size=(self.batch_size >= 1, "at least 1"),
-            learning_rate=(self.learning_rate >= 0, "0 or more"),
             weight_decay=(self.weight_decay >= 0, "0 or more"),
             largest_gradient=(self.largest_gradient > 0, "more than 0"),
             patience=(self.patience >= 0, "0 or more"),
             factor=(0 < self.factor < 1, "in (0, 1)"),
             smallest_rate=(self.smallest_rate > 0, "more than 0"),
             steps_multiple=(self.steps_multiple >= 1, "at least 1"),
-            epochs=(self.epochs is None or self.epochs >= 1, "at least 1"),
         )
 
     def steps(self, images: int) -> int:
@@ -392,18 +397,3 @@ def decay_by_argument(decays: Any = None) -> optax.GradientTransformationExtraAr
         return jax.tree.map(added, *trees), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-
-
-def require(settings: Any, **conditions: tuple[bool, str]) -> None:
-    """Raises unless settings make sense.
-
-    Args:
-        settings: the record that holds them.
-        conditions: for a setting, whether it does, and what it should be.
-
-    Raises:
-        ValueError: naming the first that does not, its value, and what was expected.
-    """
-    for name, (fits, expected) in conditions.items():
-        if not fits:
-            raise ValueError(f"{name} is {getattr(settings, name)}; expected {expected}.")

@@ -32,11 +32,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from train import commandline, data, report, sweep
+from train import commandline, data, sweep
 from train.data import Dataset
+from train.loop import Learner
 from train.models.resnet import ResNet
-from train.recipes import SteppedRecipe, require
-from train.runs import Finished
+from train.recipes import SteppedRecipe
+from train.settings import require
 from train.sweep import Rates, Settings
 
 SIDE, PADDING = 32, 4
@@ -74,61 +75,29 @@ class Config(Settings):
 
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
-    """Trains, tests, and leaves the result behind; see `train.dense.main`."""
-    from train.progress import ProgressBar
-    from train.sweep_figure import draw
+    """Trains, tests, and leaves the result behind; see `train.sweep.run`.
 
-    dataset = sweep.first(data.load(config.data, config.data_dir), config.images)
-    out = config.out or Path("runs/resnet")
-    console.print(
-        f"{dataset.source}; results go to {out}", highlight=False, markup=False, soft_wrap=True
-    )
-    with ProgressBar(config.recipe.last_epoch, len(config.runs), console) as bar:
-        finished = experiment(config, dataset, out / "checkpoint", bar)
-    result = tested(config, command, dataset, finished, out)
-    draw([out / "result.json"], out / "figure.png")
-    console.print(*report.tables(result))
-    console.print(f"{out}/result.json", highlight=False, markup=False, soft_wrap=True)
-    return result
-
-
-def tested(
-    config: Config, command: str, dataset: Dataset, finished: Sequence[Finished], out: Path
-) -> dict[str, Any]:
-    """Tests all runs, and leaves `result.json` behind.
-
-    Args:
-        config: the settings.
-        command: what was typed.
-        dataset: the data.
-        finished: what came of each run.
-        out: the folder.
-
-    Returns:
-        The result, as in the file.
+    Raises:
+        DataFileError: no data, or bad files.
     """
-    net = network(config.shortcut, config.blocks, config.channels)
-    results = [
-        sweep.test(net, standardised, dataset, run, done)
-        for run, done in zip(config.runs, finished, strict=True)
-    ]
-    return sweep.write(
-        "residual networks on CIFAR-10",
-        "[A] 5.1, Figure 4 right",
-        command,
-        config,
-        dataset,
-        results,
-        out,
+    dataset = data.load(config.data, config.data_dir)
+    out = config.out or Path("runs/resnet")
+    return sweep.run(experiment(config, dataset), command, out, console)
+
+
+def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
+    """What is compared, on CIFAR-10."""
+    size = config.shortcut, config.blocks, config.channels
+    return sweep.Experiment(
+        title="residual networks on CIFAR-10",
+        source="[A] 5.1, Figure 4 right",
+        settings=config,
+        recipe=config.recipe,
+        dataset=sweep.first(dataset, config.images),
+        network=network(*size),
+        prepare=standardised,
+        learner_of=functools.partial(learner, *size),
     )
-
-
-def experiment(
-    config: Config, dataset: Dataset, folder: Path | None, display: Any = None
-) -> list[Finished]:
-    """Trains all runs of the experiment; see `train.sweep.experiment`."""
-    learner_of = functools.partial(learner, config.shortcut, config.blocks, config.channels)
-    return sweep.experiment(config, config.recipe, dataset, learner_of, folder, display)
 
 
 @functools.lru_cache
@@ -141,7 +110,7 @@ def network(shortcut: Shortcut, blocks: int, channels: int) -> sweep.Network:
 
 
 @functools.lru_cache
-def learner(shortcut: Shortcut, blocks: int, channels: int, known: Rates | None) -> Any:
+def learner(shortcut: Shortcut, blocks: int, channels: int, known: Rates | None) -> Learner:
     """What is trained."""
     net = network(shortcut, blocks, channels)
     return sweep.learner(net, standardised, known, augment=augmented)

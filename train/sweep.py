@@ -21,12 +21,13 @@ from jaxtyping import Array
 
 import cgjax as cg
 from cgjax import metrics
-from train import loop, machine
+from train import loop, machine, report
 from train.data import Dataset
 from train.files import write_atomic
 from train.loop import Learner, Variables
-from train.recipes import Recipe, require
+from train.recipes import Recipe
 from train.runs import Display, Finished, Group, train
+from train.settings import require
 
 Regulariser = Literal["none", "dropout", "pcff"]
 
@@ -221,36 +222,84 @@ def first(dataset: Dataset, images: int | None) -> Dataset:
     )
 
 
-def experiment(
-    settings: Settings,
-    recipe: Recipe,
-    dataset: Dataset,
-    learner_of: Callable[[Rates | None], Learner],
-    folder: Path | None,
-    display: Display | None = None,
+class Experiment(NamedTuple):
+    """What is compared, on what, and how.
+
+    Attributes:
+        title, source: what `result.json` calls it, and where the paper has it.
+        settings: which runs, and how they are computed.
+        recipe: how each is trained.
+        dataset: on what.
+        network: the network.
+        prepare: from rows of numbers in [0, 1] to what the network takes.
+        learner_of: the learner that knows its rates, or (None) takes them.
+        statistics: `statistics(variables) -> variables`, new running statistics before the test.
+    """
+
+    title: str
+    source: str
+    settings: Settings
+    recipe: Recipe
+    dataset: Dataset
+    network: Network
+    prepare: Callable[[Array], Array]
+    learner_of: Callable[[Rates | None], Learner]
+    statistics: Callable[[Variables], Variables] | None = None
+
+
+def run(experiment: Experiment, command: str, out: Path, console: Any) -> dict[str, Any]:
+    """Trains, tests, and leaves the result and a figure behind.
+
+    Args:
+        experiment: the experiment.
+        command: what was typed, for the result.
+        out: the folder.
+        console: the `rich.console.Console` to tell progress on.
+
+    Returns:
+        The result, as in `result.json`.
+
+    Raises:
+        CheckpointError: see `train.runs.train`.
+    """
+    from train.progress import ProgressBar
+    from train.sweep_figure import draw
+
+    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say(f"{experiment.dataset.source}; results go to {out}")
+    runs = experiment.settings.runs
+    with ProgressBar(experiment.recipe.last_epoch, len(runs), console) as bar:
+        finished = trained(experiment, out / "checkpoint", bar)
+    result = tested(experiment, finished, command, out)
+    draw([out / "result.json"], out / "figure.png")
+    console.print(*report.tables(result))
+    say(f"{out}/result.json, {out}/figure.png")
+    return result
+
+
+def trained(
+    experiment: Experiment, folder: Path | None, display: Display | None = None
 ) -> list[Finished]:
     """Trains all runs.
 
     Args:
-        settings: which runs, and how.
-        recipe: how each is trained.
-        dataset: on what.
-        learner_of: the learner that knows its rates, or (None) takes them.
+        experiment: the experiment.
         folder: where the checkpoint lies, if any.
         display: where progress is told.
 
     Raises:
         ValueError: if there are fewer devices than asked for.
     """
+    settings, dataset = experiment.settings, experiment.dataset
     mesh = None
     if settings.devices > 1:
         if len(jax.devices()) < settings.devices:
             raise ValueError(f"{settings.devices} devices were asked for, found {jax.devices()}")
         mesh = Mesh(np.array(jax.devices()[: settings.devices]), ("runs",))
     return train(
-        groups(settings, learner_of),
+        groups(settings, experiment.learner_of),
         dataset,
-        recipe,
+        experiment.recipe,
         mode=settings.how,
         mesh=mesh,
         width=settings.width,
@@ -261,24 +310,39 @@ def experiment(
     )
 
 
-def test(
-    network: Network,
-    prepare: Callable[[Array], Array],
-    dataset: Dataset,
-    run: Run,
-    finished: Finished,
-    statistics: Callable[[Variables], Variables] | None = None,
+def tested(
+    experiment: Experiment, finished: Sequence[Finished], command: str, out: Path
 ) -> dict[str, Any]:
-    """What `result.json` says of a run.
+    """Tests all runs, and leaves `result.json` behind.
 
     Args:
-        network: the network.
-        prepare: as in `learner`.
-        dataset: the data.
-        run: which run.
-        finished: what came of it.
-        statistics: `statistics(variables) -> variables`, new running statistics before the test.
+        experiment: the experiment.
+        finished: what came of each run.
+        command: what was typed.
+        out: the folder.
+
+    Returns:
+        The result, as in the file.
     """
+    settings = experiment.settings
+    pairs = zip(settings.runs, finished, strict=True)
+    result = {
+        "experiment": experiment.title,
+        "source": experiment.source,
+        "command": command,
+        "commit": machine.commit(),
+        "machine": machine.identity(settings.how, settings.devices, settings.width),
+        "data": experiment.dataset.source,
+        "settings": settings.facts(),
+        "labels": ["regulariser", "rate"],
+        "runs": [_test(experiment, run, done) for run, done in pairs],
+    }
+    write_atomic(out / "result.json", json.dumps(result, indent=1).encode())
+    return result
+
+
+def _test(experiment: Experiment, run: Run, finished: Finished) -> dict[str, Any]:
+    """What `result.json` says of a run."""
     told = {
         **run._asdict(),
         "status": finished.status,
@@ -293,10 +357,10 @@ def test(
     }
     if finished.best_epoch == 0:
         return told
-    variables = jax.tree.map(jnp.asarray, finished.best)
-    if statistics is not None:
-        variables = statistics(variables)
-    figures = _tester(network, prepare)(
+    variables, dataset = jax.tree.map(jnp.asarray, finished.best), experiment.dataset
+    if experiment.statistics is not None:
+        variables = experiment.statistics(variables)
+    figures = _tester(experiment.network, experiment.prepare)(
         variables, dataset.test_x, dataset.test_y, np.float32(dataset.largest)
     )
     return told | {"test": {name: float(value) for name, value in figures.items()}}
@@ -317,28 +381,3 @@ def _tester(network: Network, prepare: Callable[[Array], Array]) -> Callable[...
         }
 
     return jax.jit(figures)
-
-
-def write(
-    title: str,
-    source: str,
-    command: str,
-    settings: Settings,
-    dataset: Dataset,
-    results: Sequence[dict[str, Any]],
-    out: Path,
-) -> dict[str, Any]:
-    """Leaves `result.json` behind."""
-    result = {
-        "experiment": title,
-        "source": source,
-        "command": command,
-        "commit": machine.commit(),
-        "machine": machine.identity(settings.how, settings.devices, settings.width),
-        "data": dataset.source,
-        "settings": settings.facts(),
-        "labels": ["regulariser", "rate"],
-        "runs": list(results),
-    }
-    write_atomic(out / "result.json", json.dumps(result, indent=1).encode())
-    return result

@@ -50,7 +50,7 @@ from train import commandline, machine, uci_table
 from train.checkpoint import CheckpointError
 from train.data.uci import FILES, Scaled, Table, load_table, scaled
 from train.files import write_atomic
-from train.recipes import require
+from train.settings import require
 from train.uci_methods import CANDIDATES, CONSTANTS, Hyper, MethodName, Noise
 from train.uci_training import Shape, compiled_scorer, compiled_trainer
 

@@ -1,5 +1,6 @@
 """Recurrent layers: chain components that depend on their own last step ([A] section 4.2)."""
 
+import abc
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -151,8 +152,9 @@ class _Recurrent(nnx.Module):
         states = self._states(x, jnp.broadcast_to(start, x.shape[1:]))
         return states if self.time_major else jnp.moveaxis(states, 0, -2)
 
+    @abc.abstractmethod
     def _states(self, x: Any, initial: Any) -> Any:
-        raise NotImplementedError
+        """The states at all steps; time comes first."""
 
     def _noise(self, x: Any) -> Any:
         """The factors that drop states, drawn once for all steps; or None."""

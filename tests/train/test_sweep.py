@@ -60,21 +60,27 @@ class Interrupting(Silent):
             raise KeyboardInterrupt
 
 
-def experiment(config: Any, folder: Any, checkpoint: Path | None, display: Any = None) -> Any:
+def trained(config: Any, folder: Any, checkpoint: Path | None, display: Any = None) -> Any:
     if isinstance(config, resnet.Config):
-        return resnet.experiment(config, data.load("cifar10", folder), checkpoint, display)
-    return indrnn.experiment(config, indrnn.load(config), checkpoint, display)
+        experiment = resnet.experiment(config, data.load("cifar10", folder))
+    else:
+        experiment = indrnn.experiment(config, data.load("digits"))
+    return sweep.trained(experiment, checkpoint, display)
+
+
+def ordered(**changes: Any) -> Any:
+    return indrnn.in_order(dataclasses.replace(INDRNN, **changes), data.load("digits"))
 
 
 @pytest.mark.parametrize("config", [RESNET, INDRNN], ids=["resnet", "indrnn"])
 def test_interrupted_it_ends_with_the_same_bits(config, pictures, tmp_path):
-    whole = experiment(config, pictures, None)
+    whole = trained(config, pictures, None)
     assert [run.name for run in whole] == [run.name for run in config.runs]
     with pytest.raises(KeyboardInterrupt):
-        experiment(config, pictures, tmp_path, Interrupting())
+        trained(config, pictures, tmp_path, Interrupting())
     saved = Checkpoints(tmp_path).latest()
     assert saved is not None and saved.step == 1
-    for a, b in zip(whole, experiment(config, pictures, tmp_path), strict=True):
+    for a, b in zip(whole, trained(config, pictures, tmp_path), strict=True):
         assert a.status == b.status and a.epochs == b.epochs == 2
         np.testing.assert_array_equal(a.history, b.history)
         jax.tree.map(np.testing.assert_array_equal, a.best, b.best)
@@ -82,7 +88,7 @@ def test_interrupted_it_ends_with_the_same_bits(config, pictures, tmp_path):
 
 def test_splitting_the_runs_over_devices_changes_nothing_but_roundings():
     alone, split = (
-        experiment(dataclasses.replace(INDRNN, width=1, devices=devices), None, None)
+        trained(dataclasses.replace(INDRNN, width=1, devices=devices), None, None)
         for devices in (1, 4)  # three runs: one device has one twice
     )
     # Ten updates by Adam, of which each may turn a rounding into another.
@@ -186,10 +192,10 @@ def test_flips_and_crops_of_padded_images():
 
 
 def test_pixels_become_sequences_in_one_order():
-    plain = indrnn.load(dataclasses.replace(INDRNN, images=None))
-    permuted = indrnn.load(dataclasses.replace(INDRNN, images=None, order="permuted"))
-    same = indrnn.load(dataclasses.replace(INDRNN, images=None, order="permuted"))
-    other = indrnn.load(dataclasses.replace(INDRNN, images=None, order="permuted", order_seed=1))
+    plain = ordered(images=None)
+    permuted = ordered(images=None, order="permuted")
+    same = ordered(images=None, order="permuted")
+    other = ordered(images=None, order="permuted", order_seed=1)
     np.testing.assert_array_equal(permuted.train_x, same.train_x)
     assert (permuted.train_x != other.train_x).any()
     # One permutation for all images. (Pixels that are black in all are interchangeable.)
@@ -207,10 +213,10 @@ def test_pixels_become_sequences_in_one_order():
 
 
 def test_statistics_are_estimated_anew_on_validation_images():
-    dataset = indrnn.load(INDRNN)
+    dataset = ordered()
     net = indrnn.network(("plain", 2, 8, 64))
     variables = net.init(jax.random.key(0))
-    got = indrnn.reestimated(INDRNN, dataset, variables)
+    got = indrnn.reestimated(net, 20, dataset, variables)
     jax.tree.map(np.testing.assert_array_equal, got.params, variables.params)
     state = variables.state
     x = dataset.validation_x.astype(np.float32) / dataset.largest

@@ -9,6 +9,7 @@ procedure draws and plain evaluation marginalises.
 Sequences are (*batch, time, features). Inside, time comes first.
 """
 
+import abc
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,8 +109,9 @@ class _Network(nnx.Module):
         states = self._states(jnp.moveaxis(x, -2, 0), drop_rate)
         return self.classifier(states[-1])
 
+    @abc.abstractmethod
     def _states(self, x: Array, drop_rate: Any) -> Array:
-        raise NotImplementedError
+        """The states of the last recurrent layer at all steps, time first."""
 
 
 class Plain(_Network):
