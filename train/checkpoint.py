@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 KEPT = 2
@@ -76,9 +77,17 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 self.folder,
                 # In the foreground: a save that failed must stop the run at once, and the arrays
-                # of the state are donated to the next epoch.
+                # of the state are donated to the next epoch. And each process for itself: of
+                # several that compute together, one writes and all read.
                 options=ocp.CheckpointManagerOptions(
-                    max_to_keep=KEPT, enable_async_checkpointing=False
+                    max_to_keep=KEPT,
+                    create=False,
+                    enable_async_checkpointing=False,
+                    multiprocessing_options=ocp.options.MultiprocessingOptions(
+                        primary_host=jax.process_index(),
+                        active_processes={jax.process_index()},
+                        barrier_sync_key_prefix=f"process{jax.process_index()}",
+                    ),
                 ),
             )
         return self._manager
@@ -97,6 +106,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             with _late_answers_ignored():
                 self._open().save(
                     step,

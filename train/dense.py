@@ -33,12 +33,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh
 from jaxtyping import Array
 
 import cgjax as cg
 from cgjax import metrics
-from train import commandline, data, loop, machine, report
+from train import commandline, data, devices, loop, machine, report
 from train.data import Dataset
 from train.files import write_atomic
 from train.loop import Learner
@@ -210,17 +209,12 @@ def experiment(
     Returns:
         What came of each run.
     """
-    mesh = None
-    if config.devices > 1:
-        if len(jax.devices()) < config.devices:
-            raise ValueError(f"{config.devices} devices were asked for, found {jax.devices()}")
-        mesh = Mesh(np.array(jax.devices()[: config.devices]), ("runs",))
     return train(
         groups(config, dataset.train_x.shape[1]),
         dataset,
         config.recipe,
         mode=mode(config),
-        mesh=mesh,
+        mesh=devices.mesh(config.devices),
         width=width(config),
         folder=folder,
         settings=settings(config) | {"data files": dataset.source},

@@ -90,14 +90,13 @@ class Config(Settings):
 
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
-    """Trains, tests, and leaves the result behind; see `train.sweep.run`.
+    """Trains, tests, and leaves the result behind; see `train.sweep.run`."""
 
-    Raises:
-        DataFileError: no data, or bad files.
-    """
-    dataset = data.load(config.data, config.data_dir)
+    def build() -> sweep.Experiment:
+        return experiment(config, data.load(config.data, config.data_dir))
+
     out = config.out or Path("runs/indrnn") / f"{config.data}_{config.order}"
-    return sweep.run(experiment(config, dataset), command, out, console)
+    return sweep.run(config, build, command, out, console)
 
 
 def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:

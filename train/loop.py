@@ -13,10 +13,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Shaped, UInt8, UInt32
 
 from cgjax import metrics
+from train import devices
 from train.recipes import Recipe
 
 Mode = Literal["vmap", "sequential"]
@@ -187,7 +188,12 @@ def in_batches(
 
 
 def run_epoch(
-    learner: Learner, recipe: Recipe, state: RunState, hyper: Any, data: Data
+    learner: Learner,
+    recipe: Recipe,
+    state: RunState,
+    hyper: Any,
+    data: Data,
+    split: Callable[[Array], Array] = lambda x: x,
 ) -> tuple[RunState, Record]:
     """One epoch of one run.
 
@@ -201,6 +207,7 @@ def run_epoch(
         state: the run's state.
         hyper: what its loss depends on besides (rates).
         data: the data.
+        split: of a batch of inputs, which it may split over devices.
 
     Returns:
         The state after the epoch, and what to tell of it. A run that is not running any more
@@ -217,7 +224,7 @@ def run_epoch(
     def step(carry: Any, inputs: Any) -> Any:
         variables, momentum = carry
         rows, number = inputs
-        x, y = scaled(data.train_x[rows], data.largest), data.train_y[rows]
+        x, y = split(scaled(data.train_x[rows], data.largest)), data.train_y[rows]
 
         def loss(params: Any) -> tuple[Array, Any]:
             variables_now = Variables(params, variables.state)
@@ -236,7 +243,7 @@ def run_epoch(
         step, (state.variables, state.momentum), (order.reshape(steps, recipe.batch_size), numbers)
     )
     predicted = in_batches(
-        lambda x: learner.log_probs(variables, scaled(x, data.largest)), data.validation_x
+        lambda x: learner.log_probs(variables, split(scaled(x, data.largest))), data.validation_x
     )
     record = Record(
         train_loss=losses.mean(),
@@ -299,7 +306,9 @@ def programs(
         recipe: how.
         mode: "vmap": runs side by side; "sequential": programs for one run, whose arrays still have
             a leading axis, of length 1.
-        mesh: devices along an axis "runs", over which the runs are split evenly; only with "vmap".
+        mesh: devices along an axis "runs", over which the runs are split evenly, and perhaps along
+            another, "batch", over which every batch is; only with "vmap". A split batch changes
+            nothing but the order of sums.
         width: how many runs a device maps at a time, a divisor of their number there; none: all.
             Sums of mapped runs may be rounded in another order for another width. For one width,
             the number of devices changes no bit of the dense networks; in others the compiler may
@@ -309,6 +318,16 @@ def programs(
         `init(keys) -> states` and `epoch(states, hyper, data) -> (states, records)`. The second
         takes the buffers of the states over.
     """
+    parts = devices.size(mesh, devices.BATCH)
+
+    def split(x: Array) -> Array:
+        # Statistics of batch normalisation, gradients and noise stay those of the whole batch: the
+        # compiler puts in what devices have to tell each other.
+        if parts == 1 or len(x) % parts:
+            return x
+        return jax.lax.with_sharding_constraint(x, PartitionSpec(devices.BATCH))
+
+    shardings = None
     if mode == "sequential":
         if mesh is not None:
             raise ValueError("a mesh splits runs that are mapped: use the mode 'vmap' with it")
@@ -319,20 +338,28 @@ def programs(
 
         def epoch(states: RunState, hyper: Any, data: Data) -> tuple[RunState, Record]:
             def one(run: tuple[RunState, Any]) -> tuple[RunState, Record]:
-                return run_epoch(learner, recipe, *run, data)
+                return run_epoch(learner, recipe, *run, data, split)
 
             return jax.lax.map(one, (states, hyper), batch_size=width or len(states.key))
 
     if mesh is not None:
-        runs, everywhere = PartitionSpec("runs"), PartitionSpec()
+        runs, everywhere = PartitionSpec(devices.RUNS), PartitionSpec()
+        shardings = NamedSharding(mesh, runs)
         # Runs never talk to each other, so each device simply has its own.
-        init = jax.shard_map(init, mesh=mesh, in_specs=runs, out_specs=runs, check_vma=False)
-        epoch = jax.shard_map(
-            epoch, mesh=mesh, in_specs=(runs, runs, everywhere), out_specs=runs, check_vma=False
+        own = functools.partial(
+            jax.shard_map,
+            mesh=mesh,
+            out_specs=runs,
+            axis_names={devices.RUNS},
+            check_vma=False,
         )
+        init = own(init, in_specs=runs)
+        epoch = own(epoch, in_specs=(runs, runs, everywhere))
     on_cpu = jax.default_backend() == "cpu"
     options = _CPU_OPTIONS if on_cpu else None
-    return jax.jit(init), jax.jit(epoch, donate_argnums=0, compiler_options=options)
+    return jax.jit(init, out_shardings=shardings), jax.jit(
+        epoch, donate_argnums=0, compiler_options=options, out_shardings=shardings
+    )
 
 
 def _on_one_run(function: Callable[..., Any]) -> Callable[..., Any]:

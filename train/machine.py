@@ -13,13 +13,16 @@ import jax
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def identity(mode: str, devices: int = 1, width: int | None = None) -> dict[str, Any]:
+def identity(
+    mode: str, devices: int = 1, width: int | None = None, batch_devices: int = 1
+) -> dict[str, Any]:
     """The facts under which the same command gives the same bits.
 
     Args:
         mode: how runs are computed; see `train.loop.programs`.
         devices: over how many devices they are split.
         width: how many a device maps at a time; none: all it has.
+        batch_devices: over how many devices each batch is split besides.
 
     Returns:
         Facts that JSON can hold; they are stored with a checkpoint and compared on the way back.
@@ -28,6 +31,8 @@ def identity(mode: str, devices: int = 1, width: int | None = None) -> dict[str,
         "mode": mode,
         "device kind": device_kind(),
         "devices": devices,
+        "batch devices": batch_devices,
+        "processes": jax.process_count(),
         "width": width,
         # XLA splits sums on CPU by the threads it may use.
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from train import machine
+from train import devices, machine
 from train.checkpoint import CheckpointError, Checkpoints, Saved
 from train.data import Dataset
 from train.loop import (
@@ -111,7 +111,7 @@ class _Active:
         self.group, self.mesh, self.data, self._last = group, mesh, data, recipe.last_epoch
         self._init, self._epoch = programs(group.learner, recipe, mode, mesh, width)
         # The number of slots is a multiple of this.
-        self._unit = (width or 1) * (1 if mesh is None else mesh.size)
+        self._unit = (width or 1) * devices.size(mesh, devices.RUNS)
         init = jax.vmap(functools.partial(init_run, group.learner, recipe))
         self._abstract = jax.eval_shape(init, group.keys)
         # A RunState of NumPy arrays.
@@ -165,9 +165,9 @@ class _Active:
         """One epoch; the runs it concerned, and their figures `[runs, figures]`."""
         before = self.running
         self.state, record = self._epoch(self.state, self.hyper, self.data)
-        told: Record = jax.device_get(record)
-        _write(self.stored.status, self.slots, jax.device_get(self.state.status))
-        progress = jax.device_get(self.state.progress)
+        fetch = (record, self.state.status, self.state.progress)
+        told, status, progress = devices.fetched(fetch, self.mesh)
+        _write(self.stored.status, self.slots, status)
         jax.tree.map(lambda a, b: _write(a, self.slots, b), self.stored.progress, progress)
         figures = np.zeros((len(self.group.runs), len(told)), np.float32)
         _write(figures, self.slots, np.stack(told, axis=-1))
@@ -184,7 +184,7 @@ class _Active:
 
     def _store(self) -> None:
         if self.state is not None:
-            fresh = jax.device_get(self.state)
+            fresh = devices.fetched(self.state, self.mesh)
             jax.tree.map(lambda kept, new: _write(kept, self.slots, new), self.stored, fresh)
 
     def _load(self) -> None:
@@ -201,9 +201,7 @@ class _Active:
         return np.resize(runs, -(-len(runs) // self._unit) * self._unit)
 
     def _placed(self, tree: Any) -> Any:
-        if self.mesh is None:
-            return jax.device_put(tree)
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec("runs")))
+        return devices.placed(tree, self.mesh, devices.RUNS)
 
 
 def _write(rows: np.ndarray, slots: np.ndarray, values: np.ndarray) -> None:
@@ -231,7 +229,8 @@ def train(
         dataset: on what.
         recipe: how.
         mode: as in `train.loop.programs`.
-        mesh: devices along an axis "runs"; none: the default device.
+        mesh: devices along the axes "runs" and perhaps "batch" (`train.devices.mesh`), which may
+            belong to several processes that all call this; none: the default device.
         width: how many runs a device maps at a time; see `train.loop.programs`.
         folder: where the checkpoint lies; a run of the same command continues from it. Without it
             nothing is saved.
@@ -247,30 +246,46 @@ def train(
     Raises:
         CheckpointError: the checkpoint cannot be written or read, or was made by other settings,
             in another mode, or on another kind of machine.
-        ValueError: there are fewer training images than a batch holds.
+        ValueError: there are fewer training images than a batch holds, or batches cannot be split
+            evenly.
     """
     if len(dataset.train_x) < recipe.batch_size:
         raise ValueError(
             f"{len(dataset.train_x)} training images are less than one batch of "
             f"{recipe.batch_size}: use a smaller batch."
         )
+    if recipe.batch_size % devices.size(mesh, devices.BATCH):
+        raise ValueError(
+            f"A batch of {recipe.batch_size} cannot be split evenly over "
+            f"{devices.size(mesh, devices.BATCH)} devices: choose another size or number."
+        )
     display = display or Silent()
-    sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
-    data = Data(
-        train_x=jax.device_put(dataset.train_x, sharding),
-        train_y=jax.device_put(dataset.train_y, sharding),
-        validation_x=jax.device_put(dataset.validation_x, sharding),
-        validation_y=jax.device_put(dataset.validation_y, sharding),
-        largest=jax.device_put(np.float32(dataset.largest), sharding),
+    data = devices.placed(
+        Data(
+            train_x=dataset.train_x,
+            train_y=dataset.train_y,
+            validation_x=dataset.validation_x,
+            validation_y=dataset.validation_y,
+            largest=np.float32(dataset.largest),
+        ),
+        mesh,
     )
     active = [_Active(group, recipe, mode, mesh, width, data) for group in groups]
     facts = {
         "settings": settings or {},
-        "identity": machine.identity(mode, 1 if mesh is None else mesh.size, width),
+        "identity": machine.identity(
+            mode, devices.size(mesh, devices.RUNS), width, devices.size(mesh, devices.BATCH)
+        ),
     }
     names = [name for group in groups for name in group.runs]
     checkpoints = None if folder is None else Checkpoints(folder)
     saved = None if checkpoints is None else checkpoints.latest()
+    step = -1 if saved is None else saved.step
+    if devices.agreed(step) != step:
+        raise CheckpointError(
+            f"{folder}: the processes do not see the same checkpoint there. Choose a folder that "
+            "they share."
+        )
     history: list[np.ndarray] = []
     if saved is None:
         for a in active:
@@ -289,7 +304,8 @@ def train(
         if history:
             arrays["history"] = np.stack(history)
         slots = {a.group.name: a.slots.tolist() for a in active}
-        checkpoints.save(len(history), arrays, {**facts, "slots": slots})
+        if devices.is_first():
+            checkpoints.save(len(history), arrays, {**facts, "slots": slots})
 
     save()  # at once, so that a folder that cannot be written is known before an epoch is spent
     last_save = clock()
@@ -319,7 +335,8 @@ def train(
                     )
             offset += len(a.group.runs)
         history.append(figures)
-        if clock() - last_save >= save_seconds or not any(len(a.running) for a in active):
+        due = clock() - last_save >= save_seconds or not any(len(a.running) for a in active)
+        if devices.agreed(due):
             save()
             last_save = clock()
     if checkpoints is not None:

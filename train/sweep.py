@@ -16,18 +16,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh
 from jaxtyping import Array
 
 import cgjax as cg
 from cgjax import metrics
-from train import loop, machine, report
+from train import devices, loop, machine, report
 from train.data import Dataset
 from train.files import write_atomic
 from train.loop import Learner, Variables
 from train.recipes import Recipe
 from train.runs import Display, Finished, Group, train
 from train.settings import require
+
+# Settings on which results do not depend, or which are told as the machine's.
+_NOT_FACTS = (
+    *("data_dir", "out", "save_seconds", "mode", "width"),
+    *("devices", "batch_devices", "coordinator", "processes", "process"),
+)
 
 Regulariser = Literal["none", "dropout", "pcff"]
 
@@ -75,6 +80,16 @@ class Settings:
     """All runs at once, or one after the other. "auto": the latter on a CPU."""
     devices: int = 1
     """Over how many devices the runs are split; only with "vmap"."""
+    batch_devices: int = 1
+    """Over how many devices each batch is split besides; only with "vmap"."""
+    coordinator: str | None = None
+    """Where several processes compute together: HOST:PORT, on which the first of them listens, or
+    "auto" on a cluster that JAX knows (Slurm, Open MPI, TPU). All are started with the same command
+    but for `--process`, share the folder `--out`, and the devices above are those of all."""
+    processes: int = 1
+    """How many such processes there are."""
+    process: int = 0
+    """The number of this one, from 0; the first one writes the files."""
     width: int | None = None
     """How many runs a device maps at a time; without it all."""
     out: Path | None = None
@@ -100,6 +115,12 @@ class Settings:
             ),
             images=(self.images is None or self.images >= 1, "at least 1"),
             devices=(self.devices >= 1, "at least 1"),
+            batch_devices=(self.batch_devices >= 1, "at least 1"),
+            processes=(
+                self.processes == 1 if self.coordinator in (None, "auto") else self.processes >= 1,
+                "at least 1, and more only with a coordinator's address",
+            ),
+            process=(0 <= self.process < self.processes, "from 0 to one less than the processes"),
             width=(self.width is None or self.width >= 1, "at least 1"),
             save_seconds=(self.save_seconds >= 0, "0 or more"),
         )
@@ -124,7 +145,7 @@ class Settings:
     def facts(self) -> dict[str, Any]:
         """What the results depend on, in the form that JSON gives back."""
         chosen = dataclasses.asdict(self)
-        for name in ("data_dir", "out", "save_seconds", "mode", "devices", "width"):
+        for name in _NOT_FACTS:
             chosen.pop(name, None)
         return json.loads(json.dumps(chosen))
 
@@ -247,11 +268,18 @@ class Experiment(NamedTuple):
     statistics: Callable[[Variables], Variables] | None = None
 
 
-def run(experiment: Experiment, command: str, out: Path, console: Any) -> dict[str, Any]:
+def run(
+    settings: Settings,
+    build: Callable[[], Experiment],
+    command: str,
+    out: Path,
+    console: Any,
+) -> dict[str, Any]:
     """Trains, tests, and leaves the result and a figure behind.
 
     Args:
-        experiment: the experiment.
+        settings: those of the experiment.
+        build: makes it; called when this process has joined the others, if there are any.
         command: what was typed, for the result.
         out: the folder.
         console: the `rich.console.Console` to tell progress on.
@@ -260,18 +288,22 @@ def run(experiment: Experiment, command: str, out: Path, console: Any) -> dict[s
         The result, as in `result.json`.
 
     Raises:
-        CheckpointError: see `train.runs.train`.
+        DataFileError: no data, or bad files.
+        CheckpointError, ValueError: see `train.runs.train` and `train.devices`.
     """
     from train.progress import ProgressBar
     from train.sweep_figure import draw
 
+    devices.join(settings.coordinator, settings.processes, settings.process)
+    console.quiet = not devices.is_first()
+    experiment = build()
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     say(f"{experiment.dataset.source}; results go to {out}")
-    runs = experiment.settings.runs
-    with ProgressBar(experiment.recipe.last_epoch, len(runs), console) as bar:
+    with ProgressBar(experiment.recipe.last_epoch, len(settings.runs), console) as bar:
         finished = trained(experiment, out / "checkpoint", bar)
     result = tested(experiment, finished, command, out)
-    draw([out / "result.json"], out / "figure.png")
+    if devices.is_first():
+        draw([out / "result.json"], out / "figure.png")
     console.print(*report.tables(result))
     say(f"{out}/result.json, {out}/figure.png")
     return result
@@ -288,20 +320,15 @@ def trained(
         display: where progress is told.
 
     Raises:
-        ValueError: if there are fewer devices than asked for.
+        ValueError: see `train.devices.mesh`.
     """
     settings, dataset = experiment.settings, experiment.dataset
-    mesh = None
-    if settings.devices > 1:
-        if len(jax.devices()) < settings.devices:
-            raise ValueError(f"{settings.devices} devices were asked for, found {jax.devices()}")
-        mesh = Mesh(np.array(jax.devices()[: settings.devices]), ("runs",))
     return train(
         groups(settings, experiment.learner_of),
         dataset,
         experiment.recipe,
         mode=settings.how,
-        mesh=mesh,
+        mesh=devices.mesh(settings.devices, settings.batch_devices),
         width=settings.width,
         folder=folder,
         settings=settings.facts() | {"data files": dataset.source},
@@ -331,13 +358,16 @@ def tested(
         "source": experiment.source,
         "command": command,
         "commit": machine.commit(),
-        "machine": machine.identity(settings.how, settings.devices, settings.width),
+        "machine": machine.identity(
+            settings.how, settings.devices, settings.width, settings.batch_devices
+        ),
         "data": experiment.dataset.source,
         "settings": settings.facts(),
         "labels": ["regulariser", "rate"],
         "runs": [_test(experiment, run, done) for run, done in pairs],
     }
-    write_atomic(out / "result.json", json.dumps(result, indent=1).encode())
+    if devices.is_first():
+        write_atomic(out / "result.json", json.dumps(result, indent=1).encode())
     return result
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from cgjax import metrics
-from train import loop
+from train import devices, loop
 from train.loop import Data
 from train.recipes import PlateauRecipe
 
@@ -186,15 +186,15 @@ def test_a_run_ends_at_the_last_epoch():
     assert int(state.status[0]) == loop.CAPPED and int(state.epoch[0]) == 2
 
 
-@pytest.mark.parametrize("devices", [2, 4])
-def test_splitting_runs_over_devices_changes_no_bit(devices):
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("runs",))
+@pytest.mark.parametrize("number", [2, 4])
+def test_splitting_runs_over_devices_changes_no_bit(number):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:number]), ("runs",))
     runs = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("runs"))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     keys = jax.device_put(jnp.stack([key_data(seed) for seed in range(8)]), runs)
     hyper = jnp.linspace(0, 0.7, 8)
     split_start = loop.programs(LEARNER, RECIPE, "vmap", mesh, 2)[0](keys)
-    assert len(split_start.variables.params["w"].sharding.device_set) == devices
+    assert len(split_start.variables.params["w"].sharding.device_set) == number
     split = epochs(
         split_start,
         jax.device_put(hyper, runs),
@@ -204,6 +204,23 @@ def test_splitting_runs_over_devices_changes_no_bit(devices):
         width=2,
     )
     assert_same(split, epochs(start(range(8)), hyper, 3, width=2))
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_splitting_batches_over_devices_changes_nothing_but_roundings(runs):
+    mesh = devices.mesh(runs, 2)
+    assert mesh is not None and mesh.size == 2 * runs
+    hyper, keys = jnp.linspace(0, 0.7, 4), jnp.stack([key_data(seed) for seed in range(4)])
+    begin, step = loop.programs(LEARNER, RECIPE, "vmap", mesh, 2)
+    split = begin(devices.placed(keys, mesh, "runs"))
+    placed = devices.placed(hyper, mesh, "runs"), devices.placed(data(), mesh)
+    # Gradients are sums over devices.
+    assert "all-reduce" in step.lower(split, *placed).compile().as_text()
+    for _ in range(3):
+        split, record = step(split, *placed)
+    whole, records = epochs(start(range(4)), hyper, 3, width=2)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, jax.device_get((split, record)), jax.device_get((whole, records[-1])))
 
 
 @pytest.mark.parametrize(

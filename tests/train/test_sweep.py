@@ -86,10 +86,12 @@ def test_interrupted_it_ends_with_the_same_bits(config, pictures, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, a.best, b.best)
 
 
-def test_splitting_the_runs_over_devices_changes_nothing_but_roundings():
+# Three runs: one device has one twice.
+@pytest.mark.parametrize(("runs", "batch"), [(4, 1), (2, 2)])
+def test_splitting_over_devices_changes_nothing_but_roundings(runs, batch):
     alone, split = (
-        trained(dataclasses.replace(INDRNN, width=1, devices=devices), None, None)
-        for devices in (1, 4)  # three runs: one device has one twice
+        trained(dataclasses.replace(INDRNN, width=1, **split), None, None)
+        for split in ({}, {"devices": runs, "batch_devices": batch})
     )
     # Ten updates by Adam, of which each may turn a rounding into another.
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
@@ -97,6 +99,14 @@ def test_splitting_the_runs_over_devices_changes_nothing_but_roundings():
         close(a.history, b.history)
         jax.tree.map(close, a.best, b.best)
     assert abs(alone[0].history - alone[1].history)[:, 0].min() > 0.01  # other runs are other
+
+
+def test_splitting_a_batch_of_pictures_changes_nothing_but_roundings(pictures):
+    recipe = dataclasses.replace(RESNET.recipe, epochs=1)
+    config = dataclasses.replace(RESNET, mode="vmap", recipe=recipe)
+    (whole,) = trained(config, pictures, None)
+    (split,) = trained(dataclasses.replace(config, batch_devices=2), pictures, None)
+    np.testing.assert_allclose(whole.history, split.history, rtol=1e-4, atol=1e-5)
 
 
 def test_what_the_command_for_residual_networks_leaves_behind(pictures, tmp_path, capsys):
