@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks import command, torch_steps
 from benchmarks.timing import interleaved
 from train import dense
-from train.loop import Data, programs
-from train.recipes import PlateauRecipe
+from train.loop import Data, Learner, RunState, programs
+from train.recipes import PlateauRecipe, Recipe
 
 FEATURES, HIDDEN, BATCH = 784, 1024, 32
 
@@ -39,16 +39,20 @@ TRAININGS: dict[str, tuple[dense.Nodes, str, float]] = {
 }
 
 
-def epochs(node: dense.Nodes, procedure: str, rate: float, data: Data) -> Callable[[int], None]:
-    """A function that trains for so many epochs of the data."""
-    rates = dense.Rates(
-        drop=rate if procedure == "dropout" else 0.0, pcff=rate if procedure == "pcff" else 0.0
-    )
-    learner = dense.learner(node, FEATURES, HIDDEN, rates)
-    init, epoch = programs(
-        learner, PlateauRecipe(batch_size=BATCH, stop_patience=10**6), "sequential"
-    )
-    state = init(jax.random.key_data(jax.random.key(0))[None])
+def epochs(
+    learner: Learner, recipe: Recipe, rates: Any, data: Data, start: RunState | None = None
+) -> Callable[[int], None]:
+    """A function that trains for so many epochs of the data.
+
+    Args:
+        learner: what is trained, at rates that it knows.
+        recipe: how.
+        rates: the rates.
+        data: the data.
+        start: the state before the first epoch, which is copied; without it a new one.
+    """
+    init, epoch = programs(learner, recipe, "sequential")
+    state = init(keys()) if start is None else jax.tree.map(jnp.copy, start)
     hyper = jax.tree.map(lambda rate: np.array([rate], np.float32), rates)
 
     def run(calls: int) -> None:
@@ -58,6 +62,22 @@ def epochs(node: dense.Nodes, procedure: str, rate: float, data: Data) -> Callab
             jax.device_get(record)
 
     return run
+
+
+def keys() -> Any:
+    """That of the only run."""
+    return jax.random.key_data(jax.random.key(0))[None]
+
+
+def dense_epochs(
+    node: dense.Nodes, procedure: str, rate: float, data: Data
+) -> Callable[[int], None]:
+    """`epochs` of the dense network."""
+    rates = dense.Rates(
+        drop=rate if procedure == "dropout" else 0.0, pcff=rate if procedure == "pcff" else 0.0
+    )
+    learner = dense.learner(node, FEATURES, HIDDEN, rates)
+    return epochs(learner, PlateauRecipe(batch_size=BATCH, stop_patience=10**6), rates, data)
 
 
 def products(data: Data) -> Callable[[int], None]:
@@ -95,10 +115,10 @@ def products(data: Data) -> Callable[[int], None]:
     return run
 
 
-def made_up(images: int) -> Data:
+def made_up(images: int, features: int = FEATURES) -> Data:
     """Random images and labels; as few of them for validation as there can be."""
     generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, (images + 1, FEATURES)).astype(np.uint8)
+    x = generator.integers(0, 256, (images + 1, features)).astype(np.uint8)
     y = generator.integers(0, dense.CLASSES, images + 1).astype(np.int32)
     return Data(*jax.device_put((x[1:], y[1:], x[:1], y[:1], np.float32(255))))
 
@@ -109,7 +129,7 @@ def measure(quick: bool) -> dict[str, Any]:
     data = made_up(steps * BATCH)
     rows = []
     for name, training in TRAININGS.items():
-        functions = {"cgjax": epochs(*training, data), "products": products(data)}
+        functions = {"cgjax": dense_epochs(*training, data), "products": products(data)}
         if find_spec("torch"):
             sizes = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
             made = torch_steps.steps(sizes, BATCH, {name: training}, classes=dense.CLASSES)

@@ -113,6 +113,80 @@ def test_what_is_said_about_the_regression_follows_its_results(
     assert "boston, moments, Adam, heteroscedastic (search 1" in after["regression-time"]
 
 
+def test_throughputs_follow_their_results(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
+    """A training below the target is counted, and what was not measured has no figure."""
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    from docs import generate_tables
+
+    made = generate_tables.TABLES["structured-throughput"]
+    assert made(tmp_path) == "*Not yet measured.*"
+    known = json.loads((ROOT / "results" / "benchmarks" / "recurrence.json").read_text())
+    ratio = {"median": 1.25, "low": 1.2, "high": 1.3, "fastest": 1.26}
+    rows = [
+        {
+            "network": "IndRNN",
+            "regulariser": "pcff",
+            "rate": 0.1,
+            "images_per_second": 80.0,
+            "plain_scan_images_per_second": 64.0,
+            "over_plain_scan": ratio,
+        },
+        {
+            "network": "IndRNN",
+            "regulariser": "none",
+            "rate": 0.0,
+            "images_per_second": 80.0,
+            "plain_scan_images_per_second": 80.0,
+            "over_plain_scan": ratio | {"median": 1.0},
+            "plain_scan_error": 2e-6,
+        },
+    ]
+    origin = {key: known[key] for key in ("command", "commit", "machine")}
+    result = origin | {"sizes": {"rounds": 9, "steps": 3}, "trainings": rows}
+    path = tmp_path / "benchmarks" / "structured_throughput.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(result))
+    lines = made(tmp_path).splitlines()
+    assert (
+        "| IndRNN | PCFF 0.1 | 80.0 | 64.0 | 1.25 (1.20-1.30) | 1.26 | - | - | - | - | - |" in lines
+    )
+    assert lines[3].endswith("| 2e-06 | - |")
+    assert "- At least 1.1 times as fast as a plain scan: 1 of 2 trainings." in lines
+    assert "- 9 rounds of 3 training steps." in lines
+    assert not any("as PyTorch" in line for line in lines)
+
+
+def test_sweeps_follow_their_results(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
+    """Programs that failed are told, and single runs are compared with none."""
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    from docs import generate_tables
+
+    made = generate_tables.TABLES["sweep-forms"]
+    assert made(tmp_path) == "*Not yet measured.*"
+    known = json.loads((ROOT / "results" / "benchmarks" / "recurrence.json").read_text())
+    program = {"form": "loop", "dtype": "float32", "procedure": "pcff", "runs": 4}
+    step = program | {
+        "milliseconds": 20.0,
+        "images_per_second": 3200.0,
+        "speed_up_over_single_runs": 1.5,
+        "speed_up_low": 1.4,
+        "speed_up_high": 1.6,
+        "arithmetic_bound_milliseconds": 5.0,
+        "memory_bound_milliseconds": 1.0,
+        "compile_seconds": 2.0,
+        "error": 1e-6,
+    }
+    failed = [program | {"form": "grouped", "message": "out of memory"}]
+    origin = {key: known[key] for key in ("command", "commit", "machine")}
+    path = tmp_path / "benchmarks" / "sweep.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(origin | {"steps": [step], "failed": failed}))
+    lines = made(tmp_path).splitlines()
+    figures = "20.0 | 3200 | 1.50 (1.40-1.60) | - | 5.0 | 1.0 | 2.0 | 1e-06"
+    assert lines[2] == f"| loop | float32 | PCFF | 4 | {figures} |"
+    assert lines[4] == "- grouped, float32, pcff, 4 runs failed: out of memory"
+
+
 def test_the_map_of_the_house_is_true():
     """It names every part of the library, and a part imports only from those above it."""
     text = (ROOT / "CONTRIBUTING.md").read_text()

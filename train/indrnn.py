@@ -158,7 +158,11 @@ def network(shape: Shape) -> sweep.Network:
 @functools.lru_cache
 def learner(shape: Shape, recipe: PatientRecipe, known: Rates | None) -> Learner:
     """What is trained."""
-    net = network(shape)
+    return learner_of(network(shape), recipe, known)
+
+
+def learner_of(net: sweep.Network, recipe: PatientRecipe, known: Rates | None) -> Learner:
+    """The same of any recurrent network for sequences."""
     return sweep.learner(
         net,
         sequences,

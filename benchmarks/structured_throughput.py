@@ -1,0 +1,291 @@
+"""How fast is the training of recurrent and residual networks, beside PyTorch and a plain scan?
+
+Images per second of an epoch of `train.indrnn` (six layers of 128 on sequences of 784 pixels,
+batches of 32) and of `train.resnet` (ResNet20 with the authors' shortcuts, batches of 128), beside
+
+- plain scan: the same training with a `lax.scan` of the nodes in place of the recurrence's kernel,
+  differentiated by JAX;
+- PyTorch: as many steps of the authors' loop in `benchmarks.torch_networks`. The recurrence is a
+  Python loop over steps; its authors' other form is for GPUs only.
+
+All in interleaved rounds of one run.
+
+    python -m benchmarks.structured_throughput              # about 10 minutes on 2 cores
+    python -m benchmarks.structured_throughput --quick --no-write
+
+Neither side loads files, and nothing is validated. The program gathers, scales and augments its
+batches in random order; PyTorch is given one batch that is ready. Without PyTorch only the
+program's own figures are made.
+
+"error" of the plain scan is the relative distance of its gradient of a first step from that of the
+kernel, where both draw the same random numbers (not with PCFF); of PyTorch, the largest distance of
+its log-probabilities of a batch from the program's, for the same weights, in units of the largest.
+"""
+
+import functools
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import cgjax as cg
+from benchmarks import command
+from benchmarks.sweep import distance
+from benchmarks.timing import interleaved
+from benchmarks.training_throughput import epochs, keys, made_up
+from train import indrnn, resnet, sweep
+from train.loop import Learner, RunState, Variables, programs, scaled
+from train.models.indrnn import Plain
+from train.recipes import PatientRecipe, Recipe, SteppedRecipe
+from train.sweep import Rates
+
+
+class Sizes(NamedTuple):
+    """What is measured."""
+
+    depth: int  # recurrent layers
+    features: int  # nodes of each
+    pixels: int  # of a sequence
+    sequences: int  # of a batch
+    blocks: int  # residual blocks of a stage
+    channels: int  # of the first stage
+    images: int  # of a batch
+    steps: int  # of an epoch, which is a call
+    rounds: int
+
+
+FULL = Sizes(6, 128, 784, 32, 3, 16, 128, steps=3, rounds=9)
+QUICK = Sizes(2, 8, 16, 4, 1, 2, 4, steps=1, rounds=2)
+
+
+class PlainScan(nnx.Module):
+    """A recurrent layer as one writes it: with the parameters of one of the library's."""
+
+    def __init__(self, layer: cg.layers.IndependentRecurrent):
+        self.input = layer.input
+        self.recurrent = layer.recurrent
+        self.name = layer.name
+
+    def __call__(self, x: Any) -> Any:
+        """The states at all steps; time comes first."""
+        assert self.input is not None
+        u = self.recurrent[...][None]
+
+        def step(h: Any, e: Any) -> Any:
+            h = cg.node(cg.nodes.ReLU(), e + u * h, name=self.name)
+            return h, h
+
+        natural = self.input(x)
+        return jax.lax.scan(step, jnp.zeros_like(natural[0]), natural)[1]
+
+
+def plain_network(depth: int, features: int, steps: int) -> sweep.Network:
+    """The network of `train.indrnn` with plain scans."""
+
+    def build(rngs: nnx.Rngs) -> nnx.Module:
+        network = Plain(depth, features=features, steps=steps, rngs=rngs)
+        for layer in network.layers:
+            layer.recurrent = PlainScan(layer.recurrent)  # pyright: ignore[reportAttributeAccessIssue]
+        return network
+
+    return sweep.network(build)
+
+
+class Case(NamedTuple):
+    """One network and its training.
+
+    Attributes:
+        name: of the network.
+        recipe: how it is trained.
+        pixels: numbers of an image.
+        runs: what regularises it.
+        learner: what is trained, at given rates.
+        plain: the same with plain scans, if it is recurrent.
+        inputs: from images in [0, 1] to what the PyTorch network takes.
+        torch: from the module `benchmarks.torch_networks` and rates to the PyTorch network.
+    """
+
+    name: str
+    recipe: Recipe
+    pixels: int
+    runs: tuple[sweep.Run, ...]
+    learner: Callable[[Rates], Learner]
+    plain: Callable[[Rates], Learner] | None
+    inputs: Callable[[Any], Any]
+    torch: Callable[[Any, Rates], Any]
+
+
+def cases(sizes: Sizes) -> list[Case]:
+    """The recurrent and the residual network, at the rates for which [A] has results."""
+
+    def runs(drop: float, pcff: float) -> tuple[sweep.Run, ...]:
+        rates = {"none": 0.0, "dropout": drop, "pcff": pcff}
+        return tuple(sweep.Run(name, rate, 0) for name, rate in rates.items())  # pyright: ignore[reportArgumentType]
+
+    recurrent = sizes.depth, sizes.features, sizes.pixels
+    patient = PatientRecipe(batch_size=sizes.sequences)
+    residual = sizes.blocks, sizes.channels
+    return [
+        Case(
+            "IndRNN",
+            patient,
+            sizes.pixels,
+            runs(0.1, 0.1),
+            functools.partial(indrnn.learner, ("plain", *recurrent), patient),
+            functools.partial(indrnn.learner_of, plain_network(*recurrent), patient),
+            lambda x: indrnn.sequences(x).swapaxes(0, 1),
+            lambda networks, rates: networks.IndRNN(*recurrent, rates),
+        ),
+        Case(
+            "ResNet",
+            SteppedRecipe(batch_size=sizes.images),
+            3 * resnet.SIDE**2,
+            runs(0.3, 0.3),
+            functools.partial(resnet.learner, "convolution", *residual),
+            None,
+            lambda x: resnet.standardised(x).transpose(0, 3, 1, 2),
+            lambda networks, rates: networks.ResNet(*residual, rates),
+        ),
+    ]
+
+
+def named(params: Any) -> dict[str, np.ndarray]:
+    """Parameters by their names and in their shapes in `benchmarks.torch_networks`."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
+        # Modules that PyTorch's networks do without.
+        name = name.replace(".side.", ".").replace(".node.normalise.", ".normalise.")
+        for ours in (".kernel", ".scale"):
+            name = name.replace(ours, ".weight")
+        axes = {2: (1, 0), 4: (3, 2, 0, 1)}.get(leaf.ndim)
+        found[name] = np.transpose(leaf, axes)
+    return found
+
+
+def require_same(
+    ours: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]], network: str
+) -> None:
+    """Refuses to compare networks whose parameters differ.
+
+    Raises:
+        ValueError: if their names or shapes are not the same.
+    """
+    if ours != theirs:
+        numbers = [sum(int(np.prod(s)) for s in shapes.values()) for shapes in (ours, theirs)]
+        wrong = sorted(dict(ours.items() ^ theirs.items()))
+        raise ValueError(
+            f"{network} has {numbers[0]} parameters, in PyTorch {numbers[1]}; names or shapes "
+            f"differ of {', '.join(wrong)}."
+        )
+
+
+def gradient(learner: Learner, variables: Variables, rates: Rates, x: Any, y: Any) -> Any:
+    """Of the loss of a batch, at a fixed key."""
+
+    def loss(params: Any) -> Any:
+        return learner.loss(variables._replace(params=params), jax.random.key(1), rates, x, y)[0]
+
+    return jax.jit(jax.grad(loss))(variables.params)
+
+
+def measure(quick: bool, sizes: Sizes | None = None) -> dict[str, Any]:
+    """One row for each training.
+
+    Args:
+        quick: few rounds of small networks.
+        sizes: others.
+    """
+    sizes = sizes or (QUICK if quick else FULL)
+    rows = []
+    for case in cases(sizes):
+        init, _ = programs(case.learner(case.runs[0].rates), case.recipe, "sequential")
+        start = init(keys())  # which no rate changes
+        rows += [row(sizes, case, run, start) for run in case.runs]
+    return {"sizes": sizes._asdict(), "trainings": rows}
+
+
+def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, Any]:
+    """The figures of one training from a given start."""
+    images, rates = sizes.steps * case.recipe.batch_size, run.rates
+    data = made_up(images, case.pixels)
+    x = scaled(data.train_x[: case.recipe.batch_size], data.largest)
+    y = data.train_y[: len(x)]
+    learner = case.learner(rates)
+    variables = jax.tree.map(lambda a: a[0], start.variables)
+    weights = named(variables.params)
+    figures: dict[str, Any] = {
+        "network": case.name,
+        "regulariser": run.regulariser,
+        "rate": run.rate,
+        "batch": len(x),
+        "parameters": sum(w.size for w in weights.values()),
+    }
+    functions = {"cgjax": epochs(learner, case.recipe, rates, data, start)}
+    if case.plain is not None:
+        plain = case.plain(rates)
+        functions["plain_scan"] = epochs(plain, case.recipe, rates, data, start)
+        if run.regulariser != "pcff":
+            ours, theirs = (gradient(k, variables, rates, x, y) for k in (learner, plain))
+            exact = [np.asarray(g, np.float64) for g in jax.tree.leaves(ours)]
+            figures["plain_scan_error"] = distance(theirs, exact)
+    if find_spec("torch"):
+        from benchmarks import torch_networks
+
+        network = case.torch(torch_networks, rates)
+        shapes = {name: w.shape for name, w in weights.items()}
+        require_same(shapes, torch_networks.shapes(network), case.name)
+        torch_networks.fill(network, weights)
+        inputs = np.asarray(case.inputs(x))
+        known = np.asarray(jax.jit(learner.log_probs)(variables, x))
+        wrong = np.abs(torch_networks.log_probs(network, inputs) - known).max()
+        figures["torch_error"] = float(wrong / np.abs(known).max())
+        steps = network.steps(case.recipe, inputs, np.asarray(y))
+        functions["torch"] = lambda calls: steps(calls * sizes.steps)
+    timings = interleaved(functions, rounds=sizes.rounds, calls=1, pause=0.1)
+    for name, timing in timings.items():
+        own = name == "cgjax"
+        figures["images_per_second" if own else f"{name}_images_per_second"] = (
+            images / timing.seconds
+        )
+        if not own:
+            figures[f"over_{name}"] = timing.ratio(timings["cgjax"])._asdict()
+    return figures
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the table."""
+    sizes = result["sizes"]
+    print(f"{sizes['rounds']} rounds of {sizes['steps']} steps\n")
+    print(f"{'network':8} {'':11} {'parameters':>10} {'images/s':>9}", end="")
+    for name in ("plain scan", "PyTorch"):
+        print(f" {name:>10} {'ratio':>6} {'quartiles':>12} {'fastest':>7} {'error':>8}", end="")
+    print()
+    for r in result["trainings"]:
+        rate = f"{r['rate']:g}" if r["rate"] else ""
+        line = f"{r['network']:8} {r['regulariser']:7} {rate:3} {r['parameters']:10}"
+        line += f" {r['images_per_second']:9.1f}"
+        for name in ("plain_scan", "torch"):
+            if f"over_{name}" not in r:
+                line += " " * 48
+                continue
+            ratio = r[f"over_{name}"]
+            quartiles = f"{ratio['low']:.2f}-{ratio['high']:.2f}"
+            line += f" {r[f'{name}_images_per_second']:10.1f} {ratio['median']:6.2f}"
+            line += f" {quartiles:>12} {ratio['fastest']:7.2f}"
+            wrong = r.get(f"{name}_error")
+            line += f" {'' if wrong is None else f'{wrong:.1e}':>8}"
+        print(line.rstrip())
+
+
+if __name__ == "__main__":
+    command.run(
+        "structured_throughput",
+        "How fast is the training of recurrent and residual networks?",
+        measure,
+        show,
+    )

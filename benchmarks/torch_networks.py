@@ -1,0 +1,221 @@
+"""The recurrent and the residual network in PyTorch, trained as their authors train them.
+
+Written from descriptions. The plain independently recurrent network of Li et al. (CVPR 2018): an
+affine map of all steps, a cell that a Python loop calls at each step, batch normalisation over
+batch and time, dropout with one mask for all steps; recurrent weights are clipped before a step and
+gradients after it. The residual network of [A] (tum-vision/nnascg): refinements with 3 x 3
+shortcuts, and normalisation, ReLU and the regulariser as one layer at 19 places. Parameters have
+the names that they have in `train/models/`, but for the last part, which is PyTorch's.
+
+This module needs PyTorch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
+
+import cgjax as cg
+from benchmarks import torch_steps
+from train.recipes import PatientRecipe, SteppedRecipe
+from train.sweep import Rates
+
+CLASSES = 10
+
+
+class ReLU(nn.Module):
+    """ReLU nodes, some of which are sampled in training."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.sampled = torch_steps.pcff("relu", rate) if rate else torch.relu
+
+    def forward(self, e: Any) -> Any:
+        return self.sampled(e) if self.training else torch.relu(e)
+
+
+class Cell(nn.Module):
+    """An affine map of all steps at once, and the recurrence, one call a step."""
+
+    def __init__(self, inputs: int, features: int, bound: float, rate: float):
+        super().__init__()
+        self.input = nn.Linear(inputs, features)
+        self.recurrent = nn.Parameter(bound * torch.rand(features))
+        self.node = ReLU(rate)
+
+    def step(self, e: Any, state: Any) -> Any:
+        return self.node(e + self.recurrent * state)
+
+    def forward(self, x: Any) -> Any:
+        natural = self.input(x)
+        state = torch.zeros_like(natural[0])
+        states = []
+        for e in natural:
+            state = self.step(e, state)
+            states.append(state)
+        return torch.stack(states)
+
+
+class Layer(nn.Module):
+    """A cell, batch normalisation over batch and time, dropout of a state at all steps."""
+
+    def __init__(self, inputs: int, features: int, bound: float, rates: Rates):
+        super().__init__()
+        self.recurrent = Cell(inputs, features, bound, rates.pcff)
+        self.norm = nn.BatchNorm1d(features)
+        self.drop = nn.Dropout(rates.drop) if rates.drop else None
+
+    def forward(self, x: Any) -> Any:
+        h = self.recurrent(x)
+        h = self.norm(h.flatten(0, 1)).view_as(h)
+        return h if self.drop is None else h * self.drop(torch.ones_like(h[0]))
+
+
+class IndRNN(nn.Module):
+    """Logits from sequences of numbers (time, batch, 1).
+
+    Args:
+        depth: the number of recurrent layers.
+        features: the number of nodes of a layer.
+        steps: the length of the sequences.
+        rates: of the regularisers.
+    """
+
+    def __init__(self, depth: int, features: int, steps: int, rates: Rates):
+        super().__init__()
+        self.bound = cg.layers.recurrent_weight_bound(steps)
+        self.layers = nn.ModuleList(
+            Layer(features if i else 1, features, self.bound, rates) for i in range(depth)
+        )
+        self.classifier = nn.Linear(features, CLASSES)
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = layer(x)
+        return self.classifier(x[-1])
+
+    def steps(self, recipe: PatientRecipe, x: Any, y: Any) -> Callable[[int], None]:
+        """A function that makes training steps on one batch: of inputs and labels."""
+        kept = [p for name, p in self.named_parameters() if name.endswith(("bias", ".recurrent"))]
+        others = {id(p) for p in kept}
+        decayed = [p for p in self.parameters() if id(p) not in others]
+        optimiser = torch.optim.Adam(
+            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept}],
+            lr=recipe.learning_rate,
+        )
+
+        def clip() -> None:
+            with torch.no_grad():
+                for layer in self.layers:
+                    layer.recurrent.recurrent.clamp_(-self.bound, self.bound)
+
+        def limit() -> None:
+            nn.utils.clip_grad_value_(self.parameters(), recipe.largest_gradient)
+
+        self.train()
+        return torch_steps.training(self, optimiser, *tensors(x, y), clip, limit)
+
+
+class Place(nn.Module):
+    """Batch normalisation, ReLU nodes, and dropout where there is a rate."""
+
+    def __init__(self, width: int, rates: Rates):
+        super().__init__()
+        self.normalise = nn.BatchNorm2d(width)
+        self.node = ReLU(rates.pcff)
+        self.drop = nn.Dropout(rates.drop) if rates.drop else nn.Identity()
+
+    def forward(self, t: Any) -> Any:
+        return self.drop(self.node(self.normalise(t)))
+
+
+def convolution(inputs: int, outputs: int, stride: int = 1) -> Any:
+    """3 x 3, without bias."""
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+
+
+class Identity(nn.Module):
+    """A block whose shortcut is the identity."""
+
+    def __init__(self, width: int, rates: Rates):
+        super().__init__()
+        self.before, self.between = Place(width, rates), Place(width, rates)
+        self.first, self.second = convolution(width, width), convolution(width, width)
+
+    def forward(self, t: Any) -> Any:
+        return t + self.second(self.between(self.first(self.before(t))))
+
+
+class Refined(nn.Module):
+    """The nodes below and the block that begins a stage, whose shortcut is a convolution."""
+
+    def __init__(self, inputs: int, outputs: int, rates: Rates):
+        super().__init__()
+        self.before, self.between = Place(inputs, rates), Place(outputs, rates)
+        self.base, self.copy = convolution(inputs, outputs, 2), convolution(inputs, outputs, 2)
+        self.second = convolution(outputs, outputs)
+
+    def forward(self, t: Any) -> Any:
+        h = self.before(t)
+        return self.base(h) + self.second(self.between(self.copy(h)))
+
+
+class ResNet(nn.Module):
+    """Logits from images (batch, channels, rows, columns).
+
+    Args:
+        blocks: of each of the three stages.
+        channels: of the first stage; each further one has twice as many.
+        rates: of the regularisers.
+    """
+
+    def __init__(self, blocks: int, channels: int, rates: Rates):
+        super().__init__()
+        widths = (channels, 2 * channels, 4 * channels)
+        parts: list[Any] = [Identity(channels, rates) for _ in range(blocks)]
+        for inputs, width in zip(widths, widths[1:], strict=False):
+            parts.append(Refined(inputs, width, rates))
+            parts += [Identity(width, rates) for _ in range(blocks - 1)]
+        self.first = convolution(3, channels)
+        self.blocks = nn.Sequential(*parts)
+        self.last = Place(widths[-1], rates)
+        self.output = nn.Linear(widths[-1], CLASSES)
+
+    def forward(self, x: Any) -> Any:
+        return self.output(self.last(self.blocks(self.first(x))).mean((2, 3)))
+
+    def steps(self, recipe: SteppedRecipe, x: Any, y: Any) -> Callable[[int], None]:
+        """A function that makes training steps on one batch: of inputs and labels."""
+        optimiser = torch.optim.SGD(
+            self.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+        )
+        self.train()
+        return torch_steps.training(self, optimiser, *tensors(x, y))
+
+
+def tensors(x: Any, y: Any) -> tuple[Any, Any]:
+    """Inputs and labels."""
+    return torch.tensor(x), torch.tensor(y, dtype=torch.long)
+
+
+def log_probs(network: Any, x: Any) -> Any:
+    """Of the classes, by running statistics and without noise."""
+    network.eval()
+    with torch.no_grad():
+        return torch.log_softmax(network(torch.tensor(x)), 1).numpy()
+
+
+def shapes(network: Any) -> dict[str, tuple[int, ...]]:
+    """Of the parameters, by name."""
+    return {name: tuple(p.shape) for name, p in network.named_parameters()}
+
+
+def fill(network: Any, weights: dict[str, Any]) -> None:
+    """Sets the parameters to arrays of the same names and shapes."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(torch.tensor(weights[name]))
