@@ -27,10 +27,16 @@ def join(coordinator: str | None, processes: int, process: int) -> None:
         return
     # It would take SIGTERM for a message, and not end.
     jax.config.update("jax_enable_preemption_service", False)
-    given = () if coordinator == "auto" else (coordinator, processes, process)
+    known: dict[str, Any] = {}
+    if coordinator != "auto":
+        known = {
+            "coordinator_address": coordinator,
+            "num_processes": processes,
+            "process_id": process,
+        }
     try:
         # One that fails waits so long for the others to end, before they are all ended.
-        jax.distributed.initialize(*given, shutdown_timeout_seconds=60)
+        jax.distributed.initialize(**known, shutdown_timeout_seconds=60)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"process {process} of {processes} could not join the others at {coordinator}: {error}"

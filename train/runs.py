@@ -260,16 +260,9 @@ def train(
             f"{devices.size(mesh, devices.BATCH)} devices: choose another size or number."
         )
     display = display or Silent()
-    data = devices.placed(
-        Data(
-            train_x=dataset.train_x,
-            train_y=dataset.train_y,
-            validation_x=dataset.validation_x,
-            validation_y=dataset.validation_y,
-            largest=np.float32(dataset.largest),
-        ),
-        mesh,
-    )
+    largest = np.float32(dataset.largest)
+    arrays = dataset.train_x, dataset.train_y, dataset.validation_x, dataset.validation_y, largest
+    data = Data(*devices.placed(arrays, mesh))
     active = [_Active(group, recipe, mode, mesh, width, data) for group in groups]
     facts = {
         "settings": settings or {},

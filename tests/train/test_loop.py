@@ -1,6 +1,7 @@
 """The compiled epoch: against a plain Python loop, and on what randomness depends."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -211,13 +212,16 @@ def test_splitting_batches_over_devices_changes_nothing_but_roundings(runs):
     mesh = devices.mesh(runs, 2)
     assert mesh is not None and mesh.size == 2 * runs
     hyper, keys = jnp.linspace(0, 0.7, 4), jnp.stack([key_data(seed) for seed in range(4)])
-    begin, step = loop.programs(LEARNER, RECIPE, "vmap", mesh, 2)
+    programs: Any = loop.programs(LEARNER, RECIPE, "vmap", mesh, 2)
+    begin, step = programs
     split = begin(devices.placed(keys, mesh, "runs"))
     placed = devices.placed(hyper, mesh, "runs"), devices.placed(data(), mesh)
     # Gradients are sums over devices.
-    assert "all-reduce" in step.lower(split, *placed).compile().as_text()
+    compiled = step.lower(split, *placed).compile()
+    assert "all-reduce" in compiled.as_text()
+    record = None
     for _ in range(3):
-        split, record = step(split, *placed)
+        split, record = compiled(split, *placed)
     whole, records = epochs(start(range(4)), hyper, 3, width=2)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(close, jax.device_get((split, record)), jax.device_get((whole, records[-1])))
