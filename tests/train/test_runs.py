@@ -1,12 +1,6 @@
 """Training to the end: compaction, divergence, checkpoints and continuing to the same bits."""
 
 import dataclasses
-import json
-import random
-import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -203,40 +197,3 @@ def test_continuing_in_a_folder_that_cannot_be_written_is_known_at_once(tmp_path
 def test_too_few_images_for_a_batch():
     with pytest.raises(ValueError, match="48 training images are less than one batch of 64"):
         run(recipe=PlateauRecipe(batch_size=64))
-
-
-def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
-    """Real processes, each saving after every epoch, are killed at random moments until one ends.
-
-    Saving takes most of an epoch here, so that most kills fall into a save.
-    """
-    command = [sys.executable, "-m", "tests.train.tiny"]
-    whole = tmp_path / "whole.json"
-    begin = time.monotonic()
-    subprocess.run([*command, tmp_path / "a", whole], check=True, capture_output=True)
-    limit = 20 * (time.monotonic() - begin)
-    result = tmp_path / "killed.json"
-    generator = random.Random(0)
-    kills, lines = 0, []
-    while not result.exists() and time.monotonic() - begin < limit:
-        process = subprocess.Popen(
-            [*command, tmp_path / "b", result],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        # Once it has begun training, it lives for so many epochs and a part of the next.
-        for _ in range(generator.randrange(1, 12)):
-            lines.append(process.stdout.readline())
-        time.sleep(generator.random() * 0.05)
-        if kills < 4:
-            process.send_signal(signal.SIGKILL)
-        _, errors = process.communicate()
-        if process.returncode == -signal.SIGKILL:
-            kills += 1
-        else:
-            assert process.returncode == 0, errors
-    assert kills >= 2
-    assert json.loads(result.read_text()) == json.loads(whole.read_text())
-    assert sum("continuing after epoch" in line for line in lines) >= 2
