@@ -68,10 +68,12 @@ def test_two_processes_compute_what_one_does(tmp_path):
     words += " --seeds 0 --mode vmap --devices 2 --batch-devices 2 --processes 2"
     command = [sys.executable, "-m", "train.indrnn", *words.split(), "--out", str(tmp_path)]
     command += ["--coordinator", f"localhost:{free_port()}", "--process"]
+    # Without optimisations, which take half of the time that the compiler does.
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     processes = [
         subprocess.Popen(
             [*command, str(number)],
-            env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+            env=os.environ | {"XLA_FLAGS": flags},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
