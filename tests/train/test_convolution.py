@@ -49,7 +49,7 @@ def test_rows_may_be_mapped():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)  # as above
 
 
-def test_the_derivative_by_the_kernel_is_in_the_order_that_is_fast_in_loops():
+def test_convolutions_in_loops_are_in_the_order_that_is_fast_there():
     x, kernel = jnp.ones((4, 8, 8, 2)), jnp.ones((3, 3, 2, 2))
 
     def step(kernel, _):
