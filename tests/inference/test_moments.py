@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import math
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -45,22 +45,33 @@ def by_quadrature(f, mean, variance):
     return centre, ((y - centre[..., None]) ** 2) @ weight
 
 
-def sampled(f, *args, number: int = 20_000, seed: int = 3):
-    """Mean, variance, and the standard error of the mean, of f by Monte Carlo."""
-    leaves, tree = jax.tree.flatten(args, is_leaf=lambda x: isinstance(x, Belief))
+@partial(jax.jit, static_argnums=0)
+def drawn(number, key, arguments):
+    """Numbers for beliefs, stacked; compiled once for all functions of arguments of some shapes."""
 
     def one(key):
-        keys = jax.random.split(key, len(leaves))
-        drawn = [
+        keys = jax.random.split(key, len(arguments))
+        return [
             x.mean + jnp.sqrt(x.variance) * jax.random.normal(k, x.mean.shape)
             if isinstance(x, Belief)
             else x
-            for x, k in zip(leaves, keys, strict=True)
+            for x, k in zip(arguments, keys, strict=True)
         ]
-        return f(*jax.tree.unflatten(tree, drawn))
 
-    keys = jax.random.split(jax.random.key(seed), number)
-    draws = np.asarray(jax.jit(jax.vmap(one))(keys), np.float64)
+    return jax.vmap(one)(jax.random.split(key, number))
+
+
+@lru_cache
+def mapped(f):
+    """f of stacked arguments, compiled once."""
+    return jax.jit(jax.vmap(f))
+
+
+def sampled(f, *args, number: int = 20_000, seed: int = 3):
+    """Mean, variance, and the standard error of the mean, of f by Monte Carlo."""
+    leaves, tree = jax.tree.flatten(args, is_leaf=lambda x: isinstance(x, Belief))
+    values = drawn(number, jax.random.key(seed), leaves)
+    draws = np.asarray(mapped(f)(*jax.tree.unflatten(tree, values)), np.float64)
     return draws.mean(0), draws.var(0), draws.std(0) / np.sqrt(number)
 
 
@@ -252,8 +263,12 @@ class TestElementwise:
 
         def outcome():
             # A function of its own each time: none is found in the compiler's cache.
-            out, back = jax.vjp(cg.moments(lambda x: nnx.gelu(x) * 2.0), x)
-            return jnp.stack([*out, *back(out)[0]])
+            @jax.jit
+            def both(x):
+                out, back = jax.vjp(cg.moments(lambda x: nnx.gelu(x) * 2.0), x)
+                return jnp.stack([*out, *back(out)[0]])
+
+            return both(x)
 
         here = outcome()
         monkeypatch.setattr(
@@ -312,7 +327,7 @@ class TestElementwise:
             return cg.moments(f)(Belief(mean, variance))
 
         mean, log_variance = jnp.linspace(-2, 2, 9), jnp.linspace(-1.0, 0.5, 9)
-        got = jax.grad(loss, (0, 1))(mean, log_variance, ours)
+        got = jax.jit(jax.grad(loss, (0, 1)), static_argnums=2)(mean, log_variance, ours)
         for k, direction in enumerate((jnp.sin(7 * mean), jnp.cos(5 * mean))):
             step = 1e-2
             ends = []
@@ -324,20 +339,31 @@ class TestElementwise:
             # Central differences: step^2 in truth, rounding 1e-7 / step.
             np.testing.assert_allclose(jnp.vdot(got[k], direction), slope, rtol=3e-3, atol=3e-4)
 
+    @staticmethod
+    @lru_cache
+    def derivatives(name):
+        """Of the function, twice, and of the mean and the variance of its result."""
+        f = {**EXACT, **INTEGRATED}[name]
+
+        @jax.jit
+        def of(means, variance):
+            x = Belief(means, jnp.full_like(means, variance))
+            slope, bend = (jax.vmap(g)(means) for g in (jax.grad(f), jax.grad(jax.grad(f))))
+            of_mean = jax.grad(lambda x: cg.moments(f)(x).mean.sum())(x)
+            return slope, bend, of_mean, jax.grad(lambda x: cg.moments(f)(x).variance.sum())(x)
+
+        return of
+
     @pytest.mark.parametrize("variance", [0.0, 1e-6, 1e-3])
     @pytest.mark.parametrize("name", ["relu", "tanh", "silu", "gelu, exact"])
     def test_derivatives_of_narrow_gaussians(self, name, variance):
-        f = {**EXACT, **INTEGRATED}[name]
         means = MEANS[jnp.abs(MEANS) > 0.2]  # relu bends at 0
-        variances = jnp.full_like(means, variance)
-        x = Belief(means, variances)
-        slope = jax.vmap(jax.grad(f))(means)
-        bend = jax.vmap(jax.grad(jax.grad(f)))(means)
-        by_mean, by_variance = jax.grad(lambda x: cg.moments(f)(x).mean.sum())(x)
+        slope, bend, of_mean, of_variance = self.derivatives(name)(means, variance)
+        by_mean, by_variance = of_mean
         # Third and fourth derivatives times the variance, and rounding over the narrowest width.
         np.testing.assert_allclose(by_mean, slope, atol=2e-4 + 2 * variance)
         np.testing.assert_allclose(by_variance, bend / 2, atol=2e-3 + 3 * variance)
-        by_mean, by_variance = jax.grad(lambda x: cg.moments(f)(x).variance.sum())(x)
+        by_mean, by_variance = of_variance
         np.testing.assert_allclose(by_mean, 2 * slope * bend * variance, atol=1e-4 + 5 * variance)
         np.testing.assert_allclose(by_variance, slope**2, atol=1e-3 + 5 * variance)
 
@@ -410,8 +436,21 @@ def assert_pooled(pool, x, variance_error):
     # Clark's moments of more than two Gaussians are those of pairs.
     assert ((got.mean - mean) ** 2).mean() < 0.08**2 * variance.mean()
     np.testing.assert_allclose(got.variance.sum(), variance.sum(), rtol=variance_error)
-    gradient = jax.grad(lambda x: sum(a.sum() for a in moments(x)))(x)
-    assert all(jnp.isfinite(a).all() for a in gradient)
+    assert all(jnp.isfinite(a).all() for a in slopes(pool)(x))
+
+
+@lru_cache
+def slopes(f):
+    """By the mean and the variance of x, of the sum of the moments of f."""
+    return jax.jit(jax.grad(lambda x: sum(a.sum() for a in cg.moments(f)(x))))
+
+
+def gelu_pool(x):
+    return nnx.max_pool(jax.nn.gelu(x), (2, 2), (2, 2))
+
+
+def silu_pool(x):
+    return nnx.max_pool(jax.nn.silu(x), (2, 2), (2, 2))
 
 
 @pytest.mark.numerics
@@ -443,15 +482,11 @@ class TestPooling:
         # To the distance of the points that are looked at, and the digits above.
         assert lowest_point(f) == (at if at is None else pytest.approx(at, rel=0.006))
 
-    @pytest.mark.parametrize("f", [jax.nn.gelu, jax.nn.silu], ids=["gelu", "silu"])
+    @pytest.mark.parametrize("pool", [gelu_pool, silu_pool])
     @pytest.mark.parametrize(("mean", "variance_error"), [(0.0, 0.08), (-1.5, 0.2)])
-    def test_functions_that_fall_a_little_before_they_rise(self, f, mean, variance_error):
+    def test_functions_that_fall_a_little_before_they_rise(self, pool, mean, variance_error):
         x = belief(4, 8, 8, 4, variance=0.5)
         x = Belief(x.mean + mean, x.variance)
-
-        def pool(x):
-            return nnx.max_pool(f(x), (2, 2), (2, 2))
-
         # Each value as a Gaussian before pooling, it would be two thirds of the sampled variance.
         assert_pooled(pool, x, variance_error)
 
