@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from docs.tables.parts import bullets, from_file, table
+from docs.tables.parts import bullets, from_file, table, with_quartiles
 
 
 @from_file("benchmarks/pcff_overhead.json")
@@ -29,7 +29,7 @@ def overhead_figures(result: dict[str, Any]) -> str:
             str(step["batch_size"]),
             ("PyTorch: " if step["library"] == "torch" else "") + step["procedure"],
             f"{step['milliseconds']:.2f}",
-            f"{step['ratio']:.3f} ({step['ratio_low']:.3f}-{step['ratio_high']:.3f})",
+            with_quartiles(step, "ratio", 3),
             f"{step['ratio_of_fastest']:.3f}",
             f"{step['images_per_second']:.0f}",
             f"{step['compile_seconds']:.2f}" if "compile_seconds" in step else "-",
@@ -64,7 +64,7 @@ def training_throughput(result: dict[str, Any]) -> str:
             f"{row['images_per_second']:.0f}",
             f"{row['products_images_per_second']:.0f}",
             f"{row['torch_images_per_second']:.0f}",
-            f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})",
+            with_quartiles(row, "ratio"),
             f"{row['ratio_of_fastest']:.2f}",
         ]
         for row in result["trainings"]
@@ -121,7 +121,7 @@ def recurrence(result: dict[str, Any]) -> str:
             row["part"],
             row["implementation"],
             f"{row['milliseconds']:.2f}",
-            f"{row['speedup']:.2f} ({row['speedup_low']:.2f}-{row['speedup_high']:.2f})",
+            with_quartiles(row, "speedup"),
             "-" if row["share_of_bound"] is None else f"{row['share_of_bound']:.1%}",
             f"{row['compile_seconds']:.2f}",
             "-" if row["error"] is None else f"{row['error']:.1g}",
@@ -143,8 +143,7 @@ def sweep_forms(result: dict[str, Any]) -> str:
             low, high = step["speed_up_low"], step["speed_up_high"]
             gain = f"{step['speed_up_over_single_runs']:.2f} ({low:.2f}-{high:.2f})"
         if "over_plain" in step:
-            low, high = step["over_plain_low"], step["over_plain_high"]
-            over = f"{step['over_plain']:.2f} ({low:.2f}-{high:.2f})"
+            over = with_quartiles(step, "over_plain")
         rows.append(
             [
                 step["form"],
@@ -180,7 +179,7 @@ def moments_cost(result: dict[str, Any]) -> str:
             step["activation"],
             step["procedure"],
             f"{step['milliseconds']:.1f}",
-            f"{step['ratio']:.2f} ({step['ratio_low']:.2f}-{step['ratio_high']:.2f})",
+            with_quartiles(step, "ratio"),
             f"{step['ratio_of_fastest']:.2f}",
             f"{step['compile_seconds']:.2f}",
             f"{(step['temporary_bytes'] or 0) / 1e6:.1f}",
@@ -211,7 +210,7 @@ def kept_memory(result: dict[str, Any]) -> str:
 @from_file("benchmarks/pytagi_comparison.json")
 def pytagi_comparison(result: dict[str, Any]) -> str:
     """A training step on means and variances here, and in pyTAGI."""
-    ratio = f"{result['ratio']:.1f} ({result['ratio_low']:.1f}-{result['ratio_high']:.1f})"
+    ratio = with_quartiles(result, "ratio", 1)
     rows = [
         ["cgjax", f"{result['milliseconds']['cgjax']:.1f}", "1", "1"],
         [

@@ -80,6 +80,12 @@ def bullets(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def with_quartiles(row: dict[str, Any], name: str, digits: int = 2) -> str:
+    """A median, and the quartiles that the row has under the same name with "_low" and "_high"."""
+    median, low, high = (f"{row[name + end]:.{digits}f}" for end in ("", "_low", "_high"))
+    return f"{median} ({low}-{high})"
+
+
 def mean(runs: list[dict[str, Any]], way: str, figure: str, factor: int, digits: int) -> str:
     found = report.over_seeds(runs, way, figure)
     if found.seeds == 0:
