@@ -45,7 +45,11 @@ def component(
 
     The reference defines what the part is: plain JAX with ordinary nodes. A procedure that has an
     implementation here calls it in place of walking the reference, unless the values of its nodes
-    are asked for (`with_nodes`) or another estimator than "pathwise". All others walk it.
+    are asked for (`with_nodes`) or another estimator than "pathwise". All others walk it. Where no
+    node inside is sampled or clamped, the part is evaluated as a whole.
+
+    An implementation draws its own random numbers: with the same key it gives other samples, of the
+    same distribution, than the walk of `with_nodes` shows, and `rounds` does not concern it.
 
     Args:
         reference: `reference(*args)`, arrays to a pytree of arrays, with nodes inside; arrays it
@@ -61,7 +65,9 @@ def component(
 
     Returns:
         A function with the reference's arguments, to be called inside a network. Under `jax.vmap`
-        inside the network, implementations are mapped with a key of its own for each row.
+        inside the network, implementations are mapped with a key of its own for each row, and that
+        of `pcff` serves if each rate is one number; with rates for single nodes the reference is
+        walked, since their axes include those of the map.
 
     Raises:
         ValueError: when called, if the reference closes over arrays.
@@ -97,7 +103,7 @@ def component(
         out_tree = jax.tree.structure(shapes)
         # Implementations work on flat arrays from here on, as the reference's jaxpr does.
         table = tuple((name, _flat(name, f, in_tree, out_tree)) for name, f in implementations)
-        out = component_p.bind(*flat, call_jaxpr=jaxpr, implementations=table)
+        out = component_p.bind(*flat, call_jaxpr=jaxpr, implementations=table, mapped=False)
         return jax.tree.unflatten(out_tree, out)
 
     return call
@@ -123,27 +129,29 @@ def plain(call_jaxpr: Any, implementations: Any) -> Callable[..., list[Any]]:
     return dict(implementations).get("feed_forward") or jaxpr_as_fun(call_jaxpr)
 
 
-def _evaluate(*args: Any, call_jaxpr: Any, implementations: Any) -> list[Any]:
+def _evaluate(*args: Any, call_jaxpr: Any, implementations: Any, mapped: bool) -> list[Any]:
     return plain(call_jaxpr, implementations)(*args)
 
 
-def _abstract(*args: Any, call_jaxpr: Any, implementations: Any) -> Any:
+def _abstract(*args: Any, call_jaxpr: Any, implementations: Any, mapped: bool) -> Any:
     return call_jaxpr.out_avals
 
 
-def _jvp(primals: Any, tangents: Any, *, call_jaxpr: Any, implementations: Any) -> Any:
+def _jvp(
+    primals: Any, tangents: Any, *, call_jaxpr: Any, implementations: Any, mapped: bool
+) -> Any:
     inside = is_tracing_a_network()
     function = jaxpr_as_fun(call_jaxpr) if inside else plain(call_jaxpr, implementations)
     tangents = [ad.instantiate_zeros(t) for t in tangents]
     return jax.jvp(lambda *a: list(function(*a)), tuple(primals), tuple(tangents))
 
 
-def _batch(args: Any, dims: Any, *, call_jaxpr: Any, implementations: Any) -> Any:
+def _batch(args: Any, dims: Any, *, call_jaxpr: Any, implementations: Any, mapped: bool) -> Any:
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     function = jax.vmap(jaxpr_as_fun(call_jaxpr), dims, axis_size=size)
     batched = jax.make_jaxpr(function)(*args)
 
-    def mapped(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+    def over_rows(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
         if name == "feed_forward":
             return jax.vmap(f, dims, axis_size=size)
         if name == "moments":
@@ -158,8 +166,8 @@ def _batch(args: Any, dims: Any, *, call_jaxpr: Any, implementations: Any) -> An
 
         return call
 
-    table = tuple((name, mapped(name, f)) for name, f in implementations)
-    out = component_p.bind(*args, call_jaxpr=batched, implementations=table)
+    table = tuple((name, over_rows(name, f)) for name, f in implementations)
+    out = component_p.bind(*args, call_jaxpr=batched, implementations=table, mapped=True)
     return out, [0] * len(out)
 
 

@@ -105,8 +105,33 @@ def test_mapped_implementations_have_a_key_for_each_row_and_scalar_rates():
     traced = jax.jit(lambda r: cg.pcff(lambda *a: jax.tree.map(jnp.square, f(*a)), r)(KEY, x, X))
     assert_identical(traced(1.0)[0], out)
     assert_identical(traced(0.0)[0], x)
-    with jax.numpy_rank_promotion("allow"), pytest.raises(TypeError, match="axes of a `vmap`"):
-        cg.pcff(lambda *a: jax.tree.map(jnp.square, f(*a)), jnp.ones((2, 4, 3)))(KEY, x, X)
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (4, 3), (1, 3)])
+def test_rates_of_single_nodes_reach_the_nodes_of_a_mapped_component(shape):
+    wrong = lambda key, rates, x, w: (x, x)  # noqa: E731  (is not called)
+    rate = jnp.linspace(0.0, 1.0, shape[0] * shape[1]).reshape(shape)
+    x = jnp.ones((4, 3))
+    mapped = lambda c: lambda x, w: jax.vmap(net(c), (0, None))(x, w)  # noqa: E731
+    run = lambda c: cg.pcff(mapped(c), {"first": rate})(KEY, x, X)  # noqa: E731
+    assert_identical(run(fused(pcff=wrong)), run(fused()))
+
+
+def test_a_part_of_which_nothing_is_sampled_or_clamped_is_evaluated_as_a_whole():
+    def f(x):
+        h = spin(x, "outside")
+        return h, fused(feed_forward=marker(10.0))(x, x)[0]
+
+    fed = jnp.full(3, 10.0)
+    assert_identical(cg.pcff(f, {"outside": 1.0})(KEY, X)[1], fed)
+    assert_identical(cg.pcff(f, 0.0)(KEY, X)[1], fed)
+    clamped = cg.clamp(f, {"outside": 0.5})
+    assert_identical(clamped(X), (jnp.full(3, 0.5), fed))
+    # It is still made of nodes, under the names they had.
+    assert [s.name for s in trace(clamped, (X,)).sites] == ["first", "second", "relu_0"]
+    assert set(np.unique(cg.forward_sample(clamped)(KEY, X)[1])) <= {-1.0, 1.0}
+    inside = cg.clamp(f, {"first": 0.25})(X)[1]
+    assert_identical(inside, jnp.full(3, 0.25))
 
 
 def test_moments_call_their_implementation():

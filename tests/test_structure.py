@@ -269,6 +269,23 @@ def test_normalisation_reparametrises_the_natural_parameter(make):
     close(got, sum(t.sum() for t in terms), 1e-4)
 
 
+def test_the_scales_of_weight_norm_can_be_parameters():
+    def trained(linear):
+        norm: Any = nnx.WeightNorm(linear, rngs=nnx.Rngs(0))
+        norm.scales = nnx.data({path: nnx.Param(scale) for path, scale in norm.scales.items()})
+        return norm
+
+    net = Normalised(None, trained)
+    linear, lower = net.linear.layer_instance, jnp.tanh(net.lower(ROWS))
+    direction = linear.kernel[...] / jnp.sqrt((linear.kernel[...] ** 2).sum(0, keepdims=True))
+    f, params, state = cg.functional(net)
+    gradient = jax.grad(lambda p: cg.feed_forward(f)(p, state, ROWS)[0].sum())(params)
+    (got,) = jax.tree.leaves(gradient["linear"]["scales"])
+    open_ = lower @ direction + linear.bias[...][None] > 0
+    close(got, ((lower @ direction) * open_).sum(0))
+    assert got.any()
+
+
 def test_batch_norm_in_training_normalises_by_the_statistics_of_sampled_parents():
     make = functools.partial(nnx.BatchNorm, 6, momentum=0.75)
     net = filled(lambda: Normalised(make(rngs=nnx.Rngs(0))))

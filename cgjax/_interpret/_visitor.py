@@ -35,6 +35,10 @@ class Visitor:
         """Whether the node's value may differ from its activation."""
         return False
 
+    def passes(self, site: Site) -> bool:
+        """Whether the node may go unseen: it keeps its activation, and nothing is recorded."""
+        return False
+
     def draws(self, site: Site) -> bool:
         """Whether the node needs random words."""
         return False

@@ -86,6 +86,7 @@ def walk(
     """
     given = {i: _full_rank(program.sites[i], v) for i, v in (given or {}).items()}
     walker = _Walker(program, visitor)
+    walker.spread = frozenset(i for i, v in given.items() if v.size != 1)
     jaxpr = open_jaxpr(program.jaxpr)
     stream = walker.stream(key, jaxpr, 0)
     flat, records = walker.run(program.jaxpr, arrays, 0, stream, given, 0)
@@ -106,7 +107,7 @@ def _full_rank(site: Site, value: Any) -> Any:
 
 
 def _trimmed(rate: Any) -> Any:
-    """A rate without leading axes of length 1: under a `vmap` the nodes have fewer axes."""
+    """A rate without leading axes of length 1, so that one number is one under a `vmap` too."""
     if isinstance(rate, float):
         return rate
     ones = next((i for i, n in enumerate(rate.shape) if n != 1), rate.ndim)
@@ -123,6 +124,7 @@ def _sharded_as(e: Any, words: tuple[Any, Any]) -> tuple[Any, Any]:
 
 class _Walker:
     counts_turns = False  # whether `turn` looks at the number of a loop's turn
+    spread: frozenset[int] = frozenset()  # nodes that are given an array of several numbers
 
     def __init__(self, program: Program, visitor: Visitor):
         self.program = program
@@ -146,7 +148,7 @@ class _Walker:
                 index += 1
             elif count := self.nodes_in(eqn):
                 inside = self.program.sites[index : index + count]
-                if self.is_one_stream(eqn):
+                if self.is_one_stream(eqn, index):
                     if any(map(self.visitor.draws, inside)):
                         found.append(index)
                     index += count
@@ -156,13 +158,18 @@ class _Walker:
                         index += self.count(sub)
         return found
 
-    def is_one_stream(self, eqn: Any) -> bool:
+    def is_one_stream(self, eqn: Any, start: int) -> bool:
         """Whether all nodes inside derive from one key: those of loops, and of fused components."""
-        return eqn.primitive.name in ("scan", "while") or self.implementation(eqn) is not None
+        return eqn.primitive.name in ("scan", "while") or bool(self.implementation(eqn, start))
 
-    def implementation(self, eqn: Any) -> Callable[..., Any] | None:
-        """The implementation that computes a component, if it is one and has it."""
+    def implementation(self, eqn: Any, start: int) -> Callable[..., Any] | None:
+        """The implementation that computes a component, if it is one and has it; its first node is
+        `start`."""
         if eqn.primitive is not component_p or self.visitor.implementation is None:
+            return None
+        # The axes of these arrays are the reference's, in which a map has an axis of its own.
+        inside = range(start, start + self.nodes_in(eqn))
+        if eqn.params["mapped"] and not self.spread.isdisjoint(inside):
             return None
         return dict(eqn.params["implementations"]).get(self.visitor.implementation)
 
@@ -199,7 +206,9 @@ class _Walker:
         found, index = set(), start
         for eqn in open_jaxpr(jaxpr).eqns:
             count = 1 if eqn.primitive is node_p else self.nodes_in(eqn)
-            if self.is_one_stream(eqn) or eqn.primitive.name in REMAT:  # remat draws again, inside
+            if (
+                self.is_one_stream(eqn, index) or eqn.primitive.name in REMAT
+            ):  # remat draws again, inside
                 found.update(range(index, index + count))
             elif eqn.primitive is not node_p and count:
                 inner = index
@@ -320,14 +329,15 @@ class _Walker:
     def component(
         self, eqn: Any, operands: Any, start: int, stream: Any, given: Any, depth: int, words: Any
     ) -> tuple[list[Any], Records]:
-        implementation = self.implementation(eqn)
+        sites = self.program.sites[start : start + self.nodes_in(eqn)]
+        if all(map(self.visitor.passes, sites)):
+            return bind(self.named(eqn, start), operands), {}
+        implementation = self.implementation(eqn, start)
         if implementation is None:
             return self.inline(eqn, operands, start, stream, given, depth, words)
-        sites = self.program.sites[start : start + self.nodes_in(eqn)]
         lead: list[Any] = []
         if self.visitor.implementation != "feed_forward":
-            if stream is None or start not in stream.row:  # nothing is sampled inside
-                return bind(eqn, operands), {}
+            assert stream is not None  # a node inside draws
             lead.append(stream.key(start))
         if self.visitor.implementation == "pcff":
             lead.append(tuple(_trimmed(self.visitor.rate(s, given.get(s.index))) for s in sites))
@@ -337,8 +347,7 @@ class _Walker:
                 raise TypeError(
                     f"The component at {source(eqn)} returned {out.dtype}{list(out.shape)} from "
                     f"its {self.visitor.implementation} implementation, and its reference "
-                    f"{v.aval.dtype}{list(v.aval.shape)}. The rates of the component's nodes must "
-                    "broadcast against them without the axes of a `vmap` around it."
+                    f"{v.aval.dtype}{list(v.aval.shape)}."
                 )
         return outs, {}
 

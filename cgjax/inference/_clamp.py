@@ -22,6 +22,9 @@ class _Clamped(Visitor):
     def changes(self, site: Site) -> bool:
         return site.index in self.clamped
 
+    def passes(self, site: Site) -> bool:
+        return site.index not in self.clamped
+
     def value(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
         if site.index in self.clamped:
             return jnp.broadcast_to(given, site.shape)

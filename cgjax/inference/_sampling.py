@@ -38,6 +38,9 @@ class _Sampler(Visitor):
     def changes(self, site: Site) -> bool:
         return self.draws(site)
 
+    def passes(self, site: Site) -> bool:
+        return not self.capture and not self.draws(site)
+
     def value(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
         rate = self.rates[site.index]
         if rate == 0.0:

@@ -122,7 +122,8 @@ class _Recurrent(nnx.Module):
 
         Args:
             inputs: (*batch, time, in_features), or (time, *batch, in_features) if `time_major`.
-            initial: (*batch, features), the states before the first step; by default 0.
+            initial: (*batch, features), the states before the first step, or one number; by
+                default 0.
 
         Returns:
             (*batch, time, features), or (time, *batch, features); dtype of the inputs.
@@ -160,7 +161,8 @@ class _Recurrent(nnx.Module):
         """The factors that drop states, drawn once for all steps; or None."""
         if self.dropout is None or not self.shared_noise:
             return None
-        return self.dropout.factor(x[0])
+        one = x[0] if len(x) else jnp.zeros(x.shape[1:], x.dtype)
+        return self.dropout.factor(one)
 
     @property
     def _fresh_rate(self) -> Any:
@@ -276,12 +278,17 @@ class IndependentRecurrent(_Recurrent):
             it comes before the features.
         kernel_init: initialiser of W; b starts at 0.
         recurrent_init: initialiser of u in place of the uniform one.
-        implementation: of the kernel, as in `cgjax.kernels.independent_recurrence`.
+        implementation: of the kernel, as in `cgjax.kernels.independent_recurrence`. What is named
+            is used by plain evaluation and `feed_forward`, and by `forward_sample` and `pcff`,
+            which raise if it has no sampled form. Procedures that look at single nodes (`clamp`,
+            `with_nodes`, moments, straight-through, ...) walk them in any case.
         name: of the nodes; noise nodes are called `{name}_dropout`.
         rngs: the source of randomness of the initial weights.
 
     Raises:
-        ValueError: for a drop rate outside [0, 1], or a bound that is not positive.
+        ValueError: for a drop rate outside [0, 1], or a bound that is not positive; when called,
+            if the implementation does not have the family, or not its samples.
+        TypeError: for a drop rate that is no floating-point number.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -400,10 +407,21 @@ def _independent(nodes: _Node, implementation: Implementation | None) -> Callabl
     def forward_sample(key: Any, *args: Any) -> Any:
         return pcff(key, (1.0,), *args)
 
-    # There is no parallel form of a sampled recurrence; the nodes are walked.
-    if not has_samples or rate is not None or implementation == "parallel":
-        return component(reference, feed_forward=feed_forward)
-    return component(reference, feed_forward=feed_forward, forward_sample=forward_sample, pcff=pcff)
+    def no_samples(*args: Any) -> Any:
+        raise ValueError(
+            f"implementation={implementation!r} has no form in which these nodes are sampled "
+            f"({nodes.structure.treedef}): there is none of 'parallel', of noise that each step "
+            "draws anew (drop_rate without shared_noise), and of the families LeakyReLU and "
+            "Softplus. With implementation=None each procedure takes the form that it has."
+        )
+
+    if has_samples and rate is None and implementation != "parallel":
+        sampled: dict[str, Any] = {"forward_sample": forward_sample, "pcff": pcff}
+    elif implementation in (None, "scan"):
+        sampled = {}  # the nodes are walked, in a loop
+    else:
+        sampled = {"forward_sample": no_samples, "pcff": no_samples}
+    return component(reference, feed_forward=feed_forward, **sampled)
 
 
 # The activation's name in the kernels, and whether they sample such nodes.

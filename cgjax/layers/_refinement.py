@@ -28,12 +28,14 @@ class Refinement(nnx.Module):
     block. The base may itself be a refinement, which gives a sequence of them.
 
     What comes back is the natural parameter of X_o, so that the module that follows says what X_o
-    is: `cg.node(family, refinement(x))`, or the next refinement.
+    is: `cg.node(family, refinement(x))`, or the next refinement. It has to be of X~_o's family; of
+    these two only a refinement that is the base, or ends it, can be checked.
 
     The copy has the base's weights, but its nodes are random variables of their own. Where nodes
     are sampled, those of a base with nodes are therefore drawn twice, independently, and the number
     of nodes doubles with each level of recursion: so says the construction. Feed-forward and
-    training without sampling evaluate the base once. With `samples="shared"` the copy's natural
+    training without sampling evaluate the base once, `pcff` that samples no node of it likewise.
+    With `samples="shared"` the copy's natural
     parameter is the base's in every procedure: one set of nodes, and a cost linear in the depth of
     recursion, as in the usual code of residual networks.
 
@@ -49,8 +51,8 @@ class Refinement(nnx.Module):
         name: the name of X~_o, in the scope "copy".
 
     Raises:
-        ValueError: for another value of `samples`; if base is a refinement with nodes of another
-            family; when called, if the refining submodule or the copy returns another shape or
+        ValueError: for another value of `samples`; if base is or ends with a refinement with nodes
+            of another family; when called, if the refining submodule or the copy returns another shape or
             dtype than the base.
 
     Example:
@@ -99,6 +101,9 @@ class Refinement(nnx.Module):
 
         Returns:
             An array of the shape and dtype that the base returns.
+
+        Raises:
+            ValueError: if the refining submodule or the copy returns another shape or dtype.
         """
         direct = jnp.asarray(self.base(x))
         with scope("copy"):
@@ -118,20 +123,26 @@ class Refinement(nnx.Module):
         # What is not sampled is the same in both, and computed once: else every level of recursion
         # would double it. What the copy changes of running statistics is dropped.
         f, params, state = functional(self.base)
-        # Traced once, wherever it is called from: `jit` caches, and leaves a call.
-        evaluate, arrays = jax.closure_convert(
-            lambda *args: jnp.asarray(jax.jit(f)(*args)[0]), params, state, x
-        )
+        # Traced once, wherever it is called from: `jit` caches, and leaves a call. The arrays that
+        # functions inside close over become arguments.
+        args = params, state, x
+        program = jax.make_jaxpr(lambda *args: jnp.asarray(jax.jit(f)(*args)[0]))(*args)
+
+        def evaluate(direct: Any, arrays: Any, *args: Any) -> Any:
+            return jax.core.eval_jaxpr(program.jaxpr, arrays, *jax.tree.leaves(args))[0]
+
         again = component(
-            lambda direct, *args: evaluate(*args),
+            evaluate,
             feed_forward=lambda direct, *_: direct,
             moments=lambda nodes, direct, *_: direct,
         )
-        return again(direct, params, state, x, *arrays)
+        return again(direct, program.consts, *args)
 
 
 def _family(module: Any) -> Family | None:
-    """The family of a refinement's nodes, where it is known."""
+    """The family of a refinement's nodes, where it is known; that of the last module of a chain."""
+    if isinstance(module, nnx.Sequential) and len(module.layers):
+        return _family(module.layers[-1])
     return getattr(module.node, "family", None) if isinstance(module, Refinement) else None
 
 

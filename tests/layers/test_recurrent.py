@@ -52,7 +52,7 @@ def usual(layer, act, x, initial):
     return jnp.stack(states)
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky", "softplus"])
+@pytest.mark.parametrize("name", ["relu", "tanh", "leaky", "softplus"])
 def test_the_independent_layer_is_the_usual_network(name):
     family, act = FAMILIES[name]
     layer = independent(family=family)
@@ -61,17 +61,18 @@ def test_the_independent_layer_is_the_usual_network(name):
     graphdef = nnx.split(layer)[0]
     weigh = jax.random.normal(jax.random.key(4), (BATCH, STEPS, UNITS))
 
-    def ours(params, x):
+    def ours(params, x, initial):
         out = f(params, state, x, initial)[0]
         return (weigh * out).sum(), out
 
-    def theirs(params, x):
+    def theirs(params, x, initial):
         module = nnx.merge(graphdef, params, state)
         out = jnp.stack([usual(module, act, x[i], initial[i]) for i in range(BATCH)])
         return (weigh * out).sum(), out
 
     got, expected = (
-        jax.jit(jax.value_and_grad(g, (0, 1), has_aux=True))(params, X) for g in (ours, theirs)
+        jax.jit(jax.value_and_grad(g, (0, 1, 2), has_aux=True))(params, X, initial)
+        for g in (ours, theirs)
     )
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)  # float32, other orders of sums
@@ -206,7 +207,11 @@ def test_noise_is_shared_over_time_or_fresh_at_each_step(build):
             h = act(layer.input(x[:, t]) + past)
         walked = cg.with_nodes(cg.pcff(layer, 0.0))(KEY, x)[0]
         np.testing.assert_allclose(walked[:, -1], h, rtol=1e-5, atol=1e-5)
-        assert_identical(cg.pcff(layer, 0.0)(KEY, x).shape, walked.shape)
+        if shared:  # the mask is a node of its own, outside of what the kernel computes
+            by_kernel = cg.pcff(layer, 0.0)(KEY, x)
+            np.testing.assert_allclose(by_kernel, walked, rtol=1e-5, atol=1e-5)
+    nothing = build(drop_rate=0.5, shared_noise=True)(jnp.ones((2, 0, INPUTS)))
+    assert nothing.shape == (2, 0, UNITS)
 
 
 def test_rows_of_a_map_have_noise_of_their_own():
@@ -215,6 +220,61 @@ def test_rows_of_a_map_have_noise_of_their_own():
     layer.input.kernel[...] = jnp.ones((INPUTS, UNITS))
     states = cg.pcff(net, 0.0)(KEY, jnp.ones((20, STEPS, INPUTS)))
     assert len(np.unique(np.asarray(states), axis=0)) > 5  # of 2^3 masks of the connected units
+
+
+SOME = jnp.array([0.0, 0.0, 1.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        SOME.reshape(5, 1),
+        SOME.reshape(5, 1, 1),
+        jnp.outer(SOME, SOME[::-1]).reshape(5, 5, 1),
+        jnp.broadcast_to(SOME[:UNITS], (1, 5, UNITS)),
+    ],
+    ids=["rows", "steps", "steps and rows", "units"],
+)
+def test_rates_of_single_nodes_of_mapped_layers(rate):
+    """As many rows as steps: a rate of rows must not be taken for one of steps."""
+    layer = independent(family=cg.nodes.Spin())
+    x = jnp.stack([X[0]] * 5)
+    net = lambda x: jax.vmap(layer)(x)  # noqa: E731
+    sampled = abs(cg.pcff(net, {"state": rate})(KEY, x)) == 1  # rows, steps, units
+    # The axes of the node: steps, rows, units.
+    expected = jnp.moveaxis(jnp.broadcast_to(rate == 1, (STEPS, 5, UNITS)), 0, 1)
+    np.testing.assert_array_equal(sampled, expected)
+
+
+def test_layers_and_steps_have_noise_of_their_own():
+    def half(name):
+        layer = independent(family=cg.nodes.Spin(), name=name)
+        for weights in (layer.input.kernel, layer.input.bias, layer.recurrent):
+            weights[...] = jnp.zeros_like(weights[...])
+        return layer
+
+    first, second = half("first"), half("second")  # coins
+    x = jnp.ones((200, STEPS, INPUTS))
+    a, b = cg.forward_sample(lambda x: (first(x), second(x)))(KEY, x)
+    columns = np.concatenate([a, b], 1).reshape(200, -1)
+    correlation = columns.T @ columns / 200
+    off = abs(correlation[~np.eye(len(correlation), dtype=bool)])
+    assert off.max() < 5 / np.sqrt(200)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+@pytest.mark.parametrize("build", [simple, independent])
+def test_log_joint_is_the_sum_over_nodes(build, name):
+    family = FAMILIES[name][0]
+    layer = build(family=family)
+    states, nodes = cg.with_nodes(cg.forward_sample(layer))(KEY, X[0])
+    h, expected, weights = jnp.zeros(UNITS), 0.0, layer.recurrent[...]
+    for t in range(STEPS):
+        past = h @ weights if weights.ndim == 2 else weights * h
+        expected += family.log_prob(states[t], layer.input(X[0, t]) + past).sum()
+        h = states[t]
+    got = cg.log_joint(layer)({"state": nodes["state"]}, X[0])
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_time_may_come_first_and_states_may_be_handed_on():
@@ -350,3 +410,29 @@ def test_mistakes_raise():
         independent(family=cg.nodes.NairHinton(), implementation="parallel")(X)
     with pytest.raises(ValueError, match="only clipped affine steps"):
         independent(family=cg.nodes.Spin(), implementation="parallel")(X)
+
+
+def test_a_named_implementation_never_gives_way():
+    parallel = independent(implementation="parallel")
+    np.testing.assert_allclose(parallel(X), independent()(X), rtol=1e-5, atol=1e-6)
+    assert_identical(cg.pcff(parallel, 0.0)(KEY, X), parallel(X))
+    for build in (cg.forward_sample, lambda net: cg.pcff(net, 0.5)):
+        with pytest.raises(ValueError, match="implementation='parallel' has no form in which"):
+            build(parallel)(KEY, X)
+        fresh = independent(implementation="mosaic_gpu", drop_rate=0.5)
+        with pytest.raises(ValueError, match="implementation='mosaic_gpu' has no form in which"):
+            build(fresh)(KEY, X)
+
+
+def test_a_sweep_of_layers_is_lowered_for_gpus_by_the_kernel():
+    layer = independent(implementation="mosaic_gpu", time_major=True)
+    f, params, state = cg.functional(layer)
+
+    def loss(params, key, rate):
+        return cg.pcff(f, rate)(key, params, state, jnp.moveaxis(X, 1, 0))[0].sum()
+
+    runs = jax.vmap(jax.grad(loss))
+    many = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), params)
+    arguments = many, jax.random.split(KEY, 2), jnp.array([0.0, 0.5])
+    program = jax.jit(runs).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    assert program.count("mosaic_gpu_v2") == 2  # the states, and their derivative

@@ -223,7 +223,8 @@ def test_no_two_nodes_share_noise(monkeypatch):
     bits.assert_disjoint(6)
 
 
-def test_running_statistics_are_updated_once():
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_running_statistics_are_updated_once(rate):
     net = Refinement(
         nnx.Sequential(linear(3, 4, 0), normalised(4), linear(4, 4, 1)), linear(4, 4, 2)
     )
@@ -257,6 +258,11 @@ def test_cost_is_linear_in_the_depth_of_recursion(samples):
         belief = cg.Belief(X, jnp.full_like(X, 0.1))
         # A mean and a variance for each product.
         assert products_in(moments, params, state, belief) == 2 * (1 + 2 * depth)
+        unsampled = cg.pcff(f, 0.0)
+        assert products_in(unsampled, KEY, params, state, X) == 1 + 2 * depth
+        clamped = cg.clamp(f, {"copy/relu_0": 1.0})
+        # The clamped node has no parents any more, but the program that gives them.
+        assert products_in(clamped, params, state, X) <= 3 + 2 * depth
         if samples == "shared":
             sampled = cg.pcff(f, 0.3)
             assert products_in(sampled, KEY, params, state, X) == 1 + 2 * depth
@@ -312,6 +318,18 @@ def test_a_module_may_hold_functions_that_close_over_traced_arrays(build):
     assert jax.jit(jax.grad(lambda w: run(w).sum()))(weights).any()
 
 
+def test_a_module_may_hold_functions_that_close_over_other_arrays_than_numbers():
+    def run(kept, key):
+        def noisy(x):
+            return jnp.where(kept, x, 0) + jax.random.normal(key, x.shape)
+
+        base = nnx.Sequential(noisy, linear(3, 4, 0))
+        return cg.pcff(Refinement(base, linear(4, 4, 1)), 0.5)(KEY, X)
+
+    kept = jnp.array([True, False, True])[None]
+    np.testing.assert_allclose(jax.jit(run)(kept, KEY), run(kept, KEY), rtol=1e-5, atol=1e-5)
+
+
 def test_arrays_in_a_family_are_part_of_the_module():
     net = Refinement(linear(3, 4, 0), linear(4, 4, 1), node=cg.nodes.Gaussian(jnp.float32(0.5)))
     f, params, state = cg.functional(net)
@@ -329,6 +347,8 @@ def test_errors():
         unchecked(tower(1), linear(3, 4, 0), linear(4, 4, 1), samples="both")
     with pytest.raises(ValueError, match=r"base's is Spin\(\) and this one's ReLU\(\)"):
         block(tower(1, cg.nodes.Spin()), 4, 1, cg.nodes.ReLU())
+    with pytest.raises(ValueError, match=r"base's is Spin\(\) and this one's ReLU\(\)"):
+        block(nnx.Sequential(linear(3, 3, 0), tower(1, cg.nodes.Spin())), 4, 1, cg.nodes.ReLU())
     with pytest.raises(
         ValueError, match=r"submodule returned float32\[5, 5\] and the base float32"
     ):

@@ -289,7 +289,7 @@ class _Propagator(_Walker):
             if function_name(eqn) in _SMOOTH_INSIDE_KINKS:
                 outs = [_without_new_kink(out, operands) for out in outs]
             return outs, records
-        implementation = self.implementation(eqn)
+        implementation = self.implementation(eqn, context[0])
         if implementation is not None:
             call = functools.partial(implementation, self.visitor.nodes)
             return ruled(call, eqn, operands, self.visitor.order, {}), {}
