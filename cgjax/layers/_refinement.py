@@ -52,8 +52,8 @@ class Refinement(nnx.Module):
 
     Raises:
         ValueError: for another value of `samples`; if base is or ends with a refinement with nodes
-            of another family; when called, if the refining submodule or the copy returns another shape or
-            dtype than the base.
+            of another family; when called, if the refining submodule or the copy returns another
+            shape or dtype than the base.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
