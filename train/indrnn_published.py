@@ -1,8 +1,8 @@
-"""Published figures of independently recurrent networks on MNIST, pixel by pixel, to stand beside ours.
+"""Published figures of recurrent networks on MNIST, pixel by pixel, to stand beside ours.
 
-Six layers of 128 nodes. Two sources, which differ: [A] 5.1, whose schedule is not told; and the
-logs that the authors of IndRNN have put beside their code (Sunnydreamrain/IndRNN_pytorch, folder
-pixelMNIST, "plain" networks, one run of each task with dropout 0.1).
+Six independently recurrent layers of 128 nodes. Two sources, which differ: [A] 5.1, whose schedule
+is not told; and the logs that the authors of IndRNN have put beside their code
+(Sunnydreamrain/IndRNN_pytorch, folder pixelMNIST, one run of each task with dropout 0.1).
 """
 
 from typing import Any, NamedTuple

@@ -104,10 +104,10 @@ def difference(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]])
         others: those that are subtracted; seeds that only one of the two has are left out.
 
     Example:
-        >>> runs = [{"seed": s, "test": {"error": e}} for s, e in ((0, 0.02), (1, 0.04))]
-        >>> others = [{"seed": s, "test": {"error": 0.01}} for s in (1, 0, 2)]
+        >>> runs = [{"seed": s, "test": {"error": e}} for s, e in ((0, 0.5), (1, 0.75))]
+        >>> others = [{"seed": s, "test": {"error": 0.25}} for s in (1, 0, 2)]
         >>> difference(runs, others)
-        Mean(value=2.0, standard_error=1.0, seeds=2)
+        Mean(value=37.5, standard_error=12.5, seeds=2)
     """
     known = {run["seed"]: run["test"]["error"] for run in others if run["test"] is not None}
     return mean(

@@ -17,7 +17,7 @@ import numpy as np
 from train import commandline, report
 from train.dense_figure import COLOURS, LABELS
 from train.files import write_atomic
-from train.indrnn_published import log_beside
+from train.indrnn_published import Log, log_beside
 from train.recipes import PatientRecipe, SteppedRecipe
 
 # Of the whole data sets, without those for validation.
@@ -43,20 +43,18 @@ def draw(results: Sequence[Path], out: Path) -> None:
         panel.set_title(f"{title(result)}\n{schedule(result)}", fontsize="medium")
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             drawn.setdefault(label, handle)
-    figure.legend(
-        drawn.values(), drawn.keys(), loc="outside upper center", ncols=3, frameon=False
-    )
+    figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=3, frameon=False)
     _save(figure, out, results)
 
 
 def draw_curves(results: Sequence[Path], out: Path) -> None:
     """Draws errors by number of updates, one column of panels for each experiment and setting.
 
-    Above is the error on validation images, below that on the batches of training, as it was while
-    the weights changed: a mean over an epoch, drawn at its end. A line is the mean over the seeds of
-    a regulariser and rate, up to the epoch where the first of them ends. Where the authors of IndRNN
-    have logged the same network, with dropout 0.1, their points stand beside it, up to ten times as
-    many updates; in the first epoch theirs of training are means over a hundred updates.
+    Above is the error on validation images, below that on the batches of training, as it was
+    while the weights changed: a mean over an epoch, drawn at its end. A line is the mean over the
+    seeds of a regulariser and rate, up to the epoch where the first of them ends. Where the authors
+    of IndRNN have logged the same network, with dropout 0.1, their points stand beside it, up to
+    ten times as many updates; in their first epoch, those of training are means over a hundred.
 
     Args:
         results: files that the experiments have written. Seeds may have been trained apart.
@@ -67,6 +65,7 @@ def draw_curves(results: Sequence[Path], out: Path) -> None:
     for column, result in zip(axes.T, sets, strict=True):
         for panel, part in zip(column, PARTS, strict=True):
             _curves(panel, result, part)
+        column[0].set_ylim(bottom=0)
         column[0].set_title(f"{title(result)}\n{schedule(result)}", fontsize="medium")
         column[0].legend(fontsize="x-small", frameon=False, ncols=1 + len(column[0].lines) // 8)
         column[-1].set_xlabel("updates")
@@ -176,6 +175,8 @@ def _panel(panel: Any, result: dict[str, Any]) -> None:
         values = [mean.value for _, mean in found]
         bars = [mean.standard_error if mean.seeds > 1 else 0.0 for _, mean in found]
         panel.errorbar(rates, values, bars, marker="o", capsize=3, color=colour, label=label)
+    rates = [rate for found in means.values() for rate, _ in found]
+    panel.set_xlim(0, 1.1 * max([*rates, 0.1]))
     panel.set_xlabel("rate")
     panel.set_ylabel("test error (%)")
     panel.spines[["top", "right"]].set_visible(False)
@@ -199,17 +200,10 @@ def _curves(panel: Any, result: dict[str, Any], part: str) -> None:
         )
     log = log_beside(result["settings"])
     if log is not None:
-        nearest = sorted(log.points, key=lambda p: abs(math.log(p.span / per_epoch)))
-        chosen = {point.updates: point for point in reversed(nearest)}
-        accuracies = {
-            at: point.training if part == "train" else point.validation
-            for at, point in sorted(chosen.items())
-            if at <= 10 * last
-        }
-        known = {at: 100 * (1 - value) for at, value in accuracies.items() if value is not None}
+        known = _logged(log, part, per_epoch, 10 * last)
         panel.plot(
             list(known),
-            list(known.values()),
+            [100 * (1 - accuracy) for accuracy in known.values()],
             "x",
             color="k",
             markersize=5,
@@ -217,8 +211,18 @@ def _curves(panel: Any, result: dict[str, Any], part: str) -> None:
         )
         panel.set_xscale("log")
     panel.set_ylabel(f"{PARTS[part]} error (%)")
-    panel.set_ylim(bottom=0)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def _logged(log: Log, part: str, per_epoch: int, last: int) -> dict[int, float]:
+    """Accuracies of a log by number of updates; of two means that end at the same, the one whose
+    span is nearer to ours."""
+    known: dict[int, float] = {}
+    for point in sorted(log.points, key=lambda p: abs(math.log(p.span / per_epoch))):
+        accuracy = point.training if part == "train" else point.validation
+        if accuracy is not None and point.updates <= last:
+            known.setdefault(point.updates, accuracy)
+    return known
 
 
 def _shade(colour: str, rate: float, rates: Sequence[float]) -> tuple[float, ...]:

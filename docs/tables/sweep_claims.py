@@ -1,8 +1,7 @@
 """What the experiments with residual and recurrent networks say about the claims of [A] 5.1.
 
-Only whole schedules decide anything, and only differences beyond chance: those with 0 outside of the
-95 % interval of Student's t over at least three seeds. Runs of the same seed are compared with each
-other.
+Only whole schedules decide anything, and only differences beyond chance: those whose 95 % interval
+(Student's t, over at least three seeds) leaves out 0. Runs of the same seed are compared.
 """
 
 import json
@@ -187,7 +186,7 @@ def combination_claim(results: pathlib.Path) -> Claim:
             signs = [beyond_chance(gain) for gain in found]
             better, worse = set(signs) == {-1}, 1 in signs
             verdicts.append(1 if better else -1 if worse else 0)
-            which = "better than either" if better else "worse than one" if worse else "open"
+            which = "better than either" if better else "worse than one" if worse else "undecided"
             told.append(
                 f"{dense.SETS[data]}, {name}: {which} ({signed(found[0])} against dropout, "
                 f"{signed(found[1])} against PCFF)"
@@ -318,7 +317,7 @@ def whole(results: pathlib.Path, folder: str, order: str | None) -> Cases:
             seed = settings.get("order_seed"), run["seed"]
             known = cases.setdefault((run["regulariser"], run["rate"]), [])
             if any(other["seed"] == seed for other in known):
-                raise ValueError(f"{path}: run {run['regulariser']} {run['rate']} {seed} is not new")
+                raise ValueError(f"{path} repeats {run['regulariser']} {run['rate']} {seed}")
             kind = result["machine"]["device kind"]
             known.append(run | {"seed": seed, "device kind": kind})
     return cases
