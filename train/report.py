@@ -105,9 +105,10 @@ def difference(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]])
 
     Example:
         >>> runs = [{"seed": s, "test": {"error": e}} for s, e in ((0, 0.5), (1, 0.75))]
-        >>> others = [{"seed": s, "test": {"error": 0.25}} for s in (1, 0, 2)]
+        >>> errors = {2: 0.5, 1: 0.25, 0: 0.125}
+        >>> others = [{"seed": s, "test": {"error": e}} for s, e in errors.items()]
         >>> difference(runs, others)
-        Mean(value=37.5, standard_error=12.5, seeds=2)
+        Mean(value=43.75, standard_error=6.25, seeds=2)
     """
     known = {run["seed"]: run["test"]["error"] for run in others if run["test"] is not None}
     return mean(
