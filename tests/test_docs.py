@@ -419,15 +419,16 @@ def test_the_claim_on_dropout_with_pcff_follows_the_dense_results(tmp_path: path
     assert sweep_claims.combination_claim(tmp_path).verdict == "not yet measured"
     cases = [(data, nodes) for data in ("mnist", "fashion_mnist") for nodes in ("tanh", "relu")]
     worse = dict.fromkeys(cases, 0.005)  # than dropout, though better than PCFF
-    for both, options, expected in (
-        (worse, (3,), "does not hold"),
-        (worse | {("mnist", "relu"): -0.005}, (3,), "holds"),
-        (worse | {("mnist", "relu"): 0.0}, (3,), "not decided"),
-        (worse | {("mnist", "relu"): -0.005}, (2,), "not decided"),
-        (worse, (3, ("reached the last epoch", 40)), "not yet measured"),
-        (worse, (3, ("reached the last epoch", 654)), "does not hold"),
+    early, capped = "stopped early", "reached the last epoch"
+    for both, seeds, ended, expected in (
+        (worse, 3, (early, 40), "does not hold"),
+        (worse | {("mnist", "relu"): -0.005}, 3, (early, 40), "holds"),
+        (worse | {("mnist", "relu"): 0.0}, 3, (early, 40), "not decided"),
+        (worse | {("mnist", "relu"): -0.005}, 2, (early, 40), "not decided"),
+        (worse, 3, (capped, 40), "not yet measured"),
+        (worse, 3, (capped, 654), "does not hold"),
     ):
-        write_dense(tmp_path, both, *options)
+        write_dense(tmp_path, both, seeds, ended)
         assert sweep_claims.combination_claim(tmp_path).verdict == expected
     write_dense(tmp_path, worse | {("mnist", "relu"): -0.005}, 3)
     told = sweep_claims.combination_claim(tmp_path).evidence
