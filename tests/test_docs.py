@@ -211,7 +211,7 @@ def write_sweep(
     """A result with test errors of `level`, more for later seeds, and `deltas` away from it."""
     known = json.loads((ROOT / "results" / "benchmarks" / "recurrence.json").read_text())
     config = resnet.Config() if experiment == "resnet" else indrnn.Config()
-    facts = config.facts() | settings | {"seeds": list(seeds)}
+    facts: dict[str, Any] = config.facts() | settings | {"seeds": list(seeds)}
     epochs = facts["recipe"].get("length", 4)
     runs = [
         {
