@@ -1,7 +1,8 @@
 # Everything a person or CI does with this repository. Each target sets up what it needs in .venv
 # (versions pinned by constraints.txt) the first time, and only looks at a time stamp afterwards.
 #
-#   make train     the default experiment: scikit-learn's digits, a table, a figure, a JSON
+#   make train     the default experiment: scikit-learn's digits, a table, a figure, a JSON;
+#                  another of train/: make train EXPERIMENT=resnet ARGS="--data-dir FOLDER"
 #   make test      the test suite
 #   make bench     the cost of PCFF and of moments, and the speed of training
 #   make docs      the documentation site, into site/
@@ -16,6 +17,8 @@
 # Another interpreter:        make train PYTHON=/path/to/python3.12
 
 ARGS ?=
+# Of `make train`: dense, resnet, indrnn, uci, …
+EXPERIMENT ?= dense
 # Names to look for, in this order. PYTHON_NEWEST is the one for `make newest`.
 PYTHON ?= python3 python3.13 python3.12 python3.11 python
 PYTHON_NEWEST ?= python3.13 python3.12
@@ -37,7 +40,7 @@ help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 train: $(VENV)/installed-train
-	$(RUN) train.dense $(ARGS)
+	$(RUN) train.$(EXPERIMENT) $(ARGS)
 
 test: $(VENV)/installed-train $(VENV)/installed-test
 	$(RUN) pytest -n 2 --dist loadfile $(ARGS)

@@ -4,7 +4,8 @@
     python -m docs.generate_tables --check    # only say whether they are up to date
 
 A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`; the function of that name is
-in docs/tables. What was not measured is said to be so.
+in docs/tables. What was not measured is said to be so. Figures of residual and recurrent networks,
+which say which results they are of, are drawn again where these are others.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import pathlib
 import re
 import sys
 
-from docs.tables import benchmarks, checks, dense, gradients, regression, sweeps
+from docs.figures import sweeps as sweep_pictures
+from docs.tables import benchmarks, checks, dense, gradients, regression, sweep_claims, sweeps
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -25,7 +27,7 @@ PAGES = [
 ]
 TABLES = {
     function.__name__.replace("_", "-"): function
-    for module in (benchmarks, checks, dense, gradients, regression, sweeps)
+    for module in (benchmarks, checks, dense, gradients, regression, sweep_claims, sweeps)
     for function in module.TABLES
 }
 
@@ -48,7 +50,7 @@ def generate(page: str, results: pathlib.Path) -> str:
 
 
 def main() -> int:
-    """Rewrites or checks the pages; returns the exit status."""
+    """Rewrites or checks pages and pictures; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail if outdated")
     check = parser.parse_args().check
@@ -60,6 +62,10 @@ def main() -> int:
             outdated.append(name)
             if not check:
                 page.write_text(generated)
+    pictures = sweep_pictures.outdated(ROOT)
+    if not check:
+        sweep_pictures.draw(ROOT, pictures)
+    outdated += pictures
     print(f"{'outdated' if check else 'rewritten'}: {', '.join(outdated) or 'none'}")
     return 1 if check and outdated else 0
 

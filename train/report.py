@@ -14,6 +14,8 @@ from train.loop import but_epochs
 
 # Name in the JSON, heading, factor, decimal places.
 FIGURES = (("error", "error %", 100, 2), ("nll", "NLL", 1, 4), ("ece", "ECE %", 100, 2))
+# The settings that say which runs there are, and nothing about any of them.
+RUN_SETTINGS = frozenset({"seeds", "nodes", "regularisers", "none", "dropout", "pcff"})
 TITLES = {
     "test": "Test set, feed-forward: mean over seeds, and its standard error",
     "monte carlo": "Test set, average of samples of the training procedure",
@@ -63,8 +65,7 @@ def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             found[name] = {**result, "runs": list(result["runs"])}
             continue
         kept = found[name]
-        apart = {"seeds", "nodes", "regularisers", "none", "dropout", "pcff"}
-        for setting in kept["settings"].keys() - apart:
+        for setting in kept["settings"].keys() - RUN_SETTINGS:
             one, other = (but_epochs(r["settings"]).get(setting) for r in (kept, result))
             if one != other:
                 raise ValueError(f"two results of {name} differ in the setting {setting!r}")
@@ -73,6 +74,50 @@ def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(set(runs)) < len(runs):
             raise ValueError(f"two results of {name} hold the same run")
     return list(found.values())
+
+
+def merged_by_settings(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results of the same settings as one; those of other settings stay apart.
+
+    Args:
+        results: as in `result.json`.
+
+    Returns:
+        One for each experiment and setting of it, in the order in which they come.
+
+    Raises:
+        ValueError: if two of the same settings hold the same run.
+    """
+    sets: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        facts = {k: v for k, v in result["settings"].items() if k not in RUN_SETTINGS}
+        key = json.dumps([result["experiment"], facts], sort_keys=True)
+        sets.setdefault(key, []).append(result)
+    return [whole for same in sets.values() for whole in merged(same)]
+
+
+def difference(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> Mean:
+    """Mean difference of the test errors of runs of the same seeds, in percentage points.
+
+    Args:
+        runs: entries of `result["runs"]`.
+        others: those that are subtracted; seeds that only one of the two has are left out.
+
+    Example:
+        >>> runs = [{"seed": s, "test": {"error": e}} for s, e in ((0, 0.5), (1, 0.75))]
+        >>> errors = {2: 0.5, 1: 0.25, 0: 0.125}
+        >>> others = [{"seed": s, "test": {"error": e}} for s, e in errors.items()]
+        >>> difference(runs, others)
+        Mean(value=43.75, standard_error=6.25, seeds=2)
+    """
+    known = {run["seed"]: run["test"]["error"] for run in others if run["test"] is not None}
+    return mean(
+        [
+            100 * (run["test"]["error"] - known[run["seed"]])
+            for run in runs
+            if run["test"] is not None and run["seed"] in known
+        ]
+    )
 
 
 def labels(result: dict[str, Any]) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import json
 import pathlib
 from typing import Any
 
-from docs.tables.parts import DATA, NOT_MEASURED, mean, origin, table
+from docs.tables.parts import DATA, NOT_MEASURED, difference, mean, origin, table
 from train import report
 
 SETS = {name: DATA[name] for name in ("mnist", "fashion_mnist")}
@@ -14,14 +14,14 @@ NODES = {"tanh": "tanh", "relu": "ReLU"}
 
 def dense_picture(results: pathlib.Path) -> str:
     """The figure of the dense experiment, where it was drawn."""
-    if not _dense(results):
+    if not by_data(results):
         return NOT_MEASURED
     return "![Test errors by node family and regulariser](figures/dense.svg)"
 
 
 def dense_errors(results: pathlib.Path) -> str:
     """Test errors in percent, one row for each network and regulariser, one column a data set."""
-    measured = _dense(results)
+    measured = by_data(results)
     if not measured:
         return NOT_MEASURED
     keys = dict.fromkeys(
@@ -32,7 +32,7 @@ def dense_errors(results: pathlib.Path) -> str:
     rows = [
         [NODES[nodes], REGULARISERS[regulariser]]
         + [
-            mean(_runs(result, nodes, regulariser), "test", "error", 100, 2)
+            mean(runs_of(result, nodes, regulariser), "test", "error", 100, 2)
             for result in measured.values()
         ]
         for nodes, regulariser in keys
@@ -49,7 +49,7 @@ def dense_errors(results: pathlib.Path) -> str:
 
 def dense_claims(results: pathlib.Path) -> str:
     """Differences in test error between regularisers, and between ReLU and tanh, seed by seed."""
-    measured = _dense(results)
+    measured = by_data(results)
     if not measured:
         return NOT_MEASURED
     pairs = [
@@ -62,14 +62,14 @@ def dense_claims(results: pathlib.Path) -> str:
     headings = [f"{REGULARISERS[a]} − {REGULARISERS[b]}" for a, b in pairs]
     rows = [
         [SETS[name], NODES[nodes]]
-        + [_difference(_runs(result, nodes, a), _runs(result, nodes, b)) for a, b in pairs]
+        + [difference(runs_of(result, nodes, a), runs_of(result, nodes, b)) for a, b in pairs]
         for name, result in measured.items()
         for nodes in NODES
     ]
     between_regularisers = table(["data", "nodes", *headings], rows)
     rows = [
         [SETS[name]]
-        + [_difference(_runs(result, "relu", r), _runs(result, "tanh", r)) for r in REGULARISERS]
+        + [difference(runs_of(result, "relu", r), runs_of(result, "tanh", r)) for r in REGULARISERS]
         for name, result in measured.items()
     ]
     between_nodes = table(["ReLU − tanh", *REGULARISERS.values()], rows)
@@ -79,7 +79,7 @@ def dense_claims(results: pathlib.Path) -> str:
 def dense_figures(results: pathlib.Path) -> str:
     """Every figure of every data set, feed-forward beside the average of samples."""
     parts = []
-    measured = _dense(results)
+    measured = by_data(results)
     for name, title in SETS.items():
         result = measured.get(name)
         if not result:
@@ -110,27 +110,17 @@ def dense_figures(results: pathlib.Path) -> str:
     return "\n\n".join(parts)
 
 
-def _difference(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> str:
-    """Mean difference of the test errors of runs of the same seeds, in percentage points."""
-    known = {run["seed"]: run["test"]["error"] for run in others if run["test"] is not None}
-    found = report.mean(
-        [
-            100 * (run["test"]["error"] - known[run["seed"]])
-            for run in runs
-            if run["test"] is not None and run["seed"] in known
-        ]
-    )
-    if found.seeds == 0:
-        return "-"
-    value = f"{found.value:+.2f}"
-    return value if found.seeds == 1 else f"{value} ± {found.standard_error:.2f}"
-
-
-def _dense(results: pathlib.Path) -> dict[str, dict[str, Any]]:
+def by_data(results: pathlib.Path) -> dict[str, dict[str, Any]]:
     """The results of the dense experiment by data set; several commands may have made its runs."""
     found = [json.loads(path.read_text()) for path in _dense_files(results)]
     by_name = {result["settings"]["data"]: result for result in report.merged(found)}
     return {name: by_name[name] for name in SETS if name in by_name}
+
+
+def runs_of(result: dict[str, Any], nodes: str, regulariser: str) -> list[dict[str, Any]]:
+    return [
+        run for run in result["runs"] if run["nodes"] == nodes and run["regulariser"] == regulariser
+    ]
 
 
 def _dense_files(results: pathlib.Path) -> list[pathlib.Path]:
@@ -140,12 +130,6 @@ def _dense_files(results: pathlib.Path) -> list[pathlib.Path]:
 def _dense_origins(results: pathlib.Path, name: str) -> list[str]:
     found = [json.loads(path.read_text()) for path in _dense_files(results)]
     return [origin(result) for result in found if result["settings"]["data"] == name]
-
-
-def _runs(result: dict[str, Any], nodes: str, regulariser: str) -> list[dict[str, Any]]:
-    return [
-        run for run in result["runs"] if run["nodes"] == nodes and run["regulariser"] == regulariser
-    ]
 
 
 TABLES = [dense_picture, dense_errors, dense_claims, dense_figures]

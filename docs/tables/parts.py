@@ -92,3 +92,16 @@ def mean(runs: list[dict[str, Any]], way: str, figure: str, factor: int, digits:
         return "-"
     value = f"{factor * found.value:.{digits}f}"
     return value if found.seeds == 1 else f"{value} ± {factor * found.standard_error:.{digits}f}"
+
+
+def difference(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> str:
+    """Mean difference of the test errors of runs of the same seeds, in percentage points."""
+    return signed(report.difference(runs, others))
+
+
+def signed(found: report.Mean) -> str:
+    """A mean difference with its standard error."""
+    if found.seeds == 0:
+        return "-"
+    value = f"{found.value:+.2f}"
+    return value if found.seeds == 1 else f"{value} ± {found.standard_error:.2f}"

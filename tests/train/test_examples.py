@@ -1,4 +1,4 @@
-"""The examples in the docstrings of train run, and say what they say."""
+"""The examples in the docstrings of train and of the tables run, and say what they say."""
 
 import doctest
 import importlib
@@ -14,12 +14,14 @@ MODULES = [
     "train.data.uci",
     "train.decay",
     "train.files",
+    "train.indrnn_published",
     "train.report",
     "train.schedule",
     "train.uci",
     "train.uci_claims",
     "train.uci_published",
     "train.uci_table",
+    "docs.tables.sweep_claims",
 ]
 
 
