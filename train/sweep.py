@@ -151,6 +151,9 @@ class Settings:
         return json.loads(json.dumps(chosen))
 
 
+Build = Callable[[nnx.Rngs], nnx.Module]
+
+
 class Network(NamedTuple):
     """A module in its two modes, as pure functions.
 
@@ -165,10 +168,7 @@ class Network(NamedTuple):
     evaluation: Callable[..., tuple[Array, Any]]
 
 
-def network(
-    build: Callable[[nnx.Rngs], nnx.Module],
-    evaluated: Callable[[nnx.Rngs], nnx.Module] | None = None,
-) -> Network:
+def network(build: Build, evaluated: Build | None = None) -> Network:
     """The functions of a module that `build` makes.
 
     Args:
