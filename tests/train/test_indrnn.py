@@ -146,7 +146,7 @@ def test_the_implementation_reaches_every_layer(name, depth, implementations):
     for implementation in (None, "parallel", "mosaic_gpu"):
         made = functools.partial(SMALL[name], implementation)
         f, params, state = cg.functional(nnx.eval_shape(made))
-        jax.eval_shape(f, params, state, jnp.ones((3, 6, 1)))
+        jax.eval_shape(cg.feed_forward(f), params, state, jnp.ones((3, 6, 1)))
     assert implementations == depth * ["scan"] + depth * ["parallel"] + depth * ["mosaic_gpu"]
 
 

@@ -15,7 +15,7 @@ from flax import nnx
 
 import cgjax as cg
 from tests.train.data.test_cifar import write_files
-from train import data, indrnn, report, resnet, sweep, sweep_figure
+from train import data, indrnn, loop, report, resnet, sweep, sweep_figure
 from train.checkpoint import Checkpoints
 from train.recipes import PatientRecipe, SteppedRecipe
 from train.runs import Silent
@@ -151,6 +151,24 @@ def test_known_rates_are_the_program_without_what_is_off():
         a = known.loss(variables, jax.random.key(2), None, x, y)
         b = given.loss(variables, jax.random.key(2), sweep.Rates(*map(jnp.float32, rates)), x, y)
         jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-5, atol=1e-6), a, b)
+
+
+@pytest.mark.parametrize("implementation", [None, "mosaic_gpu"])
+def test_the_epoch_of_a_sweep_is_lowered_for_cuda(implementation):
+    """With the kernel that was asked for, and no other."""
+    shape = indrnn.Shape("plain", 1, 8, 64, implementation)
+    learner = indrnn.learner(shape, INDRNN.recipe, None)
+    programs: Any = loop.programs(learner, INDRNN.recipe, "vmap")
+    keys = jax.ShapeDtypeStruct((3, 2), jnp.uint32)
+    init = functools.partial(loop.init_run, learner, INDRNN.recipe)
+    state = jax.eval_shape(jax.vmap(init), keys)
+    rates = sweep.Rates(*2 * [jax.ShapeDtypeStruct((3,), jnp.float32)])
+    images = jax.ShapeDtypeStruct((40, 64), jnp.uint8)
+    classes = jax.ShapeDtypeStruct((40,), jnp.int32)
+    largest = jax.ShapeDtypeStruct((), jnp.float32)
+    given = loop.Data(images, classes, images, classes, largest)
+    lowered = programs[1].trace(state, rates, given).lower(lowering_platforms=("cuda",))
+    assert ("mosaic_gpu" in lowered.as_text()) == (implementation == "mosaic_gpu")
 
 
 # -- images
