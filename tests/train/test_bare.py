@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_what_cannot_be_written_or_continued_is_known_before_the_data_are_read(t
         bare.main([*words, str(tmp_path / "out"), "--from", str(tmp_path / "nothing")])
 
 
-def settings(words):
+def settings(words: str) -> Any:
     return bare.experiment(bare.parser().parse_args(words.split() + ["--out", "x"])).settings
 
 

@@ -163,9 +163,9 @@ def test_the_epoch_of_a_sweep_is_lowered_for_cuda(implementation):
     init = functools.partial(loop.init_run, learner, INDRNN.recipe)
     state = jax.eval_shape(jax.vmap(init), keys)
     rates = sweep.Rates(*2 * [jax.ShapeDtypeStruct((3,), jnp.float32)])
-    images = jax.ShapeDtypeStruct((40, 64), jnp.uint8)
-    classes = jax.ShapeDtypeStruct((40,), jnp.int32)
-    largest = jax.ShapeDtypeStruct((), jnp.float32)
+    images: Any = jax.ShapeDtypeStruct((40, 64), jnp.uint8)
+    classes: Any = jax.ShapeDtypeStruct((40,), jnp.int32)
+    largest: Any = jax.ShapeDtypeStruct((), jnp.float32)
     given = loop.Data(images, classes, images, classes, largest)
     lowered = programs[1].trace(state, rates, given).lower(lowering_platforms=("cuda",))
     assert ("mosaic_gpu" in lowered.as_text()) == (implementation == "mosaic_gpu")
@@ -177,10 +177,9 @@ def test_the_epoch_of_a_sweep_is_lowered_for_cuda(implementation):
 def test_how_convolutions_are_computed_changes_roundings_alone():
     """And their dtype more than that in training, nothing in evaluation, and no variable's type."""
     x = resnet.standardised(jax.random.uniform(jax.random.key(0), (4, 3072)))
-    plain, form, dtype = (
-        resnet.network(resnet.Shape("convolution", 1, 2, *chosen))
-        for chosen in ((), ("products",), ("convolution", "bfloat16"))
-    )
+    base = resnet.Shape("convolution", 1, 2)
+    shapes = base, base._replace(form="products"), base._replace(dtype="bfloat16")
+    plain, form, dtype = map(resnet.network, shapes)
     variables = plain.init(jax.random.key(1))
     trained, products, half = (
         jax.jit(net.training)(*variables, x, None) for net in (plain, form, dtype)
