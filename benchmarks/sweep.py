@@ -47,7 +47,8 @@ from jax import lax
 import cgjax as cg
 from benchmarks import command
 from benchmarks.timing import Timing, interleaved, repeated
-from train.models.resnet import ResNet, convolved
+from train.models.convolution import convolved, products
+from train.models.resnet import ResNet
 
 CLASSES = 10
 DTYPES = ("float32", "bfloat16")
@@ -76,24 +77,6 @@ PRESETS = {
 }
 
 
-def products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """`train.models.resnet.convolved` as a product of patches and the kernel."""
-    rows, columns = (-(-side // stride) for side in x.shape[1:3])
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-
-    def shifted(i: int, j: int) -> jax.Array:
-        ends = (len(x), i + stride * (rows - 1) + 1, j + stride * (columns - 1) + 1, x.shape[3])
-        return lax.slice(padded, (0, i, j, 0), ends, (1, stride, stride, 1))
-
-    patches = jnp.concatenate([shifted(i, j) for i in range(3) for j in range(3)], -1)
-    return patches @ kernel.reshape(-1, kernel.shape[-1])
-
-
-# The patches are nine times as large as what they are made of: they are made again for the
-# derivative, not kept.
-recomputed_products = jax.checkpoint(products, static_argnums=(2,))
-
-
 def mapped(step: Callable[..., Any]) -> Callable[..., Any]:
     """A function of all runs, side by side."""
     return jax.vmap(step)
@@ -107,7 +90,7 @@ def looped(step: Callable[..., Any]) -> Callable[..., Any]:
 # Name: how a convolution is computed, and how runs are.
 FORMS = {
     "grouped": (convolved, mapped),
-    "products": (recomputed_products, mapped),
+    "products": (products, mapped),
     "loop": (convolved, looped),
 }
 

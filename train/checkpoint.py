@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -35,6 +35,23 @@ class Saved(NamedTuple):
     step: int
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]  # whatever JSON can hold
+
+
+class Store(Protocol):
+    """What a training asks of its checkpoints; see `Checkpoints` for each."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    def save(
+        self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+    ) -> None: ...
+
+    def latest(self) -> Saved | None: ...
+
+    def require_writable(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Checkpoints:

@@ -3,6 +3,7 @@
     python -m train.resnet --data-dir FOLDER          # none, dropout .1, .3, .5, PCFF .1, .3, .5, 1
     python -m train.resnet --dropout .1 .2 .3 .4 .5 .6 .7 .8 .9 --pcff .1 .2 .3 .4 .5 .6 .7 .8 .9 1
     python -m train.resnet --length 25 --images 9000  # a tenth of the schedule, a fifth of the data
+    python -m train.resnet --form products --dtype bfloat16   # see docs/sweeps.md
 
 ResNet20 of refinement modules with the authors' 3 x 3 shortcuts (292,762 parameters), or the usual
 one (`--shortcut pad`, 269,722). Trained on the first 45,000 images, with random flips and crops;
@@ -18,7 +19,7 @@ network without regularisation, trained on all 50,000 images.
 **Cost**: 88,000 updates a run. On two CPU cores a run takes days: use a GPU, or a shorter schedule.
 
 **Left behind** in `--out`: `result.json`, `figure.png`, and the checkpoint, from which the same
-command continues after any interruption, to the same bits.
+command continues after any interruption: on a CPU to the same bits, on a GPU not yet tried.
 """
 
 import dataclasses
@@ -26,15 +27,17 @@ import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
 from train import commandline, data, sweep
 from train.data import Dataset
 from train.loop import Learner
+from train.models.convolution import convolved, products
 from train.models.resnet import ResNet
 from train.recipes import SteppedRecipe
 from train.settings import require
@@ -45,6 +48,8 @@ SIDE, PADDING = 32, 4
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Shortcut = Literal["convolution", "pad"]
+Form = Literal["convolution", "products"]
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +68,12 @@ class Config(Settings):
     """Residual blocks of each of the three stages."""
     channels: int = 16
     """Of the first stage; each further one has twice as many."""
+    form: Form = "convolution"
+    """How 3 x 3 convolutions are computed, which of all runs at once are one grouped convolution;
+    or as products of patches and kernels, one batched product. With a width of 1, run by run."""
+    dtype: Dtype = "float32"
+    """Of convolutions and nodes in training, on weights, statistics and updates of float32. The
+    validation and the test are those of the float32 network."""
     recipe: SteppedRecipe = SteppedRecipe()
 
     def __post_init__(self) -> None:
@@ -86,33 +97,54 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
 
 def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
     """What is compared, on CIFAR-10."""
-    size = config.shortcut, config.blocks, config.channels
+    shape = Shape(config.shortcut, config.blocks, config.channels, config.form, config.dtype)
     return sweep.Experiment(
         title="residual networks on CIFAR-10",
         source="[A] 5.1, Figure 4 right",
         settings=config,
         recipe=config.recipe,
         dataset=sweep.first(dataset, config.images),
-        network=network(*size),
+        network=network(shape),
         prepare=standardised,
-        learner_of=functools.partial(learner, *size),
+        learner_of=functools.partial(learner, shape),
     )
 
 
+class Shape(NamedTuple):
+    """What a network is built from."""
+
+    shortcut: Shortcut
+    blocks: int  # of each stage
+    channels: int  # of the first stage
+    form: Form = "convolution"
+    dtype: Dtype = "float32"  # in training
+
+
 @functools.lru_cache
-def network(shortcut: Shortcut, blocks: int, channels: int) -> sweep.Network:
+def network(shape: Shape) -> sweep.Network:
     """The network as functions."""
-    widths = (channels, 2 * channels, 4 * channels)
-    return sweep.network(
-        lambda rngs: ResNet(blocks=blocks, widths=widths, shortcut=shortcut, rngs=rngs)
-    )
+
+    def build(dtype: Any, rngs: nnx.Rngs) -> ResNet:
+        return ResNet(
+            blocks=shape.blocks,
+            widths=(shape.channels, 2 * shape.channels, 4 * shape.channels),
+            shortcut=shape.shortcut,
+            convolution={"convolution": convolved, "products": products}[shape.form],
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    evaluated = functools.partial(build, None)
+    if shape.dtype == "float32":
+        return sweep.network(evaluated)
+    # Running averages would be rounded to 16 bits.
+    return sweep.network(functools.partial(build, jnp.dtype(shape.dtype)), evaluated)
 
 
 @functools.lru_cache
-def learner(shortcut: Shortcut, blocks: int, channels: int, known: Rates | None) -> Learner:
+def learner(shape: Shape, known: Rates | None) -> Learner:
     """What is trained."""
-    net = network(shortcut, blocks, channels)
-    return sweep.learner(net, standardised, known, augment=augmented)
+    return sweep.learner(network(shape), standardised, known, augment=augmented)
 
 
 def standardised(x: Float[Array, "n features"]) -> Float[Array, "n rows columns channels"]:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from train import devices, machine
-from train.checkpoint import CheckpointError, Checkpoints, Saved
+from train.checkpoint import CheckpointError, Checkpoints, Saved, Store
 from train.data import Dataset
 from train.loop import (
     CAPPED,
@@ -221,6 +221,8 @@ def train(
     save_seconds: float = 30.0,
     display: Display | None = None,
     clock: Callable[[], float] = time.monotonic,
+    store: Callable[[Path], Store] = Checkpoints,
+    deadline: float | None = None,
 ) -> list[Finished]:
     """Trains every run until it stops early, diverges or reaches the last epoch.
 
@@ -239,6 +241,9 @@ def train(
         save_seconds: the least time between two saves. It has no influence on results.
         display: where progress is told.
         clock: the time in seconds.
+        store: opens the folder of checkpoints.
+        deadline: the time after which no further epoch is begun. All is saved then, and runs that
+            have not ended come back as "running"; each has had an epoch at least.
 
     Returns:
         What came of each run, in the order of `groups`.
@@ -271,7 +276,7 @@ def train(
         ),
     }
     names = [name for group in groups for name in group.runs]
-    checkpoints = None if folder is None else Checkpoints(folder)
+    checkpoints = None if folder is None else store(folder)
     saved = None if checkpoints is None else checkpoints.latest()
     step = -1 if saved is None else saved.step
     if devices.agreed(step) != step:
@@ -328,10 +333,14 @@ def train(
                     )
             offset += len(a.group.runs)
         history.append(figures)
-        due = clock() - last_save >= save_seconds or not any(len(a.running) for a in active)
-        if devices.agreed(due):
+        now = clock()
+        over = not any(len(a.running) for a in active) or (deadline is not None and now >= deadline)
+        due, over = devices.agreed((over or now - last_save >= save_seconds, over))
+        if due:
             save()
             last_save = clock()
+        if over:
+            break
     if checkpoints is not None:
         checkpoints.close()
     for a in active:

@@ -21,6 +21,7 @@ from jaxtyping import Array
 import cgjax as cg
 from cgjax import metrics
 from train import devices, loop, machine, report
+from train.checkpoint import Checkpoints, Store
 from train.data import Dataset
 from train.files import write_atomic
 from train.loop import Learner, Variables
@@ -150,6 +151,9 @@ class Settings:
         return json.loads(json.dumps(chosen))
 
 
+Build = Callable[[nnx.Rngs], nnx.Module]
+
+
 class Network(NamedTuple):
     """A module in its two modes, as pure functions.
 
@@ -164,19 +168,27 @@ class Network(NamedTuple):
     evaluation: Callable[..., tuple[Array, Any]]
 
 
-def network(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
-    """The functions of a module that `build` makes."""
-    abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-    abstract.train()
-    training, _, _ = cg.functional(abstract)
-    abstract.eval()
-    evaluation, _, _ = cg.functional(abstract)
+def network(build: Build, evaluated: Build | None = None) -> Network:
+    """The functions of a module that `build` makes.
+
+    Args:
+        build: makes the module.
+        evaluated: makes the one for evaluation where that is another of the same variables.
+    """
+
+    def function(build: Build, training: bool) -> Callable[..., Any]:
+        abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+        if training:
+            abstract.train()
+        else:
+            abstract.eval()
+        return cg.functional(abstract)[0]
 
     def init(key: Any) -> Variables:
         _, params, state = cg.functional(build(nnx.Rngs(key)))
         return Variables(params, state)
 
-    return Network(init, training, evaluation)
+    return Network(init, function(build, True), function(evaluated or build, False))
 
 
 def learner(
@@ -310,7 +322,12 @@ def run(
 
 
 def trained(
-    experiment: Experiment, folder: Path | None, display: Display | None = None
+    experiment: Experiment,
+    folder: Path | None,
+    display: Display | None = None,
+    *,
+    store: Callable[[Path], Store] = Checkpoints,
+    deadline: float | None = None,
 ) -> list[Finished]:
     """Trains all runs.
 
@@ -318,6 +335,7 @@ def trained(
         experiment: the experiment.
         folder: where the checkpoint lies, if any.
         display: where progress is told.
+        store, deadline: as in `train.runs.train`.
 
     Raises:
         ValueError: see `train.devices.mesh`.
@@ -334,6 +352,8 @@ def trained(
         settings=settings.facts() | {"data files": dataset.source},
         save_seconds=settings.save_seconds,
         display=display,
+        store=store,
+        deadline=deadline,
     )
 
 

@@ -1,5 +1,7 @@
 """The recurrent networks: parameter counts of the publications, initial weights, procedures."""
 
+import functools
+import importlib
 from typing import Any
 
 import jax
@@ -12,10 +14,17 @@ import cgjax as cg
 from train.models.indrnn import DenselyConnected, Plain, Residual
 
 KEY = jax.random.key(81)
+recurrences = importlib.import_module("cgjax.kernels._recurrence")
 SMALL = {
-    "plain": lambda: Plain(2, steps=6, features=4, rngs=nnx.Rngs(0)),
-    "residual": lambda: Residual(1, steps=6, features=4, rngs=nnx.Rngs(0)),
-    "dense": lambda: DenselyConnected((2, 1), growth=2, steps=6, rngs=nnx.Rngs(0)),
+    "plain": lambda implementation=None: Plain(
+        2, steps=6, features=4, implementation=implementation, rngs=nnx.Rngs(0)
+    ),
+    "residual": lambda implementation=None: Residual(
+        1, steps=6, features=4, implementation=implementation, rngs=nnx.Rngs(0)
+    ),
+    "dense": lambda implementation=None: DenselyConnected(
+        (2, 1), growth=2, steps=6, implementation=implementation, rngs=nnx.Rngs(0)
+    ),
 }
 
 
@@ -113,3 +122,63 @@ def test_skips_are_edges_of_the_graph():
     parents = {i: [p.name for p in graph[f"layer_{i}"].parents] for i in (5, 8)}
     assert parents[5] == ["layer_0", "layer_2", "layer_4", "layer_5"]
     assert parents[8] == ["layer_5", "layer_7", "layer_8"]
+
+
+# -- the implementation of the recurrence
+
+
+@pytest.fixture
+def implementations(monkeypatch):
+    """Of the recurrences that are traced; the kernel for GPUs is interpreted by Pallas."""
+    settings, seen = recurrences._settings, []
+
+    def interpreted(*args, **options):
+        made = settings(*args, **options)
+        seen.append(made.implementation)
+        return made._replace(interpret=made.implementation == "mosaic_gpu", ahead=2)
+
+    monkeypatch.setattr(recurrences, "_settings", interpreted)
+    return seen
+
+
+@pytest.mark.parametrize(("name", "depth"), [("plain", 2), ("residual", 3), ("dense", 9)])
+def test_the_implementation_reaches_every_layer(name, depth, implementations):
+    for implementation in (None, "parallel", "mosaic_gpu"):
+        made = functools.partial(SMALL[name], implementation)
+        f, params, state = cg.functional(nnx.eval_shape(made))
+        jax.eval_shape(cg.feed_forward(f), params, state, jnp.ones((3, 6, 1)))
+    assert implementations == depth * ["scan"] + depth * ["parallel"] + depth * ["mosaic_gpu"]
+
+
+def test_the_implementations_differ_by_roundings(implementations):
+    x = jax.random.normal(KEY, (3, 6, 1))
+    f, params, state = cg.functional(SMALL["plain"]())
+    expected = jax.jit(f)(params, state, x)
+    for implementation in ("parallel", "mosaic_gpu"):
+        got = jax.jit(cg.functional(SMALL["plain"](implementation))[0])(params, state, x)
+        close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+        jax.tree.map(close, got, expected)
+    assert set(implementations) == {"scan", "parallel", "mosaic_gpu"}
+
+
+def test_a_training_step_with_the_kernel_is_that_of_the_loop(implementations):
+    """Over two runs of other rates of dropout and PCFF, as in a sweep."""
+    x = jax.random.normal(KEY, (3, 6, 1))
+
+    def gradients(implementation):
+        f, params, state = cg.functional(SMALL["plain"](implementation))
+
+        def loss(params, key, rate):
+            logits, _ = cg.pcff(f, rate)(key, params, state, x, rate)
+            return (logits**2).mean()
+
+        both = jax.vmap(jax.grad(loss), (None, 0, 0))
+        return jax.jit(both)(params, jax.random.split(KEY), jnp.array([0.0, 0.5]))
+
+    got, expected = gradients("mosaic_gpu"), gradients("scan")
+    # Roundings of float32, through two normalisations.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+    jax.tree.map(close, got, expected)
+    weights = got["layers"][0]["recurrent"]["recurrent"][...]
+    assert abs(weights[0] - weights[1]).max() > 1e-3
+    assert set(implementations) == {"scan", "mosaic_gpu"}

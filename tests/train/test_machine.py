@@ -1,5 +1,6 @@
 """What is set for a whole process."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -33,3 +34,30 @@ def test_large_arrays_are_not_given_back():
         assert pages(keep=True) < pages(keep=False) / 10
     else:
         assert not machine.keep_memory()
+
+
+def test_the_commit_is_told_where_there_is_no_repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
+    monkeypatch.delenv("CGJAX_COMMIT", raising=False)
+    assert machine.commit() == "unknown"
+    monkeypatch.setenv("CGJAX_COMMIT", "0123abc")
+    assert machine.commit() == "0123abc"
+    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no git
+    assert machine.commit() == "0123abc"
+
+
+def test_the_commit_of_a_repository_comes_first(tmp_path, monkeypatch):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "file.py").write_text("1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
+    for command in ("init -q", "add .", "commit -q -m first"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "package" / "file.py"))
+    monkeypatch.setenv("CGJAX_COMMIT", "0123abc")
+    found = machine.commit()
+    assert len(found) == 40
+    (tmp_path / "package" / "file.py").write_text("2")
+    assert machine.commit() == f"{found} + changes"

@@ -1,6 +1,9 @@
 """Training to the end: compaction, divergence, checkpoints and continuing to the same bits."""
 
 import dataclasses
+import functools
+import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +13,7 @@ from tests.train import tiny
 from train import loop, runs
 from train.checkpoint import CheckpointError
 from train.loop import Mode
+from train.plain_checkpoint import PlainCheckpoints
 from train.recipes import PlateauRecipe
 from train.runs import train
 
@@ -133,6 +137,22 @@ def test_continuing_gives_the_same_bits(tmp_path, mode):
     display = Recorder()
     assert tiny.flat(run(mode=mode, folder=tmp_path / "c", display=display)) == expected
     assert display.updates == []
+
+
+def test_at_the_deadline_it_saves_and_comes_back(tmp_path):
+    """By a clock that ticks once an epoch, at least."""
+    expected = tiny.flat(run(recipe=SHORT))
+    time = itertools.count()
+    clock = functools.partial(next, time)
+    options: Any = {"folder": tmp_path / "c", "store": PlainCheckpoints}
+    display = Recorder()
+    ended = run(recipe=SHORT, clock=clock, deadline=0.0, display=display, **options)
+    assert {(f.status, f.epochs) for f in ended} == {("running", 1)}
+    saved = PlainCheckpoints(tmp_path / "c").latest()
+    assert saved is not None and saved.step == 1
+    ended = run(recipe=SHORT, clock=clock, deadline=next(time) + 5.0, **options)
+    assert {f.status for f in ended} == {"running"} and {f.epochs for f in ended} < {2, 3}
+    assert tiny.flat(run(recipe=SHORT, deadline=np.inf, **options)) == expected
 
 
 def test_other_settings_are_refused(tmp_path):

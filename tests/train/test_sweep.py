@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import optax
 import pytest
 from flax import nnx
 
+import cgjax as cg
 from tests.train.data.test_cifar import write_files
-from train import bare, data, indrnn, report, resnet, sweep, sweep_figure
+from train import data, indrnn, loop, report, resnet, sweep, sweep_figure
 from train.checkpoint import Checkpoints
 from train.recipes import PatientRecipe, SteppedRecipe
 from train.runs import Silent
@@ -125,17 +125,6 @@ def test_what_the_command_for_residual_networks_leaves_behind(pictures, tmp_path
     assert "pcff" in capsys.readouterr().out
 
 
-def test_without_the_packages_of_the_experiments(pictures, tmp_path, monkeypatch, capsys):
-    for name in ("tyro", "rich", "matplotlib", "orbax", "orbax.checkpoint", "sklearn"):
-        monkeypatch.setitem(sys.modules, name, None)  # importing it fails
-    arguments = "resnet --blocks 1 --channels 2 --mode sequential --dropout --pcff .3".split()
-    arguments += "--seeds 0 --batch-size 30 --length 5 --epochs 2".split()
-    bare.main([*arguments, "--no-none", "--data-dir", str(pictures), "--out", str(tmp_path)])
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert [run["regulariser"] for run in result["runs"]] == ["pcff"]
-    assert "| cifar10 | pcff | 0.3 |" in capsys.readouterr().out
-
-
 def test_what_the_command_for_recurrent_networks_leaves_behind(tmp_path):
     arguments = "--data digits --depth 2 --features 8 --images 100 --mode vmap --seeds 0".split()
     arguments += ["--order", "permuted", "--batch-size", "20", "--epochs", "2"]
@@ -151,7 +140,7 @@ def test_what_the_command_for_recurrent_networks_leaves_behind(tmp_path):
 
 def test_known_rates_are_the_program_without_what_is_off():
     """The loss of a run that knows its rates is that of one that is given them."""
-    shape = ("plain", 1, 4, 16)
+    shape = indrnn.Shape("plain", 1, 4, 16)
     x = jax.random.uniform(jax.random.key(0), (6, 16))
     y = jnp.arange(6)
     recipe = PatientRecipe()
@@ -164,7 +153,58 @@ def test_known_rates_are_the_program_without_what_is_off():
         jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-5, atol=1e-6), a, b)
 
 
+@pytest.mark.parametrize("implementation", [None, "mosaic_gpu"])
+def test_the_epoch_of_a_sweep_is_lowered_for_cuda(implementation):
+    """With the kernel that was asked for, and no other."""
+    shape = indrnn.Shape("plain", 1, 8, 64, implementation)
+    learner = indrnn.learner(shape, INDRNN.recipe, None)
+    programs: Any = loop.programs(learner, INDRNN.recipe, "vmap")
+    keys = jax.ShapeDtypeStruct((3, 2), jnp.uint32)
+    init = functools.partial(loop.init_run, learner, INDRNN.recipe)
+    state = jax.eval_shape(jax.vmap(init), keys)
+    rates = sweep.Rates(*2 * [jax.ShapeDtypeStruct((3,), jnp.float32)])
+    images: Any = jax.ShapeDtypeStruct((40, 64), jnp.uint8)
+    classes: Any = jax.ShapeDtypeStruct((40,), jnp.int32)
+    largest: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    given = loop.Data(images, classes, images, classes, largest)
+    lowered = programs[1].trace(state, rates, given).lower(lowering_platforms=("cuda",))
+    assert ("mosaic_gpu" in lowered.as_text()) == (implementation == "mosaic_gpu")
+
+
 # -- images
+
+
+def test_how_convolutions_are_computed_changes_roundings_alone():
+    """And their dtype more than that in training, nothing in evaluation, and no variable's type."""
+    x = resnet.standardised(jax.random.uniform(jax.random.key(0), (4, 3072)))
+    base = resnet.Shape("convolution", 1, 2)
+    shapes = base, base._replace(form="products"), base._replace(dtype="bfloat16")
+    plain, form, dtype = map(resnet.network, shapes)
+    variables = plain.init(jax.random.key(1))
+    trained, products, half = (
+        jax.jit(net.training)(*variables, x, None) for net in (plain, form, dtype)
+    )
+    # Sums of float32 in another order, through seven convolutions.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3)
+    jax.tree.map(close, products, trained)
+    text = str(jax.make_jaxpr(form.training)(*variables, x, None))
+    assert "conv_general_dilated" not in text
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(form.evaluation)(*variables, x, None))
+    # Eight bits of mantissa.
+    gap = abs(half[0] - trained[0]).max()
+    assert 1e-4 < gap < 0.1
+    assert {leaf.dtype for leaf in jax.tree.leaves((half, dtype.init(jax.random.key(1))))} == {
+        jnp.dtype(jnp.float32)
+    }
+    programs = [str(jax.make_jaxpr(net.evaluation)(*variables, x, None)) for net in (plain, dtype)]
+    assert programs[0] == programs[1] and "bf16" not in programs[0]
+    assert "bf16" in str(jax.make_jaxpr(dtype.training)(*variables, x, None))
+
+
+@pytest.mark.parametrize("chosen", [{"form": "products"}, {"dtype": "bfloat16"}])
+def test_how_convolutions_are_computed_is_among_the_facts(chosen):
+    (name,) = chosen
+    assert resnet.Config().facts()[name] != resnet.Config(**chosen).facts()[name] == chosen[name]
 
 
 def test_images_are_standardised():
@@ -223,24 +263,29 @@ def test_pixels_become_sequences_in_one_order():
 
 
 def test_statistics_are_estimated_anew_on_validation_images():
+    """Nothing of the old ones is left, also where there are few images for the recipe's batch."""
     dataset = ordered()
-    net = indrnn.network(("plain", 2, 8, 64))
+    dataset = dataset._replace(validation_x=dataset.validation_x[:60])
+    net = indrnn.network(indrnn.Shape("plain", 2, 8, 64))
     variables = net.init(jax.random.key(0))
-    got = indrnn.reestimated(net, 20, dataset, variables)
+    absurd = variables._replace(state=jax.tree.map(lambda a: a + 50.0, variables.state))
+    got, other = (indrnn.reestimated(net, 20, dataset, v) for v in (variables, absurd))
     jax.tree.map(np.testing.assert_array_equal, got.params, variables.params)
-    state = variables.state
-    x = dataset.validation_x.astype(np.float32) / dataset.largest
-    for k in range(len(x) // 20):
-        batch = indrnn.sequences(jnp.asarray(x[20 * k : 20 * k + 20]))
-        _, state = net.training(variables.params, state, batch, None)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
-    jax.tree.map(close, got.state, state)
-    moved = jax.tree.map(lambda a, b: bool((a != b).any()), got.state, variables.state)
-    assert any(jax.tree.leaves(moved))
+    # A rest of 1e-4 of 50 at most, and float32's rounding of what was 50.
+    close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1.01e-4 * 50)
+    jax.tree.map(close, got.state, other.state)
+    # The first layer's are averages of those of the three batches.
+    x = indrnn.sequences(jnp.asarray(dataset.validation_x / np.float32(dataset.largest)))
+    _, nodes = cg.with_nodes(cg.pcff(net.training, 0.0))(jax.random.key(0), *variables, x, None)
+    means = nodes["layer_0"].reshape(64, 3, 20, 8).mean((0, 2))
+    assert (means.min(0) < means.max(0)).any()
+    mean = got.state["layers"][0]["norm"]["mean"][...]
+    rest = 1e-4 * abs(means).max() + 1e-6
+    assert (means.min(0) - rest <= mean).all() and (mean <= means.max(0) + rest).all()
 
 
 def test_what_does_not_decay():
-    net = indrnn.network(("plain", 2, 8, 64))
+    net = indrnn.network(indrnn.Shape("plain", 2, 8, 64))
     optimiser = optax.with_extra_args_support(indrnn.optimiser(net, PatientRecipe()))
     params = net.init(jax.random.key(0)).params
     zero = jax.tree.map(jnp.zeros_like, params)
@@ -275,6 +320,19 @@ def test_what_does_not_decay():
 def test_impossible_settings_are_named(wrong, named):
     with pytest.raises(ValueError, match=f"^{named} is .*; expected"):
         Settings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"stack": "dense", "dropout": (0.1, 0.6)}, "dropout is .*0.6.* at most 0.5 for a dense"),
+        ({"stack": "residual", "depth": 4}, "depth is 4; .*plain stack only"),
+    ],
+)
+def test_what_a_stack_does_not_have_is_named(wrong, named):
+    with pytest.raises(ValueError, match=named):
+        indrnn.Config(**wrong)
+    indrnn.Config(stack="dense", dropout=(0.5,))
 
 
 def test_runs_and_their_rates():

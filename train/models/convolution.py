@@ -1,4 +1,4 @@
-"""A 3 x 3 convolution whose derivatives are fast inside loops, too.
+"""A 3 x 3 convolution whose derivatives are fast inside loops, too, and one as a matrix product.
 
 XLA's compiler for CPUs has fast kernels for convolutions whose axes are ordered in one way. Outside
 loops it reorders the others; inside a `lax.scan` it does not (jax-ml/jax#12868), and the derivative
@@ -99,3 +99,26 @@ def _backward(stride: int, saved: tuple[Images, Kernel], gradient: Images) -> tu
 
 
 _convolved.defvjp(_forward, _backward)
+
+
+def products(x: Images, kernel: Kernel, stride: int) -> Images:
+    """`convolved` as a product of patches and the kernel.
+
+    Mapped over kernels, it is one batched product of matrices, where `convolved` is one grouped
+    convolution. The patches are nine times as large as what they are made of: they are made again
+    for the derivative, not kept.
+    """
+    return _recomputed_products(x, kernel, stride)
+
+
+@partial(jax.checkpoint, static_argnums=(2,))
+def _recomputed_products(x: Images, kernel: Kernel, stride: int) -> Images:
+    rows, columns = (-(-side // stride) for side in x.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    def shifted(i: int, j: int) -> Images:
+        ends = (len(x), i + stride * (rows - 1) + 1, j + stride * (columns - 1) + 1, x.shape[3])
+        return lax.slice(padded, (0, i, j, 0), ends, (1, stride, stride, 1))
+
+    patches = jnp.concatenate([shifted(i, j) for i in range(_SIDE) for j in range(_SIDE)], -1)
+    return patches @ kernel.reshape(-1, kernel.shape[-1])

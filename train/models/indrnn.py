@@ -11,7 +11,7 @@ Sequences are (*batch, time, features). Inside, time comes first.
 
 import abc
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,15 @@ import cgjax as cg
 from cgjax.layers import Dropout, IndependentRecurrent, recurrent_weight_bound
 from cgjax.nodes import Family
 
+# Of the recurrence; see `cgjax.layers.IndependentRecurrent`.
+Implementation = Literal["scan", "parallel", "mosaic_gpu"]
+
 _INIT = nnx.initializers
 # Uniform with |w| <= sqrt(6 / (65 n)) for n inputs: He's initialisation for a leak of 8.
 INPUT_WEIGHTS = _INIT.variance_scaling(2 / 65, "fan_in", "uniform")
 CLASSIFIER_WEIGHTS = _INIT.variance_scaling(2.0, "fan_in", "normal")
+# Of the running statistics of batch normalisation; PyTorch's 0.1 is 0.9 in Flax's convention.
+MOMENTUM = 0.9
 
 
 class Layer(nnx.Module):
@@ -40,6 +45,7 @@ class Layer(nnx.Module):
         last: whether it is the last layer, whose weights start close to 1: its last state is all
             that the classifier sees, and so it remembers the whole sequence.
         drop_factor: the drop rate relative to the network's.
+        implementation: of the recurrence, as in `cgjax.layers.IndependentRecurrent`.
         rngs: the source of randomness of the initial weights.
     """
 
@@ -53,6 +59,7 @@ class Layer(nnx.Module):
         *,
         last: bool = False,
         drop_factor: float = 1.0,
+        implementation: Implementation | None = None,
         rngs: nnx.Rngs,
     ):
         bound = recurrent_weight_bound(steps)
@@ -64,10 +71,11 @@ class Layer(nnx.Module):
             time_major=True,
             kernel_init=INPUT_WEIGHTS,
             recurrent_init=_between(1 / bound, bound) if last else None,
+            implementation=implementation,
             name=name,
             rngs=rngs,
         )
-        self.norm = nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        self.norm = nnx.BatchNorm(features, momentum=MOMENTUM, epsilon=1e-5, rngs=rngs)
         self.name = name
         self.drop_factor = drop_factor
 
@@ -126,6 +134,7 @@ class Plain(_Network):
         family: of the nodes.
         last_close_to_one: whether the recurrent weights of the last layer start close to 1. (The
             published runs of this network do not do it, although they ask for it.)
+        implementation: of the recurrence, as in `cgjax.layers.IndependentRecurrent`.
         rngs: the source of randomness of the initial weights.
     """
 
@@ -139,6 +148,7 @@ class Plain(_Network):
         classes: int = 10,
         family: Family = cg.nodes.ReLU(),  # noqa: B008 (immutable)
         last_close_to_one: bool = False,
+        implementation: Implementation | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(features, classes, rngs)
@@ -150,6 +160,7 @@ class Plain(_Network):
                 family,
                 f"layer_{i}",
                 last=last_close_to_one and i == depth - 1,
+                implementation=implementation,
                 rngs=rngs,
             )
             for i in range(depth)
@@ -174,6 +185,7 @@ class Residual(_Network):
         features: the number of nodes of a layer.
         classes: the number of logits.
         family: of the nodes.
+        implementation: of the recurrence, as in `cgjax.layers.IndependentRecurrent`.
         rngs: the source of randomness of the initial weights.
     """
 
@@ -186,6 +198,7 @@ class Residual(_Network):
         features: int = 128,
         classes: int = 10,
         family: Family = cg.nodes.ReLU(),  # noqa: B008 (immutable)
+        implementation: Implementation | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(features, classes, rngs)
@@ -194,7 +207,16 @@ class Residual(_Network):
             return nnx.Linear(inputs, features, kernel_init=INPUT_WEIGHTS, rngs=rngs)
 
         def layer(name: str, last: bool = False) -> Layer:
-            return Layer(None, features, steps, family, name, last=last, rngs=rngs)
+            return Layer(
+                None,
+                features,
+                steps,
+                family,
+                name,
+                last=last,
+                implementation=implementation,
+                rngs=rngs,
+            )
 
         self.first = affine(in_features)
         self.layers = nnx.List(layer(f"layer_{i}") for i in range(2 * blocks))
@@ -223,6 +245,7 @@ class DenselyConnected(_Network):
         in_features: of a step of the input.
         classes: the number of logits.
         family: of the nodes.
+        implementation: of the recurrence, as in `cgjax.layers.IndependentRecurrent`.
         rngs: the source of randomness of the initial weights.
     """
 
@@ -235,6 +258,7 @@ class DenselyConnected(_Network):
         in_features: int = 1,
         classes: int = 10,
         family: Family = cg.nodes.ReLU(),  # noqa: B008 (immutable)
+        implementation: Implementation | None = None,
         rngs: nnx.Rngs,
     ):
         number = 0
@@ -243,7 +267,15 @@ class DenselyConnected(_Network):
             nonlocal number
             name, number = f"layer_{number}", number + 1
             return Layer(
-                inputs, size, steps, family, name, last=last, drop_factor=factor, rngs=rngs
+                inputs,
+                size,
+                steps,
+                family,
+                name,
+                last=last,
+                drop_factor=factor,
+                implementation=implementation,
+                rngs=rngs,
             )
 
         size = 6 * growth
