@@ -229,6 +229,32 @@ def test_long_sequences_at_the_bound_are_accurate(implementation, length):
     assert_near(got[:3], expected[:3], 30 if implementation == "scan" else 6)
 
 
+@pytest.mark.parametrize(("dtype", "length"), [("float32", 200), ("float64", 784)])
+def test_the_parallel_form_is_the_loop_for_large_weights(dtype, length):
+    """Also where u^n overflows, from 128 steps on in float32: what a clipped state has forgotten
+    cannot make it infinite."""
+    u = [-2.0, -1.1, 0.0, 1.0, 1.1, 2.0, -2.0]
+    generator = np.random.default_rng(4)
+    x, g = generator.normal(size=(2, length, 3, len(u)))
+    x[2:9, 0], x[20, 1], x[21:40, 1] = 0, -50, 0
+    initial = np.array([[0.25], [0.5], [0.0]]) * np.ones(len(u))
+    # A state below 4 decays, and what is above would grow: the largest here is 3.
+    x[..., 5] = 0.1 * x[..., 5] - 4
+    x[20::25, :, 5] = 3
+    # States above 1/3 lead to 0, 1, 0, 1 in one order, those below in the other.
+    x[..., 6] = 1
+    with jax.enable_x64(dtype == "float64"):
+        arrays = [jnp.asarray(a, dtype) for a in (x, u, initial, g)]
+        run = lambda name: jax.jit(partial(values_and_gradients, implemented("relu", name)))  # noqa: E731
+        got, expected = run("parallel")(*arrays), run("scan")(*arrays)
+        got, expected = jax.tree.map(np.asarray, (got, expected))
+    for unit in range(len(u)):
+        lanes = [tuple(a[..., unit] for a in result) for result in (got, expected)]
+        assert all(np.isfinite(a).all() for a in lanes[1])
+        # Measured: 20 units of rounding in float32, 40 in float64.
+        assert_near(*lanes, 100)
+
+
 def test_is_traced_once():
     x, u, initial, g = problem()
     count = 0
