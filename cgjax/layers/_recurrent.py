@@ -87,8 +87,8 @@ def clip_recurrent_weights(params: Any) -> Any:
 
     if all(_bound(leaf) is None for leaf in jax.tree.leaves(params, is_leaf=is_leaf)):
         raise ValueError(
-            "No parameter has a bound. Either the network has no IndependentRecurrent layer, or the "
-            "tree holds plain arrays; the bound is metadata of the `nnx.Param`s that "
+            "No parameter has a bound. Either the network has no IndependentRecurrent layer, or "
+            "the tree holds plain arrays; the bound is metadata of the `nnx.Param`s that "
             "`cgjax.functional` returns."
         )
     return jax.tree.map(clipped, params, is_leaf=is_leaf)

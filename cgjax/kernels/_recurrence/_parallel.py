@@ -15,6 +15,8 @@ Where |u| > 1, a and b overflow in a long sequence, and the states need not: a s
 forgets what came before. So the shift s = b / a is carried too, which stays bounded there,
 
     a h + b = a (h + s),   s = s1 + s2 / a1.
+
+States that do grow without bound are infinite once u^n is, maybe some steps before the loop's.
 """
 
 from typing import Any
