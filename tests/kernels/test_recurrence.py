@@ -242,7 +242,7 @@ def test_small_values_of_float16_are_kept():
         expected = values.astype(np.float16).astype(np.float32)
     assert_identical(np.asarray(got).view(np.uint32), expected.view(np.uint32))
     # Where leak * e is rounded to 0, the slope is still that of a negative e; of e = -0 it is 1.
-    e = jnp.float16([[-1e-6, -1e-3, 0.0, -0.0, 1e-6]])
+    e = jnp.array([[-1e-6, -1e-3, 0.0, -0.0, 1e-6]], jnp.float16)
     f = partial(independent_recurrence, activation="leaky_relu", leak=0.01)
     states, pull = jax.vjp(lambda e: f(e, jnp.ones(5, jnp.float16)), e)
     assert_identical(states == 0, np.array([[True, False, True, True, False]]))
@@ -325,7 +325,7 @@ def test_the_parallel_form_is_the_loop_for_large_weights(dtype, length):
         lanes = [tuple(a[..., unit] for a in result) for result in (got, expected)]
         assert all(np.isfinite(a).all() for a in lanes[1])
         # Measured: 20 units of rounding in float32, 40 in float64.
-        assert_near(*lanes, 100)
+        assert_near(lanes[0], lanes[1], 100)
 
 
 def test_eager_calls_are_traced_once(monkeypatch):
