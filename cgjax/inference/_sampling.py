@@ -7,9 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from cgjax import _static
 from cgjax._interpret import Program, Records, Site, Visitor, walk
 from cgjax.inference._procedure import (
     Method,
@@ -19,6 +17,7 @@ from cgjax.inference._procedure import (
     method,
     own_key,
 )
+from cgjax.kernels._rate import check_rate as known_rate
 from cgjax.kernels.random_bits import uniform
 from cgjax.nodes import Family
 
@@ -209,28 +208,7 @@ def check_rate(rate: Any) -> Any:
             if isinstance(rate[pattern], Mapping):
                 raise TypeError(f"The rate of {pattern!r} is itself a dict: {rate[pattern]!r}.")
         return tuple((pattern, check_rate(r)) for pattern, r in rate.items())
-    if _static.is_traced(rate):
-        return rate
-    if _static.is_number(rate) or isinstance(rate, np.integer | np.floating):
-        if isinstance(rate, complex):
-            raise TypeError(f"A rate is real, got {rate!r}.")
-        value = float(rate)
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"A rate is a probability in [0, 1], got {rate!r}.")
-        return value
-    if _static.is_array(rate):
-        if not jnp.issubdtype(rate.dtype, jnp.floating):
-            raise TypeError(f"A rate is floating point, got an array of {rate.dtype}.")
-        known = np.asarray(rate)
-        if not np.all((known >= 0) & (known <= 1)):
-            raise ValueError(
-                f"A rate is a probability in [0, 1], got values in [{known.min()}, {known.max()}]."
-            )
-        return jnp.asarray(rate)
-    raise TypeError(
-        "A rate is a number in [0, 1], an array that broadcasts against the nodes, or a dict from "
-        f"patterns over node names to these, got {rate!r}."
-    )
+    return known_rate(rate)
 
 
 def _check_options(estimator: str, rounds: int) -> None:

@@ -64,6 +64,9 @@ def clip_recurrent_weights(params: Any) -> Any:
         The same tree with the recurrent weights of each `IndependentRecurrent` clipped, and all
         else unchanged. (Any `nnx.Param` with metadata `recurrent_bound` is clipped to it.)
 
+    Raises:
+        ValueError: if no parameter has a bound, as in a tree of plain arrays, which lost theirs.
+
     Example:
         >>> import jax.numpy as jnp, cgjax as cg
         >>> from flax import nnx
@@ -76,12 +79,23 @@ def clip_recurrent_weights(params: Any) -> Any:
     """
 
     def clipped(leaf: Any) -> Any:
-        bound = (
-            leaf.get_metadata().get("recurrent_bound") if isinstance(leaf, nnx.Variable) else None
-        )
+        bound = _bound(leaf)
         return leaf if bound is None else leaf.replace(jnp.clip(leaf[...], -bound, bound))
 
-    return jax.tree.map(clipped, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    def is_leaf(leaf: Any) -> bool:
+        return isinstance(leaf, nnx.Variable)
+
+    if all(_bound(leaf) is None for leaf in jax.tree.leaves(params, is_leaf=is_leaf)):
+        raise ValueError(
+            "No parameter has a bound. Either the network has no IndependentRecurrent layer, or "
+            "the tree holds plain arrays; the bound is metadata of the `nnx.Param`s that "
+            "`cgjax.functional` returns."
+        )
+    return jax.tree.map(clipped, params, is_leaf=is_leaf)
+
+
+def _bound(leaf: Any) -> float | None:
+    return leaf.get_metadata().get("recurrent_bound") if isinstance(leaf, nnx.Variable) else None
 
 
 class _Recurrent(nnx.Module):
@@ -277,11 +291,12 @@ class IndependentRecurrent(_Recurrent):
         time_major: whether the axis of time comes first, which saves two transpositions; otherwise
             it comes before the features.
         kernel_init: initialiser of W; b starts at 0.
-        recurrent_init: initialiser of u in place of the uniform one.
         implementation: of the kernel, as in `cgjax.kernels.independent_recurrence`. What is named
             is used by plain evaluation and `feed_forward`, and by `forward_sample` and `pcff`,
             which raise if it has no sampled form. Procedures that look at single nodes (`clamp`,
             `with_nodes`, moments, straight-through, ...) walk them in any case.
+        recurrent_init: initialiser of u in place of the uniform one; what it gives is clipped to
+            the bound.
         name: of the nodes; noise nodes are called `{name}_dropout`.
         rngs: the source of randomness of the initial weights.
 
@@ -333,6 +348,7 @@ class IndependentRecurrent(_Recurrent):
         )
         initial = recurrent_init or nnx.initializers.uniform(max_recurrent_weight)
         weights = initial(rngs.params(), (features,), jnp.float32)
+        weights = jnp.clip(weights, -max_recurrent_weight, max_recurrent_weight)
         self.recurrent = nnx.Param(weights, recurrent_bound=max_recurrent_weight)
         self.implementation = implementation
 

@@ -335,6 +335,12 @@ def test_recurrent_weights_start_and_stay_within_their_bound():
     # Weights without a bound, and all others, are left alone.
     clipped["layers"][0]["recurrent"] = moved["layers"][0]["recurrent"]
     assert_identical(clipped, moved)
+    # Whatever the initialiser gives.
+    three = nnx.initializers.constant(-3.0)
+    layer = IndependentRecurrent(
+        2, 4, max_recurrent_weight=0.5, recurrent_init=three, rngs=nnx.Rngs(0)
+    )
+    assert_identical(layer.recurrent[...], jnp.full(4, -0.5))
 
 
 def test_five_thousand_steps_stay_finite():
@@ -406,6 +412,10 @@ def test_mistakes_raise():
         independent(max_recurrent_weight=0.0)
     with pytest.raises(ValueError, match="steps and growth are positive"):
         recurrent_weight_bound(0)
+    arrays = nnx.to_pure_dict(nnx.state(layer))
+    for unbounded in (arrays, cg.functional(SimpleRecurrent(4, 2, rngs=nnx.Rngs(1)))[1]):
+        with pytest.raises(ValueError, match="No parameter has a bound"):
+            clip_recurrent_weights(unbounded)
     with pytest.raises(ValueError, match="has no kernel for nodes"):
         independent(family=cg.nodes.NairHinton(), implementation="parallel")(X)
     with pytest.raises(ValueError, match="only clipped affine steps"):

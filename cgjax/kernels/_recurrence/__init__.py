@@ -11,15 +11,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Num
 
+from cgjax.kernels._rate import check_rate
 from cgjax.kernels._recurrence._activations import NAMES, activation, precise
 from cgjax.kernels._recurrence._derivative import recurrence
-from cgjax.kernels._recurrence._settings import Noise, Settings
+from cgjax.kernels._recurrence._settings import Noise, Settings, varying_alike
 from cgjax.kernels.random_bits import Keys, random_words, typed_key
 
 ActivationName = Literal["relu", "leaky_relu", "tanh", "logistic", "softplus"]
 Implementation = Literal["scan", "parallel", "mosaic_gpu"]
 
 _IMPLEMENTATIONS = ("scan", "parallel", "mosaic_gpu")
+# By platform, the one that is fastest at every size of `python -m benchmarks.recurrence`; and what
+# is used where that has not been measured yet, as on GPUs and TPUs.
+_FASTEST = {"cpu": "scan"}
+_UNMEASURED = "scan"
 # What the compiler for the kernel has instructions for, in all supported versions of JAX.
 _ON_GPU = ("relu", "leaky_relu", "tanh", "logistic")
 
@@ -40,7 +45,8 @@ def independent_recurrence(
     The derivative is written by hand, forward and backward, and keeps the states alone; at a kink
     it is that of `jax.nn`. In float16 and bfloat16, natural parameter and state are rounded at each
     step and everything between is computed in float32, as are the sums over time and batch in the
-    derivative by the weights.
+    derivative by the weights. The implementation "parallel" knows no steps: there the states are
+    computed in float32, and rounded once.
 
     Args:
         inputs: x, time first; the features are usually last, after any number of batch axes.
@@ -52,7 +58,8 @@ def independent_recurrence(
         implementation: "scan", a loop over time; "parallel" (the ReLU only), a prefix scan of
             depth log(time); "mosaic_gpu", a Pallas kernel for NVIDIA GPUs with a thread for each
             unit of each example (not for softplus). By default "scan", the fastest on CPU at every
-            length. What is named is used, or raises.
+            measured size, and so far on other devices too, where nothing has been measured. What is
+            named is used, or raises.
 
     Returns:
         All states, shape and dtype of the inputs.
@@ -74,7 +81,7 @@ def independent_recurrence(
     """
     x, u, initial = _arrays(inputs, weights, initial)
     settings = _settings(activation, leak, implementation, sampled=False)
-    return recurrence(settings, x, u, initial, None)
+    return recurrence(settings, *varying_alike(x, u, initial, None))
 
 
 def sampled_independent_recurrence(
@@ -113,8 +120,10 @@ def sampled_independent_recurrence(
         All states, shape and dtype of the inputs.
 
     Raises:
-        ValueError: as `independent_recurrence`; or the rate does not broadcast.
-        TypeError: as `independent_recurrence`; or `key` is no key.
+        ValueError: as `independent_recurrence`; or the rate does not broadcast, or is known to lie
+            outside [0, 1].
+        TypeError: as `independent_recurrence`; or `key` is no key, or the rate no number and no
+            floating-point array.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -127,7 +136,7 @@ def sampled_independent_recurrence(
     """
     x, u, initial = _arrays(inputs, weights, initial)
     settings = _settings(activation, 0.0, implementation, sampled=True)
-    rate = jnp.asarray(rate, jnp.float32)
+    rate = jnp.asarray(check_rate(rate), jnp.float32)
     if rate.ndim > x.ndim or not _broadcasts(rate.shape, x.shape):
         raise ValueError(
             f"A rate of shape {rate.shape} does not broadcast against inputs of shape {x.shape}."
@@ -145,7 +154,7 @@ def sampled_independent_recurrence(
         noise = Noise(rate, key=jax.random.key_data(key))
     else:
         noise = Noise(rate, words=random_words(key, x.shape))
-    return recurrence(settings, x, u, initial, noise)
+    return recurrence(settings, *varying_alike(x, u, initial, noise))
 
 
 def _arrays(inputs: Any, weights: Any, initial: Any) -> tuple[Any, Any, Any]:
@@ -183,9 +192,8 @@ def _settings(name: str, leak: float, implementation: str | None, sampled: bool)
         raise ValueError(f"leak is positive and at most 1, got {leak!r}; 0 is 'relu'.")
     if sampled and activation(name, 1.0).sample is None:
         raise ValueError(f"Nodes with activation {name!r} are not sampled in a recurrence.")
-    # On CPU the loop is the fastest at every length (`python -m benchmarks.recurrence`); on other
-    # devices nothing has been measured.
-    implementation = "scan" if implementation is None else implementation
+    if implementation is None:
+        implementation = _FASTEST.get(jax.default_backend(), _UNMEASURED)
     if implementation not in _IMPLEMENTATIONS:
         known = ", ".join(_IMPLEMENTATIONS)
         raise ValueError(f"implementation is one of {known}, got {implementation!r}.")

@@ -38,6 +38,12 @@ def _step(condition: Any, like: Any) -> Any:
     return lax.select(condition, jnp.ones_like(like), jnp.zeros_like(like))
 
 
+def _is_negative(h: Any) -> Any:
+    """Whether the sign is minus, also that of -0."""
+    bits = lax.bitcast_convert_type(h, jnp.int64 if jnp.finfo(h.dtype).bits == 64 else jnp.int32)
+    return bits < 0
+
+
 def _relu_sample(word: Any, e: Any) -> Any:
     # [A] Eq. 11: max(0, y), y ~ N(e, tanh(e)^2).
     y = e + jnp.tanh(e) * standard_normal(word, e.dtype)
@@ -62,12 +68,13 @@ def _logistic_sample(word: Any, e: Any) -> Any:
 
 
 def _leaky_relu(leak: float) -> Activation:
+    # With a positive leak the value is 0 only where e is, and `jax.nn` has slope 1 there; but
+    # where the value is rounded to 0, only its sign tells. So e = -0 has the value +0.
     def value(e: Any) -> Any:
-        return jnp.where(e >= 0, e, leak * e)
+        return jnp.where(e >= 0, jnp.abs(e), leak * e)
 
     def slope(h: Any) -> Any:
-        # With a positive leak the value is 0 only where e is, and `jax.nn` has slope 1 there.
-        return jnp.where(h >= 0, jnp.ones_like(h), jnp.full_like(h, leak))
+        return jnp.where(_is_negative(h), jnp.full_like(h, leak), jnp.ones_like(h))
 
     return Activation(value, slope)
 
@@ -102,6 +109,13 @@ def rounded(array: Any, dtype: Any) -> Any:
 
     Not two conversions: XLA may leave such a pair out.
     """
-    if jnp.finfo(dtype).bits >= jnp.finfo(array.dtype).bits:
+    info, wide = jnp.finfo(dtype), jnp.finfo(array.dtype)
+    if info.bits >= wide.bits:
         return array
-    return lax.reduce_precision(array, jnp.finfo(dtype).nexp, jnp.finfo(dtype).nmant)
+    value = lax.reduce_precision(array, info.nexp, info.nmant)
+    if info.smallest_normal == wide.smallest_normal:
+        return value
+    # The values below, as those of float16 below 6e-5, are equally spaced; XLA makes them 0.
+    step = float(info.smallest_subnormal)
+    spaced = lax.round(array * (1 / step), lax.RoundingMethod.TO_NEAREST_EVEN) * step
+    return jnp.where(jnp.abs(array) < float(info.smallest_normal), spaced, value)

@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
 
 from cgjax.kernels._recurrence._activations import precise, rounded
 from cgjax.kernels._recurrence._scan import fitted
-from cgjax.kernels._recurrence._settings import Noise, Settings, mixture
+from cgjax.kernels._recurrence._settings import Noise, Settings, mixture, varying_alike
 from cgjax.kernels.random_bits import row_words
 
 # One warpgroup, with one lane a thread.
@@ -89,7 +91,7 @@ def _forward_lanes(settings: Settings, row: int) -> Callable[..., Any]:
     """`run(x, u, initial, *noise)`; `row` lanes have one key, whose words their numbers count."""
 
     def run(x: Any, *operands: Any) -> Any:
-        out = jax.ShapeDtypeStruct(_padded_shape(x.shape), x.dtype)
+        out = _output(x, _padded_shape(x.shape), x.dtype)
         body = partial(_forward_body, settings, row)
         (states,) = _launch(settings, body, (x, *operands), (out,))
         return states[:, : x.shape[1]]
@@ -104,8 +106,8 @@ def _backward_lanes(settings: Settings) -> Callable[..., Any]:
     def run(g: Any, *operands: Any) -> Any:
         steps, lanes = g.shape
         padded = _padded_shape(g.shape)
-        number = jax.ShapeDtypeStruct(padded[1:], precise(g.dtype))
-        outs = (jax.ShapeDtypeStruct(padded, g.dtype), number, number)
+        number = _output(g, padded[1:], precise(g.dtype))
+        outs = (_output(g, padded, g.dtype), number, number)
         dx, du, dinitial = _launch(
             settings, partial(_backward_body, settings), (g, *operands), outs
         )
@@ -116,6 +118,11 @@ def _backward_lanes(settings: Settings) -> Callable[..., Any]:
 
 def _padded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:-1], -(-shape[-1] // _BLOCK) * _BLOCK)
+
+
+def _output(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An output that differs between the devices of a `jax.shard_map` as an input does."""
+    return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=jax.typeof(like).mat)
 
 
 def _launch(
@@ -135,6 +142,7 @@ def _launch(
 
         return pl.pallas_call(interpreted, outs, grid=(blocks,), interpret=True)(*arrays)
 
+    arrays = _only_on_gpu_p.bind(arrays[0]), *arrays[1:]
     # Imported here, since it needs parts of jaxlib that not every build has.
     from jax.experimental.pallas import mosaic_gpu
 
@@ -149,13 +157,32 @@ def _launch(
     # Layouts are given above. To infer them instead, as newer versions of JAX do by default, takes
     # minutes for the rounds of a random generator.
     semantics = mosaic_gpu.LoweringSemantics.Lane
-    return mosaic_gpu.kernel(
+    results = mosaic_gpu.kernel(
         kernel,
         out_type=outs,
         grid=(blocks,),
         grid_names=("block",),
         compiler_params=mosaic_gpu.CompilerParams(lowering_semantics=semantics),
     )(*arrays)
+    # The kernel's results have lost on which axes of a `jax.shard_map` they differ.
+    return varying_alike(arrays[0], *results)[1:]
+
+
+# The array itself, in programs for CUDA; for any other platform there is none.
+_only_on_gpu_p = Primitive("cgjax_only_on_gpu")
+_only_on_gpu_p.def_abstract_eval(lambda x: x)
+
+
+def _no_gpu(context: Any, x: Any) -> Any:
+    (platform, *_) = context.module_context.platforms
+    raise ValueError(
+        "implementation='mosaic_gpu' is a kernel for NVIDIA GPUs, and this program is for "
+        f"{platform}; implementation='scan' runs on every device."
+    )
+
+
+mlir.register_lowering(_only_on_gpu_p, lambda context, x: [x], platform="cuda")
+mlir.register_lowering(_only_on_gpu_p, _no_gpu)
 
 
 # -- the kernels

@@ -10,6 +10,13 @@ So all prefixes of the sequence can be composed by a parallel prefix scan. a is 
 computed from the number of composed steps, which is carried instead: the error of a product of
 products doubles with each level of the scan. The derivative is a linear recurrence with
 coefficients u or 0, composed likewise.
+
+Where |u| > 1, a and b overflow in a long sequence, and the states need not: a step that clips
+forgets what came before. So the shift s = b / a is carried too, which stays bounded there,
+
+    a h + b = a (h + s),   s = s1 + s2 / a1.
+
+States that do grow without bound are infinite once u^n is, maybe some steps before the loop's.
 """
 
 from typing import Any
@@ -28,19 +35,31 @@ def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | Non
     if not x.shape[0]:
         return x
     wide = x.astype(precise(x.dtype))
-    counts = _counts(wide)
+    # The first step, from a known state, is a constant map, and so are all prefixes.
+    first = jnp.maximum(wide[0] + u * initial, 0)
+    low = jnp.zeros_like(wide).at[0].set(first)
+    high = jnp.full_like(wide, jnp.inf).at[0].set(first)
+    grows = jnp.abs(u)[None] > 1
+    # The shift of the others is not used.
+    divisor = jnp.where(grows[0], u, 1)
 
     def compose(first: Any, second: Any) -> Any:
-        n1, b1, low1, high1 = first
-        n2, b2, low2, high2 = second
+        n1, b1, s1, low1, high1 = first
+        n2, b2, s2, low2, high2 = second
         a2 = _power(u, n2)
-        ends = a2 * low1 + b2, _times(a2, high1) + b2
-        low, high = jnp.minimum(*ends), jnp.maximum(*ends)
-        return n1 + n2, a2 * b1 + b2, _clip(low, low2, high2), _clip(high, low2, high2)
 
-    elements = (counts, wide, jnp.zeros_like(wide), jnp.full_like(wide, jnp.inf))
-    n, b, low, high = lax.associative_scan(compose, elements)
-    return _clip(_power(u, n) * initial[None] + b, low, high).astype(x.dtype)
+        def image(h: Any) -> Any:
+            value = a2 * h + b2
+            shifted = jnp.where(grows, _times(a2, h + s2), jnp.where(a2 == 0, b2, value))
+            return jnp.where(jnp.isfinite(value), value, shifted)
+
+        ends = image(low1), image(high1)
+        low, high = jnp.minimum(*ends), jnp.maximum(*ends)
+        b, s = a2 * b1 + b2, s1 + s2 / _power(divisor, n1)
+        return n1 + n2, b, s, _clip(low, low2, high2), _clip(high, low2, high2)
+
+    elements = (_counts(wide), wide, wide / divisor[None], low, high)
+    return lax.associative_scan(compose, elements)[3].astype(x.dtype)
 
 
 def tangent(
@@ -75,7 +94,7 @@ def _linear(mask: Any, u: Any, drive: Any, reverse: bool) -> Any:
     def compose(first: Any, second: Any) -> Any:
         n1, mask1, b1 = first
         n2, mask2, b2 = second
-        return n1 + n2, mask1 * mask2, _times(mask2 * _power(u, n2), b1) + b2
+        return n1 + n2, mask1 * mask2, _times(_power(u, n2), _times(b1, mask2)) + b2
 
     return lax.associative_scan(compose, (_counts(drive), mask, drive), reverse=reverse)[2]
 
@@ -90,8 +109,8 @@ def _power(u: Any, n: Any) -> Any:
 
 
 def _times(a: Any, b: Any) -> Any:
-    """a b, and 0 where a is 0, even if b is infinite."""
-    return jnp.where(a == 0, 0, a * b)
+    """a b, and 0 where b is 0, even if a is infinite."""
+    return jnp.where(b == 0, 0, a * b)
 
 
 def _clip(x: Any, low: Any, high: Any) -> Any:

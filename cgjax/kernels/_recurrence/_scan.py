@@ -78,6 +78,8 @@ def tangent(
 def cotangent(settings: Settings, u: Any, h: Any, initial: Any, x: Any, g: Any) -> Any:
     """The transpose of `tangent`: `(dx, du, dinitial)` for cotangents g of the states."""
     wide, lanes, length = precise(h.dtype), h.shape[1:], h.shape[0]
+    if not length:
+        return g, jnp.zeros_like(u), jnp.zeros_like(initial)
     first = rounded(jnp.broadcast_to(initial.astype(wide), lanes), h.dtype)
 
     def step(carry: Any, inputs: Any) -> Any:
@@ -94,7 +96,7 @@ def cotangent(settings: Settings, u: Any, h: Any, initial: Any, x: Any, g: Any) 
         delta = settings.slope(e, now) * (g.astype(wide) + u * later)
         return (delta, du), delta.astype(g.dtype)
 
-    zero = jnp.zeros(lanes, wide)
+    zero = jnp.zeros_like(first)
     turns = None if x is None else jnp.arange(length)
     (delta, du), dx = lax.scan(step, (zero, zero), (g, h, x, turns), reverse=True)
     du = du + delta * first

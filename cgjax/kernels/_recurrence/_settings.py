@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -63,3 +64,18 @@ def mixture(activation: Activation, words: Any, rate: Any, e: Any) -> Any:
     assert activation.sample is not None
     uncollapsed = uniform(words[0], jnp.float32) < rate
     return lax.select(uncollapsed, activation.sample(words[1], e), activation.value(e))
+
+
+def varying_alike(*trees: Any) -> Any:
+    """Arrays inside `jax.shard_map` as different on each device as the most different of them.
+
+    So the derivative by what the devices share is a sum over them, as JAX differentiates the cast.
+    """
+    varying = [jax.typeof(leaf).mat.varying for leaf in jax.tree.leaves(trees)]
+    axes = frozenset().union(*varying)
+
+    def cast(leaf: Any) -> Any:
+        missing = tuple(axes - jax.typeof(leaf).mat.varying)
+        return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, trees)
