@@ -291,12 +291,12 @@ class IndependentRecurrent(_Recurrent):
         time_major: whether the axis of time comes first, which saves two transpositions; otherwise
             it comes before the features.
         kernel_init: initialiser of W; b starts at 0.
+        recurrent_init: initialiser of u in place of the uniform one; what it gives is clipped to
+            the bound.
         implementation: of the kernel, as in `cgjax.kernels.independent_recurrence`. What is named
             is used by plain evaluation and `feed_forward`, and by `forward_sample` and `pcff`,
             which raise if it has no sampled form. Procedures that look at single nodes (`clamp`,
             `with_nodes`, moments, straight-through, ...) walk them in any case.
-        recurrent_init: initialiser of u in place of the uniform one; what it gives is clipped to
-            the bound.
         name: of the nodes; noise nodes are called `{name}_dropout`.
         rngs: the source of randomness of the initial weights.
 
