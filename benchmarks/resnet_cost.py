@@ -35,10 +35,10 @@ import cgjax as cg
 from benchmarks import command, targets
 from benchmarks.pcff_overhead import measure_parts
 from benchmarks.timing import interleaved
-from benchmarks.training_throughput import epochs, made_up
+from benchmarks.training_throughput import epochs, keys, made_up
 from cgjax.kernels.random_bits import standard_normal
 from train import resnet, sweep
-from train.loop import Learner
+from train.loop import Learner, programs
 from train.models.resnet import ResNet
 from train.recipes import SteppedRecipe
 from train.sweep import Rates
@@ -146,8 +146,11 @@ def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> 
     # As slow as it takes for many epochs on few images to stay with ordinary numbers.
     recipe = SteppedRecipe(batch_size=sizes.batch, learning_rate=1e-4, length=10**6)
     data = made_up(sizes.steps * sizes.batch, 3 * resnet.SIDE**2)
+    learners = {name: learner(sizes, dtype, training) for name, training in TRAININGS.items()}
+    init, _ = programs(learners["none"], recipe, "sequential")
+    start = init(keys())  # which is the same for all
     functions = {
-        name: epochs(learner(sizes, dtype, training), recipe, training.rates, data)
+        name: epochs(learners[name], recipe, training.rates, data, start)
         for name, training in TRAININGS.items()
     }
     timings = interleaved(functions, rounds=sizes.rounds, calls=1)

@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 
-from docs.tables import benchmarks, checks, dense, gradients, regression, sweeps
+from docs.tables import benchmarks, checks, dense, gradients, regression, structured, sweeps
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -25,7 +25,7 @@ PAGES = [
 ]
 TABLES = {
     function.__name__.replace("_", "-"): function
-    for module in (benchmarks, checks, dense, gradients, regression, sweeps)
+    for module in (benchmarks, checks, dense, gradients, regression, structured, sweeps)
     for function in module.TABLES
 }
 
