@@ -52,11 +52,6 @@ def test_bfloat16_is_measured_and_the_bound_on_a_gpu(monkeypatch):
     both = "forward and backward"
     expected = {("none", "forward"): 2, ("none", both): 5}
     expected |= {("PCFF", "forward"): 2, ("PCFF", both): 6}
-        ("none", "forward"): 2,
-        ("none", both): 5,
-        ("PCFF", "forward"): 2,
-        ("PCFF", both): 6,
-    }
     assert shares == pytest.approx({k: n * 60 / 1000 for k, n in expected.items()}, rel=1e-12)
     assert all(r["dtype"] == "bfloat16" for r in result["rows"])
     # A baseline is compared with itself; without one there is no ratio.
