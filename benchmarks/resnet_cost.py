@@ -34,11 +34,12 @@ from flax import nnx
 import cgjax as cg
 from benchmarks import command, targets
 from benchmarks.pcff_overhead import measure_parts
+from benchmarks.sweep import initial
 from benchmarks.timing import interleaved
-from benchmarks.training_throughput import epochs, keys, made_up
+from benchmarks.training_throughput import epochs, made_up
 from cgjax.kernels.random_bits import standard_normal
 from train import resnet, sweep
-from train.loop import Learner, programs
+from train.loop import Learner
 from train.models.resnet import ResNet
 from train.recipes import SteppedRecipe
 from train.sweep import Rates
@@ -147,8 +148,7 @@ def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> 
     recipe = SteppedRecipe(batch_size=sizes.batch, learning_rate=1e-4, length=10**6)
     data = made_up(sizes.steps * sizes.batch, 3 * resnet.SIDE**2)
     learners = {name: learner(sizes, dtype, training) for name, training in TRAININGS.items()}
-    init, _ = programs(learners["none"], recipe, "sequential")
-    start = init(keys())  # which is the same for all
+    start = initial(learners["none"], recipe, 1)  # which is the same for all
     functions = {
         name: epochs(learners[name], recipe, training.rates, data, start)
         for name, training in TRAININGS.items()

@@ -43,7 +43,7 @@ from benchmarks import bounds, command, targets
 from benchmarks.timing import Timing, interleaved, repeated
 from benchmarks.training_throughput import made_up
 from train import resnet, sweep
-from train.loop import Data, Learner, RunState, programs, run_epoch
+from train.loop import Data, Learner, RunState, init_run, programs, run_epoch
 from train.models.resnet import ResNet, convolved
 from train.recipes import SteppedRecipe
 from train.sweep import Rates
@@ -158,11 +158,19 @@ def recipe(preset: Preset) -> SteppedRecipe:
 @functools.lru_cache
 def start(preset: Preset, runs: int) -> RunState:
     """All runs before their first epoch. The first run is the same in a sweep of any length."""
-    # One after the other: a program that makes many runs takes minutes to compile.
-    trained = learner(preset, "loop", "float32", "plain")
-    init, _ = programs(trained, recipe(preset), "sequential")
-    states = [init(jax.random.key_data(jax.random.key(run))[None]) for run in range(runs)]
-    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *states)
+    return initial(learner(preset, "loop", "float32", "plain"), recipe(preset), runs)
+
+
+def initial(learner: Learner, recipe: SteppedRecipe, runs: int) -> RunState:
+    """So many runs before their first epoch."""
+    # One run after the other and without optimisations: to compile the program takes as long as
+    # that of an epoch, and it is executed once.
+    init = jax.jit(
+        functools.partial(init_run, learner, recipe),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    states = [init(jax.random.key_data(jax.random.key(run))) for run in range(runs)]
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *states)
 
 
 def rates(runs: int) -> Rates:
