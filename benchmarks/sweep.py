@@ -14,9 +14,9 @@ and with float32 and bfloat16 convolutions and nodes on float32 weights. What is
 without noise ("plain"), one with PCFF 0.3 ("pcff"), and sweeps of several lengths, the first of 1,
 whose runs have dropout, PCFF or none at rates of their own ("sweep"). All in one interleaved run.
 
-    python -m benchmarks.sweep                                # a preset for the kind of device
-    python -m benchmarks.sweep --form products --dtype float32          # four programs
-    python -m benchmarks.sweep --quick --no-write             # a tiny network, to see that it works
+    python -m benchmarks.sweep                # a preset; on a CPU 4 runs, in float32: 8 minutes
+    python -m benchmarks.sweep --form products --dtype bfloat16         # four programs
+    python -m benchmarks.sweep --quick --no-write --form loop           # of a tiny network
 
 It needs jax, flax, optax, chex, jaxtyping and numpy alone. Beside each time stand two bounds, of a
 program that makes as many multiply-adds and as much traffic at the rates of the device; formulas
@@ -58,6 +58,7 @@ class Preset(NamedTuple):
     channels: int  # of the first stage
     batch: int
     steps: int  # of an epoch, which is a call
+    dtypes: tuple[str, ...]  # unless one is asked for
     runs: tuple[int, ...]  # the first is 1, which the others are compared with
     rounds: int
     product: int  # rows and columns of the large product
@@ -65,9 +66,9 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "tiny": Preset(1, 2, 4, 2, (1, 3), 2, 256, 2**22),
-    "cpu": Preset(3, 16, 16, 2, (1, 4), 5, 2048, 2**27),
-    "gpu": Preset(3, 16, 128, 16, (1, 60), 7, 8192, 2**30),
+    "tiny": Preset(1, 2, 4, 2, DTYPES, (1, 3), 2, 256, 2**22),
+    "cpu": Preset(3, 16, 16, 2, ("float32",), (1, 4), 5, 2048, 2**27),
+    "gpu": Preset(3, 16, 128, 16, DTYPES, (1, 60), 7, 8192, 2**30),
 }
 
 # What is trained: the rates, if the program knows them; and whether at all lengths or at 1 alone.
@@ -113,9 +114,9 @@ class Measured(NamedTuple):
 
 
 def programs_of(preset: Preset, form: str = "all", dtype: str = "all") -> Iterator[Measured]:
-    """Those of one form, or of all, and of one dtype, or of all."""
+    """Those of one form, or of all, and of one dtype, or of the preset's."""
     for name in FORMS if form == "all" else [form]:
-        for type_name in DTYPES if dtype == "all" else [dtype]:
+        for type_name in preset.dtypes if dtype == "all" else [dtype]:
             for procedure, (_, at_all) in PROCEDURES.items():
                 for runs in preset.runs if at_all else preset.runs[:1]:
                     yield Measured(name, type_name, procedure, runs)

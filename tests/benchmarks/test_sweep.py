@@ -113,6 +113,8 @@ def test_presets(monkeypatch):
     assert len(set(names)) == len(names) == 3 * 2 * 4
     assert {name.runs for name in names if name.procedure == "sweep"} == {1, 3}
     assert {name.runs for name in names if name.procedure != "sweep"} == {1}
+    on_cpu = [*benchmark.programs_of(benchmark.PRESETS["cpu"])]
+    assert {name.dtype for name in on_cpu} == {"float32"} and len(on_cpu) == 3 * 4
     loops = [*benchmark.programs_of(SMALL, "loop", "bfloat16")]
     assert loops == [name for name in names if name.form == "loop" and name.dtype == "bfloat16"]
 
