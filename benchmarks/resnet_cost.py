@@ -207,7 +207,7 @@ def show(result: dict[str, Any]) -> None:
     print(f"\none place of {shape} nodes, forwards and backwards")
     for r in result["parts"]:
         print(f"  {r['part']:30} {r['microseconds']:9.1f} us")
-    print("", *targets.cost(result["steps"]), sep="\n")
+    print("\ntargets, which are for GPUs:", *targets.cost(result["steps"]), sep="\n")
 
 
 if __name__ == "__main__":

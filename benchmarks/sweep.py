@@ -227,8 +227,8 @@ def reference(preset: Preset, procedure: str, runs: int) -> list[np.ndarray]:
     (states, hyper), data = jax.device_get((some, images(preset)))
 
     def one(run: Any, data: Data) -> Any:
-        exact = learner(preset, "loop", "float64", procedure)
-        return run_epoch(exact, recipe(preset), *run, data)[0].momentum
+        exact, (state, rates) = learner(preset, "loop", "float64", procedure), run
+        return run_epoch(exact, recipe(preset), state, rates, data)[0].momentum
 
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         variables, momentum = jax.tree.map(
@@ -382,7 +382,7 @@ def show(result: dict[str, Any]) -> None:
         print(
             f"{r['form']:9} {r['dtype']:9} {r['procedure']:6} {r['runs']:4} failed: {r['message']}"
         )
-    print("", *targets.sweep(result["steps"]), sep="\n")
+    print("\ntargets, which are for GPUs:", *targets.sweep(result["steps"]), sep="\n")
 
 
 if __name__ == "__main__":

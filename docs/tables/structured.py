@@ -212,7 +212,7 @@ def _sweep_forms(found: Results, gpu: bool) -> str:
 
 
 def _procedure(row: dict[str, Any]) -> str:
-    return {"pcff": "PCFF .3"}.get(row["procedure"], row["procedure"])
+    return "PCFF .3" if row["procedure"] == "pcff" else row["procedure"]
 
 
 TABLES = [structured_throughput, recurrence, residual_cost, sweep_forms]
