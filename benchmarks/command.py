@@ -3,13 +3,14 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from train import machine
+from train.files import write_atomic
 
 FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
 
@@ -17,7 +18,7 @@ FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
 def run(
     name: str,
     question: str,
-    measure: Callable[..., dict[str, Any]],
+    measure: Callable[..., dict[str, Any] | Iterable[dict[str, Any]]],
     show: Callable[[Any], None],
     required: Mapping[str, str] | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
@@ -28,7 +29,8 @@ def run(
         name: of the benchmark's module.
         question: which it answers.
         measure: `measure(quick) -> figures`, which JSON can hold; the options below come as
-            further arguments.
+            further arguments. One that takes long yields all figures so far instead, several times,
+            and each time they are written: a measurement that is cut short leaves those behind.
         show: prints the result: the figures, with the command, commit, machine and versions that
             they come from.
         required: further options that must be given, each with what it is.
@@ -46,7 +48,7 @@ def run(
     options = parser.parse_args()
     machine.keep_memory()
     hidden = {getattr(options, option): option.upper() for option in required}
-    result = {
+    origin = {
         # Where somebody's interpreter lies says nothing about the figures.
         "command": " ".join(
             [parser.prog, *(hidden.get(argument, argument) for argument in sys.argv[1:])]
@@ -54,12 +56,15 @@ def run(
         "commit": machine.commit(),
         "machine": machine.identity("benchmark"),
         "torch": version("torch") if find_spec("torch") else None,
-        **measure(options.quick, *(getattr(options, name) for name in (*required, *choices))),
     }
-    print(f"{result['machine']['device kind']}, jax {result['machine']['jax']}", end="")
-    print(f", torch {result['torch']}\n" if result["torch"] else "\n")
+    print(f"{origin['machine']['device kind']}, jax {origin['machine']['jax']}", end="")
+    print(f", torch {origin['torch']}\n" if origin["torch"] else "\n", flush=True)
+    found = measure(options.quick, *(getattr(options, name) for name in (*required, *choices)))
+    result = origin
+    for figures in [found] if isinstance(found, dict) else found:
+        result = origin | figures
+        if not options.no_write:
+            write_atomic(options.output, (json.dumps(result, indent=1) + "\n").encode())
     show(result)
     if not options.no_write:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
         print(f"\n{options.output}")

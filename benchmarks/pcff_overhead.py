@@ -241,10 +241,17 @@ def parts() -> dict[str, Callable[[Any, Any], Any]]:
     }
 
 
-def measure_parts(rounds: int) -> list[dict[str, Any]]:
-    """Microseconds of each, for 32 rows of 1024 nodes."""
-    e = jax.random.normal(jax.random.key(0), (32, SIZES[1]))
-    repeats = 200
+def measure_parts(
+    rounds: int, shape: tuple[int, ...] = (32, SIZES[1]), repeats: int = 200
+) -> list[dict[str, Any]]:
+    """Microseconds of each, for nodes of a shape; by default 32 rows of 1024.
+
+    Args:
+        rounds: how often.
+        shape: of the nodes.
+        repeats: how often in each round.
+    """
+    e = jax.random.normal(jax.random.key(0), shape)
 
     def repeated(function: Callable[[Any, Any], Any]) -> Callable[[int], None]:
         @jax.jit

@@ -4,17 +4,22 @@ Forward, and forward with the derivative by inputs and weights, of h_t = relu(x_
 all steps: a plain `lax.scan` differentiated by JAX, against every implementation that this device
 has; and with PCFF at rate 0.4, the walked nodes of such a scan against the kernels that sample.
 Compared in interleaved rounds of one run. "speedup" is relative to the plain scan (walked nodes),
-and "bound", on GPUs, the share of its time that moving each array once through memory would take,
-at the bandwidth that adding 1 to a large array reaches. "error" is the largest error of states and
-input gradients of the first example against float64, in units of the largest; of sampled
-recurrences against the loop.
+and "bound", on GPUs, the time that moving each array once through memory would take, at the
+bandwidth that adding 1 to a large array reaches, as a share of its time. "error" is the largest
+error of states and input gradients of the first example against float64, in units of the largest;
+of sampled recurrences against the loop.
 
-    python -m benchmarks.recurrence                       # about 5 minutes on 2 cores
+    python -m benchmarks.recurrence                       # about 6 minutes on 2 cores
+    python -m benchmarks.recurrence --dtype bfloat16      # of the sizes that have targets
     python -m benchmarks.recurrence --quick --no-write
+
+Targets, on a GPU, forward and backward: 20 times as fast as the plain scan at (time 784, batch 32,
+128 units), and half of the bound at (784, 512, 512). What cannot be compiled or run is told, and
+the rest measured; figures are written after each size.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -24,15 +29,26 @@ import numpy as np
 from jax import lax
 
 import cgjax as cg
-from benchmarks import command
-from benchmarks.timing import interleaved
+from benchmarks import bounds, command, targets
+from benchmarks.timing import called, interleaved
 from cgjax.kernels import independent_recurrence, sampled_independent_recurrence
 
 RATE = 0.4
+DTYPES = ("float32", "bfloat16")
 # (time, batch, units)
 SIZES = {
     "cpu": [(784, 1, 128), (784, 32, 128), (784, 128, 128), (5000, 32, 128)],
     "gpu": [(784, 32, 128), (784, 512, 512)],
+}
+# What the others are compared with: without noise, and with PCFF.
+BASELINES = ("plain", "walked")
+# Those measured in bfloat16 too.
+NARROW = [(784, 32, 128), (784, 512, 512)]
+# Arrays that must be read or written once: x and h; and g, h and dx (and x for the slope of
+# samples).
+PARTS = {
+    "forward": {"none": 2, "PCFF": 2},
+    "forward and backward": {"none": 5, "PCFF": 6},
 }
 
 
@@ -91,7 +107,7 @@ def exact(x: Any, u: Any, g: Any) -> tuple[np.ndarray, np.ndarray]:
     return states, dx
 
 
-def error(got: Any, expected: Any) -> float:
+def error_of(got: Any, expected: Any) -> float:
     """The largest error of states and input gradients, in units of the largest of each."""
     errors = [
         np.abs(np.asarray(a, np.float64) - b).max() / np.abs(b).max()
@@ -100,106 +116,121 @@ def error(got: Any, expected: Any) -> float:
     return float(max(errors))
 
 
-def bandwidth() -> float:
-    """Bytes a second that adding 1 to a large array reads and writes."""
-    x = jnp.zeros(1 << 26, jnp.float32)
-    add = jax.jit(lambda x: x + 1)
-    seconds = []
-    for _ in range(8):
-        start = time.perf_counter()
-        add(x).block_until_ready()
-        seconds.append(time.perf_counter() - start)
-    return 2 * x.nbytes / min(seconds[2:])
+def calls_of(size: tuple[int, ...], platform: str) -> int:
+    """How often a function is called in a round."""
+    elements = int(np.prod(size))
+    # A GPU is waited for once in a round, so that dispatch is not what is measured.
+    return max(1, int(2e7 / elements)) if platform == "cpu" else max(5, int(6.4e7 / elements))
 
 
 def measure(
-    quick: bool, sizes: Any = None, clock: Callable[[], float] | None = None
-) -> dict[str, Any]:
-    """All implementations at all sizes.
+    quick: bool,
+    dtype: str = "all",
+    sizes: Any = None,
+    clock: Callable[[], float] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """All implementations, one size after the other: all figures so far after each.
 
     Args:
         quick: few rounds and a small size.
+        dtype: one of `DTYPES`, or "all".
         sizes: (time, batch, units) of each problem; by default those of the device's kind.
         clock: as in `benchmarks.timing.interleaved`.
     """
     platform = "cpu" if jax.default_backend() == "cpu" else "gpu"
-    sizes = sizes or ([(64, 4, 32)] if quick else SIZES[platform])
+    dtypes = DTYPES if dtype == "all" else (dtype,)
+    problems = [
+        (size, name)
+        for size in sizes or ([(64, 4, 32)] if quick else SIZES[platform])
+        for name in dtypes
+        if sizes or quick or name == "float32" or size in NARROW
+    ]
     # The caches of a CPU hold these arrays.
-    speed = None if platform == "cpu" else bandwidth()
-    rows = []
-    for size in sizes:
+    speed = None if platform == "cpu" else bounds.bandwidth()
+    rows, failed = [], []
+    for size, name in problems:
         generator = np.random.default_rng(0)
-        x, g = (jnp.asarray(generator.normal(size=size), jnp.float32) for _ in range(2))
+        x, g = (jnp.asarray(generator.normal(size=size), name) for _ in range(2))
         bound = 5 ** (1 / size[0])
-        u = jnp.asarray(generator.uniform(0, bound, size[2]), jnp.float32)
+        u = jnp.asarray(generator.uniform(0, bound, size[2]), name)
         known = exact(x[:, 0], u, g[:, 0])
+        rounds, calls = (2, 1) if quick else (15, calls_of(size, platform))
         for noise, functions in implementations(platform).items():
-            rows += _compared(size, noise, functions, (x, u, g), known, speed, quick, clock)
-    return {"bytes_per_second": speed, "rows": rows}
+            problem = {"size": list(size), "dtype": name, "noise": noise}
+            compiled, errors = _compiled(problem, functions, (x, u, g), known, failed)
+            for part in PARTS:
+                functions_of_part = {
+                    name: called(*ways[part]) for name, (ways, _) in compiled.items()
+                }
+                timings = interleaved(functions_of_part, rounds=rounds, calls=calls, clock=clock)
+                bound_seconds = None if speed is None else PARTS[part][noise] * x.nbytes / speed
+                rows += _rows(problem, part, timings, compiled, errors, bound_seconds)
+            print(*problem.values(), "measured", flush=True)
+        yield {"bytes_per_second": speed, "rows": rows, "failed": failed}
 
 
-def _compared(
-    size: Any,
-    noise: str,
-    functions: Any,
-    arrays: Any,
-    known: Any,
-    speed: float | None,
-    quick: bool,
-    clock: Any,
-) -> list[dict[str, Any]]:
+def _compiled(
+    problem: dict[str, Any], functions: Any, arrays: Any, known: Any, failed: list[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """What is timed of each implementation, by part, with the seconds of its compilation; and the
+    errors. What fails is put with the failed."""
     x, u, g = arrays
-    rows = []
-    compiled, errors = {}, {}
+    compiled: dict[str, Any] = {}
+    errors: dict[str, float] = {}
     for name, f in functions.items():
         start = time.perf_counter()
-        forward = jax.jit(f).lower(x, u).compile()
-        both = jax.jit(partial(with_gradients, f)).lower(x, u, g).compile()
-        compiled[name] = (forward, both, time.perf_counter() - start)
-        states, dx, _ = both(x, u, g)
+        try:
+            forward = jax.jit(f).lower(x, u).compile()
+            both = jax.jit(partial(with_gradients, f)).lower(x, u, g).compile()
+            seconds = time.perf_counter() - start
+            jax.block_until_ready(forward(x, u))
+            states, dx, _ = jax.block_until_ready(both(x, u, g))
+        # A kernel may fail in any way on a device that it was never compiled for.
+        except Exception as error:
+            message = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            failed.append(problem | {"implementation": name, "message": message})
+            print(*problem.values(), name, "failed:", message, flush=True)
+            continue
+        ways = dict(zip(PARTS, [(forward, x, u), (both, x, u, g)], strict=True))
+        compiled[name] = ways, seconds
         first = states[:, 0], dx[:, 0]
-        if noise == "none":
-            errors[name] = error(first, known)
+        if problem["noise"] == "none":
+            errors[name] = error_of(first, known)
         elif name == "scan":
             known, errors[name] = tuple(np.asarray(a, np.float64) for a in first), 0.0
-        elif name != "walked":  # which draws other numbers
-            errors[name] = error(first, known)
-    # What must be read and written once: x and h; and g, h and dx (and x for the slope of samples).
-    for part, moved in (("forward", 2), ("forward and backward", 5 if noise == "none" else 6)):
-        index = 0 if part == "forward" else 1
-        inputs = (x, u) if part == "forward" else (x, u, g)
+        elif name != "walked" and "scan" in compiled:  # a walk draws other numbers
+            errors[name] = error_of(first, known)
+    return compiled, errors
 
-        def calls(run: Any, inputs: Any = inputs) -> Callable[[int], None]:
-            def repeat(times: int) -> None:
-                for _ in range(times):
-                    jax.block_until_ready(run(*inputs))
 
-            return repeat
-
-        timings = interleaved(
-            {name: calls(runs[index]) for name, runs in compiled.items()},
-            rounds=2 if quick else 15,
-            calls=1 if quick else max(1, int(2e7 / x.size)),
-            clock=clock,
+def _rows(
+    problem: dict[str, Any],
+    part: str,
+    timings: Any,
+    compiled: dict[str, Any],
+    errors: dict[str, float],
+    bound_seconds: float | None,
+) -> list[dict[str, Any]]:
+    rows = []
+    baseline = next((timings[name] for name in BASELINES if name in timings), None)
+    for name, timing in timings.items():
+        ratio = None if baseline is None else baseline.ratio(timing)
+        rows.append(
+            problem
+            | {
+                "part": part,
+                "implementation": name,
+                "baseline": name in BASELINES,
+                "milliseconds": 1e3 * timing.seconds,
+                "speedup": ratio and ratio.median,
+                "speedup_low": ratio and ratio.low,
+                "speedup_high": ratio and ratio.high,
+                "bound_milliseconds": bound_seconds and 1e3 * bound_seconds,
+                "share_of_bound": bound_seconds and bound_seconds / timing.seconds,
+                "compile_seconds": compiled[name][1],
+                "error": errors.get(name),
+            }
         )
-        baseline = timings[next(iter(timings))]
-        for name, timing in timings.items():
-            ratio = baseline.ratio(timing)
-            rows.append(
-                {
-                    "size": list(size),
-                    "noise": noise,
-                    "part": part,
-                    "implementation": name,
-                    "milliseconds": 1e3 * timing.seconds,
-                    "speedup": ratio.median,
-                    "speedup_low": ratio.low,
-                    "speedup_high": ratio.high,
-                    "share_of_bound": speed and moved * x.nbytes / speed / timing.seconds,
-                    "compile_seconds": compiled[name][2],
-                    "error": errors.get(name),
-                }
-            )
     return rows
 
 
@@ -208,18 +239,27 @@ def show(result: dict[str, Any]) -> None:
     if result["bytes_per_second"]:
         print(f"memory: {result['bytes_per_second'] / 1e9:.0f} GB/s")
     print(
-        f"{'size':16} {'noise':5} {'part':20} {'implementation':14} {'ms':>9} {'speedup':>7} "
-        f"{'quartiles':>11} {'bound':>6} {'compile s':>9} {'error':>8}"
+        f"{'size':16} {'dtype':8} {'noise':5} {'part':20} {'implementation':14} {'ms':>9} "
+        f"{'speedup':>7} {'quartiles':>11} {'bound ms':>8} {'share':>6} {'compile s':>9} "
+        f"{'error':>8}"
     )
     for r in result["rows"]:
-        quartiles = f"{r['speedup_low']:.2f}-{r['speedup_high']:.2f}"
-        share = "" if r["share_of_bound"] is None else f"{r['share_of_bound']:.1%}"
+        speedup, quartiles, bound, share = "", "", "", ""
+        if r["speedup"] is not None:
+            speedup = f"{r['speedup']:.2f}"
+            quartiles = f"{r['speedup_low']:.2f}-{r['speedup_high']:.2f}"
+        if r["share_of_bound"] is not None:
+            bound, share = f"{r['bound_milliseconds']:.3f}", f"{r['share_of_bound']:.1%}"
         wrong = "" if r["error"] is None else f"{r['error']:8.1e}"
         print(
-            f"{str(tuple(r['size'])):16} {r['noise']:5} {r['part']:20} {r['implementation']:14} "
-            f"{r['milliseconds']:9.3f} {r['speedup']:7.2f} {quartiles:>11} "
-            f"{share:>6} {r['compile_seconds']:9.2f} {wrong:>8}"
+            f"{str(tuple(r['size'])):16} {r['dtype']:8} {r['noise']:5} {r['part']:20} "
+            f"{r['implementation']:14} {r['milliseconds']:9.3f} {speedup:>7} {quartiles:>11} "
+            f"{bound:>8} {share:>6} {r['compile_seconds']:9.2f} {wrong:>8}"
         )
+    for r in result["failed"]:
+        print(f"{tuple(r['size'])} {r['dtype']} {r['noise']} {r['implementation']}: {r['message']}")
+    if result["bytes_per_second"]:
+        print("", *targets.recurrence(result["rows"]), sep="\n")
 
 
 if __name__ == "__main__":
@@ -228,4 +268,5 @@ if __name__ == "__main__":
         "Which implementation of the independent recurrence is fastest here?",
         measure,
         show,
+        choices={"dtype": ("all", *DTYPES)},
     )

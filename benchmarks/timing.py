@@ -55,6 +55,26 @@ def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Callable[[int]
     return steps
 
 
+def called(function: Callable[..., Any], *arguments: Any) -> Callable[[int], None]:
+    """A function that makes a number of calls with the same arguments.
+
+    An accelerator makes them one after the other, each dispatched while the one before computes, so
+    that they are waited for once, at the end. A CPU might compute several at once: there each is
+    waited for.
+    """
+    each = jax.default_backend() == "cpu"
+
+    def calls(number: int) -> None:
+        result = None
+        for _ in range(number):
+            result = function(*arguments)
+            if each:
+                jax.block_until_ready(result)
+        jax.block_until_ready(result)
+
+    return calls
+
+
 def interleaved(
     functions: Mapping[str, Callable[[int], None]],
     *,

@@ -14,7 +14,16 @@ import re
 import sys
 
 from docs.figures import sweeps as sweep_pictures
-from docs.tables import benchmarks, checks, dense, gradients, regression, sweep_claims, sweeps
+from docs.tables import (
+    benchmarks,
+    checks,
+    dense,
+    gradients,
+    regression,
+    structured,
+    sweep_claims,
+    sweeps,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -27,7 +36,16 @@ PAGES = [
 ]
 TABLES = {
     function.__name__.replace("_", "-"): function
-    for module in (benchmarks, checks, dense, gradients, regression, sweep_claims, sweeps)
+    for module in (
+        benchmarks,
+        checks,
+        dense,
+        gradients,
+        regression,
+        structured,
+        sweep_claims,
+        sweeps,
+    )
     for function in module.TABLES
 }
 

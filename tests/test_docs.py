@@ -162,37 +162,6 @@ def test_throughputs_follow_their_results(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert not any("as PyTorch" in line for line in lines)
 
 
-def test_sweeps_follow_their_results(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
-    """Programs that failed are told, and single runs are compared with none."""
-    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
-    from docs import generate_tables
-
-    made = generate_tables.TABLES["sweep-forms"]
-    assert made(tmp_path) == "*Not yet measured.*"
-    known = json.loads((ROOT / "results" / "benchmarks" / "recurrence.json").read_text())
-    program = {"form": "loop", "dtype": "float32", "procedure": "pcff", "runs": 4}
-    step = program | {
-        "milliseconds": 20.0,
-        "images_per_second": 3200.0,
-        "speed_up_over_single_runs": 1.5,
-        "speed_up_low": 1.4,
-        "speed_up_high": 1.6,
-        "arithmetic_bound_milliseconds": 5.0,
-        "memory_bound_milliseconds": 1.0,
-        "compile_seconds": 2.0,
-        "error": 1e-6,
-    }
-    failed = [program | {"form": "grouped", "message": "out of memory"}]
-    origin = {key: known[key] for key in ("command", "commit", "machine")}
-    path = tmp_path / "benchmarks" / "sweep.json"
-    path.parent.mkdir()
-    path.write_text(json.dumps(origin | {"steps": [step], "failed": failed}))
-    lines = made(tmp_path).splitlines()
-    figures = "20.0 | 3200 | 1.50 (1.40-1.60) | - | 5.0 | 1.0 | 2.0 | 1e-06"
-    assert lines[2] == f"| loop | float32 | PCFF | 4 | {figures} |"
-    assert lines[4] == "- grouped, float32, pcff, 4 runs failed: out of memory"
-
-
 # -- the claims on residual and recurrent networks, from results that were made up
 
 

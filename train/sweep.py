@@ -199,6 +199,7 @@ def learner(
     augment: Callable[[Any, Array], Array] | None = None,
     optimiser: optax.GradientTransformation | None = None,
     project: Callable[[Any], Any] | None = None,
+    rounds: int = 20,
 ) -> Learner:
     """What is learnt: maximising the log-probability of the label, [A] 3.
 
@@ -209,6 +210,7 @@ def learner(
             `hyper`.
         augment: `augment(key, x)`, of prepared examples in training.
         optimiser, project: as in `train.loop.Learner`.
+        rounds: as in `cgjax.pcff`.
     """
 
     def loss(
@@ -218,7 +220,7 @@ def learner(
         noise, other = jax.random.split(key)
         x = prepare(x) if augment is None else augment(other, prepare(x))
         off = known is not None and not drop
-        sampled = cg.pcff(network.training, rate)
+        sampled = cg.pcff(network.training, rate, rounds=rounds)
         logits, state = sampled(noise, *variables, x, None if off else drop)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
         wrong = (logits.argmax(-1) != y).sum(dtype=jnp.int32)

@@ -1,9 +1,9 @@
-"""Tables of the benchmarks."""
+"""Tables of the benchmarks; those of recurrent and residual networks are in `structured`."""
 
 from collections.abc import Callable
 from typing import Any
 
-from docs.tables.parts import bullets, from_file, table, with_quartiles
+from docs.tables.parts import from_file, of_ratio, table, with_quartiles
 
 
 @from_file("benchmarks/pcff_overhead.json")
@@ -72,102 +72,6 @@ def training_throughput(result: dict[str, Any]) -> str:
     headings = ["training", "images/s", "products alone", "PyTorch", "ratio (quartiles)"]
     headings.append("of the fastest")
     return table(headings, rows)
-
-
-@from_file("benchmarks/structured_throughput.json")
-def structured_throughput(result: dict[str, Any]) -> str:
-    """Images per second of recurrent and residual networks, of plain scans, and in PyTorch."""
-    rows = []
-    for row in result["trainings"]:
-        cells = [row["network"], _regulariser(row), f"{row['images_per_second']:.1f}"]
-        for name in ("plain_scan", "torch"):
-            if f"over_{name}" not in row:
-                cells += ["-", "-", "-"]
-                continue
-            ratio = row[f"over_{name}"]
-            cells.append(f"{row[f'{name}_images_per_second']:.1f}")
-            cells.append(f"{ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})")
-            cells.append(f"{ratio['fastest']:.2f}")
-        errors = (row.get(f"{name}_error") for name in ("plain_scan", "torch"))
-        rows.append(cells + ["-" if error is None else f"{error:.1g}" for error in errors])
-    headings = ["network", "regulariser", "images/s"]
-    headings += ["plain scan", "ratio (quartiles)", "of the fastest"]
-    headings += ["PyTorch", "ratio (quartiles)", "of the fastest", "error, scan", "error, PyTorch"]
-    sizes = result["sizes"]
-    lines = [f"{sizes['rounds']} rounds of {sizes['steps']} training steps."]
-    for name, said, bound in (("plain_scan", "a plain scan", 1.1), ("torch", "PyTorch", 1.0)):
-        key = f"over_{name}"
-        ratios = [row[key]["median"] for row in result["trainings"] if key in row]
-        if ratios:
-            reached = sum(ratio >= bound for ratio in ratios)
-            lines.append(
-                f"At least {bound:g} times as fast as {said}: {reached} of {len(ratios)} trainings."
-            )
-    return f"{table(headings, rows)}\n\n{bullets(lines)}"
-
-
-def _regulariser(row: dict[str, Any]) -> str:
-    name = "PCFF" if row["regulariser"] == "pcff" else row["regulariser"]
-    return f"{name} {row['rate']:g}" if row["rate"] else name
-
-
-@from_file("benchmarks/recurrence.json")
-def recurrence(result: dict[str, Any]) -> str:
-    """Implementations of the independent recurrence, relative to the plain scan."""
-    rows = [
-        [
-            " x ".join(map(str, row["size"])),
-            row["noise"],
-            row["part"],
-            row["implementation"],
-            f"{row['milliseconds']:.2f}",
-            with_quartiles(row, "speedup"),
-            "-" if row["share_of_bound"] is None else f"{row['share_of_bound']:.1%}",
-            f"{row['compile_seconds']:.2f}",
-            "-" if row["error"] is None else f"{row['error']:.1g}",
-        ]
-        for row in result["rows"]
-    ]
-    headings = ["time x batch x units", "noise", "part", "implementation", "ms"]
-    headings += ["speed-up (quartiles)", "of the bound", "compile s", "error"]
-    return table(headings, rows)
-
-
-@from_file("benchmarks/sweep.json")
-def sweep_forms(result: dict[str, Any]) -> str:
-    """Forms of many small convolutions: training steps of runs side by side."""
-    rows = []
-    for step in result["steps"]:
-        gain, over = "-", "-"
-        if "speed_up_over_single_runs" in step:
-            low, high = step["speed_up_low"], step["speed_up_high"]
-            gain = f"{step['speed_up_over_single_runs']:.2f} ({low:.2f}-{high:.2f})"
-        if "over_plain" in step:
-            over = with_quartiles(step, "over_plain")
-        rows.append(
-            [
-                step["form"],
-                step["dtype"],
-                {"pcff": "PCFF"}.get(step["procedure"], step["procedure"]),
-                str(step["runs"]),
-                f"{step['milliseconds']:.1f}",
-                f"{step['images_per_second']:.0f}",
-                gain,
-                over,
-                f"{step['arithmetic_bound_milliseconds']:.1f}",
-                f"{step['memory_bound_milliseconds']:.1f}",
-                f"{step['compile_seconds']:.1f}",
-                f"{step['error']:.1g}",
-            ]
-        )
-    headings = ["form", "dtype", "procedure", "runs", "ms", "images/s"]
-    headings += ["runs' worth (quartiles)", "over plain (quartiles)", "arithmetic bound, ms"]
-    headings += ["memory bound, ms", "compile s", "error"]
-    failed = [
-        f"{f['form']}, {f['dtype']}, {f['procedure']}, {f['runs']} runs failed: {f['message']}"
-        for f in result["failed"]
-    ]
-    return table(headings, rows) + (f"\n\n{bullets(failed)}" if failed else "")
 
 
 @from_file("benchmarks/moments.json")
@@ -258,10 +162,8 @@ def moments_positions(result: dict[str, Any]) -> str:
         [
             row["network"],
             row["activation"],
-            *(
-                f"{ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
-                for ratio in (row["value_ratio"], row["gradient_ratio"])
-            ),
+            of_ratio(row["value_ratio"]),
+            of_ratio(row["gradient_ratio"]),
         ]
         for row in result["cost"]
     ]
@@ -315,9 +217,6 @@ TABLES = [
     overhead_ratios,
     overhead_figures,
     training_throughput,
-    structured_throughput,
-    recurrence,
-    sweep_forms,
     moments_cost,
     kept_memory,
     pytagi_comparison,

@@ -86,6 +86,12 @@ def with_quartiles(row: dict[str, Any], name: str, digits: int = 2) -> str:
     return f"{median} ({low}-{high})"
 
 
+def of_ratio(ratio: dict[str, float], digits: int = 2) -> str:
+    """A `benchmarks.timing.Ratio`: its median, and its quartiles."""
+    row = {"ratio": ratio["median"], "ratio_low": ratio["low"], "ratio_high": ratio["high"]}
+    return with_quartiles(row, "ratio", digits)
+
+
 def mean(runs: list[dict[str, Any]], way: str, figure: str, factor: int, digits: int) -> str:
     found = report.over_seeds(runs, way, figure)
     if found.seeds == 0:

@@ -1,23 +1,72 @@
-"""The benchmark of the recurrence notices a fast wrong implementation."""
+"""The benchmark of the recurrence notices a fast wrong implementation, and one that fails."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from benchmarks import recurrence
-from benchmarks.recurrence import error, exact, plain, with_gradients
+from benchmarks.recurrence import error_of, exact, plain, with_gradients
+from benchmarks.timing import Timing
 
 
-def test_errors_are_those_of_states_and_gradients(monkeypatch):
-    functions = {"plain": plain, "wrong": lambda x, u: plain(x, 1.01 * u)}
+def broken(x, u):
+    raise NotImplementedError("no such instruction\nin this compiler")
+
+
+def test_errors_are_those_of_states_and_gradients_and_what_fails_ends_nothing(monkeypatch):
+    functions = {"plain": plain, "broken": broken, "wrong": lambda x, u: plain(x, 1.01 * u)}
     monkeypatch.setattr(recurrence, "implementations", lambda platform: {"none": functions})
-    result = recurrence.measure(True, [(9, 2, 3)])
-    rows = {(r["implementation"], r["part"]): r for r in result["rows"]}
+    partial, result = recurrence.measure(True, "float32", [(9, 2, 3), (5, 2, 3)])
+    rows = {(r["implementation"], r["part"]): r for r in partial["rows"]}
     assert len(rows) == 4
     assert rows["plain", "forward"]["error"] < 1e-6 < 1e-3 < rows["wrong", "forward"]["error"]
     assert rows["plain", "forward"]["speedup"] == 1
     assert rows["wrong", "forward and backward"]["milliseconds"] > 0
+    assert [r["size"] for r in result["failed"]] == [[9, 2, 3], [5, 2, 3]]
+    for row in result["failed"]:
+        assert row["implementation"] == "broken"
+        assert row["message"] == "NotImplementedError: no such instruction"
+    assert len(result["rows"]) == 8
     recurrence.show(result)
+
+
+def test_bfloat16_is_measured_and_the_bound_on_a_gpu(monkeypatch):
+    """With a memory of 1000 bytes a second and calls that take a second."""
+
+    def functions(platform):
+        assert platform == "gpu"
+        return {"none": {"plain": plain}, "PCFF": {"scan": plain}}
+
+    def interleaved(functions, *, rounds, calls, clock):
+        assert (rounds, calls) == (2, 1)
+        return {name: Timing(np.ones(2)) for name in functions}
+
+    monkeypatch.setattr(recurrence, "implementations", functions)
+    monkeypatch.setattr(recurrence.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(recurrence.bounds, "bandwidth", lambda: 1000.0)
+    monkeypatch.setattr(recurrence, "interleaved", interleaved)
+    (result,) = recurrence.measure(True, "bfloat16", [(5, 2, 3)])
+    shares = {(r["noise"], r["part"]): r["share_of_bound"] for r in result["rows"]}
+    # Of arrays of 30 numbers of two bytes: x and h; g, h and dx besides; with samples x again.
+    both = "forward and backward"
+    expected = {("none", "forward"): 2, ("none", both): 5}
+    expected |= {("PCFF", "forward"): 2, ("PCFF", both): 6}
+    assert shares == pytest.approx({k: n * 60 / 1000 for k, n in expected.items()}, rel=1e-12)
+    assert all(r["dtype"] == "bfloat16" for r in result["rows"])
+    # A baseline is compared with itself; without one there is no ratio.
+    assert [r["speedup"] for r in result["rows"]] == [1, 1, None, None]
+    # Rounding to 8 bits at each of 5 steps.
+    assert 1e-6 < result["rows"][0]["error"] < 5 * 2**-8
+    recurrence.show(result)
+
+
+def test_which_problems_are_measured_on_which_device():
+    assert recurrence.calls_of((784, 32, 128), "gpu") > 10
+    assert recurrence.calls_of((784, 512, 512), "gpu") == 5
+    assert recurrence.calls_of((784, 512, 512), "cpu") == 1
+    for size in recurrence.SIZES["gpu"]:
+        assert size in recurrence.NARROW
 
 
 def test_the_exact_recurrence_is_that_of_the_plain_one():
@@ -25,5 +74,5 @@ def test_the_exact_recurrence_is_that_of_the_plain_one():
     x, g = (jnp.asarray(generator.normal(size=(7, 1, 3)), jnp.float32) for _ in range(2))
     u = jnp.array([-1.0, 0.5, 1.0])
     states, dx, _ = jax.jit(lambda: with_gradients(plain, x, u, g))()
-    assert error((states[:, 0], dx[:, 0]), exact(x[:, 0], u, g[:, 0])) < 1e-6
-    assert error((states[:, 0], 2 * dx[:, 0]), exact(x[:, 0], u, g[:, 0])) > 0.5
+    assert error_of((states[:, 0], dx[:, 0]), exact(x[:, 0], u, g[:, 0])) < 1e-6
+    assert error_of((states[:, 0], 2 * dx[:, 0]), exact(x[:, 0], u, g[:, 0])) > 0.5

@@ -30,3 +30,13 @@ def test_every_function_runs_in_every_round_and_ratios_compare_rounds(monkeypatc
     assert found["long"].seconds == pytest.approx(2.0, rel=1e-12)
     assert found["long"].ratio(found["short"]) == pytest.approx((4.0,) * 4, rel=1e-12)
     assert found["short"].ratio(found["long"]) == pytest.approx((0.25,) * 4, rel=1e-12)
+
+
+@pytest.mark.parametrize(("platform", "waits"), [("cpu", 4), ("gpu", 1)])
+def test_a_gpu_is_waited_for_once(monkeypatch, platform, waits):
+    waited, made = [], []
+    monkeypatch.setattr(timing.jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(timing.jax, "block_until_ready", waited.append)
+    timing.called(lambda *args: made.append(args), 2, 3)(3)
+    assert made == [(2, 3)] * 3
+    assert len(waited) == waits

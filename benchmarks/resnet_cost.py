@@ -1,0 +1,220 @@
+"""What does PCFF cost in ResNet20, and where does the time go?
+
+Training steps of `train.resnet` (ResNet20 with the authors' shortcuts, batches of 128) by the
+training loop's own program, which gathers, scales and augments its batches: without noise, with
+dropout, with PCFF 0.3, and with PCFF whose samples leave something out. Each of the latter has
+other values and the same structure, so that the differences between neighbours are what the parts
+cost:
+
+- the mask: a sample is 0, so that one random word decides about each node and nothing else is done;
+- a normal number besides: a sample is max(0, e + n), whose derivative is that of the ReLU;
+- its scale besides: max(0, e + tanh(e) n), with the ReLU's derivative still;
+- PCFF: with the derivative of the sample;
+- in thirteen rounds of the random generator in place of twenty.
+
+All in one interleaved run, relative to the step without noise; "part" is the difference to the row
+named beside it, in milliseconds. Then the parts of one place of nodes alone, of the first stage's
+size, as `benchmarks.pcff_overhead` measures them.
+
+    python -m benchmarks.resnet_cost                        # about 5 minutes on 2 cores
+    python -m benchmarks.resnet_cost --dtype bfloat16       # convolutions and nodes of 16 bits
+    python -m benchmarks.resnet_cost --quick --no-write
+
+Target, on a GPU: a step with PCFF takes at most 1.10 times the plain step (and at best 1.05).
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import cgjax as cg
+from benchmarks import command, targets
+from benchmarks.pcff_overhead import measure_parts
+from benchmarks.sweep import initial
+from benchmarks.timing import interleaved
+from benchmarks.training_throughput import epochs, made_up
+from cgjax.kernels.random_bits import standard_normal
+from train import resnet, sweep
+from train.loop import Learner
+from train.models.resnet import ResNet
+from train.recipes import SteppedRecipe
+from train.sweep import Rates
+
+DTYPES = ("float32", "bfloat16")
+
+
+class Sizes(NamedTuple):
+    """What is measured."""
+
+    blocks: int
+    channels: int  # of the first stage
+    batch: int
+    steps: int  # of an epoch, which is a call
+    rounds: int
+    repeats: int  # of the parts of one place
+
+
+QUICK = Sizes(1, 2, 4, steps=1, rounds=2, repeats=2)
+CPU = Sizes(3, 16, 128, steps=1, rounds=15, repeats=4)
+GPU = Sizes(3, 16, 128, steps=16, rounds=21, repeats=200)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scaled(cg.nodes.ReLU):
+    """The ReLU node's sample with the derivative of the ReLU."""
+
+    def derivative(self, e: Any, value: Any) -> Any:
+        """1 where the value is positive, else 0."""
+        return (value > 0).astype(e.dtype)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shifted(Scaled):
+    """max(0, e + n) for a standard normal number n."""
+
+    def from_words(self, words: Any, e: Any) -> Any:
+        """The sample."""
+        return jnp.maximum(e + standard_normal(words, e.dtype), 0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masked(Scaled):
+    """0."""
+
+    def from_words(self, words: Any, e: Any) -> Any:
+        """The sample."""
+        return jnp.zeros_like(e)
+
+
+class Training(NamedTuple):
+    """One of the steps that are compared."""
+
+    family: cg.nodes.Family
+    rates: Rates
+    rounds: int = 20
+    beside: str | None = None  # the one that lacks what this one adds
+
+
+PLAIN, PCFF = Rates(0.0, 0.0), Rates(0.0, 0.3)
+# The first is what the others are compared with.
+TRAININGS = {
+    "none": Training(cg.nodes.ReLU(), PLAIN),
+    "dropout .3": Training(cg.nodes.ReLU(), Rates(0.3, 0.0), beside="none"),
+    "mask": Training(Masked(), PCFF, beside="none"),
+    "mask, normal number": Training(Shifted(), PCFF, beside="mask"),
+    "mask, scaled number": Training(Scaled(), PCFF, beside="mask, normal number"),
+    "PCFF .3": Training(cg.nodes.ReLU(), PCFF, beside="mask, scaled number"),
+    "PCFF .3, 13 rounds": Training(cg.nodes.ReLU(), PCFF, 13, beside="PCFF .3"),
+}
+
+
+def network(sizes: Sizes, dtype: str, family: cg.nodes.Family, rngs: nnx.Rngs) -> ResNet:
+    """A residual network of nodes of a family."""
+    widths = tuple(sizes.channels * factor for factor in (1, 2, 4))
+    net = ResNet(blocks=sizes.blocks, widths=widths, dtype=jnp.dtype(dtype), rngs=rngs)
+    for _, module in nnx.iter_modules(net):
+        if isinstance(module, cg.layers.Node):
+            module.family = family
+    return net
+
+
+def learner(sizes: Sizes, dtype: str, training: Training) -> Learner:
+    """What is trained."""
+    functions = sweep.network(lambda rngs: network(sizes, dtype, training.family, rngs))
+    return sweep.learner(
+        functions,
+        resnet.standardised,
+        training.rates,
+        augment=resnet.augmented,
+        rounds=training.rounds,
+    )
+
+
+def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> dict[str, Any]:
+    """One row for each training, and one for each part of a place of nodes.
+
+    Args:
+        quick: few rounds of a small network.
+        dtype: of convolutions and nodes.
+        sizes: others.
+    """
+    own = CPU if jax.default_backend() == "cpu" else GPU
+    sizes = sizes or (QUICK if quick else own)
+    # As slow as it takes for many epochs on few images to stay with ordinary numbers.
+    recipe = SteppedRecipe(batch_size=sizes.batch, learning_rate=1e-4, length=10**6)
+    data = made_up(sizes.steps * sizes.batch, 3 * resnet.SIDE**2)
+    learners = {name: learner(sizes, dtype, training) for name, training in TRAININGS.items()}
+    start = initial(learners["none"], recipe, 1)  # which is the same for all
+    functions = {
+        name: epochs(learners[name], recipe, training.rates, data, start)
+        for name, training in TRAININGS.items()
+    }
+    timings = interleaved(functions, rounds=sizes.rounds, calls=1)
+    plain = timings["none"]
+    rows = []
+    for name, training in TRAININGS.items():
+        timing, ratio = timings[name], timings[name].ratio(plain)
+        row = {
+            "training": name,
+            "dtype": dtype,
+            "milliseconds": 1e3 * timing.seconds / sizes.steps,
+            "images_per_second": sizes.steps * sizes.batch / timing.seconds,
+            "ratio": ratio.median,
+            "ratio_low": ratio.low,
+            "ratio_high": ratio.high,
+            "ratio_of_fastest": ratio.fastest,
+            "beside": training.beside,
+        }
+        if training.beside is not None:
+            row |= difference(timing.each - timings[training.beside].each, sizes.steps)
+        rows.append(row)
+    shape = (sizes.batch, resnet.SIDE, resnet.SIDE, sizes.channels)
+    return {
+        "sizes": sizes._asdict(),
+        "steps": rows,
+        "place": list(shape),
+        "parts": measure_parts(sizes.rounds, shape, sizes.repeats),
+    }
+
+
+def difference(seconds: Any, steps: int) -> dict[str, float]:
+    """What a part takes, in milliseconds a step: quartiles over the rounds."""
+    low, median, high = (1e3 * float(q) / steps for q in np.percentile(seconds, [25, 50, 75]))
+    return {"part": median, "part_low": low, "part_high": high}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints the tables."""
+    print(
+        f"{'training':20} {'dtype':8} {'ms':>9} {'ratio':>6} {'quartiles':>12} {'fastest':>7} "
+        f"{'part ms':>9} {'quartiles':>15}  beside"
+    )
+    for r in result["steps"]:
+        quartiles = f"{r['ratio_low']:.3f}-{r['ratio_high']:.3f}"
+        part = ""
+        if r["beside"] is not None:
+            between = f"{r['part_low']:.3f}-{r['part_high']:.3f}"
+            part = f" {r['part']:9.3f} {between:>15}  {r['beside']}"
+        print(
+            f"{r['training']:20} {r['dtype']:8} {r['milliseconds']:9.3f} {r['ratio']:6.3f} "
+            f"{quartiles:>12} {r['ratio_of_fastest']:7.3f}{part}"
+        )
+    shape = " x ".join(map(str, result["place"]))
+    print(f"\none place of {shape} nodes, forwards and backwards")
+    for r in result["parts"]:
+        print(f"  {r['part']:30} {r['microseconds']:9.1f} us")
+    print("\ntargets, which are for GPUs:", *targets.cost(result["steps"]), sep="\n")
+
+
+if __name__ == "__main__":
+    command.run(
+        "resnet_cost",
+        "What does PCFF cost in ResNet20, and where does the time go?",
+        measure,
+        show,
+        choices={"dtype": DTYPES},
+    )
