@@ -12,6 +12,7 @@ import pytest
 from cgjax import metrics
 from train import devices, loop, resnet, sweep
 from train.loop import Data
+from train.models.resnet import ResNet
 from train.recipes import PlateauRecipe, SteppedRecipe
 
 FEATURES, CLASSES = 6, 3
@@ -313,7 +314,8 @@ def test_a_recipe_without_sense_is_refused(wrong):
 
 
 def test_splitting_runs_of_a_residual_network_changes_nothing_but_roundings():
-    learner = resnet.learner("pad", 1, 2, None)
+    net = sweep.network(lambda rngs: ResNet(blocks=1, widths=(2,), rngs=rngs))
+    learner = sweep.learner(net, resnet.standardised, None, augment=resnet.augmented)
     recipe = SteppedRecipe(batch_size=4, length=2)
     images = np.random.default_rng(0).integers(0, 256, (12, 3072)).astype(np.uint8)
     labels = np.arange(12) % 10
