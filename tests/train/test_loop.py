@@ -319,13 +319,14 @@ def test_splitting_runs_of_a_residual_network_changes_nothing_but_roundings():
     recipe = SteppedRecipe(batch_size=4, length=2)
     images = np.random.default_rng(0).integers(0, 256, (12, 3072)).astype(np.uint8)
     labels = np.arange(12) % 10
-    given = Data(images[:8], labels[:8], images[8:], labels[8:], np.float32(255))
-    hyper = sweep.Rates(np.float32([0.0, 0.1]), np.float32([0.5, 0.0]))
+    parts: Any = images[:8], labels[:8], images[8:], labels[8:], np.float32(255)
+    given = Data(*parts)
+    hyper = sweep.Rates(np.array([0.0, 0.1], np.float32), np.array([0.5, 0.0], np.float32))
     keys = np.stack([key_data(seed) for seed in range(2)])
     results = []
     for mesh in (None, devices.mesh(2)):
         begin, step = loop.programs(learner, recipe, "vmap", mesh, 1)
-        state = begin(devices.placed(keys, mesh, "runs"))
+        state, record = begin(devices.placed(keys, mesh, "runs")), None
         for _ in range(2):
             placed = devices.placed(hyper, mesh, "runs"), devices.placed(given, mesh)
             state, record = step(state, *placed)
