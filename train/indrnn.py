@@ -25,8 +25,9 @@ without the factor n/(n-1). For `--stack dense --order permuted` they waited for
 **Cost**: some 700,000 updates a run. On a CPU core an update takes a third of a second: use a GPU,
 perhaps with `--implementation mosaic_gpu`, or fewer epochs.
 
-**Left behind** in `--out`: `result.json`, `figure.png`, and the checkpoint, from which the same
-command continues after any interruption: on a CPU to the same bits, on a GPU not yet tried.
+**Left behind** in `--out`: `result.json`, `timing.json`, `figure.png`, and the checkpoint, from
+which the same command continues after any interruption: on a CPU to the same bits, on a GPU not yet
+tried.
 """
 
 import dataclasses

@@ -15,7 +15,7 @@ from train.loop import but_epochs
 # Name in the JSON, heading, factor, decimal places.
 FIGURES = (("error", "error %", 100, 2), ("nll", "NLL", 1, 4), ("ece", "ECE %", 100, 2))
 # The settings that say which runs there are, and nothing about any of them.
-RUN_SETTINGS = frozenset({"seeds", "nodes", "regularisers", "none", "dropout", "pcff"})
+RUN_SETTINGS = frozenset({"seeds", "nodes", "regularisers", "none", "dropout", "pcff", "both"})
 TITLES = {
     "test": "Test set, feed-forward: mean over seeds, and its standard error",
     "monte carlo": "Test set, average of samples of the training procedure",

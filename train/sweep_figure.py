@@ -6,6 +6,7 @@ With `--curves curves.png` it draws the curves too.
 """
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ PARTS = {"validation": "validation", "train": "training"}
 
 
 def draw(results: Sequence[Path], out: Path) -> None:
-    """Draws test errors against the rate, one panel for each experiment and setting of it.
+    """Draws test errors against the rate, one panel for each experiment and setting of it. Dropout
+    and PCFF together are a line over PCFF's rate for each drop rate.
 
     Points are means over seeds with their standard errors, small points the single runs; the line
     across is the network without regularisation.
@@ -152,17 +154,25 @@ def _save(figure: Any, out: Path, results: Sequence[Path]) -> None:
     write_atomic(out, buffer.getvalue())
 
 
+def _rate(told: str) -> float:
+    """The rate of a row of the results; that of PCFF where dropout is beside it."""
+    return float(told.rpartition(" + ")[2])
+
+
 def _panel(panel: Any, result: dict[str, Any]) -> None:
-    means: dict[str, list[tuple[float, report.Mean]]] = {}
-    for regulariser, rate, runs in report.rows(result):
+    means: dict[tuple[str, str], list[tuple[float, report.Mean]]] = {}
+    for regulariser, told, runs in report.rows(result):
+        drop, rate = told.rpartition(" + ")[0], _rate(told)
+        label = f"dropout {drop} + PCFF" if drop else LABELS[regulariser]
         errors = [100 * run["test"]["error"] for run in runs if run["test"] is not None]
         if not errors:
             continue
-        means.setdefault(regulariser, []).append((float(rate), report.mean(errors)))
+        means.setdefault((regulariser, label), []).append((rate, report.mean(errors)))
         if regulariser != "none":
-            panel.plot([float(rate)] * len(errors), errors, ".", color="k", markersize=3)
-    for regulariser, found in means.items():
-        colour, label = COLOURS[regulariser], LABELS[regulariser]
+            panel.plot([rate] * len(errors), errors, ".", color="k", markersize=3)
+    styles = itertools.cycle(["-", "--", ":", "-."])
+    for (regulariser, label), found in means.items():
+        colour = COLOURS[regulariser]
         if regulariser == "none":
             mean = found[0][1]
             panel.axhline(mean.value, color=colour, label=label)
@@ -174,7 +184,10 @@ def _panel(panel: Any, result: dict[str, Any]) -> None:
         rates = [rate for rate, _ in found]
         values = [mean.value for _, mean in found]
         bars = [mean.standard_error if mean.seeds > 1 else 0.0 for _, mean in found]
-        panel.errorbar(rates, values, bars, marker="o", capsize=3, color=colour, label=label)
+        style = next(styles) if regulariser == "both" else "-"
+        panel.errorbar(
+            rates, values, bars, marker="o", capsize=3, color=colour, label=label, linestyle=style
+        )
     rates = [rate for found in means.values() for rate, _ in found]
     panel.set_xlim(0, 1.1 * max([*rates, 0.1]))
     panel.set_xlabel("rate")
@@ -185,18 +198,18 @@ def _panel(panel: Any, result: dict[str, Any]) -> None:
 def _curves(panel: Any, result: dict[str, Any], part: str) -> None:
     per_epoch, last = updates(result), 0
     rates: dict[str, list[float]] = {}
-    for regulariser, rate, _ in report.rows(result):
-        rates.setdefault(regulariser, []).append(float(rate))
-    for regulariser, rate, runs in report.rows(result):
+    for regulariser, told, _ in report.rows(result):
+        rates.setdefault(regulariser, []).append(_rate(told))
+    for regulariser, told, runs in report.rows(result):
         errors = 100 * history(runs, f"{part}_error")
         at = per_epoch * np.arange(1, len(errors) + 1)
         last = max(last, int(at[-1]))
         panel.plot(
             at,
             errors,
-            color=_shade(COLOURS[regulariser], float(rate), rates[regulariser]),
+            color=_shade(COLOURS[regulariser], _rate(told), rates[regulariser]),
             marker="." if len(errors) < 30 else None,
-            label=LABELS[regulariser] + (f" {rate}" if float(rate) else ""),
+            label=LABELS[regulariser] + (f" {told}" if _rate(told) else ""),
         )
     log = log_beside(result["settings"])
     if log is not None:

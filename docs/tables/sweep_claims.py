@@ -61,7 +61,7 @@ EXPERIMENTS = (
         "ResNet20 on CIFAR-10, [A] Figure 4 right",
         "resnet",
         None,
-        "45,000 images, 250 epochs, some 88,000 updates a run",
+        "45,000 images, 250 epochs, 87,750 updates a run",
         "python -m train.resnet --data-dir FOLDER",
     ),
     Experiment(

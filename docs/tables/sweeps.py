@@ -10,7 +10,7 @@ from train import report
 from train.indrnn_published import Log, Point, log_beside
 from train.sweep_figure import history, schedule, title, updates
 
-REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF"}
+REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}
 
 
 def residual_picture(results: pathlib.Path) -> str:
@@ -96,7 +96,7 @@ def _of_one(result: dict[str, Any]) -> str:
     rows = [
         [
             REGULARISERS[regulariser],
-            rate if float(rate) else "",
+            "" if regulariser == "none" else rate,
             mean(runs, "test", "error", 100, 2),
             mean(runs, "test", "nll", 1, 3),
             str(len(runs)),

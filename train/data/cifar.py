@@ -1,11 +1,13 @@
-"""CIFAR-10 by four ways that give the same arrays, bit for bit.
+"""CIFAR-10 by five ways that give the same arrays, bit for bit.
 
 1. A folder prepared by TensorFlow Datasets as array_record (`train/data/prepared.py`).
 2. `cifar-10-binary.tar.gz`, the original archive, from the address that TensorFlow Datasets
    registers (`train/data/fetch.py`) or in a local folder.
 3. The files of that archive, `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`. Each
    record is a byte for the class and 3 x 32 x 32 bytes: channels, rows, columns.
-4. `cifar10.zip`: lossless pictures `train/000.webp` and so on, each of ten by ten images, row by
+4. `cifar-10-python.tar.gz`, the original archive for Python, or its files `data_batch_1` to
+   `data_batch_5` and `test_batch` (`train/data/pickled.py`).
+5. `cifar10.zip`: lossless pictures `train/000.webp` and so on, each of ten by ten images, row by
    row, and `train/labels.idx1-ubyte`; the same for `test`.
 
 Whatever the way, images and labels are held to the SHA-256 of the published set, in its order.
@@ -26,6 +28,7 @@ import numpy as np
 from train.data import fetch, prepared
 from train.data.dataset import Dataset
 from train.data.idx import parse_idx
+from train.data.pickled import parse_pickled_batch
 from train.files import DataFileError
 
 NAME = "cifar10"
@@ -39,11 +42,7 @@ SHA256 = {
     "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
     "test_labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
 }
-ARCHIVE, PICTURES = "cifar-10-binary.tar.gz", "cifar10.zip"
-FILES = {
-    "train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
-    "test": ("test_batch.bin",),
-}
+PICTURES = "cifar10.zip"
 _ACROSS = 10  # images along each side of a picture
 _RECORD = 1 + 3 * SIDE * SIDE
 # What a damaged archive raises, depending on where the damage is.
@@ -56,6 +55,25 @@ class Split(NamedTuple):
     images: np.ndarray  # uint8[n, 32, 32, 3]
     labels: np.ndarray  # uint8[n]
     path: Path
+
+
+class Form(NamedTuple):
+    """One of the two forms that the set is published in."""
+
+    archive: str
+    folder: str  # in which the archive has its files
+    ending: str  # of their names
+    # parse(content, path) -> (uint8[n, 32, 32, 3] images, uint8[n] labels)
+    parse: Callable[[bytes, Path | str], tuple[np.ndarray, np.ndarray]]
+    words: str
+
+    @property
+    def files(self) -> dict[str, list[str]]:
+        """The names of the files of each half."""
+        return {
+            "train": [f"data_batch_{number}{self.ending}" for number in range(1, 6)],
+            "test": [f"test_batch{self.ending}"],
+        }
 
 
 def load_cifar10(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -93,18 +111,19 @@ def _read(data_dir: Path | None) -> tuple[dict[str, Split], str]:
         folder = prepared.find(prepared.default_root(), NAME)
         if folder is not None and prepared.file_format(folder) == prepared.FORMAT:
             return _from_prepared(folder), "a prepared TFDS folder"
-        archive = fetch.fetch(NAME) / ARCHIVE
-        return _from_archive(archive), "the address that TFDS registers"
+        archive = fetch.fetch(NAME) / BINARY.archive
+        return _from_archive(archive, BINARY), "the address that TFDS registers"
     if not data_dir.is_dir():
         raise DataFileError(f"{data_dir}: no such folder. {fetch.ways_out(NAME)}")
     folder = prepared.find(data_dir, NAME)
     if folder is not None:
         return _from_prepared(folder), "a prepared TFDS folder"
-    if (data_dir / ARCHIVE).exists():
-        return _from_archive(data_dir / ARCHIVE), "the original archive"
-    for folder in (data_dir, data_dir / "cifar-10-batches-bin"):
-        if any((folder / name).exists() for names in FILES.values() for name in names):
-            return _from_files(folder), "local binary files"
+    for form in (BINARY, PICKLED):
+        if (data_dir / form.archive).exists():
+            return _from_archive(data_dir / form.archive, form), "the original archive"
+        for folder in (data_dir, data_dir / form.folder):
+            if any((folder / name).exists() for names in form.files.values() for name in names):
+                return _from_files(folder, form), f"local {form.words}"
     if (data_dir / PICTURES).exists():
         return _from_pictures(data_dir / PICTURES), "local lossless pictures"
     raise DataFileError(f"{data_dir}: no file of CIFAR-10 in it. {fetch.ways_out(NAME)}")
@@ -145,7 +164,13 @@ def parse_batch(content: bytes, path: Path | str) -> tuple[np.ndarray, np.ndarra
     return images, records[:, 0]
 
 
-def _from_files(folder: Path) -> dict[str, Split]:
+BINARY = Form("cifar-10-binary.tar.gz", "cifar-10-batches-bin", ".bin", parse_batch, "binary files")
+PICKLED = Form(
+    "cifar-10-python.tar.gz", "cifar-10-batches-py", "", parse_pickled_batch, "pickled batches"
+)
+
+
+def _from_files(folder: Path, form: Form) -> dict[str, Split]:
     def content(name: str) -> bytes:
         try:
             return (folder / name).read_bytes()
@@ -155,11 +180,11 @@ def _from_files(folder: Path) -> dict[str, Split]:
                 f"{fetch.ways_out(NAME)}"
             ) from error
 
-    return _joined(content, folder)
+    return _joined(content, folder, form)
 
 
-def _from_archive(path: Path) -> dict[str, Split]:
-    wanted = {name for names in FILES.values() for name in names}
+def _from_archive(path: Path, form: Form) -> dict[str, Split]:
+    wanted = {name for names in form.files.values() for name in names}
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(path) as archive:
@@ -176,15 +201,15 @@ def _from_archive(path: Path) -> dict[str, Split]:
             raise DataFileError(f"{path}: holds no {name}. {fetch.ways_out(NAME)}")
         return found[name]
 
-    return _joined(content, path)
+    return _joined(content, path, form)
 
 
-def _joined(content: Callable[[str], bytes], path: Path) -> dict[str, Split]:
+def _joined(content: Callable[[str], bytes], path: Path, form: Form) -> dict[str, Split]:
     """Both halves out of the contents of their files."""
     splits = {}
-    for split, names in FILES.items():
+    for split, names in form.files.items():
         where = [path / name if path.is_dir() else f"{path}: {name}" for name in names]
-        parts = [parse_batch(content(name), w) for name, w in zip(names, where, strict=True)]
+        parts = [form.parse(content(name), w) for name, w in zip(names, where, strict=True)]
         images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
         splits[split] = Split(images, labels, path)
     return splits

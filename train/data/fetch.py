@@ -67,10 +67,10 @@ def ways_out(name: str) -> str:
     """What someone without the data can do, in one sentence."""
     if name == "cifar10":
         return (
-            "Ways out: --data-dir FOLDER with the original archive cifar-10-binary.tar.gz, with "
-            "its files data_batch_1.bin and so on, or with cifar10.zip (lossless pictures); or "
-            "--data-dir FOLDER that TensorFlow Datasets has prepared as array_record "
-            "(FOLDER/cifar10/VERSION). --data digits needs no files."
+            "Ways out: --data-dir FOLDER with one of the original archives cifar-10-binary.tar.gz "
+            "and cifar-10-python.tar.gz, with the files of either (data_batch_1.bin or "
+            "data_batch_1, and so on), or with cifar10.zip (lossless pictures); or --data-dir "
+            "FOLDER that TensorFlow Datasets has prepared as array_record (FOLDER/cifar10/VERSION)."
         )
     debian = ""
     if name == "fashion_mnist":

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from train.data import fetch
 from train.files import DataFileError
 
 FORMAT = "array_record"
@@ -92,15 +93,15 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
     if file_format(folder) != FORMAT:
         raise DataFileError(
             f"{folder}: prepared as {file_format(folder)}, which needs TensorFlow to read. Prepare "
-            f'it with file_format="{FORMAT}", or give a folder with the IDX files.'
+            f'it with file_format="{FORMAT}". {fetch.ways_out(name)}'
         )
     try:
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core import hashing
     except ImportError as error:
         raise DataFileError(
-            f"{folder}: reading it needs the package {error.name}: `pip install cgjax[train]`, or "
-            "give a folder with the original files."
+            f"{folder}: reading it needs the package {error.name}: `pip install cgjax[train]`. "
+            f"{fetch.ways_out(name)}"
         ) from error
     try:
         source: Any = tfds.data_source(
@@ -119,7 +120,7 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
     except Exception as error:  # TFDS, array_record and Pillow share no base class
         raise DataFileError(
             f"{folder}: the {split} split cannot be read ({type(error).__name__}: {error}). "
-            "Prepare it again, or give a folder with the original files."
+            f"Prepare it again. {fetch.ways_out(name)}"
         ) from error
     if len(images) != count:
         return images, labels
