@@ -5,9 +5,10 @@ all steps: a plain `lax.scan` differentiated by JAX, against every implementatio
 has; and with PCFF at rate 0.4, the walked nodes of such a scan against the kernels that sample.
 Compared in interleaved rounds of one run. "speedup" is relative to the plain scan (walked nodes),
 and "bound", on GPUs, the time that moving each array once through memory would take, at the
-bandwidth that adding 1 to a large array reaches, as a share of its time. "error" is the largest
-error of states and input gradients of the first example against float64, in units of the largest;
-of sampled recurrences against the loop.
+bandwidth that adding 1 to a large array reaches, as a share of its time. "error" is the distance of
+states, input gradients or weight gradients (the largest of the three, each in units of its norm)
+from the plain scan in float64; with PCFF from one that is handed the kernels' random words. Walked
+nodes draw others, so that theirs is not told.
 
     python -m benchmarks.recurrence                       # about 6 minutes on 2 cores
     python -m benchmarks.recurrence --dtype bfloat16      # of the sizes that have targets
@@ -32,8 +33,9 @@ import cgjax as cg
 from benchmarks import bounds, command, targets
 from benchmarks.timing import called, interleaved
 from cgjax.kernels import independent_recurrence, sampled_independent_recurrence
+from cgjax.kernels.random_bits import random_words, uniform
 
-RATE = 0.4
+RATE, SEED = 0.4, 5
 DTYPES = ("float32", "bfloat16")
 # (time, batch, units)
 SIZES = {
@@ -75,7 +77,7 @@ def nodes(x: Any, u: Any) -> Any:
 def implementations(platform: str) -> dict[str, dict[str, Any]]:
     """Functions of (x, u), without noise and with PCFF; the first of each is the baseline."""
     names: list[Any] = ["scan", "parallel"] + ["mosaic_gpu"] * (platform == "gpu")
-    key = jax.random.key(5)
+    key = jax.random.key(SEED)
     collapsed: dict[str, Any] = {"plain": plain}
     for name in names:
         collapsed[name] = partial(independent_recurrence, implementation=name)
@@ -95,25 +97,32 @@ def with_gradients(f: Callable[..., Any], x: Any, u: Any, g: Any) -> Any:
     return states, *pull(g)
 
 
-def exact(x: Any, u: Any, g: Any) -> tuple[np.ndarray, np.ndarray]:
-    """States and input gradients of one example (time, units), in float64."""
-    x, u, g = (np.asarray(a, np.float64) for a in (x, u, g))
-    h, states = np.zeros_like(u), np.zeros_like(x)
-    for t in range(len(x)):
-        h = states[t] = np.maximum(x[t] + u * h, 0)
-    delta, dx = np.zeros_like(u), np.zeros_like(x)
-    for t in reversed(range(len(x))):
-        delta = dx[t] = (states[t] > 0) * (g[t] + u * delta)
-    return states, dx
+def exact(x: Any, u: Any, g: Any, key: Any = None) -> list[np.ndarray]:
+    """States and cotangents in float64, differentiated by JAX; with a key, PCFF by its words."""
+    words = () if key is None else random_words(key, x.shape)
+    family = cg.nodes.ReLU()
+
+    def sampled(x: Any, u: Any) -> Any:
+        def step(h: Any, of_step: Any) -> Any:
+            x, mask, sample = of_step
+            e = x + u[None] * h
+            h = jnp.where(uniform(mask) < RATE, family.from_words(sample, e), jax.nn.relu(e))
+            return h, h
+
+        return lax.scan(step, jnp.zeros(x.shape[1:], x.dtype), (x, *words))[1]
+
+    with jax.enable_x64(True):
+        arrays = [jnp.asarray(np.asarray(a, np.float64)) for a in (x, u, g)]
+        f = plain if key is None else sampled
+        return [np.asarray(a) for a in jax.jit(partial(with_gradients, f))(*arrays)]
 
 
 def error_of(got: Any, expected: Any) -> float:
-    """The largest error of states and input gradients, in units of the largest of each."""
-    errors = [
-        np.abs(np.asarray(a, np.float64) - b).max() / np.abs(b).max()
-        for a, b in zip(got, expected, strict=True)
-    ]
-    return float(max(errors))
+    """The largest distance of an array from what is expected, in units of the latter's norm."""
+    pairs = zip(got, expected, strict=True)
+    return max(
+        float(np.linalg.norm(np.asarray(a, np.float64) - b) / np.linalg.norm(b)) for a, b in pairs
+    )
 
 
 def calls_of(size: tuple[int, ...], platform: str) -> int:
@@ -153,10 +162,11 @@ def measure(
         x, g = (jnp.asarray(generator.normal(size=size), name) for _ in range(2))
         bound = 5 ** (1 / size[0])
         u = jnp.asarray(generator.uniform(0, bound, size[2]), name)
-        known = exact(x[:, 0], u, g[:, 0])
         rounds, calls = (2, 1) if quick else (15, calls_of(size, platform))
         for noise, functions in implementations(platform).items():
             problem = {"size": list(size), "dtype": name, "noise": noise}
+            key = None if noise == "none" else jax.random.key(SEED)
+            known = exact(x, u, g, key)
             compiled, errors = _compiled(problem, functions, (x, u, g), known, failed)
             for part in PARTS:
                 functions_of_part = {
@@ -184,7 +194,7 @@ def _compiled(
             both = jax.jit(partial(with_gradients, f)).lower(x, u, g).compile()
             seconds = time.perf_counter() - start
             jax.block_until_ready(forward(x, u))
-            states, dx, _ = jax.block_until_ready(both(x, u, g))
+            got = jax.block_until_ready(both(x, u, g))
         # A kernel may fail in any way on a device that it was never compiled for.
         except Exception as error:
             message = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
@@ -193,13 +203,8 @@ def _compiled(
             continue
         ways = dict(zip(PARTS, [(forward, x, u), (both, x, u, g)], strict=True))
         compiled[name] = ways, seconds
-        first = states[:, 0], dx[:, 0]
-        if problem["noise"] == "none":
-            errors[name] = error_of(first, known)
-        elif name == "scan":
-            known, errors[name] = tuple(np.asarray(a, np.float64) for a in first), 0.0
-        elif name != "walked" and "scan" in compiled:  # a walk draws other numbers
-            errors[name] = error_of(first, known)
+        if name != "walked":
+            errors[name] = error_of(got, known)
     return compiled, errors
 
 

@@ -1,5 +1,7 @@
 """The benchmark of the recurrence notices a fast wrong implementation, and one that fails."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from benchmarks import recurrence
 from benchmarks.recurrence import error_of, exact, plain, with_gradients
 from benchmarks.timing import Timing
+from cgjax.kernels import sampled_independent_recurrence
 
 
 def broken(x, u):
@@ -69,10 +72,16 @@ def test_which_problems_are_measured_on_which_device():
         assert size in recurrence.NARROW
 
 
-def test_the_exact_recurrence_is_that_of_the_plain_one():
+def test_errors_are_those_of_all_states_and_gradients():
     generator = np.random.default_rng(1)
-    x, g = (jnp.asarray(generator.normal(size=(7, 1, 3)), jnp.float32) for _ in range(2))
-    u = jnp.array([-1.0, 0.5, 1.0])
-    states, dx, _ = jax.jit(lambda: with_gradients(plain, x, u, g))()
-    assert error_of((states[:, 0], dx[:, 0]), exact(x[:, 0], u, g[:, 0])) < 1e-6
-    assert error_of((states[:, 0], 2 * dx[:, 0]), exact(x[:, 0], u, g[:, 0])) > 0.5
+    x, g = (jnp.asarray(generator.normal(size=(7, 4, 3)), jnp.float32) for _ in range(2))
+    u, key = jnp.array([-1.0, 0.5, 1.0]), jax.random.key(3)
+    sampled = functools.partial(sampled_independent_recurrence, key, rate=recurrence.RATE)
+    for f, keys in ((plain, ()), (sampled, (key,))):
+        got = jax.jit(functools.partial(with_gradients, f))(x, u, g)
+        expected = exact(x, u, g, *keys)
+        assert error_of(got, expected) < 1e-6
+        for wrong in range(3):
+            changed = [2 * a if i == wrong else a for i, a in enumerate(got)]
+            assert error_of(changed, expected) > 0.5
+    assert error_of(got, exact(x, u, g, jax.random.key(4))) > 0.1
