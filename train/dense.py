@@ -217,7 +217,7 @@ def experiment(
         mesh=devices.mesh(config.devices),
         width=width(config),
         folder=folder,
-        settings=settings(config) | {"data files": dataset.source},
+        settings=settings(config) | {"data digest": dataset.digest},
         save_seconds=config.save_seconds,
         display=display,
     )

@@ -426,7 +426,7 @@ def learn(
         folder: where the checkpoint lies, if any.
         display: where progress is told.
     """
-    chosen = settings(config) | {"data files": dataset.source}
+    chosen = settings(config) | {"data digest": dataset.digest}
     # What is measured of a training has no influence on it.
     for name in ("batch_sizes", "pairs", "draws", "bias_draws", "trained_by", "samples", "rounds"):
         del chosen[name]

@@ -21,8 +21,8 @@ permutation have seeds, and weights are clipped after each update, not before th
 **Cost**: some 700,000 updates a run. On a CPU core an update takes a third of a second: use a GPU,
 or fewer epochs.
 
-**Left behind** in `--out`: `result.json`, `figure.png`, and the checkpoint, from which the same
-command continues after any interruption, to the same bits.
+**Left behind** in `--out`: `result.json`, `timing.json`, `figure.png`, and the checkpoint, from
+which the same command continues after any interruption, to the same bits.
 """
 
 import dataclasses

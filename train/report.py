@@ -63,7 +63,7 @@ def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             found[name] = {**result, "runs": list(result["runs"])}
             continue
         kept = found[name]
-        apart = {"seeds", "nodes", "regularisers", "none", "dropout", "pcff"}
+        apart = {"seeds", "nodes", "regularisers", "none", "dropout", "pcff", "both"}
         for setting in kept["settings"].keys() - apart:
             one, other = (but_epochs(r["settings"]).get(setting) for r in (kept, result))
             if one != other:

@@ -8,17 +8,20 @@ ResNet20 of refinement modules with the authors' 3 x 3 shortcuts (292,762 parame
 one (`--shortcut pad`, 269,722). Trained on the first 45,000 images, with random flips and crops;
 SGD 0.1 with momentum 0.9, batches of 128, 250 epochs; the rate is divided by ten after 100, 150 and
 200, the weight decay of 1e-4 (of all parameters) after 151 and 201. The weights of the lowest
-validation error are tested once. A shorter `--length` shortens all of this in proportion.
+validation error are tested once. A shorter `--length` shortens all of this in proportion, except
+that the decay still falls one epoch after the rate. Other than in the authors' code, whose epochs
+end with a batch of the last 72 images, an epoch has 351 whole batches, without 72 images, others
+each time.
 
 **Claims** of the paper (its figure gives no numbers): PCFF improves on none over a wide range of
 rates, best at 0.3; dropout helps only at 0.1, and large rates hurt badly. For comparison: 8.27 %
 errors of the code that the authors' is derived from, 8.75 % of He et al., both for the usual
 network without regularisation, trained on all 50,000 images.
 
-**Cost**: 88,000 updates a run. On two CPU cores a run takes days: use a GPU, or a shorter schedule.
+**Cost**: 87,750 updates a run. On two CPU cores a run takes days: use a GPU, or a shorter schedule.
 
-**Left behind** in `--out`: `result.json`, `figure.png`, and the checkpoint, from which the same
-command continues after any interruption, to the same bits.
+**Left behind** in `--out`: `result.json`, `timing.json`, `figure.png`, and the checkpoint, from
+which the same command continues after any interruption, to the same bits.
 """
 
 import dataclasses

@@ -44,6 +44,16 @@ class Group(NamedTuple):
     hyper: Any  # arrays [runs, ...]: what their losses depend on besides
 
 
+class Log(NamedTuple):
+    """How a training went, in all its sessions; nothing that it leads to depends on this.
+
+    What a session did after its last save is lost with it, and not counted."""
+
+    seconds: float = 0.0  # from the start of each session to the end of its last epoch
+    rates: tuple[float, ...] = ()  # training images per second of each epoch, over all runs
+    commits: tuple[str, ...] = ()  # of the source trees that trained, one after the other
+
+
 class Finished(NamedTuple):
     """What came of a run."""
 
@@ -53,6 +63,7 @@ class Finished(NamedTuple):
     best_epoch: int  # from 1; 0 if the figures never were numbers
     best: Variables  # those of that epoch
     history: np.ndarray  # float32[epochs, figures], in the order of train.loop.Record
+    log: Log  # of the training of all runs
 
 
 class Display(Protocol):
@@ -259,7 +270,7 @@ def train(
             f"A batch of {recipe.batch_size} cannot be split evenly over "
             f"{devices.size(mesh, devices.BATCH)} devices: choose another size or number."
         )
-    display = display or Silent()
+    display, began = display or Silent(), clock()
     largest = np.float32(dataset.largest)
     arrays = dataset.train_x, dataset.train_y, dataset.validation_x, dataset.validation_y, largest
     data = Data(*devices.placed(arrays, mesh))
@@ -280,15 +291,21 @@ def train(
             "they share."
         )
     history: list[np.ndarray] = []
+    log = Log()
     if saved is None:
         for a in active:
             a.begin()
     else:
         assert checkpoints is not None
-        history = _restore(checkpoints.folder, saved, facts, active)
+        history, log = _restore(checkpoints.folder, saved, facts, active)
         display.message(f"continuing after epoch {len(history)} of {checkpoints.folder}")
         if any(len(a.running) for a in active):
             checkpoints.require_writable()
+    before, commit = log.seconds, machine.commit()
+    if any(len(a.running) for a in active) and commit not in log.commits[-1:]:
+        if log.commits:
+            display.message(f"the code has changed: {log.commits[-1]} there, {commit} now")
+        log = log._replace(commits=(*log.commits, commit))
 
     def save() -> None:
         if checkpoints is None or (saved is not None and saved.step == len(history)):
@@ -298,10 +315,12 @@ def train(
             arrays["history"] = np.stack(history)
         slots = {a.group.name: a.slots.tolist() for a in active}
         if devices.is_first():
-            checkpoints.save(len(history), arrays, {**facts, "slots": slots})
+            told = {**facts, "slots": slots, "log": log._asdict()}
+            checkpoints.save(len(history), arrays, told)
 
     save()  # at once, so that a folder that cannot be written is known before an epoch is spent
     last_save = clock()
+    seen = recipe.steps(len(data.train_x)) * recipe.batch_size  # images, by a run in an epoch
     while any(len(a.running) for a in active):
         start, epoch = clock(), len(history) + 1
         figures = np.full((len(names), len(Record._fields)), np.nan, np.float32)
@@ -311,7 +330,7 @@ def train(
             if len(a.running):
                 rows, told = a.epoch()
                 figures[offset + rows] = told
-                images += len(rows) * len(data.train_x)
+                images += len(rows) * seen
                 for run in set(rows) - set(a.running):
                     _tell(display, names[offset + run], a.stored.status[run], epoch)
                 a.compact()
@@ -328,6 +347,9 @@ def train(
                     )
             offset += len(a.group.runs)
         history.append(figures)
+        end = clock()
+        rate = images / max(end - start, 1e-9)
+        log = log._replace(seconds=before + end - began, rates=(*log.rates, rate))
         due = clock() - last_save >= save_seconds or not any(len(a.running) for a in active)
         if devices.agreed(due):
             save()
@@ -336,13 +358,13 @@ def train(
         checkpoints.close()
     for a in active:
         a._store()
-    return _finished(active, recipe, history)
+    return _finished(active, recipe, history, log)
 
 
 def _restore(
     folder: Path, saved: Saved, facts: dict[str, Any], active: Sequence[_Active]
-) -> list[np.ndarray]:
-    """Puts a checkpoint's states in place; its history."""
+) -> tuple[list[np.ndarray], Log]:
+    """Puts a checkpoint's states in place; its history and its log."""
     for kind, remedy in (
         ("settings", "Give the settings it was made with, or choose another folder."),
         (
@@ -365,12 +387,14 @@ def _restore(
     try:
         for a in active:
             a.restore(saved.arrays, saved.facts["slots"][a.group.name])
+        seconds, rates, commits = (saved.facts["log"][name] for name in Log._fields)
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{folder}: the checkpoint does not fit this experiment ({error}). Choose another "
             "folder."
         ) from error
-    return list(saved.arrays["history"]) if "history" in saved.arrays else []
+    history = list(saved.arrays["history"]) if "history" in saved.arrays else []
+    return history, Log(seconds, tuple(rates), tuple(commits))
 
 
 def _tell(display: Display, name: str, status: int, epoch: int) -> None:
@@ -398,7 +422,7 @@ def _left(active: Sequence[_Active], recipe: Recipe, epoch: int, seconds: float)
 
 
 def _finished(
-    active: Sequence[_Active], recipe: Recipe, history: Sequence[np.ndarray]
+    active: Sequence[_Active], recipe: Recipe, history: Sequence[np.ndarray], log: Log
 ) -> list[Finished]:
     results = []
     for a in active:
@@ -416,6 +440,7 @@ def _finished(
                     best_epoch=best,
                     best=jax.tree.map(lambda leaf, row=row: leaf[row], a.stored.best),
                     history=figures,
+                    log=log,
                 )
             )
     return results

@@ -34,7 +34,7 @@ _NOT_FACTS = (
     *("devices", "batch_devices", "coordinator", "processes", "process"),
 )
 
-Regulariser = Literal["none", "dropout", "pcff"]
+Regulariser = Literal["none", "dropout", "pcff", "both"]
 
 
 class Rates(NamedTuple):
@@ -48,16 +48,26 @@ class Run(NamedTuple):
     """One training of the network."""
 
     regulariser: Regulariser
-    rate: float
+    rate: float | Rates  # the latter of both together
     seed: int
 
     @property
     def name(self) -> str:
-        return f"{self.regulariser} {self.rate:g} {self.seed}"
+        rate = self.told_rate if isinstance(self.rate, Rates) else f"{self.rate:g}"
+        return f"{self.regulariser} {rate} {self.seed}"
+
+    @property
+    def told_rate(self) -> float | str:
+        """The rate as the result has it: of both together "DROP RATE + RATE OF PCFF"."""
+        if isinstance(self.rate, Rates):
+            return f"{self.rate.drop:g} + {self.rate.pcff:g}"
+        return self.rate
 
     @property
     def rates(self) -> Rates:
         """Its rates; 0 for what is off."""
+        if isinstance(self.rate, Rates):
+            return self.rate
         drop, pcff = (self.rate if self.regulariser == r else 0.0 for r in ("dropout", "pcff"))
         return Rates(drop, pcff)
 
@@ -72,6 +82,8 @@ class Settings:
     """Drop rates, each of which is a run."""
     pcff: tuple[float, ...] = ()
     """Rates of PCFF, each of which is a run."""
+    both: tuple[tuple[float, float], ...] = ()
+    """Drop rates and rates of PCFF in turn, each pair of which is a run with both."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of each run; they are of initial weights, order, noise and augmentation."""
     images: int | None = None
@@ -98,15 +110,17 @@ class Settings:
     """The least time between two checkpoints."""
 
     def __post_init__(self) -> None:
-        def rates(values: Sequence[float]) -> tuple[bool, str]:
-            fits = len(set(values)) == len(values) and all(0 < v <= 1 for v in values)
+        def rates(values: Sequence[Any]) -> tuple[bool, str]:
+            fits = len(set(values)) == len(values) and all(0 < v <= 1 for v in np.ravel(values))
             return fits, "probabilities in (0, 1], none twice"
 
+        some = self.dropout or self.pcff or self.both
         require(
             self,
-            none=(self.none or bool(self.dropout or self.pcff), "True where there are no rates"),
+            none=(self.none or bool(some), "True where there are no rates"),
             dropout=rates(self.dropout),
             pcff=rates(self.pcff),
+            both=rates(self.both),
             seeds=(
                 len(self.seeds) > 0
                 and len(set(self.seeds)) == len(self.seeds)
@@ -132,6 +146,7 @@ class Settings:
             *(Run("none", 0.0, 0) for _ in range(self.none)),
             *(Run("dropout", rate, 0) for rate in self.dropout),
             *(Run("pcff", rate, 0) for rate in self.pcff),
+            *(Run("both", Rates(*pair), 0) for pair in self.both),
         ]
         return [case._replace(seed=seed) for case in cases for seed in self.seeds]
 
@@ -331,7 +346,7 @@ def trained(
         mesh=devices.mesh(settings.devices, settings.batch_devices),
         width=settings.width,
         folder=folder,
-        settings=settings.facts() | {"data files": dataset.source},
+        settings=settings.facts() | {"data digest": dataset.digest},
         save_seconds=settings.save_seconds,
         display=display,
     )
@@ -340,7 +355,10 @@ def trained(
 def tested(
     experiment: Experiment, finished: Sequence[Finished], command: str, out: Path
 ) -> dict[str, Any]:
-    """Tests all runs, and leaves `result.json` behind.
+    """Tests all runs, and leaves `result.json` and `timing.json` behind.
+
+    The first is reproducible to the byte; what is not, is in the second: how long the training took
+    in all its sessions, and the training images per second over all runs in the median epoch.
 
     Args:
         experiment: the experiment.
@@ -351,23 +369,36 @@ def tested(
     Returns:
         The result, as in the file.
     """
-    settings = experiment.settings
+    settings, dataset = experiment.settings, experiment.dataset
     pairs = zip(settings.runs, finished, strict=True)
+    log, commit = finished[0].log, machine.commit()
+    earlier = [known for known in log.commits if known != commit]
     result = {
         "experiment": experiment.title,
         "source": experiment.source,
         "command": command,
-        "commit": machine.commit(),
+        "commit": commit,
+        **({"earlier commits": earlier} if earlier else {}),
         "machine": machine.identity(
             settings.how, settings.devices, settings.width, settings.batch_devices
         ),
-        "data": experiment.dataset.source,
+        "data": dataset.source,
         "settings": settings.facts(),
+        "updates per epoch": experiment.recipe.steps(len(dataset.train_x)),
         "labels": ["regulariser", "rate"],
         "runs": [_test(experiment, run, done) for run, done in pairs],
     }
     if devices.is_first():
         write_atomic(out / "result.json", json.dumps(result, indent=1).encode())
+        timing = {
+            **{name: result[name] for name in ("experiment", "command", "commit", "machine")},
+            "seconds of training": round(log.seconds, 1),
+            "training images per second": round(float(np.median(log.rates)), 1),
+            "updates per epoch": result["updates per epoch"],
+            "runs": len(finished),
+            "epochs": len(log.rates),
+        }
+        write_atomic(out / "timing.json", json.dumps(timing, indent=1).encode())
     return result
 
 
@@ -375,6 +406,7 @@ def _test(experiment: Experiment, run: Run, finished: Finished) -> dict[str, Any
     """What `result.json` says of a run."""
     told = {
         **run._asdict(),
+        "rate": run.told_rate,
         "status": finished.status,
         "epochs": finished.epochs,
         "best epoch": finished.best_epoch,

@@ -3,6 +3,7 @@
 It reads JSON only: python -m train.sweep_figure results/resnet/result.json --out figure.png
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from train.files import write_atomic
 
 
 def draw(results: Sequence[Path], out: Path) -> None:
-    """Draws test errors against the rate, one panel for each experiment and setting of it.
+    """Draws test errors against the rate, one panel for each experiment and setting of it. Dropout
+    and PCFF together are a line over PCFF's rate for each drop rate.
 
     Points are means over seeds with their standard errors, small points the single runs; the line
     across is the network without regularisation.
@@ -57,16 +59,19 @@ def title(result: dict[str, Any]) -> str:
 
 
 def _panel(panel: Any, result: dict[str, Any]) -> None:
-    means: dict[str, list[tuple[float, report.Mean]]] = {}
-    for regulariser, rate, runs in report.rows(result):
+    means: dict[tuple[str, str], list[tuple[float, report.Mean]]] = {}
+    for regulariser, told, runs in report.rows(result):
+        drop, _, rate = told.rpartition(" + ")
+        label = f"dropout {drop} + PCFF" if drop else LABELS[regulariser]
         errors = [100 * run["test"]["error"] for run in runs if run["test"] is not None]
         if not errors:
             continue
-        means.setdefault(regulariser, []).append((float(rate), report.mean(errors)))
+        means.setdefault((regulariser, label), []).append((float(rate), report.mean(errors)))
         if regulariser != "none":
             panel.plot([float(rate)] * len(errors), errors, ".", color="k", markersize=3)
-    for regulariser, found in means.items():
-        colour, label = COLOURS[regulariser], LABELS[regulariser]
+    styles = itertools.cycle(["-", "--", ":", "-."])
+    for (regulariser, label), found in means.items():
+        colour = COLOURS[regulariser]
         if regulariser == "none":
             mean = found[0][1]
             panel.axhline(mean.value, color=colour, label=label)
@@ -77,7 +82,10 @@ def _panel(panel: Any, result: dict[str, Any]) -> None:
         rates = [rate for rate, _ in found]
         values = [mean.value for _, mean in found]
         bars = [mean.standard_error if mean.seeds > 1 else 0.0 for _, mean in found]
-        panel.errorbar(rates, values, bars, marker="o", capsize=3, color=colour, label=label)
+        style = next(styles) if regulariser == "both" else "-"
+        panel.errorbar(
+            rates, values, bars, marker="o", capsize=3, color=colour, label=label, linestyle=style
+        )
     panel.set_xlabel("rate")
     panel.set_ylabel("test error (%)")
     panel.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,7 @@ from docs.tables.parts import DATA, NOT_MEASURED, mean, origin, table
 from train import report
 from train.sweep_figure import title
 
-REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF"}
+REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}
 
 
 def residual_networks(results: pathlib.Path) -> str:
@@ -32,7 +32,7 @@ def _of_one(result: dict[str, Any]) -> str:
     rows = [
         [
             REGULARISERS[regulariser],
-            rate if float(rate) else "",
+            "" if regulariser == "none" else rate,
             mean(runs, "test", "error", 100, 2),
             mean(runs, "test", "nll", 1, 3),
             str(len(runs)),

@@ -1,7 +1,7 @@
 """The compiled epoch: against a plain Python loop, and on what randomness depends."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,10 @@ import optax
 import pytest
 
 from cgjax import metrics
-from train import devices, loop
+from train import devices, loop, resnet, sweep
 from train.loop import Data
-from train.recipes import PlateauRecipe
+from train.models.resnet import ResNet
+from train.recipes import PlateauRecipe, SteppedRecipe
 
 FEATURES, CLASSES = 6, 3
 RECIPE = PlateauRecipe(batch_size=4, learning_rate=0.1)
@@ -118,25 +119,90 @@ def test_batches_and_noise_depend_on_key_and_epoch_alone():
     assert_same(continued[1], whole[1][1:])
 
 
-def test_epochs_shuffle_anew_and_seeds_differ():
-    _, records = epochs(start((0, 1)), jnp.zeros(2), 2)
-    orders = {
-        (seed, epoch): tuple(
-            jax.random.permutation(
-                jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), loop._SHUFFLE), epoch),
-                18,
-            ).tolist()
+class Seen(NamedTuple):
+    """What a step was given, by its number."""
+
+    count: Any
+    rows: Any  # [steps, batch]
+    keys: Any  # [steps, 2]
+
+
+def watched(steps: int) -> loop.Learner:
+    """A learner whose state remembers what the loop gave to it."""
+
+    def init(key):
+        seen = Seen(
+            jnp.int32(0), jnp.zeros((steps, 4), jnp.int32), jnp.zeros((steps + 1, 2), jnp.uint32)
         )
-        for seed in (0, 1)
-        for epoch in (0, 1)
-    }
-    assert len(set(orders.values())) == 4
-    assert records[0].train_loss[0] != records[0].train_loss[1]
+        told = seen._replace(keys=seen.keys.at[-1].set(jax.random.key_data(key)))
+        return loop.Variables({"w": jnp.zeros(())}, told)
+
+    def loss(variables, key, hyper, x, y):
+        seen = variables.state
+        rows = jnp.round(x[:, 0] * 255).astype(jnp.int32)
+        after = Seen(
+            seen.count + 1,
+            seen.rows.at[seen.count].set(rows),
+            seen.keys.at[seen.count].set(jax.random.key_data(key)),
+        )
+        return variables.params["w"] ** 2, (jnp.int32(0), after)
+
+    def log_probs(variables, x):
+        return jnp.zeros((len(x), CLASSES)) + variables.params["w"]
+
+    return loop.Learner(init, loss, log_probs)
 
 
-def test_the_streams_of_a_run_are_disjoint():
-    streams = {loop._INIT, loop._SHUFFLE, loop._NOISE, loop.TEST}
-    assert len(streams) == 4
+def told_rows() -> Data:
+    """Eighteen images that tell their number."""
+    given = data()
+    return given._replace(
+        train_x=jnp.broadcast_to(jnp.arange(18, dtype=jnp.uint8)[:, None], (18, 6))
+    )
+
+
+def test_epochs_shuffle_anew_and_seeds_differ():
+    learner = watched(3 * 4)  # three epochs of four batches
+    begin, step = loop.programs(learner, RECIPE, "vmap")
+    state = begin(jnp.stack([key_data(seed) for seed in (0, 1)]))
+    for _ in range(3):
+        state, _ = step(state, jnp.zeros(2), told_rows())
+    seen: Any = jax.device_get(state.variables.state)
+    assert seen.count.tolist() == [12, 12]
+    orders = seen.rows.reshape(2 * 3, 16).tolist()
+    for order in orders:
+        assert len(set(order)) == 16 and set(order) <= set(range(18))
+    assert len(set(map(tuple, orders))) == 6
+    # What is left out differs too: six times the same two of 18 have a chance below 1e-10.
+    assert len({frozenset(range(18)) - set(order) for order in orders}) > 1
+    # Every step has noise of its own, and so has every run.
+    assert len({key.tobytes() for key in seen.keys.reshape(-1, 2)}) == 2 * 13
+
+
+def test_the_streams_of_a_run_are_disjoint(monkeypatch):
+    """No key is used twice, and none of them is one that another splits into by a number."""
+    permute, shuffles = jax.random.permutation, []
+
+    def permutation(key, *rest):
+        shuffles.append(np.asarray(jax.random.key_data(key)))
+        return permute(key, *rest)
+
+    monkeypatch.setattr(loop.jax.random, "permutation", permutation)
+    learner = watched(2 * 4)
+    with jax.disable_jit():
+        state = loop.init_run(learner, RECIPE, key_data(7))
+        for _ in range(2):
+            state, _ = loop.run_epoch(learner, RECIPE, state, jnp.float32(0), told_rows())
+    test = jax.random.key_data(jax.random.fold_in(jax.random.key(7), loop.TEST))
+    used = [*state.variables.state.keys, *shuffles, test, key_data(7)]
+    assert len(shuffles) == 2 and len(used) == 13
+    keys = {np.asarray(key).tobytes() for key in used}
+    assert len(keys) == 13
+    for key in used[:-1]:
+        parts = jax.vmap(jax.random.fold_in, (None, 0))(
+            jax.random.wrap_key_data(key), jnp.arange(10)
+        )
+        assert not keys & {part.tobytes() for part in np.asarray(jax.random.key_data(parts))}
 
 
 def test_runs_do_not_touch_each_other():
@@ -245,6 +311,33 @@ def test_a_recipe_without_sense_is_refused(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name} is {value}; expected"):
         PlateauRecipe(**wrong)
+
+
+def test_splitting_runs_of_a_residual_network_changes_nothing_but_roundings():
+    net = sweep.network(lambda rngs: ResNet(blocks=1, widths=(2,), rngs=rngs))
+    learner = sweep.learner(net, resnet.standardised, None, augment=resnet.augmented)
+    recipe = SteppedRecipe(batch_size=4, length=2)
+    images = np.random.default_rng(0).integers(0, 256, (12, 3072)).astype(np.uint8)
+    labels = np.arange(12) % 10
+    parts: Any = images[:8], labels[:8], images[8:], labels[8:], np.float32(255)
+    given = Data(*parts)
+    hyper = sweep.Rates(np.array([0.0, 0.1], np.float32), np.array([0.5, 0.0], np.float32))
+    keys = np.stack([key_data(seed) for seed in range(2)])
+    results = []
+    for mesh in (None, devices.mesh(2)):
+        begin, step = loop.programs(learner, recipe, "vmap", mesh, 1)
+        state, record = begin(devices.placed(keys, mesh, "runs")), None
+        for _ in range(2):
+            placed = devices.placed(hyper, mesh, "runs"), devices.placed(given, mesh)
+            state, record = step(state, *placed)
+        split = jax.tree.leaves(state.variables.params)[0].sharding.device_set
+        assert len(split) == (1 if mesh is None else 2)
+        results.append(jax.device_get((state, record)))
+    # Four updates at rate 0.1, of which each may turn a rounding into another.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+    jax.tree.map(close, *results)
+    losses = results[0][1].train_loss
+    assert abs(losses[0] - losses[1]) > 0.01  # other runs are other
 
 
 def test_a_mesh_needs_mapped_runs():

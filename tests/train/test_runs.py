@@ -1,6 +1,7 @@
 """Training to the end: compaction, divergence, checkpoints and continuing to the same bits."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -133,6 +134,48 @@ def test_continuing_gives_the_same_bits(tmp_path, mode):
     display = Recorder()
     assert tiny.flat(run(mode=mode, folder=tmp_path / "c", display=display)) == expected
     assert display.updates == []
+
+
+def ticking():
+    """A clock that is a second later at each look."""
+    seconds = itertools.count()
+    return lambda: float(next(seconds))
+
+
+def test_images_per_second_are_of_the_images_trained_on():
+    """Of 48 images an epoch in batches of 10 trains on 40."""
+    recipe, display = PlateauRecipe(batch_size=10, epochs=2), Recorder()
+    finished = run(recipe=recipe, display=display, clock=ticking())
+    # The display is told a second after an epoch's beginning, the log a second later.
+    assert [update["rate"] for update in display.updates] == [3 * 40, 3 * 40]
+    assert finished[0].log.rates == (3 * 20, 3 * 20)
+
+
+def test_the_log_is_of_all_sessions(tmp_path, monkeypatch):
+    def session(commit, epochs, fail_at=None):
+        monkeypatch.setattr(runs.machine, "commit", lambda: commit)
+        recipe, display = dataclasses.replace(SHORT, epochs=epochs), Recorder(fail_at)
+        options = {"folder": tmp_path / "c", "save_seconds": 0, "clock": ticking()}
+        try:
+            return run(recipe=recipe, display=display, **options)[0].log, display.messages
+        except KeyboardInterrupt:
+            return None
+
+    assert session("first", 9, fail_at=3) is None
+    told = session("second", 4)
+    assert told is not None
+    log, messages = told
+    # A look before the first save and one after it, then two in an epoch and two about its save.
+    seconds = 2 + 2 + 3 + 2
+    assert log.seconds == 2 * seconds and len(log.rates) == 4
+    assert log.commits == ("first", "second")
+    assert "the code has changed: first there, second now" in messages
+    # Nothing is left to train.
+    again = session("third", 4)
+    assert again is not None and again[0] == log
+    assert not any("changed" in message for message in again[1])
+    more = session("second", 5)
+    assert more is not None and more[0].commits == ("first", "second")
 
 
 def test_other_settings_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """What a data set is to the experiments."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,15 @@ class Dataset(NamedTuple):
     test_y: np.ndarray  # int32[test]
     largest: int  # the byte that stands for 1.0
     source: str  # where the bytes came from, in words
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all but the source: the same for the same data from other files."""
+        found = hashlib.sha256(str(self.largest).encode())
+        for array in self[:6]:
+            found.update(f"{array.dtype.str}{array.shape}".encode())
+            found.update(array.tobytes())
+        return found.hexdigest()
 
     @classmethod
     def of(

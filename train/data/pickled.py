@@ -64,7 +64,7 @@ def _require_small_numbers(content: bytes) -> None:
     """Raises ValueError where an instruction is not whole, or needs a table longer than the file:
     a single changed bit may ask for more memory than there is."""
     for instruction, number, position in pickletools.genops(content):
-        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and number > len(content):
+        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and (number or 0) > len(content):
             raise ValueError(f"at byte {position} a table of {number} entries")
 
 

@@ -186,6 +186,13 @@ def test_every_way_gives_the_same_arrays(way, tmp_path, published):
     assert found.source.endswith("200 + 100 images, verified by SHA-256")
 
 
+def test_a_folder_that_needs_tensorflow_is_refused_with_ways_out_for_this_set(tmp_path):
+    (tmp_path / "cifar10" / "3.0.2").mkdir(parents=True)
+    description = tmp_path / "cifar10" / "3.0.2" / "dataset_info.json"
+    description.write_text('{"fileFormat": "tfrecord"}')
+    assert "prepared as tfrecord, which needs TensorFlow" in fails(tmp_path)
+
+
 def test_other_counts_are_called_unverified(tmp_path):
     write_files(tmp_path)
     assert "NOT the published set" in data.load("cifar10", tmp_path).source

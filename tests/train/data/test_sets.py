@@ -66,6 +66,17 @@ def test_digits_are_all_there_in_a_fixed_split():
     assert hashlib.sha256(content).hexdigest()[:16] == "4d3f9906dc7fb6ad"
 
 
+def test_the_digest_is_of_the_data_alone():
+    known = data.load("digits")
+    assert known._replace(source="elsewhere").digest == known.digest
+    others = [known._replace(largest=255), known._replace(train_x=known.train_x.reshape(-1, 8, 8))]
+    for name in known._fields[:6]:
+        array = getattr(known, name).copy()
+        array[(3,) * array.ndim] += 1
+        others += [known._replace(**{name: array}), known._replace(**{name: array[:-1]})]
+    assert len({known.digest, *(other.digest for other in others)}) == 15
+
+
 def test_idx_files_are_split_in_their_order(folder):
     expected = arrays()
     found = data.load("mnist", folder)
@@ -198,6 +209,7 @@ def test_a_prepared_folder_gives_the_published_order(prepared_folder, folder, pu
     assert from_records.source.startswith("mnist from a prepared TFDS folder, 50 + 20 images, ver")
     for ours, theirs in zip(from_records[:6], from_files[:6], strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    assert from_records.digest == from_files.digest
     assert "tensorflow" not in sys.modules
 
 
