@@ -175,7 +175,8 @@ def images(preset: Preset) -> Data:
 def prepare(preset: Preset, measured: Measured) -> tuple[Callable[[int], None], dict[str, Any]]:
     """A function that trains all runs for epochs, and what is known of it before it is timed."""
     trained = learner(preset, measured.form, measured.dtype, measured.procedure)
-    _, epoch = programs(trained, recipe(preset), "vmap", width=FORMS[measured.form][1])
+    width = FORMS[measured.form][1]
+    epoch: Any = programs(trained, recipe(preset), "vmap", width=width)[1]
     states, hyper, data = start(preset, measured.runs), rates(measured.runs), images(preset)
     begin = time.perf_counter()
     compiled = epoch.lower(states, hyper, data).compile()
