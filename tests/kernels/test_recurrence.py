@@ -99,7 +99,7 @@ def assert_alike(got, expected):
     for a, b in zip(got, expected, strict=True):
         assert a.dtype == jnp.bfloat16
         b = b.astype(jnp.bfloat16)
-        assert (a == b).mean() > 0.97
+        assert (a == b).mean() > 0.99
         assert_near([a], [b], 2)
 
 
@@ -234,7 +234,7 @@ def test_bfloat16_is_rounded_once_in_the_parallel_form():
 
 
 def test_small_values_of_float16_are_kept():
-    values = np.float32([1e-5, -1e-5, 4e-8, 2e-8, -2e-8, 6.1e-5, -6.09e-5, 1e-3, 0.0, -0.0, 7e4])
+    values = np.array([1e-5, -1e-5, 4e-8, 2e-8, -2e-8, 6.1e-5, -6.09e-5, 1e-3, 0.0, -0.0, 7e4])
     values = np.concatenate([values, 1e-4 * np.random.default_rng(3).normal(size=999)])
     values = values.astype(np.float32)
     got = jax.jit(partial(rounded, dtype=jnp.float16))(values)
