@@ -68,13 +68,14 @@ doctest: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(RUN) pytest --doctest-modules cgjax $(ARGS)
 
 # The newest versions on purpose: constraints.txt is not used, and pip looks for updates each time.
-# The flag: with jaxlib 0.12, LLVM's vectoriser takes a minute for some programs (docs/semantics.md).
+# The flags: with jaxlib 0.12, LLVM's vectoriser takes a minute for some programs (docs/semantics.md);
+# and with the compiler's usual optimisations, which the other tests do without (tests/conftest.py).
 newest: $(VENV_NEWEST)/created
 	$(VENV_NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 	    --editable '.[test]'
 	$(VENV_NEWEST)/bin/python -c 'import sys, jax, flax; \
 	    print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
-	XLA_FLAGS=--xla_backend_extra_options=-vectorize-loops=false \
+	XLA_FLAGS="--xla_backend_extra_options=-vectorize-loops=false --xla_backend_optimization_level=3" \
 	    $(VENV_NEWEST)/bin/python -m pytest -n 2 --dist loadfile -m "not numerics" $(CORE_TESTS) $(ARGS)
 
 # Every regulariser and both node families, for two epochs of a tiny network; then the plot alone.
