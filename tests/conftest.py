@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator
 
 # Set before JAX is imported, and inherited by the processes that tests start. Most of the time goes
-# into compiling, which takes two thirds as long without optimisations; `make newest` tests with them.
+# into compiling, which takes two thirds as long without optimisations; `make newest` has them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 for _flag, _value in (
     ("--xla_force_host_platform_device_count", 4),
