@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     both.add_argument("--no-none", action="store_true", help="not without regulariser")
     both.add_argument("--dropout", type=float, nargs="*", help="drop rates")
     both.add_argument("--pcff", type=float, nargs="*", help="rates of PCFF")
+    both.add_argument("--both", type=float, nargs="*", help="drop rates and rates of PCFF in turn")
     both.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     both.add_argument("--images", type=int, help="train on the first so many")
     both.add_argument("--mode", choices=("auto", "vmap", "sequential"), default="auto")
@@ -107,6 +108,10 @@ def experiment(given: argparse.Namespace) -> sweep.Experiment:
     for name in ("dropout", "pcff"):
         if getattr(given, name) is not None:
             shared[name] = tuple(getattr(given, name))
+    if given.both is not None:
+        if len(given.both) % 2:
+            raise ValueError(f"--both takes pairs of rates, got {len(given.both)} numbers.")
+        shared["both"] = tuple(zip(given.both[::2], given.both[1::2], strict=True))
     batch = {} if given.batch_size is None else {"batch_size": given.batch_size}
 
     def chosen(*names: str) -> dict[str, Any]:

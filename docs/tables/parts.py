@@ -65,7 +65,7 @@ def origin(result: dict[str, Any], data: bool = True) -> str:
     blackjax = f", BlackJAX {machine['blackjax']}" if "blackjax" in machine else ""
     files = f"; {result['data']}" if data and "data" in result else ""
     return (
-        f"`{result['command'].strip()}`, commit `{result['commit'][:12]}`, "
+        f"`{result['command'].strip()}`, {_commit(result)}, "
         f"{machine['device kind']} ({machine['threads']} threads), Python {machine['python']}, "
         f"JAX {machine['jax']}, Flax {machine['flax']}{torch}{blackjax}{files}."
     )
@@ -111,3 +111,9 @@ def signed(found: report.Mean) -> str:
         return "-"
     value = f"{found.value:+.2f}"
     return value if found.seeds == 1 else f"{value} ± {found.standard_error:.2f}"
+
+
+def _commit(result: dict[str, Any]) -> str:
+    """The commit that a result comes from, and whether files differed from it."""
+    commit, *changed = result["commit"].split(" + ")
+    return f"commit `{commit[:12]}`" + " with uncommitted changes" * bool(changed)

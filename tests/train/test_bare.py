@@ -83,9 +83,11 @@ def settings(words: str) -> Any:
 
 def test_the_options_are_those_of_the_experiments(pictures):
     shared = "--seeds 4 5 --images 90 --mode vmap --width 2 --batch-size 30 --dropout .2 --pcff"
+    shared += " --both .1 .3 .5 1"
     both = {
         "dropout": (0.2,),
         "pcff": (),
+        "both": ((0.1, 0.3), (0.5, 1.0)),
         "seeds": (4, 5),
         "images": 90,
         "mode": "vmap",
@@ -118,6 +120,8 @@ def test_the_options_are_those_of_the_experiments(pictures):
         recipe=PatientRecipe(batch_size=30, epochs=2, patience=200),
     )
     assert settings("indrnn --data digits --depth 2 --epochs 1").depth == 2
+    with pytest.raises(ValueError, match="--both takes pairs of rates, got 3 numbers"):
+        settings("indrnn --data digits --epochs 1 --both .1 .3 .5")
 
 
 @pytest.mark.parametrize(
