@@ -69,7 +69,7 @@ doctest: $(VENV)/installed-test
 
 # The newest versions on purpose: constraints.txt is not used, and pip looks for updates each time.
 # The flags: with jaxlib 0.12, LLVM's vectoriser takes a minute for some programs (docs/semantics.md);
-# and with the compiler's usual optimisations, which the other tests do without (tests/conftest.py).
+# and with all of the compiler's optimisations, of which the other tests have few (tests/conftest.py).
 newest: $(VENV_NEWEST)/created
 	$(VENV_NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 	    --editable '.[test]'
