@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.core import eval_jaxpr
 from jaxtyping import Array, Float
 
 from cgjax._component import component, is_tracing_a_network
@@ -130,7 +130,7 @@ class Refinement(nnx.Module):
         program = jax.make_jaxpr(lambda *args: jnp.asarray(jax.jit(f)(*args)[0]))(*args)
 
         def evaluate(direct: Any, arrays: Any, *args: Any) -> Any:
-            return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, arrays))(*jax.tree.leaves(args))[0]
+            return eval_jaxpr(program.jaxpr, arrays, *jax.tree.leaves(args))[0]
 
         again = component(
             evaluate,
