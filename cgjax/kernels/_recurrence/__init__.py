@@ -21,8 +21,8 @@ ActivationName = Literal["relu", "leaky_relu", "tanh", "logistic", "softplus"]
 Implementation = Literal["scan", "parallel", "mosaic_gpu"]
 
 _IMPLEMENTATIONS = ("scan", "parallel", "mosaic_gpu")
-# By platform, the one that is fastest at every size of `python -m benchmarks.recurrence`; and what
-# is used where that has not been measured yet, as on GPUs and TPUs.
+# By platform, the one that is fastest in float32 at every size of `python -m
+# benchmarks.recurrence`; and what is used where that has not been measured yet, as on GPUs and TPUs.
 _FASTEST = {"cpu": "scan"}
 _UNMEASURED = "scan"
 # What the compiler for the kernel has instructions for, in all supported versions of JAX.
@@ -57,9 +57,9 @@ def independent_recurrence(
         leak: the slope of the negative part of "leaky_relu", positive and at most 1.
         implementation: "scan", a loop over time; "parallel" (the ReLU only), a prefix scan of
             depth log(time); "mosaic_gpu", a Pallas kernel for NVIDIA GPUs with a thread for each
-            unit of each example (not for softplus). By default "scan", the fastest on CPU at every
-            measured size, and so far on other devices too, where nothing has been measured. What is
-            named is used, or raises.
+            unit of each example (not for softplus). By default "scan", the fastest on CPU in
+            float32 at every measured size, and so far on other devices too, where nothing has been
+            measured. What is named is used, or raises.
 
     Returns:
         All states, shape and dtype of the inputs.
