@@ -21,8 +21,8 @@ ActivationName = Literal["relu", "leaky_relu", "tanh", "logistic", "softplus"]
 Implementation = Literal["scan", "parallel", "mosaic_gpu"]
 
 _IMPLEMENTATIONS = ("scan", "parallel", "mosaic_gpu")
-# By platform, the one that is fastest in float32 at every size of `python -m
-# benchmarks.recurrence`; and what is used where that has not been measured yet, as on GPUs and TPUs.
+# By platform, the one that is fastest in float32 at every size of `benchmarks.recurrence`; and what
+# is used where that has not been measured yet, as on GPUs and TPUs.
 _FASTEST = {"cpu": "scan"}
 _UNMEASURED = "scan"
 # What the compiler for the kernel has instructions for, in all supported versions of JAX.
