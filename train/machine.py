@@ -87,9 +87,11 @@ def device_kind() -> str:
 
 
 def commit() -> str:
-    """The commit of the source tree, with "+ changes" if files differ from it; outside a repository
-    the environment variable CGJAX_COMMIT, or else "unknown"."""
+    """The commit of the source tree, with "+ changes" if files differ from it, results aside, which
+    nothing that makes results reads; outside a repository the environment variable CGJAX_COMMIT, or
+    else "unknown"."""
     here = Path(__file__).parent
+    files = here.parent.as_posix(), ":(exclude,top)results"
 
     def git(*command: str) -> str:
         return subprocess.run(
@@ -97,7 +99,7 @@ def commit() -> str:
         ).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", here.parent.as_posix())
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *files)
         return git("rev-parse", "HEAD") + " + changes" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("CGJAX_COMMIT") or "unknown"

@@ -49,6 +49,8 @@ def test_the_commit_is_told_where_there_is_no_repository(tmp_path, monkeypatch):
 def test_the_commit_of_a_repository_comes_first(tmp_path, monkeypatch):
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "file.py").write_text("1")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "figures.json").write_text("1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "a")
@@ -59,5 +61,7 @@ def test_the_commit_of_a_repository_comes_first(tmp_path, monkeypatch):
     monkeypatch.setenv("CGJAX_COMMIT", "0123abc")
     found = machine.commit()
     assert len(found) == 40
+    (tmp_path / "results" / "figures.json").write_text("2")
+    assert machine.commit() == found
     (tmp_path / "package" / "file.py").write_text("2")
     assert machine.commit() == f"{found} + changes"
