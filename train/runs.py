@@ -45,11 +45,11 @@ class Group(NamedTuple):
 
 
 class Log(NamedTuple):
-    """How a training went, in all its sessions; nothing that it leads to depends on this.
+    """How a training went, over all its starts; nothing that it leads to depends on this.
 
-    What a session did after its last save is lost with it, and not counted."""
+    What was done after a last save is lost with it, and not counted."""
 
-    seconds: float = 0.0  # from the start of each session to the end of its last epoch
+    seconds: float = 0.0  # from each start to the end of its last epoch
     rates: tuple[float, ...] = ()  # training images per second of each epoch, over all runs
     commits: tuple[str, ...] = ()  # of the source trees that trained, one after the other
 

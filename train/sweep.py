@@ -380,7 +380,7 @@ def tested(
     """Tests all runs, and leaves `result.json` and `timing.json` behind.
 
     The first is reproducible to the byte; what is not, is in the second: how long the training took
-    in all its sessions, and the training images per second over all runs in the median epoch.
+    over all its starts, and the training images per second over all runs in the median epoch.
 
     Args:
         experiment: the experiment.

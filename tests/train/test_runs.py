@@ -170,7 +170,7 @@ def test_images_per_second_are_of_the_images_trained_on():
     assert finished[0].log.rates == (3 * 20, 3 * 20)
 
 
-def test_the_log_is_of_all_sessions(tmp_path, monkeypatch):
+def test_the_log_is_of_all_starts(tmp_path, monkeypatch):
     def session(commit, epochs, fail_at=None):
         monkeypatch.setattr(runs.machine, "commit", lambda: commit)
         recipe, display = dataclasses.replace(SHORT, epochs=epochs), Recorder(fail_at)
