@@ -9,21 +9,12 @@ which say which results they are of, are drawn again where these are others.
 """
 
 import argparse
+import importlib
 import pathlib
 import re
 import sys
 
 from docs.figures import sweeps as sweep_pictures
-from docs.tables import (
-    benchmarks,
-    checks,
-    dense,
-    gradients,
-    regression,
-    structured,
-    sweep_claims,
-    sweeps,
-)
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -34,19 +25,11 @@ PAGES = [
     "docs/tutorials/how_wrong_is_feed_forward.md",
     "docs/mathematics.md",
 ]
+MODULES = "benchmarks checks dense gradients regression structured sweep_claims sweeps".split()
 TABLES = {
     function.__name__.replace("_", "-"): function
-    for module in (
-        benchmarks,
-        checks,
-        dense,
-        gradients,
-        regression,
-        structured,
-        sweep_claims,
-        sweeps,
-    )
-    for function in module.TABLES
+    for name in MODULES
+    for function in importlib.import_module(f"docs.tables.{name}").TABLES
 }
 
 

@@ -206,9 +206,8 @@ class _Walker:
         found, index = set(), start
         for eqn in open_jaxpr(jaxpr).eqns:
             count = 1 if eqn.primitive is node_p else self.nodes_in(eqn)
-            if (
-                self.is_one_stream(eqn, index) or eqn.primitive.name in REMAT
-            ):  # remat draws again, inside
+            # A rematerialised part draws again, inside.
+            if self.is_one_stream(eqn, index) or eqn.primitive.name in REMAT:
                 found.update(range(index, index + count))
             elif eqn.primitive is not node_p and count:
                 inner = index

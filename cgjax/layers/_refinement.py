@@ -36,9 +36,8 @@ class Refinement(nnx.Module):
     are sampled, those of a base with nodes are therefore drawn twice, independently, and the number
     of nodes doubles with each level of recursion: so says the construction. Feed-forward and
     training without sampling evaluate the base once, `pcff` that samples no node of it likewise.
-    With `samples="shared"` the copy's natural
-    parameter is the base's in every procedure: one set of nodes, and a cost linear in the depth of
-    recursion, as in the usual code of residual networks.
+    With `samples="shared"` the copy's natural parameter is the base's in every procedure: one set
+    of nodes, and a cost linear in the depth of recursion, as in usual code of residual networks.
 
     Args:
         base: from the statistics of X_i to a natural parameter: an affine map, a chain of

@@ -130,12 +130,15 @@ def _recurrence(found: Results, gpu: bool) -> str:
     headings = ["time x batch x units", "dtype", "noise", "part", "implementation", "ms"]
     headings += ["speed-up (quartiles)", "of the bound", "compile s", "error"]
     lines = targets.recurrence(measured) if gpu else []
-    lines += [
-        f"{_size(row)}, {row['dtype']}, {row['noise']}: {row['implementation']} failed: "
-        f"{row['message']}"
-        for row in _merged(found, "failed")
-    ]
+    lines += _failures(
+        found, lambda r: f"{_size(r)}, {r['dtype']}, {r['noise']}: {r['implementation']}"
+    )
     return _with_lines(table(headings, rows), lines)
+
+
+def _failures(found: Results, what: Callable[[dict[str, Any]], str]) -> list[str]:
+    """What could not be compiled or run, and why."""
+    return [f"{what(row)} failed: {row['message']}" for row in _merged(found, "failed")]
 
 
 def _size(row: dict[str, Any]) -> str:
@@ -203,11 +206,9 @@ def _sweep_forms(found: Results, gpu: bool) -> str:
     headings += ["runs' worth (quartiles)", "over plain (quartiles)", "arithmetic bound, ms"]
     headings += ["memory bound, ms", "share of it", "compile s", "error"]
     lines = targets.sweep(measured) if gpu else []
-    lines += [
-        f"{row['form']}, {row['dtype']}, {_procedure(row)}, {row['runs']} runs failed: "
-        f"{row['message']}"
-        for row in _merged(found, "failed")
-    ]
+    lines += _failures(
+        found, lambda r: f"{r['form']}, {r['dtype']}, {_procedure(r)}, {r['runs']} runs"
+    )
     return _with_lines(table(headings, rows), lines)
 
 
