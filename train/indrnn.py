@@ -87,6 +87,12 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+
+        def twice(rates: Sequence[float]) -> tuple[bool, str]:
+            fits = self.stack != "dense" or all(2 * rate <= 1 for rate in rates)
+            told = "some of whose layers drop twice as often"
+            return fits, f"drop rates of at most 0.5 for a dense stack, {told}"
+
         require(
             self,
             data_dir=(
@@ -98,10 +104,8 @@ class Config(Settings):
                 self.depth >= 1 and (self.stack == "plain" or self.depth == Config.depth),
                 "at least 1, and given for a plain stack only",
             ),
-            dropout=(
-                self.stack != "dense" or all(2 * rate <= 1 for rate in self.dropout),
-                "rates of at most 0.5 for a dense stack, some of whose layers drop twice as often",
-            ),
+            dropout=twice(self.dropout),
+            both=twice([drop for drop, _ in self.both]),
             features=(
                 self.features >= 1 and (self.stack != "dense" or self.features % 8 == 0),
                 "at least 1, and a multiple of 8 for a dense stack",

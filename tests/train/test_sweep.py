@@ -326,6 +326,7 @@ def test_impossible_settings_are_named(wrong, named):
     ("wrong", "named"),
     [
         ({"stack": "dense", "dropout": (0.1, 0.6)}, "dropout is .*0.6.* at most 0.5 for a dense"),
+        ({"stack": "dense", "both": ((0.6, 0.1),)}, "both is .*0.6.* at most 0.5 for a dense"),
         ({"stack": "residual", "depth": 4}, "depth is 4; .*plain stack only"),
     ],
 )
