@@ -14,9 +14,9 @@ from flax import errors as flax_errors
 from flax import nnx
 
 from cgjax import _graph, _lift, inference
-from cgjax._interpret import trace
+from cgjax._procedure import split_lead
+from cgjax._program import trace
 from cgjax.inference._moments import means
-from cgjax.inference._procedure import split_lead
 
 P = ParamSpec("P")
 R = TypeVar("R")

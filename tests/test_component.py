@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 import cgjax as cg
-from cgjax._interpret import trace
+from cgjax._program import trace
 from tests.helpers import assert_identical, relu, spin
 
 KEY = jax.random.key(5)

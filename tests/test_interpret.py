@@ -12,9 +12,9 @@ from jax import lax
 from jax._src import source_info_util
 
 import cgjax as cg
-from cgjax import _interpret
-from cgjax._interpret import _walk, parents, trace
-from cgjax._interpret._rows import Rows
+from cgjax._program import UnsupportedPrimitiveError, parents, trace
+from cgjax._walk import evaluate
+from cgjax._walk.rows import Rows
 from tests.helpers import (
     RecordedBits,
     assert_identical,
@@ -406,7 +406,7 @@ def test_nodes_in_a_primitive_that_cannot_be_entered_raise_and_name_it():
 
     match = "Nodes inside `custom_linear_solve` at .*test_interpret.py.*cgjax.component"
     for procedure in (cg.pcff(net, 0.5), cg.forward_sample(net)):
-        with pytest.raises(_interpret.UnsupportedPrimitiveError, match=match):
+        with pytest.raises(UnsupportedPrimitiveError, match=match):
             procedure(KEY, X)
 
 
@@ -439,20 +439,20 @@ def test_grouped_words_are_the_words_one_by_one(monkeypatch):
 
     grouped = run()
     calls = []
-    original = _walk.grouped_words
+    original = evaluate.grouped_words
     counted = lambda *a, **k: calls.append(a) or original(*a, **k)  # noqa: E731
-    monkeypatch.setattr(_walk, "grouped_words", counted)
+    monkeypatch.setattr(evaluate, "grouped_words", counted)
     run()
     assert len(calls) >= 2
     calls.clear()
-    monkeypatch.setattr(_walk, "GROUP_AT_LEAST", 99)
+    monkeypatch.setattr(evaluate, "GROUP_AT_LEAST", 99)
     assert_identical(run(), grouped)
     assert not calls
 
 
 def test_large_nodes_are_not_grouped(monkeypatch):
-    monkeypatch.setattr(_walk, "grouped_words", lambda *a, **k: pytest.fail("grouped"))
-    cg.forward_sample(lambda x: three_of_a_shape(x))(KEY, jnp.ones(_walk.GROUP_MAX_ELEMENTS + 1))
+    monkeypatch.setattr(evaluate, "grouped_words", lambda *a, **k: pytest.fail("grouped"))
+    cg.forward_sample(lambda x: three_of_a_shape(x))(KEY, jnp.ones(evaluate.GROUP_MAX_ELEMENTS + 1))
     two = lambda x: spin(spin(x)) * 2  # noqa: E731
     cg.forward_sample(two)(KEY, X)
 

@@ -14,7 +14,7 @@ from jax import lax
 
 import cgjax as cg
 from cgjax import _static
-from cgjax._interpret import trace
+from cgjax._program import trace
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (5, 4))

@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import cgjax as cg
-from cgjax._interpret import trace
+from cgjax._program import trace
 from tests.helpers import assert_identical, optimised_hlo, relu, spin, weights
 
 # Families whose activation is a function of the library, and that function.

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 
-from cgjax._interpret import Linear, Program, Records, Site, Visitor, linear, trace, unroll
 from cgjax._node import bind
+from cgjax._procedure import Method, Network, Procedure, intern, method
+from cgjax._program import Linear, Program, Site, linear, trace
+from cgjax._walk import Records, Visitor, unroll
 from cgjax.inference._elimination import TERMS_PER_STATE, Ask, Enter, Set, Step, plan
-from cgjax.inference._procedure import Method, Network, Procedure, intern, method
 from cgjax.inference._tables import Component, Tables, component
 from cgjax.nodes import Family
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from cgjax._interpret import Program, Records, Visitor, walk
-from cgjax.inference._procedure import Method, Network, Procedure, intern, method
+from cgjax._procedure import Method, Network, Procedure, intern, method
+from cgjax._program import Program
+from cgjax._walk import Records, Visitor, walk
 
 
 @method

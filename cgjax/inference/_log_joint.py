@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from cgjax._interpret import Program, Records, Site, Visitor, walk
+from cgjax._procedure import Method, Network, Procedure, intern, method
+from cgjax._program import Program, Site
+from cgjax._walk import Records, Visitor, walk
 from cgjax.inference._clamp import named_values
-from cgjax.inference._procedure import Method, Network, Procedure, intern, method
 from cgjax.nodes import Family
 
 

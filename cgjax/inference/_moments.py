@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 
+from cgjax import _beliefs as beliefs
 from cgjax import _static
-from cgjax._interpret import Program, Records, beliefs, trace
-from cgjax.inference._procedure import (
+from cgjax._gaussian.belief import Normal
+from cgjax._procedure import (
     Method,
     Network,
     Procedure,
@@ -22,8 +23,9 @@ from cgjax.inference._procedure import (
     run_compiled,
     split_lead,
 )
+from cgjax._program import Program, trace
+from cgjax._walk import Records
 from cgjax.nodes import Belief
-from cgjax.nodes._belief import Normal
 
 RuleT = TypeVar("RuleT", bound=Callable[..., Any])
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax._interpret import Program, Records, Visitor, walk
-from cgjax.inference._procedure import (
+from cgjax._gaussian.numerics import root
+from cgjax._procedure import (
     Method,
     Procedure,
     check_capture,
@@ -20,7 +20,8 @@ from cgjax.inference._procedure import (
     own_key,
     split_lead,
 )
-from cgjax.nodes._family import root
+from cgjax._program import Program
+from cgjax._walk import Records, Visitor, walk
 
 
 class Estimate(NamedTuple):

@@ -8,8 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from cgjax._interpret import Program, Records, Site, Visitor, walk
-from cgjax.inference._procedure import (
+from cgjax._procedure import (
     Method,
     Network,
     Procedure,
@@ -17,6 +16,8 @@ from cgjax.inference._procedure import (
     method,
     own_key,
 )
+from cgjax._program import Program, Site
+from cgjax._walk import Records, Visitor, walk
 from cgjax.kernels._rate import check_rate as known_rate
 from cgjax.kernels.random_bits import uniform
 from cgjax.nodes import Family

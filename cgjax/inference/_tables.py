@@ -16,7 +16,8 @@ import numpy as np
 from jax import lax
 
 from cgjax import _static
-from cgjax._interpret import Linear, Site, Visitor, walk
+from cgjax._program import Linear, Site
+from cgjax._walk import Visitor, walk
 from cgjax.inference._elimination import Ask, Enter, Forget, Set, Step
 from cgjax.nodes import Bernoulli, BernoulliMask, Binary, Family, Spin
 

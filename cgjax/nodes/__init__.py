@@ -1,6 +1,6 @@
 """Node families: what one random variable is, given its natural parameter ([A] sections 2-4)."""
 
-from cgjax.nodes._belief import Belief
+from cgjax._gaussian.belief import Belief
 from cgjax.nodes._binary import Bernoulli, Binary, Spin
 from cgjax.nodes._categorical import Categorical
 from cgjax.nodes._family import SMALLEST_SCALE, Family

@@ -11,16 +11,10 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.numerics import like, wide
+from cgjax._gaussian.quadrature import logistic_moments
 from cgjax.kernels.random_bits import uniform
-from cgjax.nodes._family import (
-    Belief,
-    Family,
-    like,
-    possible_or_minus_infinity,
-    require_parameter,
-    wide,
-)
-from cgjax.nodes._quadrature import logistic_moments
+from cgjax.nodes._family import Belief, Family, possible_or_minus_infinity, require_parameter
 
 
 class TwoStates(Family):

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.numerics import wide
+from cgjax._gaussian.softmax import complement_of, softmax_moments
 from cgjax.kernels.random_bits import uniform
-from cgjax.nodes._family import Belief, Family, possible_or_minus_infinity, wide
-from cgjax.nodes._softmax_moments import complement_of, softmax_moments
+from cgjax.nodes._family import Belief, Family, possible_or_minus_infinity
 
 # In `moments` a lower logit, such as the -inf of a class that is masked out, counts as this one.
 _LOWEST_LOGIT = -1e9

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Num, PRNGKeyArray, UInt32
 
+from cgjax._gaussian.belief import Belief
+from cgjax._gaussian.numerics import like, wide
 from cgjax.kernels.random_bits import random_words
-from cgjax.nodes._belief import Belief
 
 # `log_prob` of a continuous family never uses a standard deviation below this. The density of a
 # (nearly) deterministic node has no bound; at 1e-6 it, and its gradients, are finite in float32
@@ -277,23 +277,6 @@ def require_parameter(
         )
     if not np.all(condition(np.asarray(value, np.float64))):
         raise ValueError(f"{type(family).__name__}.{name} must be {expected}, got {value!r}")
-
-
-def wide(array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    """The array in the dtype of probabilistic computations: its own, but at least float32."""
-    return lax.convert_element_type(array, jnp.promote_types(array.dtype, jnp.float32))
-
-
-def root(variance: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    """The standard deviation; 0 for what rounding made negative, and with derivative 0 at 0."""
-    zero = variance <= 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, variance)))
-
-
-def like(parameter: Num[ArrayLike, "..."], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    """A numeric parameter in the dtype and shape of an array it broadcasts against."""
-    parameter = lax.convert_element_type(jnp.asarray(parameter), array.dtype)
-    return jnp.broadcast_to(parameter, array.shape)
 
 
 def possible_or_minus_infinity(

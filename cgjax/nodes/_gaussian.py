@@ -8,15 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.numerics import like, wide
 from cgjax.kernels.random_bits import standard_normal
-from cgjax.nodes._family import (
-    SMALLEST_SCALE,
-    Belief,
-    Family,
-    like,
-    require_parameter,
-    wide,
-)
+from cgjax.nodes._family import SMALLEST_SCALE, Belief, Family, require_parameter
 
 
 def normal_log_density(

@@ -13,6 +13,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.numerics import wide
 from cgjax.kernels.random_bits import standard_normal, uniform
 from cgjax.nodes._binary import TwoStates
 from cgjax.nodes._family import (
@@ -21,7 +22,6 @@ from cgjax.nodes._family import (
     Family,
     possible_or_minus_infinity,
     require_parameter,
-    wide,
 )
 from cgjax.nodes._gaussian import normal_log_density
 

@@ -11,23 +11,22 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.numerics import like, wide
+from cgjax._gaussian.quadrature import (
+    differentiated_forward,
+    moments_of_changes,
+    softplus_moments,
+)
+from cgjax._gaussian.rectified import rectified_moments, rectified_moments_of_belief
 from cgjax.kernels.random_bits import standard_normal
 from cgjax.nodes._family import (
     SMALLEST_SCALE,
     Belief,
     Family,
-    like,
     possible_or_minus_infinity,
     require_parameter,
-    wide,
 )
 from cgjax.nodes._gaussian import log_normal_distribution, normal_log_density
-from cgjax.nodes._quadrature import (
-    differentiated_forward,
-    moments_of_changes,
-    softplus_moments,
-)
-from cgjax.nodes._rectified_moments import rectified_moments, rectified_moments_of_belief
 
 # The standard deviation for which the mean of a rectified Gaussian is uniformly closest to
 # softplus ([A] below Eq. 10).

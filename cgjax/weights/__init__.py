@@ -1,6 +1,6 @@
 """Weights as random variables: posteriors, and procedures for networks that have them ([B])."""
 
-from cgjax.nodes._belief import Normal
+from cgjax._gaussian.belief import Normal
 from cgjax.weights._heads import (
     CategoricalHead,
     GaussianHead,

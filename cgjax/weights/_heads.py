@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from cgjax.nodes._belief import Belief
-from cgjax.nodes._family import wide
-from cgjax.nodes._softmax_moments import log_sum_exp_moments, softmax_moments
+from cgjax._gaussian.belief import Belief
+from cgjax._gaussian.numerics import wide
+from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
 from cgjax.weights._posterior import broadcasts
 
 Labels = Integer[ArrayLike, "*batch"]

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cgjax.nodes._belief import Belief, Normal
-from cgjax.nodes._family import wide
+from cgjax._gaussian.belief import Belief, Normal
+from cgjax._gaussian.numerics import wide
 from cgjax.weights._posterior import (
     as_belief,
     broadcasts,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from cgjax.nodes._belief import Belief
+from cgjax._gaussian.belief import Belief
 from cgjax.weights._heads import Head
 from cgjax.weights._kl import kl
 from cgjax.weights._posterior import not_positive

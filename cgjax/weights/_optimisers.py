@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Int
 
-from cgjax.nodes._belief import Normal
+from cgjax._gaussian.belief import Normal
 
 ScalarOrSchedule = float | int | Array | Callable[[Any], Any]
 

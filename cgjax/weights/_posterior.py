@@ -10,9 +10,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
+from cgjax._gaussian.belief import Belief, Normal
+from cgjax._gaussian.numerics import root, wide
 from cgjax.kernels.random_bits import random_words, standard_normal
-from cgjax.nodes._belief import Belief, Normal
-from cgjax.nodes._family import root, wide
 
 T = TypeVar("T")
 

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from cgjax import _interpret
-from cgjax._interpret import Program, Records, Visitor, walk
+from cgjax import _weight_noise
+from cgjax._procedure import Method, Network, as_key, intern, method, own_key
+from cgjax._program import Program
+from cgjax._walk import Records, Visitor, walk
 from cgjax.inference._moments import Moments, OfBeliefs, checked_options
-from cgjax.inference._procedure import Method, Network, as_key, intern, method, own_key
 from cgjax.nodes import Belief
 from cgjax.weights import _posterior
 
@@ -89,7 +90,7 @@ class LocalReparameterization(Method):
     lead: ClassVar[str | None] = "key"
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
-        out, records = _interpret.local_noise(program, capture, own_key(lead), arrays)
+        out, records = _weight_noise.local_noise(program, capture, own_key(lead), arrays)
         return known(out), records
 
 
@@ -100,7 +101,7 @@ class Flipout(Method):
     lead: ClassVar[str | None] = "key"
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
-        out, records = _interpret.flipout(program, capture, own_key(lead), arrays)
+        out, records = _weight_noise.flipout(program, capture, own_key(lead), arrays)
         return known(out), records
 
 

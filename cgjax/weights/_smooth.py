@@ -21,11 +21,13 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
-from cgjax._interpret import Program, Records, Site, Visitor, beliefs, walk
+from cgjax import _beliefs as beliefs
+from cgjax._gaussian.numerics import root, wide
+from cgjax._procedure import Method, Network, Procedure, check_capture, intern, method
+from cgjax._program import Program, Site
+from cgjax._walk import Records, Visitor, walk
 from cgjax.inference._moments import OfBeliefs, checked_options
-from cgjax.inference._procedure import Method, Network, Procedure, check_capture, intern, method
 from cgjax.nodes import Belief
-from cgjax.nodes._family import root, wide
 from cgjax.weights._heads import GaussianHead, Head
 from cgjax.weights._procedures import check_jacobian
 

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import cgjax as cg
-from cgjax._interpret import trace
+from cgjax._program import trace
 from cgjax.inference import _procedure
 from tests.helpers import assert_identical, relu, spin, two_layers, weights
 

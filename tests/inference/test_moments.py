@@ -15,7 +15,7 @@ from scipy import stats
 
 import cgjax as cg
 from cgjax import Belief
-from cgjax._interpret._beliefs._valleys import lowest_point
+from cgjax._beliefs.valleys import lowest_point
 from tests.helpers import relu, spin, weights
 
 MEANS = jnp.linspace(-5.0, 5.0, 21)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.scipy.stats import norm
 
-from cgjax.nodes._larger_moments import larger_moments
+from cgjax._gaussian.larger import larger_moments
 
 
 def formula(mean, variance, other_mean, other_variance, covariance):

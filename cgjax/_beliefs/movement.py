@@ -1,0 +1,369 @@
+"""Operations that move elements, repeat them, or reduce them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from cgjax._beliefs.values import (
+    Gaussian,
+    Value,
+    is_random,
+    over_even_pairs,
+    over_pairs,
+    sharing,
+)
+from cgjax._gaussian.numerics import root
+from cgjax._program.jaxprs import bind
+
+# -- what positions share
+
+
+def common_axes(values: Sequence[Gaussian]) -> tuple[int, ...]:
+    """The axes along which what the values share is still shared by a mixture of them.
+
+    A value without shared noise does not restrict them.
+    """
+    known = [set(v.axes) for v in values if v.axes]
+    return tuple(sorted(set.intersection(*known))) if known else ()
+
+
+def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Any = 1.0) -> Any:
+    """The average covariances of two positions, as `over_pairs`.
+
+    Args:
+        x: a Gaussian.
+        axes: axes of positions, all of them x's own if it has any.
+        factor: what each element of x is multiplied by.
+    """
+    if x.correlation is None or not set(axes) <= set(x.axes):
+        return jnp.zeros((), x.dtype)
+    beside = x.variance if x.gain is None else x.variance - x.gain**2
+    covariance = x.correlation * over_even_pairs(root(beside) * factor, axes)
+    if x.gain is None:
+        return covariance
+    return covariance + over_pairs(x.gain * factor, axes)
+
+
+def correlation(x: Gaussian, axes: tuple[int, ...]) -> Any:
+    """The correlations of positions along some axes; 0 where x has none."""
+    if x.correlation is None or not set(axes) <= set(x.axes):
+        return jnp.zeros((2, *(1,) * len(x.shape)), x.dtype)
+    return x.correlation
+
+
+def each(move: Callable[[Any], Any], correlation: Any, x: Gaussian, axes: tuple[int, ...]) -> Any:
+    """Correlations moved as x's elements are; `axes` are those of the positions afterwards."""
+    return jnp.stack(
+        [move(jnp.broadcast_to(c, x.shape)).max(axes, keepdims=True) for c in correlation]
+    )
+
+
+def spread(x: Gaussian, shape: tuple[int, ...], dimensions: Sequence[int] = ()) -> Gaussian:
+    """Broadcasts: what is repeated along a new axis is one and the same number there.
+
+    Args:
+        x: a Gaussian.
+        shape: the result's shape.
+        dimensions: the axis of the result that each axis of x becomes.
+    """
+
+    def over(array: Any, sizes: Sequence[int]) -> Any:
+        return lax.broadcast_in_dim(array, tuple(sizes), tuple(dimensions))
+
+    # The leading axis of several holds examples: what they share does not matter.
+    first = 1 if len(shape) > 1 else 0
+    repeated = {
+        axis
+        for axis in range(first, len(shape))
+        if shape[axis] > 1
+        and (axis not in dimensions or x.shape[list(dimensions).index(axis)] == 1)
+    }
+    kept = {dimensions[axis] for axis in x.axes}
+    mean, variance = over(x.mean, shape), over(x.variance, shape)
+    axes = tuple(sorted(repeated | kept))
+    if not axes:
+        return Gaussian(mean, variance)
+    sizes = [1 if axis in axes else n for axis, n in enumerate(shape)]
+    if x.correlation is None:
+        return Gaussian(mean, variance, axes, jnp.ones((2, *(1,) * len(shape)), x.dtype))
+    mine = [1 if a in x.axes else n for a, n in enumerate(x.shape)]
+    both = jnp.stack([over(jnp.broadcast_to(c, mine), sizes) for c in x.correlation])
+    return Gaussian(mean, variance, axes, both)
+
+
+def carried(x: Gaussian, move: Callable[[Any], Any], axes: tuple[int, ...]) -> Gaussian:
+    """Both moments moved alike; `axes` are the axes of positions afterwards."""
+    mean, variance = move(x.mean), move(x.variance)
+    if not axes or x.correlation is None or mean.size == 0:
+        return Gaussian(mean, variance)
+    return Gaussian(mean, variance, axes, each(move, x.correlation, x, axes))
+
+
+def _transpose(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    (x,) = operands
+    permutation = eqn.params["permutation"]
+    axes = tuple(i for i, axis in enumerate(permutation) if axis in x.axes)
+    return carried(x, lambda a: bind(eqn, [a])[0], axes)
+
+
+def _broadcast(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    return spread(operands[0], eqn.params["shape"], eqn.params["broadcast_dimensions"])
+
+
+def _reshape(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    x = operands[0]
+    axes = reshaped_axes(x.shape, eqn.outvars[0].aval.shape, x.axes)
+    return carried(x, lambda a: bind(eqn, [a, *operands[1:]])[0], axes)
+
+
+def reshaped_axes(old: Sequence[int], new: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
+    """The axes of positions after a reshape; none where one is merged with another axis."""
+    if not axes:
+        return ()
+    found: list[int] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        olds, news = [], []
+        left = right = 1
+        while True:
+            if left == right and (olds or news):
+                break
+            if (left <= right and i < len(old)) or j >= len(new):
+                left *= old[i]
+                olds.append(i)
+                i += 1
+            else:
+                right *= new[j]
+                news.append(j)
+                j += 1
+        sized = [k for k in olds if old[k] > 1]
+        if any(k in axes for k in sized):
+            if not all(k in axes for k in sized):
+                return ()
+            found += [k for k in news if new[k] > 1]
+    return tuple(found)
+
+
+def _tile(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    """Copies side by side; what is repeated from a single element is one number there."""
+    x, reps = operands[0], eqn.params["reps"]
+    repeated = {axis for axis, number in enumerate(reps) if number > 1}
+    if all(x.shape[axis] == 1 for axis in repeated):
+        return spread(x, tuple(eqn.outvars[0].aval.shape), range(len(x.shape)))
+    axes = () if repeated & set(x.axes) else x.axes
+    return carried(x, lambda a: bind(eqn, [a])[0], axes)
+
+
+def _squeeze(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    (x,) = operands
+    gone = {d % len(x.shape) for d in eqn.params["dimensions"]}
+    kept = [axis for axis in range(len(x.shape)) if axis not in gone]
+    axes = tuple(i for i, axis in enumerate(kept) if axis in x.axes)
+    return carried(x, lambda a: bind(eqn, [a])[0], axes)
+
+
+def _expand(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    (x,) = operands
+    shape = eqn.outvars[0].aval.shape
+    axes = reshaped_axes(x.shape, shape, x.axes)
+    return carried(x, lambda a: bind(eqn, [a])[0], axes)
+
+
+def _in_place(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    """Slices and reversals: the axes stay what they are; other operands are indices."""
+    x, *rest = operands
+    return carried(x, lambda a: bind(eqn, [a, *rest])[0], x.axes)
+
+
+def _pad(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    x, filling = (v if is_random(v) else _exactly(v) for v in operands)
+    mean = bind(eqn, [x.mean, filling.mean])[0]
+    variance = bind(eqn, [x.variance, filling.variance])[0]
+    if not x.axes:
+        return Gaussian(mean, variance)
+    zero = jnp.zeros((), x.dtype)
+    moved = carried(x, lambda a: bind(eqn, [a, zero])[0], x.axes)
+    return replace(moved, mean=mean, variance=variance)
+
+
+def _exactly(array: Any) -> Gaussian:
+    array = jnp.asarray(array)
+    return Gaussian(array, jnp.zeros_like(array))
+
+
+def _together(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    """Concatenation and stacking."""
+    parts = [v if is_random(v) else _exactly(v) for v in operands]
+    mean = bind(eqn, [p.mean for p in parts])[0]
+    variance = bind(eqn, [p.variance for p in parts])[0]
+    along = eqn.params.get("dimension")
+    axes = parts[0].axes
+    alike = eqn.primitive.name == "concatenate" and all(p.axes == axes for p in parts)
+    if not axes or not alike or along in axes:
+        return Gaussian(mean, variance)
+    known = [correlation(p, axes) for p in parts]
+    joined = [
+        bind(eqn, [jnp.broadcast_to(c[k], p.shape) for c, p in zip(known, parts, strict=True)])[0]
+        for k in range(2)
+    ]
+    both = jnp.stack([c.max(axes, keepdims=True) for c in joined])
+    return Gaussian(mean, variance, axes, both)
+
+
+def _apart(eqn: Any, operands: Sequence[Value], order: int) -> list[Gaussian]:
+    (x,) = operands
+    means, variances = bind(eqn, [x.mean]), bind(eqn, [x.variance])
+    if eqn.params["axis"] in x.axes or not x.axes or eqn.primitive.name != "split":
+        return [Gaussian(m, v) for m, v in zip(means, variances, strict=True)]
+    pieces = [bind(eqn, [jnp.broadcast_to(c, x.shape)]) for c in x.correlation]
+    return [
+        Gaussian(m, v, x.axes, jnp.stack([c.max(x.axes, keepdims=True) for c in both]))
+        for m, v, *both in zip(means, variances, *pieces, strict=True)
+    ]
+
+
+def _moved(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    """Elements picked or written by index: what positions share is not followed."""
+    moved = _PICKED[eqn.primitive.name]
+    data = range(len(operands))[moved]
+    parts = [v if is_random(v) else _exactly(v) if i in data else v for i, v in enumerate(operands)]
+    mean = bind(eqn, [p.mean if i in data else p for i, p in enumerate(parts)])[0]
+    spread: list[Any] = [p.variance if i in data else p for i, p in enumerate(parts)]
+    if eqn.primitive.name in ("scatter-sub", "scatter_sub"):
+        spread[2] = -spread[2]  # differences have the sum of the variances
+    return Gaussian(mean, bind(eqn, spread)[0])
+
+
+_PICKED = {
+    "gather": slice(1),
+    "dynamic_update_slice": slice(2),
+    "scatter": slice(0, None, 2),
+    "scatter-add": slice(0, None, 2),
+    "scatter_add": slice(0, None, 2),
+    "scatter-sub": slice(0, None, 2),
+    "scatter_sub": slice(0, None, 2),
+    "copy_to_host": slice(1),
+}
+
+# -- sums
+
+
+def _sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    (x,) = operands
+    return summed(
+        x,
+        tuple(eqn.params["axes"]),
+        bind(eqn, [x.mean])[0],
+        lambda a: bind(eqn, [a])[0],
+    )
+
+
+def summed(x: Gaussian, axes: tuple[int, ...], mean: Any, total: Callable[[Any], Any]) -> Gaussian:
+    """The sum over some axes: positions add up with what they share, all others independently."""
+    inside = tuple(axis for axis in axes if axis in x.axes)
+    if not inside or x.correlation is None:
+        kept = tuple(after(axis, axes) for axis in x.axes)
+        if not kept:
+            return Gaussian(mean, total(x.variance))
+        shared = jnp.stack([total(c) for c in shared_variance(x, x.axes)])
+        return sharing(mean, total(x.variance), shared, kept)
+    rest = tuple(axis for axis in axes if axis not in inside)
+    deviation, correlation = root(x.variance), x.correlation[0]
+    together = deviation.sum(inside, keepdims=True)
+    own = (1 - correlation) * x.variance.sum(inside, keepdims=True)
+    variance = jnp.maximum(correlation * together**2 + own, 0).sum(rest, keepdims=True)
+    out = lax.squeeze(variance, sorted(axes))
+    left = tuple(axis for axis in x.axes if axis not in inside)
+    if not left:
+        return Gaussian(mean, out)
+    shared = [
+        lax.squeeze(c.sum(rest, keepdims=True), sorted(axes))
+        for c in x.correlation * over_even_pairs(together, left)
+    ]
+    kept = tuple(after(axis, axes) for axis in left)
+    return sharing(mean, out, jnp.stack(shared), kept)
+
+
+def after(axis: int, gone: Sequence[int]) -> int:
+    return axis - sum(g < axis for g in gone)
+
+
+def _running_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    (x,) = operands
+    mean = bind(eqn, [x.mean])[0]
+    if eqn.params["axis"] not in x.axes or x.correlation is None:
+        return Gaussian(mean, bind(eqn, [x.variance])[0])
+    return Gaussian(mean, _added_up(x, x.correlation[0], lambda a: bind(eqn, [a])[0])[0])
+
+
+def _window_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    (x,) = operands
+    mean = bind(eqn, [x.mean])[0]
+    window = eqn.params["window_dimensions"]
+    inside = {axis for axis, n in enumerate(window) if n > 1}
+    if x.correlation is None or not x.axes:
+        return Gaussian(mean, bind(eqn, [x.variance])[0])
+    if not inside <= set(x.axes):
+        return Gaussian(mean, bind(eqn, [x.variance])[0])
+    variance, together = _added_up(x, x.correlation[1], lambda a: bind(eqn, [a])[0])
+    shared = between_windows(x.correlation) * over_even_pairs(together, x.axes)
+    return sharing(mean, variance, shared, x.axes)
+
+
+def between_windows(correlation: Any) -> Any:
+    """The correlations of elements in two windows: those of neighbours are further apart."""
+    return jnp.stack([correlation[0], (correlation[0] + correlation[1]) / 2])
+
+
+def _added_up(x: Gaussian, correlation: Any, add: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """The variance of sums of positions, and the sums of the deviations."""
+    correlation = jnp.broadcast_to(correlation, x.shape)
+    together = add(root(x.variance))
+    # The correlation is the same at all positions, so the sum's is any of them.
+    own = add((1 - correlation) * x.variance)
+    number = add(jnp.ones_like(x.variance))
+    return jnp.maximum(own + add(correlation) / number * together**2, 0), together
+
+
+def _product(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    (x,) = operands
+    x = x.alone()
+    for axis in eqn.params["axes"]:
+        while (size := x.shape[axis]) > 1:
+            half = size // 2
+            m, v = x.mean, x.variance
+
+            def part(a: Any, start: int, stop: int, axis: int = axis) -> Any:
+                return lax.slice_in_dim(a, start, stop, axis=axis)
+
+            (m1, m2), (v1, v2) = ((part(a, 0, half), part(a, half, 2 * half)) for a in (m, v))
+            mean, variance = m1 * m2, m1**2 * v2 + m2**2 * v1
+            if order != 1:
+                variance = variance + v1 * v2
+            if size % 2:
+                mean = lax.concatenate([mean, part(m, size - 1, size)], axis)
+                variance = lax.concatenate([variance, part(v, size - 1, size)], axis)
+            x = Gaussian(mean, variance)
+    return carried(x, lambda a: lax.squeeze(a, eqn.params["axes"]), ())
+
+
+STRUCTURE: dict[str, Callable[..., Any]] = {
+    "transpose": _transpose,
+    "broadcast_in_dim": _broadcast,
+    "reshape": _reshape,
+    "tile": _tile,
+    "squeeze": _squeeze,
+    "expand_dims": _expand,
+    **dict.fromkeys(("slice", "dynamic_slice", "rev"), _in_place),
+    "pad": _pad,
+    **dict.fromkeys(("concatenate", "stack"), _together),
+    **dict.fromkeys(("split", "unstack"), _apart),
+    **dict.fromkeys(_PICKED, _moved),
+    "reduce_sum": _sum,
+    "cumsum": _running_sum,
+    "reduce_window_sum": _window_sum,
+    "reduce_prod": _product,
+}

@@ -1,0 +1,1 @@
+"""Integrals of functions of Gaussian variables, and what is believed about a value. Only JAX."""

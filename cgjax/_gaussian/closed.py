@@ -1,0 +1,127 @@
+"""Closed forms: mean and variance of one operation on a Gaussian x ~ N(mean, variance).
+
+All are written so that nothing cancels: no variance is negative, and all are exact at variance 0.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax.scipy.special import ndtr
+
+from cgjax._gaussian.rectified import rectified_moments_of_belief
+
+Moments = tuple[Any, Any]
+Rule = Callable[[Any, Any], Moments]
+
+
+def rectified(mean: Any, variance: Any, leak: Any = 0.0) -> Moments:
+    """max(x, leak x), 0 <= leak <= 1."""
+    leak = leak if isinstance(leak, float) else jnp.asarray(leak, mean.dtype)
+    return rectified_moments_of_belief(mean, variance, leak)
+
+
+def absolute(mean: Any, variance: Any) -> Moments:
+    """|x|: with M+ = E[max(x, 0)] and M- = E[max(-x, 0)], M+ + M- and v - 4 M+ M-."""
+    up, _ = rectified(mean, variance)
+    down, _ = rectified(-mean, variance)
+    return up + down, jnp.maximum(variance - 4 * up * down, 0)
+
+
+def clipped(mean: Any, variance: Any, low: Any, high: Any) -> Moments:
+    """min(max(x, low), high), seen from the nearer end, where less cancels.
+
+    With M(k) and V(k) the moments of max(x - k, 0): low + M(low) - M(high), and
+    V(low) - V(high) - 2 M(high) (high - low - M(low) + M(high)).
+    """
+    width = high - low
+    above = mean - low > high - mean
+    distance = jnp.where(above, high - mean, mean - low)
+    near, near_variance = rectified(distance, variance)
+    far, far_variance = rectified(distance - width, variance)
+    length = near - far
+    spread = near_variance - far_variance - 2 * far * (width - length)
+    return jnp.where(above, high - length, low + length), jnp.maximum(spread, 0)
+
+
+def squared(mean: Any, variance: Any) -> Moments:
+    """x^2."""
+    return mean**2 + variance, (4 * mean**2 + 2 * variance) * variance
+
+
+def exponential(mean: Any, variance: Any) -> Moments:
+    """exp(x), a log-normal variable."""
+    centre = jnp.exp(mean + variance / 2)
+    return centre, centre**2 * jnp.expm1(variance)
+
+
+def logarithm(mean: Any, variance: Any) -> Moments:
+    """log x, of the log-normal variable that has x's moments."""
+    spread = jnp.log1p(variance / mean**2)
+    return jnp.log(mean) - spread / 2, spread
+
+
+def power(mean: Any, variance: Any, exponent: Any) -> Moments:
+    """|x|^exponent with x's sign where x is negative, of the log-normal variable with x's moments.
+
+    E = |mean|^p (1 + r)^(p (p - 1) / 2) and Var = E^2 ((1 + r)^(p^2) - 1), r = variance / mean^2.
+    """
+    spread = jnp.log1p(variance / mean**2)
+    size = jnp.abs(mean) ** exponent * jnp.exp(exponent * (exponent - 1) / 2 * spread)
+    return jnp.sign(mean) * size, size**2 * jnp.expm1(exponent**2 * spread)
+
+
+def square_root(mean: Any, variance: Any) -> Moments:
+    """sqrt(x)."""
+    return power(mean, variance, 0.5)
+
+
+def reciprocal_square_root(mean: Any, variance: Any) -> Moments:
+    """1 / sqrt(x)."""
+    return power(mean, variance, -0.5)
+
+
+def reciprocal(mean: Any, variance: Any) -> Moments:
+    """1 / x, for x that is hardly ever near 0."""
+    return power(mean, variance, -1.0)
+
+
+def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> Moments:
+    """A straight line (slope, offset) below `at`, and another one above.
+
+    With u = x - at, M+ and M- the means of max(u, 0) and max(-u, 0), P = P(u > 0), slopes l and r
+    and a jump D at u = 0:
+
+        Var = v (r^2 P + l^2 (1 - P)) - (r - l)^2 M+ M- + D^2 P (1 - P)
+              + 2 D ((1 - P) r M+ + P l M-)
+    """
+    (low_slope, low), (slope, high) = left, right
+    jump = (slope - low_slope) * at + high - low
+    low = low_slope * at + low
+    if _is(jump, 0.0) and isinstance(slope, float) and isinstance(low_slope, float):
+        if 0 <= low_slope <= slope and slope > 0:
+            centre, spread = rectified(mean - at, variance, low_slope / slope)
+            return low + slope * centre, slope**2 * spread
+    up, _ = rectified(mean - at, variance)
+    down, _ = rectified(at - mean, variance)
+    above = upper(mean - at, variance)
+    centre = low + slope * up - low_slope * down
+    spread = variance * (slope**2 * above + low_slope**2 * (1 - above))
+    spread = spread - (slope - low_slope) ** 2 * up * down
+    if not _is(jump, 0.0):
+        centre = centre + jump * above
+        cross = (1 - above) * slope * up + above * low_slope * down
+        spread = spread + jump**2 * above * (1 - above) + 2 * jump * cross
+    return centre, jnp.maximum(spread, 0)
+
+
+def _is(x: Any, number: float) -> bool:
+    return isinstance(x, float) and x == number
+
+
+def upper(mean: Any, variance: Any) -> Any:
+    """P(x > 0)."""
+    # Beyond 22 deviations it is 0 or 1 to float32, and its derivatives would not be finite.
+    known = 484 * variance > mean**2
+    ratio = mean / jnp.sqrt(jnp.where(known, variance, 1))
+    return jnp.where(known, ndtr(ratio), (jnp.sign(mean) + 1) / 2)

@@ -1,0 +1,22 @@
+"""What every computation with means and variances needs: a wide enough dtype, and safe roots."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Num
+
+
+def wide(array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    """The array in the dtype of probabilistic computations: its own, but at least float32."""
+    return lax.convert_element_type(array, jnp.promote_types(array.dtype, jnp.float32))
+
+
+def root(variance: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    """The standard deviation; 0 for what rounding made negative, and with derivative 0 at 0."""
+    zero = variance <= 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, variance)))
+
+
+def like(parameter: Num[ArrayLike, "..."], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    """A numeric parameter in the dtype and shape of an array it broadcasts against."""
+    parameter = lax.convert_element_type(jnp.asarray(parameter), array.dtype)
+    return jnp.broadcast_to(parameter, array.shape)

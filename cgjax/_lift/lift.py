@@ -1,0 +1,349 @@
+"""Lifting: a network written without cgjax becomes a chain graph.
+
+This file says which families the recognised activations become, and reports; the interpreter
+recognises activations, tells their roles and marks them.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from cgjax import _static, nodes
+from cgjax._lift.insert import Activation, activations, evaluate, holds_weights, nobody_looks
+from cgjax._node import node
+from cgjax._procedure import Method, Network, Procedure, intern, method
+from cgjax._program import Program, split_source, trace
+from cgjax._walk import Records
+from cgjax.nodes import Family
+
+
+@dataclass(frozen=True)
+class LiftEntry:
+    """What became of one activation.
+
+    Attributes:
+        label: the function, numbered where `include=` decides, in walking order: "logistic_0".
+        function: "relu", "leaky_relu", "tanh", "logistic", "softplus" or "softmax"; "output" for a
+            result that `output=` made a node.
+        shape: the activation's shape, inside a scan that at one step.
+        source: the line of code that computes it.
+        node: the full name of the node that it became, or None.
+        family: the name of the node's family, or None.
+        reason: why it is no node; empty if it is one.
+        optional: whether `include=` would make it one.
+    """
+
+    label: str
+    function: str
+    shape: tuple[int, ...]
+    source: str
+    node: str | None = None
+    family: str | None = None
+    reason: str = ""
+    optional: bool = False
+
+    def __str__(self) -> str:
+        where = f"  [{', '.join(map(str, self.shape))}]  {_short(self.source)}".rstrip()
+        if self.node is not None:
+            return f"lifted   {self.label} -> {self.family} {self.node!r}{where}"
+        hint = f" (lifted with include={self.label!r})" if self.optional else ""
+        return f"skipped  {self.label}: {self.reason}{hint}{where}"
+
+
+def _short(source: str) -> str:
+    """A line of code with its file's path from here, where that is shorter."""
+    path, function = split_source(source)
+    if not path:
+        return ""
+    try:
+        return f"{Path(path).relative_to(Path.cwd())} {function}"
+    except ValueError:
+        return f"{'/'.join(Path(path).parts[-2:])} {function}"
+
+
+@dataclass(frozen=True, repr=False)
+class LiftReport:
+    """What `lift` found in a network: it prints one line for each activation.
+
+    Attributes:
+        entries: the activations in walking order.
+    """
+
+    entries: tuple[LiftEntry, ...]
+
+    @property
+    def lifted(self) -> tuple[LiftEntry, ...]:
+        """The activations that became nodes."""
+        return tuple(e for e in self.entries if e.node is not None)
+
+    @property
+    def skipped(self) -> tuple[LiftEntry, ...]:
+        """The activations that did not, each with its reason."""
+        return tuple(e for e in self.entries if e.node is None)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self.entries)) or "No activation was recognised."
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What lifting does to one program.
+
+    Attributes:
+        program: the program with its activations marked.
+        found: all activations.
+        sites: for those that were marked the index of their site in the marked program.
+        results: for each flat result whether `output` makes it a node.
+    """
+
+    program: Program
+    found: tuple[Activation, ...]
+    sites: dict[int, int]
+    results: tuple[bool, ...]
+
+
+_plans: weakref.WeakKeyDictionary[Program, dict[Any, _Plan]] = weakref.WeakKeyDictionary()
+
+
+@method
+class Lift(Method):
+    """Options of `lift`."""
+
+    include: tuple[str, ...]
+    output: Family | None
+    is_network = True
+
+    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+        plan = self.plan(program)
+        flat = evaluate(plan.program, arrays)
+        if self.output is not None:
+            results = zip(flat, plan.results, strict=True)
+            flat = [node(self.output, x) if chosen else x for x, chosen in results]
+        return jax.tree.unflatten(program.out_tree, flat), {}
+
+    def plan(self, program: Program) -> _Plan:
+        """What to mark, found once for each program."""
+        known = _plans.setdefault(program, {})
+        key = (self.include, self.output is not None)
+        if key not in known:
+            known[key] = _plan(program, *key)
+        return known[key]
+
+
+def _plan(program: Program, include: tuple[str, ...], with_output: bool) -> _Plan:
+    activities = activations(program, _parameters(program))
+    found = activities.found
+    included = _included(found, include)
+    families = {i: _family(a) for i, a in enumerate(found) if a.role is None or i in included}
+    marked, sites = activities.mark(families)
+    results = tuple(False for _ in range(program.out_tree.num_leaves))
+    if with_output:
+        variables = _variables(program.out_tree)
+        plain = activities.plain_results(families)
+        results = tuple(p and not v for p, v in zip(plain, variables, strict=True))
+        if not any(results):
+            raise ValueError(
+                "`output` makes floating-point results that are computed from data nodes, and the "
+                "network returns none, or they are nodes already. Leave it out."
+            )
+    return _Plan(marked, found, sites, results)
+
+
+def _family(activation: Activation) -> Family:
+    match activation.function:
+        case "relu":
+            return nodes.ReLU()
+        case "leaky_relu":
+            # A slope that is computed takes the place of this array.
+            slope = np.zeros(()) if activation.slope is None else activation.slope
+            return nodes.LeakyReLU(slope)
+        case "tanh":
+            return nodes.Spin()
+        case "logistic":
+            return nodes.Bernoulli()
+        case "softplus":
+            return nodes.Softplus()
+        case _:
+            assert activation.axis is not None
+            return nodes.Categorical(activation.axis)
+
+
+def _matches(activation: Activation, pattern: str) -> bool:
+    return fnmatchcase(activation.label, pattern) or fnmatchcase(activation.function, pattern)
+
+
+def _included(found: Iterable[Activation], include: tuple[str, ...]) -> set[int]:
+    """The activations that patterns ask for, of those that are optional."""
+    included = set()
+    for pattern in include:
+        matching = {i: a for i, a in enumerate(found) if _matches(a, pattern)}
+        optional = {i for i, a in matching.items() if a.role is None or a.role.optional}
+        if not optional:
+            never = "; ".join(f"{a.label} ({a.role.reason})" for a in matching.values() if a.role)
+            why = f"matches only what is never lifted: {never}" if never else "matches nothing"
+            known = ", ".join(a.label for a in found if a.role and a.role.optional) or "none"
+            raise ValueError(
+                f"The pattern {pattern!r} of `include` {why}. Activations that can be included: "
+                f"{known}."
+            )
+        included |= optional
+    return included
+
+
+def _parameters(program: Program) -> list[bool]:
+    """For each array among the arguments whether it is a parameter, or a variable of a module."""
+    args, kwargs = program.in_structure.treedef.children()
+    arguments = [*args.children(), *kwargs.children()]
+    flags = [_variables(a) for a in arguments]
+    if not any(map(any, flags)) and len(arguments) > 1 and not holds_weights(program):
+        for i, argument in enumerate(arguments):
+            if argument.node_data() is not None and argument.num_leaves:
+                flags[i] = [True] * argument.num_leaves
+                break
+    leaves = program.in_structure.leaves
+    every = [flag for argument in flags for flag in argument]
+    # Leaves that are no arrays have been taken out of the flat arguments.
+    return [f for f, leaf in zip(every, leaves, strict=True) if _static.is_hole(leaf)]
+
+
+def _variables(treedef: Any) -> list[bool]:
+    """For each leaf of a tree whether it belongs to the variables of a Flax module."""
+    data = treedef.node_data()
+    if data is None:
+        return [False]
+    if isinstance(data[0], type) and issubclass(data[0], nnx.State | nnx.Variable | nnx.Module):
+        return [True] * treedef.num_leaves
+    return [flag for child in treedef.children() for flag in _variables(child)]
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted(Procedure):
+    """A network whose activations are nodes; made by `lift`."""
+
+    method: Lift
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.method.output is None and nobody_looks():
+            # No procedure would see a mark, so this is the network itself, to the last bit.
+            self.method.plan(trace(self.net, args, kwargs))
+            return self.net(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def report(self, *args: Any, **kwargs: Any) -> LiftReport:
+        """What was lifted, what was not, and why.
+
+        Args:
+            *args, **kwargs: the network's arguments; only their shapes matter.
+        """
+        plan = self.method.plan(trace(self.net, args, kwargs))
+        sites = trace(self, args, kwargs).sites
+        entries = [
+            LiftEntry(a.label, a.function, a.shape, a.source, *_named(sites[plan.sites[i]]))
+            if i in plan.sites
+            else _skipped(a)
+            for i, a in enumerate(plan.found)
+        ]
+        for k in range(sum(plan.results)):
+            site = sites[k - sum(plan.results)]
+            entries.append(
+                LiftEntry(f"output_{k}", "output", site.shape, site.source, *_named(site))
+            )
+        return LiftReport(tuple(entries))
+
+
+def _named(site: Any) -> tuple[str, str]:
+    return site.name, site.family_type.__name__
+
+
+def _skipped(a: Activation) -> LiftEntry:
+    assert a.role is not None
+    reason, optional = a.role.reason, a.role.optional
+    return LiftEntry(a.label, a.function, a.shape, a.source, reason=reason, optional=optional)
+
+
+def lift(
+    net: Network, *, include: Iterable[str] | str = (), output: Family | None = None
+) -> Lifted:
+    """Turns the activations of a network written without cgjax into nodes.
+
+    Recognised are, under `jit`, `vmap`, `remat`, in scans and branches, in any precision:
+
+    | node family | written as |
+    |---|---|
+    | `ReLU` | `jax.nn.relu`, `jnp.maximum(x, 0)`, `jnp.where(x > 0, x, 0)`, `x * (x > 0)` |
+    | `LeakyReLU(a)` | `jax.nn.leaky_relu`, `where(x > 0, x, a * x)`, `relu(x) - a * relu(-x)` |
+    | `Spin` | `jnp.tanh` |
+    | `Bernoulli` | `jax.nn.sigmoid`, `1 / (1 + exp(-x))`, `(1 + tanh(x / 2)) / 2` |
+    | `Softplus` | `jax.nn.softplus`, `jnp.logaddexp(x, 0)`, `log(1 + exp(x))` |
+    | `Categorical(axis)` | `jax.nn.softmax`, `exp(x) / exp(x).sum(axis)` |
+
+    Values and derivatives stay what they are, and so do nodes that are marked already. What an
+    activation is there for decides whether it becomes a node. "Goes into" means: through sums,
+    movements of data, and products with parameters, constants, masks, noise or normalisers.
+
+    - Never lifted: an activation that goes into a logarithm, a root or a denominator, or (a
+      rectifier that no parameters follow) is applied or added to products and powers of data: a
+      normaliser or a loss. A clip: a relu bounded from the other side too, or `jnp.clip`. An
+      activation of parameters alone. One inside a function with a custom derivative of its own.
+    - Lifted if included: a *gate*, which goes into a product with data that do not come from the
+      activation itself (both activations of `tanh(a) * sigmoid(b)`, silu and gelu, the cells of
+      LSTM and GRU); *attention or pooling*, a softmax that is not returned as the result, and
+      scores that go into it.
+    - Everything else is lifted, except where no node can be: in `shard_map` and custom kernels.
+
+    What the network itself differentiates through is not lifted either: a derivative of the
+    activation is not one of a sample.
+
+    Data is what depends on the arguments, parameters apart. Parameters are arrays that the function
+    closes over; variables of Flax modules; and, in a function that does neither close over a matrix
+    nor take such variables, the first of several arguments that is a container of arrays.
+
+    Args:
+        net: a network, as a function of arrays; or a Flax NNX module.
+        include: patterns, over functions ("logistic", "softmax") or the labels that the report
+            shows ("logistic_0", "tanh_*"), of gates and attention to lift too.
+        output: a node family for all floating-point results that are no nodes yet. With `Gaussian`
+            the results keep their values; with another family they become its activation.
+
+    Returns:
+        A network with the same arguments. Its nodes are named `family_k` in walking order, in the
+        scopes they lie in. `lifted.report(*args)` lists what was lifted, what was not, and why.
+
+    Raises:
+        ValueError: when called, for an `include` that matches nothing that can be lifted, or an
+            `output` where every result is a node already.
+        TypeError: if `output` is no node family.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> def net(w, x):
+        ...     return jnp.tanh(x @ w) @ w
+        >>> w, x = jnp.eye(2), jnp.zeros((1, 2))
+        >>> lifted = cg.lift(net)
+        >>> [(entry.node, entry.family) for entry in lifted.report(w, x).lifted]
+        [('spin_0', 'Spin')]
+        >>> cg.pcff(lifted, 1.0)(jax.random.key(0), w, x).shape
+        (1, 2)
+
+    Source: [A] section 3.
+    """
+    patterns = (include,) if isinstance(include, str) else tuple(include)
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(f"`include` is made of patterns such as 'logistic', got {pattern!r}.")
+    if output is not None and not isinstance(output, Family):
+        raise TypeError(
+            f"`output` is a node family such as `cgjax.nodes.Gaussian(1.0)`, got {output!r}."
+        )
+    lifted = intern(Lifted(net, Lift(patterns, output)))
+    assert isinstance(lifted, Lifted)
+    return lifted

@@ -1,0 +1,244 @@
+"""What all procedures share: a hashable callable around a network.
+
+A procedure traces its network, then walks the trace with a visitor. Calls outside any other JAX
+transformation run compiled, and are compiled once for a network, its shapes and the static options;
+inside a transformation the walk is traced into it.
+"""
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cgjax import _static
+from cgjax._program import Program, trace
+from cgjax._walk import Records
+
+Network = Callable[..., Any]
+ProcedureT = TypeVar("ProcedureT", bound="Procedure")
+
+
+class Method(abc.ABC):
+    """The options of a procedure. Subclasses are pytrees: arrays among the options are traced.
+
+    Attributes:
+        lead: what the procedure's first argument is, before the network's: "key", "values",
+            "unused" or None.
+        is_network: whether the result is a network again, which still has nodes.
+    """
+
+    lead: ClassVar[str | None] = None
+    is_network: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+        """The procedure's result, and the nodes' statistics where `capture` asks for them."""
+
+
+def method(cls: type) -> type:
+    """Makes a class of options a frozen dataclass and a pytree."""
+    # Structures of classes that `register_dataclass` registers are equal if their fields are,
+    # whatever the classes, so two procedures would share what is compiled.
+    cls = dataclass(frozen=True)(cls)
+    names = [field.name for field in fields(cls)]
+
+    def flatten(options: Any) -> tuple[list[Any], None]:
+        return [getattr(options, name) for name in names], None
+
+    jax.tree_util.register_pytree_node(cls, flatten, lambda _, values: cls(*values))
+    return cls
+
+
+@dataclass(frozen=True, eq=False)
+class Procedure:
+    """An inference procedure on a network: an ordinary function that may be jitted, mapped, ….
+
+    Equal for the same network and options, so that `jax.jit` of two equal ones compiles once.
+    """
+
+    net: Network
+    method: Method
+    capture: bool = False
+
+    def _identity(self) -> Any:
+        structure, arrays = _static.split(self.method)
+        return (self.net, structure, tuple(map(id, arrays)), self.capture)
+
+    def __hash__(self) -> int:
+        try:
+            return hash(self._identity())
+        except TypeError:  # a network or an option that cannot be hashed
+            return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Procedure) and self._identity() == other._identity()
+        )
+
+    @property
+    def returns_state(self) -> bool:
+        """Whether it is a module's function, which returns `(out, new_state)`."""
+        return self.method.is_network and getattr(self.net, "returns_state", False)
+
+    def traced_as(self) -> tuple[Any, Any]:
+        """The network, and all that decides which program this is, but for arrays."""
+        net, inner = self.net.traced_as() if isinstance(self.net, Procedure) else (self.net, None)
+        return net, (type(self), _static.split(self.method)[0], self.capture, inner)
+
+    def with_nodes(self) -> "Procedure":
+        """The procedure that also returns its nodes' statistics."""
+        if self.method.is_network:
+            raise TypeError(
+                "with_nodes takes a procedure, and this is a network, whose nodes have no values "
+                "yet. Apply a procedure first: `with_nodes(feed_forward(net))`."
+            )
+        return intern(replace(self, capture=True))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        lead, args = split_lead(self.method.lead, args)
+        program = trace(self.net, args, kwargs)
+        arrays = _static.split((args, kwargs), numbers=True)[1]
+        structure, options = _static.split(self.method)
+        if self.capture:
+            check_capture(program)
+        constants = program.constants
+        code = program.code if program.closed_over else program
+        traced = _static.is_traced((lead, arrays, options, constants))
+        if traced or code is None or (constants and self.method.is_network):
+            call, code = run, program
+        else:
+            call = run_compiled
+        out, records = call(structure, code, self.capture, options, lead, arrays, constants)
+        if not self.capture:
+            return out
+        return out, named(program, records)
+
+
+def split_lead(lead: str | None, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """A procedure's own first argument, checked, and the network's arguments.
+
+    Args:
+        lead: what the first argument is: "key", "values", or None where there is none.
+        args: all positional arguments.
+    """
+    if lead is None:
+        return (), args
+    if not args:
+        raise TypeError(f"The procedure's first argument is its {lead}; it was called with none.")
+    if lead == "unused" and jax.tree.leaves(args[0]) and not _static.is_array(args[0]):
+        raise TypeError(
+            "The first argument of this procedure stands where others take a key, and is not used: "
+            f"`procedure(None, *args)`; got a {type(args[0]).__name__}."
+        )
+    return (as_key(args[0]) if lead == "key" else args[0],), args[1:]
+
+
+def run(
+    structure: Any,
+    program: Program,
+    capture: bool,
+    options: Any,
+    lead: Any,
+    arrays: Any,
+    constants: Any,
+) -> tuple[Any, Records]:
+    program = program.closing_over(constants)
+    first = lead[0] if lead else None
+    return _static.join(structure, options).run(program, first, arrays, capture)
+
+
+def named(program: Program, records: Records) -> dict[str, Any]:
+    """What was recorded by node index, by node name instead."""
+    return {program.sites[i].name: record for i, record in records.items()}
+
+
+run_compiled = jax.jit(run, static_argnums=(0, 1, 2))
+
+
+def intern(procedure: ProcedureT) -> ProcedureT:
+    """The first procedure built for an equal request, as long as the network lives.
+
+    JAX keeps compiled code as long as the function it belongs to: without this, a procedure that is
+    built anew for each call would be compiled anew. Options with arrays are never equal, so those
+    are not kept.
+    """
+    if _static.split(procedure.method)[1]:
+        return procedure
+    try:
+        known = vars(procedure.net).setdefault("_cgjax_procedures", {})
+        found = known.setdefault(procedure, procedure)
+    except TypeError:  # the network has no attributes, or is not hashable
+        return procedure
+    if len(known) > _KEPT_PROCEDURES:
+        del known[next(iter(known))]
+    return found
+
+
+_KEPT_PROCEDURES = 64
+
+
+def as_key(key: Any) -> Any:
+    """Checks that an argument is one key of `jax.random`, and makes it a typed one."""
+    if isinstance(key, jax.Array | np.ndarray):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+            return key
+        if key.dtype == np.uint32 and key.ndim == 1:
+            return jax.random.wrap_key_data(jnp.asarray(key))
+    found = repr(key)
+    if _static.is_array(key):
+        found = f"an array of {key.dtype}{list(key.shape)}"
+    elif jax.tree.leaves(key) and not jax.tree_util.all_leaves([key]):
+        found = f"a {type(key).__name__}"  # not the arrays that it holds
+    raise TypeError(
+        "The first argument of a procedure that samples is one key of `jax.random`, got "
+        f"{found}. Call it as `procedure(net)(jax.random.key(0), *args)`."
+    )
+
+
+def own_key(key: Any) -> Any:
+    """The procedure's own key, derived so that JAX's checker sees the user's key consumed."""
+    return jax.random.split(key, 1)[0]
+
+
+def check_capture(program: Program) -> None:
+    for site in program.sites:
+        if site.in_while:
+            raise ValueError(
+                f"The node {site.name!r} lies in a `while_loop` ({site.source}), whose number of "
+                "steps is not known: its statistic cannot be captured. Use `lax.scan`, or "
+                "`lax.fori_loop` with constant bounds."
+            )
+
+
+def with_nodes(procedure: Any) -> Any:
+    """Makes a procedure return the statistics of its nodes as well.
+
+    Args:
+        procedure: what one of cgjax's procedures returned, for example `pcff(net, 0.4)`.
+
+    Returns:
+        A procedure with the same arguments that returns `(out, {name: statistic})`. The statistics
+        stand in walking order; a node inside `lax.scan` has a leading time axis; in a branch of
+        `lax.cond` that was not taken it is NaN. For procedures that average, it is the average.
+
+    Raises:
+        TypeError: if the argument is no procedure.
+        ValueError: when called, if a node lies in a `while_loop`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, cgjax as cg
+        >>> net = lambda x: 2 * cg.node(cg.nodes.ReLU(), x, name="hidden")
+        >>> out, nodes = cg.with_nodes(cg.feed_forward(net))(jnp.array([-1.0, 3.0]))
+        >>> nodes
+        {'hidden': Array([0., 3.], dtype=float32)}
+    """
+    if not hasattr(procedure, "with_nodes"):
+        raise TypeError(
+            "with_nodes takes a procedure, such as `cgjax.pcff(net, 0.4)` or "
+            f"`cgjax.feed_forward(net)`, got {procedure!r}."
+        )
+    return procedure.with_nodes()

@@ -1,0 +1,22 @@
+"""A traced function as data: the only package that knows jaxprs.
+
+`trace` turns a function into a `Program` with the list of its nodes (`Site`); `parents` follows the
+flow of data between nodes, and `linear` finds what the expectation of a result needs.
+"""
+
+from cgjax._program.flow import parents
+from cgjax._program.jaxprs import split_source
+from cgjax._program.linear import Linear, linear
+from cgjax._program.program import Program, Site
+from cgjax._program.trace import UnsupportedPrimitiveError, trace
+
+__all__ = [
+    "Linear",
+    "Program",
+    "Site",
+    "UnsupportedPrimitiveError",
+    "linear",
+    "parents",
+    "split_source",
+    "trace",
+]

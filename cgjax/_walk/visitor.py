@@ -1,0 +1,61 @@
+"""What a procedure does at a node: the base class collapses every node, procedures override."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from cgjax._program.program import Site
+from cgjax.nodes import Family
+
+# Gives a node its randomness: `draw()` is two words of uniform bits an element.
+Draw = Callable[[], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Leaves every node collapsed.
+
+    Attributes:
+        capture: whether the nodes' statistics are recorded.
+        rounds: rounds of the bit generator.
+        inline: whether custom-derivative calls that hold nodes may lose their rule.
+        implementation: which implementation of a fused component serves, if it has it.
+        absent: what a record holds for a branch that was not taken.
+        keeps_nodes: whether the walk makes a network again, in which nodes keep their names.
+    """
+
+    capture: bool = False
+    rounds: int = 20
+    inline: bool = False
+    implementation: str | None = None
+    absent: ClassVar[float] = float("nan")
+    keeps_nodes: ClassVar[bool] = False
+
+    def changes(self, site: Site) -> bool:
+        """Whether the node's value may differ from its activation."""
+        return False
+
+    def passes(self, site: Site) -> bool:
+        """Whether the node may go unseen: it keeps its activation, and nothing is recorded."""
+        return False
+
+    def draws(self, site: Site) -> bool:
+        """Whether the node needs random words."""
+        return False
+
+    def value(
+        self, site: Site, family: Family, activation: Any, e: Any, draw: Draw, given: Any
+    ) -> Any:
+        """The node's value."""
+        return activation
+
+    def visit(
+        self, site: Site, family: Family, activation: Any, e: Any, draw: Draw, given: Any
+    ) -> tuple[Any, Any]:
+        """The node's value, and what to record about it (None: nothing)."""
+        value = self.value(site, family, activation, e, draw, given)
+        return value, value if self.capture else None
+
+    def rate(self, site: Site, given: Any) -> Any:
+        """The probability that the node is sampled, for an implementation of a component."""
+        return 0.0
