@@ -210,8 +210,10 @@ class Flat:
             return
         for k, output in enumerate(outputs):
             origin = operands[k if known.paired else data[0]]
-            kinds = {jnp.issubdtype(self.avals[v].dtype, jnp.inexact) for v in (origin, output)}
-            if origin in self.constants and len(kinds) == 1:  # rounding to integers changes it
+            if origin not in self.constants:
+                continue
+            before, after = (self.avals[v].dtype for v in (origin, output))
+            if before == after or jnp.issubdtype(after, jnp.inexact):  # nothing is rounded off
                 self.constants[output] = self.constants[origin]
 
     def _entered(self, record: Control[int], at: _Equation) -> list[int]:

@@ -73,6 +73,9 @@ class Facts:
         call: holds a function that is evaluated as it stands: "jit", "custom", "remat",
             "component".
         loop: "scan", "while" or "cond".
+        wraps: its results are those of the function that it holds, evaluated in a setting of its
+            own: on a mesh, with rules for mapping or compiling.
+        marks: marks a node.
         random: random bits come from it.
         opaque: nothing is known: it may do anything with its operands.
     """
@@ -98,6 +101,8 @@ class Facts:
     contracts: bool = False
     call: Literal["jit", "custom", "remat", "component"] | None = None
     loop: Literal["scan", "while", "cond"] | None = None
+    wraps: bool = False
+    marks: bool = False
     random: bool = False
     opaque: bool = False
 
