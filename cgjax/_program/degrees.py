@@ -67,9 +67,9 @@ def _operation(eqn: JaxprEqn, operands: Sequence[Degree]) -> Degrees:
     known, count = facts(eqn), len(eqn.outvars)
     if known.marks:  # whatever its parameter depends on, a node is random
         return [Degree.OTHER] * count
-    if known.wraps:
-        (body,) = sub_jaxprs(eqn)
-        return degrees_of(body, operands)
+    bodies = sub_jaxprs(eqn)
+    if known.wraps and len(bodies) == 1 and len(open_jaxpr(bodies[0]).invars) == len(operands):
+        return degrees_of(bodies[0], operands)
     if known.paired and len(operands) == count:
         return [x if known.is_linear([x > 0]) else _other(x) for x in operands]
     worst = max(operands, default=Degree.FIXED)

@@ -173,7 +173,7 @@ class _Outputs:
         if not eqn.outvars:
             return []  # printing a value feeds nothing
         known = facts(eqn)
-        moved = known.data.of(len(operands)) if known.moves else range(0)
+        moved = known.data.of(len(operands)) if known.moves or known.converts else range(0)
         self.consume(tags for k, tags in enumerate(operands) if k not in moved)
         if known.paired and len(operands) == len(eqn.outvars):
             return [tags if k in moved else _NONE for k, tags in enumerate(operands)]
