@@ -99,8 +99,8 @@ def _checked_variance(variance: Float[Array, "..."]) -> Float[Array, "..."]:
         wrong = variance[~_is_variance(variance)]
         raise ValueError(
             f"The variance of a Belief must be at least 0 and finite, got {wrong[0]} "
-            f"(such values: {wrong.size} of {variance.size}, dtype {variance.dtype}). A Belief holds a mean and a variance (not a deviation, nor two "
-            "samples); for values that are known, the variance is 0."
+            f"(such values: {wrong.size} of {variance.size}, dtype {variance.dtype}). A "
+            "Belief holds a mean and a variance; for values that are known, the variance is 0."
         )
     return variance
 
