@@ -283,7 +283,15 @@ def require_parameter(
 
 
 def possible_or_minus_infinity(
-    possible: Bool[Array, "*nodes"], log_prob: Float[Array, "*nodes"]
+    x: Float[Array, "*nodes"], possible: Bool[Array, "*nodes"], log_prob: Float[Array, "*nodes"]
 ) -> Float[Array, "*nodes"]:
-    """The log-probability of possible values, and -inf (a constant: zero gradient) elsewhere."""
-    return jnp.where(possible, log_prob, -jnp.inf)
+    """The log-probability of possible values, and -inf (a constant: zero gradient) elsewhere.
+
+    A value x that is NaN has the log-probability NaN.
+    """
+    return jnp.where(jnp.isnan(x), jnp.nan, jnp.where(possible, log_prob, -jnp.inf))
+
+
+def or_nan(known: Bool[Array, "..."], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    """The array where its parameter is one, else NaN."""
+    return jnp.where(known, array, jnp.nan)
