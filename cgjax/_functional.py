@@ -14,6 +14,7 @@ from flax import errors as flax_errors
 from flax import nnx
 
 from cgjax import _graph, _lift, inference
+from cgjax._cache import recent
 from cgjax._procedure import split_lead
 from cgjax._program import trace
 from cgjax.inference._moments import means
@@ -49,22 +50,8 @@ class _Output:
 
 
 # One object for each module structure, so that what is cached by function outlives a single call.
-_known_module_function = functools.lru_cache(maxsize=256)(ModuleFunction)
-_known_output = functools.lru_cache(maxsize=256)(_Output)
-
-
-def _module_function(graphdef: Any) -> ModuleFunction:
-    try:
-        return _known_module_function(graphdef)
-    except TypeError:  # an attribute that cannot be hashed: nothing is cached
-        return ModuleFunction(graphdef)
-
-
-def _output(function: Any) -> _Output:
-    try:
-        return _known_output(function)
-    except TypeError:
-        return _Output(function)
+_module_function = recent(256)(ModuleFunction)
+_output = recent(256)(_Output)
 
 
 @dataclass(frozen=True, eq=False)

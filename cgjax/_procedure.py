@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cgjax import _static
+from cgjax import _cache, _static
 from cgjax._program import Program, trace
 from cgjax._walk import Records
 
@@ -160,7 +160,7 @@ run_compiled = jax.jit(run, static_argnums=(0, 1, 2))
 
 
 def intern(procedure: ProcedureT) -> ProcedureT:
-    """The first procedure built for an equal request, as long as the network lives.
+    """The first procedure built for an equal request, as long as the network is in use.
 
     JAX keeps compiled code as long as the function it belongs to: without this, a procedure that is
     built anew for each call would be compiled anew. Options with arrays are never equal, so those
@@ -168,17 +168,7 @@ def intern(procedure: ProcedureT) -> ProcedureT:
     """
     if _static.split(procedure.method)[1]:
         return procedure
-    try:
-        known = vars(procedure.net).setdefault("_cgjax_procedures", {})
-        found = known.setdefault(procedure, procedure)
-    except TypeError:  # the network has no attributes, or is not hashable
-        return procedure
-    if len(known) > _KEPT_PROCEDURES:
-        del known[next(iter(known))]
-    return found
-
-
-_KEPT_PROCEDURES = 64
+    return _cache.procedures.first(procedure.net, procedure)
 
 
 def as_key(key: Any) -> Any:

@@ -1,8 +1,9 @@
 """Reading jaxprs: what differs between versions of JAX stands here."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax._src import source_info_util
@@ -172,3 +173,42 @@ def split_source(source: str) -> tuple[str, str]:
 def bind(eqn: Any, operands: Sequence[Any]) -> list[Any]:
     out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]
+
+
+class CalledFunction(NamedTuple):
+    """What a program keeps of a function that it calls.
+
+    Attributes:
+        name: the function's name.
+        place: the name, and where the function was written: "name at file:line".
+        file: the file it was written in.
+        arguments: the names of the arguments that are operands, or None where they are not known.
+        num_consts: how many operands before them are arrays that the function closes over.
+        is_derivative: whether it is a derivative of that function, not the function itself.
+        body: the function's program.
+    """
+
+    name: str
+    place: str
+    file: str
+    arguments: tuple[str, ...] | None
+    num_consts: int
+    is_derivative: bool
+    body: Any
+
+
+def called_function(eqn: Any) -> CalledFunction:
+    """What an equation that calls a function (under `jit`, with a custom derivative) says of it."""
+    body, params = call_jaxpr(eqn), eqn.params
+    info = open_jaxpr(body).debug_info
+    place = str(info.func_src_info)
+    file = place.partition(" at ")[2].rpartition(":")[0]
+    num_consts = params["num_consts"] if eqn.primitive.name in CUSTOM else 0
+    names = info.arg_names
+    if names is not None:
+        # A tree among the arguments has a name for each leaf: "x['a'].b".
+        names = tuple(re.split(r"[\[.]", str(n), maxsplit=1)[0] for n in names[num_consts:])
+    # Derivatives of a jitted function keep all but the names of its arguments. A custom derivative
+    # is gone once it has been differentiated.
+    is_derivative = names is None and eqn.primitive.name in JIT
+    return CalledFunction(str(info.func_name), place, file, names, num_consts, is_derivative, body)

@@ -1,6 +1,5 @@
 """Tracing: from a function and its arguments to a program with a list of its nodes."""
 
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import jax
 from jax._src import config as jax_config
 
-from cgjax import _static
+from cgjax import _cache, _static
 from cgjax._component import tracing_a_network
 from cgjax._node import SCOPE_PREFIX, node_p
 from cgjax._program.flow import output_sites
@@ -28,10 +27,6 @@ class UnsupportedPrimitiveError(TypeError):
     """Nodes lie inside a primitive that cgjax cannot enter."""
 
 
-_programs: weakref.WeakKeyDictionary[Any, dict[Any, Program]] = weakref.WeakKeyDictionary()
-_codes: weakref.WeakKeyDictionary[Any, dict[Any, Program]] = weakref.WeakKeyDictionary()
-
-
 def trace(function: Callable[..., Any], args: Any, kwargs: Any | None = None) -> Program:
     """Traces a function at the shapes of its arguments and lists its nodes.
 
@@ -42,7 +37,7 @@ def trace(function: Callable[..., Any], args: Any, kwargs: Any | None = None) ->
     avals = tuple(_aval_key(a) for a in arrays)
     try:
         key = (structure, avals, jax_config.trace_context())
-        cached = _programs.setdefault(function, {})
+        cached = _cache.programs.of(function)
         if key in cached:
             return cached[key]
     except TypeError:  # an unhashable argument, or a callable that takes no weak reference
@@ -73,7 +68,7 @@ def _code(function: Any, key: Any, program: Program) -> Program | None:
     """
     owner, options = function.traced_as() if hasattr(function, "traced_as") else (function, None)
     try:
-        codes = _codes.setdefault(owner, {})
+        codes = _cache.codes.of(owner)
         known = codes.setdefault((options, key), program.closing_over(()))
     except TypeError:  # as in `trace`
         return None

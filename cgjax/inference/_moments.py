@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 
 from cgjax import _beliefs as beliefs
 from cgjax import _static
-from cgjax._gaussian.belief import Normal
+from cgjax._gaussian.belief import Normal, checked
 from cgjax._procedure import (
     Method,
     Network,
@@ -68,7 +67,7 @@ class OfBeliefs(Procedure):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         lead, args = split_lead(self.method.lead, args)
         leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=is_belief)
-        leaves = [_checked(x) if is_belief(x) else x for x in leaves]
+        leaves = [checked(x) if is_belief(x) else x for x in leaves]
         plain_args, plain_kwargs = means(jax.tree.unflatten(structure, leaves))
         program = trace(self.net, plain_args, plain_kwargs)
         arrays = [x for x in leaves if is_belief(x) or _static.is_array(x) or _static.is_number(x)]
@@ -83,21 +82,6 @@ class OfBeliefs(Procedure):
         if getattr(self.net, "returns_state", False):
             out = (out[0], means(out[1]))
         return (out, named(program, records)) if self.capture else out
-
-
-def _checked(x: Belief | Normal) -> Belief:
-    mean, variance = jnp.asarray(x.mean), jnp.asarray(x.variance)
-    if not jnp.issubdtype(mean.dtype, jnp.floating):
-        raise TypeError(
-            f"The mean of a Belief must be floating point, got {mean.dtype}; an integer has no "
-            "Gaussian belief."
-        )
-    if variance.shape not in ((), mean.shape):
-        raise ValueError(
-            f"The variance of a Belief must have the shape of its mean, {mean.shape}, or be one "
-            f"number, got shape {variance.shape}."
-        )
-    return Belief(mean, jnp.broadcast_to(jnp.asarray(variance, mean.dtype), mean.shape))
 
 
 def moments(
@@ -173,9 +157,10 @@ def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT
     """Registers how `moments` computes a primitive or a function.
 
     Args:
-        target: a primitive, or its name; or a function that keeps its name in a trace: one under
-            `jax.jit`, or with a custom derivative. A rule for a function is used in place of the
-            rules of the operations inside it, wherever a function of that name is called.
+        target: a primitive, or its name; or a function that a trace keeps: one under `jax.jit`, or
+            with a custom derivative. A rule for a function is used in place of the rules of the
+            operations inside it, wherever that very function is called (of others with its name,
+            it is told by where it was written, and by what it computes).
 
     Returns:
         A decorator for `rule(*operands, **parameters)`. Operands are arrays, or a `Belief` where
@@ -183,8 +168,12 @@ def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT
         function, whose operands are its flat array arguments). It returns a `Belief`, or an array
         where the result is certain, for each result.
 
+    A rule takes effect at once, in procedures and functions that are compiled already too; for that,
+    JAX traces everything anew. A later rule for the same target replaces an earlier one.
+
     Raises:
-        TypeError: the target is none of these.
+        TypeError: the target is none of these, or leaves no name in a trace; the rule is no function.
+        ValueError: JAX has no primitive of that name.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -197,20 +186,10 @@ def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT
         >>> print(cg.moments(halved_beyond_one)(cg.Belief(jnp.array(4.0), jnp.array(1.0))))
         Belief(mean=Array(2., dtype=float32), variance=Array(0.25, dtype=float32))
     """
-    if isinstance(target, Primitive):
-        table, name = beliefs.RULES, target.name
-    elif isinstance(target, str):
-        table, name = beliefs.RULES, target
-    elif callable(target) and hasattr(target, "__name__"):
-        table, name = beliefs.FUNCTIONS, target.__name__
-    else:
-        raise TypeError(
-            "A moment rule is for a primitive of JAX, its name, or a named function, got "
-            f"{target!r}."
-        )
+    beliefs.key_of(target)  # raises here, where the mistake is
 
     def register(rule: RuleT) -> RuleT:
-        table[name] = rule
+        beliefs.register(target, rule)
         return rule
 
     return register

@@ -1,7 +1,6 @@
 """Recurrent layers: chain components that depend on their own last step ([A] section 4.2)."""
 
 import abc
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cgjax import _static
+from cgjax._cache import recent
 from cgjax._component import component
 from cgjax._node import node
 from cgjax.kernels._recurrence import (
@@ -375,7 +375,7 @@ class _Node(NamedTuple):
     name: str
 
 
-@functools.lru_cache(maxsize=256)
+@recent(256)
 def _independent(nodes: _Node, implementation: Implementation | None) -> Callable[..., Any]:
     """The recurrence as a fused component, `run(x, weights, initial, *arrays)`, time first."""
 

@@ -10,7 +10,6 @@ so it is positive by construction. (The difference forms P_l - …, and the elem
 of [B] Algorithm 1, are not; the gain form divides by P_l, which is 0 at a dead unit.)
 """
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -22,6 +21,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from cgjax import _beliefs as beliefs
+from cgjax._cache import recent
 from cgjax._gaussian.numerics import root, wide
 from cgjax._procedure import Method, Network, Procedure, check_capture, intern, method
 from cgjax._program import Program, Site
@@ -220,7 +220,7 @@ class _Output:
 
 
 # One object for each function: what is compiled is kept with it.
-_output_of = functools.lru_cache(maxsize=256)(_Output)
+_output_of = recent(256)(_Output)
 
 
 def smooth(
