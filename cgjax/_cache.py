@@ -2,9 +2,9 @@
 
 | kept | for | until |
 |---|---|---|
-| `programs`, `codes` | a function, its arguments' shapes, and JAX's settings | the function is gone |
+| `programs`, `codes` | a function, shapes of arguments, JAX's settings | the function is gone |
 | `plans` | a program, and what `lift` was asked for | the program is gone |
-| `procedures` | a network and the options of a procedure | the network is gone, or 64 newer ones |
+| `procedures` | a network and a procedure's options | the network is gone, or 64 newer ones |
 | `lowest_points` | a function of numbers, as it is written | `clear()` |
 | `recent` functions | their arguments | as many newer ones as they say |
 | `Registry` | what users have registered | the process ends: it is no cache |

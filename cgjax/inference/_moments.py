@@ -168,11 +168,12 @@ def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT
         function, whose operands are its flat array arguments). It returns a `Belief`, or an array
         where the result is certain, for each result.
 
-    A rule takes effect at once, in procedures and functions that are compiled already too; for that,
-    JAX traces everything anew. A later rule for the same target replaces an earlier one.
+    A rule takes effect at once, in what is compiled already too: JAX then traces everything anew.
+    A later rule for the same target replaces an earlier one.
 
     Raises:
-        TypeError: the target is none of these, or leaves no name in a trace; the rule is no function.
+        TypeError: the target is none of these, or leaves no name in a trace; the rule is not
+            callable; when called, a function cannot be told from others of its name and place.
         ValueError: JAX has no primitive of that name.
 
     Example:
