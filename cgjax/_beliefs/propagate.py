@@ -33,12 +33,12 @@ from cgjax._beliefs.values import (
 )
 from cgjax._gaussian.numerics import root
 from cgjax._node import node_p
+from cgjax._program.called import called_function
 from cgjax._program.jaxprs import (
     CUSTOM,
     ENTERED,
     JIT,
     bind,
-    called_function,
     open_jaxpr,
     source,
 )

@@ -24,7 +24,8 @@ from jax.interpreters import ad, batching
 
 from cgjax import _cache
 from cgjax._component import tracing_a_network
-from cgjax._program.jaxprs import CalledFunction, called_function, consts, same_code, source
+from cgjax._program.called import CalledFunction, called_function
+from cgjax._program.jaxprs import consts, same_code, source
 from cgjax._program.primitives import facts_of
 
 Rule = Callable[..., Any]

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
+from jax.extend.core import JaxprEqn, Var
 
-from cgjax._program.jaxprs import open_jaxpr, scan_counts, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, call_jaxpr, open_jaxpr, scan_counts, sub_jaxprs
 from cgjax._program.primitives import facts
 
-AnyJaxpr = ClosedJaxpr | Jaxpr
 T = TypeVar("T")
 
 
@@ -111,8 +110,7 @@ def control(eqn: JaxprEqn, operands: Sequence[T]) -> Control[T] | None:
     """
     known, params, operands = facts(eqn), eqn.params, list(operands)
     if known.call is not None:
-        body = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-        return Call(known.call, function_name(eqn), body, operands)
+        return Call(known.call, function_name(eqn), call_jaxpr(eqn), operands)
     if known.loop == "scan":
         num_consts, num_carry = scan_counts(params)
         start = num_consts + num_carry
@@ -145,5 +143,4 @@ def function_name(eqn: JaxprEqn) -> str:
     """The name of the function that a call holds."""
     if "name" in eqn.params:
         return str(eqn.params["name"])
-    body = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
-    return str(open_jaxpr(body).debug_info.func_name)
+    return str(open_jaxpr(call_jaxpr(eqn)).debug_info.func_name)
