@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    Set,
+    ValuesView,
+)
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,13 +64,9 @@ def trace(
     def flat(*arrays: Any) -> list[Any]:
         nonlocal out_tree
         args, kwargs = _static.join(structure, arrays)
-        leaves, out_tree = jax.tree.flatten(function(*args, **kwargs))
+        leaves, out_tree = jax.tree.flatten(function(*args, **kwargs), is_leaf=_is_loose)
         for leaf in leaves:
-            if not (_static.is_array(leaf) or isinstance(leaf, bool | int | float | complex)):
-                raise TypeError(
-                    f"The network returned {_static.described(leaf)}; a network returns an array, "
-                    "or a tree of arrays (tuples, lists, dicts)."
-                )
+            _check_result(leaf)
         return leaves
 
     with tracing_a_network():
@@ -72,6 +78,20 @@ def trace(
         return replace(program, code=_code(function, key, program))
     cached[key] = program
     return program
+
+
+def _is_loose(value: Any) -> bool:
+    """Whether a value is passed through once, or in no fixed order, and so is no tree."""
+    return isinstance(value, Iterator | Set | KeysView | ValuesView | ItemsView)
+
+
+def _check_result(leaf: Any) -> None:
+    is_number = isinstance(leaf, bool | int | float | complex)
+    if not (is_number or _static.is_array(leaf) or hasattr(leaf, "__jax_array__")):
+        raise TypeError(
+            f"The network returned {_static.described(leaf)}; a network returns an array, or a "
+            "tree of arrays (tuples, lists, dicts)."
+        )
 
 
 def _code(function: Callable[..., Any], key: Hashable, program: Program) -> Program | None:

@@ -74,6 +74,7 @@ class OfBeliefs(Procedure):
         options_structure, options = _static.split(self.method)
         if self.capture:
             check_capture(program)
+        self.method.check(program)
         constants = program.constants
         code = program.code if program.closed_over else program
         traced = _static.is_traced((arrays, options, constants))

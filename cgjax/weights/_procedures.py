@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from cgjax import _weight_noise
-from cgjax._procedure import Method, Network, as_key, intern, method, own_key
+from cgjax._functional import ModuleProcedure
+from cgjax._procedure import Method, Network, as_key, check_network, intern, method, own_key
 from cgjax._program import Program
 from cgjax._walk import Records, Visitor, walk
 from cgjax.inference._moments import Moments, OfBeliefs, checked_options
@@ -117,7 +118,9 @@ def known(out: Any) -> Any:
 
 def _function(f: Any) -> Any:
     """A network of explicit parameters, which have the distributions."""
-    if isinstance(f, nnx.Module):
+    if isinstance(f, type) or not callable(f):
+        check_network(f, "a procedure for weights")
+    if isinstance(f, nnx.Module | ModuleProcedure):
         raise TypeError(
             f"{type(f).__name__} holds its parameters, which a posterior replaces here. Split it: "
             "`f, params, state = cgjax.functional(module)`, and `procedure(f)(key, posterior, "
