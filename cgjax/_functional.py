@@ -15,9 +15,9 @@ from flax import nnx
 
 from cgjax import _graph, _lift, _static, inference
 from cgjax._cache import recent
+from cgjax._of_beliefs import means
 from cgjax._procedure import already_a_procedure, check_network, split_lead
 from cgjax._program import trace
-from cgjax.inference._moments import means
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,8 +38,8 @@ class ModuleFunction:
             module = nnx.merge(self.graphdef, params, state)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise TypeError(
-                "A function of `cgjax.functional` is called as `f(params, state, *args)`, with trees "
-                "of the structure that `functional` returned. These do not fit: params is "
+                "A function of `cgjax.functional` is called as `f(params, state, *args)`, with "
+                "trees of the structure that `functional` returned. These do not fit: params is "
                 f"{_static.described(params)} with {len(jax.tree.leaves(params))} arrays, state "
                 f"{_static.described(state)} with {len(jax.tree.leaves(state))}; {error}"
             ) from error

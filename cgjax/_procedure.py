@@ -42,7 +42,7 @@ class Method(abc.ABC):
         """The name of the function that makes such procedures."""
         return re.sub("(?<=.)([A-Z])", r"_\1", cls.__name__).lower()
 
-    def check(self, program: Program) -> None:
+    def check(self, program: Program) -> None:  # noqa: B027 (most have a use for any)
         """Warns, at each call, if the procedure has no use for such a network."""
 
     @abc.abstractmethod

@@ -31,7 +31,8 @@ class Estimate(NamedTuple):
 
     Attributes:
         mean: the average of the samples, of the result's shape.
-        standard_error: the standard error of that average, of the same shape.
+        standard_error: the standard error of that average, of the same shape; of complex samples
+            a real number, from |out_s - mean|^2.
     """
 
     mean: Any
@@ -55,7 +56,7 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
         return x + (y - x) * share.astype(x.dtype)
 
     def deviations(x: Any, y: Any, s: Any, t: Any) -> Any:
-        return s + t + (y - x) ** 2 * (a.count * share).astype(x.dtype)
+        return s + t + _square(y - x) * (a.count * share).astype(s.dtype)
 
     return _Moments(
         total,
@@ -64,12 +65,17 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
     )
 
 
+def _square(z: Any) -> Any:
+    """|z|^2, a real number for complex z too."""
+    return z.real**2 + z.imag**2 if jnp.iscomplexobj(z) else z**2
+
+
 def _average(sample: Callable[[Any], Any], key: Any, num_samples: int, batch_size: int) -> Estimate:
     def moments(keys: Any) -> _Moments:
         out = jax.vmap(sample)(keys)
         out = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), out)
         mean = jax.tree.map(lambda x: x.mean(0), out)
-        deviations = jax.tree.map(lambda x, m: ((x - m[None]) ** 2).sum(0), out, mean)
+        deviations = jax.tree.map(lambda x, m: _square(x - m[None]).sum(0), out, mean)
         # In the widest dtype there is, so that the shares are exact enough for every result.
         return _Moments(jnp.asarray(float(keys.shape[0])), mean, deviations)
 

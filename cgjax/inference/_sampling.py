@@ -18,8 +18,8 @@ from cgjax._procedure import (
     own_key,
 )
 from cgjax._program import Program, Site
+from cgjax._rate import check_rate as known_rate
 from cgjax._walk import Records, Visitor, walk
-from cgjax.kernels._rate import check_rate as known_rate
 from cgjax.kernels.random_bits import uniform
 from cgjax.nodes import Family
 
