@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    Set,
+    ValuesView,
+)
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +21,7 @@ from jax._src import config as jax_config
 from jax.extend.core import JaxprEqn
 from jax.tree_util import PyTreeDef
 
-from cgjax import _static
+from cgjax import _cache, _static
 from cgjax._component import tracing_a_network
 from cgjax._node import SCOPE_PREFIX, node_p
 from cgjax._program.control import Call, Scan, While, control
@@ -33,10 +42,6 @@ class UnsupportedPrimitiveError(TypeError):
     """Nodes lie inside a primitive that cgjax cannot enter."""
 
 
-_programs: weakref.WeakKeyDictionary[Any, dict[Hashable, Program]] = weakref.WeakKeyDictionary()
-_codes: weakref.WeakKeyDictionary[Any, dict[Hashable, Program]] = weakref.WeakKeyDictionary()
-
-
 def trace(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] | None = None
 ) -> Program:
@@ -49,7 +54,7 @@ def trace(
     avals = tuple(_aval_key(a) for a in arrays)
     try:
         key = (structure, avals, jax_config.trace_context())
-        cached = _programs.setdefault(function, {})
+        cached = _cache.programs.of(function)
         if key in cached:
             return cached[key]
     except TypeError:  # an unhashable argument, or a callable that takes no weak reference
@@ -59,7 +64,9 @@ def trace(
     def flat(*arrays: Any) -> list[Any]:
         nonlocal out_tree
         args, kwargs = _static.join(structure, arrays)
-        leaves, out_tree = jax.tree.flatten(function(*args, **kwargs))
+        leaves, out_tree = jax.tree.flatten(function(*args, **kwargs), is_leaf=_is_loose)
+        for leaf in leaves:
+            _check_result(leaf)
         return leaves
 
     with tracing_a_network():
@@ -73,6 +80,20 @@ def trace(
     return program
 
 
+def _is_loose(value: Any) -> bool:
+    """Whether a value is passed through once, or in no fixed order, and so is no tree."""
+    return isinstance(value, Iterator | Set | KeysView | ValuesView | ItemsView)
+
+
+def _check_result(leaf: Any) -> None:
+    is_number = isinstance(leaf, bool | int | float | complex)
+    if not (is_number or _static.is_array(leaf) or hasattr(leaf, "__jax_array__")):
+        raise TypeError(
+            f"The network returned {_static.described(leaf)}; a network returns an array, or a "
+            "tree of arrays (tuples, lists, dicts)."
+        )
+
+
 def _code(function: Callable[..., Any], key: Hashable, program: Program) -> Program | None:
     """What is the same in all programs traced from a function that closes over arrays.
 
@@ -80,7 +101,7 @@ def _code(function: Callable[..., Any], key: Hashable, program: Program) -> Prog
     """
     owner, options = function.traced_as() if hasattr(function, "traced_as") else (function, None)
     try:
-        codes = _codes.setdefault(owner, {})
+        codes = _cache.codes.of(owner)
         known = codes.setdefault((options, key), program.closing_over(()))
     except TypeError:  # as in `trace`
         return None
