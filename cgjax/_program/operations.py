@@ -40,6 +40,8 @@ _PSEUDO = {
     MERGE: Facts(data=CASES, moves=True, mixes=True),
 }
 
+_JAX = str(Path(jax.__file__).parent)
+
 
 @dataclass(eq=False)
 class Scope:
@@ -64,6 +66,13 @@ class Scope:
     name: str
     variables: dict[int, Var] = field(default_factory=dict)
     children: dict[tuple[int, int], Scope] = field(default_factory=dict)
+
+    @property
+    def library(self) -> str:
+        """The function's name where JAX defines it; empty for functions of others."""
+        debug = open_jaxpr(self.jaxpr).debug_info
+        path = debug.func_filename or ""
+        return str(debug.func_name) if path.startswith(_JAX) else ""
 
     @property
     def path(self) -> tuple[int, ...]:
