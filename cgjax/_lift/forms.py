@@ -47,7 +47,7 @@ class Form:
         """Equal for values that differ by the rounding of constants alone."""
         return (self.core, self.axes, float(f"{self.scale:.5g}"), float(f"{self.shift:.5g}"))
 
-    def times(self, factor: float) -> Form:
+    def times(self, factor: float | int) -> Form:
         """The form of the product with a constant."""
         return replace(self, scale=self.scale * factor, shift=self.shift * factor)
 

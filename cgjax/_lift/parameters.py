@@ -63,12 +63,10 @@ def _argument(one: object, named: Sequence[Argument], others: bool) -> Argument:
         return found[0]
     if others and one != "" and (isinstance(one, str) or one >= 0):
         return Argument(None, one) if isinstance(one, str) else Argument(one, None)
-    known = ", ".join(
-        f"{a.position}: {a.name!r}" if a.position is not None else repr(a.name) for a in named
-    )
+    known = ", ".join(f"{a.name!r} (position {a.position})" for a in named) or "none"
     raise ValueError(
         f"`parameters` names the argument {one!r}, which the network does not have. Its arguments: "
-        f"{known or 'none'}."
+        f"{known}."
     )
 
 

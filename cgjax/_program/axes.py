@@ -43,11 +43,11 @@ def spread(eqn: JaxprEqn, shape: Shape, result: Shape) -> Axes | None:
 
 
 def _broadcast(params: Mapping[str, Any], shape: Shape, result: Shape) -> Axes:
-    return tuple((axis, k) for k, axis in enumerate(params["broadcast_dimensions"]))
+    return tuple((int(axis), k) for k, axis in enumerate(params["broadcast_dimensions"]))
 
 
 def _transpose(params: Mapping[str, Any], shape: Shape, result: Shape) -> Axes:
-    return tuple(enumerate(params["permutation"]))
+    return tuple((axis, int(k)) for axis, k in enumerate(params["permutation"]))
 
 
 def _reshape(params: Mapping[str, Any], shape: Shape, result: Shape) -> Axes | None:
