@@ -104,6 +104,21 @@ class Facts:
         return self.curvature is not None
 
     @property
+    def adds(self) -> bool:
+        """Whether it is a sum or a difference of two arrays."""
+        return len(self.signs) == 2
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it is the element-wise product."""
+        return self.elementwise and self.bilinear
+
+    @property
+    def divides(self) -> bool:
+        """Whether it is the element-wise quotient."""
+        return self.elementwise and self.linear == FIRST and self.data == ALL
+
+    @property
     def entered(self) -> bool:
         """Whether it holds functions that nodes may lie in."""
         return self.call is not None or self.loop is not None

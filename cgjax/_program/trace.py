@@ -16,7 +16,6 @@ from cgjax import _static
 from cgjax._component import tracing_a_network
 from cgjax._node import SCOPE_PREFIX, node_p
 from cgjax._program.control import Call, Scan, While, control
-from cgjax._program.flow import output_sites
 from cgjax._program.jaxprs import (
     AnyJaxpr,
     holds_inner_consts,
@@ -25,6 +24,7 @@ from cgjax._program.jaxprs import (
     source,
     sub_jaxprs,
 )
+from cgjax._program.outputs import output_sites
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program, Site
 
