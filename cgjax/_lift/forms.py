@@ -143,6 +143,9 @@ class Forms:
 
     def _core(self, op: Operation, k: int, value: int, inputs: list[Form]) -> Form:
         known, shape = op.facts, self.flat.avals[value].shape
+        if known.reduces and "axes" in op.params and inputs[0].core is not None:
+            if (reduced := self._reduction(op, inputs[0])) is not None:
+                return reduced
         if not known.elementwise:
             sizes = (*(self.flat.avals[v].shape for v in op.inputs), k)
             core = Core(op.name, _parameters(op), tuple(inputs), sizes=sizes)
@@ -152,14 +155,34 @@ class Forms:
             return inputs[0]
         if commutes:
             inputs = sorted(inputs, key=lambda form: repr(form.key))
-        axes = {form.axes for form in inputs if form.core is not None}
-        placed = own(shape)
-        if len(axes) == 1:
-            # A function of one spread value is the spread of its function.
-            (placed,) = axes
-            inner = tuple(sorted((origin, origin) for _, origin in placed))
-            inputs = [form if form.core is None else replace(form, axes=inner) for form in inputs]
+        varying = [form for form in inputs if form.core is not None]
+        placed = max((form.axes for form in varying), key=len, default=())
+        whole = dict(placed)
+        if all(axis in whole for form in varying for axis, _ in form.axes):
+            # A function of spread or turned values is the spread or turned function.
+            inputs = [
+                replace(form, axes=tuple(sorted((whole[axis], k) for axis, k in form.axes)))
+                for form in inputs
+            ]
+        else:
+            placed = own(shape)
         return self._new(Core(name, params, tuple(inputs), commutes), placed)
+
+    def _reduction(self, op: Operation, form: Form) -> Form | None:
+        """A reduction over axes of a core, wherever they lie; None where the core is repeated."""
+        shape, places = self.flat.avals[op.inputs[0]].shape, dict(form.axes)
+        if set(places) != {axis for axis, _ in own(shape)}:
+            return None
+        over = {int(axis) for axis in op.params["axes"]}
+        kept = [axis for axis in range(len(shape)) if axis not in over]
+        order = sorted(places[axis] for axis in kept if axis in places)
+        params = tuple(sorted(places[axis] for axis in over if axis in places))
+        sizes = tuple(sorted((place, shape[axis]) for axis, place in places.items()))
+        inner = replace(form, axes=tuple(sorted((place, place) for place in places.values())))
+        placed = tuple(
+            (k, order.index(places[axis])) for k, axis in enumerate(kept) if axis in places
+        )
+        return self._new(Core(op.name, params, (inner,), sizes=sizes), placed)
 
     def _written(self, op: Operation, inputs: list[Form]) -> tuple[str, Hashable, list[Form], bool]:
         """An element-wise operation in the way that stands for all of writing it.

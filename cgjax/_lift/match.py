@@ -177,11 +177,14 @@ class _Matcher:
                 if found := self._match(template, _shape(form), 0, op):
                     return found
                 continue
-            shape = tuple(min(size, 2) or 2 for size in aval.shape)
-            if form.axes == own(aval.shape):
-                for axis in range(len(shape)):
-                    if found := self._match(template, shape, axis, op):
-                        return replace(found, axis=axis - len(shape))
+            turned = form.axes != own(aval.shape)
+            shape = _shape(form) if turned else tuple(min(size, 2) or 2 for size in aval.shape)
+            places = {place: axis for axis, place in form.axes}
+            for axis in range(len(shape)):
+                if turned and axis not in places:
+                    continue
+                if found := self._match(template, shape, axis, op):
+                    return replace(found, axis=places.get(axis, axis) - len(aval.shape))
         return None
 
     def _match(

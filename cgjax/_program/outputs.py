@@ -56,7 +56,7 @@ class Outputs:
         if op.name == node_p.name:
             # What comes after the parameters lends its mapped axes only.
             return [] if operand >= 2 + op.params["family"].num_arrays else None
-        if known.moves:
+        if known.moves or known.converts:
             if not known.is_data(operand, number):
                 return None
             return [op.outputs[operand]] if _is_paired(op) else op.outputs
@@ -80,7 +80,7 @@ def is_choice(flat: Flat, value: int, is_constant: Callable[[int], bool]) -> boo
     if op is None or op.name == node_p.name:
         return False
     known, number = op.facts, len(op.inputs)
-    if known.moves:
+    if known.moves or known.converts:
         chosen = [op.outputs.index(value)] if _is_paired(op) else known.data.of(number)
     elif known.elementwise and (known.bilinear or known.signs):
         chosen = range(number)

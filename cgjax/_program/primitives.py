@@ -111,7 +111,7 @@ _CLASSES: tuple[tuple[str, Facts], ...] = (
     ("sqrt", replace(_SMOOTH, rises=True, positive=True, powers=True)),
     ("rsqrt", replace(_SMOOTH, positive=True, powers=True)),
     ("reciprocal", replace(_SMOOTH, powers=True)),
-    ("cbrt", replace(_SMOOTH, rises=True, positive=True)),
+    ("cbrt", replace(_KINKED, rises=True, powers=True)),  # infinitely steep at 0
     ("atan sinh asin acosh atanh erf_inv", replace(_SMOOTH, rises=True)),
     ("integer_pow square one_minus_square", replace(_SMOOTH, powers=True)),
     ("polynomial", replace(_SMOOTH, linear=Operands(1))),
