@@ -40,7 +40,7 @@ def chosen(
             "`parameters` names arguments of a function; the parameters of a Flax module are its "
             "variables. Leave it out."
         )
-    listed = [parameters] if isinstance(parameters, int | str) else list(parameters)
+    listed = list(parameters) if isinstance(parameters, tuple | list) else [parameters]
     named, others = _signature(net)
     return tuple(_argument(one, named, others) for one in listed)
 

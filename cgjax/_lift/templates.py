@@ -33,6 +33,11 @@ def _either(above: Callable[[Any], Any], below: Callable[[Any], Any]) -> tuple[A
             for c in _ABOVE
             for d in _BELOW
         ),
+        *(
+            lambda x, *s, c=c, d=d: jnp.select([d(x), c(x)], [below(x, *s), above(x, *s)])
+            for c in _ABOVE
+            for d in _BELOW
+        ),
     )
 
 
