@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from cgjax._gaussian.numerics import MeanAndVariance, root, share
@@ -27,6 +28,7 @@ SMALLEST_DEVIATION = 1e-6
 Nodes = Float[Array, "*nodes"]
 # One number, or an array that broadcasts against the nodes.
 Leak = Float[Array, "..."] | float
+Tangent = Float[Array, "..."] | SymbolicZero
 
 
 class _Partials(NamedTuple):
@@ -49,16 +51,25 @@ def rectified_moments(e: Nodes, scale: Nodes, leak: Float[Array, "..."]) -> Mean
     return partials.mean, partials.variance
 
 
-@rectified_moments.defjvp
+@partial(rectified_moments.defjvp, symbolic_zeros=True)
 def _rectified_moments_jvp(
-    primals: tuple[Nodes, Nodes, Leak], tangents: tuple[Nodes, Nodes, Leak]
+    primals: tuple[Nodes, Nodes, Leak], tangents: tuple[Tangent, Tangent, Tangent]
 ) -> tuple[MeanAndVariance, MeanAndVariance]:
     e, scale, leak = primals
-    de, dscale, dleak = tangents
     p = _partials(e, scale, leak)
-    dmean = p.mean_e * de + p.mean_scale * dscale + p.mean_leak * dleak
-    dvariance = p.variance_e * de + p.variance_square * 2 * scale * dscale + p.variance_leak * dleak
+    dmean = _pushed((p.mean_e, p.mean_scale, p.mean_leak), tangents)
+    by_scale = p.variance_square * 2 * scale
+    dvariance = _pushed((p.variance_e, by_scale, p.variance_leak), tangents)
     return (p.mean, p.variance), (dmean, dvariance)
+
+
+def _pushed(slopes: tuple[Nodes, ...], tangents: tuple[Tangent, ...]) -> Nodes:
+    """The sum of slopes times tangents: an infinite slope counts where its argument changes."""
+    total = jnp.zeros_like(slopes[0])
+    for slope, tangent in zip(slopes, tangents, strict=True):
+        if not isinstance(tangent, SymbolicZero):
+            total = total + slope * tangent
+    return total
 
 
 def rectified_moments_of_belief(mean: Nodes, variance: Nodes, leak: Leak) -> MeanAndVariance:
@@ -77,16 +88,15 @@ def _of_belief(mean: Nodes, variance: Nodes, leak: Float[Array, "..."]) -> MeanA
     return partials.mean, partials.variance
 
 
-@_of_belief.defjvp
+@partial(_of_belief.defjvp, symbolic_zeros=True)
 def _of_belief_jvp(
-    primals: tuple[Nodes, Nodes, Leak], tangents: tuple[Nodes, Nodes, Leak]
+    primals: tuple[Nodes, Nodes, Leak], tangents: tuple[Tangent, Tangent, Tangent]
 ) -> tuple[MeanAndVariance, MeanAndVariance]:
-    (mean, variance, leak), (dmean, dvariance, dleak) = primals, tangents
-    p, (out_mean, out_variance) = _pushed(mean, variance, leak, dmean, dvariance)
-    return (p.mean, p.variance), (
-        out_mean + p.mean_leak * dleak,
-        out_variance + p.variance_leak * dleak,
-    )
+    mean, variance, leak = primals
+    p, mean_variance = _with_slope_of_variance(mean, variance, leak)
+    dmean = _pushed((p.mean_e, mean_variance, p.mean_leak), tangents)
+    dvariance = _pushed((p.variance_e, p.variance_square, p.variance_leak), tangents)
+    return (p.mean, p.variance), (dmean, dvariance)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -95,23 +105,20 @@ def _of_belief_with_known_leak(mean: Nodes, variance: Nodes, leak: float) -> Mea
     return partials.mean, partials.variance
 
 
-@_of_belief_with_known_leak.defjvp
+@partial(_of_belief_with_known_leak.defjvp, symbolic_zeros=True)
 def _of_belief_with_known_leak_jvp(
-    leak: float, primals: tuple[Nodes, Nodes], tangents: tuple[Nodes, Nodes]
+    leak: float, primals: tuple[Nodes, Nodes], tangents: tuple[Tangent, Tangent]
 ) -> tuple[MeanAndVariance, MeanAndVariance]:
-    p, out = _pushed(*primals, leak, *tangents)
-    return (p.mean, p.variance), out
+    p, mean_variance = _with_slope_of_variance(*primals, leak)
+    dmean = _pushed((p.mean_e, mean_variance), tangents)
+    return (p.mean, p.variance), (dmean, _pushed((p.variance_e, p.variance_square), tangents))
 
 
-def _pushed(
-    mean: Nodes, variance: Nodes, leak: Leak, dmean: Nodes, dvariance: Nodes
-) -> tuple[_Partials, MeanAndVariance]:
-    """The partial derivatives, and the tangents that those by mean and variance give."""
+def _with_slope_of_variance(mean: Nodes, variance: Nodes, leak: Leak) -> tuple[_Partials, Nodes]:
+    """The partial derivatives, and that of the mean by the variance."""
     scale = root(variance)
     p = _partials(mean, scale, leak)
-    mean_variance = p.mean_scale / (2 * jnp.maximum(scale, SMALLEST_DEVIATION))
-    out_mean = p.mean_e * dmean + mean_variance * dvariance
-    return p, (out_mean, p.variance_e * dmean + p.variance_square * dvariance)
+    return p, p.mean_scale / (2 * jnp.maximum(scale, SMALLEST_DEVIATION))
 
 
 def _partials(e: Nodes, scale: Nodes, leak: Leak) -> _Partials:

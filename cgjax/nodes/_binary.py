@@ -42,6 +42,11 @@ class TwoStates(Family):
         shape = np.broadcast_shapes((1,), low.shape, high.shape)
         return jnp.stack([jnp.broadcast_to(low, shape), jnp.broadcast_to(high, shape)])
 
+    def bounds(self) -> tuple[ArrayLike, ArrayLike]:
+        """The lower and the higher state."""
+        low, high = self._levels()
+        return jnp.minimum(low, high), jnp.maximum(low, high)
+
     def _levels_like(
         self, e: Float[Array, "*nodes"]
     ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:

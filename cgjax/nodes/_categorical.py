@@ -134,6 +134,10 @@ class Categorical(Family):
         expectation, complement, wobble = softmax_moments(mean, variance, self.axis)
         return Belief(expectation, expectation * complement), Belief(expectation, wobble)
 
+    def bounds(self) -> tuple[ArrayLike, ArrayLike]:
+        """0 and 1, of each indicator."""
+        return 0.0, 1.0
+
     def states(self, size: int = 1) -> Float[Array, "size size"]:
         """The one-hot rows: the identity matrix of `size` classes."""
         return jnp.eye(size, dtype=float)

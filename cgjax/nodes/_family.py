@@ -141,6 +141,10 @@ class Family(abc.ABC):
             "can. Exact inference needs discrete nodes; use sampling or moments here."
         )
 
+    def bounds(self) -> tuple[ArrayLike, ArrayLike]:
+        """The smallest and the largest value of the statistic, which bound its mean too."""
+        return -jnp.inf, jnp.inf
+
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one decision per node (sample it or collapse it), for e of this shape."""
         return tuple(shape)

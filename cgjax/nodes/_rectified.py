@@ -121,6 +121,11 @@ class Rectified(Family):
         statistic = Belief(given_mean.mean, given_mean.variance + noise)
         return statistic, given_mean if activation is None else activation
 
+    def bounds(self) -> tuple[ArrayLike, ArrayLike]:
+        """0 without leak, else -inf; and inf."""
+        _, leak = self._scale_and_leak()
+        return jnp.where(jnp.asarray(leak) == 0, 0.0, -jnp.inf), jnp.inf
+
     def _known_belief_of_activation(
         self, mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
     ) -> Belief | None:

@@ -24,7 +24,7 @@ Labels = Integer[ArrayLike, "*batch"]
 _LOG_2_PI = math.log(2 * math.pi)
 
 
-def _normal_nll(square: Any, variance: Any) -> Any:
+def _normal_nll(square: Array, variance: Array) -> Array:
     return (square / variance + jnp.log(variance) + _LOG_2_PI) / 2
 
 
@@ -68,7 +68,7 @@ class GaussianHead:
         noise = jnp.exp(self._log_noise(_checked(output).mean.shape))
         return Belief(output.mean, wide(output.variance) + noise)
 
-    def _log_noise(self, shape: tuple[int, ...]) -> Any:
+    def _log_noise(self, shape: tuple[int, ...]) -> Float[Array, "..."]:
         log_noise = wide(jnp.asarray(self.log_noise))
         if not broadcasts(log_noise.shape, shape):
             raise ValueError(
@@ -163,8 +163,9 @@ class HeteroscedasticHead:
         return jnp.logaddexp(s, math.log(self.smallest_noise))
 
 
-def _parts(output: Any) -> tuple[Belief, Belief]:
-    if _checked(output).mean.ndim < 1 or output.mean.shape[-1] != 2:
+def _parts(output: object) -> tuple[Belief, Belief]:
+    output = _checked(output)
+    if output.mean.ndim < 1 or output.mean.shape[-1] != 2:
         raise ValueError(
             "The outputs of a network with heteroscedastic noise have a last axis of size 2, the "
             f"mean and the log-variance of the noise; got shape {output.mean.shape}."
@@ -173,7 +174,7 @@ def _parts(output: Any) -> tuple[Belief, Belief]:
     return Belief(mean[..., 0], variance[..., 0]), Belief(mean[..., 1], variance[..., 1])
 
 
-def _checked(output: Any) -> Belief:
+def _checked(output: object) -> Belief:
     if not isinstance(output, Belief):
         raise TypeError(
             f"A likelihood takes a belief about the outputs, got {type(output).__name__}. For "
@@ -182,8 +183,8 @@ def _checked(output: Any) -> Belief:
     return output
 
 
-def _fitting(output: Any, target: Any) -> tuple[Any, Any, Any]:
-    _checked(output)
+def _fitting(output: object, target: ArrayLike) -> tuple[Array, Array, Array]:
+    output = _checked(output)
     y = jnp.asarray(target)
     if y.shape != output.mean.shape:
         raise ValueError(
@@ -221,7 +222,7 @@ def tilted(
     Source: Knowles and Minka 2011.
     """
 
-    def tilt(a: Any) -> Any:
+    def tilt(a: Array) -> Array:
         return mean + (1 - 2 * a) * variance / 2
 
     a = jax.nn.softmax(mean)
@@ -291,8 +292,8 @@ class CategoricalHead:
         return jnp.sqrt(p) * (wide(tangent) - (p * tangent).sum(-1, keepdims=True))
 
 
-def _labelled(output: Any, y: Any) -> tuple[Any, Any, Any]:
-    _checked(output)
+def _labelled(output: object, y: ArrayLike) -> tuple[Array, Array, Array]:
+    output = _checked(output)
     y = jnp.asarray(y)
     if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape != output.mean.shape[:-1]:
         raise ValueError(
