@@ -51,6 +51,7 @@ class Clamp(Method):
     values: tuple[tuple[str, Any], ...]
     inline: bool
     is_network = True
+    removes_nodes = True
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         given = named_values(program, dict(self.values))
