@@ -15,7 +15,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -202,7 +202,7 @@ class Known(Form):
         return Line(0.0, self.value)
 
     @classmethod
-    def of(cls, value: Any) -> Self:
+    def of(cls, value: Any) -> Known:
         """A known operand: the number, or an array of at least float32."""
         known = number(value)
         if known is not None:

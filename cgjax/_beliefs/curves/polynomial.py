@@ -166,7 +166,8 @@ def _over_one_unit(operation: Operation) -> tuple[Line, list[Coefficients]]:
     ):
         assert first.line is not None
         unit = first.line
-    for one in (unit, IDENTITY):
+    # Of complex numbers, not everything that is linear is so in a complex line.
+    for one in (unit, IDENTITY) if operation.is_real else (IDENTITY,):
         found = [
             (f.value,) if isinstance(f, Known) else f.over(one)
             for f in operation.operands
