@@ -10,7 +10,7 @@ from jax.extend.core import JaxprEqn
 from cgjax._beliefs.curves.curve import Curve, as_curve, composed
 from cgjax._beliefs.curves.form import number
 from cgjax._beliefs.curves.joint import same_root
-from cgjax._beliefs.curves.several import mixed
+from cgjax._beliefs.curves.several import is_chance, mixed
 from cgjax._beliefs.movement import spread
 from cgjax._beliefs.sums import Grouped, elementwise_of_groups
 from cgjax._beliefs.values import Gaussian, Value, is_random, settle
@@ -39,7 +39,9 @@ def elementwise(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value |
     operands = [_spread(x, shape, order) for x in operands]
     random = [x for x in operands if is_random(x)]
     curves = [as_curve(x) for x in random if isinstance(x, Gaussian | Curve)]
-    if len(curves) == len(random) and all(same_root(c.root, curves[0].root) for c in curves):
+    # Of what only a probability is known, no function is known either.
+    alone = not any(map(is_chance, random)) or known.converts
+    if alone and len(curves) == len(random) and all(same_root(c.root, curves[0].root) for c in curves):
         return composed(eqn, operands, order)
     return mixed(eqn, operands, order)
 
