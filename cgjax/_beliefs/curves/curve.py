@@ -142,8 +142,8 @@ def warn_of_decision(eqn: JaxprEqn | None, what: str) -> None:
     name, where = ("it", "") if eqn is None else (f"`{eqn.primitive.name}`", source(eqn))
     warnings.warn(
         f"{name} at {where or 'an unknown line'} makes {what} of an uncertain value, which "
-        "`moments` takes at the mean: what follows does not know that it could be another. Compute what is "
-        "needed with `jnp.where`, `jnp.maximum` or a smooth function, register a rule with "
+        "`moments` takes at the mean: what follows does not know that it could be another. Compute "
+        "what is needed with `jnp.where`, `jnp.maximum` or a smooth function, register a rule with "
         "`@cgjax.moment_rule(…)` for the function around it, or sample with `cgjax.monte_carlo`.",
         UserWarning,
         stacklevel=2,

@@ -8,9 +8,10 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves.curve import Curve, as_curve, composed
-from cgjax._beliefs.curves.form import number
-from cgjax._beliefs.curves.joint import same_root
+from cgjax._beliefs.curves.form import is_inexact, number
+from cgjax._beliefs.curves.joint import Split, same_root
 from cgjax._beliefs.curves.several import is_chance, mixed
+from cgjax._beliefs.curves.splits import on_splits
 from cgjax._beliefs.movement import spread
 from cgjax._beliefs.sums import Grouped, elementwise_of_groups
 from cgjax._beliefs.values import Gaussian, Value, is_random, settle
@@ -18,7 +19,7 @@ from cgjax._program.primitives import facts
 
 
 def is_elementwise(eqn: JaxprEqn) -> bool:
-    """Whether an equation is for `elementwise`: of one result, made of the elements at its place."""
+    """Whether an equation has one result, made of the elements at its place."""
     return facts(eqn).elementwise and len(eqn.outvars) == 1
 
 
@@ -32,16 +33,27 @@ def elementwise(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value |
     if chosen is not None:
         return chosen
     if any(isinstance(x, Grouped) for x in operands):
+        operands = [settle(x, order) if isinstance(x, Split) else x for x in operands]
         out = elementwise_of_groups(eqn, operands)
         if out is not None:
             return out
         operands = [settle(x, order) if isinstance(x, Grouped) else x for x in operands]
     operands = [_spread(x, shape, order) for x in operands]
+    splits = [x for x in operands if isinstance(x, Split)]
+    if splits and eqn.primitive is not lax.select_n_p:
+        out = (
+            on_splits(eqn, operands, splits[0].of.root)
+            if is_inexact(eqn.outvars[0].aval.dtype)
+            else None
+        )
+        if out is not None:
+            return out
+        operands = [settle(x, order) if isinstance(x, Split) else x for x in operands]
     random = [x for x in operands if is_random(x)]
     curves = [as_curve(x) for x in random if isinstance(x, Gaussian | Curve)]
     # Of what only a probability is known, no function is known either.
-    alone = not any(map(is_chance, random)) or known.converts
-    if alone and len(curves) == len(random) and all(same_root(c.root, curves[0].root) for c in curves):
+    alone = len(curves) == len(random) and (known.converts or not any(map(is_chance, random)))
+    if alone and all(same_root(c.root, curves[0].root) for c in curves):
         return composed(eqn, operands, order)
     return mixed(eqn, operands, order)
 

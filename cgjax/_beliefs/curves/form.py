@@ -163,8 +163,8 @@ class Form(abc.ABC):
         return None
 
     @property
-    def cuts(self) -> tuple[Coefficient, ...]:
-        """Where it is not smooth: values of x."""
+    def cuts(self) -> tuple[Any, ...]:
+        """Where it is not smooth: values of x, or what finds them."""
         return ()
 
     @property
@@ -241,6 +241,11 @@ class Operation:
     def dtype(self) -> np.dtype:
         """Of the result."""
         return self.eqn.outvars[0].aval.dtype
+
+    @property
+    def kinds(self) -> list[np.dtype]:
+        """The dtypes of the operands."""
+        return [v.aval.dtype for v in self.eqn.invars]
 
     @property
     def random(self) -> list[Form]:

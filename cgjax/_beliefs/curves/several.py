@@ -13,8 +13,8 @@ from jax.extend.core import JaxprEqn
 from cgjax._beliefs.curves.curve import Curve, as_curve, composed, warn_of_decision
 from cgjax._beliefs.curves.form import IDENTITY, is_inexact
 from cgjax._beliefs.curves.joint import Split, given, parts_of, same_root, summed
-from cgjax._beliefs.curves.splits import on_splits
 from cgjax._beliefs.curves.polynomial import Polynomial
+from cgjax._beliefs.curves.splits import on_splits
 from cgjax._beliefs.largest import larger_of
 from cgjax._beliefs.movement import common_axes, shared_variance
 from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle, sharing
@@ -53,10 +53,7 @@ def mixed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
 
 
 def _common(operands: Sequence[Value]) -> Gaussian | None:
-    """A sum that other operands are parts of, or that a split value is a function of."""
-    for x in operands:
-        if isinstance(x, Split):
-            return x.of.root
+    """A sum that other operands are parts of."""
     curves = [as_curve(x) for x in operands if isinstance(x, Gaussian | Curve)]
     # The one that is no straight line first: that has to be a function of it.
     for curve in sorted(curves, key=lambda c: c.affine is not None):

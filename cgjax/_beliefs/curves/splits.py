@@ -69,6 +69,9 @@ def _factor(part: Split | None, source: object) -> Value:
 def _composed(eqn: JaxprEqn, values: Sequence[Value]) -> Curve | None:
     if eqn.primitive is lax.select_n_p:
         shape = next(as_curve(v).shape for v in values if is_random(v))
-        values = [values[0], *(v if is_random(v) else jnp.broadcast_to(v, shape) for v in values[1:])]
+        values = [
+            values[0],
+            *(v if is_random(v) else jnp.broadcast_to(v, shape) for v in values[1:]),
+        ]
     out = composed(eqn, values, 2)
     return out if isinstance(out, Curve) else None
