@@ -67,6 +67,8 @@ Readout = namedtuple("Readout", "function output")
         Readout(lambda h: jnp.where(jnp.arange(3) > 0, h, 0), True),
         Readout(lambda h: jnp.zeros(9).at[2:5].set(h), True),
         Readout(lambda h: lax.scan(lambda _, x: (0, x), 0, h)[1], True),
+        Readout(lambda h: h + lax.fori_loop(0, 3, lambda i, c: 2 * c, jnp.float32(1)), True),
+        Readout(lambda h: h * lax.scan(lambda c, x: (c + x, c), h[0], h)[1], False),
         Readout(lambda h: h @ jnp.ones((3, 2)), False),
         Readout(jnp.tanh, False),
         Readout(lambda h: (h, h.sum()), False),

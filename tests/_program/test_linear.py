@@ -131,6 +131,7 @@ OTHERS = {
     "integers": lambda h: (h * 1.5).astype(jnp.int32),
     "rounded": lambda h: jnp.round(1.5 * h),
     "there and back": lambda h: (h * 1.5).astype(jnp.int32).astype(jnp.float32),
+    "count": lambda h: 2 * (h > 0.5).sum(),
     "sorted": jnp.sort,
     "largest": lambda h: h.max(),
     "product": lambda h: (h + 0.5).prod(),
