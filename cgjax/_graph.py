@@ -255,8 +255,8 @@ def _inputs(
     net: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[list[Input], list[int | None]]:
     """The arguments of a call by name, and for each flat array the argument that it is part of."""
-    while hasattr(net, "net"):  # a network made from another one, by `clamp` or `lift`
-        net = net.net
+    while (made_from := getattr(net, "net", None)) is not None:  # by `clamp` or `lift`
+        net = made_from
     try:
         parameters = list(inspect.signature(net).parameters.values())
     except (TypeError, ValueError):  # a callable that does not tell

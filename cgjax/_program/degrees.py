@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from cgjax._program.control import Call, Cond, Scan, While, control
-from cgjax._program.jaxprs import AnyJaxpr, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, dtype, open_jaxpr, sub_jaxprs
 from cgjax._program.primitives import facts
 
 
@@ -59,7 +59,8 @@ def degrees(eqn: JaxprEqn, operands: Sequence[Degree]) -> Degrees:
 
 def _of_numbers(degree: Degree, result: Var) -> Degree:
     # Rounding to integers is not linear.
-    exact = not jnp.issubdtype(result.aval.dtype, jnp.inexact)
+    of = dtype(result)
+    exact = of is None or not jnp.issubdtype(of, jnp.inexact)
     return Degree.OTHER if degree and exact else degree
 
 

@@ -21,7 +21,7 @@ from cgjax._program.control import Call, control
 from cgjax._program.degrees import Degree, degrees
 from cgjax._program.flow import parents
 from cgjax._program.inline import inlined
-from cgjax._program.jaxprs import Closed, Literal, bind, consts, open_jaxpr
+from cgjax._program.jaxprs import Closed, Literal, aval, bind, consts, dtype, open_jaxpr
 from cgjax._program.program import Program
 
 Nodes = frozenset[int]
@@ -155,12 +155,12 @@ def linear(program: Program) -> Linear:
             if isinstance(v, Literal):
                 return v.val
             # What no result needs, as one of several arrays that are moved, may be anything.
-            return env[v] if v in env else jnp.zeros(v.aval.shape, v.aval.dtype)
+            return env[v] if v in env else jnp.zeros(aval(v).shape, dtype(v))
 
         for v, value in zip(cut, values, strict=True):
             # Expectations of integers are no integers: those keep the dtype they come in.
-            dtype = v.aval.dtype if jnp.issubdtype(v.aval.dtype, jnp.inexact) else value.dtype
-            env[v] = jnp.asarray(value, dtype)
+            exact = not jnp.issubdtype(dtype(v), jnp.inexact)
+            env[v] = jnp.asarray(value, value.dtype if exact else dtype(v))
         for eqn in evaluated:
             random = list(map(depends.is_random, eqn.invars))
             with eqn.ctx.manager:

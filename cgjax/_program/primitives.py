@@ -35,6 +35,7 @@ from cgjax._program.facts import (
     Operands,
     Reduction,
 )
+from cgjax._program.jaxprs import dtype
 
 __all__ = [
     "ALL",
@@ -284,7 +285,7 @@ def facts_of(primitive: Primitive) -> Facts:
 
 def _converted(eqn: JaxprEqn, known: Facts) -> Facts:
     """Conversions to whole numbers round, and those to real numbers drop a part."""
-    before, after = eqn.invars[0].aval.dtype, eqn.params["new_dtype"]
+    before, after = dtype(eqn.invars[0]), eqn.params["new_dtype"]
     if jnp.issubdtype(before, jnp.complexfloating) > jnp.issubdtype(after, jnp.complexfloating):
         return replace(known, moves=False, converts=False)
     if jnp.issubdtype(before, jnp.inexact) > jnp.issubdtype(after, jnp.inexact):

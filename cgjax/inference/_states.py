@@ -116,7 +116,7 @@ def _statistic(
     return value
 
 
-def _probabilities(family: Family, kind: Component, e: jax.Array) -> jax.Array:
+def _probabilities(family: Family, kind: Component, e: Any) -> jax.Array:
     """P(state | parents) of each node: (states, *nodes)."""
     precise = e.astype(jnp.promote_types(e.dtype, jnp.float32))
     if isinstance(family, BernoulliMask):
