@@ -143,6 +143,8 @@ class Forms:
 
     def _core(self, op: Operation, k: int, value: int, inputs: list[Form]) -> Form:
         known, shape = op.facts, self.flat.avals[value].shape
+        if known.reduces == "index" and (stacked := self._stacked(op)) is not None:
+            return self._elementwise(Core(op.name, "stacked", tuple(stacked)), shape)
         if known.reduces and "axes" in op.params and inputs[0].core is not None:
             if (reduced := self._reduction(op, inputs[0])) is not None:
                 return reduced
@@ -155,6 +157,20 @@ class Forms:
             return inputs[0]
         if commutes:
             inputs = sorted(inputs, key=lambda form: repr(form.key))
+        return self._elementwise(Core(name, params, tuple(inputs), commutes), shape)
+
+    def _stacked(self, op: Operation) -> list[Form] | None:
+        """The arrays among which an index is sought at each place, as `jnp.select` does."""
+        stack = self.flat.producer.get(op.inputs[0])
+        if stack is None or not stack.facts.moves or not stack.inputs:
+            return None
+        ranks = [len(self.flat.avals[v].shape) for v in (*stack.inputs, op.inputs[0])]
+        along = {int(axis) for axis in op.params["axes"]} == {stack.params.get("axis")}
+        return [self.of[v] for v in stack.inputs] if along and ranks[0] < ranks[-1] else None
+
+    def _elementwise(self, core: Core, shape: tuple[int, ...]) -> Form:
+        """The form of an element-wise function of arrays that are spread alike, or not."""
+        inputs = list(core.inputs)
         varying = [form for form in inputs if form.core is not None]
         placed = max((form.axes for form in varying), key=len, default=())
         whole = dict(placed)
@@ -166,7 +182,7 @@ class Forms:
             ]
         else:
             placed = own(shape)
-        return self._new(Core(name, params, tuple(inputs), commutes), placed)
+        return self._new(replace(core, inputs=tuple(inputs)), placed)
 
     def _reduction(self, op: Operation, form: Form) -> Form | None:
         """A reduction over axes of a core, wherever they lie; None where the core is repeated."""
