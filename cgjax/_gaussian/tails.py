@@ -19,8 +19,8 @@ from cgjax._gaussian.numerics import wide
 
 _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 
-# Where the direct forms end and Q and P begin. In float32 these are polynomials in 3 / (1 + t),
-# minimax fits to exact values within 8e-7.
+# Where the direct forms end and Q and P begin. For tails in float32 these are polynomials in
+# 3 / (1 + t), minimax fits to exact values: what they are part of is within 8e-7.
 _FAR = 2.0
 _SHORTFALL = (
     0.99999415,
@@ -44,8 +44,8 @@ _SPREAD = (
     1.2752134,
     -0.24445507,
 )
-# In float64 they are a continued fraction, 1 / R = t + 1 / (t + 2 / (t + 3 / (t + ...))), which has
-# converged after this many steps where t is at least _FAR_IN_DOUBLE.
+# Otherwise they are a continued fraction, 1 / R = t + 1 / (t + 2 / (t + 3 / (t + ...))), which has
+# converged after this many steps: in float64, where t is at least _FAR_IN_DOUBLE.
 _FAR_IN_DOUBLE, _STEPS = 5.0, 24
 # Every tail is exactly zero long before this many deviations; beyond, squares would overflow.
 LARGEST_RATIO = 64.0
@@ -74,43 +74,55 @@ def tails(t: Float[Array, "*shape"]) -> Tails:
     excess = density - t * probability
     spread = probability - excess * (t + excess)
 
-    far = _beyond(t)
-    shortfall = far.shortfall * far.inverse**2
-    far_spread = 2 * far.spread * far.inverse**3
+    far = _quickly(t)
+    inverse = 1 / far.t
+    shortfall = far.shortfall * inverse**2
+    far_spread = 2 * far.spread * inverse**3
     return Tails(
         density,
-        jnp.where(far.here, density * (1 - shortfall) * far.inverse, probability),
+        jnp.where(far.here, density * (1 - shortfall) * inverse, probability),
         jnp.where(far.here, density * shortfall, excess),
         jnp.where(far.here, density * (far_spread - density * shortfall**2), spread),
     )
 
 
 class _Far(NamedTuple):
-    """Q and P where `here` is true; elsewhere their values where they begin."""
+    """Q and P where `here` is true, at t; elsewhere their values where they begin."""
 
-    here: Any
-    inverse: Any
-    shortfall: Any
-    spread: Any
+    here: Array
+    t: Array
+    shortfall: Array
+    spread: Array
+
+    @property
+    def rest(self) -> Array:
+        """t R, which tends to 1."""
+        return 1 - self.shortfall * (1 / self.t) ** 2
 
 
-def _beyond(t: Float[Array, "*shape"]) -> _Far:
-    double = t.dtype == jnp.float64
-    start = _FAR_IN_DOUBLE if double else _FAR
+def _quickly(t: Float[Array, "*shape"]) -> _Far:
+    """To float32's digits of the tails themselves."""
+    if t.dtype == jnp.float64:
+        return _precisely(t)
+    here = t > _FAR
+    far = jnp.where(here, t, _FAR)
+    argument = (1 + _FAR) / (1 + far)
+    return _Far(here, far, _polynomial(_SHORTFALL, argument), _polynomial(_SPREAD, argument))
+
+
+def _precisely(t: Float[Array, "*shape"]) -> _Far:
+    """To all digits, as derivatives need them."""
+    start = _FAR_IN_DOUBLE if t.dtype == jnp.float64 else _FAR
     here = t > start
     far = jnp.where(here, t, start)
-    inverse = 1 / far
-    if not double:
-        argument = (1 + _FAR) / (1 + far)
-        shortfall, spread = _polynomial(_SHORTFALL, argument), _polynomial(_SPREAD, argument)
-        return _Far(here, inverse, shortfall, spread)
     # d_k = 1 + k / (t^2 d_(k + 1)): 1 / (t R) = d_1, Q = 1 / (d_1 d_2) and P = Q / d_3.
+    square = (1 / far) ** 2
     fractions = [jnp.ones_like(far)]
     for step in range(_STEPS, 0, -1):
-        fractions.append(1 + step * inverse**2 / fractions[-1])
+        fractions.append(1 + step * square / fractions[-1])
     first, second, third = fractions[:-4:-1]
     shortfall = 1 / (first * second)
-    return _Far(here, inverse, shortfall, shortfall / third)
+    return _Far(here, far, shortfall, shortfall / third)
 
 
 def _polynomial(
@@ -125,12 +137,10 @@ def _polynomial(
 def mills_ratio(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Phi(-t) / phi(t); at least float32. It overflows for t below -13, or -37 in float64."""
     t = wide(t)
-    size = jnp.abs(t)
-    far = _beyond(size)
-    near = jnp.where(far.here & (t > 0), 0, t)
+    far = _precisely(jnp.where(t > 0, t, 0))
+    near = jnp.where(far.here, 0, t)
     direct = jax.scipy.special.erfc(near / math.sqrt(2)) * jnp.exp(near**2 / 2)
-    ratio = (1 - far.shortfall * far.inverse**2) * far.inverse
-    return jnp.where(far.here & (t > 0), ratio, math.sqrt(math.pi / 2) * direct)
+    return jnp.where(far.here, far.rest / far.t, math.sqrt(math.pi / 2) * direct)
 
 
 def density(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -163,10 +173,9 @@ def log_distribution(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def _log_distribution(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     left = z < 0
     size = jnp.where(left, -z, z)
-    far = _beyond(size)
+    far = _precisely(size)
     probability = jax.scipy.special.erfc(jnp.where(far.here, 0, size) / math.sqrt(2)) / 2
-    ratio = (1 - far.shortfall * far.inverse**2) * far.inverse
-    distant = jnp.log(ratio) - size * (size / 2) - _HALF_LOG_2_PI
+    distant = jnp.log(far.rest) - jnp.log(far.t) - size * (size / 2) - _HALF_LOG_2_PI
     on_left = jnp.where(far.here, distant, jnp.log(probability))
     beyond = jax.scipy.special.erfc(jnp.where(left, 0, size) / math.sqrt(2)) / 2
     return jnp.where(left, on_left, jnp.log1p(-beyond))
@@ -181,8 +190,8 @@ def _log_distribution_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
 @jax.custom_jvp
 def _slope(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """h = phi(z) / Phi(z)."""
-    near, far, is_far = _split(z)
-    return jnp.where(is_far, 1 / ((1 - far.shortfall * far.inverse**2) * far.inverse), near)
+    near, far = _split(z)
+    return jnp.where(far.here, far.t / far.rest, near)
 
 
 @_slope.defjvp
@@ -194,16 +203,15 @@ def _slope_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
 @jax.custom_jvp
 def _bend(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """-h (z + h), from -1 to 0."""
-    near, far, is_far = _split(z)
+    near, far = _split(z)
     bounded = jnp.clip(z, -LARGEST_RATIO, LARGEST_RATIO)
-    distant = far.shortfall / (1 - far.shortfall * far.inverse**2) ** 2
-    return -jnp.where(is_far, distant, near * (bounded + near))
+    return -jnp.where(far.here, far.shortfall / far.rest**2, near * (bounded + near))
 
 
 @_bend.defjvp
 def _bend_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     (z,), (tangent,) = primals, tangents
-    near, far, is_far = _split(z)
+    near, far = _split(z)
     bounded = jnp.clip(z, -LARGEST_RATIO, LARGEST_RATIO)
     sum_ = bounded + near
     # The derivative of h is b = -h (z + h), and that of b is -(b (z + h) + h (1 + b)).
@@ -211,15 +219,13 @@ def _bend_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     direct = -(bend * sum_ + near * (1 + bend))
     # Far out, in Q, P and m = Q / t^2: h (1 + b) = (2 P (1 - m) - Q^2) / ((1 - m)^3 t), and
     # b (z + h) = -Q^2 / ((1 - m)^3 t).
-    rest = 1 - far.shortfall * far.inverse**2
-    distant = 2 * (far.shortfall**2 - far.spread * rest) * far.inverse / rest**3
-    return _bend(z), jnp.where(is_far, distant, direct) * tangent
+    distant = 2 * (far.shortfall**2 - far.spread * far.rest) / far.t / far.rest**3
+    return _bend(z), jnp.where(far.here, distant, direct) * tangent
 
 
-def _split(z: Float[Array, "*shape"]) -> tuple[Any, _Far, Any]:
+def _split(z: Float[Array, "*shape"]) -> tuple[Array, _Far]:
     """phi / Phi by its definition where that is accurate, and what replaces it far on the left."""
-    left = z < 0
-    far = _beyond(jnp.where(left, -z, 0))
+    far = _precisely(jnp.where(z < 0, -z, 0))
     near = jnp.where(far.here, 0, jnp.minimum(z, LARGEST_RATIO))
     probability = jax.scipy.special.erfc(-near / math.sqrt(2)) / 2
-    return jnp.exp(-(near**2) / 2) / math.sqrt(2 * math.pi) / probability, far, far.here
+    return jnp.exp(-(near**2) / 2) / math.sqrt(2 * math.pi) / probability, far

