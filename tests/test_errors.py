@@ -65,6 +65,9 @@ MISTAKES = [
     # names
     ("cg.node(Spin(), x, name=3)", "TypeError", "name is a string, got 3"),
     ("cg.scope(b'block').__enter__()", "TypeError", "name is a string, got an object of type byte"),
+    ("cg.layers.Dropout(0.5, name=3)", "TypeError", "name is a string, got 3"),
+    ("cg.layers.Node(Spin(), name=x)", "TypeError", "name is a string, got an array of float32"),
+    ("cg.layers.SimpleRecurrent(2, 2, name='a/b', rngs=nnx.Rngs(0))", "ValueError", "free of the"),
     # networks
     ("cg.pcff(Net, .5)", "TypeError", rf"^pcff {_NETWORK} the class Net.*`Net\(…\)`"),
     ("cg.moments(Net)", "TypeError", f"^moments {_NETWORK} the class Net"),
