@@ -1,0 +1,56 @@
+"""How the tests have programs compiled: quickly, and those of earlier runs not again.
+
+Most of the time of the tests goes into compiling programs that run for a moment. Imported before JAX
+is used, and inherited by the processes that tests start:
+
+- Few optimisations, and the older emitters of fused loops, which take LLVM a third of the time of the
+  newer ones. `make newest` compiles as users do, with all of the compiler.
+- Compiled programs are kept in `.compiled/`, a folder for each version of JAX and each processor.
+  Where `CI` is set nothing is kept: there everything is new, and writing costs more than it saves.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+
+FLAGS = {
+    "--xla_force_host_platform_device_count": "4",
+    "--xla_backend_optimization_level": "0",
+    "--xla_llvm_disable_expensive_passes": "true",
+    "--xla_cpu_use_fusion_emitters": "false",
+    "--xla_cpu_parallel_codegen_split_count": "1",
+}
+KEPT = pathlib.Path(__file__).parent.parent / ".compiled"
+
+
+def with_flags(flags: str) -> str:
+    """The flags, and each of FLAGS that they do not set."""
+    more = [f"{name}={value}" for name, value in FLAGS.items() if name not in flags]
+    return " ".join([*flags.split(), *more])
+
+
+def folder() -> pathlib.Path:
+    """Where the programs of this JAX on this processor are kept: code of one may crash on another."""
+    information = pathlib.Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    facts = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    processor = f"{platform.machine()} {platform.processor()} {sorted(facts)}"
+    digest = hashlib.sha256(processor.encode()).hexdigest()[:12]
+    return KEPT / f"{importlib.metadata.version('jaxlib')}-{digest}"
+
+
+def set_up() -> None:
+    """Writes all of this into the environment, unless it says otherwise already."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ["XLA_FLAGS"] = with_flags(os.environ.get("XLA_FLAGS", ""))
+    if "CI" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder())
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_load_initial_conftests() -> None:
+    """As a plugin of pytest, `-p tests.compiler`, for examples that are no tests."""
+    set_up()
