@@ -1,12 +1,12 @@
 """How the tests have programs compiled: quickly, and those of earlier runs not again.
 
-Most of the time of the tests goes into compiling programs that run for a moment. Imported before JAX
-is used, and inherited by the processes that tests start:
+Most of the time of the tests goes into compiling programs that run for a moment. Imported before
+JAX is used, and inherited by the processes that tests start:
 
-- Few optimisations, and the older emitters of fused loops, which take LLVM a third of the time of the
-  newer ones. `make newest` compiles as users do, with all of the compiler.
-- Compiled programs are kept in `.compiled/`, a folder for each version of JAX and each processor.
-  Where `CI` is set nothing is kept: there everything is new, and writing costs more than it saves.
+- Few optimisations, and the older emitters of fused loops, whose code LLVM compiles in half of the
+  time. `make newest` compiles as users do, with all of the compiler.
+- Compiled programs are kept in `.compiled/`, in a folder for each version of JAX and each
+  processor. Where `CI` is set nothing is kept: nothing is older there, and writing takes time.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def with_flags(flags: str) -> str:
 
 
 def folder() -> pathlib.Path:
-    """Where the programs of this JAX on this processor are kept: code of one may crash on another."""
+    """Where programs are kept, of this JAX and for this processor: another may lack what it has."""
     information = pathlib.Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     facts = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
