@@ -41,16 +41,18 @@ def folder() -> pathlib.Path:
     return KEPT / f"{importlib.metadata.version('jaxlib')}-{digest}"
 
 
+def kept_in(programs: pathlib.Path) -> dict[str, str]:
+    """What in the environment has JAX keep all compiled programs in a folder."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(programs),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
 def set_up() -> None:
     """Writes all of this into the environment, unless it says otherwise already."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ["XLA_FLAGS"] = with_flags(os.environ.get("XLA_FLAGS", ""))
     if "CI" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder())
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-
-
-def pytest_load_initial_conftests() -> None:
-    """As a plugin of pytest, `-p tests.compiler`, for examples that are no tests."""
-    set_up()
+        os.environ.update(kept_in(folder()))
