@@ -15,11 +15,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.extend.core import JaxprEqn, Var
 
-from cgjax._beliefs.products import bilinear
-from cgjax._beliefs.values import Gaussian
 from cgjax._gaussian.numerics import root, wide
 from cgjax._program.jaxprs import bind, open_jaxpr, sub_jaxprs
 from cgjax._program.primitives import facts
@@ -31,37 +28,10 @@ from cgjax._weight_noise.shared import (
     normal,
     passage,
     walked,
-    zeros_elsewhere,
 )
 from cgjax._weight_noise.uses import used_more_than_once
+from cgjax._weight_noise.variances import Noisy, repeats, spread, variances
 from cgjax.nodes import Belief
-
-
-@dataclass(frozen=True, eq=False)
-class Noisy:
-    """A value with independent Gaussian noise that is not drawn yet.
-
-    Attributes:
-        mean: its mean.
-        variance: of the noise, in float32 at least: those of half precision would vanish.
-        weights: the arguments whose noise it is.
-        data: whether data is part of it, so that there is noise of its own for each example.
-    """
-
-    mean: Any
-    variance: Any
-    weights: frozenset[int]
-    data: bool = False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the value."""
-        return self.mean.shape
-
-
-jax.tree_util.register_dataclass(
-    Noisy, data_fields=["mean", "variance"], meta_fields=["weights", "data"]
-)
 
 
 @dataclass(frozen=True)
@@ -153,7 +123,7 @@ class LocalNoise(WeightNoise):
         known: dict[int, Any] = {}
         for k, x in enumerate(values):
             if self.is_noisy(x) and id(x) not in known:
-                known[id(x)] = self.draw(_spread(x, shape), first + k)
+                known[id(x)] = self.draw(spread(x, shape), first + k)
         return [known.get(id(x), x) for x in values]
 
     def bound(self, variables: Sequence[Var], values: Sequence[Any]) -> list[Any]:
@@ -172,7 +142,7 @@ class LocalNoise(WeightNoise):
         data = any(map(self.examples.is_data, eqn.outvars))
         # Elements that would share noise: of a product of weights, of data that is shown twice.
         dependent = (way == "product" and not data) or (
-            way == "moved" and _repeats(eqn) and any(x.data for x in noisy)
+            way == "moved" and repeats(eqn) and any(x.data for x in noisy)
         )
         if way is None or dependent:
             return None
@@ -185,11 +155,11 @@ class LocalNoise(WeightNoise):
                 settled = self.drawn(data, eqn)
                 operands = [x if s is None else s for x, s in zip(operands, settled, strict=True)]
         means = bind(eqn, [x.mean if self.is_noisy(x) else x for x in operands])
-        variances = _VARIANCES[way](eqn, operands)
+        spreads = variances(way, eqn, operands)
         weights = frozenset().union(*(x.weights for x in noisy))
         return [
             m if v is None else Noisy(m, v, weights, self.examples.is_data(out))
-            for m, v, out in zip(means, variances, eqn.outvars, strict=True)
+            for m, v, out in zip(means, spreads, eqn.outvars, strict=True)
         ]
 
     # -- control flow
@@ -239,97 +209,6 @@ class LocalNoise(WeightNoise):
             return call
 
         return [wrapped(f) for f in functions]
-
-
-def _spread(value: Noisy, shape: tuple[int, ...] | None) -> Noisy:
-    """A weight with noise for each element of what it is an operand of, where that has more."""
-    if value.data or shape is None or value.mean.ndim != len(shape):
-        return value
-    mean, variance = (jnp.broadcast_to(a, shape) for a in (value.mean, value.variance))
-    return replace(value, mean=mean, variance=variance)
-
-
-# -- variances, by how noise passes
-
-
-def _variances(operands: Sequence[Any]) -> dict[int, Any]:
-    return {k: x.variance for k, x in enumerate(operands) if isinstance(x, Noisy)}
-
-
-def _repeats(eqn: JaxprEqn) -> bool:
-    """Whether a movement may show an element twice."""
-    taken = sum(v.aval.size for v in eqn.invars)
-    chosen = eqn.primitive is lax.gather_p
-    return chosen or (sum(v.aval.size for v in eqn.outvars) > taken and not facts(eqn).mixes)
-
-
-def _moved(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    kept = _variances(operands)
-    if facts(eqn).paired:
-        outs = iter(bind(eqn, list(kept.values())))
-        return [next(outs) if k in kept else None for k in range(len(operands))]
-    (variance, *_) = kept.values()
-    new = eqn.outvars[0].aval
-    if facts(eqn).converts and (
-        new.dtype != eqn.invars[0].aval.dtype or eqn.primitive is lax.reduce_precision_p
-    ):
-        return [variance]  # it is rounded with the sample
-    return bind(eqn, zeros_elsewhere(eqn, operands, kept, variance.dtype))
-
-
-def _sum(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    shape = eqn.outvars[0].aval.shape
-    return [sum(jnp.broadcast_to(v, shape) for v in _variances(operands).values())]
-
-
-def _reduced(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    return bind(eqn, list(_variances(operands).values()))
-
-
-def _written(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    kept = _variances(operands)
-    (variance, *_) = kept.values()
-    parts = zeros_elsewhere(eqn, operands, kept, variance.dtype)
-    if 2 not in kept:
-        return bind(eqn, parts)
-    # Of a difference variances are added too: minus what is taken away from nothing.
-    nothing = jnp.zeros_like(parts[0])
-    return [parts[0] + jnp.abs(bind(eqn, [nothing, *parts[1:]])[0])]
-
-
-def _scaled(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    noisy = [k for k, x in enumerate(operands) if isinstance(x, Noisy)]
-    if len(noisy) == 2:
-        return [bilinear(jnp.multiply, *map(_gaussian, operands), 2)[1]]
-    (k,) = noisy
-    x = operands[k]
-    parts = [wide(jnp.asarray(a)) ** 2 if j != k else x.variance for j, a in enumerate(operands)]
-    return bind(eqn, parts)
-
-
-def _product(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    x, y, *rest = operands
-    dtype = jnp.promote_types(eqn.outvars[0].aval.dtype, jnp.float32)
-    preferred = eqn.params.get("preferred_element_type")
-    widened = eqn.replace(
-        params={**eqn.params, "preferred_element_type": None if preferred is None else dtype}
-    )
-    x, y = (_gaussian(v).stored() if isinstance(v, Noisy) else wide(v) for v in (x, y))
-    return [bilinear(lambda a, b: bind(widened, [a, b, *rest])[0], x, y, 2)[1]]
-
-
-def _gaussian(x: Any) -> Gaussian:
-    return Gaussian(wide(x.mean), x.variance)
-
-
-_VARIANCES: dict[str, Callable[[JaxprEqn, Sequence[Any]], list[Any]]] = {
-    "moved": _moved,
-    "sum": _sum,
-    "reduced": _reduced,
-    "written": _written,
-    "scaled": _scaled,
-    "product": _product,
-}
 
 
 def local_noise(
