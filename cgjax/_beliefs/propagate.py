@@ -14,14 +14,15 @@ from jax.core import Tracer
 from jax.extend.core import Var
 
 from cgjax import _static
-from cgjax._beliefs.elementwise import ELEMENTWISE, elementwise
+from cgjax._beliefs import registry
+from cgjax._beliefs.curves import Curve, Open
+from cgjax._beliefs.curves.elementwise import elementwise, is_elementwise
 from cgjax._beliefs.largest import EXTREMES
 from cgjax._beliefs.movement import STRUCTURE
 from cgjax._beliefs.products import convolution, dot_general
 from cgjax._beliefs.sums import Grouped, laid_out, reduced
 from cgjax._beliefs.valleys import lowest_point
 from cgjax._beliefs.values import (
-    Curve,
     Gaussian,
     Value,
     at_mean,
@@ -32,6 +33,7 @@ from cgjax._beliefs.values import (
 )
 from cgjax._gaussian.numerics import root
 from cgjax._node import node_p
+from cgjax._program.called import called_function
 from cgjax._program.jaxprs import (
     CUSTOM,
     ENTERED,
@@ -124,7 +126,7 @@ class BeliefDomain(Domain):
 
     def rule(self, eqn: Any, operands: Sequence[Any]) -> Any:
         name, order = eqn.primitive.name, self.visitor.order
-        custom = RULES.get(name)
+        custom = registry.rule_of_primitive(eqn.primitive)
         if custom is not None:
             return ruled(custom, eqn, operands, order, eqn.params)
         if name == "pow" and (power := _whole_number(eqn.invars[1], operands[1])) is not None:
@@ -133,12 +135,10 @@ class BeliefDomain(Domain):
                 primitive=lax.integer_pow_p, params={"y": power}, invars=eqn.invars[:1]
             )
             name, operands = "integer_pow", operands[:1]
-        if name in ELEMENTWISE:
+        if is_elementwise(eqn):
             out = elementwise(eqn, operands, order)
             if out is not None:
                 return out if self.visitor.positions else _alone(out)
-        elif name == "stop_gradient":
-            return bind(eqn, [at_mean(settle(operands[0], order))])
         elif name == "dot_general":
             same = self.one_variable(*operands)
             return dot_general(eqn, _settled(operands, order), order, self.visitor.positions, same)
@@ -207,7 +207,7 @@ class BeliefDomain(Domain):
         name, order = eqn.primitive.name, self.visitor.order
         if not isinstance(value, Curve) or value.affine is not None or order == 1:
             return None
-        if value.closed is None and value.kink is not None:
+        if not value.resolved:
             return None
         lowest = -math.inf if value.rises else lowest_point(value.function)
         falls = lowest is not None and lowest > -math.inf
@@ -215,15 +215,14 @@ class BeliefDomain(Domain):
             return None
         x = EXTREMES[name](eqn, [value.root.shared()[0]], order)
         if not falls:
-            # The kink of a function with a closed form is not needed.
-            return Curve(x, value.function, value.dtype, closed=value.closed, rises=True)
+            return value.on(x)
         smallest = -bind(eqn, [-value.root.mean])[0]
         least = value.function(jnp.minimum(smallest, lowest))
 
         def at_least(x: Any, least: Any) -> Any:
             return jnp.maximum(value.function(x), least)
 
-        return Curve(x, lambda x: at_least(x, least), value.dtype, open=(at_least, (least,)))
+        return Curve(x, lambda x: at_least(x, least), value.dtype, Open(at_least, (least,)))
 
     # -- nodes
 
@@ -250,9 +249,7 @@ class BeliefDomain(Domain):
         """The activation of a belief."""
         if not is_random(e) or self.visitor.order == 1:
             return activation
-        if isinstance(activation, Curve) and (
-            activation.affine or activation.closed or activation.kink is None
-        ):
+        if isinstance(activation, Curve) and activation.resolved:
             return activation  # its operations say enough
         x = settle(e, self.visitor.order)
         mean, variance = family.moments(x.mean, x.variance)[1]
@@ -279,11 +276,14 @@ class BeliefDomain(Domain):
             raise unknown.error
         name = eqn.primitive.name
         if name in JIT or name in CUSTOM:
-            custom = FUNCTIONS.get(function_name(eqn))
-            if custom is not None and any(map(is_random, operands)):
-                return ruled(custom, eqn, operands, self.visitor.order, {}), {}
+            custom = registry.rule_of_call(eqn) if any(map(is_random, operands)) else None
+            if custom is not None:
+                closed_over = called_function(eqn).num_consts
+                given = operands[closed_over:]
+                if any(map(is_random, given)) and not any(map(is_random, operands[:closed_over])):
+                    return ruled(custom, eqn, given, self.visitor.order, {}), {}
             outs, records = walk.run(call_jaxpr(eqn), operands, walk.frames(eqn, frame)[0])
-            if function_name(eqn) in _SMOOTH_INSIDE_KINKS:
+            if registry.is_call_of_jax(eqn, _SMOOTH_INSIDE_KINKS):
                 outs = [_without_new_kink(out, operands) for out in outs]
             return outs, records
         implementation = walk.streams.implementation(eqn, frame.start)
@@ -380,10 +380,7 @@ _SMOOTH_INSIDE_KINKS = frozenset(("logaddexp", "logaddexp2", "softplus"))
 
 
 def _without_new_kink(value: Value, operands: Sequence[Value]) -> Value:
-    if not isinstance(value, Curve) or value.kink is None:
-        return value
-    kinks = [x.kink for x in operands if isinstance(x, Curve) and x.kink is not None]
-    return replace(value, kink=kinks[0] if kinks else None)
+    return value.smoothed(operands) if isinstance(value, Curve) else value
 
 
 def _alone(value: Value) -> Value:
@@ -398,17 +395,6 @@ _DATA = {
         ("scatter", "scatter-add", "scatter_add", "scatter-sub", "scatter_sub"), slice(0, None, 2)
     ),
 }
-
-# Rules that users have registered, for primitives and for functions, by name.
-RULES: dict[str, Callable[..., Any]] = {}
-FUNCTIONS: dict[str, Callable[..., Any]] = {}
-
-
-def function_name(eqn: Any) -> str:
-    """The name of the function that a call holds."""
-    if "name" in eqn.params:
-        return str(eqn.params["name"])
-    return str(open_jaxpr(call_jaxpr(eqn)).debug_info.func_name)
 
 
 def ruled(

@@ -20,16 +20,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.movement import summed
-from cgjax._beliefs.values import (
-    Curve,
-    Gaussian,
-    Lazy,
-    Value,
-    as_curve,
-    is_random,
-    settle,
-)
+from cgjax._beliefs.values import Gaussian, Lazy, Value, is_random, settle
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
