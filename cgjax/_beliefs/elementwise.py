@@ -12,7 +12,8 @@ from jax.core import Tracer
 
 from cgjax._beliefs.largest import larger_of
 from cgjax._beliefs.movement import common_axes, shared_variance, spread
-from cgjax._beliefs.sums import Grouped, elementwise_of_groups
+from cgjax._beliefs.groups import elementwise_of_groups
+from cgjax._beliefs.sums import Grouped
 from cgjax._beliefs.values import (
     Curve,
     Gaussian,
@@ -52,11 +53,6 @@ def elementwise(eqn: Any, operands: Sequence[Value], order: int) -> Value | None
     if eqn.primitive.name in _STEPS and order != 1:
         return None
     shape = tuple(eqn.outvars[0].aval.shape)
-    if any(isinstance(x, Grouped) for x in operands):
-        out = elementwise_of_groups(eqn, operands)
-        if out is not None:
-            return out
-        operands = [settle(x, order) if isinstance(x, Grouped) else x for x in operands]
     operands = [
         _spread(settle(x, order), shape) if is_random(x) and x.shape != shape else x
         for x in operands

@@ -14,11 +14,12 @@ from jax.core import Tracer
 from jax.extend.core import Var
 
 from cgjax import _static
-from cgjax._beliefs.elementwise import ELEMENTWISE, elementwise
+from cgjax._beliefs.elementwise import ELEMENTWISE
+from cgjax._beliefs.functions import in_layout, of_functions, one_variable
 from cgjax._beliefs.largest import EXTREMES
 from cgjax._beliefs.movement import STRUCTURE
 from cgjax._beliefs.products import convolution, dot_general
-from cgjax._beliefs.sums import Grouped, laid_out, reduced
+from cgjax._beliefs.sums import reduced
 from cgjax._beliefs.valleys import lowest_point
 from cgjax._beliefs.values import (
     Curve,
@@ -88,8 +89,6 @@ class _Propagator(_Walker):
     def __init__(self, program: Program, visitor: Beliefs):
         super().__init__(program, visitor)
         self.calls: list[Any] = []  # the equations that the walk is inside of, outermost first
-        # Transposes, by id: each with what it is one of, and the axis of that that each axis is.
-        self.turned: dict[int, tuple[Value, Value, tuple[int, ...]]] = {}
         self.offsets: set[int] = set()  # the largest values that are constants, by id of equation
 
     def run(
@@ -129,13 +128,13 @@ class _Propagator(_Walker):
             )
             name, operands = "integer_pow", operands[:1]
         if name in ELEMENTWISE:
-            out = elementwise(eqn, operands, order)
+            out = of_functions(eqn, operands, order)
             if out is not None:
                 return out if self.visitor.positions else _alone(out)
         elif name == "stop_gradient":
             return bind(eqn, [at_mean(settle(operands[0], order))])
         elif name == "dot_general":
-            same = self.one_variable(*operands)
+            same = one_variable(*operands)
             return dot_general(eqn, _settled(operands, order), order, self.visitor.positions, same)
         elif name == "conv_general_dilated":
             return convolution(eqn, _settled(operands, order), order, self.visitor.positions)
@@ -151,20 +150,11 @@ class _Propagator(_Walker):
         where = next(filter(None, map(source, (eqn, *reversed(self.calls)))), "an unknown line")
         return [Unknown(_no_rule(name, where))] * len(eqn.outvars)
 
-    def one_variable(self, x: Value, y: Value) -> tuple[int, ...] | None:
-        """The axes of x that y's are, where both are one variable, transposed or not."""
-        if not is_random(x) or not is_random(y):
-            return None
-        (first, axes), (second, other) = (
-            self.turned.get(id(v), (v, v, tuple(range(len(v.shape)))))[1:] for v in (x, y)
-        )
-        return tuple(axes.index(a) for a in other) if first is second else None
-
     def structure(self, eqn: Any, operands: Sequence[Any]) -> Any:
         name, order = eqn.primitive.name, self.visitor.order
         if name == "reduce_sum" and (out := reduced(eqn, operands[0], order)) is not None:
             return out
-        if isinstance(operands[0], Grouped) and (out := laid_out(eqn, operands[0])) is not None:
+        if (out := in_layout(eqn, operands)) is not None:
             return out
         if id(eqn) in self.offsets:
             return bind(eqn, [at_mean(settle(x, order)) for x in operands])
@@ -181,14 +171,6 @@ class _Propagator(_Walker):
             x if i in range(len(settled))[data] else at_mean(x) for i, x in enumerate(settled)
         ]
         out = STRUCTURE[name](eqn, settled, order)
-        if name == "transpose":
-            out = out if self.visitor.positions else out.alone()
-            _, origin, axes = self.turned.get(
-                id(operands[0]), (None, operands[0], range(len(settled[0].shape)))
-            )
-            axes = tuple(axes[a] for a in eqn.params["permutation"])
-            self.turned[id(out)] = (out, origin, axes)
-            return out
         if isinstance(out, list):
             return out if self.visitor.positions else [x.alone() for x in out]
         return out if self.visitor.positions else out.alone()

@@ -1,0 +1,71 @@
+"""Values that are kept as functions: element-wise operations on them, and where they are moved."""
+
+from collections.abc import Sequence
+
+from jax.extend.core import JaxprEqn
+
+from cgjax._beliefs import layouts
+from cgjax._beliefs.elementwise import elementwise
+from cgjax._beliefs.groups import elementwise_of_groups
+from cgjax._beliefs.laid import Laid, elementwise_laid, moved, source
+from cgjax._beliefs.sums import Grouped
+from cgjax._beliefs.values import Value, is_random, settle
+from cgjax._program.primitives import facts
+
+
+def of_functions(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
+    """The value of an element-wise equation; None where there is no rule, as for some of two."""
+    if any(isinstance(x, Grouped) for x in operands):
+        out = elementwise_of_groups(eqn, operands)
+        if out is not None:
+            return out
+    elif any(isinstance(x, Laid) for x in operands):
+        out = elementwise_laid(eqn, operands, lambda e, inner: elementwise(e, inner, order))
+        if out is not None:
+            return out
+    known = [settle(x, order) if isinstance(x, Laid | Grouped) else x for x in operands]
+    return elementwise(eqn, known, order)
+
+
+def in_layout(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | None:
+    """A value after an operation that moves its elements, as the function that it is.
+
+    None where it has to be settled first.
+    """
+    if not facts(eqn).moves or facts(eqn).mixes:
+        return None
+    groups = [x for x in operands if isinstance(x, Grouped)]
+    if not groups:
+        return moved(eqn, operands)
+    first, random = groups[0], [x for x in operands if is_random(x)]
+    if any(x is not first for x in random):
+        return None
+    if len(random) > 1:
+        numbers = [None if is_random(x) else x for x in operands]
+        layout = layouts.looked_at(first.layout, eqn, numbers)
+    elif operands[0] is first:
+        layout = layouts.moved(first.layout, eqn, [None, *operands[1:]])
+    else:
+        return None
+    return None if layout is None else first.moved(layout)
+
+
+def one_variable(x: Value, y: Value) -> tuple[int, ...] | None:
+    """The axes of x that y's are, where both are one variable, transposed or not."""
+    if not is_random(x) or not is_random(y) or _variable(x)[0] is not _variable(y)[0]:
+        return None
+    (_, one), (_, other) = _variable(x), _variable(y)
+    left, found = list(enumerate(one.axes)), []
+    for digits in other.axes:
+        match = next((pair for pair in left if pair[1] == digits), None)
+        if match is None:
+            return None
+        left.remove(match)
+        found.append(match[0])
+    return tuple(found) if not left else None
+
+
+def _variable(x: Value) -> tuple[Value, layouts.Layout]:
+    if isinstance(x, Laid):
+        return source(x), x.layout
+    return x, layouts.identity(x.shape)
