@@ -41,11 +41,11 @@ from cgjax._program.jaxprs import (
     call_jaxpr,
     open_jaxpr,
     source,
+    sub_jaxprs,
 )
 from cgjax._program.jaxprs import Literal as Constant
 from cgjax._program.program import Program
-from cgjax._walk.evaluate import Records, _Walker
-from cgjax._walk.visitor import Visitor
+from cgjax._walk import Domain, Evaluator, Frame, Records, Results, Visitor, evaluator
 from cgjax.nodes import Belief
 
 Nodes = Literal["collapsed", "random"]
@@ -83,26 +83,30 @@ def _settled(values: Sequence[Any], order: int) -> list[Any]:
     return [settle(v, order) for v in values]
 
 
-class _Propagator(_Walker):
+@dataclass(frozen=True)
+class BeliefDomain(Domain):
+    """Values that beliefs are held about.
+
+    Attributes:
+        program: the traced function.
+        visitor: how beliefs are propagated.
+        calls: the equations that the walk is inside of, outermost first.
+        offsets: the largest values that are constants, by id of equation.
+    """
+
+    program: Program
     visitor: Beliefs
+    calls: tuple[Any, ...] = ()
+    offsets: frozenset[int] = frozenset()
 
-    def __init__(self, program: Program, visitor: Beliefs):
-        super().__init__(program, visitor)
-        self.calls: list[Any] = []  # the equations that the walk is inside of, outermost first
-        self.offsets: set[int] = set()  # the largest values that are constants, by id of equation
+    def scope(self, jaxpr: Any) -> "BeliefDomain":
+        def nodes_in(eqn: Any) -> int:
+            return sum(self.program.counts[id(open_jaxpr(sub))] for sub in sub_jaxprs(eqn))
 
-    def run(
-        self,
-        jaxpr: Any,
-        arrays: Sequence[Any],
-        start: int,
-        stream: Any,
-        given: Mapping[int, Any],
-        depth: int,
-        words: Mapping[int, Any] | None = None,
-    ) -> tuple[list[Any], Records]:
-        self.offsets |= _offsets(open_jaxpr(jaxpr), self.nodes_in)
-        return super().run(jaxpr, arrays, start, stream, given, depth, words)
+        return replace(self, offsets=frozenset(_offsets(open_jaxpr(jaxpr), nodes_in)))
+
+    def inside(self, eqn: Any, part: int) -> "BeliefDomain":
+        return replace(self, calls=(*self.calls, eqn))
 
     def enters(self, eqn: Any, operands: Sequence[Any]) -> bool:
         return eqn.primitive.name in ENTERED and any(map(_uncertain, operands))
@@ -205,8 +209,9 @@ class _Propagator(_Walker):
     # -- nodes
 
     def node(
-        self, eqn: Any, operands: Sequence[Any], index: int, stream: Any, given: Any, words: Any
+        self, walk: Evaluator, eqn: Any, operands: Sequence[Any], frame: Frame
     ) -> tuple[Any, Any]:
+        index, given = frame.start, frame.given
         site, visitor = self.program.sites[index], self.visitor
         activation, e, *rest = operands
         rest = [mean_of(settle(x, visitor.order)) for x in rest]
@@ -249,36 +254,27 @@ class _Propagator(_Walker):
 
     # -- control flow: what crosses its bounds is an array or a Gaussian
 
-    def enter(self, eqn: Any, operands: list[Any], context: Any) -> tuple[list[Any], Records]:
+    def enter(self, walk: Evaluator, eqn: Any, operands: Sequence[Any], frame: Frame) -> Results:
         unknown = next((x for x in operands if isinstance(x, Unknown)), None)
         if unknown is not None:
             raise unknown.error
-        self.calls.append(eqn)
-        try:
-            return self.enter_with_beliefs(eqn, operands, context)
-        finally:
-            self.calls.pop()
-
-    def enter_with_beliefs(
-        self, eqn: Any, operands: list[Any], context: Any
-    ) -> tuple[list[Any], Records]:
         name = eqn.primitive.name
         if name in JIT or name in CUSTOM:
             custom = FUNCTIONS.get(function_name(eqn))
             if custom is not None and any(map(is_random, operands)):
                 return ruled(custom, eqn, operands, self.visitor.order, {}), {}
-            outs, records = self.inline(eqn, operands, *context)
+            outs, records = walk.run(call_jaxpr(eqn), operands, walk.frames(eqn, frame)[0])
             if function_name(eqn) in _SMOOTH_INSIDE_KINKS:
                 outs = [_without_new_kink(out, operands) for out in outs]
             return outs, records
-        implementation = self.implementation(eqn, context[0])
+        implementation = walk.streams.implementation(eqn, frame.start)
         if implementation is not None:
             call = functools.partial(implementation, self.visitor.nodes)
             return ruled(call, eqn, operands, self.visitor.order, {}), {}
         settled = [settle(x, self.visitor.order) for x in operands]
         if name in ("scan", "while"):
             settled = [x.alone() if isinstance(x, Gaussian) else x for x in settled]
-        return super().enter(eqn, settled, context)
+        return walk.enter(walk, eqn, settled, frame)
 
     def leave(self, outs: Sequence[Any]) -> list[Any]:
         settled = []
@@ -477,10 +473,11 @@ def propagate(
         The result with a `Belief` in place of each floating-point array, and for each node what is
         believed about its statistic, where `visitor.capture` asks for it.
     """
-    walker = _Propagator(program, visitor)
+    domain = BeliefDomain(program, visitor)
     values = [Gaussian(x.mean, x.variance) if isinstance(x, Belief) else x for x in arguments]
-    flat, records = walker.run(program.jaxpr, values, 0, None, shifts or {}, 0)
-    flat = walker.leave(flat)
+    frame = Frame(domain, given=shifts or {})
+    flat, records = evaluator(program, visitor).run(program.jaxpr, values, frame)
+    flat = domain.leave(flat)
     results = [
         belief(x, visitor.order) if jnp.issubdtype(mean_of(x).dtype, jnp.floating) else x
         for x in flat
