@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs import layouts
-from cgjax._beliefs.elementwise import elementwise
+from cgjax._beliefs.curves.elementwise import elementwise
 from cgjax._beliefs.groups import elementwise_of_groups
 from cgjax._beliefs.laid import Laid, elementwise_laid, moved, source
 from cgjax._beliefs.sums import Grouped

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs import layouts
+from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.laid import Laid
 from cgjax._beliefs.layouts import Layout
 from cgjax._beliefs.softmax import of_form
 from cgjax._beliefs.sums import Grouped, Values, array_in_shape, as_group, in_shape
-from cgjax._beliefs.values import Curve, Gaussian, Value, is_random
+from cgjax._beliefs.values import Gaussian, Value, is_random
 from cgjax._gaussian.numerics import wide
 from cgjax._program.jaxprs import bind
 from cgjax._program.primitives import facts

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from cgjax._beliefs import layouts
+from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.layouts import Layout, Shape
 from cgjax._beliefs.movement import carried, reshaped_axes
-from cgjax._beliefs.values import Curve, Gaussian, Lazy, Value, as_curve, is_random, settle
+from cgjax._beliefs.values import Gaussian, Lazy, Value, is_random, settle
 from cgjax._program.jaxprs import bind
 
 Atom = Var | Literal

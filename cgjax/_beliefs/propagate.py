@@ -14,7 +14,8 @@ from jax.core import Tracer
 from jax.extend.core import Var
 
 from cgjax import _static
-from cgjax._beliefs.elementwise import ELEMENTWISE
+from cgjax._beliefs.curves import Curve, Open
+from cgjax._beliefs.curves.elementwise import is_elementwise
 from cgjax._beliefs.functions import in_layout, of_functions, one_variable
 from cgjax._beliefs.largest import EXTREMES
 from cgjax._beliefs.movement import STRUCTURE
@@ -22,7 +23,6 @@ from cgjax._beliefs.products import convolution, dot_general
 from cgjax._beliefs.sums import reduced
 from cgjax._beliefs.valleys import lowest_point
 from cgjax._beliefs.values import (
-    Curve,
     Gaussian,
     Value,
     at_mean,
@@ -131,12 +131,10 @@ class BeliefDomain(Domain):
                 primitive=lax.integer_pow_p, params={"y": power}, invars=eqn.invars[:1]
             )
             name, operands = "integer_pow", operands[:1]
-        if name in ELEMENTWISE:
+        if is_elementwise(eqn):
             out = of_functions(eqn, operands, order)
             if out is not None:
                 return out if self.visitor.positions else _alone(out)
-        elif name == "stop_gradient":
-            return bind(eqn, [at_mean(settle(operands[0], order))])
         elif name == "dot_general":
             same = one_variable(*operands)
             return dot_general(eqn, _settled(operands, order), order, self.visitor.positions, same)
@@ -188,7 +186,7 @@ class BeliefDomain(Domain):
         name, order = eqn.primitive.name, self.visitor.order
         if not isinstance(value, Curve) or value.affine is not None or order == 1:
             return None
-        if value.closed is None and value.kink is not None:
+        if not value.resolved:
             return None
         lowest = -math.inf if value.rises else lowest_point(value.function)
         falls = lowest is not None and lowest > -math.inf
@@ -196,15 +194,14 @@ class BeliefDomain(Domain):
             return None
         x = EXTREMES[name](eqn, [value.root.shared()[0]], order)
         if not falls:
-            # The kink of a function with a closed form is not needed.
-            return Curve(x, value.function, value.dtype, closed=value.closed, rises=True)
+            return value.on(x)
         smallest = -bind(eqn, [-value.root.mean])[0]
         least = value.function(jnp.minimum(smallest, lowest))
 
         def at_least(x: Any, least: Any) -> Any:
             return jnp.maximum(value.function(x), least)
 
-        return Curve(x, lambda x: at_least(x, least), value.dtype, open=(at_least, (least,)))
+        return Curve(x, lambda x: at_least(x, least), value.dtype, Open(at_least, (least,)))
 
     # -- nodes
 
@@ -231,9 +228,7 @@ class BeliefDomain(Domain):
         """The activation of a belief."""
         if not is_random(e) or self.visitor.order == 1:
             return activation
-        if isinstance(activation, Curve) and (
-            activation.affine or activation.closed or activation.kink is None
-        ):
+        if isinstance(activation, Curve) and activation.resolved:
             return activation  # its operations say enough
         x = settle(e, self.visitor.order)
         mean, variance = family.moments(x.mean, x.variance)[1]
@@ -361,10 +356,7 @@ _SMOOTH_INSIDE_KINKS = frozenset(("logaddexp", "logaddexp2", "softplus"))
 
 
 def _without_new_kink(value: Value, operands: Sequence[Value]) -> Value:
-    if not isinstance(value, Curve) or value.kink is None:
-        return value
-    kinks = [x.kink for x in operands if isinstance(x, Curve) and x.kink is not None]
-    return replace(value, kink=kinks[0] if kinks else None)
+    return value.smoothed(operands) if isinstance(value, Curve) else value
 
 
 def _alone(value: Value) -> Value:

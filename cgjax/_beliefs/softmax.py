@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
+from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.laid import Laid, source
 from cgjax._beliefs.sums import Form, Grouped, Sum, Values, array_in_shape, finer
-from cgjax._beliefs.values import Curve, Gaussian, Value, as_curve, is_random
+from cgjax._beliefs.values import Gaussian, Value, is_random
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
 from cgjax._program.jaxprs import bind

@@ -27,10 +27,11 @@ from jax.extend.core import JaxprEqn
 from jax.typing import ArrayLike, DTypeLike
 
 from cgjax._beliefs import layouts
+from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.laid import Laid, laid_gaussian, source
 from cgjax._beliefs.layouts import Layout, Shape
 from cgjax._beliefs.movement import summed
-from cgjax._beliefs.values import Curve, Gaussian, Lazy, Value, as_curve, is_random, settle
+from cgjax._beliefs.values import Gaussian, Lazy, Value, settle
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import wide
 from cgjax._program.jaxprs import bind

@@ -125,3 +125,18 @@ def upper(mean: Any, variance: Any) -> Any:
     known = 484 * variance > mean**2
     ratio = mean / jnp.sqrt(jnp.where(known, variance, 1))
     return jnp.where(known, ndtr(ratio), (jnp.sign(mean) + 1) / 2)
+
+
+def sine(mean: Any, variance: Any) -> Moments:
+    """sin x: the variance is (1 - r) (1 + r cos 2m) / 2 with r = exp(-v)."""
+    return _wave(jnp.sin(mean), jnp.cos(mean), variance)
+
+
+def cosine(mean: Any, variance: Any) -> Moments:
+    """cos x: the variance is (1 - r) (1 - r cos 2m) / 2 with r = exp(-v)."""
+    return _wave(jnp.cos(mean), jnp.sin(mean), variance)
+
+
+def _wave(here: Any, across: Any, variance: Any) -> Moments:
+    lost = -jnp.expm1(-variance)  # 1 - r
+    return jnp.exp(-variance / 2) * here, lost * (lost / 2 + (1 - lost) * across**2)

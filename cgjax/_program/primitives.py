@@ -178,7 +178,7 @@ _CLASSES: tuple[tuple[str, Facts], ...] = (
     ("log log1p", replace(_SMOOTH, rises=True, positive=True, powers=True)),
     ("sqrt", replace(_SMOOTH, rises=True, positive=True, powers=True)),
     ("rsqrt", replace(_SMOOTH, positive=True, powers=True)),
-    ("cbrt", replace(_SMOOTH, rises=True, positive=True)),
+    ("cbrt", replace(_KINKED, rises=True, powers=True)),  # infinitely steep at 0
     ("atan sinh erf_inv", replace(_SMOOTH, rises=True)),
     ("integer_pow square", replace(_SMOOTH, powers=True)),
     ("pow", replace(_SMOOTH, positive=True, powers=True)),
