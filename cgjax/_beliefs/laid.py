@@ -51,9 +51,13 @@ class Laid(Lazy):
         found = settle(self.value, order)
         if isinstance(found, Gaussian):
             return laid_gaussian(found.shared()[0], self.layout)
-        fine = layouts.refined(found.shape, self.layout.digits)
+        return self.array(found)
+
+    def array(self, values: jax.Array) -> jax.Array:
+        """Values of the function in the layout."""
+        fine = layouts.refined(values.shape, self.layout.digits)
         assert fine is not None
-        return layouts.laid(found.reshape(fine), self.layout, fine)
+        return layouts.laid(values.reshape(fine), self.layout, fine)
 
 
 def source(value: Gaussian | Curve | Laid) -> Gaussian | Curve:

@@ -219,6 +219,20 @@ def as_group(value: Value) -> Grouped:
     return Grouped(root, fine, (), function, fine, layout, own, dtype, False, affine, affine)
 
 
+def in_full(group: Grouped) -> Callable[[jax.Array], jax.Array]:
+    """A value in its layout as a function of the root alone."""
+
+    def function(x: jax.Array) -> jax.Array:
+        fine = x.reshape(group.fine)
+        known: dict[Sum, jax.Array] = {}
+        for one in group.sums:
+            known[one] = one.of(fine, known)
+        out = jnp.broadcast_to(group.function(fine, known), group.sizes)
+        return layouts.laid(jnp.asarray(out, group.dtype), group.layout, group.fine)
+
+    return function
+
+
 # -- the same in a finer shape
 
 
