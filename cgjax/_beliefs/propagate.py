@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jax.extend.core import Var
 
 from cgjax import _static
+from cgjax._beliefs import registry
 from cgjax._beliefs.curves import Curve, Open
 from cgjax._beliefs.curves.elementwise import is_elementwise
 from cgjax._beliefs.functions import in_layout, of_functions, one_variable
@@ -33,6 +34,7 @@ from cgjax._beliefs.values import (
 )
 from cgjax._gaussian.numerics import root
 from cgjax._node import node_p
+from cgjax._program.called import called_function
 from cgjax._program.jaxprs import (
     CUSTOM,
     ENTERED,
@@ -122,7 +124,7 @@ class BeliefDomain(Domain):
 
     def rule(self, eqn: Any, operands: Sequence[Any]) -> Any:
         name, order = eqn.primitive.name, self.visitor.order
-        custom = RULES.get(name)
+        custom = registry.rule_of_primitive(eqn.primitive)
         if custom is not None:
             return ruled(custom, eqn, operands, order, eqn.params)
         if name == "pow" and (power := _whole_number(eqn.invars[1], operands[1])) is not None:
@@ -255,11 +257,14 @@ class BeliefDomain(Domain):
             raise unknown.error
         name = eqn.primitive.name
         if name in JIT or name in CUSTOM:
-            custom = FUNCTIONS.get(function_name(eqn))
-            if custom is not None and any(map(is_random, operands)):
-                return ruled(custom, eqn, operands, self.visitor.order, {}), {}
+            custom = registry.rule_of_call(eqn) if any(map(is_random, operands)) else None
+            if custom is not None:
+                closed_over = called_function(eqn).num_consts
+                given = operands[closed_over:]
+                if any(map(is_random, given)) and not any(map(is_random, operands[:closed_over])):
+                    return ruled(custom, eqn, given, self.visitor.order, {}), {}
             outs, records = walk.run(call_jaxpr(eqn), operands, walk.frames(eqn, frame)[0])
-            if function_name(eqn) in _SMOOTH_INSIDE_KINKS:
+            if registry.is_call_of_jax(eqn, _SMOOTH_INSIDE_KINKS):
                 outs = [_without_new_kink(out, operands) for out in outs]
             return outs, records
         implementation = walk.streams.implementation(eqn, frame.start)
@@ -371,17 +376,6 @@ _DATA = {
         ("scatter", "scatter-add", "scatter_add", "scatter-sub", "scatter_sub"), slice(0, None, 2)
     ),
 }
-
-# Rules that users have registered, for primitives and for functions, by name.
-RULES: dict[str, Callable[..., Any]] = {}
-FUNCTIONS: dict[str, Callable[..., Any]] = {}
-
-
-def function_name(eqn: Any) -> str:
-    """The name of the function that a call holds."""
-    if "name" in eqn.params:
-        return str(eqn.params["name"])
-    return str(open_jaxpr(call_jaxpr(eqn)).debug_info.func_name)
 
 
 def ruled(

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
+from jax.extend.core import JaxprEqn, Var
 
-from cgjax._program.jaxprs import open_jaxpr, scan_counts, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, call_jaxpr, open_jaxpr, scan_counts, sub_jaxprs
 from cgjax._program.primitives import facts
 
-AnyJaxpr = ClosedJaxpr | Jaxpr
 T = TypeVar("T")
 
 
@@ -138,8 +137,7 @@ def control(eqn: JaxprEqn, operands: Sequence[T]) -> Control[T] | None:
     """
     known, params, operands = facts(eqn), eqn.params, list(operands)
     if known.call is not None:
-        body = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-        call = (known.call, function_name(eqn), body, operands)
+        call = (known.call, function_name(eqn), call_jaxpr(eqn), operands)
         if known.call == "remat":
             # It may be said argument by argument, and the arguments of a rebuilt part are others.
             prevent = bool(np.any(params["prevent_cse"]))
@@ -179,5 +177,4 @@ def function_name(eqn: JaxprEqn) -> str:
     """The name of the function that a call holds."""
     if "name" in eqn.params:
         return str(eqn.params["name"])
-    body = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
-    return str(open_jaxpr(body).debug_info.func_name)
+    return str(open_jaxpr(call_jaxpr(eqn)).debug_info.func_name)
