@@ -1,15 +1,18 @@
 """Values that are kept as functions: element-wise operations on them, and where they are moved."""
 
+import math
 from collections.abc import Sequence
 
-from jax.extend.core import JaxprEqn
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from cgjax._beliefs import layouts
 from cgjax._beliefs.curves.elementwise import elementwise
 from cgjax._beliefs.groups import elementwise_of_groups
 from cgjax._beliefs.laid import Laid, elementwise_laid, moved, source
 from cgjax._beliefs.sums import Grouped
-from cgjax._beliefs.values import Value, is_random, settle
+from cgjax._beliefs.values import Gaussian, Value, is_random, settle
 from cgjax._program.primitives import facts
 
 
@@ -69,3 +72,54 @@ def _variable(x: Value) -> tuple[Value, layouts.Layout]:
     if isinstance(x, Laid):
         return source(x), x.layout
     return x, layouts.identity(x.shape)
+
+
+# -- products that are sums
+
+# A product with a vector is a sum that keeps its link to what it sums, up to this size.
+_LARGEST_SUM = 1 << 16
+
+
+def as_reduction(eqn: JaxprEqn, operands: Sequence[Value]) -> ClosedJaxpr | None:
+    """A matrix product as an element-wise one and a sum, where it is no more than that.
+
+    So is the product of a value with known numbers in a vector, as `x @ ones`, and that of two
+    functions of one value which leaves no axis of either, as `x @ x`. None for others.
+    """
+    (contract, batch) = eqn.params["dimension_numbers"]
+    shapes = [tuple(v.aval.shape) for v in eqn.invars]
+    free = [
+        [a for a in range(len(shape)) if a not in contract[k] and a not in batch[k]]
+        for k, shape in enumerate(shapes)
+    ]
+    number = [math.prod(shapes[k][a] for a in free[k]) for k in (0, 1)]
+    random = [k for k, x in enumerate(operands) if is_random(x)]
+    if any(isinstance(operands[k], Gaussian) and operands[k].axes for k in random):
+        return None
+    if max(math.prod(shape) for shape in shapes) > _LARGEST_SUM or 0 in (*shapes[0], *shapes[1]):
+        return None
+    if len(random) == 1 and number[1 - random[0]] > 1:
+        return None
+    if len(random) == 2 and (max(number) > 1 or not _of_one_root(*operands)):
+        return None
+    out = eqn.outvars[0].aval
+
+    def steps(*arrays: jax.Array) -> jax.Array:
+        parts = []
+        for k, array in enumerate(arrays):
+            order = [*batch[k], *free[k], *contract[k]]
+            array = array if order == sorted(order) else jnp.transpose(array, order)
+            outer = [shapes[k][a] for a in batch[k]]
+            shape = (*outer, number[k], *(shapes[k][a] for a in contract[k]))
+            parts.append(array if array.shape == shape else array.reshape(shape))
+        lead = len(batch[0]) + 1
+        total = (parts[0] * parts[1]).sum(tuple(range(lead, parts[0].ndim)))
+        total = total if total.shape == out.shape else total.reshape(out.shape)
+        return total.astype(out.dtype)
+
+    return jax.make_jaxpr(steps)(*(v.aval for v in eqn.invars))
+
+
+def _of_one_root(x: Value, y: Value) -> bool:
+    roots = [getattr(source(v), "root", source(v)) for v in (x, y)]
+    return roots[0] is roots[1]

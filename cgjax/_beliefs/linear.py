@@ -19,6 +19,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.curves.curve import warn_of_decision
 from cgjax._beliefs.laid import Laid
 from cgjax._beliefs.sums import Grouped, in_full
 from cgjax._beliefs.values import Gaussian, Lazy, Value, is_random, settle
@@ -109,7 +110,8 @@ class _Squares:
     covariance: Array
 
 
-def _is_complex(value: Value) -> bool:
+def is_complex(value: Value) -> bool:
+    """Whether a random value is complex."""
     return jnp.issubdtype(value.dtype, jnp.complexfloating)
 
 
@@ -168,7 +170,7 @@ def as_linear(value: Value) -> Linear | None:
     if isinstance(value, Grouped) and value.affine:
         of = in_full(value)
         return Linear((value.root,), of, value.shape, value.dtype, False)
-    if _is_complex(value):
+    if is_complex(value):
         return None
     found = settle(value, 2)
     return Linear((found,), lambda x: x, found.shape, found.dtype, rows)
@@ -222,7 +224,7 @@ def linear(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value] | None:
             v.aval.dtype,
             rows,
         )
-        outs.append(out if _is_complex(out) else out.settled(2))
+        outs.append(out if is_complex(out) else out.settled(2))
     return outs
 
 
@@ -276,31 +278,30 @@ def _hermite(number: int) -> tuple[Array, Array]:
 # -- first-order moments of what is not linear
 
 
-def linearised(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
+def linearised(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> list[Value]:
     """First-order moments of any differentiable primitive: f(m) and the sum of J_ij^2 v_j.
 
     Results that are whole numbers or decisions are taken at the means.
     """
-    settled = [settle(x, 2) for x in operands]
-    at = [k for k, x in enumerate(settled) if isinstance(x, Gaussian)]
-    kept = [
-        k for k, v in enumerate(eqn.outvars) if jnp.issubdtype(v.aval.dtype, jnp.inexact)
-    ]
+    values = [as_linear(x) if is_random(x) else None for x in operands]
+    roots = list({id(r): r for v in values if v is not None for r in v.roots}.values())
+    place = {id(x): k for k, x in enumerate(roots)}
+    kept = [k for k, v in enumerate(eqn.outvars) if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
 
-    def function(*values: Array) -> list[Array]:
-        arguments = list(settled)
-        for k, value in zip(at, values, strict=True):
-            arguments[k] = value
+    def function(*numbers: Array) -> list[Array]:
+        arguments = [
+            x if v is None else v.function(*(numbers[place[id(r)]] for r in v.roots))
+            for x, v in zip(operands, values, strict=True)
+        ]
         return bind(eqn, arguments)
 
-    roots = [settled[k] for k in at]
     results: list[Value] = list(function(*(x.mean for x in roots)))
+    if order != 1 and len(kept) < len(results):
+        warn_of_decision(eqn, "an index or a decision")
     outs, squares = moments(lambda *v: [function(*v)[k] for k in kept], roots, False)
     for k, mean, square in zip(kept, outs, squares, strict=True):
-        complex_ = jnp.issubdtype(mean.dtype, jnp.complexfloating)
-        results[k] = (
-            Complex(mean, square.real, square.imaginary, square.covariance)
-            if complex_
-            else Gaussian(mean, square.real)
-        )
+        if jnp.issubdtype(mean.dtype, jnp.complexfloating):
+            results[k] = Complex(mean, square.real, square.imaginary, square.covariance)
+        else:
+            results[k] = Gaussian(mean, square.real)
     return results

@@ -374,7 +374,9 @@ class _Expansion:
     def partial(self, r: int, x: jax.Array, values: tuple[jax.Array, ...]) -> jax.Array:
         """dG / dR_r as a function of the root and the sums."""
         return jax.jvp(
-            lambda v: self.function(x, _put(values, r, v)), (values[r],), (jnp.ones_like(values[r]),)
+            lambda v: self.function(x, _put(values, r, v)),
+            (values[r],),
+            (jnp.ones_like(values[r]),),
         )[1]
 
     def bend(self, r: int, s: int) -> jax.Array:
