@@ -1,4 +1,4 @@
-"""The domain of beliefs: what the walk hands on in place of arrays, into calls, loops and branches."""
+"""The domain of beliefs: what the walk hands on in place of arrays, into calls and loops too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import ShapedArray, Tracer
 from jax.extend.core import Var
 
 from cgjax import _static
@@ -60,7 +62,7 @@ class BeliefDomain(Domain):
         if unknown is not None:
             return [unknown] * len(eqn.outvars)
         if not any(map(is_random, operands)):
-            return bind(eqn, operands)
+            return _known(eqn, operands)
         place = Place(self.calls, id(eqn) in self.offsets)
         return results(eqn, operands, self.visitor, place)
 
@@ -179,6 +181,24 @@ class BeliefDomain(Domain):
             return call
 
         return [wrapped(f) for f in functions]
+
+
+# Indices of at most so many elements are computed while tracing, where they are known then.
+_LARGEST_INDEX = 1 << 16
+
+
+def _known(eqn: JaxprEqn, operands: Sequence[Value]) -> list[jax.Array]:
+    """An operation on arrays; on indices at once, so that moves by them can be followed."""
+    avals = [v.aval for v in eqn.outvars]
+    small = all(isinstance(a, ShapedArray) and a.size <= _LARGEST_INDEX for a in avals)
+    if facts(eqn).random or not small or any(isinstance(x, Tracer) for x in operands):
+        return bind(eqn, operands)
+    if any(not jnp.issubdtype(a.dtype, np.integer) and a.dtype != bool for a in avals):
+        return bind(eqn, operands)
+    if eqn.effects or sub_jaxprs(eqn):
+        return bind(eqn, operands)
+    with jax.ensure_compile_time_eval():
+        return bind(eqn, operands)
 
 
 def _shifted(value: Value, shift: Any) -> Value:

@@ -19,7 +19,15 @@ from cgjax._beliefs.curves.curve import warn_of_decision
 from cgjax._beliefs.curves.elementwise import is_elementwise
 from cgjax._beliefs.functions import as_reduction, in_layout, of_functions, one_variable
 from cgjax._beliefs.largest import EXTREMES
-from cgjax._beliefs.linear import Complex, absolute, as_linear, is_complex, linear, linearised
+from cgjax._beliefs.linear import (
+    Complex,
+    absolute,
+    as_linear,
+    is_complex,
+    linear,
+    linearised,
+    multiplied,
+)
 from cgjax._beliefs.movement import STRUCTURE
 from cgjax._beliefs.products import convolution, dot_general
 from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule
@@ -58,9 +66,7 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
         return _product(eqn, operands, how, place)
     if name == "conv_general_dilated":
         return convolution(eqn, _settled(operands, order), order, how.positions)
-    if facts(eqn).opaque:
-        return None
-    if name in STRUCTURE or name in EXTREMES:
+    if name in STRUCTURE or name in EXTREMES or _is_sum(eqn):
         return _structure(eqn, operands, order, place)
     return linear(eqn, operands)
 
@@ -85,11 +91,15 @@ def _of_complex(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Results
         if len(roots) == 1:
             return of_functions(eqn, operands, order)
     found = linear(eqn, operands)
-    if found is None and eqn.primitive is lax.abs_p:
+    if found is not None or order == 1:
+        return found
+    if eqn.primitive is lax.abs_p:
         (x,) = map(as_linear, operands)
         value = None if x is None else x.settled(order)
-        return absolute(value) if isinstance(value, Complex) and order != 1 else None
-    return found
+        return absolute(value) if isinstance(value, Complex) else None
+    if eqn.primitive is lax.mul_p:
+        return multiplied(*operands)
+    return None
 
 
 def _product(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place) -> Results:
@@ -118,7 +128,7 @@ def evaluated(jaxpr: Any, operands: Sequence[Value], how: Beliefs, place: Place)
 def _structure(eqn: JaxprEqn, operands: Sequence[Value], order: int, place: Place) -> Results:
     """Moves, sums, products and largest values."""
     name, known = eqn.primitive.name, facts(eqn)
-    if name == "reduce_sum" and (out := reduced(eqn, operands[0], order)) is not None:
+    if _is_sum(eqn) and (out := reduced(eqn, operands[0], order)) is not None:
         return out
     if (out := in_layout(eqn, operands)) is not None:
         return out
@@ -139,7 +149,16 @@ def _structure(eqn: JaxprEqn, operands: Sequence[Value], order: int, place: Plac
             settled[k] = at_mean(x)
     if not any(map(is_random, settled)):
         return bind(eqn, settled)
-    return STRUCTURE[name](eqn, settled, order)
+    return STRUCTURE.get(name, STRUCTURE["reduce_sum"])(eqn, settled, order)
+
+
+def _is_sum(eqn: JaxprEqn) -> bool:
+    """Whether all is summed along axes, which a sum over a mapped axis becomes too."""
+    axes, known = eqn.params.get("axes"), facts(eqn)
+    if known.reduces != "sum" or axes is None or len(eqn.outvars) != 1:
+        return False
+    rank = len(eqn.invars[0].aval.shape) - len(eqn.outvars[0].aval.shape)
+    return all(isinstance(a, int) for a in axes) and rank == len(axes)
 
 
 def largest_of_curve(eqn: JaxprEqn, value: Value, order: int) -> Curve | None:
