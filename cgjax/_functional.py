@@ -13,10 +13,11 @@ import jax
 from flax import errors as flax_errors
 from flax import nnx
 
-from cgjax import _graph, _lift, inference
-from cgjax._procedure import split_lead
+from cgjax import _graph, _lift, _static, inference
+from cgjax._cache import recent
+from cgjax._of_beliefs import means
+from cgjax._procedure import already_a_procedure, check_network, split_lead
 from cgjax._program import trace
-from cgjax.inference._moments import means
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +34,15 @@ class ModuleFunction:
         # Rebuilt, so that the variables belong to the transformation that this call is part of:
         # a state that is closed over inside `jax.grad` may then be updated as one passed in.
         params, state = jax.tree.map(lambda x: x, (params, state))
-        module = nnx.merge(self.graphdef, params, state)
+        try:
+            module = nnx.merge(self.graphdef, params, state)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise TypeError(
+                "A function of `cgjax.functional` is called as `f(params, state, *args)`, with "
+                "trees of the structure that `functional` returned. These do not fit: params is "
+                f"{_static.described(params)} with {len(jax.tree.leaves(params))} arrays, state "
+                f"{_static.described(state)} with {len(jax.tree.leaves(state))}; {error}"
+            ) from error
         out = module(*args, **kwargs)
         return out, nnx.split(module, nnx.Param, ...)[2]
 
@@ -49,22 +58,8 @@ class _Output:
 
 
 # One object for each module structure, so that what is cached by function outlives a single call.
-_known_module_function = functools.lru_cache(maxsize=256)(ModuleFunction)
-_known_output = functools.lru_cache(maxsize=256)(_Output)
-
-
-def _module_function(graphdef: Any) -> ModuleFunction:
-    try:
-        return _known_module_function(graphdef)
-    except TypeError:  # an attribute that cannot be hashed: nothing is cached
-        return ModuleFunction(graphdef)
-
-
-def _output(function: Any) -> _Output:
-    try:
-        return _known_output(function)
-    except TypeError:
-        return _Output(function)
+_module_function = recent(256)(ModuleFunction)
+_output = recent(256)(_Output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +69,7 @@ class ModuleProcedure:
     Attributes:
         module: the module, or a network made from it.
         build: makes the procedure of a pure function.
+        name: the name of the function that makes such procedures.
         lead: what the first argument is, before the network's: "key", "values" or None.
         is_network: whether nodes survive, so that further procedures apply.
         evaluates: whether the result is a figure about the network, not its output; then the
@@ -83,6 +79,7 @@ class ModuleProcedure:
 
     module: Any
     build: Callable[[Any], Any]
+    name: str
     lead: str | None = None
     is_network: bool = False
     evaluates: bool = False
@@ -208,11 +205,14 @@ def _accepts_modules(
 
     @functools.wraps(build)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
+        if args and isinstance(args[0], ModuleProcedure) and not args[0].is_network:
+            raise already_a_procedure(build.__name__, args[0].name)
         if not args or not _is_module(args[0]):
             return build(*args, **kwargs)
         net, *rest = args
         make(_unused, *rest, **kwargs)  # bad options raise here, not at the first call
-        return procedure(net, lambda f: make(f, *rest, **kwargs), **options)
+        name = build.__name__
+        return procedure(net, lambda f: make(f, *rest, **kwargs), name=name, **options)
 
     return wrapped
 
@@ -223,6 +223,11 @@ def _unused() -> None:
 
 def monte_carlo(sampler: Any, num_samples: int, *, batch_size: int = 64) -> Any:
     build = functools.partial(inference.monte_carlo, num_samples=num_samples, batch_size=batch_size)
+    if isinstance(sampler, nnx.Module):
+        raise TypeError(
+            "monte_carlo takes a sampling procedure, such as `cgjax.forward_sample(module)`, got "
+            f"the module {type(sampler).__name__}."
+        )
     if not isinstance(sampler, ModuleProcedure):
         return build(sampler)
     build(sampler.build(_unused))  # bad options raise here
@@ -232,14 +237,17 @@ def monte_carlo(sampler: Any, num_samples: int, *, batch_size: int = 64) -> Any:
         procedure = sampler.build(f)
         return build(inference.with_nodes(procedure) if sampler.capture else procedure)
 
-    return ModuleProcedure(sampler.module, average, lead="key", evaluates=True)
+    return ModuleProcedure(sampler.module, average, "monte_carlo", lead="key", evaluates=True)
 
 
 monte_carlo.__doc__ = inference.monte_carlo.__doc__
 
 
 def chain_graph(net: Any) -> Callable[..., _graph.ChainGraph]:
+    if isinstance(net, ModuleProcedure) and not net.is_network:
+        raise already_a_procedure("chain_graph", net.name)
     if not _is_module(net):
+        check_network(net, "chain_graph")
         return _graph.chain_graph(net)
 
     def procedure(*args: Any, **kwargs: Any) -> _graph.ChainGraph:

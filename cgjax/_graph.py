@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from cgjax import _static
-from cgjax._drawing.drawing import Box, Line, drawing, save, svg
+from cgjax._drawing import Box, Line, drawing, save, svg
 from cgjax._program import Program, Site, parents, trace
 from cgjax.nodes import Family
 

@@ -100,6 +100,22 @@ def bind(
     )
 
 
+def check_name(what: str, name: Any) -> None:
+    """Raises unless something can be the name of a node or a scope.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it is empty, or holds a character that patterns and full names are made with.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"A {what}'s name is a string, got {_static.described(name)}.")
+    if not name or any(c in name for c in "/#*?["):
+        raise ValueError(
+            f"A {what}'s name must be non-empty and free of the characters / # * ? [, got {name!r}."
+            + (" Use `cgjax.scope` to group names." if what == "node" else "")
+        )
+
+
 def _marked(family: Any, e: Any, kind: str, name: str | None, like: Any = None) -> Any:
     if not isinstance(family, Family):
         hint = ""
@@ -109,11 +125,15 @@ def _marked(family: Any, e: Any, kind: str, name: str | None, like: Any = None) 
             f"The first argument must be a node family such as `cgjax.nodes.ReLU()`, "
             f"got {family!r}.{hint}"
         )
-    if name is not None and (not name or any(c in name for c in "/#*?[")):
-        raise ValueError(
-            f"A node's name must be non-empty and free of the characters / # * ? [, got {name!r}. "
-            "Use `cgjax.scope` to group names."
+    if kind not in family.kinds:
+        right = " or ".join(f"`cgjax.{k}`" for k in sorted(family.kinds))
+        raise TypeError(
+            f"{type(family).__name__} is a family for {right}, got it in `cgjax.{kind}`. `noise` "
+            "marks auxiliary variables, such as `cgjax.nodes.BernoulliMask()`; `node` those that "
+            "the network is made of, such as `cgjax.nodes.Spin()`."
         )
+    if name is not None:
+        check_name("node", name)
     e = jnp.asarray(e)
     if not jnp.issubdtype(e.dtype, jnp.floating):
         raise TypeError(
@@ -142,7 +162,8 @@ def node(family: Family, e: Float[Array, "*shape"], *, name: str | None = None) 
         The activation, of e's shape and dtype.
 
     Raises:
-        TypeError: if `family` is no node family or `e` is not floating point.
+        TypeError: if `family` is no node family, or one of noise; if `e` is not floating point; if
+            the name is no string.
         ValueError: if the family does not fit e's shape, or the name holds one of `/ # * ? [`.
 
     Example:
@@ -256,9 +277,6 @@ def scope(name: str) -> Iterator[None]:
         >>> cg.with_nodes(cg.feed_forward(net))(jnp.zeros(2))[1]
         {'block/hidden': Array([0., 0.], dtype=float32)}
     """
-    if not name or any(c in name for c in "/#*?["):
-        raise ValueError(
-            f"A scope's name must be non-empty and free of the characters / # * ? [, got {name!r}."
-        )
+    check_name("scope", name)
     with jax.named_scope(SCOPE_PREFIX + name):
         yield

@@ -6,6 +6,8 @@ inside a transformation the walk is traced into it.
 """
 
 import abc
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
@@ -13,8 +15,9 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from cgjax import _static
+from cgjax import _cache, _static
 from cgjax._program import Program, trace
 from cgjax._walk import Records
 
@@ -33,6 +36,14 @@ class Method(abc.ABC):
 
     lead: ClassVar[str | None] = None
     is_network: ClassVar[bool] = False
+
+    @classmethod
+    def procedure(cls) -> str:
+        """The name of the function that makes such procedures."""
+        return re.sub("(?<=.)([A-Z])", r"_\1", cls.__name__).lower()
+
+    def check(self, program: Program) -> None:  # noqa: B027 (most have a use for any)
+        """Warns, at each call, if the procedure has no use for such a network."""
 
     @abc.abstractmethod
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
@@ -63,6 +74,9 @@ class Procedure:
     net: Network
     method: Method
     capture: bool = False
+
+    def __post_init__(self) -> None:
+        check_network(self.net, self.method.procedure())
 
     def _identity(self) -> Any:
         structure, arrays = _static.split(self.method)
@@ -105,6 +119,7 @@ class Procedure:
         structure, options = _static.split(self.method)
         if self.capture:
             check_capture(program)
+        self.method.check(program)
         constants = program.constants
         code = program.code if program.closed_over else program
         traced = _static.is_traced((lead, arrays, options, constants))
@@ -160,7 +175,7 @@ run_compiled = jax.jit(run, static_argnums=(0, 1, 2))
 
 
 def intern(procedure: ProcedureT) -> ProcedureT:
-    """The first procedure built for an equal request, as long as the network lives.
+    """The first procedure built for an equal request, as long as the network is in use.
 
     JAX keeps compiled code as long as the function it belongs to: without this, a procedure that is
     built anew for each call would be compiled anew. Options with arrays are never equal, so those
@@ -168,34 +183,64 @@ def intern(procedure: ProcedureT) -> ProcedureT:
     """
     if _static.split(procedure.method)[1]:
         return procedure
-    try:
-        known = vars(procedure.net).setdefault("_cgjax_procedures", {})
-        found = known.setdefault(procedure, procedure)
-    except TypeError:  # the network has no attributes, or is not hashable
-        return procedure
-    if len(known) > _KEPT_PROCEDURES:
-        del known[next(iter(known))]
-    return found
+    return _cache.procedures.first(procedure.net, procedure)
 
 
-_KEPT_PROCEDURES = 64
+def check_network(net: Any, procedure: str) -> None:
+    """Raises unless something can be a network.
+
+    Args:
+        net: what was passed for one.
+        procedure: the name of the function that it was passed to.
+
+    Raises:
+        TypeError: it is no function, a class, a module of another library, or a procedure.
+    """
+    expected = f"{procedure} takes a network: a function of arrays, or a Flax NNX module"
+    linen = sys.modules.get("flax.linen")
+    if isinstance(net, type):
+        raise TypeError(
+            f"{expected}; got the class {net.__name__}. Pass an instance of it, "
+            f"`{net.__name__}(…)`."
+        )
+    if linen is not None and isinstance(net, linen.Module):
+        name = type(net).__name__
+        raise TypeError(
+            f"{expected}; got the Linen module {name}, which does not hold its parameters. Pass "
+            "its function, `module.apply`, whose first argument they are."
+        )
+    if isinstance(net, Procedure) and not net.method.is_network:
+        raise already_a_procedure(procedure, net.method.procedure())
+    if not callable(net):
+        raise TypeError(f"{expected}; got {_static.described(net)}.")
 
 
-def as_key(key: Any) -> Any:
+def already_a_procedure(procedure: str, inner: str) -> TypeError:
+    """The error for a procedure in place of a network."""
+    return TypeError(
+        f"{procedure} takes a network, and {inner}(net) is a procedure: in its result no node is "
+        f"left. Apply each procedure to the network itself: `{inner}(net)` and `{procedure}(net)`."
+    )
+
+
+def as_key(key: Any) -> Array:
     """Checks that an argument is one key of `jax.random`, and makes it a typed one."""
     if isinstance(key, jax.Array | np.ndarray):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
             return key
         if key.dtype == np.uint32 and key.ndim == 1:
-            return jax.random.wrap_key_data(jnp.asarray(key))
-    found = repr(key)
-    if _static.is_array(key):
-        found = f"an array of {key.dtype}{list(key.shape)}"
-    elif jax.tree.leaves(key) and not jax.tree_util.all_leaves([key]):
-        found = f"a {type(key).__name__}"  # not the arrays that it holds
+            try:
+                return jax.random.wrap_key_data(jnp.asarray(key))
+            except TypeError:  # not as many words as a key has
+                pass
+    found = _static.described(key)
+    several = _static.is_array(key) and (
+        jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or (key.dtype == np.uint32 and key.ndim > 1)
+    )
+    hint = " For several keys, map it: `jax.vmap(procedure(net), (0, None))`." if several else ""
     raise TypeError(
         "The first argument of a procedure that samples is one key of `jax.random`, got "
-        f"{found}. Call it as `procedure(net)(jax.random.key(0), *args)`."
+        f"{found}. Call it as `procedure(net)(jax.random.key(0), *args)`.{hint}"
     )
 
 

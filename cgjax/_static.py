@@ -81,3 +81,14 @@ def join(structure: Structure, arrays: Any) -> Any:
 def is_traced(tree: Any) -> bool:
     """Whether any leaf of a tree is a tracer."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def described(value: Any) -> str:
+    """An object in a few words, for messages: no array is printed."""
+    if is_array(value):
+        return f"an array of {value.dtype}{list(value.shape)}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if value is None or isinstance(value, bool | int | float | complex | str):
+        return repr(value)
+    return f"an object of type {type(value).__name__}"

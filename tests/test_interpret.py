@@ -13,7 +13,7 @@ from jax._src import source_info_util
 
 import cgjax as cg
 from cgjax._program import UnsupportedPrimitiveError, parents, trace
-from cgjax._walk import evaluate
+from cgjax._walk import streams
 from cgjax._walk.rows import Rows
 from tests.helpers import (
     RecordedBits,
@@ -439,20 +439,20 @@ def test_grouped_words_are_the_words_one_by_one(monkeypatch):
 
     grouped = run()
     calls = []
-    original = evaluate.grouped_words
+    original = streams.grouped_words
     counted = lambda *a, **k: calls.append(a) or original(*a, **k)  # noqa: E731
-    monkeypatch.setattr(evaluate, "grouped_words", counted)
+    monkeypatch.setattr(streams, "grouped_words", counted)
     run()
     assert len(calls) >= 2
     calls.clear()
-    monkeypatch.setattr(evaluate, "GROUP_AT_LEAST", 99)
+    monkeypatch.setattr(streams, "GROUP_AT_LEAST", 99)
     assert_identical(run(), grouped)
     assert not calls
 
 
 def test_large_nodes_are_not_grouped(monkeypatch):
-    monkeypatch.setattr(evaluate, "grouped_words", lambda *a, **k: pytest.fail("grouped"))
-    cg.forward_sample(lambda x: three_of_a_shape(x))(KEY, jnp.ones(evaluate.GROUP_MAX_ELEMENTS + 1))
+    monkeypatch.setattr(streams, "grouped_words", lambda *a, **k: pytest.fail("grouped"))
+    cg.forward_sample(lambda x: three_of_a_shape(x))(KEY, jnp.ones(streams.GROUP_MAX_ELEMENTS + 1))
     two = lambda x: spin(spin(x)) * 2  # noqa: E731
     cg.forward_sample(two)(KEY, X)
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cgjax import _cache
 from cgjax._gaussian.blocks import constants_are_numbers
 
 # At all scales: a function may be of x / 100.
@@ -16,7 +17,6 @@ _POINTS = np.concatenate([-_BESIDE[::-1], [0], _BESIDE]).astype(np.float32)
 # Of float32, where a function approaches 0 by a difference of numbers; relative to the largest
 # value that is as near to 0.
 _ROUNDING = 2e-6
-_known: dict[tuple[str, tuple[float, ...]], float | None] = {}
 
 
 def lowest_point(function: Callable[[Any], Any]) -> float | None:
@@ -40,9 +40,10 @@ def lowest_point(function: Callable[[Any], Any]) -> float | None:
         return None
     # Not `lru_cache`: it would keep the function, and with it arrays that the function came from.
     key = str(jaxpr), tuple(map(float, jaxpr.consts))
-    if key not in _known:
-        _known[key] = _looked_at(function)
-    return _known[key]
+    known = _cache.lowest_points
+    if key not in known:
+        known[key] = _looked_at(function)
+    return known[key]
 
 
 def _looked_at(function: Callable[[Any], Any]) -> float | None:

@@ -1,4 +1,4 @@
-"""Draws a directed graph in layers: where boxes and lines go, as SVG or with Matplotlib.
+"""Draws a directed graph in layers: where boxes and lines go.
 
 Boxes stand in rows below all that they depend on. A line that passes rows has a place of its own in
 each of them, so that it crosses no box. Lines through time do not count for the rows; they are
@@ -7,19 +7,18 @@ dashed and go around at the side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 Point = tuple[float, float]
 
-_HEIGHT, _ROW_GAP, _COLUMN_GAP, _MARGIN = 46.0, 44.0, 26.0, 18.0
+HEIGHT = 46.0  # of a box
+_ROW_GAP, _COLUMN_GAP, _MARGIN = 44.0, 26.0, 18.0
 _LANE = 12.0  # the width of a line that passes a row
 _LOOP = 30.0  # the space at the side of a box for its loop
 _TURN = 16.0  # how far from a box a line through time turns, less than a gap
-_TITLE, _TEXT = 13.0, 11.0  # font sizes
+TITLE, TEXT = 13.0, 11.0  # font sizes
 _SWEEPS, _PLACINGS = 12, 40
 _STRAIGHT = 8.0  # how much more it matters that a line is straight than where a box is
 
@@ -82,7 +81,7 @@ class _Slot:
 
 def _text_width(box: Box) -> float:
     # Wide enough for the sans-serif fonts of browsers and of Matplotlib.
-    return max(0.62 * _TITLE * len(box.title), 0.57 * _TEXT * len(box.text), 40.0) + 22.0
+    return max(0.62 * TITLE * len(box.title), 0.57 * TEXT * len(box.text), 40.0) + 22.0
 
 
 def _rows(boxes: Sequence[Box], lines: Sequence[Line]) -> dict[str, int]:
@@ -158,7 +157,9 @@ def _order(grid: list[list[_Slot]]) -> None:
             place = {id(s): k for line in grid for k, s in enumerate(line)}
             old = {id(s): k for k, s in enumerate(row)}
 
-            def middle(slot: _Slot, place: Any = place, old: Any = old) -> tuple[float, int]:
+            def middle(
+                slot: _Slot, place: dict[int, int] = place, old: dict[int, int] = old
+            ) -> tuple[float, int]:
                 near = slot.above if downwards else slot.below  # noqa: B023
                 own = old[id(slot)]
                 return (sum(place[id(s)] for s in near) / len(near) if near else float(own)), own
@@ -225,14 +226,14 @@ def drawing(boxes: Sequence[Box], lines: Sequence[Line]) -> Drawing:
         slot.x += shift
 
     def top(row: int) -> float:
-        return _MARGIN + row * (_HEIGHT + _ROW_GAP)
+        return _MARGIN + row * (HEIGHT + _ROW_GAP)
 
     curves = [_down(way, _ports(ways, way), top) for way in ways.values()]
     curves += [
         _around(slots[n.source], slots[n.target], grid, k, top) for k, n in enumerate(around)
     ]
     placed = [
-        Placed(s.box, s.x, top(s.row) + _HEIGHT / 2, s.width, _HEIGHT)
+        Placed(s.box, s.x, top(s.row) + HEIGHT / 2, s.width, HEIGHT)
         for s in everything
         if s.box is not None
     ]
@@ -260,9 +261,9 @@ def _ports(ways: Mapping[Line, list[_Slot]], way: list[_Slot]) -> tuple[float, f
     return port(way[0], leaving, 1), port(way[-1], arriving, -2)
 
 
-def _down(way: list[_Slot], ports: tuple[float, float], top: Any) -> Curve:
+def _down(way: list[_Slot], ports: tuple[float, float], top: Callable[[int], float]) -> Curve:
     """A line from row to row, straight through the rows that it passes."""
-    x, y = ports[0], top(way[0].row) + _HEIGHT
+    x, y = ports[0], top(way[0].row) + HEIGHT
     points: list[Point] = [(x, y)]
     for slot in way[1:]:
         last = slot is way[-1]
@@ -271,19 +272,23 @@ def _down(way: list[_Slot], ports: tuple[float, float], top: Any) -> Curve:
         points += [(x, y + half), (new_x, new_y - half), (new_x, new_y)]
         x, y = new_x, new_y
         if not last:
-            y += _HEIGHT
-            points += [(x, new_y + _HEIGHT / 3), (x, new_y + 2 * _HEIGHT / 3), (x, y)]
+            y += HEIGHT
+            points += [(x, new_y + HEIGHT / 3), (x, new_y + 2 * HEIGHT / 3), (x, y)]
     return Curve(tuple(points), False)
 
 
 def _around(
-    source: _Slot, target: _Slot, grid: Sequence[Sequence[_Slot]], number: int, top: Any
+    source: _Slot,
+    target: _Slot,
+    grid: Sequence[Sequence[_Slot]],
+    number: int,
+    top: Callable[[int], float],
 ) -> Curve:
     """A line through time: a loop at the box, or around everything between the two rows."""
-    start = (source.x + source.width / 2, top(source.row) + _HEIGHT / 2)
-    end = (target.x + target.width / 2, top(target.row) + _HEIGHT / 2)
+    start = (source.x + source.width / 2, top(source.row) + HEIGHT / 2)
+    end = (target.x + target.width / 2, top(target.row) + HEIGHT / 2)
     if source is target:
-        (x, y), d = start, _HEIGHT / 4
+        (x, y), d = start, HEIGHT / 4
         far = x + 1.2 * _LOOP
         return Curve(((x, y + d), (far, y + 2 * d), (far, y - 2 * d), (x, y - d)), True)
     rows = grid[min(source.row, target.row) : max(source.row, target.row) + 1]
@@ -297,7 +302,7 @@ def _around(
     leave, arrive = [
         None
         if all(s.box is None or s.x <= end.x for s in grid[end.row])
-        else top(end.row) + (_HEIGHT + _TURN if below else -_TURN)
+        else top(end.row) + (HEIGHT + _TURN if below else -_TURN)
         for end, below in ((source, not up), (target, up))
     ]
     points: list[Point] = [(x, y)]
@@ -309,114 +314,3 @@ def _around(
     if arrive is not None:
         points += [(u + _TURN, arrive), (u, arrive), (u + _TURN, v)]
     return Curve((*points, (u, v)), True)
-
-
-# -- formats
-
-COLOURS = {  # kind: (fill, border)
-    "input": ("#f4f4f4", "#8a8a8a"),
-    "result": ("#f4f4f4", "#8a8a8a"),
-    "node": ("#e3eefb", "#2f6db5"),
-    "noise": ("#fdeed9", "#c9822b"),
-    "observe": ("#e4f3e5", "#3f8f46"),
-}
-_LINE, _TIME = "#4a4a4a", "#b5482f"
-_ARROW = 7.0
-
-
-def svg(picture: Drawing) -> str:
-    """A drawing as an SVG document."""
-    width, height = picture.width, picture.height
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="Helvetica, Arial, sans-serif" '
-        'text-anchor="middle">',
-        '<rect width="100%" height="100%" fill="white"/>',
-    ]
-    for curve in picture.curves:
-        colour = _TIME if curve.through_time else _LINE
-        dash = ' stroke-dasharray="5 4"' if curve.through_time else ""
-        points, head = _with_arrow(curve)
-        start, *rest = (f"{x:.1f} {y:.1f}" for x, y in points)
-        pieces = "".join(f" C {', '.join(rest[k : k + 3])}" for k in range(0, len(rest), 3))
-        out.append(
-            f'<path d="M {start}{pieces}" fill="none" stroke="{colour}" stroke-width="1.4"{dash}/>'
-        )
-        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in head)
-        out.append(f'<polygon points="{corners}" fill="{colour}"/>')
-    for box, x, y, w, h in picture.boxes:
-        fill, border = COLOURS[box.kind]
-        out.append(
-            f'<rect x="{x - w / 2:.1f}" y="{y - h / 2:.1f}" width="{w:.1f}" height="{h:.1f}" '
-            f'rx="{_radius(box)}" fill="{fill}" stroke="{border}" stroke-width="1.4"/>'
-        )
-        title, text = escape(box.title), escape(box.text)
-        out.append(
-            f'<text x="{x:.1f}" y="{y - 4:.1f}" font-size="{_TITLE:g}" font-weight="bold" '
-            f'fill="#1a1a1a">{title}</text>'
-        )
-        out.append(
-            f'<text x="{x:.1f}" y="{y + 13:.1f}" font-size="{_TEXT:g}" fill="#444">{text}</text>'
-        )
-    return "\n".join([*out, "</svg>"]) + "\n"
-
-
-def _radius(box: Box) -> float:
-    return _HEIGHT / 2 if box.kind in ("input", "result") else 6.0
-
-
-def _with_arrow(curve: Curve) -> tuple[list[Point], list[Point]]:
-    """The curve, shortened, and the corners of the arrow head at its end."""
-    *points, before, (x, y) = curve.points
-    dx, dy = x - before[0], y - before[1]
-    length = (dx * dx + dy * dy) ** 0.5 or 1.0
-    dx, dy = dx / length * _ARROW, dy / length * _ARROW
-    base = (x - dx, y - dy)
-    wing = (dy * 0.45, -dx * 0.45)
-    head = [(x, y), (base[0] + wing[0], base[1] + wing[1]), (base[0] - wing[0], base[1] - wing[1])]
-    return [*points, before, base], head
-
-
-def save(picture: Drawing, path: Path) -> None:
-    """Writes a drawing into a file with Matplotlib, whose formats are known by suffix."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
-        from matplotlib.path import Path as Way
-    except ImportError as error:
-        raise ImportError(
-            f"Drawing a {path.suffix!r} file needs Matplotlib (`pip install matplotlib`); "
-            "`.svg` and `.mmd` files are written without it."
-        ) from error
-    figure = Figure(figsize=(picture.width / 72, picture.height / 72), facecolor="white")
-    canvas = FigureCanvasAgg(figure)
-    suffix = path.suffix.removeprefix(".")
-    if suffix not in canvas.get_supported_filetypes():
-        raise ValueError(
-            f"A graph is drawn into `.svg`, `.mmd`, or one of Matplotlib's formats "
-            f"({', '.join(sorted(canvas.get_supported_filetypes()))}); got {str(path)!r}."
-        )
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.set_xlim(0, picture.width)
-    axes.set_ylim(picture.height, 0)
-    for curve in picture.curves:
-        colour = _TIME if curve.through_time else _LINE
-        style = (0, (3.5, 2.8)) if curve.through_time else "-"
-        points, head = _with_arrow(curve)
-        codes = [Way.MOVETO, *[Way.CURVE4] * (len(points) - 1)]
-        way = Way(points, codes)
-        axes.add_patch(PathPatch(way, fill=False, edgecolor=colour, linewidth=1.4, linestyle=style))
-        axes.add_patch(Polygon(head, facecolor=colour, edgecolor="none"))
-    for box, x, y, w, h in picture.boxes:
-        fill, border = COLOURS[box.kind]
-        shape = f"round,pad=0,rounding_size={_radius(box) * 0.99}"
-        corner = (x - w / 2, y - h / 2)
-        axes.add_patch(
-            FancyBboxPatch(corner, w, h, boxstyle=shape, facecolor=fill, edgecolor=border, lw=1.4)
-        )
-        # A font size is in points, and a unit of the drawing is one point wide.
-        axes.text(x, y - 4, box.title, size=_TITLE, weight="bold", ha="center", va="baseline")
-        axes.text(x, y + 13, box.text, size=_TEXT, color="#444444", ha="center", va="baseline")
-    figure.savefig(path, dpi=144)

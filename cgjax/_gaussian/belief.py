@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float
 
 # A log-variance beyond this counts as this, so that variances are positive and finite in float32.
 LARGEST_LOG_VARIANCE = 80.0
@@ -58,3 +59,56 @@ class Normal(NamedTuple):
     def variance(self) -> Float[Array, "*nodes"]:
         """The variance, always positive and finite."""
         return jnp.exp(self.clipped_log_variance)
+
+
+def checked(belief: Belief | Normal) -> Belief:
+    """A belief as one of two arrays of one shape and dtype, whose variance is one.
+
+    Args:
+        belief: its mean is floating point; its variance has the mean's shape, or is one number.
+
+    Returns:
+        The belief. Where values are traced, a variance that is negative or not finite is NaN in it.
+
+    Raises:
+        TypeError: the mean is not floating point.
+        ValueError: the variance has another shape; or its value is known, and is negative or not
+            finite in the dtype of the mean.
+    """
+    mean, variance = jnp.asarray(belief.mean), jnp.asarray(belief.variance)
+    if not jnp.issubdtype(mean.dtype, jnp.floating):
+        raise TypeError(
+            f"The mean of a Belief must be floating point, got {mean.dtype}; an integer has no "
+            "Gaussian belief."
+        )
+    if variance.shape not in ((), mean.shape):
+        raise ValueError(
+            f"The variance of a Belief must have the shape of its mean, {mean.shape}, or be one "
+            f"number, got shape {variance.shape}."
+        )
+    variance = jnp.asarray(variance, mean.dtype)
+    if isinstance(belief, Belief):  # the variance of a Normal is positive and finite as it is
+        variance = _checked_variance(variance)
+    return Belief(mean, jnp.broadcast_to(variance, mean.shape))
+
+
+def _checked_variance(variance: Float[Array, "..."]) -> Float[Array, "..."]:
+    if isinstance(variance, Tracer):
+        return jnp.where(_is_variance(variance), variance, jnp.nan)
+    if not _all_are_variances(variance):
+        wrong = variance[~_is_variance(variance)]
+        raise ValueError(
+            f"The variance of a Belief must be at least 0 and finite, got {wrong[0]} "
+            f"(such values: {wrong.size} of {variance.size}, dtype {variance.dtype}). A "
+            "Belief holds a mean and a variance; for values that are known, the variance is 0."
+        )
+    return variance
+
+
+def _is_variance(variance: Float[Array, "..."]) -> Bool[Array, "..."]:
+    return (variance >= 0) & (variance < jnp.inf)
+
+
+@jax.jit
+def _all_are_variances(variance: Float[Array, "..."]) -> Bool[Array, ""]:
+    return jnp.all(_is_variance(variance))

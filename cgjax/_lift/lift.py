@@ -6,7 +6,6 @@ recognises activations, tells their roles and marks them.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,7 +16,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from cgjax import _static, nodes
+from cgjax import _cache, _static, nodes
 from cgjax._lift.insert import Activation, activations, evaluate, holds_weights, nobody_looks
 from cgjax._node import node
 from cgjax._procedure import Method, Network, Procedure, intern, method
@@ -111,9 +110,6 @@ class _Plan:
     results: tuple[bool, ...]
 
 
-_plans: weakref.WeakKeyDictionary[Program, dict[Any, _Plan]] = weakref.WeakKeyDictionary()
-
-
 @method
 class Lift(Method):
     """Options of `lift`."""
@@ -132,7 +128,7 @@ class Lift(Method):
 
     def plan(self, program: Program) -> _Plan:
         """What to mark, found once for each program."""
-        known = _plans.setdefault(program, {})
+        known = _cache.plans.of(program)
         key = (self.include, self.output is not None)
         if key not in known:
             known[key] = _plan(program, *key)

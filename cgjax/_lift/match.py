@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from cgjax._cache import recent
 from cgjax._node import node_p
 from cgjax._program.operations import Flat, Operation, Scope
 
@@ -132,7 +133,7 @@ def _trace(function: Callable[..., Any], *arguments: Any) -> _Template:
     return _Template(flat, flat.producer[flat.results[0]])
 
 
-@lru_cache(maxsize=2048)
+@recent(2048)
 def _template(function: str, variant: int, shape: tuple[int, ...], dtype: Any) -> _Template:
     x = jax.ShapeDtypeStruct(shape, dtype)
     if function == "leaky_relu":
@@ -155,7 +156,7 @@ def _variants(function: str, ndim: int) -> int:
     return len(_ELEMENTWISE[function])
 
 
-@lru_cache(maxsize=1)
+@recent(1)
 def _roots() -> dict[str, list[tuple[str, int, frozenset[str]]]]:
     """For each primitive the templates that end in it, found once on a small example."""
     found: dict[str, list[tuple[str, int, frozenset[str]]]] = {}

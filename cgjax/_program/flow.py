@@ -1,120 +1,187 @@
 """The flow of data between nodes: which are parents of which, and which are output nodes."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from jax.extend.core import JaxprEqn, Literal, Var
 
 from cgjax._node import node_p
-from cgjax._program.jaxprs import (
-    ENTERED,
-    Literal,
-    call_jaxpr,
-    open_jaxpr,
-    scan_counts,
-    sub_jaxprs,
-)
+from cgjax._program.control import Call, Cond, Scan, While, control
+from cgjax._program.jaxprs import AnyJaxpr, open_jaxpr, sub_jaxprs
+from cgjax._program.primitives import facts
 from cgjax._program.program import Program, Site
-
-# The operations that only move data, and which of their operands; the others say where, or which.
-_MOVEMENT = {
-    **dict.fromkeys(
-        "reshape transpose slice dynamic_slice squeeze expand_dims broadcast_in_dim "
-        "convert_element_type rev copy split unstack tile gather sharding_constraint device_put "
-        "name reduce_precision stop_gradient".split(),
-        slice(1),
-    ),
-    **dict.fromkeys("concatenate stack pad optimization_barrier".split(), slice(None)),
-    "dynamic_update_slice": slice(2),
-    "scatter": slice(0, None, 2),
-    "select_n": slice(1, None),
-}
-
 
 Tags = frozenset[tuple[int, bool]]  # (site index, whether it is the previous step's)
 _NONE: Tags = frozenset()
 
 
-def _flow(
-    program: Program,
-    at_node: Callable[[Site, list[Tags], Tags], Tags],
-    at_equation: Callable[[Any, list[Tags]], Tags],
-    arguments: Sequence[Tags] | None = None,
-) -> list[Tags]:
-    """Pushes sets of node tags through a program; returns the tags of each flat result.
+@runtime_checkable
+class _Analysis(Protocol):
+    """What an analysis does with the tags that reach nodes, operations and decisions."""
 
-    `at_node` is given the tags of its operands, and those that decide which branches are taken.
-    """
+    def node(self, site: Site, operands: list[Tags], deciding: Tags) -> Tags:
+        """The tags of a node, given those of its operands, and of what decides its branch."""
+        ...
 
-    def run(jaxpr: Any, tags: Sequence[Tags], start: int, deciding: Tags) -> list[Tags]:
+    def equation(self, eqn: JaxprEqn, operands: list[Tags]) -> list[Tags]:
+        """The tags of each result of an operation."""
+        ...
+
+    def decision(self, tags: Tags) -> Tags:
+        """The tags that choosing a branch, or stopping a loop, lends to the results."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """Pushes sets of node tags through a program."""
+
+    program: Program
+    analysis: _Analysis
+
+    def results(self, arguments: Sequence[Tags] | None = None) -> list[Tags]:
+        """The tags of each flat result, given those of the flat arguments."""
+        if arguments is None:
+            arguments = [_NONE] * len(open_jaxpr(self.program.jaxpr).invars)
+        return self.run(self.program.jaxpr, arguments, 0, _NONE)
+
+    def run(self, jaxpr: AnyJaxpr, tags: Sequence[Tags], start: int, deciding: Tags) -> list[Tags]:
+        """Pushes tags through one jaxpr, whose nodes are numbered from `start`."""
         inner = open_jaxpr(jaxpr)
-        env: dict[Any, Tags] = dict.fromkeys(inner.constvars, _NONE)
+        env: dict[Var, Tags] = dict.fromkeys(inner.constvars, _NONE)
         env.update(zip(inner.invars, tags, strict=True))
+
+        def read(v: Var | Literal) -> Tags:
+            return _NONE if isinstance(v, Literal) else env[v]
+
         index = start
         for eqn in inner.eqns:
-            operands = [_NONE if isinstance(v, Literal) else env[v] for v in eqn.invars]
-            name = eqn.primitive.name
+            operands = [read(v) for v in eqn.invars]
             if eqn.primitive is node_p:
-                outs = [at_node(program.sites[index], operands, deciding)]
+                outs = [self.analysis.node(self.program.sites[index], operands, deciding)]
                 index += 1
-            elif name in ENTERED:
-                count = sum(program.counts[id(open_jaxpr(s))] for s in sub_jaxprs(eqn))
-                outs = enter(eqn, operands, index, deciding)
-                index += count
+            elif facts(eqn).entered:
+                outs = self.enter(eqn, operands, index, deciding)
+                index += sum(map(self.count, sub_jaxprs(eqn)))
             else:
-                outs = [at_equation(eqn, operands)] * len(eqn.outvars)
+                outs = self.analysis.equation(eqn, operands)
             env.update(zip(eqn.outvars, outs, strict=True))
-        return [_NONE if isinstance(v, Literal) else env[v] for v in inner.outvars]
+        return [read(v) for v in inner.outvars]
 
-    def union(a: Sequence[Tags], b: Sequence[Tags]) -> list[Tags]:
-        return [x | y for x, y in zip(a, b, strict=True)]
+    def count(self, jaxpr: AnyJaxpr) -> int:
+        return self.program.counts[id(open_jaxpr(jaxpr))]
 
-    def earlier(tags: Tags) -> Tags:
-        return frozenset((i, True) for i, _ in tags)
+    def enter(self, eqn: JaxprEqn, operands: list[Tags], start: int, deciding: Tags) -> list[Tags]:
+        match control(eqn, operands):
+            case Scan() as scan:
+                return self.scan(scan, start, deciding)
+            case While() as loop:
+                return self.loop(loop, start, deciding)
+            case Cond() as cond:
+                return self.branch(cond, len(eqn.outvars), start, deciding)
+            case Call() as call:
+                return self.run(call.body, call.operands, start, deciding)
+        raise AssertionError(eqn.primitive)
 
-    def settled(tags: Tags) -> Tags:
-        return frozenset((i, False) for i, _ in tags)
+    def scan(self, scan: Scan[Tags], start: int, deciding: Tags) -> list[Tags]:
+        carry = scan.carry
+        while True:
+            operands = [*scan.consts, *carry, *scan.xs]
+            outs = self.run(scan.body, operands, start, deciding)
+            new = _united(carry, map(_earlier, scan.split(outs)[0]))
+            if new == carry:
+                return list(map(_settled, outs))
+            carry = new
 
-    def enter(eqn: Any, operands: list[Tags], start: int, deciding: Tags) -> list[Tags]:
-        name, params = eqn.primitive.name, eqn.params
-        if name == "scan":
-            num_consts, num_carry = scan_counts(params)
-            consts, rest = operands[:num_consts], operands[num_consts:]
-            carry, xs = rest[:num_carry], rest[num_carry:]
-            while True:
-                outs = run(params["jaxpr"], [*consts, *carry, *xs], start, deciding)
-                new = union(carry, list(map(earlier, outs[:num_carry])))
-                if new == carry:
-                    return list(map(settled, outs))
-                carry = new
-        if name == "while":
-            num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
-            starts, index = {}, start
-            for sub in sub_jaxprs(eqn):
-                starts[id(sub)] = index
-                index += program.counts[id(open_jaxpr(sub))]
-            state = operands[num_cond + num_body :]
-            while True:
-                cond, body = params["cond_jaxpr"], params["body_jaxpr"]
-                seen = [*operands[:num_cond], *state]
-                stop = run(cond, seen, starts[id(cond)], deciding)[0]
-                at_equation(eqn, [stop])
-                seen = [*operands[num_cond : num_cond + num_body], *state]
-                outs = run(body, seen, starts[id(body)], deciding | stop)
-                new = [s | earlier(o) | stop for s, o in zip(state, outs, strict=True)]
-                if new == state:
-                    return list(map(settled, new))
-                state = new
-        if name == "cond":
-            chosen = at_equation(eqn, operands[:1])
-            outs = [chosen] * len(eqn.outvars)
-            for sub in params["branches"]:
-                outs = union(outs, run(sub, operands[1:], start, deciding | chosen))
-                start += program.counts[id(open_jaxpr(sub))]
-            return outs
-        return run(call_jaxpr(eqn), operands, start, deciding)
+    def loop(self, loop: While[Tags], start: int, deciding: Tags) -> list[Tags]:
+        starts, index = {}, start
+        for part in loop.parts:
+            starts[id(part)] = index
+            index += self.count(part)
+        carry, at_cond, at_body = loop.carry, starts[id(loop.cond)], starts[id(loop.body)]
+        while True:
+            stop = self.run(loop.cond, [*loop.cond_consts, *carry], at_cond, deciding)[0]
+            lent = self.analysis.decision(stop)
+            outs = self.run(loop.body, [*loop.body_consts, *carry], at_body, deciding | stop)
+            new = [c | _earlier(o) | lent for c, o in zip(carry, outs, strict=True)]
+            if new == carry:
+                return list(map(_settled, new))
+            carry = new
 
-    if arguments is None:
-        arguments = [_NONE] * len(open_jaxpr(program.jaxpr).invars)
-    return run(program.jaxpr, arguments, 0, _NONE)
+    def branch(self, cond: Cond[Tags], num_results: int, start: int, deciding: Tags) -> list[Tags]:
+        outs = [self.analysis.decision(cond.index)] * num_results
+        for body in cond.branches:
+            outs = _united(outs, self.run(body, cond.operands, start, deciding | cond.index))
+            start += self.count(body)
+        return outs
+
+
+def _united(a: Iterable[Tags], b: Iterable[Tags]) -> list[Tags]:
+    return [x | y for x, y in zip(a, b, strict=True)]
+
+
+def _earlier(tags: Tags) -> Tags:
+    return frozenset((i, True) for i, _ in tags)
+
+
+def _settled(tags: Tags) -> Tags:
+    return frozenset((i, False) for i, _ in tags)
+
+
+@dataclass(frozen=True)
+class _Parents:
+    """Tags are the nodes that a value is a function of, through no other node."""
+
+    found: dict[int, Tags]
+    deciding: bool
+
+    def node(self, site: Site, operands: list[Tags], deciding: Tags) -> Tags:
+        # The activation, operand 0, is a function of e and brings nothing of its own; what comes
+        # after the parameters lends its mapped axes only.
+        new = _NONE.union(*operands[1 : 2 + site.family.num_arrays])
+        if self.deciding:
+            new |= deciding
+        self.found[site.index] |= new
+        return frozenset({(site.index, False)})
+
+    def equation(self, eqn: JaxprEqn, operands: list[Tags]) -> list[Tags]:
+        if facts(eqn).paired and len(operands) == len(eqn.outvars):
+            return operands
+        return [_NONE.union(*operands)] * len(eqn.outvars)
+
+    def decision(self, tags: Tags) -> Tags:
+        return tags
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Tags are the nodes whose statistic a value holds, moved; other uses are noted."""
+
+    consumed: set[int] = field(default_factory=set)
+
+    def consume(self, operands: Iterable[Tags]) -> None:
+        self.consumed.update(i for tags in operands for i, _ in tags)
+
+    def node(self, site: Site, operands: list[Tags], deciding: Tags) -> Tags:
+        self.consume(operands)
+        return frozenset({(site.index, False)})
+
+    def equation(self, eqn: JaxprEqn, operands: list[Tags]) -> list[Tags]:
+        if not eqn.outvars:
+            return []  # printing a value feeds nothing
+        known = facts(eqn)
+        moved = known.data.of(len(operands)) if known.moves else range(0)
+        self.consume(tags for k, tags in enumerate(operands) if k not in moved)
+        if known.paired and len(operands) == len(eqn.outvars):
+            return [tags if k in moved else _NONE for k, tags in enumerate(operands)]
+        return [_NONE.union(*(operands[k] for k in moved))] * len(eqn.outvars)
+
+    def decision(self, tags: Tags) -> Tags:
+        self.consume([tags])
+        return _NONE
 
 
 def parents(
@@ -132,38 +199,14 @@ def parents(
         for each result.
     """
     found: dict[int, Tags] = {site.index: _NONE for site in program.sites}
-
-    def at_node(site: Site, operands: list[Tags], decides: Tags) -> Tags:
-        # The activation, operand 0, is a function of e and brings nothing of its own; what comes
-        # after the parameters lends its mapped axes only.
-        found[site.index] |= frozenset().union(*operands[1 : 2 + site.family.num_arrays])
-        if deciding:
-            found[site.index] |= decides
-        return frozenset({(site.index, False)})
-
-    def at_equation(eqn: Any, operands: list[Tags]) -> Tags:
-        return frozenset().union(*operands)
-
     count = len(open_jaxpr(program.jaxpr).invars)
     tags = [frozenset({(-1 - k, False)}) if arguments else _NONE for k in range(count)]
-    return found, _flow(program, at_node, at_equation, tags)
+    results = _Flow(program, _Parents(found, deciding)).results(tags)
+    return found, results
 
 
 def output_sites(program: Program) -> set[int]:
     """The nodes whose statistic is returned, through movement of data only, and feeds nothing."""
-    consumed: set[int] = set()
-
-    def consume(operands: Sequence[Tags]) -> None:
-        consumed.update(i for tags in operands for i, _ in tags)
-
-    def at_node(site: Site, operands: list[Tags], decides: Tags) -> Tags:
-        consume(operands)
-        return frozenset({(site.index, False)})
-
-    def at_equation(eqn: Any, operands: list[Tags]) -> Tags:
-        moved = range(len(operands))[_MOVEMENT.get(eqn.primitive.name, slice(0))]
-        consume([tags for k, tags in enumerate(operands) if k not in moved])
-        return frozenset().union(*(operands[k] for k in moved))
-
-    results = _flow(program, at_node, at_equation)
-    return {i for tags in results for i, _ in tags} - consumed
+    outputs = _Outputs()
+    results = _Flow(program, outputs).results()
+    return {i for tags in results for i, _ in tags} - outputs.consumed

@@ -1,14 +1,31 @@
 """Reading jaxprs: what differs between versions of JAX stands here."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax._src import source_info_util
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive, Var
 
 __all__ = ["Literal"]
+
+
+class Closed(NamedTuple):
+    """An open jaxpr with arrays for its constants, which may be traced.
+
+    Attributes:
+        jaxpr: the open jaxpr.
+        consts: an array for each of its constants.
+    """
+
+    jaxpr: Jaxpr
+    consts: Sequence[Any]
+
+
+AnyJaxpr = ClosedJaxpr | Jaxpr | Closed
 
 # Lines of cgjax are never the line of the user's code.
 source_info_util.register_exclusion(str(Path(__file__).parents[1]))
@@ -22,38 +39,45 @@ _RULES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees", "rule")
 ENTERED = frozenset((*JIT, *CUSTOM, *REMAT, "scan", "while", "cond", "cgjax_component"))
 
 
-def open_jaxpr(jaxpr: Any) -> Any:
+def open_jaxpr(jaxpr: AnyJaxpr) -> Jaxpr:
+    """A jaxpr without its constants."""
     return getattr(jaxpr, "jaxpr", jaxpr)
 
 
-def consts(jaxpr: Any) -> Sequence[Any]:
+def consts(jaxpr: AnyJaxpr) -> Sequence[Any]:
+    """The arrays that a jaxpr closes over."""
     return getattr(jaxpr, "consts", ())
 
 
-def is_jaxpr(value: Any) -> bool:
+def is_jaxpr(value: object) -> bool:
+    """Whether a value is a jaxpr, open or closed."""
     return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
 
 
-def sub_jaxprs(eqn: Any) -> list[Any]:
+def sub_jaxprs(eqn: JaxprEqn) -> list[AnyJaxpr]:
+    """The functions that an equation holds, in the order in which nodes inside are numbered."""
     found = []
-    for value in eqn.params.values():
+    values = list(eqn.params.values())
+    if hasattr(inner := eqn.params.get("_prim"), "__dict__"):
+        values += vars(inner).values()  # of the primitives that are objects with parameters
+    for value in values:
         for item in value if isinstance(value, tuple | list) else (value,):
             if is_jaxpr(item):
                 found.append(item)
     return found
 
 
-def holds_consts(jaxpr: Any) -> bool:
+def holds_consts(jaxpr: AnyJaxpr) -> bool:
     """Whether a closed jaxpr, or one inside it, holds arrays that its function closed over."""
     return bool(consts(jaxpr)) or holds_inner_consts(jaxpr)
 
 
-def holds_inner_consts(jaxpr: Any) -> bool:
+def holds_inner_consts(jaxpr: AnyJaxpr) -> bool:
     """Whether a jaxpr inside one holds arrays that its function closed over."""
     return any(holds_consts(sub) for eqn in open_jaxpr(jaxpr).eqns for sub in sub_jaxprs(eqn))
 
 
-def same_code(one: Any, other: Any) -> bool:
+def same_code(one: AnyJaxpr, other: AnyJaxpr) -> bool:
     """Whether two jaxprs are one program, up to the values of the arrays that they close over.
 
     Arrays that a function inside closes over must be the same objects. Rules for derivatives and
@@ -64,9 +88,9 @@ def same_code(one: Any, other: Any) -> bool:
         return True
     if len(a.eqns) != len(b.eqns):
         return False
-    numbers: tuple[dict[Any, int], dict[Any, int]] = ({}, {})
+    numbers: tuple[dict[Var, int], dict[Var, int]] = ({}, {})
 
-    def same_variables(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
+    def same_variables(ours: Sequence[Var | Literal], theirs: Sequence[Var | Literal]) -> bool:
         """Two lists of variables, new or seen before at the same places, or equal literals."""
         if len(ours) != len(theirs):
             return False
@@ -98,13 +122,13 @@ def same_code(one: Any, other: Any) -> bool:
     )
 
 
-def _equal_literals(one: Any, other: Any) -> bool:
+def _equal_literals(one: Literal, other: Literal) -> bool:
     return (
         one.aval == other.aval and np.asarray(one.val).tobytes() == np.asarray(other.val).tobytes()
     )
 
 
-def _same_parameter(one: Any, other: Any) -> bool:
+def _same_parameter(one: object, other: object) -> bool:
     if one is other:
         return True
     if type(one) is not type(other):
@@ -123,10 +147,14 @@ def _same_parameter(one: Any, other: Any) -> bool:
         return False
 
 
-def with_node_params(eqn: Any, primitive: Any, change: Callable[[Any], dict[str, Any]]) -> Any:
+def with_node_params(
+    eqn: JaxprEqn,
+    primitive: Primitive,
+    change: Callable[[Mapping[str, Any]], dict[str, Any]],
+) -> JaxprEqn:
     """An equation with the parameters of all equations of a primitive inside it changed."""
 
-    def jaxpr(value: Any) -> Any:
+    def jaxpr(value: AnyJaxpr) -> AnyJaxpr:
         inner = open_jaxpr(value)
         new = inner.replace(eqns=[equation(e) for e in inner.eqns])
         return new if inner is value else value.replace(jaxpr=new)
@@ -136,7 +164,7 @@ def with_node_params(eqn: Any, primitive: Any, change: Callable[[Any], dict[str,
             return type(value)(map(parameter, value)) if any(map(is_jaxpr, value)) else value
         return jaxpr(value) if is_jaxpr(value) else value
 
-    def equation(e: Any) -> Any:
+    def equation(e: JaxprEqn) -> JaxprEqn:
         if e.primitive is primitive:
             return e.replace(params=change(e.params))
         if not sub_jaxprs(e):
@@ -154,11 +182,12 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
     return len(consts), len(carry)
 
 
-def call_jaxpr(eqn: Any) -> Any:
+def call_jaxpr(eqn: JaxprEqn) -> AnyJaxpr:
+    """The function that a call holds."""
     return eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
 
 
-def source(eqn: Any) -> str:
+def source(eqn: JaxprEqn) -> str:
     """The line of the user's code that an equation comes from."""
     return source_info_util.summarize(eqn.source_info)
 
@@ -169,6 +198,7 @@ def split_source(source: str) -> tuple[str, str]:
     return path, f"({function}"
 
 
-def bind(eqn: Any, operands: Sequence[Any]) -> list[Any]:
+def bind(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+    """The results of an equation at other operands."""
     out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]

@@ -6,36 +6,32 @@ another name. Loops and branches keep pseudo-operations where values enter and l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import AbstractValue
+from jax.extend.core import JaxprEqn, Literal, Var
 
 from cgjax import _static
+from cgjax._program.control import Call, Cond, Control, Scan, While, control
 from cgjax._program.jaxprs import (
-    CUSTOM,
-    JIT,
-    REMAT,
-    Literal,
-    call_jaxpr,
+    AnyJaxpr,
     consts,
     open_jaxpr,
-    scan_counts,
     source,
     split_source,
     sub_jaxprs,
 )
+from cgjax._program.primitives import Facts, facts
 
 # Pseudo-operations: a carried value (its start, its next value), one step's part of an array, the
 # array of all steps' values, the carried value after the loop, and the result of a branch.
 CARRY, STEP, STACK, LAST, MERGE = "<carry>", "<step>", "<stack>", "<last>", "<merge>"
-
-# A constant keeps its value through these.
-_SPREADING = frozenset("broadcast_in_dim convert_element_type reshape squeeze copy".split())
 
 
 @dataclass(eq=False)
@@ -53,13 +49,13 @@ class Scope:
         children: the scopes inside, by position and by number among the equation's functions.
     """
 
-    jaxpr: Any
+    jaxpr: AnyJaxpr
     parent: Scope | None
     position: int
     child: int
     kind: str
     name: str
-    variables: dict[int, Any] = field(default_factory=dict)
+    variables: dict[int, Var] = field(default_factory=dict)
     children: dict[tuple[int, int], Scope] = field(default_factory=dict)
 
     @property
@@ -72,15 +68,15 @@ class Scope:
 
 @dataclass(eq=False)
 class Operation:
-    """One operation; inputs and outputs are numbers of values."""
+    """One operation, which has a result; inputs and outputs are numbers of values."""
 
     name: str
-    params: dict[str, Any]
+    params: Mapping[str, Any]
     inputs: list[int]
     outputs: list[int]
     scope: Scope
     position: int
-    eqn: Any
+    eqn: JaxprEqn
 
     @property
     def source(self) -> str:
@@ -110,13 +106,22 @@ class Operation:
         return f" at {Path(path).name} {function}" if path else ""
 
 
+class _Equation(NamedTuple):
+    """An equation, where it lies."""
+
+    scope: Scope
+    position: int
+    eqn: JaxprEqn
+
+
 class Flat:
     """The operations of a closed jaxpr.
 
     Attributes:
-        operations: all of them, in the order of evaluation.
+        operations: all that have results, in the order of evaluation; what has none, such as
+            printing a value, changes nothing.
         avals: the shape and dtype of each value.
-        constants: the number that a value holds everywhere, where that is known.
+        constants: the number that all elements of a value are, where that is known.
         arguments: the values of the flat arguments.
         closed_over: the values of arrays that the program or a function in it closes over.
         results: the values of the flat results.
@@ -125,10 +130,10 @@ class Flat:
         scopes: all scopes, outer ones first.
     """
 
-    def __init__(self, jaxpr: Any):
+    def __init__(self, jaxpr: AnyJaxpr):
         self.operations: list[Operation] = []
-        self.avals: list[Any] = []
-        self.constants: dict[int, Any] = {}
+        self.avals: list[AbstractValue] = []
+        self.constants: dict[int, np.generic] = {}
         self.closed_over: list[int] = []
         self.producer: dict[int, Operation] = {}
         self.scopes: list[Scope] = []
@@ -140,33 +145,32 @@ class Flat:
             for k, value in enumerate(op.inputs):
                 self.consumers.setdefault(value, []).append((op, k))
 
-    def _new(self, aval: Any) -> int:
+    def _new(self, aval: AbstractValue) -> int:
         self.avals.append(aval)
         return len(self.avals) - 1
 
-    def _constant(self, aval: Any, array: Any) -> int:
+    def _constant(self, aval: AbstractValue, array: Any) -> int:
         value = self._new(aval)
         if not _static.is_traced(array) and np.size(array) == 1:
             if not jnp.issubdtype(aval.dtype, jax.dtypes.extended):
                 self.constants[value] = np.asarray(array).reshape(())[()]
         return value
 
-    def _emit(self, name: str, inputs: list[int], avals: Sequence[Any], at: Any) -> list[int]:
-        scope, position, eqn = at
+    def _emit(
+        self, name: str, inputs: list[int], avals: Sequence[AbstractValue], at: _Equation
+    ) -> list[int]:
         outputs = [self._new(aval) for aval in avals]
-        op = Operation(name, eqn.params, inputs, outputs, scope, position, eqn)
+        op = Operation(name, at.eqn.params, inputs, outputs, at.scope, at.position, at.eqn)
         self.operations.append(op)
         self.producer.update(dict.fromkeys(outputs, op))
-        if name in _SPREADING and inputs[0] in self.constants:
-            self.constants[outputs[0]] = self.constants[inputs[0]]
         return outputs
 
     def _run(self, scope: Scope, arguments: Sequence[int]) -> list[int]:
         self.scopes.append(scope)
         inner = open_jaxpr(scope.jaxpr)
-        env: dict[Any, int] = {}
+        env: dict[Var, int] = {}
 
-        def define(var: Any, value: int) -> None:
+        def define(var: Var, value: int) -> None:
             env[var] = value
             scope.variables.setdefault(value, var)
 
@@ -177,70 +181,90 @@ class Flat:
         for var, value in zip(inner.invars, arguments, strict=True):
             define(var, value)
 
-        def read(v: Any) -> int:
+        def read(v: Var | Literal) -> int:
             return self._constant(v.aval, v.val) if isinstance(v, Literal) else env[v]
 
         for position, eqn in enumerate(inner.eqns):
             operands = [read(v) for v in eqn.invars]
-            outs = self._equation(scope, position, eqn, operands)
+            outs = self._equation(_Equation(scope, position, eqn), operands)
             for var, value in zip(eqn.outvars, outs, strict=True):
                 define(var, value)
         return [read(v) for v in inner.outvars]
 
+    def _equation(self, at: _Equation, operands: list[int]) -> list[int]:
+        eqn, known = at.eqn, facts(at.eqn)
+        record = None if known.call == "component" else control(eqn, operands)
+        if record is not None:
+            return self._entered(record, at)
+        if not eqn.outvars:
+            return []
+        outputs = self._emit(eqn.primitive.name, operands, [v.aval for v in eqn.outvars], at)
+        if known.moves and not known.mixes:
+            self._spread(operands, outputs, known)
+        return outputs
+
+    def _spread(self, operands: Sequence[int], outputs: Sequence[int], known: Facts) -> None:
+        """A number that an array holds everywhere stays so where elements are only moved."""
+        data = known.data.of(len(operands))
+        if not known.paired and len(data) > 1:
+            return
+        for k, output in enumerate(outputs):
+            origin = operands[k if known.paired else data[0]]
+            kinds = {jnp.issubdtype(self.avals[v].dtype, jnp.inexact) for v in (origin, output)}
+            if origin in self.constants and len(kinds) == 1:  # rounding to integers changes it
+                self.constants[output] = self.constants[origin]
+
+    def _entered(self, record: Control[int], at: _Equation) -> list[int]:
+        """The results of a call, a loop or a branch."""
+        match record:
+            case Call():
+                kind = "call" if record.kind == "jit" else record.kind
+                return self._enter(at, kind, record.body, record.operands, record.name)
+            case Scan():
+                carry = self._carried(record.carry, at)
+                rows = zip(record.xs, record.row_variables, strict=True)
+                steps = [self._emit(STEP, [x], [v.aval], at)[0] for x, v in rows]
+                arguments = [*record.consts, *carry, *steps]
+                outs = self._enter(at, "body", record.body, arguments)
+                return self._left(carry, outs, at)
+            case While():
+                carry = self._carried(record.carry, at)
+                self._enter(at, "body", record.cond, [*record.cond_consts, *carry])
+                outs = self._enter(at, "body", record.body, [*record.body_consts, *carry])
+                return self._left(carry, outs, at)
+            case Cond():
+                branches = [
+                    self._enter(at, "body", body, record.operands) for body in record.branches
+                ]
+                return [
+                    self._emit(MERGE, [record.index, *values], [v.aval], at)[0]
+                    for v, *values in zip(at.eqn.outvars, *branches, strict=True)
+                ]
+
     def _enter(
-        self, scope: Scope, position: int, eqn: Any, kind: str, sub: Any, arguments: Sequence[int]
+        self,
+        at: _Equation,
+        kind: str,
+        body: AnyJaxpr,
+        arguments: Sequence[int],
+        name: str = "",
     ) -> list[int]:
-        child = next(i for i, s in enumerate(sub_jaxprs(eqn)) if s is sub)
+        scope, position = at.scope, at.position
+        child = next(i for i, s in enumerate(sub_jaxprs(at.eqn)) if s is body)
         if (position, child) in scope.children:  # the same function in two branches
             child = max(c for p, c in scope.children if p == position) + 1
-        inner = Scope(sub, scope, position, child, kind, str(eqn.params.get("name", "")))
+        inner = Scope(body, scope, position, child, kind, name)
         scope.children[position, child] = inner
         return self._run(inner, arguments)
 
-    def _equation(self, scope: Scope, position: int, eqn: Any, operands: list[int]) -> list[int]:
-        name, params, at = eqn.primitive.name, eqn.params, (scope, position, eqn)
-        if name in JIT or name in CUSTOM or name in REMAT:
-            kind = "call" if name in JIT else "custom" if name in CUSTOM else "remat"
-            return self._enter(scope, position, eqn, kind, call_jaxpr(eqn), operands)
-        if name == "scan":
-            num_consts, num_carry = scan_counts(params)
-            inner = open_jaxpr(params["jaxpr"])
-            fixed, rest = operands[:num_consts], operands[num_consts:]
-            carry = self._carried(rest[:num_carry], at)
-            steps = [
-                self._emit(STEP, [x], [v.aval], at)[0]
-                for x, v in zip(
-                    rest[num_carry:], inner.invars[num_consts + num_carry :], strict=True
-                )
-            ]
-            arguments = [*fixed, *carry, *steps]
-            outs = self._enter(scope, position, eqn, "body", params["jaxpr"], arguments)
-            return self._left(carry, outs, num_carry, at)
-        if name == "while":
-            num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
-            carry = self._carried(operands[num_cond + num_body :], at)
-            body = operands[num_cond : num_cond + num_body]
-            for part, fixed in (("cond_jaxpr", operands[:num_cond]), ("body_jaxpr", body)):
-                outs = self._enter(scope, position, eqn, "body", params[part], [*fixed, *carry])
-            return self._left(carry, outs, len(carry), at)
-        if name == "cond":
-            branches = [
-                self._enter(scope, position, eqn, "body", sub, operands[1:])
-                for sub in params["branches"]
-            ]
-            return [
-                self._emit(MERGE, [operands[0], *values], [v.aval], at)[0]
-                for v, *values in zip(eqn.outvars, *branches, strict=True)
-            ]
-        return self._emit(name, operands, [v.aval for v in eqn.outvars], at)
-
-    def _carried(self, start: Sequence[int], at: Any) -> list[int]:
+    def _carried(self, start: Sequence[int], at: _Equation) -> list[int]:
         return [self._emit(CARRY, [v], [self.avals[v]], at)[0] for v in start]
 
-    def _left(self, carry: Sequence[int], outs: Sequence[int], count: int, at: Any) -> list[int]:
+    def _left(self, carry: Sequence[int], outs: Sequence[int], at: _Equation) -> list[int]:
+        count = len(carry)
         for value, following in zip(carry, outs[:count], strict=True):
             self.producer[value].inputs.append(following)
-        avals = [v.aval for v in at[2].outvars]
+        avals = [v.aval for v in at.eqn.outvars]
         names = [LAST] * count + [STACK] * (len(outs) - count)
         return [
             self._emit(name, [value], [aval], at)[0]

@@ -226,7 +226,8 @@ _CLASSES: tuple[tuple[str, Facts], ...] = (
     ("sort top_k approx_top_k", Facts()),
     # -- linear maps, and solutions of linear systems
     ("fft", _LINEAR),
-    ("triangular_solve tridiagonal_solve", Facts()),
+    ("triangular_solve", Facts(linear=Operands(1))),
+    ("tridiagonal_solve", Facts(linear=Operands(3))),
     ("custom_lin", _OPAQUE),
     # -- matrices
     ("cholesky cholesky_update lu lu_pivots_to_permutation qr geqrf geqp3 ormqr", Facts()),
@@ -311,6 +312,9 @@ def facts(eqn: JaxprEqn) -> Facts:
     known = facts_of(eqn.primitive)
     if known.mixes and eqn.params.get("update_jaxpr") is not None and eqn.primitive in _APPLIES:
         return _UNKNOWN  # `x.at[i].apply(f)` hides f in a scatter
+    if eqn.primitive.name == "custom_linear_solve":
+        # What the matrix is made of comes before the right-hand sides.
+        return replace(known, linear=Operands(sum(eqn.params["const_lengths"])))
     return known
 
 

@@ -1,13 +1,25 @@
 """A traced function and its nodes, as data."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
+from jax.tree_util import PyTreeDef
 
 from cgjax import _static
-from cgjax._program.jaxprs import Literal, consts, holds_consts, open_jaxpr
+from cgjax._program.jaxprs import (
+    AnyJaxpr,
+    Closed,
+    Literal,
+    consts,
+    holds_consts,
+    open_jaxpr,
+)
 from cgjax.nodes import Family
 
 
@@ -36,7 +48,7 @@ class Site:
     kind: str
     family: _static.Structure
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype
     lengths: tuple[int, ...]
     in_while: bool
     custom: str | None
@@ -56,13 +68,6 @@ class Site:
         return (*self.lengths, *self.shape)
 
 
-class _Closed(NamedTuple):
-    """A jaxpr with arrays for its constants, which may be traced."""
-
-    jaxpr: Any
-    consts: tuple[Any, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class Program:
     """A traced function.
@@ -77,12 +82,12 @@ class Program:
             again; None where that is not known.
     """
 
-    jaxpr: Any
-    out_tree: Any
+    jaxpr: AnyJaxpr
+    out_tree: PyTreeDef | None
     in_structure: _static.Structure
     sites: tuple[Site, ...]
     counts: dict[int, int] = field(repr=False)
-    code: "Program | None" = field(default=None, repr=False)
+    code: Program | None = field(default=None, repr=False)
 
     @property
     def by_name(self) -> dict[str, Site]:
@@ -99,11 +104,11 @@ class Program:
         """The arrays that the function itself closes over, not those of functions inside it."""
         return tuple(consts(self.jaxpr))
 
-    def closing_over(self, constants: Sequence[Any]) -> "Program":
+    def closing_over(self, constants: Sequence[Any]) -> Program:
         """The program with other arrays in the places of `constants`."""
         if len(constants) == len(self.constants) and all(map(is_, constants, self.constants)):
             return self
-        return replace(self, jaxpr=_Closed(open_jaxpr(self.jaxpr), tuple(constants)))
+        return replace(self, jaxpr=Closed(open_jaxpr(self.jaxpr), tuple(constants)))
 
     @property
     def result_shapes(self) -> list[tuple[int, ...]]:

@@ -1,26 +1,40 @@
 """Tracing: from a function and its arguments to a program with a list of its nodes."""
 
-import weakref
-from collections.abc import Callable
-from dataclasses import replace
+from __future__ import annotations
+
+from collections.abc import (
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    Set,
+    ValuesView,
+)
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 from jax._src import config as jax_config
+from jax.extend.core import JaxprEqn
+from jax.tree_util import PyTreeDef
 
-from cgjax import _static
+from cgjax import _cache, _static
 from cgjax._component import tracing_a_network
 from cgjax._node import SCOPE_PREFIX, node_p
+from cgjax._program.control import Call, Scan, While, control
 from cgjax._program.flow import output_sites
 from cgjax._program.jaxprs import (
-    CUSTOM,
-    ENTERED,
+    AnyJaxpr,
     holds_inner_consts,
     open_jaxpr,
     same_code,
     source,
     sub_jaxprs,
 )
+from cgjax._program.primitives import facts
 from cgjax._program.program import Program, Site
 
 
@@ -28,11 +42,9 @@ class UnsupportedPrimitiveError(TypeError):
     """Nodes lie inside a primitive that cgjax cannot enter."""
 
 
-_programs: weakref.WeakKeyDictionary[Any, dict[Any, Program]] = weakref.WeakKeyDictionary()
-_codes: weakref.WeakKeyDictionary[Any, dict[Any, Program]] = weakref.WeakKeyDictionary()
-
-
-def trace(function: Callable[..., Any], args: Any, kwargs: Any | None = None) -> Program:
+def trace(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] | None = None
+) -> Program:
     """Traces a function at the shapes of its arguments and lists its nodes.
 
     Programs are cached by function, shapes and static arguments. A function that closes over arrays
@@ -42,17 +54,19 @@ def trace(function: Callable[..., Any], args: Any, kwargs: Any | None = None) ->
     avals = tuple(_aval_key(a) for a in arrays)
     try:
         key = (structure, avals, jax_config.trace_context())
-        cached = _programs.setdefault(function, {})
+        cached = _cache.programs.of(function)
         if key in cached:
             return cached[key]
     except TypeError:  # an unhashable argument, or a callable that takes no weak reference
         key, cached = None, {}
-    out_tree = None
+    out_tree: PyTreeDef | None = None
 
     def flat(*arrays: Any) -> list[Any]:
         nonlocal out_tree
         args, kwargs = _static.join(structure, arrays)
-        leaves, out_tree = jax.tree.flatten(function(*args, **kwargs))
+        leaves, out_tree = jax.tree.flatten(function(*args, **kwargs), is_leaf=_is_loose)
+        for leaf in leaves:
+            _check_result(leaf)
         return leaves
 
     with tracing_a_network():
@@ -66,14 +80,28 @@ def trace(function: Callable[..., Any], args: Any, kwargs: Any | None = None) ->
     return program
 
 
-def _code(function: Any, key: Any, program: Program) -> Program | None:
+def _is_loose(value: Any) -> bool:
+    """Whether a value is passed through once, or in no fixed order, and so is no tree."""
+    return isinstance(value, Iterator | Set | KeysView | ValuesView | ItemsView)
+
+
+def _check_result(leaf: Any) -> None:
+    is_number = isinstance(leaf, bool | int | float | complex)
+    if not (is_number or _static.is_array(leaf) or hasattr(leaf, "__jax_array__")):
+        raise TypeError(
+            f"The network returned {_static.described(leaf)}; a network returns an array, or a "
+            "tree of arrays (tuples, lists, dicts)."
+        )
+
+
+def _code(function: Callable[..., Any], key: Hashable, program: Program) -> Program | None:
     """What is the same in all programs traced from a function that closes over arrays.
 
     A function may say by `traced_as` that it is another one with options, which may hold arrays.
     """
     owner, options = function.traced_as() if hasattr(function, "traced_as") else (function, None)
     try:
-        codes = _codes.setdefault(owner, {})
+        codes = _cache.codes.of(owner)
         known = codes.setdefault((options, key), program.closing_over(()))
     except TypeError:  # as in `trace`
         return None
@@ -82,81 +110,116 @@ def _code(function: Any, key: Any, program: Program) -> Program | None:
     return known if same and same_code(known.jaxpr, program.jaxpr) else None
 
 
-def _aval_key(x: Any) -> Any:
+def _aval_key(x: Any) -> tuple[Hashable, bool]:
     aval = jax.typeof(x)
     return (aval, getattr(aval, "weak_type", False))
 
 
-def program_of(jaxpr: Any, out_tree: Any, in_structure: _static.Structure) -> Program:
-    """The program of a closed jaxpr: finds its nodes and names them."""
-    counts: dict[int, int] = {}
-    found: list[tuple[Any, tuple[str, ...], tuple[int, ...], bool, str | None]] = []
+@dataclass(frozen=True)
+class _Place:
+    """Where an equation lies.
 
-    def collect(jaxpr: Any, scopes: Any, lengths: Any, in_while: bool, custom: Any) -> int:
+    Attributes:
+        scopes: the names of the scopes around it, outermost first.
+        lengths: the lengths of the scans around it, outermost first.
+        in_while: whether it lies in a loop of unknown length.
+        custom: the custom-derivative call it lies in, if any.
+    """
+
+    scopes: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+    in_while: bool = False
+    custom: str | None = None
+
+    def inside(self, eqn: JaxprEqn) -> _Place:
+        """The place of what an equation holds."""
+        scopes = (*self.scopes, *_scopes(eqn))
+        match control(eqn, eqn.invars):
+            case Scan(length=length):
+                return replace(self, scopes=scopes, lengths=(*self.lengths, length))
+            case While():
+                return replace(self, scopes=scopes, in_while=True)
+            case Call(kind="custom"):
+                return replace(self, scopes=scopes, custom=self.custom or eqn.primitive.name)
+        return replace(self, scopes=scopes)
+
+
+def _nodes(jaxpr: AnyJaxpr) -> tuple[list[tuple[JaxprEqn, _Place]], dict[int, int]]:
+    """The marks of nodes in a jaxpr, and how many each jaxpr inside holds, by identity."""
+    counts: dict[int, int] = {}
+    found: list[tuple[JaxprEqn, _Place]] = []
+
+    def collect(jaxpr: AnyJaxpr, place: _Place) -> None:
         before = len(found)
         for eqn in open_jaxpr(jaxpr).eqns:
-            inner = (*scopes, *_scopes(eqn))
             if eqn.primitive is node_p:
-                found.append((eqn, inner, lengths, in_while, custom))
+                found.append((eqn, replace(place, scopes=(*place.scopes, *_scopes(eqn)))))
                 continue
-            name = eqn.primitive.name
             start = len(found)
             for sub in sub_jaxprs(eqn):
-                collect(
-                    sub,
-                    inner,
-                    (*lengths, eqn.params["length"]) if name == "scan" else lengths,
-                    in_while or name == "while",
-                    custom or (name if name in CUSTOM else None),
-                )
-            if len(found) > start and name not in ENTERED:
+                collect(sub, place.inside(eqn))
+            if len(found) > start and not facts(eqn).entered:
                 raise UnsupportedPrimitiveError(
-                    f"Nodes inside `{name}` at {source(eqn)} cannot be reached. Mark the nodes "
-                    "outside it, or declare the part as a fused component with `cgjax.component`."
+                    f"Nodes inside `{eqn.primitive.name}` at {source(eqn)} cannot be reached. Mark "
+                    "the nodes outside it, or declare the part as a fused component with "
+                    "`cgjax.component`."
                 )
         counts[id(open_jaxpr(jaxpr))] = len(found) - before
-        return len(found) - before
 
-    collect(jaxpr, (), (), False, None)
+    collect(jaxpr, _Place())
+    return found, counts
+
+
+def _named(found: Sequence[tuple[JaxprEqn, _Place]]) -> tuple[Site, ...]:
+    """The nodes of a program under unique names."""
     taken: dict[str, int] = {}
     unnamed: dict[str, int] = {}
     sites = []
-    for index, (eqn, scopes, lengths, in_while, custom) in enumerate(found):
+    for index, (eqn, place) in enumerate(found):
         params = eqn.params
         aval = eqn.outvars[0].aval
-        site = Site(
-            index=index,
-            name="",
-            kind=params["kind"],
-            family=params["family"],
-            shape=tuple(aval.shape),
-            dtype=aval.dtype,
-            lengths=lengths,
-            in_while=in_while,
-            custom=custom,
-            differentiated=params["differentiated"],
-            source=source(eqn),
-            num_scopes=len(scopes),
-        )
+        scopes = place.scopes
         name = params["name"]
         prefix = "".join(f"{s}/" for s in scopes[: len(scopes) - params["scopes_in_name"]])
         if name is None:
-            family = prefix + site.family_type.__name__.lower()
+            family = prefix + params["family"].treedef.node_data()[0].__name__.lower()
             name = f"{family}_{unnamed.get(family, 0)}"
             unnamed[family] = unnamed.get(family, 0) + 1
         else:
             name = prefix + name
         repeats = taken.get(name, 0)
         taken[name] = repeats + 1
-        sites.append(replace(site, name=f"{name}#{repeats}" if repeats else name))
-    program = Program(jaxpr, out_tree, in_structure, tuple(sites), counts)
+        site = Site(
+            index=index,
+            name=f"{name}#{repeats}" if repeats else name,
+            kind=params["kind"],
+            family=params["family"],
+            shape=tuple(aval.shape),
+            dtype=aval.dtype,
+            lengths=place.lengths,
+            in_while=place.in_while,
+            custom=place.custom,
+            differentiated=params["differentiated"],
+            source=source(eqn),
+            num_scopes=len(scopes),
+        )
+        sites.append(site)
+    return tuple(sites)
+
+
+def program_of(
+    jaxpr: AnyJaxpr, out_tree: PyTreeDef | None, in_structure: _static.Structure
+) -> Program:
+    """The program of a closed jaxpr: finds its nodes and names them."""
+    found, counts = _nodes(jaxpr)
+    program = Program(jaxpr, out_tree, in_structure, _named(found), counts)
     outputs = output_sites(program)
     return replace(
         program, sites=tuple(replace(s, output=s.index in outputs) for s in program.sites)
     )
 
 
-def _scopes(eqn: Any) -> tuple[str, ...]:
+def _scopes(eqn: JaxprEqn) -> tuple[str, ...]:
     stack = eqn.source_info.name_stack.stack
     names = (getattr(entry, "name", "") for entry in stack)
     return tuple(n.removeprefix(SCOPE_PREFIX) for n in names if n.startswith(SCOPE_PREFIX))

@@ -5,9 +5,9 @@ replace one sample of the weight for all examples by noise that differs between 
 """
 
 import abc
+import copy
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,20 +18,17 @@ from cgjax._beliefs.movement import reshaped_axes
 from cgjax._beliefs.products import bilinear
 from cgjax._beliefs.values import Gaussian
 from cgjax._gaussian.numerics import root
+from cgjax._program.control import Call, Component, Scan, While, control
 from cgjax._program.jaxprs import (
-    CUSTOM,
     ENTERED,
-    JIT,
     Literal,
     bind,
-    call_jaxpr,
     open_jaxpr,
-    scan_counts,
     sub_jaxprs,
 )
 from cgjax._program.program import Program
-from cgjax._walk.evaluate import Records, _Walker
-from cgjax._walk.visitor import Visitor
+from cgjax._walk import Domain, Evaluator, Frame, Records, Results, Visitor, evaluator
+from cgjax._walk.control_flow import inline
 from cgjax.kernels.random_bits import random_words, standard_normal, uniform
 from cgjax.nodes import Belief
 
@@ -72,13 +69,12 @@ class Noisy:
 jax.tree_util.register_dataclass(Noisy, data_fields=["mean", "variance"], meta_fields=["leaf"])
 
 
-class _NoisyWalker(_Walker, abc.ABC):
+class _NoisyWalker(Domain, abc.ABC):
     """What both share: where noisy values are drawn, and how they pass through calls and loops."""
 
     noisy: type
 
     def __init__(self, program: Program, key: Any):
-        super().__init__(program, Visitor())
         self.key = key
 
     @abc.abstractmethod
@@ -106,30 +102,26 @@ class _NoisyWalker(_Walker, abc.ABC):
         return bind(eqn, self.drawn(operands))
 
     def node(
-        self, eqn: Any, operands: Sequence[Any], index: int, stream: Any, given: Any, words: Any
+        self, walk: Evaluator, eqn: Any, operands: Sequence[Any], frame: Frame
     ) -> tuple[Any, Any]:
-        return super().node(eqn, self.drawn(operands), index, stream, given, words)
+        return walk.visit(eqn, self.drawn(operands), frame)
 
-    def enter(self, eqn: Any, operands: list[Any], context: Any) -> tuple[list[Any], Records]:
-        name = eqn.primitive.name
-        if name in JIT:
-            return self.inline(eqn, operands, *context)
-        if name in CUSTOM and any(map(self.is_noisy, operands)):
-            if holds_products(call_jaxpr(eqn)):
-                return self.inline(eqn, operands, *context)
+    def enter(self, walk: Evaluator, eqn: Any, operands: Sequence[Any], frame: Frame) -> Results:
+        part = control(eqn, operands)
+        operands = list(operands)
+        if isinstance(part, Call) and part.kind == "jit":
+            return inline(walk, eqn, part, frame)
+        if isinstance(part, Call) and part.kind == "custom" and any(map(self.is_noisy, operands)):
+            if holds_products(part.body):
+                return inline(walk, eqn, part, frame)
             operands = self.drawn(operands)
-        elif name == "scan":
-            consts, carry = scan_counts(eqn.params)
-            operands = [
-                self.draw(x) if consts <= i < consts + carry and self.is_noisy(x) else x
-                for i, x in enumerate(operands)
-            ]
-        elif name == "while":
-            consts = eqn.params["cond_nconsts"] + eqn.params["body_nconsts"]
-            operands = [*operands[:consts], *self.drawn(operands[consts:])]
-        elif name == "cgjax_component":
+        elif isinstance(part, Scan):
+            operands = [*part.consts, *self.drawn(part.carry), *part.xs]
+        elif isinstance(part, While):
+            operands = [*part.cond_consts, *part.body_consts, *self.drawn(part.carry)]
+        elif isinstance(part, Component):
             operands = self.drawn(operands)
-        return super().enter(eqn, operands, context)
+        return walk.enter(walk, eqn, operands, frame)
 
     def leave(self, outs: Sequence[Any]) -> list[Any]:
         return self.drawn(outs)
@@ -155,22 +147,18 @@ class _LocalNoise(_NoisyWalker):
 
     def __init__(self, program: Program, key: Any):
         super().__init__(program, key)
-        self.number = 0
         self.uses: dict[int, int] = {}
         self.steps = 1
+        self.number = [0]
         self.shared: set[Any] = set()
         _several_uses(program.jaxpr, self.shared)
 
-    @contextmanager
-    def turn(self, turn: Any, length: int | None) -> Iterator[None]:
+    def turn(self, turn: Any, length: int | None) -> "_LocalNoise":
         """Inside one turn of a loop, where noise is fresh."""
-        key, steps = self.key, self.steps
-        self.key = jax.random.fold_in(key, turn)
-        self.steps = steps * (2 if length is None else length)
-        try:
-            yield
-        finally:
-            self.key, self.steps = key, steps
+        inner = copy.copy(self)
+        inner.key = jax.random.fold_in(self.key, turn)
+        inner.steps = self.steps * (2 if length is None else length)
+        return inner
 
     def used(self, value: Noisy) -> None:
         if value.leaf is not None:
@@ -178,8 +166,8 @@ class _LocalNoise(_NoisyWalker):
 
     def draw(self, value: Noisy) -> Any:
         self.used(value)
-        self.number += 1
-        noise = normal(jax.random.fold_in(self.key, self.number), value.mean)
+        self.number[0] += 1
+        noise = normal(jax.random.fold_in(self.key, self.number[0]), value.mean)
         return value.mean + root(value.variance) * noise
 
     def rule(self, eqn: Any, operands: Sequence[Any]) -> Any:
@@ -393,15 +381,13 @@ class _Flipout(_NoisyWalker):
         noise = bind(eqn, [data, weight.noise])[0]
         return out + self.flipped(noise, weight, w_out, *numbers.out_spec[:2])
 
-    def enter(self, eqn: Any, operands: list[Any], context: Any) -> tuple[list[Any], Records]:
-        if eqn.primitive.name == "scan":
+    def enter(self, walk: Evaluator, eqn: Any, operands: Sequence[Any], frame: Frame) -> Results:
+        part = control(eqn, operands)
+        if isinstance(part, Scan):
             # The step's weights are slices of these.
-            start = sum(scan_counts(eqn.params))
-            operands = [
-                replace(x, signs=x.signs[1:]) if i >= start and self.is_noisy(x) else x
-                for i, x in enumerate(operands)
-            ]
-        return super().enter(eqn, operands, context)
+            xs = [replace(x, signs=x.signs[1:]) if self.is_noisy(x) else x for x in part.xs]
+            operands = [*part.consts, *part.carry, *xs]
+        return super().enter(walk, eqn, operands, frame)
 
 
 def _axes_after(eqn: Any, x: Perturbed) -> tuple[int | None, ...]:
@@ -422,9 +408,12 @@ def _axes_after(eqn: Any, x: Perturbed) -> tuple[int | None, ...]:
     return tuple(out)
 
 
-def _walked(walker: _NoisyWalker, program: Program, values: Sequence[Any]) -> tuple[Any, Records]:
-    flat, records = walker.run(program.jaxpr, values, 0, None, {}, 0)
-    return jax.tree.unflatten(program.out_tree, walker.leave(flat)), records
+def _walked(
+    domain: _NoisyWalker, program: Program, capture: bool, values: Sequence[Any]
+) -> tuple[Any, Records]:
+    walker = evaluator(program, Visitor(capture))
+    flat, records = walker.run(program.jaxpr, values, Frame(domain))
+    return jax.tree.unflatten(program.out_tree, domain.leave(flat)), records
 
 
 def local_noise(
@@ -442,12 +431,11 @@ def local_noise(
         A sample of the result, and the nodes' statistics.
     """
     walker = _LocalNoise(program, key)
-    walker.visitor = replace(walker.visitor, capture=capture)
     values = [
         Noisy(x.mean, x.variance, i) if isinstance(x, Belief) else x
         for i, x in enumerate(arguments)
     ]
-    out = _walked(walker, program, values)
+    out = _walked(walker, program, capture, values)
     if several := sum(uses > 1 for uses in walker.uses.values()):
         warnings.warn(
             f"Local reparameterisation draws the noise of a weight anew wherever it is used, and "
@@ -463,7 +451,6 @@ def flipout(
 ) -> tuple[Any, Records]:
     """Walks a program with beliefs for some of its flat arguments by flipout; see `local_noise`."""
     walker = _Flipout(program, jax.random.fold_in(key, 0))
-    walker.visitor = replace(walker.visitor, capture=capture)
     values = []
     for i, x in enumerate(arguments):
         if isinstance(x, Belief):
@@ -471,4 +458,4 @@ def flipout(
             noise = root(x.variance) * normal(own, x.mean)
             x = Perturbed(x.mean, noise, i, tuple(range(x.mean.ndim)))
         values.append(x)
-    return _walked(walker, program, values)
+    return _walked(walker, program, capture, values)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from cgjax import _static
 from cgjax._node import bind
 from cgjax._procedure import Method, Network, Procedure, intern, method
 from cgjax._program import Program, Site
@@ -91,6 +92,7 @@ def clamp(net: Network, values: Mapping[str, Any], *, inline: bool = False) -> P
     Raises:
         ValueError: when called, for an unknown name, a value that does not broadcast, or a node in
             a `while_loop`.
+        TypeError: for values that are no mapping.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -98,4 +100,9 @@ def clamp(net: Network, values: Mapping[str, Any], *, inline: bool = False) -> P
         >>> cg.clamp(net, {"hidden": jnp.array([1.0, -1.0])})(jnp.zeros(2))
         Array([ 2., -2.], dtype=float32)
     """
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            'clamp takes a dict from node names to values, `clamp(net, {"hidden": value})`; got '
+            f"{_static.described(values)}."
+        )
     return intern(Procedure(net, Clamp(tuple(values.items()), inline)))

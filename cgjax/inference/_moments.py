@@ -1,103 +1,15 @@
 """Means and variances through any function, deterministically ([B] section 2)."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 
 from cgjax import _beliefs as beliefs
-from cgjax import _static
-from cgjax._gaussian.belief import Normal
-from cgjax._procedure import (
-    Method,
-    Network,
-    Procedure,
-    check_capture,
-    intern,
-    method,
-    named,
-    run,
-    run_compiled,
-    split_lead,
-)
-from cgjax._program import Program, trace
-from cgjax._walk import Records
-from cgjax.nodes import Belief
+from cgjax._of_beliefs import OfBeliefs, checked_options
+from cgjax._procedure import Network, Procedure, intern
 
 RuleT = TypeVar("RuleT", bound=Callable[..., Any])
-
-
-@method
-class Moments(Method):
-    """Options of `moments`."""
-
-    nodes: Literal["collapsed", "random"]
-    order: int
-    positions: bool
-    first_order: frozenset[str]
-
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
-        visitor = beliefs.Beliefs(
-            capture,
-            implementation=None if capture or self.order == 1 else "moments",
-            nodes=self.nodes,
-            order=self.order,
-            positions=self.positions,
-            first_order=self.first_order,
-        )
-        return beliefs.propagate(program, visitor, arrays)
-
-
-def is_belief(x: Any) -> bool:
-    """Whether a leaf of an argument is a belief."""
-    return isinstance(x, Belief | Normal)
-
-
-def means(tree: Any) -> Any:
-    """A tree with the mean in place of each belief."""
-    return jax.tree.map(lambda x: x.mean if is_belief(x) else x, tree, is_leaf=is_belief)
-
-
-@dataclass(frozen=True, eq=False)
-class OfBeliefs(Procedure):
-    """A procedure whose arguments may hold beliefs."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        lead, args = split_lead(self.method.lead, args)
-        leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=is_belief)
-        leaves = [_checked(x) if is_belief(x) else x for x in leaves]
-        plain_args, plain_kwargs = means(jax.tree.unflatten(structure, leaves))
-        program = trace(self.net, plain_args, plain_kwargs)
-        arrays = [x for x in leaves if is_belief(x) or _static.is_array(x) or _static.is_number(x)]
-        options_structure, options = _static.split(self.method)
-        if self.capture:
-            check_capture(program)
-        constants = program.constants
-        code = program.code if program.closed_over else program
-        traced = _static.is_traced((arrays, options, constants))
-        call, code = (run, program) if traced or code is None else (run_compiled, code)
-        out, records = call(options_structure, code, self.capture, options, lead, arrays, constants)
-        if getattr(self.net, "returns_state", False):
-            out = (out[0], means(out[1]))
-        return (out, named(program, records)) if self.capture else out
-
-
-def _checked(x: Belief | Normal) -> Belief:
-    mean, variance = jnp.asarray(x.mean), jnp.asarray(x.variance)
-    if not jnp.issubdtype(mean.dtype, jnp.floating):
-        raise TypeError(
-            f"The mean of a Belief must be floating point, got {mean.dtype}; an integer has no "
-            "Gaussian belief."
-        )
-    if variance.shape not in ((), mean.shape):
-        raise ValueError(
-            f"The variance of a Belief must have the shape of its mean, {mean.shape}, or be one "
-            f"number, got shape {variance.shape}."
-        )
-    return Belief(mean, jnp.broadcast_to(jnp.asarray(variance, mean.dtype), mean.shape))
 
 
 def moments(
@@ -156,26 +68,14 @@ def moments(
     return intern(OfBeliefs(net, checked_options(nodes, order, positions, first_order)))
 
 
-def checked_options(
-    nodes: Any, order: Any, positions: Any, first_order: Any, cls: type = Moments
-) -> Any:
-    """The options of `moments`, checked."""
-    if nodes not in ("collapsed", "random"):
-        raise ValueError(f'nodes is "collapsed" or "random", got {nodes!r}.')
-    if order not in (1, 2):
-        raise ValueError(f"order is 1 (first-order) or 2 (matched moments), got {order!r}.")
-    if isinstance(first_order, str):
-        raise TypeError(f"first_order is a list of names of primitives, got {first_order!r}.")
-    return cls(nodes, order, bool(positions), frozenset(first_order))
-
-
 def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT], RuleT]:
     """Registers how `moments` computes a primitive or a function.
 
     Args:
-        target: a primitive, or its name; or a function that keeps its name in a trace: one under
-            `jax.jit`, or with a custom derivative. A rule for a function is used in place of the
-            rules of the operations inside it, wherever a function of that name is called.
+        target: a primitive, or its name; or a function that a trace keeps: one under `jax.jit`, or
+            with a custom derivative. A rule for a function is used in place of the rules of the
+            operations inside it, wherever that very function is called (of others with its name,
+            it is told by where it was written, and by what it computes).
 
     Returns:
         A decorator for `rule(*operands, **parameters)`. Operands are arrays, or a `Belief` where
@@ -183,8 +83,13 @@ def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT
         function, whose operands are its flat array arguments). It returns a `Belief`, or an array
         where the result is certain, for each result.
 
+    A rule takes effect at once, in what is compiled already too: JAX then traces everything anew.
+    A later rule for the same target replaces an earlier one.
+
     Raises:
-        TypeError: the target is none of these.
+        TypeError: the target is none of these, or leaves no name in a trace; the rule is not
+            callable; when called, a function cannot be told from others of its name and place.
+        ValueError: JAX has no primitive of that name.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -197,20 +102,10 @@ def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT
         >>> print(cg.moments(halved_beyond_one)(cg.Belief(jnp.array(4.0), jnp.array(1.0))))
         Belief(mean=Array(2., dtype=float32), variance=Array(0.25, dtype=float32))
     """
-    if isinstance(target, Primitive):
-        table, name = beliefs.RULES, target.name
-    elif isinstance(target, str):
-        table, name = beliefs.RULES, target
-    elif callable(target) and hasattr(target, "__name__"):
-        table, name = beliefs.FUNCTIONS, target.__name__
-    else:
-        raise TypeError(
-            "A moment rule is for a primitive of JAX, its name, or a named function, got "
-            f"{target!r}."
-        )
+    beliefs.key_of(target)  # raises here, where the mistake is
 
     def register(rule: RuleT) -> RuleT:
-        table[name] = rule
+        beliefs.register(target, rule)
         return rule
 
     return register

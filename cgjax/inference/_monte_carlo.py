@@ -1,5 +1,6 @@
 """Monte Carlo: averages of a sampling procedure, with their standard errors."""
 
+import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cgjax import _static
 from cgjax._gaussian.numerics import root
 from cgjax._procedure import (
     Method,
@@ -29,7 +31,8 @@ class Estimate(NamedTuple):
 
     Attributes:
         mean: the average of the samples, of the result's shape.
-        standard_error: the standard error of that average, of the same shape.
+        standard_error: the standard error of that average, of the same shape; of complex samples
+            a real number, from |out_s - mean|^2.
     """
 
     mean: Any
@@ -53,7 +56,7 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
         return x + (y - x) * share.astype(x.dtype)
 
     def deviations(x: Any, y: Any, s: Any, t: Any) -> Any:
-        return s + t + (y - x) ** 2 * (a.count * share).astype(x.dtype)
+        return s + t + _square(y - x) * (a.count * share).astype(s.dtype)
 
     return _Moments(
         total,
@@ -62,12 +65,17 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
     )
 
 
+def _square(z: Any) -> Any:
+    """|z|^2, a real number for complex z too."""
+    return z.real**2 + z.imag**2 if jnp.iscomplexobj(z) else z**2
+
+
 def _average(sample: Callable[[Any], Any], key: Any, num_samples: int, batch_size: int) -> Estimate:
     def moments(keys: Any) -> _Moments:
         out = jax.vmap(sample)(keys)
         out = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), out)
         mean = jax.tree.map(lambda x: x.mean(0), out)
-        deviations = jax.tree.map(lambda x, m: ((x - m[None]) ** 2).sum(0), out, mean)
+        deviations = jax.tree.map(lambda x, m: _square(x - m[None]).sum(0), out, mean)
         # In the widest dtype there is, so that the shares are exact enough for every result.
         return _Moments(jnp.asarray(float(keys.shape[0])), mean, deviations)
 
@@ -99,6 +107,9 @@ class MonteCarlo(Method):
     batch_size: int
     lead = "key"
 
+    def check(self, program: Program) -> None:
+        self.sampler.check(program)
+
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         if self.captures:
             check_capture(program)
@@ -116,6 +127,18 @@ class MonteCarloOfFunction(Method):
 
     num_samples: int
     batch_size: int
+
+    @classmethod
+    def procedure(cls) -> str:
+        return "monte_carlo"
+
+    def check(self, program: Program) -> None:
+        if program.sites:
+            names = ", ".join(repr(site.name) for site in program.sites)
+            raise TypeError(
+                f"monte_carlo was given a network, whose nodes ({names}) nothing samples. Average "
+                "a procedure on it: `monte_carlo(cgjax.forward_sample(net), num_samples)`."
+            )
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         key, *rest = arrays
@@ -153,9 +176,32 @@ class _AverageOfFunction(Procedure):
             "statistics from the function, by `with_nodes` inside it; they are averaged too."
         )
 
+    def __post_init__(self) -> None:
+        # The average of an average is one of functions, too: it takes a key.
+        if not isinstance(self.net, Procedure):
+            super().__post_init__()
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         (key,), args = split_lead("key", args)
+        try:
+            inspect.signature(self.net).bind(key, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(
+                "monte_carlo averages a function that samples, `sampler(key, *args)`, and this one "
+                f"does not take a key and the arguments: {error}. Of a network, average a "
+                "procedure: `monte_carlo(cgjax.forward_sample(net), num_samples)`."
+            ) from error
+        except ValueError:  # it has no signature
+            pass
         return super().__call__(key, *args, **kwargs)
+
+
+def _whole(name: str, number: Any) -> int:
+    try:
+        return operator.index(number)
+    except TypeError:
+        got = _static.described(number)
+        raise TypeError(f"{name} is a whole number, known when it is built; got {got}.") from None
 
 
 def monte_carlo(
@@ -193,12 +239,13 @@ def monte_carlo(
 
     Source: [A] section 5.
     """
-    if not callable(sampler):
+    if not callable(sampler) or isinstance(sampler, type):
         raise TypeError(
             "monte_carlo takes a sampling procedure, such as `cgjax.forward_sample(net)`, got "
-            f"{sampler!r}."
+            f"{_static.described(sampler)}."
         )
-    num_samples, batch_size = operator.index(num_samples), operator.index(batch_size)
+    num_samples = _whole("num_samples", num_samples)
+    batch_size = _whole("batch_size", batch_size)
     if num_samples < 2:
         raise ValueError(f"A standard error needs at least 2 samples, got {num_samples}.")
     if batch_size < 1:

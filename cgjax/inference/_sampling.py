@@ -1,5 +1,6 @@
 """Forward sampling and the partially collapsed feed-forward ([A] section 5, Eq. 14)."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,8 +18,8 @@ from cgjax._procedure import (
     own_key,
 )
 from cgjax._program import Program, Site
+from cgjax._rate import check_rate as known_rate
 from cgjax._walk import Records, Visitor, walk
-from cgjax.kernels._rate import check_rate as known_rate
 from cgjax.kernels.random_bits import uniform
 from cgjax.nodes import Family
 
@@ -135,6 +136,17 @@ def _sample(
     return walk(program, visitor, arrays, key=own_key(key), given=given)
 
 
+def _warn_without_nodes(method: Method, program: Program) -> None:
+    if any(site.kind != "observe" for site in program.sites):
+        return
+    warnings.warn(
+        f"The network has no nodes, so {method.procedure()} computes just what the network does. "
+        "Mark nodes with `cgjax.node`, or let `cgjax.lift(net)` mark its activations; where it "
+        "does not, `cgjax.lift(net).report(*args)` says why.",
+        stacklevel=4,
+    )
+
+
 @method
 class ForwardSample(Method):
     """Options of `forward_sample`."""
@@ -143,6 +155,9 @@ class ForwardSample(Method):
     rounds: int
     inline: bool
     lead = "key"
+
+    def check(self, program: Program) -> None:
+        _warn_without_nodes(self, program)
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         rates: list[Any] = [0.0 if s.kind == "observe" else 1.0 for s in program.sites]
@@ -158,6 +173,9 @@ class Pcff(Method):
     rounds: int
     inline: bool
     lead = "key"
+
+    def check(self, program: Program) -> None:
+        _warn_without_nodes(self, program)
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         rates = resolve_rates(program, self.rate)
@@ -247,7 +265,11 @@ def forward_sample(
         `procedure(key, *args)`, with the network's result under the samples.
 
     Raises:
-        TypeError: if the first argument is no key; if nodes lie in a custom-derivative function.
+        TypeError: if net is no network; when called, if the first argument is no key, or nodes lie
+            in a custom-derivative function.
+
+    Warns:
+        UserWarning: when called, if the network has no nodes.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -297,6 +319,9 @@ def pcff(
         ValueError: for a rate outside [0, 1], a pattern that matches nothing, or a rate that does
             not broadcast.
         TypeError: as `forward_sample`.
+
+    Warns:
+        UserWarning: as `forward_sample`.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg

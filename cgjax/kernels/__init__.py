@@ -1,6 +1,9 @@
 """Inner loops of the library, each with a plain-JAX reference to compare it with."""
 
 from cgjax.kernels._recurrence import (
+    Implementation as Implementation,
+)
+from cgjax.kernels._recurrence import (
     independent_recurrence as independent_recurrence,
 )
 from cgjax.kernels._recurrence import (

@@ -1,13 +1,10 @@
 """Flax NNX modules: thin containers around cgjax's functions."""
 
 from cgjax.layers._dropout import Dropout
+from cgjax.layers._independent import IndependentRecurrent
 from cgjax.layers._node import Node
-from cgjax.layers._recurrent import (
-    IndependentRecurrent,
-    SimpleRecurrent,
-    clip_recurrent_weights,
-    recurrent_weight_bound,
-)
+from cgjax.layers._recurrent import SimpleRecurrent
+from cgjax.layers._recurrent_weights import clip_recurrent_weights, recurrent_weight_bound
 from cgjax.layers._refinement import Refinement
 
 __all__ = [

@@ -22,8 +22,9 @@ class Dropout(nnx.Module):
         y = x D,                D ~ N(1, rate / (1 - rate))   (Gaussian noise)
 
     There is no mode to set: plain evaluation and `feed_forward` marginalise the noise, which gives
-    back x; `forward_sample`, and `pcff` at any rate, sample it. With Bernoulli noise the sampled
-    output is distributed as that of `flax.nnx.Dropout`.
+    back x (at rate 1, where every draw is 0, it gives 0); `forward_sample`, and `pcff` at any rate,
+    sample it. With Bernoulli noise the sampled output is distributed as that of
+    `flax.nnx.Dropout`; what is dropped is 0, even if it was infinite or not a number.
 
     Args:
         rate: the probability that an element is dropped, in [0, 1]. May be an array or traced. A
@@ -88,7 +89,9 @@ class Dropout(nnx.Module):
             ValueError: if x has no axis of a number in `broadcast_dims`.
         """
         x = jnp.asarray(x)
-        return (x * self.factor(x)).astype(x.dtype)
+        factor = self.factor(x)
+        product = masked(x, factor) if self.distribution == "bernoulli" else x * factor
+        return product.astype(x.dtype)
 
     def factor(self, x: Array) -> Float[Array, "..."]:
         """The noise for an input, of mean 1: to be drawn once and used several times.
@@ -121,3 +124,8 @@ class Dropout(nnx.Module):
             # Divided before it meets x, so that the marginalised factor is exactly 1.
             draw = jnp.where(keep > 0, draw / jnp.where(keep > 0, keep, 1), 0)
         return draw.astype(x.dtype)
+
+
+def masked(x: Array, factor: Array) -> Array:
+    """The product, which is 0 where the factor is, whatever x is there; its derivative likewise."""
+    return jnp.where(factor == 0, 0, x) * factor

@@ -46,6 +46,8 @@ class TwoStates(Family):
 class _Logistic(TwoStates):
     """X in {low, high} with log-odds (high - low) e: what Binary, Bernoulli and Spin share."""
 
+    kinds: ClassVar[frozenset[str]] = frozenset({"node"})
+
     def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """(high - low)^2 sigmoid(k) sigmoid(-k), k = (high - low) e; at least float32."""
         log_odds, spread = self._log_odds(wide(self.natural_parameter(e)))

@@ -46,6 +46,7 @@ class Categorical(Family):
     """
 
     discrete: ClassVar[bool] = True
+    kinds: ClassVar[frozenset[str]] = frozenset({"node"})
 
     axis: int = dataclasses.field(default=-1, metadata={"static": True})
 

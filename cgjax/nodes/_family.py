@@ -43,10 +43,13 @@ class Family(abc.ABC):
         discrete: X takes finitely many values, listed by `states`; no gradient flows through a
             sample.
         reparameterised: a sample is a differentiable function of `e` and the parameters.
+        kinds: the marks that an array of such nodes may carry, by the names of their functions:
+            "node", "noise" (an auxiliary variable, which training samples) and "observe".
     """
 
     discrete: ClassVar[bool] = False
     reparameterised: ClassVar[bool] = False
+    kinds: ClassVar[frozenset[str]] = frozenset({"node", "noise"})
 
     @abc.abstractmethod
     def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:

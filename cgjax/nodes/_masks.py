@@ -144,6 +144,8 @@ class BernoulliMask(_ByExpectation):
     Source: [A] Eq. 12-13.
     """
 
+    kinds: ClassVar[frozenset[str]] = frozenset({"noise"})
+
     def _levels(self) -> tuple[ArrayLike, ArrayLike]:
         return 0.0, 1.0
 
@@ -173,6 +175,8 @@ class SoftClamp(_ByExpectation):
 
     Source: [A] section 2.3.
     """
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"observe"})
 
     low: ArrayLike
     high: ArrayLike
@@ -211,6 +215,7 @@ class GaussianMask(Family):
     """
 
     reparameterised: ClassVar[bool] = True
+    kinds: ClassVar[frozenset[str]] = frozenset({"noise"})
 
     def natural_parameter(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """`e` as an array; where its value is known already, it must lie in (0, 1].

@@ -46,6 +46,7 @@ class _Rectified(Family):
     """
 
     reparameterised: ClassVar[bool] = True
+    kinds: ClassVar[frozenset[str]] = frozenset({"node"})
 
     @abc.abstractmethod
     def _scale_and_leak(self) -> tuple[Scale, ArrayLike]:

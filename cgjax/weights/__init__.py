@@ -1,6 +1,8 @@
 """Weights as random variables: posteriors, and procedures for networks that have them ([B])."""
 
 from cgjax._gaussian.belief import Normal
+from cgjax.weights._deterministic import deterministic
+from cgjax.weights._ensemble import ensemble
 from cgjax.weights._heads import (
     CategoricalHead,
     GaussianHead,
@@ -20,13 +22,7 @@ from cgjax.weights._optimisers import (
     partition_labels,
 )
 from cgjax.weights._posterior import beliefs, mean_field, means, sample
-from cgjax.weights._procedures import (
-    deterministic,
-    ensemble,
-    flipout,
-    local_reparameterization,
-    weight_sample,
-)
+from cgjax.weights._sampled import flipout, local_reparameterization, weight_sample
 from cgjax.weights._smooth import SmoothedNodes, smooth
 
 __all__ = [

@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Int
 
+from cgjax import _static
 from cgjax._gaussian.belief import Normal
 
-ScalarOrSchedule = float | int | Array | Callable[[Any], Any]
+ScalarOrSchedule = ArrayLike | Callable[[Any], Any]
 
 
 class NaturalGradientState(NamedTuple):
@@ -28,8 +30,8 @@ def natural_gradient(
     learning_rate_of_variance: ScalarOrSchedule | None = None,
     *,
     number_of_examples: ArrayLike = 1.0,
-    momentum: float = 0.9,
-    largest_step: float | int = 1.0,
+    momentum: ArrayLike = 0.9,
+    largest_step: ArrayLike = 1.0,
 ) -> optax.GradientTransformation:
     """Natural gradient descent on means and log-variances of a mean-field posterior.
 
@@ -53,8 +55,10 @@ def natural_gradient(
         Parameters that are not uncertain go to another optimiser, see `partition_labels`.
 
     Raises:
-        ValueError: an option is out of range; update is called without parameters.
-        TypeError: a leaf is not `Normal`.
+        ValueError: an option is out of range, and its value is known (under
+            `optax.inject_hyperparams`, which traces them, none is); update is called without
+            parameters.
+        TypeError: an option is no number; a leaf is not `Normal`.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -72,14 +76,8 @@ def natural_gradient(
 
     Source: Khan and Rue 2023 (the Bayesian learning rule); Lin, Schmidt and Khan 2020 (retraction).
     """
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum is at least 0 and below 1, got {momentum}.")
-    if not largest_step > 0:
-        raise ValueError(f"largest_step is positive, got {largest_step}.")
     of_variance = learning_rate if learning_rate_of_variance is None else learning_rate_of_variance
-    for rate in (learning_rate, of_variance):
-        if isinstance(rate, int | float) and not rate > 0:
-            raise ValueError(f"A learning rate is positive, got {rate}.")
+    _check_options(learning_rate, of_variance, number_of_examples, momentum, largest_step)
 
     def init(params: Any) -> NaturalGradientState:
         zeros = _each(lambda p: jnp.zeros_like(p.mean), params)
@@ -115,6 +113,39 @@ def natural_gradient(
         return _each(step, params, updates, averages), NaturalGradientState(steps, averages)
 
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+
+def _check_options(
+    rate: ScalarOrSchedule,
+    rate_of_variance: ScalarOrSchedule,
+    number_of_examples: ArrayLike,
+    momentum: ArrayLike,
+    largest_step: ArrayLike,
+) -> None:
+    """Raises if an option is out of range, of those whose values are known.
+
+    Schedules are not, nor what is traced, as `optax.inject_hyperparams` does with all of them.
+    """
+    for name, value in (("learning_rate", rate), ("learning_rate_of_variance", rate_of_variance)):
+        # A schedule may end at 0, and is an array where `optax.inject_hyperparams` evaluates it.
+        least = np.greater_equal if isinstance(value, jax.Array) else np.greater
+        if not callable(value) and not _within(name, value, lambda v, f=least: f(v, 0) & (v <= 1)):
+            raise ValueError(f"{name} is above 0 and at most 1, got {value}.")
+    if not _within("momentum", momentum, lambda v: (v >= 0) & (v < 1)):
+        raise ValueError(f"momentum is at least 0 and below 1, got {momentum}.")
+    options = (("number_of_examples", number_of_examples), ("largest_step", largest_step))
+    for name, value in options:
+        if not _within(name, value, lambda v: v > 0):
+            raise ValueError(f"{name} is positive, got {value}.")
+
+
+def _within(name: str, value: Any, allowed: Callable[[Any], Any]) -> bool:
+    """Whether a number, or array, is in its range; yes where it is traced."""
+    if _static.is_traced(value):
+        return True
+    if not (_static.is_array(value) or _static.is_number(value)):
+        raise TypeError(f"{name} is a number, got {_static.described(value)}.")
+    return bool(np.all(allowed(np.asarray(value))))
 
 
 def assumed_density() -> optax.GradientTransformation:

@@ -10,26 +10,34 @@ so it is positive by construction. (The difference forms P_l - …, and the elem
 of [B] Algorithm 1, are not; the gain form divides by P_l, which is 0 at a dead unit.)
 """
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from cgjax import _beliefs as beliefs
+from cgjax._cache import recent
 from cgjax._gaussian.numerics import root, wide
+from cgjax._of_beliefs import OfBeliefs, checked_options
 from cgjax._procedure import Method, Network, Procedure, check_capture, intern, method
-from cgjax._program import Program, Site
-from cgjax._walk import Records, Visitor, walk
-from cgjax.inference._moments import OfBeliefs, checked_options
+from cgjax._program import Program
+from cgjax._walk import Records, walk
 from cgjax.nodes import Belief
+from cgjax.weights._deterministic import check_jacobian
 from cgjax.weights._heads import GaussianHead, Head
-from cgjax.weights._procedures import check_jacobian
+from cgjax.weights._smoothing import (
+    Shifted,
+    belief_like,
+    check_examples,
+    derivatives,
+    floating,
+    half_information,
+    kept_variance,
+)
 
 
 class SmoothedNodes(NamedTuple):
@@ -95,11 +103,11 @@ class Smooth(Method):
             first_order=self.first_order,
         )
 
-        _check_examples(program.sites, program.result_shapes[0])
+        check_examples(program.sites, program.result_shapes[0])
 
         def forward(shifts: Any) -> tuple[Belief, Records]:
             result, records = beliefs.propagate(program, visitor, arrays, shifts)
-            return _floating(result), records
+            return floating(result), records
 
         shifts = {s.index: jnp.zeros(s.stacked_shape, s.dtype) for s in program.sites}
         output, pull, prior = jax.vjp(forward, shifts, has_aux=True)
@@ -115,7 +123,7 @@ class Smooth(Method):
         seeds = jnp.broadcast_to(basis.reshape(number, 1, *inner), (number, examples, *inner))
         # The rows of a batch depend on their own outputs only, so one seed serves all examples.
         (sensitivity,) = jax.vmap(lambda s: pull(Belief(s, jnp.zeros_like(s))))(seeds)
-        half = _half_information(self.head, output.mean)
+        half = half_information(self.head, output.mean)
         spread = wide(output.variance).reshape(examples, number)
 
         posterior = {}
@@ -126,8 +134,8 @@ class Smooth(Method):
             loading = jnp.moveaxis(wide(sensitivity[site.index]), axis + 1, 0)
             loading = loading.reshape(examples, number, -1)
             loading = loading * root(by_example.reshape(examples, 1, -1))
-            kept = _kept_variance(half, loading, spread).reshape(by_example.shape)
-            posterior[site.index] = _belief_like(
+            kept = kept_variance(half, loading, spread).reshape(by_example.shape)
+            posterior[site.index] = belief_like(
                 before,
                 wide(before.mean) - variance * by_mean[site.index],
                 variance * jnp.moveaxis(kept, 0, axis),
@@ -137,7 +145,7 @@ class Smooth(Method):
     # -- the linearised network, with all covariances
 
     def full(self, program: Program, y: Any, arrays: Any) -> tuple[Records, Records, Belief]:
-        visitor = _Shifted(capture=True, inline=True, random=self.nodes == "random")
+        visitor = Shifted(capture=True, inline=True, random=self.nodes == "random")
         means = [x.mean if isinstance(x, Belief) else x for x in arrays]
         uncertain = {i: x for i, x in enumerate(arrays) if isinstance(x, Belief)}
         random = [s for s in program.sites if visitor.changes(s)]
@@ -149,7 +157,7 @@ class Smooth(Method):
                 moved[i] = x.mean + root(x.variance) * standard[i]
             result, records = walk(program, visitor, moved, given=shifts)
             statistics = {i: r[0] for i, r in records.items()}
-            return (_floating(result), statistics), {i: r[1] for i, r in records.items()}
+            return (floating(result), statistics), {i: r[1] for i, r in records.items()}
 
         zeros = {i: jnp.zeros_like(x.mean) for i, x in uncertain.items()}
         still = {s.index: jnp.zeros(s.stacked_shape, s.dtype) for s in random}
@@ -162,9 +170,9 @@ class Smooth(Method):
             (out, nodes), _ = forward(standard, shifts)
             return [out, *(nodes[s.index] for s in program.sites)]
 
-        loadings = _jacobian(of_roots, (zeros, still))
+        loadings = derivatives(of_roots, (zeros, still))
         outputs, *of_nodes = loadings
-        half = _half_information(self.head, mean[None])[0]
+        half = half_information(self.head, mean[None])[0]
         scaled = half @ outputs
         square = scaled @ scaled.T
         lower = jnp.linalg.cholesky(jnp.eye(len(square)) + square)
@@ -179,34 +187,18 @@ class Smooth(Method):
         prior, posterior = {}, {}
         for site, loading in zip(program.sites, of_nodes, strict=True):
             centre = statistics[site.index]
-            before = _belief_like(centre, centre, (loading**2).sum(-1).reshape(centre.shape))
+            before = belief_like(centre, centre, (loading**2).sum(-1).reshape(centre.shape))
             inner = solve_triangular(lower, scaled @ loading.T, lower=True)
             inner = solve_triangular(lower + jnp.eye(len(lower)), inner, lower=True, trans=1)
             left = loading - inner.T @ scaled
             prior[site.index] = before
-            posterior[site.index] = _belief_like(
+            posterior[site.index] = belief_like(
                 centre,
                 wide(centre) + (loading @ standard).reshape(centre.shape),
                 (left**2).sum(-1).reshape(centre.shape),
             )
         spread = (outputs**2).sum(-1).reshape(mean.shape)
-        return prior, posterior, _belief_like(mean, mean, spread)
-
-
-@dataclass(frozen=True)
-class _Shifted(Visitor):
-    """Adds what is given to the activation, and records the statistic with its own variance."""
-
-    random: bool = False
-
-    def changes(self, site: Site) -> bool:
-        return self.random and site.kind != "observe"
-
-    def visit(
-        self, site: Site, family: Any, activation: Any, e: Any, draw: Any, given: Any
-    ) -> tuple[Any, Any]:
-        value = activation if given is None else activation + given
-        return value, (value, family.variance(e))
+        return prior, posterior, belief_like(mean, mean, spread)
 
 
 @dataclass(frozen=True)
@@ -220,7 +212,7 @@ class _Output:
 
 
 # One object for each function: what is compiled is kept with it.
-_output_of = functools.lru_cache(maxsize=256)(_Output)
+_output_of = recent(256)(_Output)
 
 
 def smooth(
@@ -302,87 +294,6 @@ def smooth(
     head = GaussianHead() if head is None else head
     options = (covariance, jacobian, nodes, order, bool(positions), frozenset(first_order))
     return intern(_Smoother(net, Smooth(head, *options)))
-
-
-def _belief_like(like: Any, mean: Any, variance: Any) -> Belief:
-    dtype = (like.mean if isinstance(like, Belief) else like).dtype
-    return Belief(jnp.asarray(mean, dtype), jnp.asarray(variance, dtype))
-
-
-def _floating(result: Any) -> Any:
-    array = result.mean if isinstance(result, Belief) else result
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"smooth takes a network with floating-point outputs, got {array.dtype}.")
-    return result
-
-
-def _check_examples(sites: Sequence[Site], shape: tuple[int, ...]) -> None:
-    """Raises unless the outputs and all nodes have a leading axis of the same examples."""
-    if not shape:
-        raise ValueError(
-            "smooth takes a batch: the outputs need a leading axis of examples, got one number. "
-            'Add an axis (`x[None]`), or use `covariance="full"`, which takes one example.'
-        )
-    for site in sites:
-        if site.shape[:1] != shape[:1]:
-            raise ValueError(
-                f"The node {site.name!r} of shape {site.shape} ({site.source}) has no leading axis "
-                f"of the {shape[0]} examples that the outputs have (shape {shape}). Call smooth "
-                'on a batch, with `x[None]` for one example, or use `covariance="full"`.'
-            )
-
-
-def _half_information(head: Head, mean: Any) -> Any:
-    """G^T for each example, with G G^T the Fisher information: (examples, outputs, outputs)."""
-    shape = mean.shape[1:]
-    number = mean[0].size
-    basis = wide(jnp.eye(number, dtype=mean.dtype)).reshape(number, *shape)
-
-    def one(f: Any) -> Any:
-        columns = jax.vmap(lambda tangent: head.half_information(f, tangent))(basis)
-        return columns.reshape(number, number).T
-
-    return jax.vmap(one)(wide(mean))
-
-
-def _kept_variance(half: Any, loading: Any, spread: Any) -> Any:
-    """The share of its variance that each element keeps once the outputs' targets are seen.
-
-    For independent elements h = P^1/2 z and outputs A h + (what other variables add). The latter
-    is taken as independent: what is left of the outputs' variance, if anything.
-
-    Args:
-        half: G^T of each example, (examples, outputs, outputs).
-        loading: A P^1/2, (examples, outputs, elements).
-        spread: the variances of the outputs, (examples, outputs).
-    """
-    eye = jnp.eye(half.shape[-1], dtype=loading.dtype)[None]
-    rest = jnp.maximum(spread - (loading**2).sum(-1), 0)
-    noise = eye + (half * rest[:, None, :]) @ half.mT
-    scaled = solve_triangular(jnp.linalg.cholesky(noise), half @ loading, lower=True)
-    square = scaled @ scaled.mT
-    lower = jnp.linalg.cholesky(eye + square)
-    inner = solve_triangular(lower, scaled, lower=True)
-    inner = solve_triangular(lower + eye, inner, lower=True, trans=1)
-    # The squared length of a row of T = I - B^T inner, its own entry apart.
-    own = (scaled * inner).sum(1)
-    others = jnp.maximum((inner * (square @ inner)).sum(1) - own**2, 0)
-    return (1 - own) ** 2 + others
-
-
-def _jacobian(function: Any, at: Any) -> list[Any]:
-    """For each result its derivatives by all numbers in `at`: (size of the result, numbers)."""
-    flat, unflatten = ravel_pytree(at)
-
-    def of_flat(flat: Any) -> list[Any]:
-        return [wide(x).reshape(-1) for x in function(unflatten(flat))]
-
-    sizes = jax.eval_shape(of_flat, flat)
-    if not flat.size:  # nothing is uncertain
-        return [jnp.zeros((x.size, 0), x.dtype) for x in sizes]
-    rows = sum(x.size for x in sizes)
-    derivative = jax.jacrev if rows <= flat.size else jax.jacfwd
-    return derivative(of_flat)(flat)
 
 
 @dataclass(frozen=True, eq=False)

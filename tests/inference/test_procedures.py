@@ -11,7 +11,8 @@ import pytest
 from jax import lax
 
 import cgjax as cg
-from cgjax.inference import Procedure, _procedure
+from cgjax import _procedure
+from cgjax.inference import Procedure
 from tests.helpers import assert_identical, relu, spin, two_layers, weights
 
 KEY = jax.random.key(11)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Num
 
-from cgjax.kernels._rate import check_rate
+from cgjax._rate import check_rate
 from cgjax.kernels._recurrence._activations import NAMES, activation, precise
 from cgjax.kernels._recurrence._derivative import recurrence
 from cgjax.kernels._recurrence._settings import Noise, Settings, varying_alike

@@ -9,7 +9,7 @@ order that is always the same.
 
 import math
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from jax.experimental import pallas as pl
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
+from cgjax._cache import recent
 from cgjax.kernels._recurrence._activations import precise, rounded
 from cgjax.kernels._recurrence._scan import fitted
 from cgjax.kernels._recurrence._settings import Noise, Settings, mixture, varying_alike
@@ -86,7 +87,7 @@ def _by_lanes(run: Callable[..., Any]) -> Callable[..., Any]:
     return mapped
 
 
-@lru_cache
+@recent(128)
 def _forward_lanes(settings: Settings, row: int) -> Callable[..., Any]:
     """`run(x, u, initial, *noise)`; `row` lanes have one key, whose words their numbers count."""
 
@@ -99,7 +100,7 @@ def _forward_lanes(settings: Settings, row: int) -> Callable[..., Any]:
     return _by_lanes(run)
 
 
-@lru_cache
+@recent(128)
 def _backward_lanes(settings: Settings) -> Callable[..., Any]:
     """`run(g, h, *x, u, initial)` to the cotangents of x, u and the initial state, by lane."""
 

@@ -1,0 +1,45 @@
+"""What procedures for weights share: networks of explicit parameters, and results that are beliefs.
+
+    procedure(f)(key, posterior, *args) -> Belief
+
+f is a network whose first argument is its tree of parameters; the posterior is such a tree with a
+distribution for some of its leaves. Where f comes from `cgjax.functional`, the new state comes back
+too, as it does from f.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from cgjax._functional import ModuleProcedure
+from cgjax._procedure import Network, check_network
+from cgjax.nodes import Belief
+
+
+def explicit(f: Any) -> Network:
+    """A network of explicit parameters, which have the distributions."""
+    if isinstance(f, type) or not callable(f):
+        check_network(f, "a procedure for weights")
+    if isinstance(f, nnx.Module | ModuleProcedure):
+        raise TypeError(
+            f"{type(f).__name__} holds its parameters, which a posterior replaces here. Split it: "
+            "`f, params, state = cgjax.functional(module)`, and `procedure(f)(key, posterior, "
+            "state, *args)`."
+        )
+    return f
+
+
+def known(out: Any) -> Any:
+    """A result with a `Belief` of variance 0 in place of each floating-point array."""
+
+    def one(x: Any) -> Any:
+        x = jnp.asarray(x)
+        return Belief(x, jnp.zeros_like(x)) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(one, out)
+
+
+def is_belief(x: Any) -> bool:
+    return isinstance(x, Belief)
