@@ -196,8 +196,9 @@ class Broken(Form):
         deviation = jnp.sqrt(jnp.maximum(v, smallest**2))
         share = v / deviation**2
         here = jnp.asarray(self.at(m), m.dtype)
-        ends = [-jnp.inf, *self.breaks, jnp.inf]
-        places = [jnp.clip((_array(e, m) - m) / deviation, -_FAR, _FAR) for e in ends]
+        cuts = [_array(_within(c, m, v), m) for c in self.breaks]
+        inner = [jnp.clip((c - m) / deviation, -_FAR, _FAR) for c in cuts]
+        places = [jnp.full_like(m, -_FAR), *inner, jnp.full_like(m, _FAR)]
         first = second = jnp.zeros_like(m)
         for (low, high), line in zip(pairwise(places), self.lines, strict=True):
             inside = low < high

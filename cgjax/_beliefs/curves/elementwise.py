@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from cgjax._beliefs.curves.curve import Curve, as_curve, composed
+from cgjax._beliefs.curves.curve import Curve, as_curve, composed, warn_of_decision
 from cgjax._beliefs.curves.form import is_inexact, number
 from cgjax._beliefs.curves.joint import Split, same_root
 from cgjax._beliefs.curves.several import is_chance, mixed
 from cgjax._beliefs.curves.splits import on_splits
 from cgjax._beliefs.movement import spread
-from cgjax._beliefs.sums import Grouped, elementwise_of_groups
-from cgjax._beliefs.values import Gaussian, Value, is_random, settle
+from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle
+from cgjax._program.jaxprs import bind
 from cgjax._program.primitives import facts
 
 
@@ -28,26 +28,24 @@ def elementwise(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value |
     known = facts(eqn)
     if known.curvature == "stepped" and order != 1:
         return None
-    shape = tuple(eqn.outvars[0].aval.shape)
+    shape, dtype = tuple(eqn.outvars[0].aval.shape), eqn.outvars[0].aval.dtype
+    if known.converts and is_inexact(eqn.invars[0].aval.dtype) and not is_inexact(dtype):
+        if order != 1:
+            warn_of_decision(eqn, "whole numbers")
+        return bind(eqn, [at_mean(x) for x in operands])[0]
     chosen = _known_choice(eqn, operands)
     if chosen is not None:
         return chosen
-    if any(isinstance(x, Grouped) for x in operands):
-        operands = [settle(x, order) if isinstance(x, Split) else x for x in operands]
-        out = elementwise_of_groups(eqn, operands)
-        if out is not None:
-            return out
-        operands = [settle(x, order) if isinstance(x, Grouped) else x for x in operands]
-    operands = [_spread(x, shape, order) for x in operands]
+    operands = [
+        _spread(x if isinstance(x, Curve | Split) else settle(x, order), shape, order)
+        for x in operands
+    ]
     splits = [x for x in operands if isinstance(x, Split)]
-    if splits and eqn.primitive is not lax.select_n_p:
-        out = (
-            on_splits(eqn, operands, splits[0].of.root)
-            if is_inexact(eqn.outvars[0].aval.dtype)
-            else None
-        )
+    if splits and is_inexact(dtype) and eqn.primitive is not lax.select_n_p:
+        out = on_splits(eqn, operands, splits[0].of.root)
         if out is not None:
             return out
+    if eqn.primitive is not lax.select_n_p:
         operands = [settle(x, order) if isinstance(x, Split) else x for x in operands]
     random = [x for x in operands if is_random(x)]
     curves = [as_curve(x) for x in random if isinstance(x, Gaussian | Curve)]

@@ -267,7 +267,8 @@ class Operation:
     @property
     def stops(self) -> bool:
         """Whether derivatives end here, though the value goes on."""
-        return self.facts.converts and not self.facts.linear.of(1)
+        stops = self.facts.converts and not self.facts.linear.of(1)
+        return stops and is_inexact(self.dtype)
 
 
 def is_inexact(dtype: np.dtype) -> bool:

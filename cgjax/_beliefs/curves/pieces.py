@@ -56,7 +56,9 @@ def largest(a: Coefficient, b: Coefficient) -> Coefficient:
 
 
 def compared(operation: Callable[..., Truth], a: Coefficient, b: Coefficient) -> Truth:
-    """A comparison, known if both numbers are."""
+    """A comparison, known if both numbers are, or if they are one."""
+    if a is b:
+        return bool(operation(0.0, 0.0))
     first, second = number(a), number(b)
     if first is None or second is None:
         return operation(jnp.asarray(a), b)
