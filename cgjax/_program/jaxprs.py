@@ -30,13 +30,8 @@ AnyJaxpr = ClosedJaxpr | Jaxpr | Closed
 # Lines of cgjax are never the line of the user's code.
 source_info_util.register_exclusion(str(Path(__file__).parents[1]))
 
-# The primitives that hold other functions, and that nodes may lie in.
-JIT = ("jit", "pjit", "closed_call", "core_call")
-CUSTOM = ("custom_jvp_call", "custom_vjp_call")
-REMAT = ("remat2", "checkpoint")
 # Parameters that hold rules, made anew at each trace.
 _RULES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees", "rule")
-ENTERED = frozenset((*JIT, *CUSTOM, *REMAT, "scan", "while", "cond", "cgjax_component"))
 
 
 def open_jaxpr(jaxpr: AnyJaxpr) -> Jaxpr:
