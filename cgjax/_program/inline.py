@@ -11,7 +11,15 @@ from jax.extend.core import JaxprEqn, Literal, Var, gensym
 
 from cgjax import _static
 from cgjax._program.control import Call, Cond, control
-from cgjax._program.jaxprs import AnyJaxpr, Closed, bind, consts, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import (
+    AnyJaxpr,
+    Closed,
+    bind,
+    consts,
+    open_jaxpr,
+    sub_jaxprs,
+    with_constants,
+)
 from cgjax._program.primitives import facts
 
 Atom = Var | Literal
@@ -105,5 +113,5 @@ def inlined(jaxpr: AnyJaxpr, counts: dict[int, int]) -> Closed:
     top = open_jaxpr(jaxpr)
     inliner = _Inliner(counts)
     outvars = inliner.run(jaxpr, top.invars)
-    inner = top.replace(constvars=inliner.constvars, outvars=outvars, eqns=inliner.eqns)
-    return Closed(inner, tuple(inliner.consts))
+    inner = top.replace(outvars=outvars, eqns=inliner.eqns)
+    return with_constants(inner, inliner.constvars, inliner.consts)

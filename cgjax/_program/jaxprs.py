@@ -44,6 +44,14 @@ def consts(jaxpr: AnyJaxpr) -> Sequence[Any]:
     return getattr(jaxpr, "consts", ())
 
 
+def with_constants(jaxpr: Jaxpr, variables: Sequence[Var], arrays: Sequence[Any]) -> Closed:
+    """A jaxpr with other constants."""
+    new = jaxpr.replace(constvars=list(variables))
+    if len(new.constvars) != len(arrays):  # newer versions keep the variables with the arrays
+        new = jaxpr.replace(constvars=list(variables), consts=list(arrays))
+    return Closed(new, tuple(arrays))
+
+
 def is_jaxpr(value: object) -> TypeGuard[AnyJaxpr]:
     """Whether a value is a jaxpr, open or closed."""
     return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
