@@ -111,7 +111,9 @@ def activations(program: Program, parameters: Sequence[bool]) -> Activations:
         # The operations that mark a loop or a branch share its equation, which has been entered.
         held = op.name == op.eqn.primitive.name
         if held and any(map(roles.on.is_data, op.inputs)):
-            found += [(_walk(op), activation) for activation in _out_of_reach(op, op)]
+            # An operation may hold a function and its derivatives.
+            inside = {(a.function, a.shape, a.source): a for a in _out_of_reach(op, op)}
+            found += [(_walk(op), activation) for activation in inside.values()]
     found.sort(key=lambda pair: pair[0])
     labelled = []
     for _, activation in found:

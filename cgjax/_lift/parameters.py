@@ -14,6 +14,9 @@ from cgjax._procedure import Network, Procedure
 from cgjax._program import Program
 
 
+_MODULES = (nnx.State, nnx.Variable, nnx.Module)
+
+
 class Argument(NamedTuple):
     """An argument of a function, by position (None for keywords alone) and name (if known)."""
 
@@ -128,6 +131,6 @@ def variables(tree: PyTreeDef) -> list[bool]:
     data = tree.node_data()
     if data is None:
         return [False] * tree.num_leaves
-    if isinstance(data[0], type) and issubclass(data[0], nnx.State | nnx.Variable | nnx.Module):
+    if isinstance(data[0], type) and issubclass(data[0], _MODULES):
         return [True] * tree.num_leaves
     return [flag for child in tree.children() for flag in variables(child)]
