@@ -2,6 +2,10 @@
 
 `trace` turns a function into a `Program` with the list of its nodes (`Site`); `parents` follows the
 flow of data between nodes, and `linear` finds what the expectation of a result needs.
+
+What JAX's operations are stands in one place each: `primitives` says what is known of each (and how
+to classify one that JAX adds), `control` reads loops, branches and calls, and `jaxprs` knows what
+differs between versions of JAX.
 """
 
 from cgjax._program.flow import parents

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from cgjax._program.control import Call, Cond, Scan, While, control
-from cgjax._program.jaxprs import AnyJaxpr, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, dtype, open_jaxpr, sub_jaxprs
 from cgjax._program.primitives import facts
 
 
@@ -59,7 +59,8 @@ def degrees(eqn: JaxprEqn, operands: Sequence[Degree]) -> Degrees:
 
 def _of_numbers(degree: Degree, result: Var) -> Degree:
     # Rounding to integers is not linear.
-    exact = not jnp.issubdtype(result.aval.dtype, jnp.inexact)
+    of = dtype(result)
+    exact = of is None or not jnp.issubdtype(of, jnp.inexact)
     return Degree.OTHER if degree and exact else degree
 
 
@@ -67,9 +68,9 @@ def _operation(eqn: JaxprEqn, operands: Sequence[Degree]) -> Degrees:
     known, count = facts(eqn), len(eqn.outvars)
     if known.marks:  # whatever its parameter depends on, a node is random
         return [Degree.OTHER] * count
-    if known.wraps:
-        (body,) = sub_jaxprs(eqn)
-        return degrees_of(body, operands)
+    bodies = sub_jaxprs(eqn)
+    if known.wraps and len(bodies) == 1 and len(open_jaxpr(bodies[0]).invars) == len(operands):
+        return degrees_of(bodies[0], operands)
     if known.paired and len(operands) == count:
         return [x if known.is_linear([x > 0]) else _other(x) for x in operands]
     worst = max(operands, default=Degree.FIXED)

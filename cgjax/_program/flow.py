@@ -93,7 +93,8 @@ class _Flow:
             outs = self.run(scan.body, operands, start, deciding)
             new = _united(carry, map(_earlier, scan.split(outs)[0]))
             if new == carry:
-                return list(map(_settled, outs))
+                last, rows = scan.split(outs)
+                return list(map(_settled, [*(last if scan.length else scan.carry), *rows]))
             carry = new
 
     def loop(self, loop: While[Tags], start: int, deciding: Tags) -> list[Tags]:

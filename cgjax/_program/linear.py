@@ -21,7 +21,7 @@ from cgjax._program.control import Call, control
 from cgjax._program.degrees import Degree, degrees
 from cgjax._program.flow import parents
 from cgjax._program.inline import inlined
-from cgjax._program.jaxprs import Closed, Literal, bind, consts, open_jaxpr
+from cgjax._program.jaxprs import Closed, Literal, aval, bind, consts, dtype, open_jaxpr
 from cgjax._program.program import Program
 
 Nodes = frozenset[int]
@@ -114,10 +114,24 @@ def _split(program: Program, depends: _Dependence) -> tuple[list[JaxprEqn], list
         of = dict(zip(eqn.outvars, degrees(eqn, operands), strict=True))
         others = [v for v in wanted if of[v] == Degree.OTHER and depends.is_random(v)]
         cut.extend(reversed(others))
-        if len(others) < len(wanted):
+        if linear := [v for v in wanted if v not in others]:
             evaluated.append(eqn)
-            needed.update(v for v in eqn.invars if not isinstance(v, Literal))
+            needed.update(_used(eqn, linear, depends))
     return evaluated[::-1], cut[::-1]
+
+
+def _used(eqn: JaxprEqn, results: Sequence[Var], depends: _Dependence) -> list[Var]:
+    """The operands of an equation that some of its results need."""
+
+    def matters(k: int, v: Var) -> bool:
+        if len(eqn.outvars) == 1 or not depends.is_random(v):
+            return True
+        alone = [Degree.OTHER if k == j else Degree.FIXED for j in range(len(eqn.invars))]
+        of = dict(zip(eqn.outvars, degrees(eqn, alone), strict=True))
+        return any(of[result] for result in results)
+
+    operands = ((k, v) for k, v in enumerate(eqn.invars) if not isinstance(v, Literal))
+    return [v for k, v in operands if matters(k, v)]
 
 
 def linear(program: Program) -> Linear:
@@ -138,12 +152,15 @@ def linear(program: Program) -> Linear:
         env.update(zip(inner.invars, arrays, strict=True))
 
         def read(v: Var | Literal) -> Any:
-            return v.val if isinstance(v, Literal) else env[v]
+            if isinstance(v, Literal):
+                return v.val
+            # What no result needs, as one of several arrays that are moved, may be anything.
+            return env[v] if v in env else jnp.zeros(aval(v).shape, dtype(v))
 
         for v, value in zip(cut, values, strict=True):
             # Expectations of integers are no integers: those keep the dtype they come in.
-            dtype = v.aval.dtype if jnp.issubdtype(v.aval.dtype, jnp.inexact) else value.dtype
-            env[v] = jnp.asarray(value, dtype)
+            exact = not jnp.issubdtype(dtype(v), jnp.inexact)
+            env[v] = jnp.asarray(value, value.dtype if exact else dtype(v))
         for eqn in evaluated:
             random = list(map(depends.is_random, eqn.invars))
             with eqn.ctx.manager:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import AbstractValue
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from cgjax import _static
@@ -153,8 +152,8 @@ class Flat:
 
     def __init__(self, jaxpr: AnyJaxpr):
         self.operations: list[Operation] = []
-        self.avals: list[AbstractValue] = []
-        self.constants: dict[int, np.generic] = {}
+        self.avals: list[Any] = []  # as `aval` says
+        self.constants: dict[int, Any] = {}
         self.closed_over: list[int] = []
         self.producer: dict[int, Operation] = {}
         self.scopes: list[Scope] = []
@@ -166,20 +165,18 @@ class Flat:
             for k, value in enumerate(op.inputs):
                 self.consumers.setdefault(value, []).append((op, k))
 
-    def _new(self, aval: AbstractValue) -> int:
+    def _new(self, aval: Any) -> int:
         self.avals.append(aval)
         return len(self.avals) - 1
 
-    def _constant(self, aval: AbstractValue, array: Any) -> int:
+    def _constant(self, aval: Any, array: Any) -> int:
         value = self._new(aval)
         if not _static.is_traced(array) and np.size(array) == 1:
             if not jnp.issubdtype(aval.dtype, jax.dtypes.extended):
                 self.constants[value] = np.asarray(array).reshape(())[()]
         return value
 
-    def _emit(
-        self, name: str, inputs: list[int], avals: Sequence[AbstractValue], at: _Equation
-    ) -> list[int]:
+    def _emit(self, name: str, inputs: list[int], avals: Sequence[Any], at: _Equation) -> list[int]:
         outputs = [self._new(aval) for aval in avals]
         op = Operation(name, at.eqn.params, inputs, outputs, at.scope, at.position, at.eqn)
         self.operations.append(op)

@@ -56,7 +56,7 @@ class Outputs:
         if op.name == node_p.name:
             # What comes after the parameters lends its mapped axes only.
             return [] if operand >= 2 + op.params["family"].num_arrays else None
-        if known.moves:
+        if known.moves or known.converts:
             if not known.is_data(operand, number):
                 return None
             return [op.outputs[operand]] if _is_paired(op) else op.outputs
@@ -74,19 +74,32 @@ class Outputs:
 
 def is_choice(flat: Flat, value: int, is_constant: Callable[[int], bool]) -> bool:
     """Whether a value is a constant, or takes constant values only, chosen by a condition."""
-    if is_constant(value) or flat.avals[value].dtype == jnp.bool_:
-        return True
+    pending, seen = [value], {value}
+    while pending:  # a loop leads back to where it started
+        v = pending.pop()
+        if is_constant(v) or flat.avals[v].dtype == jnp.bool_:
+            continue
+        made_of = _choices(flat, v)
+        if made_of is None:
+            return False
+        pending += [x for x in made_of if x not in seen]
+        seen.update(made_of)
+    return True
+
+
+def _choices(flat: Flat, value: int) -> list[int] | None:
+    """The values whose choices, sums and products a value is; None of another value."""
     op = flat.producer.get(value)
     if op is None or op.name == node_p.name:
-        return False
+        return None
     known, number = op.facts, len(op.inputs)
-    if known.moves:
+    if known.moves or known.converts:
         chosen = [op.outputs.index(value)] if _is_paired(op) else known.data.of(number)
     elif known.elementwise and (known.bilinear or known.signs):
         chosen = range(number)
     else:
-        return False
-    return all(is_choice(flat, op.inputs[k], is_constant) for k in chosen)
+        return None
+    return [op.inputs[k] for k in chosen]
 
 
 def _is_paired(op: Operation) -> bool:
