@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import nnx
-from jax.tree_util import PyTreeDef
 
 from cgjax import _static
 from cgjax._procedure import Network, Procedure
 from cgjax._program import Program
-
 
 _MODULES = (nnx.State, nnx.Variable, nnx.Module)
 
@@ -126,7 +124,7 @@ def _index(argument: Argument, positional: int, names: Sequence[str]) -> int:
     )
 
 
-def variables(tree: PyTreeDef) -> list[bool]:
+def variables(tree: Any) -> list[bool]:
     """For each leaf of a tree whether it belongs to the variables of a Flax module."""
     data = tree.node_data()
     if data is None:

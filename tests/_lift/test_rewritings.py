@@ -203,8 +203,9 @@ def test_activations_of_small_and_empty_arrays(shape):
     for way in ("library", "by hand", "axis added later", "less logsumexp", "exp of log_softmax"):
         softmax = lambda x, way=way: SOFTMAX[way](x, -1)  # noqa: E731
         assert [n[0] for n in seen(softmax, x)[0]] == ["Categorical"]
-    for family, ways in WAYS.items():
-        # JAX leaves a selection out where nothing is selected.
+    # JAX leaves a selection out where nothing is selected.
+    for family in WAYS if x.size else ("ReLU", "Spin", "Bernoulli"):
+        ways = WAYS[family]
         for way in (ways[0], ways[-1]) if x.size else ways[:1]:
             assert [n[0] for n in seen(lambda x, way=way: way(x), x)[0]] == [family]
 
