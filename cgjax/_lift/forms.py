@@ -89,10 +89,11 @@ class Forms:
         made = {v for op in flat.operations for v in op.outputs}
         for value in range(len(flat.avals)):
             if value not in made:
-                self.of[value] = self._leaf(value)
+                self.of[value] = self._constant(value) or self._leaf(value)
         for op in flat.operations:
             for k, value in enumerate(op.outputs):
-                self.of[value] = self._leaf(value, op) or self._operation(op, k, value)
+                made_of = self._operation(op, k, value) if _is_pure(op) else self._leaf(value)
+                self.of[value] = self._constant(value) or made_of
         self.values: dict[Hashable, list[int]] = {}
         for value, form in enumerate(self.of):
             self.values.setdefault(form.key, []).append(value)
@@ -110,19 +111,17 @@ class Forms:
             self.cores.append(core)
         return Form(self._known[key], axes)
 
-    def _leaf(self, value: int, op: Operation | None = None) -> Form | None:
-        """The form of a constant, and of what is the same as nothing else."""
+    def _constant(self, value: int) -> Form | None:
+        """The form of a number."""
         number = self.flat.constants.get(value)
-        if number is not None and not np.iscomplexobj(number):
-            # The shortest number that rounds to it: 0.01, not 0.009999999776482582.
-            exact = np.asarray(number).dtype.kind in "biu"
-            return Form(None, scale=0.0, shift=float(number if exact else str(number)))
-        if op is not None:
-            known = op.facts
-            pure = op.name != node_p.name and not (known.random or known.opaque)
-            # The eqn of an operation that marks a loop is the loop's.
-            if pure and op.name == op.eqn.primitive.name:
-                return None
+        if number is None or np.iscomplexobj(number):
+            return None
+        # The shortest number that rounds to it: 0.01, not 0.009999999776482582.
+        exact = np.asarray(number).dtype.kind in "biu"
+        return Form(None, scale=0.0, shift=float(number if exact else str(number)))
+
+    def _leaf(self, value: int) -> Form:
+        """The form of what is the same as nothing else."""
         shape = getattr(self.flat.avals[value], "shape", ())
         return self._new(Core("", value), own(shape))
 
@@ -228,6 +227,13 @@ class Forms:
             condition = replace(inner, axes=after(inner.axes, condition.axes))
             return [condition, yes, no]
         return [condition, no, yes]
+
+
+def _is_pure(op: Operation) -> bool:
+    """Whether an operation gives the same results for the same operands."""
+    # The equation of an operation that marks a loop is the loop's.
+    marks = op.name == node_p.name or op.name != op.eqn.primitive.name
+    return not (marks or op.facts.random or op.facts.opaque)
 
 
 def _rounds(origin: Any, result: Any) -> bool:

@@ -16,7 +16,7 @@ from cgjax._lift.forms import Forms
 from cgjax._lift.match import Candidate, Slope, candidates, enclosing
 from cgjax._lift.purpose import Role, Roles
 from cgjax._node import node_p
-from cgjax._program.jaxprs import AnyJaxpr, is_jaxpr, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, Closed, aval, is_jaxpr, open_jaxpr, sub_jaxprs
 from cgjax._program.operations import Flat, Operation, Scope
 from cgjax._program.program import Program
 from cgjax._program.trace import program_of
@@ -111,7 +111,9 @@ def activations(program: Program, parameters: Sequence[bool]) -> Activations:
         # The operations that mark a loop or a branch share its equation, which has been entered.
         held = op.name == op.eqn.primitive.name
         if held and any(map(roles.on.is_data, op.inputs)):
-            found += [(_walk(op), activation) for activation in _out_of_reach(op, op)]
+            # An operation may hold a function and its derivatives.
+            inside = {(a.function, a.shape, a.source): a for a in _out_of_reach(op, op)}
+            found += [(_walk(op), activation) for activation in inside.values()]
     found.sort(key=lambda pair: pair[0])
     labelled = []
     for _, activation in found:
@@ -220,7 +222,7 @@ class Mark(NamedTuple):
         structure, arrays = _static.split(self.family)
         assert len(arrays) == len(extra)
         raw = Var(result.aval)
-        adapted, e = _adapted(e, result.aval.dtype, self.candidate.e.negated, eqn)
+        adapted, e = _adapted(e, aval(result).dtype, self.candidate.e.negated, eqn)
         params = {
             "family": structure,
             "kind": "node",
@@ -241,10 +243,10 @@ class Mark(NamedTuple):
 
 def _adapted(e: Var, dtype: Any, negated: bool, at: JaxprEqn) -> tuple[list[JaxprEqn], Var]:
     """The equations that negate and convert a natural parameter, where that is needed."""
-    if e.aval.dtype == dtype and not negated:
+    if aval(e).dtype == dtype and not negated:
         return [], e
     inner = jax.make_jaxpr(lambda e: (-e if negated else e).astype(dtype))(
-        jax.ShapeDtypeStruct(e.aval.shape, e.aval.dtype)
+        jax.ShapeDtypeStruct(aval(e).shape, aval(e).dtype)
     ).jaxpr
     names = {inner.invars[0]: e}
     equations = [
@@ -290,6 +292,8 @@ def insert(program: Program, flat: Flat, marks: Sequence[Mark]) -> tuple[Program
             eqns += [eqn, *nodes]
         inner = open_jaxpr(scope.jaxpr).replace(eqns=eqns)
         is_open = open_jaxpr(scope.jaxpr) is scope.jaxpr
+        if isinstance(scope.jaxpr, Closed):
+            return scope.jaxpr._replace(jaxpr=inner)
         return inner if is_open else scope.jaxpr.replace(jaxpr=inner)
 
     new = program_of(rebuilt(flat.top), program.out_tree, program.in_structure)

@@ -192,6 +192,7 @@ class _Matcher:
     ) -> Candidate | None:
         result = op.outputs[0]
         form, wanted = self.forms.of[result], pattern(template, sizes, axis)
+        assert form.core is not None
         if not (
             _close(form.scale, wanted.result.scale) and _close(form.shift, wanted.result.shift)
         ):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import nnx
-from jax.tree_util import PyTreeDef
 
 from cgjax import _static
 from cgjax._procedure import Network, Procedure
 from cgjax._program import Program
+
+_MODULES = (nnx.State, nnx.Variable, nnx.Module)
 
 
 class Argument(NamedTuple):
@@ -123,11 +124,11 @@ def _index(argument: Argument, positional: int, names: Sequence[str]) -> int:
     )
 
 
-def variables(tree: PyTreeDef) -> list[bool]:
+def variables(tree: Any) -> list[bool]:
     """For each leaf of a tree whether it belongs to the variables of a Flax module."""
     data = tree.node_data()
     if data is None:
         return [False] * tree.num_leaves
-    if isinstance(data[0], type) and issubclass(data[0], nnx.State | nnx.Variable | nnx.Module):
+    if isinstance(data[0], type) and issubclass(data[0], _MODULES):
         return [True] * tree.num_leaves
     return [flag for child in tree.children() for flag in variables(child)]

@@ -88,7 +88,7 @@ class Roles:
 
     def _is_negative_power(self, op: Operation) -> bool:
         if op.eqn.primitive is lax.pow_p:
-            return self.flat.constants.get(op.inputs[1], 1) < 0
+            return float(self.flat.constants.get(op.inputs[1], 1)) < 0
         return op.eqn.primitive is lax.integer_pow_p and op.params["y"] < 0
 
     def is_shared(self, value: int, product: int, candidate: Candidate) -> bool:

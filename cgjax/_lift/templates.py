@@ -21,7 +21,7 @@ _ABOVE: tuple[Callable[[Any], Any], ...] = (lambda x: x > 0, lambda x: x >= 0)
 _BELOW: tuple[Callable[[Any], Any], ...] = (lambda x: x < 0, lambda x: x <= 0)
 
 
-def _either(above: Callable[[Any], Any], below: Callable[[Any], Any]) -> tuple[Any, ...]:
+def _either(above: Callable[..., Any], below: Callable[..., Any]) -> tuple[Any, ...]:
     """The ways to choose between two functions by the sign of x."""
     return (
         *(lambda x, *s, c=c: jnp.where(c(x), above(x, *s), below(x, *s)) for c in _ABOVE),
@@ -174,7 +174,8 @@ def _function(template: Template, axis: int) -> tuple[Callable[..., Any], tuple[
     if name == "softmax" and number == len(_SOFTMAX):
         return partial(_masked, k=axis), ("x", "shift", "mask")
     if name == "softmax":
-        return partial(_SOFTMAX[number], k=axis), ("x", "shift")
+        softmax = _SOFTMAX[number]
+        return (lambda x, c: softmax(x, c, axis)), ("x", "shift")
     return _ELEMENTWISE[name][number], ("x",)
 
 
