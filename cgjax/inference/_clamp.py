@@ -63,9 +63,9 @@ class _ClampedNetwork(Procedure):
     """Looks at the values where they are known: in what is compiled, they are not."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        method = self.method
-        assert isinstance(method, Clamp)
-        values = {n: v for n, v in method.values if not _static.is_traced(v)}
+        options = self.method
+        assert isinstance(options, Clamp)
+        values = {n: v for n, v in options.values if not _static.is_traced(v)}
         if values:
             program = trace(self.net, args, kwargs)
             for index, value in named_values(program, values).items():
