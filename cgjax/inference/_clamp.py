@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
 
 from cgjax import _static
 from cgjax._node import bind
@@ -73,7 +72,7 @@ class _ClampedNetwork(Procedure):
         return super().__call__(*args, **kwargs)
 
 
-def _check_value(site: Site, value: ArrayLike) -> None:
+def _check_value(site: Site, value: object) -> None:
     """Raises for a value that is neither one of the statistic nor a mean of such ones."""
     if site.family.num_arrays:  # what the family can be depends on arrays of the network
         return
