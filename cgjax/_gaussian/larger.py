@@ -11,7 +11,7 @@ The three have the same few functions of t in them, so they and all derivatives 
 once, block by block.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from cgjax._gaussian.blocks import by_blocks
 from cgjax._gaussian.numerics import nonnegative, root
 from cgjax._gaussian.rectified import SMALLEST_DEVIATION, standard_ratio
 from cgjax._gaussian.tails import tails
+
+Values = Float[Array, "*shape"]
 
 
 class Larger(NamedTuple):
@@ -32,27 +34,27 @@ class Larger(NamedTuple):
         probability: that it is the first.
     """
 
-    mean: Float[Array, "*shape"]
-    variance: Float[Array, "*shape"]
-    probability: Float[Array, "*shape"]
+    mean: Values
+    variance: Values
+    probability: Values
 
 
 class _Partials(NamedTuple):
     """By the difference of the means, and by the variance of the difference."""
 
-    mean_square: Float[Array, "*shape"]
-    variance_difference: Float[Array, "*shape"]
-    variance_square: Float[Array, "*shape"]
-    probability_square: Float[Array, "*shape"]
+    mean_square: Values
+    variance_difference: Values
+    variance_square: Values
+    probability_square: Values
 
 
 @jax.custom_jvp
 def larger_moments(
-    mean: Float[Array, "*shape"],
-    variance: Float[Array, "*shape"],
-    other_mean: Float[Array, "*shape"],
-    other_variance: Float[Array, "*shape"],
-    covariance: Float[Array, "*shape"],
+    mean: Values,
+    variance: Values,
+    other_mean: Values,
+    other_variance: Values,
+    covariance: Values,
 ) -> Larger:
     """The moments of max(x, y).
 
@@ -68,7 +70,9 @@ def larger_moments(
 
 
 @larger_moments.defjvp
-def _larger_moments_jvp(primals: Any, tangents: Any) -> tuple[Larger, Larger]:
+def _larger_moments_jvp(
+    primals: tuple[Values, ...], tangents: tuple[Values, ...]
+) -> tuple[Larger, Larger]:
     out, p = by_blocks(_with_partials, *primals)
     dmean, dvariance, dother_mean, dother_variance, dcovariance = tangents
     probability, rest = out.probability, 1 - out.probability
@@ -83,7 +87,7 @@ def _larger_moments_jvp(primals: Any, tangents: Any) -> tuple[Larger, Larger]:
 
 
 def _with_partials(
-    mean: Any, variance: Any, other_mean: Any, other_variance: Any, covariance: Any
+    mean: Values, variance: Values, other_mean: Values, other_variance: Values, covariance: Values
 ) -> tuple[Larger, _Partials]:
     d = mean - other_mean
     s = root(variance + other_variance - 2 * covariance)

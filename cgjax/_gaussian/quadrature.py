@@ -41,8 +41,9 @@ _POINTS = np.concatenate(
 # 0, and no loss of digits.
 _SMALLEST_DEVIATION = 2e-3
 
-# Deviations beyond a power of two are integrated in units of another, so that no square overflows.
-_UNIT_EXPONENTS = {jnp.dtype("float32"): (32, 60), jnp.dtype("float64"): (256, 508)}
+# Changes over a Gaussian as wide as its variance can say have squares that overflow. They are taken
+# in this unit, in which those of a bounded function do not vanish.
+_UNIT = 2.0**8
 
 
 def differentiated_forward(function: Callable[..., Any], *arrays: Float[Array, "*nodes"]) -> Any:
@@ -96,10 +97,8 @@ def moments_of_changes(
     variance = jnp.minimum(variance, jnp.finfo(variance.dtype).max)
     used = jnp.maximum(variance, (_SMALLEST_DEVIATION * bend) ** 2)
     deviation, scaling = jnp.sqrt(used), variance / used
-    large, exponent = _UNIT_EXPONENTS[mean.dtype]
-    is_large = deviation > 2.0**large
-    unit = jnp.where(is_large, 2.0**exponent, 1.0).astype(mean.dtype)
-    inverse = jnp.where(is_large, 2.0**-exponent, 1.0).astype(mean.dtype)
+    is_large = deviation > float(jnp.finfo(mean.dtype).max) ** 0.25
+    unit = jnp.where(is_large, jnp.full_like(mean, _UNIT), 1)
     # An integral does not change with the place where it is cut, so the cut is a constant, and
     # derivatives pass through the displacements alone.
     cut = lax.stop_gradient(jnp.clip(-mean / deviation, -_FURTHEST_CUT, _FURTHEST_CUT))
@@ -107,7 +106,7 @@ def moments_of_changes(
     number = len(jax.eval_shape(changes, zero))
 
     def in_units(displacement: Float[Array, "*nodes"]) -> list[Float[Array, "*nodes"]]:
-        return [y * inverse for y in changes(displacement)]
+        return [y / unit for y in changes(displacement)]
 
     def add_point(sums, point):
         end, distance, factor = point

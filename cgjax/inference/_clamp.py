@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
 
 from cgjax import _static
 from cgjax._node import bind
@@ -64,8 +63,9 @@ class _ClampedNetwork(Procedure):
     """Looks at the values where they are known: in what is compiled, they are not."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        assert isinstance(self.method, Clamp)
-        values = {n: v for n, v in self.method.values if not _static.is_traced(v)}
+        options = self.method
+        assert isinstance(options, Clamp)
+        values = {n: v for n, v in options.values if not _static.is_traced(v)}
         if values:
             program = trace(self.net, args, kwargs)
             for index, value in named_values(program, values).items():
@@ -73,7 +73,7 @@ class _ClampedNetwork(Procedure):
         return super().__call__(*args, **kwargs)
 
 
-def _check_value(site: Site, value: ArrayLike) -> None:
+def _check_value(site: Site, value: object) -> None:
     """Raises for a value that is neither one of the statistic nor a mean of such ones."""
     if site.family.num_arrays:  # what the family can be depends on arrays of the network
         return

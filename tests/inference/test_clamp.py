@@ -9,8 +9,8 @@ import pytest
 from jax import lax
 
 import cgjax as cg
+from cgjax import _procedure
 from cgjax._program import trace
-from cgjax.inference import _procedure
 from tests.helpers import assert_identical, relu, spin, two_layers, weights
 
 KEY = jax.random.key(41)

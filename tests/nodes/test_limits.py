@@ -57,7 +57,7 @@ def test_far_out_and_at_infinity(case):
             # At infinity, what it was at the largest numbers; or infinite, if that was as large.
             for infinite, largest in ((at[-2], at[4]), (at[-1], at[9])):
                 grows = np.abs(largest) > 1e30
-                assert (infinite == np.where(grows, np.sign(largest) * np.inf, infinite)).all()
+                assert (infinite == np.where(grows, np.copysign(np.inf, largest), infinite)).all()
                 np.testing.assert_allclose(
                     infinite[~grows], largest[~grows], 1e-5, 1e-6, err_msg=kind + name
                 )
