@@ -13,7 +13,7 @@ from jax._src import source_info_util
 
 import cgjax as cg
 from cgjax._program import UnsupportedPrimitiveError, parents, trace
-from cgjax._walk import evaluate
+from cgjax._walk import streams
 from cgjax._walk.rows import Rows
 from tests.helpers import (
     RecordedBits,
@@ -22,6 +22,7 @@ from tests.helpers import (
     optimised_hlo,
     relu,
     spin,
+    weighted,
 )
 
 # The run-time check of annotations puts its own lines between the user's and the library's.
@@ -220,7 +221,7 @@ def test_no_random_bits_are_used_twice_over_mapped_keys(net, monkeypatch):
 @pytest.mark.parametrize("net", NETWORKS)
 def test_rate_0_is_feed_forward_and_rate_1_is_forward_sampling(net):
     inline = net in CUSTOM
-    affine = lambda x: 2 * net(x) + 1  # noqa: E731  (no output nodes)
+    affine = lambda x: weighted(2, net(x), x) + 1  # noqa: E731  (no output nodes)
     procedures = {
         "pcff traced 0": lambda r: cg.pcff(affine, r, inline=inline)(KEY, X),
         "pcff traced 1": lambda r: cg.pcff(affine, r + 1, inline=inline)(KEY, X),
@@ -439,20 +440,20 @@ def test_grouped_words_are_the_words_one_by_one(monkeypatch):
 
     grouped = run()
     calls = []
-    original = evaluate.grouped_words
+    original = streams.grouped_words
     counted = lambda *a, **k: calls.append(a) or original(*a, **k)  # noqa: E731
-    monkeypatch.setattr(evaluate, "grouped_words", counted)
+    monkeypatch.setattr(streams, "grouped_words", counted)
     run()
     assert len(calls) >= 2
     calls.clear()
-    monkeypatch.setattr(evaluate, "GROUP_AT_LEAST", 99)
+    monkeypatch.setattr(streams, "GROUP_AT_LEAST", 99)
     assert_identical(run(), grouped)
     assert not calls
 
 
 def test_large_nodes_are_not_grouped(monkeypatch):
-    monkeypatch.setattr(evaluate, "grouped_words", lambda *a, **k: pytest.fail("grouped"))
-    cg.forward_sample(lambda x: three_of_a_shape(x))(KEY, jnp.ones(evaluate.GROUP_MAX_ELEMENTS + 1))
+    monkeypatch.setattr(streams, "grouped_words", lambda *a, **k: pytest.fail("grouped"))
+    cg.forward_sample(lambda x: three_of_a_shape(x))(KEY, jnp.ones(streams.GROUP_MAX_ELEMENTS + 1))
     two = lambda x: spin(spin(x)) * 2  # noqa: E731
     cg.forward_sample(two)(KEY, X)
 
@@ -632,7 +633,7 @@ def test_a_custom_derivative_without_nodes_survives():
 
 @pytest.mark.parametrize("net", CUSTOM)
 def test_a_custom_derivative_with_nodes_raises_unless_inlined(net):
-    affine = lambda x: 2 * net(x)  # noqa: E731
+    affine = lambda x: weighted(2, net(x), x)  # noqa: E731
     names = [s.name for s in trace(affine, (X,)).sites]
     for procedure in (
         cg.forward_sample(affine),

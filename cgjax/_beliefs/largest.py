@@ -56,11 +56,46 @@ def _largest(sign: int) -> Callable[..., Gaussian]:
         (x,) = operands
         axes = tuple(eqn.params["axes"])
         for axis in axes:
-            x = _tournament(x, axis, sign, order)
+            independent = x.correlation is None and order != 1
+            x = (_in_turn if independent else _tournament)(x, axis, sign, order)
         kept = tuple(after(axis, axes) for axis in x.axes if axis not in axes)
         return carried(x, lambda a: lax.squeeze(a, axes), kept)
 
     return rule
+
+
+# Beyond this many, neighbours in order are compared in pairs first: fewer steps, one after another.
+_MOST_IN_TURN = 32
+
+
+def _in_turn(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
+    """The largest of independent ones along one axis, kept with size 1, smallest variance first.
+
+    The larger of two is not Gaussian, the less so the more their variances differ: those that are
+    alike come first.
+    """
+    x = _by_variance(x, axis)
+
+    mean, variance = (jnp.moveaxis(a, axis, 0) for a in (x.mean, x.variance))
+    while (size := len(mean)) > _MOST_IN_TURN:
+        even, odd = slice(0, size // 2 * 2, 2), slice(1, None, 2)
+        pair = [Gaussian(mean[one], variance[one]) for one in (even, odd)]
+        won = larger_of(*pair, sign, order, together=False)
+        mean = jnp.concatenate([mean[size // 2 * 2 :], won.mean])
+        variance = jnp.concatenate([variance[size // 2 * 2 :], won.variance])
+
+    def step(best: Gaussian, here: Gaussian) -> tuple[Gaussian, None]:
+        return larger_of(best, here, sign, order, together=False), None
+
+    rest = Gaussian(mean[1:], variance[1:])
+    best, _ = lax.scan(step, Gaussian(mean[0], variance[0]), rest)
+    return Gaussian(jnp.expand_dims(best.mean, axis), jnp.expand_dims(best.variance, axis))
+
+
+def _by_variance(x: Gaussian, axis: int) -> Gaussian:
+    """The same elements along an axis, smallest variance first."""
+    order = jnp.argsort(lax.stop_gradient(x.variance), axis)
+    return Gaussian(*(jnp.take_along_axis(a, order, axis) for a in (x.mean, x.variance)))
 
 
 def _tournament(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
@@ -137,6 +172,12 @@ def _along(
         replace(x, mean=taken(x.mean, k * dilation), variance=taken(x.variance, k * dilation))
         for k in range(window)
     ]
+    if x.correlation is None and order != 1 and window > 2:
+        ordered = _by_variance(_stacked(pieces), 0)
+        best = Gaussian(ordered.mean[0], ordered.variance[0])
+        for k in range(1, window):
+            best = _better(best, Gaussian(ordered.mean[k], ordered.variance[k]), sign, order)
+        return best
     while len(pieces) > 1:
         pairs = zip(pieces[::2], pieces[1::2], strict=False)
         winners = [
@@ -145,6 +186,10 @@ def _along(
         ]
         pieces = winners + pieces[len(winners) * 2 :]
     return pieces[0]
+
+
+def _stacked(pieces: Sequence[Gaussian]) -> Gaussian:
+    return Gaussian(jnp.stack([p.mean for p in pieces]), jnp.stack([p.variance for p in pieces]))
 
 
 def _better(best: Gaussian, here: Gaussian, sign: int, order: int) -> Gaussian:

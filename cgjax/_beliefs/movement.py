@@ -17,6 +17,7 @@ from cgjax._beliefs.values import (
 )
 from cgjax._gaussian.numerics import root
 from cgjax._program.jaxprs import bind
+from cgjax._program.primitives import facts
 
 # -- what positions share
 
@@ -227,8 +228,7 @@ def _apart(eqn: Any, operands: Sequence[Value], order: int) -> list[Gaussian]:
 
 def _moved(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     """Elements picked or written by index: what positions share is not followed."""
-    moved = _PICKED[eqn.primitive.name]
-    data = range(len(operands))[moved]
+    data = facts(eqn).data.of(len(operands))
     parts = [v if is_random(v) else _exactly(v) if i in data else v for i, v in enumerate(operands)]
     mean = bind(eqn, [p.mean if i in data else p for i, p in enumerate(parts)])[0]
     spread: list[Any] = [p.variance if i in data else p for i, p in enumerate(parts)]
@@ -236,17 +236,6 @@ def _moved(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
         spread[2] = -spread[2]  # differences have the sum of the variances
     return Gaussian(mean, bind(eqn, spread)[0])
 
-
-_PICKED = {
-    "gather": slice(1),
-    "dynamic_update_slice": slice(2),
-    "scatter": slice(0, None, 2),
-    "scatter-add": slice(0, None, 2),
-    "scatter_add": slice(0, None, 2),
-    "scatter-sub": slice(0, None, 2),
-    "scatter_sub": slice(0, None, 2),
-    "copy_to_host": slice(1),
-}
 
 # -- sums
 
@@ -361,7 +350,9 @@ STRUCTURE: dict[str, Callable[..., Any]] = {
     "pad": _pad,
     **dict.fromkeys(("concatenate", "stack"), _together),
     **dict.fromkeys(("split", "unstack"), _apart),
-    **dict.fromkeys(_PICKED, _moved),
+    **dict.fromkeys(("gather", "dynamic_update_slice", "copy_to_host"), _moved),
+    **dict.fromkeys(("scatter", "scatter-add", "scatter_add"), _moved),
+    **dict.fromkeys(("scatter-sub", "scatter_sub"), _moved),
     "reduce_sum": _sum,
     "cumsum": _running_sum,
     "reduce_window_sum": _window_sum,

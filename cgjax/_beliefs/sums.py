@@ -2,369 +2,450 @@
 
 A sum over some axes of an element-wise function of a Gaussian x, and everything computed from x and
 such sums element by element, is kept as one function of x until an operation needs its moments. So
-`(x - x.mean()) / x.std()` knows that numerator and denominator are made of the same numbers.
+`(x - x.mean()) / x.std()` knows that numerator and denominator are made of the same numbers, also
+where the statistics were dropped to fewer axes, repeated, or transposed in between.
 
-For y_i = G(x_i, R_1, R_2, …) with sums R_r over the group, and w_ri = dR_r / dx_i,
+For y_i = G(x_i, R_1, R_2, …) with sums R_r over groups, and w_ri = dR_r / dx_i,
 
     Var[y_i] = Var[G(x_i, R)] + 2 E[G'] sum_r G_r w_ri v_i + sum_rs G_r G_s Cov(R_r, R_s),
 
 with G_r = dG / dR_r: exact in x_i, to first order in what the sums contribute, which is small when
-the group is large. The mean is exact in x_i and of second order in the sums.
+the group is large, and exact where y is an affine function of x. The mean is exact in x_i and of
+second order in the sums.
 """
 
+from __future__ import annotations
+
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax.extend.core import JaxprEqn
+from jax.typing import ArrayLike, DTypeLike
 
+from cgjax._beliefs import layouts
+from cgjax._beliefs.curves import Curve, as_curve
+from cgjax._beliefs.laid import Laid, laid_gaussian, source
+from cgjax._beliefs.layouts import Layout, Shape
 from cgjax._beliefs.movement import summed
-from cgjax._beliefs.values import (
-    Curve,
-    Gaussian,
-    Lazy,
-    Value,
-    as_curve,
-    is_random,
-    settle,
-)
+from cgjax._beliefs.values import Gaussian, Lazy, Value, settle
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import wide
-from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
 from cgjax._program.jaxprs import bind
 
+Values = Mapping["Sum", jax.Array]
+Function = Callable[[jax.Array, Values], jax.Array]
+# What a value is known to be: just a sum; 1 / a sum of exponentials; the logarithm of a sum of
+# exponentials; an exponential divided by such a sum, as in softmax; the logarithm of that.
+Form = Literal["sum", "inverse", "log sum", "share", "log share"]
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
 class Sum:
-    """A sum over a group, of size 1 along its axes.
+    """A sum over groups, in a refined shape of the root, of size 1 along the axes summed over.
 
     Attributes:
-        of: from (root, values of other sums) to the sum.
-        needs: the sums that it is computed from.
+        origin: what tells it from other sums, in any shape.
+        fine: the refined shape.
+        over: the axes of a group.
+        of: from (root, values of the sums that it needs) to the sum.
+        needs: the sums that it is computed from, each after those it needs.
         summary: its mean and variance.
-        total: the same without the axes, with what its positions share.
+        affine: whether it is an affine function of the root.
         summand: what is summed, if that is a curve.
     """
 
-    of: Callable[[Any, Mapping[Any, Any]], Any]
-    needs: tuple["Sum", ...]
-    summary: tuple[Any, Any]
-    total: Gaussian | None = None
-    summand: Curve | None = None
+    origin: object
+    fine: Shape
+    over: frozenset[int] = field(compare=False)
+    of: Function = field(compare=False)
+    needs: tuple[Sum, ...] = field(compare=False)
+    summary: tuple[jax.Array, jax.Array] = field(compare=False)
+    affine: bool = field(compare=False)
+    summand: Curve | None = field(compare=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Grouped(Lazy):
-    """A function of a Gaussian and of sums of it over a group.
+    """A function of a Gaussian and of sums of it over groups.
 
     Attributes:
         root: the Gaussian.
-        axes: the axes of a group.
+        fine: its shape, cut so fine that groups are axes.
         sums: the sums, each after those it needs.
-        function: from (root, values of the sums) to the value, with all of the root's axes.
-        shape: the value's shape, with all of the root's axes or without the group's.
+        function: from (root, values of the sums), all of the refined shape or of size 1 where they
+            do not vary, to the value.
+        sizes: the size of the function's value along each axis of the refined shape.
+        layout: where the value's elements stand in the root.
+        own: the layouts in which the root took part.
         dtype: the value's dtype.
         alone: whether the value is a function of the sums only.
         straight: whether it is affine in the root for given sums.
-        bare: whether it is just the last of the sums.
+        affine: whether it is affine in the root altogether.
+        form: what it is known to be.
+        offset: what is added to that, of the refined shape; None for nothing.
+        known: its mean and variance in the refined shape, where they are known.
+        total: the same in its layout, with what positions share.
     """
 
     root: Gaussian
-    axes: tuple[int, ...]
+    fine: Shape
     sums: tuple[Sum, ...]
-    function: Callable[[Any, Mapping[Sum, Any]], Any]
-    shape: tuple[int, ...]
+    function: Function
+    sizes: Shape
+    layout: Layout
+    own: tuple[Layout, ...]
     dtype: Any
     alone: bool
     straight: bool
-    bare: bool = False
-
-    def settled(self, order: int) -> Any:
-        """The moments: matched, or to first order."""
-        return _settled(self, order)
+    affine: bool
+    form: Form | None = None
+    offset: jax.Array | None = None
+    known: tuple[jax.Array, jax.Array] | None = None
+    total: Gaussian | None = None
 
     @property
-    def dropped(self) -> bool:
-        """Whether the value lacks the axes of the group."""
-        return len(self.shape) < len(self.root.shape)
+    def shape(self) -> Shape:
+        """The value's shape."""
+        return self.layout.shape
 
+    def settled(self, order: int) -> Gaussian:
+        """The moments: matched, or to first order."""
+        return self.total if self.total is not None else settled(self, order)
 
-def reduced(eqn: Any, value: Curve | Gaussian | Grouped, order: int) -> Grouped | None:
-    """The sum of a value over some axes, kept as a function of its root."""
-    axes = tuple(eqn.params["axes"])
-    if isinstance(value, Grouped):
-        if value.axes != axes or value.shape != value.root.shape:
+    def moved(self, layout: Layout) -> Grouped | None:
+        """The value in another layout; None if some of it is missing there."""
+        varies = frozenset(k for k, n in enumerate(self.sizes) if n > 1)
+        kept = layouts.axes_of(layout.digits, self.fine)
+        if kept != varies or layouts.has_twice(layout):
             return None
-        needs, of_root, summand, root = value.sums, value.function, None, value.root
-    else:
-        curve = summand = as_curve(value)
-        needs, of_root, root = (), lambda x, sums: curve.function(x), curve.root
-    shape = value.shape
-    if any(shape[a] == 1 for a in axes) or not jnp.issubdtype(value.dtype, jnp.floating):
-        return None
-    plain = settle(value, order).shared()[0]
-    total = summed(
-        plain,
-        axes,
-        bind(eqn, [plain.mean])[0],
-        lambda a: bind(eqn, [a])[0],
-    )
-    summary = (lax.expand_dims(total.mean, axes), lax.expand_dims(total.variance, axes))
-
-    def of(x: Any, sums: Mapping[Any, Any]) -> Any:
-        return jnp.sum(jnp.broadcast_to(of_root(x, sums), x.shape), axes, keepdims=True)
-
-    new = Sum(of, needs, summary, total, summand)
-    out = tuple(n for a, n in enumerate(shape) if a not in axes)
-    return Grouped(
-        root, axes, (*needs, new), lambda x, sums: sums[new], out, value.dtype, True, True, True
-    )
+        return replace(self, layout=layout, total=None)
 
 
-def elementwise_of_groups(eqn: Any, operands: Sequence[Value]) -> Value | None:
-    """An element-wise operation where a grouped value takes part; None if they do not fit."""
-    groups = [x for x in operands if isinstance(x, Grouped)]
-    first = groups[0]
-    root, axes = first.root, first.axes
-    out = eqn.outvars[0].aval
-    if not jnp.issubdtype(out.dtype, jnp.floating):
-        return None
-    if any(g.root is not root or g.axes != axes for g in groups):
-        return None
-    curves = [x for x in operands if isinstance(x, Curve | Gaussian)]
-    if any(as_curve(c).root is not root for c in curves):
-        return None
-    dropped = len(out.shape) < len(root.shape)
-    if dropped and (curves or not all(g.dropped for g in groups)):
-        return None
-    if not dropped and any(g.dropped for g in groups):
-        return None
-    special = _recognised(eqn, operands, root, axes)
-    if special is not None:
-        return special
-
-    def function(x: Any, sums: Mapping[Sum, Any]) -> Any:
-        values = []
-        for operand in operands:
-            if isinstance(operand, Grouped):
-                values.append(operand.function(x, sums))
-            elif is_random(operand):
-                values.append(as_curve(operand).function(x))
-            elif dropped and jnp.ndim(operand):
-                values.append(lax.expand_dims(operand, axes))
-            else:
-                values.append(operand)
-        return _apply(eqn, values)
-
-    sums = tuple(dict.fromkeys(s for g in groups for s in g.sums))
-    alone = all(g.alone for g in groups) and not curves
-    straight = alone or _straight(eqn.primitive.name, operands)
-    return Grouped(root, axes, sums, function, tuple(out.shape), out.dtype, alone, straight)
+# -- sums
 
 
-def _apply(eqn: Any, values: Sequence[Any]) -> Any:
-    """The operation on arrays of equal rank, some of size 1 along an axis."""
-    shape = jnp.broadcast_shapes(*(jnp.shape(v) for v in values))
-    values = [v if jnp.ndim(v) == 0 else jnp.broadcast_to(v, shape) for v in values]
-    return bind(eqn, values)[0]
+def reduced(eqn: JaxprEqn, value: Value, order: int) -> Grouped | None:
+    """The sum of a value over some axes, kept as a function of its root.
 
-
-def _straight(name: str, operands: Sequence[Value]) -> bool:
-    """Whether the result is affine in the root, when the sums are given."""
-
-    def varies(x: Value) -> bool:
-        return (isinstance(x, Grouped) and not x.alone) or isinstance(x, Curve | Gaussian)
-
-    def is_straight(x: Value) -> bool:
-        if isinstance(x, Grouped):
-            return x.straight
-        return not is_random(x) or as_curve(x).affine is not None
-
-    if not all(map(is_straight, operands)):
-        return False
-    if name in ("add", "add_any", "sub", "neg", "convert_element_type", "copy"):
-        return True
-    if name == "mul":
-        return sum(map(varies, operands)) <= 1
-    return name == "div" and not varies(operands[1])
-
-
-def _recognised(
-    eqn: Any, operands: Sequence[Value], root: Gaussian, axes: tuple[int, ...]
-) -> Value | None:
-    """Softmax, which is a ratio of an exponential and its sum, and the logarithm of such a sum."""
-    name = eqn.primitive.name
-    out = eqn.outvars[0].aval
-    if name == "div":
-        above, below = operands
-        summand = _only_summand(below)
-        if summand is None or not isinstance(above, Curve) or above.exponent is None:
-            return None
-        if summand.exponent is None or not _same(above, summand):
-            return None
-        mean, variance = _logits(summand, root)
-        if len(axes) != 1:
-            return None
-        expectation, _, wobble = softmax_moments(mean, variance, axes[0])
-        return Gaussian(jnp.asarray(expectation, out.dtype), jnp.asarray(wobble, out.dtype))
-    if name == "abs":
-        (value,) = operands
-        summand = _only_summand(value)
-        return value if summand is not None and summand.exponent is not None else None
-    if name == "log":
-        (below,) = operands
-        summand = _only_summand(below)
-        if summand is None or summand.exponent is None:
-            return None
-        mean, variance = _logits(summand, root)
-        centre, spread = log_sum_exp_moments(mean, variance, axes)
-        summary = jnp.asarray(centre, out.dtype), jnp.asarray(spread, out.dtype)
-        (total,) = below.sums
-
-        def of(x: Any, sums: Mapping[Any, Any]) -> Any:
-            return jnp.log(total.of(x, sums))
-
-        new = Sum(of, (), summary)
-        return Grouped(
-            root, axes, (new,), lambda x, sums: sums[new], tuple(out.shape), out.dtype, True, True
-        )
-    return None
-
-
-def _only_summand(value: Value) -> Curve | None:
-    """What is summed, if a value is just a sum."""
-    if not isinstance(value, Grouped) or len(value.sums) != 1 or not value.bare:
-        return None
-    return value.sums[0].summand
-
-
-def _same(a: Curve, b: Curve) -> bool:
-    """Whether two exponentials have the same exponent, as far as can be told."""
-    pairs = zip(a.exponent or (), b.exponent or (), strict=True)
-    return a is b or all(
-        x is y or (isinstance(x, int | float) and isinstance(y, int | float) and x == y)
-        for x, y in pairs
-    )
-
-
-def _logits(curve: Curve, root: Gaussian) -> tuple[Any, Any]:
-    slope, offset = (jnp.asarray(s, root.dtype) for s in curve.exponent or (1.0, 0.0))
-    mean = jnp.broadcast_to(slope * root.mean + offset, root.shape)
-    return wide(mean), wide(jnp.broadcast_to(slope**2 * root.variance, root.shape))
-
-
-def laid_out(eqn: Any, value: Grouped) -> Grouped | None:
-    """The value in another layout: with the axes of its group, of size 1 or repeated, or without.
-
-    None for any other movement.
+    None where there is nothing to sum, or where what is summed and its own sums overlap in part.
     """
-    name, shape = eqn.primitive.name, tuple(eqn.outvars[0].aval.shape)
-    full = value.root.shape
-    kept = tuple(1 if a in value.axes else n for a, n in enumerate(full))
-    short = tuple(n for a, n in enumerate(full) if a not in value.axes)
-    if not value.alone or value.shape not in (kept, short):
+    axes = tuple(eqn.params["axes"])
+    if not jnp.issubdtype(value.dtype, jnp.floating) or 0 in value.shape:
         return None
-    if shape in (kept, short) and name in ("reshape", "squeeze", "expand_dims"):
-        return replace(value, shape=shape)
-    if name == "broadcast_in_dim" and shape in (kept, full):
-        rank = range(len(full))
-        where = tuple(a for a in rank if a not in value.axes) if value.dropped else tuple(rank)
-        if tuple(eqn.params["broadcast_dimensions"]) == where:
-            return replace(value, shape=shape)
-    return None
+    group = as_group(value)
+    digits = tuple(d for a in axes for d in group.layout.axes[a])
+    fine = layouts.refined(group.fine, group.layout.digits)
+    if not digits or fine is None:
+        return None
+    group = in_shape(group, fine)
+    along = layouts.axes_of(digits, fine)
+    flat = frozenset(k for k, n in enumerate(group.sizes) if n < fine[k])
+    over = along | flat
+    if not along or any(not s.over <= over for s in group.sums):
+        return None
+    copies = math.prod(n for n, stride in digits if not stride)
+    layout = group.layout.without(axes)
+    inner, sums = group.function, group.sums
 
+    def of(x: jax.Array, values: Values) -> jax.Array:
+        terms = jnp.broadcast_to(inner(x, values), group.sizes)
+        return copies * jnp.sum(terms, tuple(along), keepdims=True)
 
-def _settled(value: Grouped, order: int) -> Gaussian:
-    total = value.sums[-1].total
-    if value.bare and value.dropped and total is not None:
-        return total
-    x = value.root
-    mean, variance = wide(x.mean), wide(x.variance)
-    at: dict[Sum, Any] = {}
-    for one in value.sums:
-        at[one] = wide(one.summary[0]) if order != 1 else one.of(mean, at)
-    slopes = [_slope(one, mean) for one in value.sums]
-
-    def covariance(r: int, s: int) -> Any:
-        if r == s and order != 1:
-            return wide(value.sums[r].summary[1])
-        return (slopes[r] * slopes[s] * variance).sum(value.axes, keepdims=True)
-
-    def of_sums(x: Any, *values: Any) -> Any:
-        return value.function(x, dict(zip(value.sums, values, strict=True)))
-
-    values = tuple(at[s] for s in value.sums)
-    ones = jnp.ones_like(mean)
-
-    def partial_of(r: int) -> Callable[..., Any]:
-        """dG / dR_r as a function of the root and the sums."""
-
-        def derivative(x: Any, *values: Any) -> Any:
-            tangents = [jnp.zeros_like(v) for v in values]
-            tangents[r] = jnp.ones_like(values[r])
-            return jax.jvp(lambda *v: of_sums(x, *v), values, tuple(tangents))[1]
-
-        return derivative
-
-    numbers = range(len(value.sums))
-    by_sum = [partial_of(r)(mean, *values) for r in numbers]
-    out_variance = sum(by_sum[r] * by_sum[s] * covariance(r, s) for r in numbers for s in numbers)
-    if value.alone:
-        out_mean = of_sums(mean, *values)
-    else:
-
-        def given(x: Any) -> Any:
-            return jnp.broadcast_to(of_sums(x, *values), mean.shape)
-
-        out_mean, steepness = jax.jvp(given, (mean,), (ones,))
-        spread = steepness**2 * variance
-        if order != 1 and not value.straight:
-            out_mean, spread = curve_moments(given, mean, variance)
-        mixed = sum(by_sum[r] * slopes[r] for r in numbers)
-        out_variance = out_variance + spread + 2 * steepness * mixed * variance
-    if order != 1:
-        for r in numbers:
-            bends = [
-                jax.jvp(lambda v, r=r, s=s: partial_of(r)(mean, *_put(values, s, v)),
-                        (values[s],), (jnp.ones_like(values[s]),))[1]
-                for s in numbers
-            ]  # fmt: skip
-            out_mean = out_mean + sum(b * covariance(r, s) for s, b in enumerate(bends)) / 2
-            if not value.alone:
-                bend = jax.jvp(lambda x, r=r: partial_of(r)(x, *values), (mean,), (ones,))[1]
-                out_mean = out_mean + bend * slopes[r] * variance
-    shape = value.shape
-    out_mean, out_variance = (
-        jnp.asarray(jnp.broadcast_to(a, _with_axes(value)).reshape(shape), value.dtype)
-        for a in (out_mean, jnp.maximum(out_variance, 0))
+    summand = as_curve(source(value)) if not isinstance(value, Grouped) else None
+    plain, summary = _summary(eqn, group, value, order, along, copies)
+    if group.affine:
+        slope = _slope(of, sums, _mean(group))
+        spread = slope**2 * _variance(group)
+        summary = summary[0], spread.sum(tuple(over), keepdims=True)
+    new = Sum(object(), fine, over, of, sums, summary, group.affine, summand)
+    sizes = tuple(1 if k in over else n for k, n in enumerate(group.sizes))
+    if plain is not None and group.sums and group.affine:
+        plain = None
+    return Grouped(
+        group.root,
+        fine,
+        (*sums, new),
+        lambda x, values: values[new],
+        sizes,
+        layout,
+        group.own,
+        value.dtype,
+        alone=True,
+        straight=True,
+        affine=group.affine,
+        form="sum",
+        known=summary,
+        total=plain,
     )
-    follows = value.shape == x.shape and not set(x.axes) & set(value.axes)
-    if x.axes and follows and not value.alone:
-        x, _ = x.shared()
-        return Gaussian(out_mean, out_variance, x.axes, x.correlation)
-    return Gaussian(out_mean, out_variance)
 
 
-def _with_axes(value: Grouped) -> tuple[int, ...]:
-    if not value.dropped:
-        return value.shape
-    return tuple(1 if a in value.axes else n for a, n in enumerate(value.root.shape))
+def _summary(
+    eqn: JaxprEqn, group: Grouped, value: Value, order: int, along: frozenset[int], copies: int
+) -> tuple[Gaussian | None, tuple[jax.Array, jax.Array]]:
+    """The moments of a sum of what is taken as independent: as it stands, and in the fine shape."""
+    if group.alone:
+        mean, variance = (jnp.broadcast_to(a, group.sizes) for a in _moments(group, order))
+        axes = tuple(along)
+        mean, variance = (a.sum(axes, keepdims=True) for a in (mean, variance))
+        return None, (copies * mean, copies**2 * variance)
+    plain = settle(value, order).shared()[0]
+    axes = tuple(eqn.params["axes"])
+    total = summed(plain, axes, bind(eqn, [plain.mean])[0], lambda a: bind(eqn, [a])[0])
+    layout = group.layout.without(axes)
+    mean, variance = (layouts.unlaid(a, layout, group.fine) for a in (total.mean, total.variance))
+    return total, (mean, variance)
 
 
-def _put(values: tuple[Any, ...], at: int, value: Any) -> tuple[Any, ...]:
-    return (*values[:at], value, *values[at + 1 :])
+def as_group(value: Value) -> Grouped:
+    """A function of one Gaussian as one of it and of no sums; grouped values as they are."""
+    if isinstance(value, Grouped):
+        return value
+    curve = as_curve(source(value))
+    root = curve.root
+    fine = layouts.refined(root.shape, ()) or ()
+    layout = value.layout if isinstance(value, Laid) else layouts.identity(root.shape)
+
+    def function(x: jax.Array, values: Values) -> jax.Array:
+        out = curve.function(x.reshape(root.shape))
+        return jnp.broadcast_to(out, root.shape).reshape(fine)
+
+    affine = curve.affine is not None
+    own = tuple(dict.fromkeys((layouts.identity(root.shape), layout)))
+    dtype = value.dtype
+    return Grouped(root, fine, (), function, fine, layout, own, dtype, False, affine, affine)
 
 
-def _slope(one: Sum, mean: Any) -> Any:
+def in_full(group: Grouped) -> Callable[[jax.Array], jax.Array]:
+    """A value in its layout as a function of the root alone."""
+
+    def function(x: jax.Array) -> jax.Array:
+        fine = x.reshape(group.fine)
+        known: dict[Sum, jax.Array] = {}
+        for one in group.sums:
+            known[one] = one.of(fine, known)
+        out = jnp.broadcast_to(group.function(fine, known), group.sizes)
+        return layouts.laid(jnp.asarray(out, group.dtype), group.layout, group.fine)
+
+    return function
+
+
+# -- the same in a finer shape
+
+
+def in_shape(group: Grouped, fine: Shape) -> Grouped:
+    """A value with its axes cut finer."""
+    if group.fine == fine:
+        return group
+    old = group.fine
+    sums: dict[Sum, Sum] = {}
+    for one in group.sums:
+        needs = tuple(sums[s] for s in one.needs)
+        summary = tuple(finer(a, old, fine) for a in one.summary)
+        over = _finer_axes(one.over, old, fine)
+        of = _finer_function(one.of, dict(zip(one.needs, needs, strict=True)), old, fine)
+        sums[one] = replace(one, fine=fine, over=over, of=of, needs=needs, summary=summary)
+    flat = _finer_axes([k for k, n in enumerate(group.sizes) if n < old[k]], old, fine)
+    return replace(
+        group,
+        fine=fine,
+        sums=tuple(sums.values()),
+        function=_finer_function(group.function, sums, old, fine),
+        sizes=tuple(1 if k in flat else n for k, n in enumerate(fine)),
+        offset=None if group.offset is None else finer(group.offset, old, fine),
+        known=None if group.known is None else tuple(finer(a, old, fine) for a in group.known),
+    )
+
+
+def _parts(old: Shape, fine: Shape) -> list[list[int]]:
+    """The axes of the finer shape that each axis is cut into."""
+    parts, k = [], 0
+    for n in old:
+        part, size = [], 1
+        while size < n:
+            part.append(k)
+            size *= fine[k]
+            k += 1
+        parts.append(part)
+    return parts
+
+
+def _finer_axes(axes: Sequence[int] | frozenset[int], old: Shape, fine: Shape) -> frozenset[int]:
+    parts = _parts(old, fine)
+    return frozenset(k for a in axes for k in parts[a])
+
+
+def finer(array: jax.Array, old: Shape, fine: Shape) -> jax.Array:
+    """An array of a shape, or of size 1 along some of its axes, with the axes cut finer."""
+    parts = _parts(old, fine)
+    shape = [fine[k] if array.shape[a] > 1 else 1 for a, part in enumerate(parts) for k in part]
+    return array.reshape(shape)
+
+
+def _coarser(array: jax.Array, old: Shape, fine: Shape) -> jax.Array:
+    full, shape = list(array.shape), []
+    for part in _parts(old, fine):
+        if any(full[k] > 1 for k in part):
+            full[part[0] : part[-1] + 1] = [fine[k] for k in part]
+        shape.append(math.prod(full[k] for k in part))
+    return jnp.broadcast_to(array, full).reshape(shape)
+
+
+def _finer_function(function: Function, sums: Mapping[Sum, Sum], old: Shape, fine: Shape) -> Any:
+    def in_finer(x: jax.Array, values: Values) -> jax.Array:
+        known = {one: _coarser(values[new], old, fine) for one, new in sums.items()}
+        return finer(function(_coarser(x, old, fine), known), old, fine)
+
+    return in_finer
+
+
+def array_in_shape(x: ArrayLike, dtype: DTypeLike, layout: Layout, fine: Shape) -> jax.Array:
+    """An array beside a value in a layout, in the refined shape."""
+    array = jnp.asarray(x, dtype)
+    if not array.ndim:
+        return array.reshape((1,) * len(fine))
+    return layouts.unlaid(jnp.broadcast_to(array, layout.shape), layout, fine)
+
+
+# -- moments
+
+
+def _mean(group: Grouped) -> jax.Array:
+    return wide(group.root.mean).reshape(group.fine)
+
+
+def _variance(group: Grouped) -> jax.Array:
+    return wide(group.root.variance).reshape(group.fine)
+
+
+def _slope(of: Function, needs: Sequence[Sum], mean: jax.Array) -> jax.Array:
     """How a sum changes with each element of the root, at the mean."""
 
-    def total(x: Any) -> Any:
-        known: dict[Any, Any] = {}
-        for need in one.needs:
+    def total(x: jax.Array) -> jax.Array:
+        known: dict[Sum, jax.Array] = {}
+        for need in needs:
             known[need] = need.of(x, known)
-        return one.of(x, known)
+        return of(x, known)
 
     value, pull = jax.vjp(total, mean)
     return pull(jnp.ones_like(value))[0]
+
+
+@dataclass(frozen=True)
+class _Expansion:
+    """A grouped value near the means of its sums.
+
+    Attributes:
+        group: the value.
+        order: 1 for the first-order rule.
+        values: the sums at which it is expanded.
+        slopes: how each sum changes with each element of the root.
+    """
+
+    group: Grouped
+    order: int
+    values: tuple[jax.Array, ...]
+    slopes: tuple[jax.Array, ...]
+
+    @classmethod
+    def of(cls, group: Grouped, order: int) -> _Expansion:
+        mean = _mean(group)
+        at: dict[Sum, jax.Array] = {}
+        for one in group.sums:
+            at[one] = wide(one.summary[0]) if order != 1 else one.of(mean, at)
+        slopes = tuple(_slope(one.of, one.needs, mean) for one in group.sums)
+        return cls(group, order, tuple(at[s] for s in group.sums), slopes)
+
+    def covariance(self, r: int, s: int) -> jax.Array:
+        """Cov(R_r, R_s), where both are at one element."""
+        one, other = self.group.sums[r], self.group.sums[s]
+        if r == s and self.order != 1:
+            return wide(one.summary[1])
+        product = self.slopes[r] * self.slopes[s] * _variance(self.group)
+        return product.sum(tuple(one.over & other.over), keepdims=True)
+
+    def function(self, x: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
+        """G as a function of the root and the sums."""
+        return self.group.function(x, dict(zip(self.group.sums, values, strict=True)))
+
+    def partial(self, r: int, x: jax.Array, values: tuple[jax.Array, ...]) -> jax.Array:
+        """dG / dR_r as a function of the root and the sums."""
+        return jax.jvp(
+            lambda v: self.function(x, _put(values, r, v)),
+            (values[r],),
+            (jnp.ones_like(values[r]),),
+        )[1]
+
+    def bend(self, r: int, s: int) -> jax.Array:
+        """d^2 G / dR_r dR_s."""
+        mean, values = _mean(self.group), self.values
+        return jax.jvp(
+            lambda v: self.partial(r, mean, _put(values, s, v)),
+            (values[s],),
+            (jnp.ones_like(values[s]),),
+        )[1]
+
+
+def _put(values: tuple[jax.Array, ...], at: int, value: jax.Array) -> tuple[jax.Array, ...]:
+    return (*values[:at], value, *values[at + 1 :])
+
+
+def _moments(group: Grouped, order: int) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance in the refined shape."""
+    if group.known is not None:
+        return group.known
+    at = _Expansion.of(group, order)
+    mean, variance, values = _mean(group), _variance(group), at.values
+    numbers = range(len(values))
+    by_sum = [at.partial(r, mean, values) for r in numbers]
+    out_variance = sum(
+        (by_sum[r] * by_sum[s] * at.covariance(r, s) for r in numbers for s in numbers),
+        jnp.zeros((), mean.dtype),
+    )
+    if group.alone:
+        out_mean = at.function(mean, values)
+    else:
+        out_mean, spread, steepness = _of_root(at, group.straight or order == 1)
+        mixed = sum((by_sum[r] * at.slopes[r] for r in numbers), jnp.zeros((), mean.dtype))
+        out_variance = out_variance + spread + 2 * steepness * mixed * variance
+    if order != 1 and not group.affine:
+        ones = jnp.ones_like(mean)
+        for r in numbers:
+            bends = [at.bend(r, s) * at.covariance(r, s) for s in numbers]
+            out_mean = out_mean + sum(bends) / 2
+            if not group.alone:
+                bend = jax.jvp(lambda x, r=r: at.partial(r, x, values), (mean,), (ones,))[1]
+                out_mean = out_mean + bend * at.slopes[r] * variance
+    return out_mean, jnp.maximum(out_variance, 0)
+
+
+def _of_root(at: _Expansion, linear: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean and variance as a function of the root alone, and its slope."""
+    mean, variance = _mean(at.group), _variance(at.group)
+
+    def given(x: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(at.function(x, at.values), mean.shape)
+
+    out_mean, steepness = jax.jvp(given, (mean,), (jnp.ones_like(mean),))
+    if linear:
+        return out_mean, steepness**2 * variance, steepness
+    return *curve_moments(given, mean, variance), steepness
+
+
+def settled(group: Grouped, order: int) -> Gaussian:
+    """The moments in the value's layout."""
+    found = [
+        jnp.asarray(jnp.broadcast_to(a, group.sizes), group.dtype) for a in _moments(group, order)
+    ]
+    x, over = group.root, frozenset(k for s in group.sums for k in s.over)
+    digits = layouts.identity(x.shape).axes
+    kept = layouts.axes_of([d for a in x.axes for d in digits[a]], group.fine)
+    if x.axes and not kept & over and not group.alone:
+        x, _ = x.shared()
+        mean, variance = (a.reshape(x.shape) for a in found)
+        return laid_gaussian(Gaussian(mean, variance, x.axes, x.correlation), group.layout)
+    mean, variance = (layouts.laid(a, group.layout, group.fine) for a in found)
+    return Gaussian(mean, variance)

@@ -1,15 +1,14 @@
 """Values that inference holds a belief about, as they flow through a program.
 
-A value is an array (known exactly), a `Gaussian`, or a `Curve`: an element-wise function of one
-Gaussian, which is kept as a function until an operation mixes elements, so that `x * sigmoid(x)` or
-`x - x` are functions of the one x that they are written in.
+A value is an array (known exactly), a `Gaussian`, or lazy, such as a `Curve`: an element-wise
+function of one Gaussian, which is kept as a function until an operation mixes elements, so that
+`x * sigmoid(x)` or `x - x` are functions of the one x that they are written in.
 """
 
 import abc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -18,9 +17,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from cgjax._gaussian.blocks import in_blocks, is_closed, whole
-from cgjax._gaussian.curve import curve_moments
-from cgjax._gaussian.numerics import root, wide
+from cgjax._gaussian.numerics import root
 from cgjax.nodes import Belief
 
 
@@ -179,51 +176,9 @@ class Lazy(abc.ABC):
     def settled(self, order: int) -> Any:
         """The moments: matched, or to first order."""
 
-
-@dataclass(frozen=True, eq=False)
-class Curve(Lazy):
-    """An element-wise function of one Gaussian.
-
-    Attributes:
-        root: the Gaussian.
-        function: from values of the root (of its shape) to values of the curve.
-        dtype: the dtype of the values.
-        affine: (slope, offset) if the curve is `slope * root + offset`.
-        closed: the moments in closed form, where they are known.
-        kink: where the function of the root is not smooth, if anywhere.
-        pieces: (at, (slope, offset) below, (slope, offset) above) of a line that is broken once;
-            for a decision the lines are 0 or 1.
-        limits: for an affine function that is cut off below or above, where; see `elementwise`.
-        rises: whether the function is the same everywhere and never falls, so that the largest
-            value is the function of the largest root.
-        exponent: (slope, offset) if the curve is `exp(slope * root + offset)`.
-        positive: (slope, offset) if `slope * root + offset` has to keep its sign for the function
-            to be defined, as in a logarithm: it is taken as log-normal.
-        open: (function, arrays) if the function is this closed one of the root and of arrays of its
-            shape.
-    """
-
-    root: Gaussian
-    function: Callable[[Any], Any]
-    dtype: Any
-    affine: tuple[Any, Any] | None = None
-    closed: Callable[[Any, Any], tuple[Any, Any]] | None = None
-    kink: Any = None
-    limits: Any = None
-    exponent: tuple[Any, Any] | None = None
-    rises: bool = False
-    pieces: tuple[Any, tuple[Any, Any], tuple[Any, Any]] | None = None
-    positive: tuple[Any, Any] | None = None
-    open: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the value."""
-        return self.root.shape
-
-    def settled(self, order: int) -> Any:
-        """The moments: matched, or to first order."""
-        return _settled(self, order)
+    def at_mean(self) -> Any:
+        """The value at the means."""
+        return mean_of(self.settled(1))
 
 
 def stored(array: Any) -> Any:
@@ -250,18 +205,9 @@ def is_random(value: Value) -> bool:
     return isinstance(value, Gaussian | Lazy)
 
 
-def as_curve(value: Gaussian | Curve) -> Curve:
-    """A random value as a function of its root."""
-    if isinstance(value, Curve):
-        return value
-    return Curve(value, lambda x: x, value.dtype, (1.0, 0.0))
-
-
 def at_mean(value: Value) -> Any:
     """The value at its root's mean: for decisions and indices."""
-    if isinstance(value, Curve):
-        return value.function(value.root.mean)
-    return mean_of(value.settled(1) if isinstance(value, Lazy) else value)
+    return value.at_mean() if isinstance(value, Lazy) else mean_of(value)
 
 
 def mean_of(value: Value) -> Any:
@@ -272,94 +218,6 @@ def mean_of(value: Value) -> Any:
 def settle(value: Value, order: int) -> Value:
     """An array or a Gaussian: the moments of a lazy value, matched exactly or to first order."""
     return value.settled(order) if isinstance(value, Lazy) else value
-
-
-def _settled(value: Curve, order: int) -> Value:
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        return at_mean(value)  # a decision, or a number of one
-    x = value.root
-    if value.affine is not None:
-        slope, offset = (jnp.asarray(a, x.dtype) for a in value.affine)
-        return Gaussian(
-            jnp.asarray(slope * x.mean + offset, value.dtype),
-            jnp.asarray(slope**2 * x.variance, value.dtype),
-            x.axes,
-            x.correlation,
-            None if x.gain is None else jnp.asarray(slope * x.gain, value.dtype),
-        )
-    if order == 1:
-        mean, slope = jax.jvp(value.function, (x.mean,), (jnp.ones_like(x.mean),))
-        return Gaussian(mean, jnp.asarray(slope**2 * x.variance, mean.dtype))
-    m, v, slopes = wide(x.mean), wide(x.variance), bool(x.axes)
-    if value.closed is not None:
-        found = whole(value.closed, m, v, slopes)
-    elif value.open is not None and value.dtype == m.dtype:
-        function, arrays = value.open
-        found = in_blocks(partial(_of_open, function), m, v, slopes, *arrays)
-    else:
-        if value.positive is not None:
-            rule = partial(_of_log_normal, value)
-        else:
-            rule = partial(curve_moments, _precise(value), kink=value.kink)
-        closed = value.kink is None and is_closed(value.function, x.mean)
-        closed = closed and value.positive is None
-        found = (in_blocks if closed else whole)(rule, m, v, slopes)
-    mean, variance, slope, bend = found
-    out = Gaussian(jnp.asarray(mean, value.dtype), jnp.asarray(variance, value.dtype))
-    return _correlated(x, out, slope, bend) if x.axes else out
-
-
-def _of_open(function: Callable[..., Any], mean: Any, variance: Any, *arrays: Any) -> Any:
-    return curve_moments(lambda x: function(x, *arrays), mean, variance)
-
-
-def _of_log_normal(curve: Curve, mean: Any, variance: Any) -> tuple[Any, Any]:
-    """The moments of a function of a variable that keeps its sign, from points of its logarithm."""
-    assert curve.positive is not None
-    slope, offset = (jnp.asarray(a, mean.dtype) for a in curve.positive)
-    slope = jnp.where(slope == 0, 1, slope)
-    center, function = slope * mean + offset, _precise(curve)
-    sign = jnp.where(center < 0, -1, 1).astype(mean.dtype)
-    width = jnp.log1p(slope**2 * variance / center**2)
-
-    def of_logarithm(points: Any) -> Any:
-        return function((sign * jnp.exp(points) - offset) / slope)
-
-    kink = curve.kink
-    if kink is not None:
-        beyond = jnp.maximum(sign * (slope * kink + offset), jnp.finfo(mean.dtype).tiny)
-        kink = jnp.broadcast_to(jnp.log(beyond), mean.shape)
-    return curve_moments(of_logarithm, jnp.log(jnp.abs(center)) - width / 2, width, kink)
-
-
-def _precise(curve: Curve) -> Callable[[Any], Any]:
-    """The function, evaluated at numbers of at least float32 where its operations allow it."""
-    dtype = curve.root.dtype
-    if jnp.finfo(dtype).bits >= 32:
-        return curve.function
-    return lambda x: jnp.asarray(curve.function(jnp.asarray(x, dtype)), x.dtype)
-
-
-def _correlated(x: Gaussian, out: Gaussian, slope: Any, bend: Any) -> Gaussian:
-    """What the positions of a function of x share, when those of x do.
-
-    By the expansion of a covariance in that of two Gaussians (Price's theorem),
-
-        Cov(f(x_p), f(x_q)) = E[f'_p] E[f'_q] C_pq + E[f''_p] E[f''_q] C_pq^2 / 2 + ...,
-
-    averaged over the pairs of positions, with the derivatives of E[f] by the mean (the slope) and,
-    twice, by the variance (the bend) for those of f.
-    """
-    assert x.correlation is not None
-    v, gain = wide(x.variance), None if x.gain is None else wide(x.gain)
-    beside = v if gain is None else v - gain**2
-    deviation, weight = root(beside), wide(x.correlation)
-    shared = weight * over_even_pairs(slope * deviation, x.axes)
-    shared = shared + 2 * weight**2 * over_even_pairs(bend * beside, x.axes)
-    if gain is not None:
-        shared = shared + over_pairs(slope * gain, x.axes)
-        shared = shared + 2 * over_even_pairs(bend * gain**2, x.axes)
-    return sharing(out.mean, out.variance, jnp.asarray(shared, out.dtype), x.axes)
 
 
 def belief(value: Value, order: int) -> Belief:

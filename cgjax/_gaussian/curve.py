@@ -2,7 +2,7 @@
 
 Smooth functions use equally spaced points over the Gaussian, which converge geometrically in their
 number as long as the Gaussian is not much wider than the function's bends. Functions with a kink
-use Gauss-Legendre points on either side of it, so that the kink costs nothing.
+use Gauss-Legendre points on either side of it, so that the kink costs nothing; several kinks alike.
 
 The derivatives with respect to the mean and the variance are computed beside the values, from the
 same points, by the identities of Gaussian integrals (for Y = f(x), x = mean + s t, t ~ N(0, 1)). Of
@@ -17,8 +17,9 @@ and the same of Y^2; of one with a kink its derivative is used:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -28,8 +29,9 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
+
 Curve = Callable[..., Float[Array, "*nodes"]]
-Moments = tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]
 
 # Sixteen points to 4.8 standard deviations, of unit variance. Means are within 1e-4 and variances
 # within 1e-3 of the variance of x for tanh, logistic, softplus, gelu and silu of a Gaussian with
@@ -45,9 +47,8 @@ _POWERS = np.stack([_WEIGHTS, _WEIGHTS * _POINTS, _WEIGHTS * _POINTS**2])
 # resolved, as hardly anything lies beyond it.
 _REACH, _FURTHEST_KINK = 5.0, 3.0
 _ROOTS, _LEGENDRE = np.polynomial.legendre.leggauss(12)
-_SIDES = [
-    (end, (root + 1) / 2, weight / 2 / math.sqrt(2 * math.pi))
-    for end in (_REACH, -_REACH)
+_SHARES = [
+    ((root + 1) / 2, weight / 2 / math.sqrt(2 * math.pi))
     for root, weight in zip(_ROOTS.tolist(), _LEGENDRE.tolist(), strict=True)
 ]
 
@@ -61,34 +62,36 @@ def curve_moments(
     curve: Curve,
     mean: Float[Array, "*nodes"],
     variance: Float[Array, "*nodes"],
-    kink: Float[Array, "*nodes"] | None = None,
-) -> Moments:
+    kinks: Sequence[Float[Array, "*nodes"]] | None = None,
+) -> MeanAndVariance:
     """E[curve(x)] and Var[curve(x)] for x ~ N(mean, variance), element by element.
 
     Args:
         curve: an element-wise function; arrays that it closes over may be differentiated.
         mean: any floating-point array, of at least float32.
         variance: at least 0, of the mean's shape.
-        kink: where x has a kink or a jump; None for a smooth function.
+        kinks: where x has kinks or jumps, in ascending order; None for a smooth function.
 
     Returns:
         Arrays of the mean's shape.
     """
     pure, constants = jax.closure_convert(curve, mean)
-    rule = _with_derivatives(pure, kink is not None)
-    return rule(mean, variance, mean if kink is None else lax.stop_gradient(kink), *constants)
+    rule = _with_derivatives(pure, kinks is not None)
+    return rule(mean, variance, tuple(map(lax.stop_gradient, kinks or ())), *constants)
 
 
-def _with_derivatives(curve: Curve, has_kink: bool) -> Callable[..., Moments]:
+def _with_derivatives(curve: Curve, has_kink: bool) -> Callable[..., MeanAndVariance]:
     integrate = jax.custom_jvp(partial(_values, curve, has_kink))
     integrate.defjvp(partial(_jvp, curve, has_kink), symbolic_zeros=True)
     return integrate
 
 
-def _jvp(curve: Curve, has_kink: bool, primals: Any, tangents: Any) -> tuple[Moments, Moments]:
-    mean, variance, kink, *constants = primals
+def _jvp(
+    curve: Curve, has_kink: bool, primals: Any, tangents: Any
+) -> tuple[MeanAndVariance, MeanAndVariance]:
+    mean, variance, kinks, *constants = primals
     dmean, dvariance, _, *dconstants = tangents
-    values, by_mean, by_variance = _partials(curve, has_kink, mean, variance, kink, *constants)
+    values, by_mean, by_variance = _partials(curve, has_kink, mean, variance, kinks, *constants)
     totals = [jnp.zeros_like(v) for v in values]
     for tangent, slopes in ((dmean, by_mean), (dvariance, by_variance)):
         if not isinstance(tangent, SymbolicZero):
@@ -99,8 +102,8 @@ def _jvp(curve: Curve, has_kink: bool, primals: Any, tangents: Any) -> tuple[Mom
             for c, t in zip(constants, dconstants, strict=True)
         ]
 
-        def of_constants(*constants: Any) -> Moments:
-            return _values(curve, has_kink, mean, variance, kink, *constants)
+        def of_constants(*constants: Any) -> MeanAndVariance:
+            return _values(curve, has_kink, mean, variance, kinks, *constants)
 
         _, slopes = jax.jvp(of_constants, tuple(constants), tuple(dconstants))
         totals = [t + slope for t, slope in zip(totals, slopes, strict=True)]
@@ -108,31 +111,31 @@ def _jvp(curve: Curve, has_kink: bool, primals: Any, tangents: Any) -> tuple[Mom
 
 
 def _values(
-    curve: Curve, has_kink: bool, mean: Any, variance: Any, kink: Any, *constants: Any
-) -> Moments:
+    curve: Curve, has_kink: bool, mean: Any, variance: Any, kinks: Any, *constants: Any
+) -> MeanAndVariance:
     here = curve(mean, *constants)
     if not has_kink:
         deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
         (first,), (second,) = _smooth_sums(curve, 1, here, mean, deviation, *constants)
-        return here + share * first, share * jnp.maximum(second - first**2, 0)
+        return here + share * first, share * nonnegative(second - first**2)
     deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
     first = second = jnp.zeros_like(mean)
-    for t, weight in _points_beside(kink, mean, deviation):
+    for t, weight in _points_beside(kinks, mean, deviation):
         change = curve(mean + deviation * t, *constants) - here
         first, second = first + weight * change, second + weight * change**2
-    spread = jnp.maximum(second - first**2, 0)
+    spread = nonnegative(second - first**2)
     return here + share * first, share * spread
 
 
 def _partials(
-    curve: Curve, has_kink: bool, mean: Any, variance: Any, kink: Any, *constants: Any
-) -> tuple[Moments, Moments, Moments]:
+    curve: Curve, has_kink: bool, mean: Any, variance: Any, kinks: Any, *constants: Any
+) -> tuple[MeanAndVariance, MeanAndVariance, MeanAndVariance]:
     """The values, and their derivatives by the mean and by the variance."""
     here = curve(mean, *constants)
     if not has_kink:
         deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
         first, second = _smooth_sums(curve, 3, here, mean, deviation, *constants)
-        values = here + share * first[0], share * jnp.maximum(second[0] - first[0] ** 2, 0)
+        values = here + share * first[0], share * nonnegative(second[0] - first[0] ** 2)
         tilt, cross_tilt = first[2] - first[0], second[2] - second[0]
         by_mean = first[1] / deviation, share * (second[1] - 2 * first[0] * first[1]) / deviation
         width = 2 * deviation**2
@@ -140,13 +143,13 @@ def _partials(
     deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
     one = jnp.ones_like(mean)
     first = second = slope = tilt = cross = cross_tilt = jnp.zeros_like(mean)
-    for t, weight in _points_beside(kink, mean, deviation):
+    for t, weight in _points_beside(kinks, mean, deviation):
         there, steepness = jax.jvp(lambda x: curve(x, *constants), (mean + deviation * t,), (one,))
         change, weighted = there - here, weight * steepness
         first, second = first + weight * change, second + weight * change**2
         slope, tilt = slope + weighted, tilt + weighted * t
         cross, cross_tilt = cross + weighted * change, cross_tilt + weighted * change * t
-    spread = jnp.maximum(second - first**2, 0)
+    spread = nonnegative(second - first**2)
     values = here + share * first, share * spread
     by_mean = slope, 2 * share * (cross - first * slope)
     by_variance = tilt / (2 * deviation), (cross_tilt - first * tilt) / deviation
@@ -186,12 +189,14 @@ def _smooth_sums(
     return first, second
 
 
-def _points_beside(kink: Any, mean: Any, deviation: Any) -> list[tuple[Any, Any]]:
-    """(t, weight) of the points on either side of a kink."""
-    cut = jnp.clip((kink - mean) / deviation, -_FURTHEST_KINK, _FURTHEST_KINK)
-    cut = lax.stop_gradient(cut)
+def _points_beside(kinks: Any, mean: Any, deviation: Any) -> list[tuple[Any, Any]]:
+    """(t, weight) of the points before the first kink, between kinks, and after the last."""
+    cuts = [jnp.clip((k - mean) / deviation, -_FURTHEST_KINK, _FURTHEST_KINK) for k in kinks]
+    cuts = [lax.stop_gradient(cut) for cut in cuts]
+    sides = [(cuts[-1], _REACH), (cuts[0], -_REACH), *pairwise(cuts)]
     points = []
-    for end, share, weight in _SIDES:
-        t = cut + (end - cut) * share
-        points.append((t, jnp.abs(end - cut) * weight * jnp.exp(-(t**2) / 2)))
+    for start, end in sides:
+        for share, weight in _SHARES:
+            t = start + (end - start) * share
+            points.append((t, jnp.abs(end - start) * weight * jnp.exp(-(t**2) / 2)))
     return points

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import numpy as np
 from jax.extend.core import JaxprEqn, Var
 
 from cgjax._program.jaxprs import AnyJaxpr, call_jaxpr, open_jaxpr, scan_counts, sub_jaxprs
@@ -29,6 +30,32 @@ class Call(Generic[T]):
     name: str
     body: AnyJaxpr
     operands: list[T]
+
+
+@dataclass(frozen=True)
+class Remat(Call[T]):
+    """A function whose inner values are computed again for its derivative.
+
+    Attributes:
+        prevent_cse: whether the compiler is kept from undoing that.
+        policy: which inner values are kept all the same.
+    """
+
+    prevent_cse: bool
+    policy: Callable[..., object] | None
+
+
+@dataclass(frozen=True)
+class Component(Call[T]):
+    """A fused component.
+
+    Attributes:
+        implementations: what computes it under a procedure, by the procedure's name.
+        mapped: whether it was mapped inside the network, so that its reference has a further axis.
+    """
+
+    implementations: Mapping[str, Callable[..., object]]
+    mapped: bool
 
 
 @dataclass(frozen=True)
@@ -110,7 +137,14 @@ def control(eqn: JaxprEqn, operands: Sequence[T]) -> Control[T] | None:
     """
     known, params, operands = facts(eqn), eqn.params, list(operands)
     if known.call is not None:
-        return Call(known.call, function_name(eqn), call_jaxpr(eqn), operands)
+        call = (known.call, function_name(eqn), call_jaxpr(eqn), operands)
+        if known.call == "remat":
+            # It may be said argument by argument, and the arguments of a rebuilt part are others.
+            prevent = bool(np.any(params["prevent_cse"]))
+            return Remat(*call, prevent, params["policy"])
+        if known.call == "component":
+            return Component(*call, dict(params["implementations"]), params["mapped"])
+        return Call(*call)
     if known.loop == "scan":
         num_consts, num_carry = scan_counts(params)
         start = num_consts + num_carry

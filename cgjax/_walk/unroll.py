@@ -6,41 +6,36 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import JaxprEqn
 
-from cgjax._program.jaxprs import REMAT, scan_counts
+from cgjax._program.control import Remat, Scan, control
 from cgjax._program.program import Program
-from cgjax._walk.evaluate import Records, _Walker
+from cgjax._walk import control_flow
+from cgjax._walk.evaluate import Evaluator, Frame, Records, Results
+from cgjax._walk.streams import Streams
 from cgjax._walk.visitor import Visitor
 
 
-class _Unroller(_Walker):
+def enter(walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Any], frame: Frame) -> Results:
     """Takes the scans that hold nodes apart, and opens rematerialised parts that hold nodes."""
-
-    def enter(self, eqn: Any, operands: list[Any], context: Any) -> tuple[list[Any], Records]:
-        if eqn.primitive.name in REMAT:
-            return self.inline(eqn, operands, *context)
-        if eqn.primitive.name != "scan":
-            return super().enter(eqn, operands, context)
-        start, stream, given, depth, words = context
-        params = eqn.params
-        length = params["length"]
-        num_consts, num_carry = scan_counts(params)
-        constants = operands[:num_consts]
-        carry = operands[num_consts : num_consts + num_carry]
-        xs = operands[num_consts + num_carry :]
-        steps: list[Any] = [None] * length
-        for t in reversed(range(length)) if params["reverse"] else range(length):
-            here = [lax.index_in_dim(x, t, keepdims=False) for x in xs]
-            arguments = [*constants, *carry, *here]
-            outs, records = self.run(
-                params["jaxpr"], arguments, start, stream, given, depth + 1, words
-            )
-            carry, steps[t] = outs[:num_carry], (outs[num_carry:], records)
-        if not length:
-            avals = [v.aval for v in eqn.outvars[num_carry:]]
-            return [*carry, *(jnp.zeros(a.shape, a.dtype) for a in avals)], {}
-        stacked, records = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
-        return [*carry, *stacked], records
+    part = control(eqn, operands)
+    if isinstance(part, Remat):
+        return control_flow.inline(walk, eqn, part, frame)
+    if not isinstance(part, Scan):
+        return control_flow.enter(walk, eqn, operands, frame)
+    (inner,) = walk.frames(eqn, frame)
+    carry = part.carry
+    steps: list[Any] = [None] * part.length
+    for t in reversed(range(part.length)) if part.reverse else range(part.length):
+        here = [lax.index_in_dim(x, t, keepdims=False) for x in part.xs]
+        outs, records = walk.run(part.body, [*part.consts, *carry, *here], inner)
+        carry, ys = part.split(outs)
+        steps[t] = (ys, records)
+    if not part.length:
+        avals = [v.aval for v in part.split(eqn.outvars)[1]]
+        return [*carry, *(jnp.zeros(a.shape, a.dtype) for a in avals)], {}
+    stacked, records = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
+    return [*carry, *stacked], records
 
 
 def unroll(program: Program, visitor: Visitor, arrays: Sequence[Any]) -> tuple[Any, Records]:
@@ -54,6 +49,6 @@ def unroll(program: Program, visitor: Visitor, arrays: Sequence[Any]) -> tuple[A
     Returns:
         The function's result, and what the visitor recorded, by node index, stacked over scans.
     """
-    walker = _Unroller(program, visitor)
-    flat, records = walker.run(program.jaxpr, arrays, 0, None, {}, 0)
+    walker = Evaluator(program, visitor, Streams(program, visitor), enter)
+    flat, records = walker.run(program.jaxpr, arrays, Frame())
     return jax.tree.unflatten(program.out_tree, flat), records

@@ -1,0 +1,6 @@
+"""Element-wise functions of Gaussian variables: kept as functions until moments are needed."""
+
+from cgjax._beliefs.curves.curve import Curve, as_curve
+from cgjax._beliefs.curves.general import Open
+
+__all__ = ["Curve", "Open", "as_curve"]

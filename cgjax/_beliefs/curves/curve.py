@@ -1,0 +1,231 @@
+"""An element-wise function of one Gaussian, kept as a function until its moments are needed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import JaxprEqn
+
+from cgjax._beliefs.curves.compose import evaluator, formed
+from cgjax._beliefs.curves.form import (
+    IDENTITY,
+    Coefficient,
+    Form,
+    Function,
+    Known,
+    Line,
+    Operation,
+    is_inexact,
+    number,
+)
+from cgjax._beliefs.curves.general import General
+from cgjax._beliefs.curves.polynomial import Polynomial
+from cgjax._beliefs.values import (
+    Gaussian,
+    Lazy,
+    Value,
+    is_random,
+    over_even_pairs,
+    over_pairs,
+    sharing,
+)
+from cgjax._gaussian.numerics import root, wide
+from cgjax._program.jaxprs import source
+from cgjax._program.primitives import facts
+
+
+@dataclass(frozen=True, eq=False)
+class Curve(Lazy):
+    """An element-wise function of one Gaussian.
+
+    Attributes:
+        root: the Gaussian.
+        function: from values of the root (of its shape, of at least float32) to those of the curve.
+        dtype: the dtype of the values.
+        form: what is known about the function.
+        rises: whether the function is the same everywhere and never falls, so that the largest
+            value is the function of the largest root.
+        eqn: the operation that it is the result of, for messages.
+    """
+
+    root: Gaussian
+    function: Function
+    dtype: np.dtype
+    form: Form
+    rises: bool = False
+    eqn: JaxprEqn | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
+        return self.root.shape
+
+    @property
+    def affine(self) -> Line | None:
+        """(slope, offset) if the curve is `slope * root + offset`."""
+        return self.form.line
+
+    @property
+    def exponent(self) -> Line | None:
+        """(slope, offset) if the curve is `exp(slope * root + offset)`."""
+        return self.form.exponent
+
+    @property
+    def resolved(self) -> bool:
+        """Whether its moments are in closed form, or those of a smooth function."""
+        return self.form.resolved
+
+    @property
+    def is_decision(self) -> bool:
+        """Whether its values are no numbers that a Gaussian could stand for."""
+        return not is_inexact(self.dtype)
+
+    def on(self, root: Gaussian) -> Curve:
+        """The same function of another Gaussian, for one that is the same everywhere."""
+        return replace(self, root=root, rises=True)
+
+    def smoothed(self, operands: Sequence[Value]) -> Curve:
+        """The same, known to be smooth where the operands that it was computed from are."""
+        if self.form.resolved:
+            return self
+        cuts = [c for x in operands if isinstance(x, Curve) for c in x.form.cuts]
+        return replace(self, form=General(tuple(cuts), self.form.domains))
+
+    def at_mean(self) -> jax.Array:
+        """The value at the root's mean."""
+        return jnp.asarray(self.function(wide(self.root.mean)), self.dtype)
+
+    def settled(self, order: int) -> Gaussian | jax.Array:
+        """The moments: matched, or to first order."""
+        if self.is_decision:
+            if order != 1 and not _is_certain(self.form):
+                warn_of_decision(self.eqn, "a decision or a whole number")
+            return self.at_mean()
+        x = self.root
+        if self.form.line is not None:
+            return _of_line(x, self.form.line, self.dtype)
+        if order == 1:
+            mean, slope = jax.jvp(self.function, (wide(x.mean),), (jnp.ones_like(wide(x.mean)),))
+            variance = jnp.abs(slope) ** 2 * x.variance
+            return Gaussian(jnp.asarray(mean, self.dtype), _real_part_of(variance, self.dtype))
+        found = self.form.evaluated(self.function, wide(x.mean), wide(x.variance), bool(x.axes))
+        mean = jnp.asarray(found.mean, self.dtype)
+        out = Gaussian(mean, _real_part_of(found.variance, self.dtype))
+        return _correlated(x, out, found.slope, found.bend) if x.axes else out
+
+
+def _real_part_of(variance: jax.Array, dtype: np.dtype) -> jax.Array:
+    """A variance in the dtype of the value, or of its parts where that is complex."""
+    return jnp.asarray(variance, jnp.finfo(dtype).dtype)
+
+
+def _is_certain(form: Form) -> bool:
+    line = form.line
+    return line is not None and number(line.slope) == 0
+
+
+def as_curve(value: Gaussian | Curve) -> Curve:
+    """A random value as a function of its root."""
+    if isinstance(value, Curve):
+        return value
+    identity = Polynomial(IDENTITY, (0.0, 1.0))
+    return Curve(value, lambda x: x, value.dtype, identity, True)
+
+
+def warn_of_decision(eqn: JaxprEqn | None, what: str) -> None:
+    """Says that something is taken at the means."""
+    name, where = ("it", "") if eqn is None else (f"`{eqn.primitive.name}`", source(eqn))
+    warnings.warn(
+        f"{name} at {where or 'an unknown line'} makes {what} of an uncertain value, which "
+        "`moments` takes at the mean: what follows does not know that it could be another. Compute "
+        "what is needed with `jnp.where`, `jnp.maximum` or a smooth function, register a rule with "
+        "`@cgjax.moment_rule(…)` for the function around it, or sample with `cgjax.monte_carlo`.",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def composed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value:
+    """An operation on functions of one Gaussian, and on arrays."""
+    curves = [as_curve(x) if is_random(x) else None for x in operands]
+    random = [c for c in curves if c is not None]
+    forms = [Known.of(x) if c is None else c.form for c, x in zip(curves, operands, strict=True)]
+    functions = [
+        _constant(x) if c is None else c.function for c, x in zip(curves, operands, strict=True)
+    ]
+    operation = Operation(eqn, tuple(forms), tuple(functions), random[0].shape)
+    form = formed(operation)
+    out = Curve(
+        random[0].root,
+        evaluator(operation),
+        operation.dtype,
+        form,
+        _rises(eqn, operands, curves),
+        eqn,
+    )
+    # Positive for two reasons: no points do justice to both.
+    return out.settled(order) if order != 1 and len(form.domains) > 1 else out
+
+
+def _constant(value: Coefficient) -> Function:
+    array = Known.of(value).value
+    return lambda x: array
+
+
+def _rises(eqn: JaxprEqn, operands: Sequence[Value], curves: Sequence[Curve | None]) -> bool:
+    """Whether the result is one non-decreasing function of each element of the root."""
+    known = facts(eqn)
+    random = [c for c in curves if c is not None]
+    fixed = [x for x, c in zip(operands, curves, strict=True) if c is None]
+    return (
+        (known.rises or known.converts)
+        and len(random) == 1
+        and random[0].rises
+        and all(jnp.ndim(x) == 0 for x in fixed)
+    )
+
+
+def _of_line(x: Gaussian, line: Line, dtype: np.dtype) -> Gaussian:
+    slope, offset = (c if number(c) is not None else wide_if_real(c) for c in line)
+    mean, variance = wide(x.mean), wide(x.variance)
+    return Gaussian(
+        jnp.asarray(jnp.broadcast_to(slope * mean + offset, x.shape), dtype),
+        _real_part_of(jnp.broadcast_to(jnp.abs(slope) ** 2 * variance, x.shape), dtype),
+        x.axes,
+        x.correlation,
+        None if x.gain is None else jnp.asarray(slope * x.gain, dtype),
+    )
+
+
+def wide_if_real(array: jax.Array) -> jax.Array:
+    """An array in at least float32, or as it is."""
+    return wide(array) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+
+def _correlated(
+    x: Gaussian, out: Gaussian, slope: jax.Array | None, bend: jax.Array | None
+) -> Gaussian:
+    """What the positions of a function of x share, when those of x do.
+
+    By the expansion of a covariance in that of two Gaussians (Price's theorem),
+
+        Cov(f(x_p), f(x_q)) = E[f'_p] E[f'_q] C_pq + E[f''_p] E[f''_q] C_pq^2 / 2 + ...,
+
+    averaged over the pairs of positions, with the derivatives of E[f] by the mean (the slope) and,
+    twice, by the variance (the bend) for those of f.
+    """
+    assert x.correlation is not None and slope is not None and bend is not None
+    v, gain = wide(x.variance), None if x.gain is None else wide(x.gain)
+    beside = v if gain is None else v - gain**2
+    deviation, weight = root(beside), wide(x.correlation)
+    shared = weight * over_even_pairs(slope * deviation, x.axes)
+    shared = shared + 2 * weight**2 * over_even_pairs(bend * beside, x.axes)
+    if gain is not None:
+        shared = shared + over_pairs(slope * gain, x.axes)
+        shared = shared + 2 * over_even_pairs(bend * gain**2, x.axes)
+    return sharing(out.mean, out.variance, jnp.asarray(shared, out.dtype), x.axes)

@@ -1,0 +1,244 @@
+"""The domain of beliefs: what the walk hands on in place of arrays, into calls and loops too."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import ShapedArray, Tracer
+from jax.extend.core import Var
+
+from cgjax import _static
+from cgjax._beliefs import registry
+from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.linear import Complex, as_linear, is_complex
+from cgjax._beliefs.rules import results, ruled
+from cgjax._beliefs.settings import Beliefs, NoMomentRuleError, Place, Unknown
+from cgjax._beliefs.values import Gaussian, Value, belief, is_random, mean_of, settle
+from cgjax._node import node_p
+from cgjax._program.called import called_function
+from cgjax._program.control import Call, Scan, While, control
+from cgjax._program.jaxprs import bind, open_jaxpr, sub_jaxprs
+from cgjax._program.primitives import facts
+from cgjax._program.program import Program
+from cgjax._walk import Domain, Evaluator, Frame, Results
+
+
+@dataclass(frozen=True)
+class BeliefDomain(Domain):
+    """Values that beliefs are held about.
+
+    Attributes:
+        program: the traced function.
+        visitor: how beliefs are propagated.
+        calls: the equations that the walk is inside of, outermost first.
+        offsets: the largest values that are constants, by id of equation.
+    """
+
+    program: Program
+    visitor: Beliefs
+    calls: tuple[Any, ...] = ()
+    offsets: frozenset[int] = frozenset()
+
+    def scope(self, jaxpr: Any) -> BeliefDomain:
+        def nodes_in(eqn: Any) -> int:
+            return sum(self.program.counts[id(open_jaxpr(sub))] for sub in sub_jaxprs(eqn))
+
+        return replace(self, offsets=frozenset(_offsets(open_jaxpr(jaxpr), nodes_in)))
+
+    def inside(self, eqn: Any, part: int) -> BeliefDomain:
+        return replace(self, calls=(*self.calls, eqn))
+
+    def enters(self, eqn: Any, operands: Sequence[Any]) -> bool:
+        return facts(eqn).entered and any(map(_uncertain, operands))
+
+    def compute(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+        unknown = next((x for x in operands if isinstance(x, Unknown)), None)
+        if unknown is not None:
+            return [unknown] * len(eqn.outvars)
+        if not any(map(is_random, operands)):
+            return _known(eqn, operands)
+        place = Place(self.calls, id(eqn) in self.offsets)
+        return results(eqn, operands, self.visitor, place)
+
+    # -- nodes
+
+    def node(
+        self, walk: Evaluator, eqn: Any, operands: Sequence[Any], frame: Frame
+    ) -> tuple[Any, Any]:
+        index, given = frame.start, frame.given
+        site, visitor = self.program.sites[index], self.visitor
+        activation, e, *rest = operands
+        rest = [mean_of(settle(x, visitor.order)) for x in rest]
+        family = _static.join(site.family, rest[: site.family.num_arrays])
+        if visitor.nodes == "random" and site.kind != "observe":
+            value = self.statistic(family, e)
+        else:
+            value = self.collapsed(family, activation, e)
+        if isinstance(value, Unknown) and (index in given or visitor.capture):
+            raise value.error
+        if index in given:
+            value = _shifted(settle(value, visitor.order), given[index])
+        record = belief(value, visitor.order) if visitor.capture else None
+        return value, record
+
+    def collapsed(self, family: Any, activation: Value, e: Value) -> Value:
+        """The activation of a belief."""
+        if not is_random(e) or self.visitor.order == 1:
+            return activation
+        if isinstance(activation, Curve) and activation.resolved:
+            return activation  # its operations say enough
+        x = settle(e, self.visitor.order)
+        mean, variance = family.moments(x.mean, x.variance)[1]
+        return Gaussian(jnp.asarray(mean, x.dtype), jnp.asarray(variance, x.dtype))
+
+    def statistic(self, family: Any, e: Value) -> Value:
+        dtype = mean_of(e).dtype
+        if not is_random(e):
+            mean, variance = family.mean(e), family.variance(e)
+        elif self.visitor.order == 1:
+            x = settle(e, 1)
+            mean, slope = jax.jvp(family.activation, (x.mean,), (jnp.ones_like(x.mean),))
+            variance = slope**2 * x.variance + family.variance(x.mean)
+        else:
+            x = settle(e, self.visitor.order)
+            mean, variance = family.moments(x.mean, x.variance)[0]
+        return Gaussian(jnp.asarray(mean, dtype), jnp.asarray(variance, dtype))
+
+    # -- control flow: what crosses its bounds is an array or a Gaussian
+
+    def enter(self, walk: Evaluator, eqn: Any, operands: Sequence[Any], frame: Frame) -> Results:
+        unknown = next((x for x in operands if isinstance(x, Unknown)), None)
+        if unknown is not None:
+            raise unknown.error
+        record = control(eqn, operands)
+        if isinstance(record, Call) and record.kind in ("jit", "custom"):
+            custom = registry.rule_of_call(eqn) if any(map(is_random, operands)) else None
+            if custom is not None:
+                closed_over = called_function(eqn).num_consts
+                given = operands[closed_over:]
+                if any(map(is_random, given)) and not any(map(is_random, operands[:closed_over])):
+                    return ruled(custom, eqn, given, self.visitor.order, {}), {}
+            outs, records = walk.run(record.body, operands, walk.frames(eqn, frame)[0])
+            if registry.is_call_of_jax(eqn, _SMOOTH_INSIDE_KINKS):
+                outs = [_without_new_kink(out, operands) for out in outs]
+            return outs, records
+        implementation = walk.streams.implementation(eqn, frame.start)
+        if implementation is not None:
+            call = functools.partial(implementation, self.visitor.nodes)
+            return ruled(call, eqn, operands, self.visitor.order, {}), {}
+        settled = [self.crossing(x) for x in operands]
+        if isinstance(record, Scan | While):
+            settled = [x.alone() if isinstance(x, Gaussian) else x for x in settled]
+        return walk.enter(walk, eqn, settled, frame)
+
+    def crossing(self, value: Value) -> Value:
+        """A value as a pytree of arrays, which loops and branches can carry."""
+        if isinstance(value, Unknown):
+            raise value.error
+        if not is_random(value) or not is_complex(value):
+            return settle(value, self.visitor.order)
+        known = as_linear(value)
+        if known is None:
+            raise NoMomentRuleError(
+                f"There is no rule for complex values of shape {value.shape} that are no linear "
+                "function of an uncertain array, where they leave a loop, a branch or the network. "
+                "Compute their real parts, imaginary parts or absolute values inside, or register "
+                "a rule with `@cgjax.moment_rule(…)` for the function that makes them."
+            )
+        return known.settled(self.visitor.order)
+
+    def leave(self, outs: Sequence[Any]) -> list[Any]:
+        settled = [self.crossing(out) for out in outs]
+        return [x.alone() if isinstance(x, Gaussian) else x for x in settled]
+
+    def stable(self, step: Callable[..., Any], carry: Sequence[Any], *rest: Any) -> list[Any]:
+        def one(x: Any) -> Any:
+            return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+
+        carry, rest = list(carry), jax.tree.map(one, rest)
+        while True:
+            after = jax.eval_shape(lambda c, r: step(c, *r)[0], carry, rest)
+            new = [_alike(c, is_random(a)) for c, a in zip(carry, after, strict=True)]
+            if all(n is c for n, c in zip(new, carry, strict=True)):
+                return carry
+            carry = new
+
+    def alike(self, functions: Sequence[Any], operands: Sequence[Any]) -> Sequence[Any]:
+        shapes = [jax.eval_shape(f, *operands)[0] for f in functions]
+        uncertain = [any(map(is_random, same)) for same in zip(*shapes, strict=True)]
+
+        def wrapped(function: Any) -> Any:
+            def call(*operands: Any) -> Any:
+                outs, records = function(*operands)
+                return [_alike(o, u) for o, u in zip(outs, uncertain, strict=True)], records
+
+            return call
+
+        return [wrapped(f) for f in functions]
+
+
+# Indices of at most so many elements are computed while tracing, where they are known then.
+_LARGEST_INDEX = 1 << 16
+
+
+def _known(eqn: JaxprEqn, operands: Sequence[Value]) -> list[jax.Array]:
+    """An operation on arrays; on indices at once, so that moves by them can be followed."""
+    avals = [v.aval for v in eqn.outvars]
+    small = all(isinstance(a, ShapedArray) and a.size <= _LARGEST_INDEX for a in avals)
+    if facts(eqn).random or not small or any(isinstance(x, Tracer) for x in operands):
+        return bind(eqn, operands)
+    if any(not jnp.issubdtype(a.dtype, np.integer) and a.dtype != bool for a in avals):
+        return bind(eqn, operands)
+    if eqn.effects or sub_jaxprs(eqn):
+        return bind(eqn, operands)
+    with jax.ensure_compile_time_eval():
+        return bind(eqn, operands)
+
+
+def _shifted(value: Value, shift: Any) -> Value:
+    return replace(value, mean=value.mean + shift) if is_random(value) else value + shift
+
+
+def _offsets(jaxpr: Any, nodes_in: Callable[[Any], int]) -> set[int]:
+    """The equations for a largest value that only `stop_gradient` leads on from.
+
+    As in softmax: it is subtracted so that nothing overflows, and added again, so that any number
+    near it serves.
+    """
+    needed, found = {v for v in jaxpr.outvars if isinstance(v, Var)}, set()
+    for eqn in reversed(jaxpr.eqns):
+        is_node = eqn.primitive is node_p or nodes_in(eqn)
+        if needed.isdisjoint(eqn.outvars) and not is_node:
+            if facts(eqn).reduces in ("largest", "smallest"):
+                found.add(id(eqn))
+        elif eqn.primitive.name != "stop_gradient":
+            needed.update(v for v in eqn.invars if isinstance(v, Var))
+    return found
+
+
+def _uncertain(value: Any) -> bool:
+    return is_random(value) or isinstance(value, Unknown)
+
+
+def _alike(value: Value, uncertain: bool) -> Value:
+    """A value as a Gaussian, of variance 0 if it is known, where it has to be one."""
+    if not uncertain or is_random(value):
+        return value
+    value = jnp.asarray(value)
+    if jnp.issubdtype(value.dtype, jnp.complexfloating):
+        return Complex.certain(value)
+    return Gaussian(value, jnp.zeros_like(value))
+
+
+# Smooth functions that are computed with a maximum, so that nothing overflows.
+_SMOOTH_INSIDE_KINKS = frozenset(("logaddexp", "logaddexp2", "softplus"))
+
+
+def _without_new_kink(value: Value, operands: Sequence[Value]) -> Value:
+    return value.smoothed(operands) if isinstance(value, Curve) else value

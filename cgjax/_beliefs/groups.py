@@ -1,0 +1,150 @@
+"""Element-wise operations in which sums over groups take part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import JaxprEqn
+
+from cgjax._beliefs import layouts
+from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.laid import Laid
+from cgjax._beliefs.layouts import Layout
+from cgjax._beliefs.softmax import of_form
+from cgjax._beliefs.sums import Grouped, Values, array_in_shape, as_group, in_shape
+from cgjax._beliefs.values import Gaussian, Value, is_random
+from cgjax._gaussian.numerics import wide
+from cgjax._program.jaxprs import bind
+from cgjax._program.primitives import facts
+
+
+def elementwise_of_groups(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | None:
+    """An element-wise operation where a grouped value takes part; None if they do not fit."""
+    out = eqn.outvars[0].aval
+    random = [x for x in operands if is_random(x)]
+    if not all(isinstance(x, Grouped | Gaussian | Curve | Laid) for x in random):
+        return None
+    groups = _common([as_group(x) for x in random], tuple(out.shape))
+    if groups is None or not jnp.issubdtype(out.dtype, jnp.floating):
+        return None
+    varied = any(not is_random(x) and jnp.ndim(x) for x in operands)
+    layout = _layout(groups, varied)
+    if layout is None:
+        return None
+    remaining = iter(groups)
+    found = [next(remaining) if is_random(x) else x for x in operands]
+    composed = _composed(eqn, found, layout)
+    return None if composed is None else of_form(eqn, operands, composed)
+
+
+def _common(groups: Sequence[Grouped], shape: tuple[int, ...]) -> list[Grouped] | None:
+    """Values of one root in one refined shape, a single number repeated to the result's shape."""
+    first = groups[0]
+    if any(g.root is not first.root for g in groups):
+        return None
+    digits = [d for g in groups for d in g.layout.digits]
+    digits += [d for g in groups for d in layouts.identity(g.fine).digits]
+    fine = layouts.refined(first.fine, digits)
+    if fine is None:
+        return None
+    groups = [in_shape(g, fine) for g in groups]
+    spread = [_spread(g, shape) for g in groups]
+    return None if any(g is None for g in spread) else [g for g in spread if g is not None]
+
+
+def _spread(group: Grouped, shape: tuple[int, ...]) -> Grouped | None:
+    """A value that an operation broadcasts, repeated; None for one that is more than sums."""
+    if group.shape == shape:
+        return group
+    if not group.alone:
+        return None
+    axes = list(layouts.repeated(shape).axes)
+    for k, n in enumerate(group.shape):
+        if n == shape[k]:
+            axes[k] = group.layout.axes[k]
+    return replace(group, layout=Layout(tuple(axes)), total=None)
+
+
+def _layout(groups: Sequence[Grouped], varied: bool) -> Layout | None:
+    """The layout of the result, of which all others are, but for copies of what is alone."""
+    own = [g.layout for g in groups if not g.alone]
+    layout = own[0] if own else groups[0].layout
+    if any(one != layout for one in own):
+        return None
+    for g in groups:
+        if g.alone:
+            both = layouts.united(layout, g.layout)
+            if both is None or (own and both != layout):
+                return None
+            layout = both
+    if own or not varied or all(stride for _, stride in layout.digits):
+        return layout
+    # Beside an array that varies where the value does not, copies stand for elements of the root.
+    for one in (one for g in groups for one in g.own if one.shape == layout.shape):
+        if layouts.united(layout, one) == one:
+            return one
+    return None
+
+
+def _composed(eqn: JaxprEqn, operands: Sequence[Value], layout: Layout) -> Grouped | None:
+    groups = [x for x in operands if isinstance(x, Grouped)]
+    fine = layouts.refined(groups[0].fine, layout.digits)
+    if fine is None:
+        return None
+    operands = [in_shape(x, fine) if isinstance(x, Grouped) else x for x in operands]
+    groups = [x for x in operands if isinstance(x, Grouped)]
+    out = eqn.outvars[0].aval
+    arrays = [
+        x if is_random(x) else array_in_shape(x, v.aval.dtype, layout, fine)
+        for x, v in zip(operands, eqn.invars, strict=True)
+    ]
+    shapes = [x.sizes if isinstance(x, Grouped) else x.shape for x in arrays]
+    sizes = jnp.broadcast_shapes(*shapes)
+
+    def function(x: jax.Array, sums: Values) -> jax.Array:
+        values = [a.function(x, sums) if isinstance(a, Grouped) else a for a in arrays]
+        shape = jnp.broadcast_shapes(*(v.shape for v in values))
+        return bind(eqn, [jnp.broadcast_to(v, shape) for v in values])[0]
+
+    alone = all(g.alone for g in groups)
+    known = facts(eqn)
+    # An operation that is linear in its random operands keeps what is affine so.
+    flat = [isinstance(x, Grouped) for x in operands]
+    varies = [isinstance(x, Grouped) and not x.alone for x in operands]
+    affine = known.is_linear(flat) and all(g.affine for g in groups)
+    straight = alone or (known.is_linear(varies) and all(g.straight for g in groups))
+    return Grouped(
+        groups[0].root,
+        fine,
+        tuple(dict.fromkeys(s for g in groups for s in g.sums)),
+        function,
+        sizes,
+        layout,
+        tuple(dict.fromkeys(one for g in groups for one in g.own)),
+        out.dtype,
+        alone,
+        straight,
+        affine,
+        known=_known(eqn, arrays, sizes) if sum(flat) == 1 and known.is_linear(flat) else None,
+    )
+
+
+def _known(
+    eqn: JaxprEqn, operands: Sequence[Grouped | jax.Array], sizes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array] | None:
+    """The moments of a linear function of a value whose moments are known."""
+    (value,) = (x for x in operands if isinstance(x, Grouped))
+    if value.known is None:
+        return None
+    mean, variance = (jnp.broadcast_to(a, sizes) for a in value.known)
+
+    def function(x: jax.Array) -> jax.Array:
+        values = [x if isinstance(a, Grouped) else jnp.broadcast_to(a, sizes) for a in operands]
+        values = [jnp.asarray(a, v.aval.dtype) for a, v in zip(values, eqn.invars, strict=True)]
+        return bind(eqn, values)[0]
+
+    out, slope = jax.jvp(function, (mean,), (jnp.ones_like(mean),))
+    return wide(out), wide(slope) ** 2 * variance

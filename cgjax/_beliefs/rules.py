@@ -1,0 +1,283 @@
+"""What an operation does to beliefs: which rule it has, and what becomes of those without one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+from jax.extend.core import JaxprEqn, Var
+
+from cgjax._beliefs import registry
+from cgjax._beliefs.curves import Curve, Open
+from cgjax._beliefs.curves.curve import warn_of_decision
+from cgjax._beliefs.curves.elementwise import is_elementwise
+from cgjax._beliefs.functions import as_reduction, in_layout, of_functions, one_variable
+from cgjax._beliefs.largest import EXTREMES
+from cgjax._beliefs.linear import (
+    Complex,
+    absolute,
+    as_linear,
+    is_complex,
+    linear,
+    linearised,
+    multiplied,
+)
+from cgjax._beliefs.movement import STRUCTURE
+from cgjax._beliefs.products import convolution, dot_general
+from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule
+from cgjax._beliefs.sums import reduced
+from cgjax._beliefs.valleys import lowest_point
+from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle
+from cgjax._program.jaxprs import Literal as Constant
+from cgjax._program.jaxprs import bind
+from cgjax._program.primitives import facts
+from cgjax.nodes import Belief
+
+# A result, or a list of them; None where there is no rule.
+Results = Value | list[Value] | None
+
+
+def results(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place) -> list[Value]:
+    """The results of an operation on values of which some are random."""
+    custom = registry.rule_of_primitive(eqn.primitive)
+    if custom is not None:
+        return ruled(custom, eqn, operands, how.order, eqn.params)
+    eqn, operands = _with_whole_power(eqn, operands)
+    out = _by_rule(eqn, operands, how, place)
+    if out is None:
+        return without_rule(eqn, operands, how, place)
+    outs = out if isinstance(out, list) else [out]
+    return outs if how.positions else [_alone(x) for x in outs]
+
+
+def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place) -> Results:
+    name, order = eqn.primitive.name, how.order
+    if any(is_random(x) and is_complex(x) for x in operands) or _makes_complex(eqn):
+        return _of_complex(eqn, operands, order)
+    if is_elementwise(eqn):
+        return of_functions(eqn, operands, order)
+    if name == "dot_general":
+        return _product(eqn, operands, how, place)
+    if name == "conv_general_dilated":
+        return convolution(eqn, _settled(operands, order), order, how.positions)
+    if name in STRUCTURE or name in EXTREMES or _is_sum(eqn):
+        return _structure(eqn, operands, order, place)
+    return linear(eqn, operands)
+
+
+def _settled(values: Sequence[Value], order: int) -> list[Value]:
+    return [settle(v, order) for v in values]
+
+
+def _alone(value: Value) -> Value:
+    return value.alone() if isinstance(value, Gaussian) else value
+
+
+def _makes_complex(eqn: JaxprEqn) -> bool:
+    return any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in eqn.outvars)
+
+
+def _of_complex(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Results:
+    """An operation on complex values: as a function of one Gaussian, or as a linear map."""
+    plain = all(isinstance(x, Gaussian | Curve) for x in operands if is_random(x))
+    if is_elementwise(eqn) and plain:
+        roots = {id(x.root if isinstance(x, Curve) else x) for x in operands if is_random(x)}
+        if len(roots) == 1:
+            return of_functions(eqn, operands, order)
+    found = linear(eqn, operands)
+    if found is not None or order == 1:
+        return found
+    if eqn.primitive is lax.abs_p:
+        (x,) = map(as_linear, operands)
+        value = None if x is None else x.settled(order)
+        return absolute(value) if isinstance(value, Complex) else None
+    if eqn.primitive is lax.mul_p:
+        return multiplied(*operands)
+    return None
+
+
+def _product(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place) -> Results:
+    steps = as_reduction(eqn, operands)
+    if steps is not None:
+        return evaluated(steps, operands, how, place)
+    same = one_variable(*operands)
+    return dot_general(eqn, _settled(operands, how.order), how.order, how.positions, same)
+
+
+def evaluated(jaxpr: Any, operands: Sequence[Value], how: Beliefs, place: Place) -> list[Value]:
+    """The results of several operations that stand for one."""
+    known = dict(zip(jaxpr.jaxpr.invars, operands, strict=True))
+
+    def read(v: Var | Constant) -> Value:
+        return v.val if isinstance(v, Constant) else known[v]
+
+    for eqn in jaxpr.eqns:
+        values = [read(v) for v in eqn.invars]
+        random = any(map(is_random, values))
+        outs = results(eqn, values, how, place) if random else bind(eqn, values)
+        known.update(zip(eqn.outvars, outs, strict=True))
+    return [read(v) for v in jaxpr.jaxpr.outvars]
+
+
+def _structure(eqn: JaxprEqn, operands: Sequence[Value], order: int, place: Place) -> Results:
+    """Moves, sums, products and largest values."""
+    name, known = eqn.primitive.name, facts(eqn)
+    if _is_sum(eqn) and (out := reduced(eqn, operands[0], order)) is not None:
+        return out
+    if (out := in_layout(eqn, operands)) is not None:
+        return out
+    if place.is_offset:
+        return bind(eqn, [at_mean(settle(x, order)) for x in operands])
+    if name in EXTREMES and (out := largest_of_curve(eqn, operands[0], order)) is not None:
+        return out
+    settled = _settled(operands, order)
+    if not any(map(is_random, settled)):
+        return bind(eqn, settled)
+    settled = [x.shared()[0] if isinstance(x, Gaussian) else x for x in settled]
+    if name in EXTREMES:
+        return EXTREMES[name](eqn, settled, order)
+    for k, x in enumerate(settled):
+        if not known.is_data(k, len(settled)):
+            if is_random(x):
+                warn_of_decision(eqn, "an index")
+            settled[k] = at_mean(x)
+    if not any(map(is_random, settled)):
+        return bind(eqn, settled)
+    return STRUCTURE.get(name, STRUCTURE["reduce_sum"])(eqn, settled, order)
+
+
+def _is_sum(eqn: JaxprEqn) -> bool:
+    """Whether all is summed along axes, which a sum over a mapped axis becomes too."""
+    axes, known = eqn.params.get("axes"), facts(eqn)
+    if known.reduces != "sum" or axes is None or len(eqn.outvars) != 1:
+        return False
+    rank = len(eqn.invars[0].aval.shape) - len(eqn.outvars[0].aval.shape)
+    return all(isinstance(a, int) for a in axes) and rank == len(axes)
+
+
+def largest_of_curve(eqn: JaxprEqn, value: Value, order: int) -> Curve | None:
+    """The largest value of a function that rises, or falls a little first: of GELU and SiLU.
+
+    The function of the largest root. Where that may be less than the function of the smallest
+    one, since both lie where the function falls, its value at the smallest mean is the least.
+    """
+    if not isinstance(value, Curve) or value.affine is not None or order == 1:
+        return None
+    if not value.resolved:
+        return None
+    lowest = -math.inf if value.rises else lowest_point(value.function)
+    falls = lowest is not None and lowest > -math.inf
+    if lowest is None or (falls and facts(eqn).reduces != "largest"):
+        return None
+    x = EXTREMES[eqn.primitive.name](eqn, [value.root.shared()[0]], order)
+    if not falls:
+        return value.on(x)
+    smallest = -bind(eqn, [-value.root.mean])[0]
+    least = value.function(jnp.minimum(smallest, lowest))
+
+    def at_least(x: Any, least: Any) -> Any:
+        return jnp.maximum(value.function(x), least)
+
+    return Curve(x, lambda x: at_least(x, least), value.dtype, Open(at_least, (least,)))
+
+
+def _whole_number(variable: Any, value: Value) -> int | None:
+    """A small exponent that is known while tracing, if it is a whole number."""
+    if isinstance(variable, Constant):
+        value = variable.val
+    if is_random(value) or isinstance(value, Tracer) or np.ndim(value):
+        return None
+    number = float(value)
+    return int(number) if number.is_integer() and abs(number) <= 64 else None
+
+
+def _with_whole_power(eqn: JaxprEqn, operands: Sequence[Value]) -> tuple[JaxprEqn, Sequence[Value]]:
+    """`x ** 2.0` as `x ** 2`, which is defined for negative x too."""
+    if eqn.primitive is not lax.pow_p:
+        return eqn, operands
+    power = _whole_number(eqn.invars[1], operands[1])
+    if power is None:
+        return eqn, operands
+    params = {"y": power}
+    new = eqn.replace(primitive=lax.integer_pow_p, params=params, invars=eqn.invars[:1])
+    return new, operands[:1]
+
+
+# -- without a rule
+
+
+def without_rule(
+    eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
+) -> list[Value]:
+    """Linearised where that was asked for; else whole numbers at the means, all others unknown."""
+    inexact = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars]
+    if eqn.primitive.name in how.first_order and any(inexact):
+        if any(is_random(x) and is_complex(x) and as_linear(x) is None for x in operands):
+            error = no_rule(eqn, place, False, " of complex values that are no linear map")
+            return [Unknown(error)] * len(inexact)
+        return linearised(eqn, operands, how.order)
+    means = [at_mean(settle(x, how.order)) for x in operands]
+    if all(inexact):
+        outs: list[Value] = [None] * len(inexact)
+    else:
+        outs = list(bind(eqn, means))
+    if any(inexact):
+        unknown = Unknown(no_rule(eqn, place, _is_differentiable(eqn, means)))
+        outs = [unknown if k else x for k, x in zip(inexact, outs, strict=True)]
+    if not all(inexact) and not place.is_offset and how.order != 1:
+        warn_of_decision(eqn, "an index or a decision")
+    return outs
+
+
+def _is_differentiable(eqn: JaxprEqn, means: Sequence[Any]) -> bool:
+    """Whether JAX has the derivatives of an operation by its inexact operands."""
+    at = [k for k, m in enumerate(means) if jnp.issubdtype(jnp.result_type(m), jnp.inexact)]
+
+    def function(*values: jax.Array) -> list[jax.Array]:
+        arguments = list(means)
+        for k, value in zip(at, values, strict=True):
+            arguments[k] = value
+        return [x for x in bind(eqn, arguments) if jnp.issubdtype(x.dtype, jnp.inexact)]
+
+    values = [jnp.asarray(means[k]) for k in at]
+    try:
+        jax.eval_shape(lambda *v: jax.jvp(function, v, v)[1], *values)
+    except (NotImplementedError, TypeError, ValueError):
+        return False
+    return True
+
+
+# -- rules of users
+
+
+def ruled(
+    rule: Callable[..., Any], eqn: Any, operands: Sequence[Value], order: int, params: Any
+) -> list[Value]:
+    """The results of a rule that a user has registered, checked."""
+    settled = _settled(operands, order)
+    given = [Belief(x.mean, x.variance) if isinstance(x, Gaussian) else x for x in settled]
+    outs = rule(*given, **params)
+    outs = [outs] if isinstance(outs, Belief) or not isinstance(outs, list | tuple) else list(outs)
+    name = getattr(rule, "__name__", "of a component")
+    if len(outs) != len(eqn.outvars):
+        raise TypeError(
+            f"The moment rule {name!r} returned {len(outs)} values for {eqn.primitive.name!r}, "
+            f"which has {len(eqn.outvars)} results."
+        )
+    values = []
+    for out, v in zip(outs, eqn.outvars, strict=True):
+        parts = list(out) if isinstance(out, Belief) else [out]
+        parts = [jnp.asarray(a, v.aval.dtype) for a in parts]
+        if any(a.shape != v.aval.shape for a in parts):
+            raise TypeError(
+                f"The moment rule {name!r} returned shapes {[a.shape for a in parts]} where the "
+                f"result has shape {v.aval.shape}."
+            )
+        values.append(Gaussian(parts[0], parts[1]) if isinstance(out, Belief) else parts[0])
+    return values

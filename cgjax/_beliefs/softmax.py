@@ -1,0 +1,247 @@
+"""Softmax and the logarithm of a sum of exponentials, recognised however they are written.
+
+With s_i = exp(a x_i + b_i) / sum_j exp(a x_j + b'_j), whatever was subtracted so that nothing
+overflows is a known factor: exp(b_i - b'_i) of softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import JaxprEqn
+
+from cgjax._beliefs.curves import Curve, as_curve
+from cgjax._beliefs.laid import Laid, source
+from cgjax._beliefs.sums import Form, Grouped, Sum, Values, array_in_shape, finer
+from cgjax._beliefs.values import Gaussian, Value, is_random
+from cgjax._gaussian.numerics import wide
+from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
+from cgjax._program.jaxprs import bind
+from cgjax._program.primitives import facts
+
+Line = tuple[Any, Any]  # slope and offset: numbers, or arrays that broadcast to the root
+
+
+def of_form(eqn: JaxprEqn, operands: Sequence[Value], out: Grouped) -> Value:
+    """The result of an operation, with what is known of it if it is part of a softmax.
+
+    Args:
+        eqn: the operation.
+        operands: arrays and values, at least one of them grouped.
+        out: the result as a function of sums.
+    """
+    name, number = eqn.primitive.name, len(operands)
+    first = operands[0]
+    if number == 1 and isinstance(first, Grouped):
+        return _of_one(eqn, first, out)
+    if number != 2:
+        return out
+    second = operands[1]
+    if isinstance(second, Grouped) and not is_random(first):
+        if name == "div" and _is_one(first) and _exponent(second, "sum") is not None:
+            return replace(out, form="inverse")
+        if facts(eqn).signs == (1, 1):
+            return _shifted(second, first, 1, out)
+    if isinstance(first, Grouped) and not is_random(second):
+        if len(facts(eqn).signs) == 2:
+            return _shifted(first, second, facts(eqn).signs[1], out)
+    if name == "div":
+        return _scaled(first, second, eqn, out) or _ratio(first, second, "sum", out)
+    if name == "mul":
+        scaled = _scaled(first, second, eqn, out) or _scaled(second, first, eqn, out)
+        if scaled is not None:
+            return scaled
+        found = _ratio(first, second, "inverse", out)
+        return found if found is not out else _ratio(second, first, "inverse", out)
+    return _log_ratio(first, second, out) if name == "sub" else out
+
+
+def _of_one(eqn: JaxprEqn, value: Grouped, out: Grouped) -> Value:
+    name = eqn.primitive.name
+    if facts(eqn).converts:
+        return replace(out, form=value.form, offset=value.offset)
+    if _exponent(value, "sum") is not None:
+        if name == "abs":
+            return value
+        if name == "log":
+            return _log_sum(out)
+        if name == "integer_pow" and eqn.params["y"] == -1:
+            return replace(out, form="inverse")
+    if name == "exp" and value.form == "log share":
+        return _share(out, value.offset)
+    if name == "log" and value.form == "share":
+        (log,) = out.sums
+        return _log_share(out, log, None if value.offset is None else jnp.log(value.offset))
+    return out
+
+
+def _is_one(x: Value) -> bool:
+    return not isinstance(x, jax.core.Tracer) and jnp.ndim(x) == 0 and float(x) == 1
+
+
+def _exponent(value: Value, form: Form) -> Line | None:
+    """The exponent of the exponentials that a value of some form sums."""
+    if not isinstance(value, Grouped) or value.form != form or len(value.sums) != 1:
+        return None
+    summand = value.sums[0].summand
+    return None if summand is None else summand.exponent
+
+
+def _shifted(value: Grouped, by: Value, sign: int, out: Grouped) -> Grouped:
+    """A logarithm and a known number."""
+    if value.form not in ("log sum", "log share"):
+        return out
+    by = sign * array_in_shape(by, out.dtype, out.layout, out.fine)
+    before = 0 if value.offset is None else finer(value.offset, value.fine, out.fine)
+    return replace(out, form=value.form, offset=before + by)
+
+
+def _line_in_shape(pair: Line, out: Grouped) -> Line:
+    root = out.root
+    slope, offset = (jnp.asarray(s, root.dtype) for s in pair)
+    return slope, jnp.broadcast_to(offset, root.shape).reshape(out.fine)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two slopes are one, as far as can be told."""
+    known = isinstance(a, int | float) and isinstance(b, int | float)
+    return a is b or (known and a == b)
+
+
+def _scaled(value: Value, by: Value, eqn: JaxprEqn, out: Grouped) -> Grouped | None:
+    """A softmax times, or divided by, known numbers."""
+    if is_random(by) or not isinstance(value, Grouped) or value.form != "share":
+        return None
+    by = array_in_shape(by, out.dtype, out.layout, out.fine)
+    before = jnp.ones_like(by) if value.offset is None else value.offset
+    return replace(out, form="share", offset=bind(eqn, jnp.broadcast_arrays(before, by))[0])
+
+
+def _ratio(above: Value, below: Value, form: Form, out: Grouped) -> Grouped:
+    """An exponential times the inverse of a sum of such."""
+    line = _exponent(below, form)
+    if line is None or not isinstance(above, Gaussian | Curve | Laid):
+        return out
+    exponent = as_curve(source(above)).exponent
+    if exponent is None or not _same(exponent[0], line[0]):
+        return out
+    return _share(out, _difference(exponent, line, out))
+
+
+def _log_ratio(above: Value, below: Value, out: Grouped) -> Grouped:
+    """An exponent minus the logarithm of a sum."""
+    line = _exponent(below, "log sum")
+    if line is None or not isinstance(above, Gaussian | Curve | Laid):
+        return out
+    exponent = as_curve(source(above)).affine
+    if exponent is None or not _same(exponent[0], line[0]):
+        return out
+    offset = _difference(exponent, line, out)
+    if below.offset is not None:
+        offset = -finer(below.offset, below.fine, out.fine) + (0 if offset is None else offset)
+    (log,) = out.sums
+    return _log_share(out, log, offset)
+
+
+def _difference(one: Line, other: Line, out: Grouped) -> jax.Array | None:
+    if _same(one[1], other[1]):
+        return None
+    return _line_in_shape(one, out)[1] - _line_in_shape(other, out)[1]
+
+
+def _logits(group: Grouped) -> tuple[jax.Array, jax.Array, list[int]]:
+    """Mean and variance of the exponents, the classes last, and the axes in that order."""
+    (one, *_), root = group.sums, group.root
+    assert one.summand is not None and one.summand.exponent is not None
+    slope, offset = (jnp.asarray(s, root.dtype) for s in one.summand.exponent)
+    mean = jnp.broadcast_to(slope * root.mean + offset, root.shape)
+    variance = jnp.broadcast_to(slope**2 * root.variance, root.shape)
+    order = [k for k in range(len(one.fine)) if k not in one.over] + sorted(one.over)
+    outer = [one.fine[k] for k in order[: len(order) - len(one.over)]]
+    mean, variance = (
+        jnp.transpose(wide(a).reshape(one.fine), order).reshape(*outer, -1)
+        for a in (mean, variance)
+    )
+    return mean, variance, order
+
+
+def _log_of(one: Sum, known: tuple[jax.Array, jax.Array]) -> Sum:
+    """The logarithm of a sum of exponentials, as a sum of its own, with its moments."""
+
+    def of(x: jax.Array, values: Values) -> jax.Array:
+        return jnp.log(one.of(x, values))
+
+    origin = ("log", one.origin)
+    return Sum(origin, one.fine, one.over, of, (), known, False, one.summand)
+
+
+def _log_sum(out: Grouped) -> Grouped:
+    mean, variance, _ = _logits(out)
+    found = log_sum_exp_moments(mean, variance, (mean.ndim - 1,))
+    (one,) = out.sums
+    sizes = [1 if k in one.over else n for k, n in enumerate(out.fine)]
+    new = _log_of(one, (found[0].reshape(sizes), found[1].reshape(sizes)))
+    return replace(
+        out,
+        sums=(new,),
+        function=lambda x, values: values[new],
+        straight=True,
+        form="log sum",
+        known=new.summary,
+    )
+
+
+def _log_share(out: Grouped, log: Sum, offset: jax.Array | None) -> Grouped:
+    """An exponent minus the logarithm of the sum, plus an offset."""
+    assert log.summand is not None and log.summand.exponent is not None
+    slope, start = log.summand.exponent
+    shape = out.root.shape
+
+    def function(x: jax.Array, values: Values) -> jax.Array:
+        line = slope * x.reshape(shape) + start
+        share = jnp.broadcast_to(line, shape).reshape(out.fine) - values[log]
+        return jnp.asarray(share if offset is None else share + offset, x.dtype)
+
+    return replace(
+        out,
+        sums=(log,),
+        function=function,
+        alone=False,
+        straight=True,
+        affine=False,
+        form="log share",
+        offset=offset,
+        known=None,
+    )
+
+
+def _share(out: Grouped, offset: jax.Array | None) -> Grouped:
+    """A softmax, times the exponential of an offset."""
+    mean, variance, order = _logits(out)
+    expectation, _, wobble = softmax_moments(mean, variance, mean.ndim - 1)
+    inverse = [order.index(k) for k in range(len(order))]
+    expectation, wobble = (
+        jnp.transpose(a.reshape([out.fine[k] for k in order]), inverse)
+        for a in (expectation, wobble)
+    )
+    (one,) = out.sums
+    log = one if isinstance(one.origin, tuple) else _log_sum(out).sums[0]
+    of_logarithm = _log_share(out, log, offset).function
+    factor = None if offset is None else jnp.exp(wide(offset))
+    if factor is not None:
+        expectation, wobble = factor * expectation, factor**2 * wobble
+    return replace(
+        out,
+        sums=(log,),
+        function=lambda x, values: jnp.exp(of_logarithm(x, values)),
+        alone=False,
+        straight=False,
+        affine=False,
+        form="share",
+        offset=factor,
+        known=(expectation, wobble),
+    )
