@@ -17,6 +17,7 @@ FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 FLOORS = (
     "_static",
     "_cache",
+    "_rate",
     "_gaussian",
     "kernels",
     "nodes",
@@ -27,6 +28,7 @@ FLOORS = (
     "_beliefs",
     "_weight_noise",
     "_procedure",
+    "_of_beliefs",
     "inference",
     "_lift",
     "_drawing",
