@@ -227,18 +227,17 @@ def already_a_procedure(procedure: str, inner: str) -> TypeError:
 
 def as_key(key: Any) -> Array:
     """Checks that an argument is one key of `jax.random`, and makes it a typed one."""
-    if isinstance(key, jax.Array | np.ndarray):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
-            return key
-        if key.dtype == np.uint32 and key.ndim == 1:
-            try:
-                return jax.random.wrap_key_data(jnp.asarray(key))
-            except TypeError:  # not as many words as a key has
-                pass
+    is_typed = _static.is_array(key) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if is_typed and isinstance(key, jax.Array) and key.shape == ():
+        return key
+    words = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
+    if words and key.ndim == 1:
+        try:
+            return jax.random.wrap_key_data(jnp.asarray(key))
+        except TypeError:  # not as many words as a key has
+            pass
     found = _static.described(key)
-    several = _static.is_array(key) and (
-        jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or (key.dtype == np.uint32 and key.ndim > 1)
-    )
+    several = is_typed or (words and key.ndim > 1)
     hint = " For several keys, map it: `jax.vmap(procedure(net), (0, None))`." if several else ""
     raise TypeError(
         "The first argument of a procedure that samples is one key of `jax.random`, got "

@@ -87,8 +87,8 @@ MISTAKES = [
     ("cg.monte_carlo(net, 4)(key, x)", "TypeError", r"does not take a key.*forward_sample\(net\)"),
     ("cg.monte_carlo(lambda k, x: net(x), 4)(key, x)", "TypeError", r"nodes \('h'\) nothing samp"),
     # values and parameters
-    ("cg.clamp(net, 3)", "TypeError", "dict from node names to values.*got 3"),
-    ("cg.clamp(module, [1.0])", "TypeError", "dict from node names.*got a list"),
+    ("cg.clamp(net, 3)", "TypeError", "a dict from node names to arrays.*got 3"),
+    ("cg.clamp(module, [1.0])", "TypeError", "a dict from node names to arrays.*got a list"),
     ("f({}, state, x)", "TypeError", r"`f\(params, state, \*args\)`.*a dict with 0 arrays"),
     ("cg.pcff(f, .5)(key, {}, state, x)", "TypeError", "structure that `functional` returned"),
     ("f(x, params, state)", "TypeError", r"params is an array of float32\[3\] with 1 arrays"),

@@ -120,7 +120,7 @@ class BeliefDomain(Domain):
         if isinstance(record, Call) and record.kind in ("jit", "custom"):
             custom = registry.rule_of_call(eqn) if any(map(is_random, operands)) else None
             if custom is not None:
-                closed_over = called_function(eqn).num_consts
+                closed_over = called_function(eqn).closed_over
                 given = operands[closed_over:]
                 if any(map(is_random, given)) and not any(map(is_random, operands[:closed_over])):
                     return ruled(custom, eqn, given, self.visitor.order, {}), {}

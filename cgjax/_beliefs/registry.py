@@ -101,7 +101,7 @@ def rule_of_primitive(primitive: Primitive) -> Rule | None:
 def rule_of_call(eqn: JaxprEqn) -> Rule | None:
     """The rule that a user has registered for the function that an equation calls.
 
-    It takes the operands from `called_function(eqn).num_consts` on.
+    It takes the operands from `called_function(eqn).closed_over` on.
 
     Raises:
         TypeError: whether it is that function cannot be told.
@@ -163,11 +163,11 @@ def _is_called(function: Callable[..., Any], called: CalledFunction, eqn: JaxprE
     """Whether an equation calls a function, of those that share its name and place."""
     if called.is_derivative:
         return False
-    traced = _traced(function, [v.aval for v in eqn.invars[called.num_consts :]])
+    traced = _traced(function, [v.aval for v in eqn.invars[called.closed_over :]])
     if traced is None or not same_code(traced, called.body):
         if traced is not None and _all_arguments_are_operands(function, called):
             return False  # another one, or this one under `vmap`, for which its rule was not made
-    elif not called.num_consts:
+    elif not called.closed_over:
         ours, theirs = consts(traced), consts(called.body)
         return all(x is y or np.array_equal(x, y) for x, y in zip(ours, theirs, strict=True))
     # Arguments that are static, or trees, or arrays that a custom derivative closes over.

@@ -17,7 +17,7 @@ class CalledFunction(NamedTuple):
         place: the name, and where the function was written: "name at file:line".
         file: the file it was written in.
         arguments: the names of the arguments that are operands, or None where they are not known.
-        num_consts: how many operands before them are arrays that the function closes over.
+        closed_over: how many operands before them are arrays that the function closes over.
         is_derivative: whether it is a derivative of that function, not the function itself.
         body: the function's program.
     """
@@ -26,7 +26,7 @@ class CalledFunction(NamedTuple):
     place: str
     file: str
     arguments: tuple[str, ...] | None
-    num_consts: int
+    closed_over: int
     is_derivative: bool
     body: AnyJaxpr
 
@@ -38,12 +38,12 @@ def called_function(eqn: JaxprEqn) -> CalledFunction:
     place = str(info.func_src_info)
     file = place.partition(" at ")[2].rpartition(":")[0]
     is_custom = facts(eqn).call == "custom"
-    num_consts = params["num_consts"] if is_custom else 0
+    closed_over = params["num_consts"] if is_custom else 0
     names = info.arg_names
     if names is not None:
         # A tree among the arguments has a name for each leaf: "x['a'].b".
-        names = tuple(re.split(r"[\[.]", str(n), maxsplit=1)[0] for n in names[num_consts:])
+        names = tuple(re.split(r"[\[.]", str(n), maxsplit=1)[0] for n in names[closed_over:])
     # Derivatives of a jitted function keep all but the names of its arguments. A custom derivative
     # is gone once it has been differentiated.
     is_derivative = names is None and not is_custom
-    return CalledFunction(str(info.func_name), place, file, names, num_consts, is_derivative, body)
+    return CalledFunction(str(info.func_name), place, file, names, closed_over, is_derivative, body)

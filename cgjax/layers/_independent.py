@@ -102,7 +102,7 @@ class IndependentRecurrent(Recurrent):
         weights = initial(rngs.params(), (features,), jnp.float32)
         weights = jnp.clip(weights, -max_recurrent_weight, max_recurrent_weight)
         self.recurrent = nnx.Param(weights, recurrent_bound=max_recurrent_weight)
-        self.implementation = implementation
+        self.implementation: Implementation | None = implementation
 
     def _states(self, x: Array, initial: Array) -> Array:
         weights = self.recurrent[...].reshape((1,) * (x.ndim - 2) + (-1,))

@@ -1,5 +1,7 @@
 """The natural gradient beside Optax's own optimisers."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ POSTERIOR = cg.weights.mean_field({"w": jnp.array([1.0, -2.0])}, 0.5)
 GRADIENT = jax.tree.map(lambda x: 0.1 * x + 0.2, POSTERIOR)
 
 
-def trained(optimiser):
+def trained(optimiser: Any) -> tuple[Any, Any]:
     posterior, state = POSTERIOR, optimiser.init(POSTERIOR)
     for _ in range(3):
         update, state = optimiser.update(GRADIENT, state, posterior)
@@ -35,7 +37,7 @@ def trained(optimiser):
     ids=["numbers", "schedule"],
 )
 def test_options_may_be_injected(options):
-    injected = optax.inject_hyperparams(cg.weights.natural_gradient)(**options)
+    injected: Any = optax.inject_hyperparams(cg.weights.natural_gradient)(**options)
     right = jax.jit(lambda: trained(cg.weights.natural_gradient(**options))[0])()
     for run in (jax.jit(lambda: trained(injected)), lambda: trained(injected)):
         posterior, state = run()
@@ -44,7 +46,7 @@ def test_options_may_be_injected(options):
 
 
 def test_an_injected_option_may_be_changed():
-    optimiser = optax.inject_hyperparams(cg.weights.natural_gradient)(learning_rate=0.3)
+    optimiser: Any = optax.inject_hyperparams(cg.weights.natural_gradient)(learning_rate=0.3)
 
     @jax.jit
     def step(rate):
@@ -52,7 +54,7 @@ def test_an_injected_option_may_be_changed():
         state.hyperparams["learning_rate"] = rate
         return optimiser.update(GRADIENT, state, POSTERIOR)[0]
 
-    right = cg.weights.natural_gradient(0.05)
-    right, _ = right.update(GRADIENT, right.init(POSTERIOR), POSTERIOR)
+    plain: Any = cg.weights.natural_gradient(0.05)
+    right, _ = plain.update(GRADIENT, plain.init(POSTERIOR), POSTERIOR)
     got = step(0.05)
     np.testing.assert_allclose(got["w"].mean, right["w"].mean, 1e-6)
