@@ -42,7 +42,7 @@ class Remat(Call[T]):
     """
 
     prevent_cse: bool
-    policy: Callable[..., object] | None
+    policy: Callable[..., bool] | None
 
 
 @dataclass(frozen=True)

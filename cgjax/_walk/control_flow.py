@@ -18,9 +18,9 @@ from jax.extend.core import JaxprEqn
 
 from cgjax._node import node_p
 from cgjax._program.control import Call, Component, Cond, Remat, Scan, While, control
-from cgjax._program.jaxprs import bind, source, with_node_params
+from cgjax._program.jaxprs import AnyJaxpr, bind, source, with_node_params
 from cgjax._walk.evaluate import Evaluator, Frame, Records, Results, Value
-from cgjax._walk.streams import AnyJaxpr, Stream
+from cgjax._walk.streams import Stream
 
 
 def enter(walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Value], frame: Frame) -> Results:
@@ -63,12 +63,13 @@ def component(walk: Evaluator, eqn: JaxprEqn, call: Component[Value], frame: Fra
     if visitor.implementation == "pcff":
         lead.append(tuple(_trimmed(visitor.rate(s, frame.given.get(s.index))) for s in sites))
     outs = [jnp.asarray(x) for x in implementation(*lead, *call.operands)]
-    for out, v in zip(outs, eqn.outvars, strict=True):
-        if (out.shape, out.dtype) != (v.aval.shape, v.aval.dtype):
+    avals: list[Any] = [v.aval for v in eqn.outvars]
+    for out, aval in zip(outs, avals, strict=True):
+        if (out.shape, out.dtype) != (aval.shape, aval.dtype):
             raise TypeError(
                 f"The component at {source(eqn)} returned {out.dtype}{list(out.shape)} from its "
                 f"{visitor.implementation} implementation, and its reference "
-                f"{v.aval.dtype}{list(v.aval.shape)}."
+                f"{aval.dtype}{list(aval.shape)}."
             )
     return outs, {}
 

@@ -18,9 +18,9 @@ from jax.extend.core import JaxprEqn, Literal, Var
 
 from cgjax import _static
 from cgjax._node import node_p
-from cgjax._program.jaxprs import bind, consts, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, bind, consts, open_jaxpr, sub_jaxprs
 from cgjax._program.program import Program
-from cgjax._walk.streams import AnyJaxpr, Stream, Streams, Words
+from cgjax._walk.streams import Stream, Streams, Words
 from cgjax._walk.visitor import Visitor
 
 # A value of a domain: an array, or what the domain puts in its place.

@@ -18,14 +18,12 @@ from jax.extend.core import JaxprEqn
 
 from cgjax._node import node_p
 from cgjax._program.control import Call, Component, Scan, While, control
-from cgjax._program.jaxprs import open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, open_jaxpr, sub_jaxprs
 from cgjax._program.program import Program
 from cgjax._walk.rows import Rows
 from cgjax._walk.visitor import Visitor
 from cgjax.kernels.random_bits import grouped_words, random_words
 
-# A jaxpr, closed or open, or what a program has in place of one.
-AnyJaxpr = Any
 Words = tuple[jax.Array, jax.Array]
 
 # Words for nodes of equal shape are made together when the nodes are small: compiling one generator
@@ -125,8 +123,7 @@ class Streams:
 
     def of(self, key: jax.Array | None, jaxpr: AnyJaxpr, start: int) -> Stream | None:
         """The streams of a scope whose first node is `start`, if it draws at all."""
-        slots = [] if key is None else self.slots(jaxpr, start)
-        if not slots:
+        if key is None or not (slots := self.slots(jaxpr, start)):
             return None
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(slots, np.uint32))
         return Stream(keys, _by_number(slots))

@@ -44,7 +44,22 @@ def _is_hole(program: Program, leaf: int) -> bool:
     return _static.is_hole(program.in_structure.leaves[leaf])
 
 
+def shape_of(variable: Any) -> tuple[int, ...]:
+    """The shape of a variable or a literal."""
+    return tuple(variable.aval.shape)
+
+
+def dtype_of(variable: Any) -> Any:
+    """The dtype of a variable or a literal."""
+    return variable.aval.dtype
+
+
 # -- one operation
+
+
+def is_paired(eqn: JaxprEqn) -> bool:
+    """Whether each result is made of the operand at its place alone."""
+    return facts(eqn).paired and len(eqn.invars) == len(eqn.outvars)
 
 
 def axis_after(eqn: JaxprEqn, operand: int, axis: int) -> int | None:
@@ -55,11 +70,11 @@ def axis_after(eqn: JaxprEqn, operand: int, axis: int) -> int | None:
     rule = _AXES.get(eqn.primitive)
     if rule is not None:
         return rule(eqn, operand, axis)
-    known, rank = facts(eqn), len(eqn.invars[operand].aval.shape)
+    known, rank = facts(eqn), len(shape_of(eqn.invars[operand]))
     if known.reduces is not None and not (known.running or known.windowed):
         gone = eqn.params.get("axes", range(rank))
         return None if axis in gone else axis - sum(a < axis for a in gone)
-    return axis if len(eqn.outvars[0].aval.shape) == rank else None
+    return axis if len(shape_of(eqn.outvars[0])) == rank else None
 
 
 def keeps_order(eqn: JaxprEqn) -> bool:
@@ -75,7 +90,7 @@ def of_integers(eqn: JaxprEqn) -> JaxprEqn:
 
 
 def _reshape(eqn: JaxprEqn, operand: int, axis: int) -> int | None:
-    old, new = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+    old, new = shape_of(eqn.invars[0]), shape_of(eqn.outvars[0])
     before = math.prod(old[:axis])
     fits = [b for b, n in enumerate(new) if n == old[axis] and math.prod(new[:b]) == before]
     # Of several axes of size 1 one is as good as another.
@@ -83,7 +98,7 @@ def _reshape(eqn: JaxprEqn, operand: int, axis: int) -> int | None:
 
 
 def _squeeze(eqn: JaxprEqn, operand: int, axis: int) -> int | None:
-    gone = [d % len(eqn.invars[0].aval.shape) for d in eqn.params["dimensions"]]
+    gone = [d % len(shape_of(eqn.invars[0])) for d in eqn.params["dimensions"]]
     return None if axis in gone else axis - sum(d < axis for d in gone)
 
 
@@ -91,9 +106,9 @@ def _gather(eqn: JaxprEqn, operand: int, axis: int) -> int | None:
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     offset = numbers.offset_dims
     if operand == 1:
-        batch = [d for d in range(len(eqn.outvars[0].aval.shape)) if d not in offset]
+        batch = [d for d in range(len(shape_of(eqn.outvars[0]))) if d not in offset]
         return batch[axis] if axis < len(batch) else None
-    shape = eqn.invars[0].aval.shape
+    shape = shape_of(eqn.invars[0])
     dropped = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
     if axis in numbers.operand_batching_dims:
         place = numbers.operand_batching_dims.index(axis)
@@ -108,7 +123,7 @@ def _scatter(eqn: JaxprEqn, operand: int, axis: int) -> int | None:
         return axis
     numbers = eqn.params["dimension_numbers"]
     dropped = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
-    kept = [d for d in range(len(eqn.invars[0].aval.shape)) if d not in dropped]
+    kept = [d for d in range(len(shape_of(eqn.invars[0]))) if d not in dropped]
     windows = numbers.update_window_dims
     return kept[windows.index(axis)] if operand == 2 and axis in windows else None
 
@@ -120,7 +135,7 @@ def _dot(eqn: JaxprEqn, operand: int, axis: int) -> int | None:
     if axis in batch[operand]:
         return batch[operand].index(axis)
     free = [
-        [a for a in range(len(v.aval.shape)) if a not in contract[k] and a not in batch[k]]
+        [a for a in range(len(shape_of(v))) if a not in contract[k] and a not in batch[k]]
         for k, v in enumerate(eqn.invars)
     ]
     first = len(batch[0]) + (len(free[0]) if operand else 0)
@@ -172,7 +187,7 @@ class Examples:
     def axis(self, variable: Any) -> int | None:
         """The axis of the examples, if there is one; the first, where it was lost on the way."""
         known = GONE if isinstance(variable, Literal) else self.axes.get(variable, GONE)
-        rank = len(variable.aval.shape)
+        rank = len(shape_of(variable))
         return None if known == GONE or not rank else max(known, 0)
 
     def are_turns(self, eqn: JaxprEqn | None) -> bool:
@@ -186,7 +201,7 @@ def examples_of(program: Program) -> Examples:
     inner = open_jaxpr(program.jaxpr)
     first = [is_first for is_first, _ in argument_names(program)]
     start = {
-        v: 0 if v.aval.shape else GONE
+        v: 0 if shape_of(v) else GONE
         for v, is_first in zip(inner.invars, first, strict=True)
         if not is_first
     }
@@ -229,12 +244,12 @@ class _Follow:
             if part is not None:
                 self.enter(eqn, part)
                 continue
-            if facts(eqn).paired:
+            if is_paired(eqn):
                 self.joined(eqn.outvars, eqn.invars)
                 continue
             axis = self.result(eqn)
             for v in eqn.outvars:
-                fits = axis is None or axis < len(v.aval.shape)
+                fits = axis is None or axis < len(shape_of(v))
                 self.join(v, axis if fits else LOST)
 
     def result(self, eqn: JaxprEqn) -> int | None:

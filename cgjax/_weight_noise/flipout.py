@@ -22,7 +22,13 @@ from cgjax._program.jaxprs import bind, source
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._walk import Records
-from cgjax._weight_noise.axes import argument_names, axis_after, examples_of
+from cgjax._weight_noise.axes import (
+    argument_names,
+    axis_after,
+    examples_of,
+    is_paired,
+    shape_of,
+)
 from cgjax._weight_noise.shared import Passage, WeightNoise, normal, passage, walked
 from cgjax._weight_noise.signs import (
     Part,
@@ -69,7 +75,7 @@ class FlippedNoise(WeightNoise):
         """Values as all examples see them, or each its own where they are spread over examples."""
         if not facts(eqn).elementwise:
             return [of_one(self.one, x) if self.is_noisy(x) else x for x in values]
-        example, shape = self.examples.axis(eqn.outvars[0]), eqn.outvars[0].aval.shape
+        example, shape = self.examples.axis(eqn.outvars[0]), shape_of(eqn.outvars[0])
         return [self.seen(x.spread(shape), example) if self.is_noisy(x) else x for x in values]
 
     def seen(self, value: Perturbed, example: int | None) -> jax.Array:
@@ -217,7 +223,7 @@ def _results(
     parts: list[list[Part]] = [[] for _ in outs]
     for k in noisy:
         for part in operands[k].parts:
-            if facts(eqn).paired:
+            if is_paired(eqn):
                 parts[k].append(Part(bind(eqn, [part.noise])[0], part.signs))
                 continue
             for found, new in zip(parts, after(eqn, means, k, part), strict=True):

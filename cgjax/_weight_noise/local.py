@@ -22,7 +22,12 @@ from cgjax._program.jaxprs import bind, open_jaxpr, sub_jaxprs
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._walk import Records
-from cgjax._weight_noise.axes import argument_names, examples_of, used_again
+from cgjax._weight_noise.axes import (
+    argument_names,
+    examples_of,
+    shape_of,
+    used_again,
+)
 from cgjax._weight_noise.shared import (
     WeightNoise,
     normal,
@@ -100,7 +105,8 @@ class LocalNoise(WeightNoise):
         subs = [self.places.sizes[id(open_jaxpr(sub))] for sub in sub_jaxprs(eqn)]
         start = self.base + self.places.of_equation[id(eqn)] + len(eqn.invars) + len(eqn.outvars)
         base = start + sum(subs[:part])
-        return replace(super().inside(eqn, part), base=base, end=base + subs[part])
+        inner = super().inside(eqn, part)
+        return replace(self, within=inner.within, base=base, end=base + subs[part])
 
     def turn(self, turn: Any, length: int | None) -> LocalNoise:
         """The domain in one turn of a loop, where noise is fresh."""
@@ -119,7 +125,7 @@ class LocalNoise(WeightNoise):
     def drawn(self, values: Sequence[Any], eqn: JaxprEqn) -> list[Any]:
         """The operands of an equation as arrays; one that stands twice is one number."""
         first = self.base + self.places.of_equation[id(eqn)]
-        shape = eqn.outvars[0].aval.shape if facts(eqn).elementwise else None
+        shape = shape_of(eqn.outvars[0]) if facts(eqn).elementwise else None
         known: dict[int, Any] = {}
         for k, x in enumerate(values):
             if self.is_noisy(x) and id(x) not in known:

@@ -18,7 +18,7 @@ from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._walk import Domain, Evaluator, Frame, Records, Results, Visitor, evaluator
 from cgjax._walk.control_flow import inline
-from cgjax._weight_noise.axes import Examples
+from cgjax._weight_noise.axes import Examples, dtype_of, shape_of
 from cgjax.kernels.random_bits import random_words, standard_normal
 
 # How independent noise passes through an operation: with the elements that it belongs to, through a
@@ -35,7 +35,7 @@ def normal(key: jax.Array, like: jax.Array) -> jax.Array:
 def passage(eqn: JaxprEqn, noisy: Sequence[bool]) -> Passage | None:
     """How noise passes through an operation; None where it has to be drawn before."""
     known, inside = facts(eqn), [k for k, is_noisy in enumerate(noisy) if is_noisy]
-    real = all(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in eqn.outvars)
+    real = all(jnp.issubdtype(dtype_of(v), jnp.floating) for v in eqn.outvars)
     if not real or known.opaque or not all(known.is_data(k, len(noisy)) for k in inside):
         return None
     if known.contracts and known.bilinear:
@@ -212,7 +212,7 @@ def zeros_elsewhere(
     return [
         kept[k]
         if k in kept
-        else jnp.zeros(jnp.shape(eqn.invars[k].aval), dtype)
+        else jnp.zeros(shape_of(eqn.invars[k]), dtype)
         if facts(eqn).is_data(k, number)
         else x
         for k, x in enumerate(operands)

@@ -19,7 +19,12 @@ from jax.extend.core import JaxprEqn
 
 from cgjax._program.jaxprs import bind
 from cgjax._program.primitives import facts
-from cgjax._weight_noise.axes import axis_after, keeps_order, of_integers
+from cgjax._weight_noise.axes import (
+    axis_after,
+    keeps_order,
+    of_integers,
+    shape_of,
+)
 from cgjax._weight_noise.shared import zeros_elsewhere
 from cgjax.kernels.random_bits import random_words, uniform
 
@@ -137,11 +142,13 @@ def of_one(key: jax.Array | None, value: Perturbed) -> jax.Array:
     """A value as one example sees it, or all of them if they share a key."""
     out = value.mean
     for part in value.parts:
-        noise = part.noise[None]
-        for signs in part.signs if key is not None else ():
-            own = signs.of(key, 1, noise.dtype)
-            noise = along(noise, own, 0, None if signs.at is None else signs.at + 1)
-        out = out + noise[0]
+        noise = part.noise
+        if key is not None:
+            for signs in part.signs:
+                own = signs.of(key, 1, noise.dtype)
+                at = None if signs.at is None else signs.at + 1
+                noise = along(noise[None], own, 0, at)[0]
+        out = out + noise
     return out
 
 
@@ -200,7 +207,7 @@ def signs_after(
 
 def _fits(eqn: JaxprEqn, operand: int, out: int, axis: int, at: int) -> bool:
     """Whether it is known which elements along an axis are which."""
-    before, after = eqn.invars[operand].aval.shape[axis], eqn.outvars[out].aval.shape[at]
+    before, after = shape_of(eqn.invars[operand])[axis], shape_of(eqn.outvars[out])[at]
     return not keeps_order(eqn) or before in (1, after)
 
 
@@ -208,7 +215,7 @@ def _positions(
     eqn: JaxprEqn, operands: Sequence[Any], operand: int, out: int, own: Signs, at: int
 ) -> Any:
     """Which signs the elements along an axis have after a movement."""
-    shape, size = eqn.invars[operand].aval.shape, eqn.outvars[out].aval.shape[at]
+    shape, size = shape_of(eqn.invars[operand]), shape_of(eqn.outvars[out])[at]
     assert own.at is not None  # signs of the whole have no positions
     if keeps_order(eqn):
         if shape[own.at] == size:
@@ -222,7 +229,7 @@ def _positions(
     values = [
         there
         if k == operand
-        else jnp.full(v.aval.shape, -1, jnp.int32)
+        else jnp.full(shape_of(v), -1, jnp.int32)
         if facts(eqn).is_data(k, number)
         else operands[k]
         for k, v in enumerate(eqn.invars)

@@ -21,7 +21,12 @@ from cgjax._program.control import Call, Cond, Scan, While, control
 from cgjax._program.jaxprs import bind, consts, open_jaxpr
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
-from cgjax._weight_noise.axes import Examples, of_integers
+from cgjax._weight_noise.axes import (
+    Examples,
+    is_paired,
+    of_integers,
+    shape_of,
+)
 from cgjax._weight_noise.shared import carried, passage, passes
 
 # Which of a weight's elements stand where: numbers, -1 for none; None where that is not known.
@@ -77,7 +82,7 @@ def used_more_than_once(
         weights: the numbers of its flat arguments that are uncertain weights.
         examples: what data is part of.
     """
-    shapes = {k: open_jaxpr(program.jaxpr).invars[k].aval.shape for k in weights}
+    shapes = {k: shape_of(open_jaxpr(program.jaxpr).invars[k]) for k in weights}
 
     def whole(weight: int) -> Pieces:
         shape = shapes[weight]
@@ -162,7 +167,8 @@ class _Counting:
     def equation(
         self, eqn: JaxprEqn, operands: Sequence[Pieces], known: Mapping[Var, Known]
     ) -> tuple[list[Pieces], list[Use]]:
-        part, every = control(eqn, operands), [p for pieces in operands for p in pieces]
+        part = control(eqn, operands)
+        every: list[Use] = [p for pieces in operands for p in pieces]
         nothing: list[Pieces] = [()] * len(eqn.outvars)
         values = [_known(v, known) for v in eqn.invars]
         if isinstance(part, Scan | While):
@@ -176,7 +182,7 @@ class _Counting:
         way = None if eqn.primitive is node_p else passage(eqn, list(map(bool, operands)))
         if way in (None, "product") or self.examples.is_data(eqn.outvars[0]):
             return nothing, every
-        if facts(eqn).paired:
+        if is_paired(eqn):
             return list(operands), []
         return [
             tuple(
@@ -253,10 +259,10 @@ def _after(
     eqn: JaxprEqn, way: str, operand: int, piece: Piece, out: int, known: Mapping[Var, Known]
 ) -> Piece:
     """A piece after an operation that noise passes through."""
-    shape = eqn.outvars[out].aval.shape
+    shape = shape_of(eqn.outvars[out])
     if piece.mixed or facts(eqn).converts:
         return piece
-    if way in ("sum", "scaled") and eqn.invars[operand].aval.shape == shape:
+    if way in ("sum", "scaled") and shape_of(eqn.invars[operand]) == shape:
         return piece
     if way != "moved":
         return replace(piece, mixed=True)
@@ -285,7 +291,7 @@ def _moved(
         values = [
             elements
             if k == operand
-            else jnp.full(v.aval.shape, -1, np.int32)
+            else jnp.full(shape_of(v), -1, np.int32)
             if facts(eqn).is_data(k, number)
             else _value(v, known)
             for k, v in enumerate(eqn.invars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,11 @@ from cgjax._beliefs.values import Gaussian
 from cgjax._gaussian.numerics import wide
 from cgjax._program.jaxprs import bind
 from cgjax._program.primitives import facts
+from cgjax._weight_noise.axes import (
+    dtype_of,
+    is_paired,
+    shape_of,
+)
 from cgjax._weight_noise.shared import Passage, zeros_elsewhere
 
 
@@ -56,9 +62,11 @@ def spread(value: Noisy, shape: tuple[int, ...] | None) -> Noisy:
 
 def repeats(eqn: JaxprEqn) -> bool:
     """Whether a movement may show an element twice."""
-    taken = sum(v.aval.size for v in eqn.invars)
+    before, after = (
+        sum(math.prod(shape_of(v)) for v in some) for some in (eqn.invars, eqn.outvars)
+    )
     chosen = eqn.primitive is lax.gather_p
-    return chosen or (sum(v.aval.size for v in eqn.outvars) > taken and not facts(eqn).mixes)
+    return chosen or (after > before and not facts(eqn).mixes)
 
 
 def variances(way: Passage, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
@@ -78,20 +86,18 @@ def _variances(operands: Sequence[Any]) -> dict[int, Any]:
 
 def _moved(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     kept = _variances(operands)
-    if facts(eqn).paired:
+    (variance, *_) = kept.values()
+    rounds = eqn.primitive is lax.reduce_precision_p
+    if facts(eqn).converts and (rounds or dtype_of(eqn.outvars[0]) != dtype_of(eqn.invars[0])):
+        return [variance]  # it is rounded with the sample
+    if is_paired(eqn):
         outs = iter(bind(eqn, list(kept.values())))
         return [next(outs) if k in kept else None for k in range(len(operands))]
-    (variance, *_) = kept.values()
-    new = eqn.outvars[0].aval
-    if facts(eqn).converts and (
-        new.dtype != eqn.invars[0].aval.dtype or eqn.primitive is lax.reduce_precision_p
-    ):
-        return [variance]  # it is rounded with the sample
     return bind(eqn, zeros_elsewhere(eqn, operands, kept, variance.dtype))
 
 
 def _sum(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    shape = eqn.outvars[0].aval.shape
+    shape = shape_of(eqn.outvars[0])
     return [sum(jnp.broadcast_to(v, shape) for v in _variances(operands).values())]
 
 
@@ -113,7 +119,7 @@ def _written(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
 def _scaled(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     noisy = [k for k, x in enumerate(operands) if isinstance(x, Noisy)]
     if len(noisy) == 2:
-        return [bilinear(jnp.multiply, *map(_gaussian, operands), 2)[1]]
+        return [bilinear(jnp.multiply, _gaussian(operands[0]), _gaussian(operands[1]), 2)[1]]
     (k,) = noisy
     x = operands[k]
     parts = [wide(jnp.asarray(a)) ** 2 if j != k else x.variance for j, a in enumerate(operands)]
@@ -122,7 +128,7 @@ def _scaled(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
 
 def _product(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     x, y, *rest = operands
-    dtype = jnp.promote_types(eqn.outvars[0].aval.dtype, jnp.float32)
+    dtype = jnp.promote_types(dtype_of(eqn.outvars[0]), jnp.float32)
     preferred = eqn.params.get("preferred_element_type")
     widened = eqn.replace(
         params={**eqn.params, "preferred_element_type": None if preferred is None else dtype}
