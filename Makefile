@@ -3,7 +3,8 @@
 #
 #   make train     the default experiment: scikit-learn's digits, a table, a figure, a JSON;
 #                  another of train/: make train EXPERIMENT=resnet ARGS="--data-dir FOLDER"
-#   make test      the test suite
+#   make test      the test suite; a part of it: make test ARGS="-k moments"
+#   make test-changed   the test files that a change touches
 #   make bench     the cost of PCFF and of moments, and the speed of training
 #   make docs      the documentation site, into site/
 #   make lint      ruff           make types    pyright
@@ -27,14 +28,22 @@ VENV = .venv
 VENV_NEWEST = .venv-newest
 RUN = $(VENV)/bin/python -m
 
-# The tests of the library itself: neither experiments, benchmarks, documentation nor packaging;
-# nor, on the newest JAX, those that only compare figures at length.
-CORE_TESTS = tests --ignore=tests/train --ignore=tests/benchmarks \
-    --ignore=tests/test_docs.py --ignore=tests/test_packaging.py
+# Two processes. The one that ends first takes tests of the other's, from the end.
+PYTEST = pytest -n 2 --dist worksteal
+# The tests of what can differ from one JAX to the next: whatever reads programs, whose form JAX
+# changes; random bits that are to be JAX's; Flax's modules. Neither the mathematics of families and
+# weights nor experiments, nor, of the rest, what only compares figures at length.
+NEWEST_TESTS = $(wildcard tests/_program tests/_walk tests/_beliefs tests/_weight_noise tests/_lift) \
+    tests/inference tests/layers tests/kernels/test_random_bits.py tests/weights/test_procedures.py \
+    $(addprefix tests/test_, component.py functional.py interpret.py lift.py node.py structure.py)
+
+# What tests/compiler.py would set otherwise.
+AS_USERS = --xla_backend_extra_options=-vectorize-loops=false --xla_backend_optimization_level=3 \
+    --xla_llvm_disable_expensive_passes=false --xla_cpu_use_fusion_emitters=true
 
 # Two targets must not install into one environment at the same time.
 .NOTPARALLEL:
-.PHONY: help train test bench docs lint types doctest smoke newest format clean
+.PHONY: help train test test-changed bench docs lint types doctest smoke newest format clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -43,7 +52,11 @@ train: $(VENV)/installed-train
 	$(RUN) train.$(EXPERIMENT) $(ARGS)
 
 test: $(VENV)/installed-train $(VENV)/installed-test
-	$(RUN) pytest -n 2 --dist loadfile $(ARGS)
+	$(RUN) $(PYTEST) $(ARGS)
+
+test-changed: $(VENV)/installed-train $(VENV)/installed-test
+	files=$$($(RUN) tests.changed) && if test -n "$$files"; then $(RUN) $(PYTEST) $$files $(ARGS); \
+	    else echo "Nothing has changed."; fi
 
 bench: $(VENV)/installed-train
 	$(RUN) benchmarks.pcff_overhead $(ARGS)
@@ -69,14 +82,14 @@ doctest: $(VENV)/installed-test
 
 # The newest versions on purpose: constraints.txt is not used, and pip looks for updates each time.
 # The flags: with jaxlib 0.12, LLVM's vectoriser takes a minute for some programs (docs/semantics.md);
-# and with all of the compiler's optimisations, of which the other tests have few (tests/conftest.py).
+# and with all of the compiler's optimisations, of which the other tests have few (tests/compiler.py).
 newest: $(VENV_NEWEST)/created
 	$(VENV_NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 	    --editable '.[test]'
 	$(VENV_NEWEST)/bin/python -c 'import sys, jax, flax; \
 	    print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
-	XLA_FLAGS="--xla_backend_extra_options=-vectorize-loops=false --xla_backend_optimization_level=3" \
-	    $(VENV_NEWEST)/bin/python -m pytest -n 2 --dist loadfile -m "not numerics" $(CORE_TESTS) $(ARGS)
+	XLA_FLAGS="$(AS_USERS)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" \
+	    $(NEWEST_TESTS) $(ARGS)
 
 # Every regulariser and both node families, for two epochs of a tiny network; then the plot alone.
 # (The tests run the commands of the other experiments.)
@@ -88,7 +101,7 @@ smoke: $(VENV)/installed-train
 	test -s "$$folder/figure.png" && test -s "$$folder/figure.svg" && rm -rf "$$folder"
 
 clean:
-	rm -rf $(VENV) $(VENV_NEWEST) site dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_NEWEST) .compiled site dist build .pytest_cache .ruff_cache .hypothesis
 
 # --- environments ---------------------------------------------------------------------------------
 # A person sees pip's progress; a log does not need it.

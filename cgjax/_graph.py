@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from cgjax import _static
-from cgjax._drawing import Box, Line, drawing, save, svg
+from cgjax._drawing import Box, Line, drawing, mermaid, save, svg
 from cgjax._program import Program, Site, parents, trace
 from cgjax.nodes import Family
 
@@ -130,26 +130,7 @@ class ChainGraph:
 
     def to_mermaid(self) -> str:
         """The graph as a Mermaid flowchart; edges through time are dotted."""
-        boxes, lines = self._drawing()
-        number = {box.name: f"v{k}" for k, box in enumerate(boxes)}
-        out = ["flowchart TD"]
-        for box in boxes:
-            label = "<br/>".join(x.translate(_MERMAID) for x in (box.title, box.text) if x)
-            left, right = ("([", "])") if box.kind in ("input", "result") else ("[", "]")
-            out.append(f'    {number[box.name]}{left}"{label}"{right}:::{box.kind}')
-        for line in lines:
-            arrow = '-. "earlier step" .->' if line.through_time else "-->"
-            out.append(f"    {number[line.source]} {arrow} {number[line.target]}")
-        styles = {
-            "input": "fill:#f4f4f4,stroke:#888",
-            "result": "fill:#f4f4f4,stroke:#888",
-            "node": "fill:#e3eefb,stroke:#2f6db5",
-            "noise": "fill:#fdeed9,stroke:#c9822b",
-            "observe": "fill:#e4f3e5,stroke:#3f8f46",
-        }
-        used = {box.kind for box in boxes}
-        out += [f"    classDef {kind} {style}" for kind, style in styles.items() if kind in used]
-        return "\n".join(out) + "\n"
+        return mermaid(*self._drawing())
 
     def to_svg(self) -> str:
         """The graph as a picture; edges through time are dashed."""
@@ -191,10 +172,6 @@ class ChainGraph:
             Line(known[p.name], target, p.through_time) for target, origin in ends for p in origin
         ]
         return boxes, lines
-
-
-# What Mermaid would take for the end of a label or for HTML.
-_MERMAID = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;"})
 
 
 def _listed(origin: tuple[Parent, ...]) -> str:
@@ -274,10 +251,12 @@ def _in_loop(site: Site) -> bool:
     return bool(site.lengths) or site.in_while
 
 
-def _inputs(net: Any, args: Any, kwargs: Any) -> tuple[list[Input], list[int | None]]:
+def _inputs(
+    net: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[Input], list[int | None]]:
     """The arguments of a call by name, and for each flat array the argument that it is part of."""
-    while hasattr(net, "net"):  # a network made from another one, by `clamp` or `lift`
-        net = net.net
+    while (made_from := getattr(net, "net", None)) is not None:  # by `clamp` or `lift`
+        net = made_from
     try:
         parameters = list(inspect.signature(net).parameters.values())
     except (TypeError, ValueError):  # a callable that does not tell

@@ -68,7 +68,7 @@ class OfBeliefs(Procedure):
         options_structure, options = _static.split(self.method)
         if self.capture:
             check_capture(program)
-        self.method.check(program)
+        self.method.check(self.net, program)
         constants = program.constants
         code = program.code if program.closed_over else program
         traced = _static.is_traced((arrays, options, constants))

@@ -32,17 +32,19 @@ class Method(abc.ABC):
         lead: what the procedure's first argument is, before the network's: "key", "values",
             "unused" or None.
         is_network: whether the result is a network again, which still has nodes.
+        removes_nodes: whether nodes are taken out of it on purpose.
     """
 
     lead: ClassVar[str | None] = None
     is_network: ClassVar[bool] = False
+    removes_nodes: ClassVar[bool] = False
 
     @classmethod
     def procedure(cls) -> str:
         """The name of the function that makes such procedures."""
         return re.sub("(?<=.)([A-Z])", r"_\1", cls.__name__).lower()
 
-    def check(self, program: Program) -> None:  # noqa: B027 (most have a use for any)
+    def check(self, net: Network, program: Program) -> None:  # noqa: B027 (most take any network)
         """Warns, at each call, if the procedure has no use for such a network."""
 
     @abc.abstractmethod
@@ -119,7 +121,7 @@ class Procedure:
         structure, options = _static.split(self.method)
         if self.capture:
             check_capture(program)
-        self.method.check(program)
+        self.method.check(self.net, program)
         constants = program.constants
         code = program.code if program.closed_over else program
         traced = _static.is_traced((lead, arrays, options, constants))

@@ -91,4 +91,5 @@ def described(value: Any) -> str:
         return f"the class {value.__name__}"
     if value is None or isinstance(value, bool | int | float | complex | str):
         return repr(value)
-    return f"an object of type {type(value).__name__}"
+    name = type(value).__name__
+    return f"a {name}" if name in ("dict", "list", "set", "tuple") else f"an object of type {name}"

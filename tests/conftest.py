@@ -1,19 +1,12 @@
 """Strict JAX settings for every test: four virtual CPU devices, no implicit rank promotion."""
 
 import gc
-import os
 import pathlib
 from collections.abc import Iterator
 
-# Set before JAX is imported, and inherited by the processes that tests start. Most of the time goes
-# into compiling, which takes three quarters as long with few optimisations; `make newest` has all.
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-for _flag, _value in (
-    ("--xla_force_host_platform_device_count", 4),
-    ("--xla_backend_optimization_level", 1),
-):
-    if _flag not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_flag}={_value}".strip()
+from tests import compiler
+
+compiler.set_up()
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

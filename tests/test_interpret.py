@@ -22,6 +22,7 @@ from tests.helpers import (
     optimised_hlo,
     relu,
     spin,
+    weighted,
 )
 
 # The run-time check of annotations puts its own lines between the user's and the library's.
@@ -220,7 +221,7 @@ def test_no_random_bits_are_used_twice_over_mapped_keys(net, monkeypatch):
 @pytest.mark.parametrize("net", NETWORKS)
 def test_rate_0_is_feed_forward_and_rate_1_is_forward_sampling(net):
     inline = net in CUSTOM
-    affine = lambda x: 2 * net(x) + 1  # noqa: E731  (no output nodes)
+    affine = lambda x: weighted(2, net(x), x) + 1  # noqa: E731  (no output nodes)
     procedures = {
         "pcff traced 0": lambda r: cg.pcff(affine, r, inline=inline)(KEY, X),
         "pcff traced 1": lambda r: cg.pcff(affine, r + 1, inline=inline)(KEY, X),
@@ -632,7 +633,7 @@ def test_a_custom_derivative_without_nodes_survives():
 
 @pytest.mark.parametrize("net", CUSTOM)
 def test_a_custom_derivative_with_nodes_raises_unless_inlined(net):
-    affine = lambda x: 2 * net(x)  # noqa: E731
+    affine = lambda x: weighted(2, net(x), x)  # noqa: E731
     names = [s.name for s in trace(affine, (X,)).sites]
     for procedure in (
         cg.forward_sample(affine),

@@ -26,7 +26,7 @@ _BLOCK = 1 << 13
 _T = TypeVar("_T")
 
 
-class Moments(NamedTuple):
+class Response(NamedTuple):
     """Of an element-wise function of a Gaussian.
 
     Attributes:
@@ -42,7 +42,7 @@ class Moments(NamedTuple):
     bend: Float[Array, "*shape"] | None = None
 
 
-def whole(rule: Rule, mean: Any, variance: Any, slopes: bool) -> Moments:
+def whole(rule: Rule, mean: Any, variance: Any, slopes: bool) -> Response:
     """A rule for mean and variance, applied to all elements at once.
 
     Args:
@@ -52,15 +52,15 @@ def whole(rule: Rule, mean: Any, variance: Any, slopes: bool) -> Moments:
     """
     values = rule(mean, variance)
     if not slopes:
-        return Moments(*values)
+        return Response(*values)
     # Not the values of `_partials`: those lack the derivative that the rule may have of its own.
     _, by_mean, by_variance = _partials(rule, mean, variance)
-    return Moments(*values, *map(lax.stop_gradient, (by_mean[0], by_variance[0])))
+    return Response(*values, *map(lax.stop_gradient, (by_mean[0], by_variance[0])))
 
 
 def in_blocks(
     rule: Callable[..., tuple[Any, Any]], mean: Any, variance: Any, slopes: bool, *parameters: Any
-) -> Moments:
+) -> Response:
     """The same, block by block where that is faster, for a closed rule; see `is_closed`.
 
     Args:
@@ -69,7 +69,7 @@ def in_blocks(
         slopes: whether the slope and the bend are needed; else they are None.
         parameters: arrays of that shape too.
     """
-    return Moments(*_evaluated(rule, slopes, mean, variance, *parameters))
+    return Response(*_evaluated(rule, slopes, mean, variance, *parameters))
 
 
 def is_closed(function: Callable[..., Any], *arrays: Any) -> bool:

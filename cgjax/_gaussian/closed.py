@@ -7,28 +7,28 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jax.scipy.special import ndtr
 
+from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
 from cgjax._gaussian.rectified import rectified_moments_of_belief
+from cgjax._gaussian.tails import distribution
 
-Moments = tuple[Any, Any]
-Rule = Callable[[Any, Any], Moments]
+Rule = Callable[[Any, Any], MeanAndVariance]
 
 
-def rectified(mean: Any, variance: Any, leak: Any = 0.0) -> Moments:
+def rectified(mean: Any, variance: Any, leak: Any = 0.0) -> MeanAndVariance:
     """max(x, leak x), 0 <= leak <= 1."""
     leak = leak if isinstance(leak, float) else jnp.asarray(leak, mean.dtype)
     return rectified_moments_of_belief(mean, variance, leak)
 
 
-def absolute(mean: Any, variance: Any) -> Moments:
+def absolute(mean: Any, variance: Any) -> MeanAndVariance:
     """|x|: with M+ = E[max(x, 0)] and M- = E[max(-x, 0)], M+ + M- and v - 4 M+ M-."""
     up, _ = rectified(mean, variance)
     down, _ = rectified(-mean, variance)
-    return up + down, jnp.maximum(variance - 4 * up * down, 0)
+    return up + down, nonnegative(variance - 4 * up * down)
 
 
-def clipped(mean: Any, variance: Any, low: Any, high: Any) -> Moments:
+def clipped(mean: Any, variance: Any, low: Any, high: Any) -> MeanAndVariance:
     """min(max(x, low), high), seen from the nearer end, where less cancels.
 
     With M(k) and V(k) the moments of max(x - k, 0): low + M(low) - M(high), and
@@ -41,27 +41,27 @@ def clipped(mean: Any, variance: Any, low: Any, high: Any) -> Moments:
     far, far_variance = rectified(distance - width, variance)
     length = near - far
     spread = near_variance - far_variance - 2 * far * (width - length)
-    return jnp.where(above, high - length, low + length), jnp.maximum(spread, 0)
+    return jnp.where(above, high - length, low + length), nonnegative(spread)
 
 
-def squared(mean: Any, variance: Any) -> Moments:
+def squared(mean: Any, variance: Any) -> MeanAndVariance:
     """x^2."""
     return mean**2 + variance, (4 * mean**2 + 2 * variance) * variance
 
 
-def exponential(mean: Any, variance: Any) -> Moments:
+def exponential(mean: Any, variance: Any) -> MeanAndVariance:
     """exp(x), a log-normal variable."""
     centre = jnp.exp(mean + variance / 2)
     return centre, centre**2 * jnp.expm1(variance)
 
 
-def logarithm(mean: Any, variance: Any) -> Moments:
+def logarithm(mean: Any, variance: Any) -> MeanAndVariance:
     """log x, of the log-normal variable that has x's moments."""
     spread = jnp.log1p(variance / mean**2)
     return jnp.log(mean) - spread / 2, spread
 
 
-def power(mean: Any, variance: Any, exponent: Any) -> Moments:
+def power(mean: Any, variance: Any, exponent: Any) -> MeanAndVariance:
     """|x|^exponent with x's sign where x is negative, of the log-normal variable with x's moments.
 
     E = |mean|^p (1 + r)^(p (p - 1) / 2) and Var = E^2 ((1 + r)^(p^2) - 1), r = variance / mean^2.
@@ -71,22 +71,22 @@ def power(mean: Any, variance: Any, exponent: Any) -> Moments:
     return jnp.sign(mean) * size, size**2 * jnp.expm1(exponent**2 * spread)
 
 
-def square_root(mean: Any, variance: Any) -> Moments:
+def square_root(mean: Any, variance: Any) -> MeanAndVariance:
     """sqrt(x)."""
     return power(mean, variance, 0.5)
 
 
-def reciprocal_square_root(mean: Any, variance: Any) -> Moments:
+def reciprocal_square_root(mean: Any, variance: Any) -> MeanAndVariance:
     """1 / sqrt(x)."""
     return power(mean, variance, -0.5)
 
 
-def reciprocal(mean: Any, variance: Any) -> Moments:
+def reciprocal(mean: Any, variance: Any) -> MeanAndVariance:
     """1 / x, for x that is hardly ever near 0."""
     return power(mean, variance, -1.0)
 
 
-def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> Moments:
+def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> MeanAndVariance:
     """A straight line (slope, offset) below `at`, and another one above.
 
     With u = x - at, M+ and M- the means of max(u, 0) and max(-u, 0), P = P(u > 0), slopes l and r
@@ -112,7 +112,7 @@ def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> Moments:
         centre = centre + jump * above
         cross = (1 - above) * slope * up + above * low_slope * down
         spread = spread + jump**2 * above * (1 - above) + 2 * jump * cross
-    return centre, jnp.maximum(spread, 0)
+    return centre, nonnegative(spread)
 
 
 def _is(x: Any, number: float) -> bool:
@@ -124,19 +124,19 @@ def upper(mean: Any, variance: Any) -> Any:
     # Beyond 22 deviations it is 0 or 1 to float32, and its derivatives would not be finite.
     known = 484 * variance > mean**2
     ratio = mean / jnp.sqrt(jnp.where(known, variance, 1))
-    return jnp.where(known, ndtr(ratio), (jnp.sign(mean) + 1) / 2)
+    return jnp.where(known, distribution(ratio), (jnp.sign(mean) + 1) / 2)
 
 
-def sine(mean: Any, variance: Any) -> Moments:
+def sine(mean: Any, variance: Any) -> MeanAndVariance:
     """sin x: the variance is (1 - r) (1 + r cos 2m) / 2 with r = exp(-v)."""
     return _wave(jnp.sin(mean), jnp.cos(mean), variance)
 
 
-def cosine(mean: Any, variance: Any) -> Moments:
+def cosine(mean: Any, variance: Any) -> MeanAndVariance:
     """cos x: the variance is (1 - r) (1 - r cos 2m) / 2 with r = exp(-v)."""
     return _wave(jnp.cos(mean), jnp.sin(mean), variance)
 
 
-def _wave(here: Any, across: Any, variance: Any) -> Moments:
+def _wave(here: Any, across: Any, variance: Any) -> MeanAndVariance:
     lost = -jnp.expm1(-variance)  # 1 - r
     return jnp.exp(-variance / 2) * here, lost * (lost / 2 + (1 - lost) * across**2)

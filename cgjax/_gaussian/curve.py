@@ -29,8 +29,9 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
+
 Curve = Callable[..., Float[Array, "*nodes"]]
-Moments = tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]
 
 # Sixteen points to 4.8 standard deviations, of unit variance. Means are within 1e-4 and variances
 # within 1e-3 of the variance of x for tanh, logistic, softplus, gelu and silu of a Gaussian with
@@ -62,7 +63,7 @@ def curve_moments(
     mean: Float[Array, "*nodes"],
     variance: Float[Array, "*nodes"],
     kinks: Sequence[Float[Array, "*nodes"]] | None = None,
-) -> Moments:
+) -> MeanAndVariance:
     """E[curve(x)] and Var[curve(x)] for x ~ N(mean, variance), element by element.
 
     Args:
@@ -79,13 +80,15 @@ def curve_moments(
     return rule(mean, variance, tuple(map(lax.stop_gradient, kinks or ())), *constants)
 
 
-def _with_derivatives(curve: Curve, has_kink: bool) -> Callable[..., Moments]:
+def _with_derivatives(curve: Curve, has_kink: bool) -> Callable[..., MeanAndVariance]:
     integrate = jax.custom_jvp(partial(_values, curve, has_kink))
     integrate.defjvp(partial(_jvp, curve, has_kink), symbolic_zeros=True)
     return integrate
 
 
-def _jvp(curve: Curve, has_kink: bool, primals: Any, tangents: Any) -> tuple[Moments, Moments]:
+def _jvp(
+    curve: Curve, has_kink: bool, primals: Any, tangents: Any
+) -> tuple[MeanAndVariance, MeanAndVariance]:
     mean, variance, kinks, *constants = primals
     dmean, dvariance, _, *dconstants = tangents
     values, by_mean, by_variance = _partials(curve, has_kink, mean, variance, kinks, *constants)
@@ -99,7 +102,7 @@ def _jvp(curve: Curve, has_kink: bool, primals: Any, tangents: Any) -> tuple[Mom
             for c, t in zip(constants, dconstants, strict=True)
         ]
 
-        def of_constants(*constants: Any) -> Moments:
+        def of_constants(*constants: Any) -> MeanAndVariance:
             return _values(curve, has_kink, mean, variance, kinks, *constants)
 
         _, slopes = jax.jvp(of_constants, tuple(constants), tuple(dconstants))
@@ -109,30 +112,30 @@ def _jvp(curve: Curve, has_kink: bool, primals: Any, tangents: Any) -> tuple[Mom
 
 def _values(
     curve: Curve, has_kink: bool, mean: Any, variance: Any, kinks: Any, *constants: Any
-) -> Moments:
+) -> MeanAndVariance:
     here = curve(mean, *constants)
     if not has_kink:
         deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
         (first,), (second,) = _smooth_sums(curve, 1, here, mean, deviation, *constants)
-        return here + share * first, share * jnp.maximum(second - first**2, 0)
+        return here + share * first, share * nonnegative(second - first**2)
     deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
     first = second = jnp.zeros_like(mean)
     for t, weight in _points_beside(kinks, mean, deviation):
         change = curve(mean + deviation * t, *constants) - here
         first, second = first + weight * change, second + weight * change**2
-    spread = jnp.maximum(second - first**2, 0)
+    spread = nonnegative(second - first**2)
     return here + share * first, share * spread
 
 
 def _partials(
     curve: Curve, has_kink: bool, mean: Any, variance: Any, kinks: Any, *constants: Any
-) -> tuple[Moments, Moments, Moments]:
+) -> tuple[MeanAndVariance, MeanAndVariance, MeanAndVariance]:
     """The values, and their derivatives by the mean and by the variance."""
     here = curve(mean, *constants)
     if not has_kink:
         deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
         first, second = _smooth_sums(curve, 3, here, mean, deviation, *constants)
-        values = here + share * first[0], share * jnp.maximum(second[0] - first[0] ** 2, 0)
+        values = here + share * first[0], share * nonnegative(second[0] - first[0] ** 2)
         tilt, cross_tilt = first[2] - first[0], second[2] - second[0]
         by_mean = first[1] / deviation, share * (second[1] - 2 * first[0] * first[1]) / deviation
         width = 2 * deviation**2
@@ -146,7 +149,7 @@ def _partials(
         first, second = first + weight * change, second + weight * change**2
         slope, tilt = slope + weighted, tilt + weighted * t
         cross, cross_tilt = cross + weighted * change, cross_tilt + weighted * change * t
-    spread = jnp.maximum(second - first**2, 0)
+    spread = nonnegative(second - first**2)
     values = here + share * first, share * spread
     by_mean = slope, 2 * share * (cross - first * slope)
     by_variance = tilt / (2 * deviation), (cross_tilt - first * tilt) / deviation

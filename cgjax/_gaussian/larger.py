@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cgjax._gaussian.blocks import by_blocks
-from cgjax._gaussian.numerics import root
-from cgjax._gaussian.rectified import SMALLEST_DEVIATION, standard_ratio, standard_tails
+from cgjax._gaussian.numerics import nonnegative, root
+from cgjax._gaussian.rectified import SMALLEST_DEVIATION, standard_ratio
+from cgjax._gaussian.tails import tails
 
 
 class Larger(NamedTuple):
@@ -86,13 +87,14 @@ def _with_partials(
 ) -> tuple[Larger, _Partials]:
     d = mean - other_mean
     s = root(variance + other_variance - 2 * covariance)
-    density, tail, far, _ = standard_tails(standard_ratio(d, s))
-    up, down = jnp.maximum(d, 0) + s * far, jnp.maximum(-d, 0) + s * far
+    density, tail, far, _ = tails(standard_ratio(d, s))
+    above = d > 0
+    up, down = jnp.where(above, d, 0) + s * far, jnp.where(above, 0, -d) + s * far
     # At d = 0, where s = 0 too, either is the larger one as often.
-    probability = jnp.where(d > 0, 1 - tail, tail)
-    rest = jnp.where(d > 0, tail, 1 - tail)
+    probability = jnp.where(above, 1 - tail, tail)
+    rest = jnp.where(above, tail, 1 - tail)
     weighted = probability * variance + rest * other_variance
-    out = Larger(other_mean + up, jnp.maximum(weighted - up * down, 0), probability)
+    out = Larger(other_mean + up, nonnegative(weighted - up * down), probability)
     # phi(t) / (2 s): of the mean by s^2, and half of the probability's by d.
     inverse = 1 / jnp.maximum(s, SMALLEST_DEVIATION)
     half = density * inverse / 2

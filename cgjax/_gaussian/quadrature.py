@@ -17,6 +17,8 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
+
 # Sixteen points a side: for all families here and any variance, means are within 2e-5 standard
 # deviations of e and variances within 5e-5 of its variance. Sigmoids, whose values are bounded, are
 # also within 1e-4 of their range, or 1e-3 if the Gaussian is more than ten times as wide as the
@@ -39,7 +41,8 @@ _POINTS = np.concatenate(
 # 0, and no loss of digits.
 _SMALLEST_DEVIATION = 2e-3
 
-Moments = tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]
+# Deviations beyond a power of two are integrated in units of another, so that no square overflows.
+_UNIT_EXPONENTS = {jnp.dtype("float32"): (32, 60), jnp.dtype("float64"): (256, 508)}
 
 
 def differentiated_forward(function: Callable[..., Any], *arrays: Float[Array, "*nodes"]) -> Any:
@@ -77,7 +80,7 @@ def moments_of_changes(
     mean: Float[Array, "*nodes"],
     variance: Float[Array, "*nodes"],
     bend: Float[Array, "*nodes"] | float = 1.0,
-) -> list[Moments]:
+) -> list[MeanAndVariance]:
     """Mean and variance of functions of e ~ N(mean, variance), by quadrature.
 
     Args:
@@ -89,13 +92,22 @@ def moments_of_changes(
     Returns:
         For each function, the mean and the variance of its change.
     """
+    # An infinite variance is the largest one here; what grows with it has its own limit.
+    variance = jnp.minimum(variance, jnp.finfo(variance.dtype).max)
     used = jnp.maximum(variance, (_SMALLEST_DEVIATION * bend) ** 2)
     deviation, scaling = jnp.sqrt(used), variance / used
+    large, exponent = _UNIT_EXPONENTS[mean.dtype]
+    is_large = deviation > 2.0**large
+    unit = jnp.where(is_large, 2.0**exponent, 1.0).astype(mean.dtype)
+    inverse = jnp.where(is_large, 2.0**-exponent, 1.0).astype(mean.dtype)
     # An integral does not change with the place where it is cut, so the cut is a constant, and
     # derivatives pass through the displacements alone.
     cut = lax.stop_gradient(jnp.clip(-mean / deviation, -_FURTHEST_CUT, _FURTHEST_CUT))
     zero = jnp.zeros_like(mean)
     number = len(jax.eval_shape(changes, zero))
+
+    def in_units(displacement: Float[Array, "*nodes"]) -> list[Float[Array, "*nodes"]]:
+        return [y * inverse for y in changes(displacement)]
 
     def add_point(sums, point):
         end, distance, factor = point
@@ -105,7 +117,7 @@ def moments_of_changes(
         total, first, second = total + weight, first + weight * x, second + weight * x**2
         functions = [
             (one + weight * y, cross + weight * x * y, square + weight * y**2)
-            for (one, cross, square), y in zip(functions, changes(x * deviation), strict=True)
+            for (one, cross, square), y in zip(functions, in_units(x * deviation), strict=True)
         ]
         return (total, first, second, functions), None
 
@@ -120,7 +132,7 @@ def moments_of_changes(
         slope = cross / second
         shift = (one - slope * first) / total
         spread = slope**2 + (square - slope * cross) / total - shift**2
-        results.append((scaling * shift, scaling * jnp.where(spread > 0, spread, 0)))
+        results.append((scaling * shift * unit, scaling * nonnegative(spread) * unit * unit))
     return results
 
 
@@ -149,20 +161,39 @@ def _logistic_moments(
     return here + shift, opposite - shift, spread
 
 
-def softplus_moments(mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]) -> Moments:
+def softplus_moments(
+    mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
+) -> MeanAndVariance:
     """E[softplus(e)] and Var[softplus(e)] for e ~ N(mean, variance)."""
     return differentiated_forward(_softplus_moments, mean, variance)
 
 
-def _softplus_moments(mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]) -> Moments:
-    here, slope = jax.nn.softplus(mean), jax.nn.sigmoid(mean)
+def _softplus_moments(
+    mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
+) -> MeanAndVariance:
+    here, slope, bump_here = jax.nn.softplus(mean), jax.nn.sigmoid(mean), _softplus_bump(mean)
 
     def changes(displacement: Float[Array, "*nodes"]) -> list[Float[Array, "*nodes"]]:
         # For small d, softplus(a + d) - softplus(a) = log(1 + sigmoid(a) (exp(d) - 1)) keeps what
         # the difference of two rounded numbers loses.
         is_near = jnp.abs(displacement) < 1
         near = jnp.log1p(slope * jnp.expm1(jnp.where(is_near, displacement, 0)))
-        return [jnp.where(is_near, near, jax.nn.softplus(mean + displacement) - here)]
+        bump = _softplus_bump(mean + displacement) - bump_here
+        return [jnp.where(is_near, near, rectified_change(mean, displacement) + bump)]
 
     ((shift, spread),) = moments_of_changes(changes, mean, variance)
-    return here + shift, spread
+    infinite = variance == jnp.inf
+    return jnp.where(infinite, jnp.inf, here + shift), jnp.where(infinite, jnp.inf, spread)
+
+
+def _softplus_bump(x: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    """softplus(x) - max(x, 0)."""
+    return jnp.log1p(jnp.exp(jnp.where(x > 0, -x, x)))
+
+
+def rectified_change(
+    mean: Float[Array, "*nodes"], by: Float[Array, "*nodes"]
+) -> Float[Array, "*nodes"]:
+    """max(mean + by, 0) - max(mean, 0), without rounding; the derivative of max(x, 0) at 0 is 0."""
+    there = mean + by
+    return jnp.where(mean > 0, jnp.where(by > -mean, by, -mean), jnp.where(there > 0, there, 0))

@@ -10,87 +10,69 @@ and also of itself) and never negative, where E[X^2] - E[X]^2 loses all digits.
 The derivatives are the exact closed forms, finite also at s = 0.
 """
 
-import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
+
+from cgjax._gaussian.numerics import MeanAndVariance, root, share
+from cgjax._gaussian.tails import LARGEST_RATIO, tails
 
 # Below this standard deviation the derivative of the mean with respect to the *variance*,
 # phi(z) / (2 s), which has no bound at the kink, is computed with this deviation.
 SMALLEST_DEVIATION = 1e-6
 
-# In float32 the tails beyond this |z| are taken from polynomials in 3 / (1 + |z|), because direct
-# forms lose digits in proportion to z^2: |z|^2 (1 - |z| R) and |z|^3 (R - |z| (1 - |z| R)) / 2 with
-# Mills' ratio R = Phi(-|z|) / phi(z). Both are minimax fits to exact values, within 8e-7.
-_TAIL_START = 2.0
-_MEAN_TAIL = (
-    0.99999415,
-    0.00026344497,
-    -0.33764255,
-    -0.18764449,
-    -0.079766206,
-    0.59414033,
-    -0.5306511,
-    0.19755761,
-    -0.027204871,
-)
-_VARIANCE_TAIL = (
-    0.99998597,
-    0.00067084182,
-    -0.67856125,
-    -0.3392968,
-    -0.18936295,
-    2.1714619,
-    -2.5682713,
-    1.2752134,
-    -0.24445507,
-)
-# Every tail is exactly zero long before this |z|; beyond it, z itself would overflow.
-_LARGEST_RATIO = 64.0
+Nodes = Float[Array, "*nodes"]
+# One number, or an array that broadcasts against the nodes.
+Leak = Float[Array, "..."] | float
+Tangent = Float[Array, "..."] | SymbolicZero
 
 
 class _Partials(NamedTuple):
     """Values, and derivatives with respect to e, s (mean), s^2 (variance) and the leak."""
 
-    mean: Float[Array, "*nodes"]
-    mean_e: Float[Array, "*nodes"]
-    mean_scale: Float[Array, "*nodes"]
-    mean_leak: Float[Array, "*nodes"]
-    variance: Float[Array, "*nodes"]
-    variance_e: Float[Array, "*nodes"]
-    variance_square: Float[Array, "*nodes"]
-    variance_leak: Float[Array, "*nodes"]
+    mean: Nodes
+    mean_e: Nodes
+    mean_scale: Nodes
+    mean_leak: Nodes
+    variance: Nodes
+    variance_e: Nodes
+    variance_square: Nodes
+    variance_leak: Nodes
 
 
 @jax.custom_jvp
-def rectified_moments(
-    e: Float[Array, "*nodes"], scale: Float[Array, "*nodes"], leak: Float[Array, "..."]
-) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
+def rectified_moments(e: Nodes, scale: Nodes, leak: Float[Array, "..."]) -> MeanAndVariance:
     """Mean and variance of max(leak Y, Y), Y ~ N(e, scale^2), for scale >= 0, 0 <= leak <= 1."""
     partials = _partials(e, scale, leak)
     return partials.mean, partials.variance
 
 
-def _rectified_moments_jvp(primals, tangents):
+@partial(rectified_moments.defjvp, symbolic_zeros=True)
+def _rectified_moments_jvp(
+    primals: tuple[Nodes, Nodes, Leak], tangents: tuple[Tangent, Tangent, Tangent]
+) -> tuple[MeanAndVariance, MeanAndVariance]:
     e, scale, leak = primals
-    de, dscale, dleak = tangents
     p = _partials(e, scale, leak)
-    dmean = p.mean_e * de + p.mean_scale * dscale + p.mean_leak * dleak
-    dvariance = p.variance_e * de + p.variance_square * 2 * scale * dscale + p.variance_leak * dleak
+    dmean = _pushed((p.mean_e, p.mean_scale, p.mean_leak), tangents)
+    by_scale = p.variance_square * 2 * scale
+    dvariance = _pushed((p.variance_e, by_scale, p.variance_leak), tangents)
     return (p.mean, p.variance), (dmean, dvariance)
 
 
-rectified_moments.defjvp(_rectified_moments_jvp)
+def _pushed(slopes: tuple[Nodes, ...], tangents: tuple[Tangent, ...]) -> Nodes:
+    """The sum of slopes times tangents: an infinite slope counts where its argument changes."""
+    total = jnp.zeros_like(slopes[0])
+    for slope, tangent in zip(slopes, tangents, strict=True):
+        if not isinstance(tangent, SymbolicZero):
+            total = total + slope * tangent
+    return total
 
 
-def rectified_moments_of_belief(
-    mean: Float[Array, "*nodes"],
-    variance: Float[Array, "*nodes"],
-    leak: Float[Array, "..."] | float,
-) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
+def rectified_moments_of_belief(mean: Nodes, variance: Nodes, leak: Leak) -> MeanAndVariance:
     """The same for Y ~ N(mean, variance), differentiable with respect to the variance.
 
     A leak that is a Python number is not differentiated, and 0 saves some work.
@@ -101,55 +83,53 @@ def rectified_moments_of_belief(
 
 
 @jax.custom_jvp
-def _of_belief(mean: Any, variance: Any, leak: Any) -> tuple[Any, Any]:
-    partials = _partials(mean, jnp.sqrt(jnp.maximum(variance, 0)), leak)
+def _of_belief(mean: Nodes, variance: Nodes, leak: Float[Array, "..."]) -> MeanAndVariance:
+    partials = _partials(mean, root(variance), leak)
     return partials.mean, partials.variance
 
 
-def _of_belief_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    (mean, variance, leak), (dmean, dvariance, dleak) = primals, tangents
-    p, (out_mean, out_variance) = _pushed(mean, variance, leak, dmean, dvariance)
-    return (p.mean, p.variance), (
-        out_mean + p.mean_leak * dleak,
-        out_variance + p.variance_leak * dleak,
-    )
-
-
-_of_belief.defjvp(_of_belief_jvp)
+@partial(_of_belief.defjvp, symbolic_zeros=True)
+def _of_belief_jvp(
+    primals: tuple[Nodes, Nodes, Leak], tangents: tuple[Tangent, Tangent, Tangent]
+) -> tuple[MeanAndVariance, MeanAndVariance]:
+    mean, variance, leak = primals
+    p, mean_variance = _with_slope_of_variance(mean, variance, leak)
+    dmean = _pushed((p.mean_e, mean_variance, p.mean_leak), tangents)
+    dvariance = _pushed((p.variance_e, p.variance_square, p.variance_leak), tangents)
+    return (p.mean, p.variance), (dmean, dvariance)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _of_belief_with_known_leak(mean: Any, variance: Any, leak: float) -> tuple[Any, Any]:
-    partials = _partials(mean, jnp.sqrt(jnp.maximum(variance, 0)), leak)
+def _of_belief_with_known_leak(mean: Nodes, variance: Nodes, leak: float) -> MeanAndVariance:
+    partials = _partials(mean, root(variance), leak)
     return partials.mean, partials.variance
 
 
-@_of_belief_with_known_leak.defjvp
-def _of_belief_with_known_leak_jvp(leak: float, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    (mean, variance), (dmean, dvariance) = primals, tangents
-    p, out = _pushed(mean, variance, leak, dmean, dvariance)
-    return (p.mean, p.variance), out
+@partial(_of_belief_with_known_leak.defjvp, symbolic_zeros=True)
+def _of_belief_with_known_leak_jvp(
+    leak: float, primals: tuple[Nodes, Nodes], tangents: tuple[Tangent, Tangent]
+) -> tuple[MeanAndVariance, MeanAndVariance]:
+    p, mean_variance = _with_slope_of_variance(*primals, leak)
+    dmean = _pushed((p.mean_e, mean_variance), tangents)
+    return (p.mean, p.variance), (dmean, _pushed((p.variance_e, p.variance_square), tangents))
 
 
-def _pushed(mean: Any, variance: Any, leak: Any, dmean: Any, dvariance: Any) -> tuple[Any, Any]:
-    """The partial derivatives, and the tangents that those by mean and variance give."""
-    scale = jnp.sqrt(jnp.maximum(variance, 0))
+def _with_slope_of_variance(mean: Nodes, variance: Nodes, leak: Leak) -> tuple[_Partials, Nodes]:
+    """The partial derivatives, and that of the mean by the variance."""
+    scale = root(variance)
     p = _partials(mean, scale, leak)
-    mean_variance = p.mean_scale / (2 * jnp.maximum(scale, SMALLEST_DEVIATION))
-    out_mean = p.mean_e * dmean + mean_variance * dvariance
-    return p, (out_mean, p.variance_e * dmean + p.variance_square * dvariance)
+    return p, p.mean_scale / (2 * jnp.maximum(scale, SMALLEST_DEVIATION))
 
 
-def _partials(
-    e: Float[Array, "*nodes"], scale: Float[Array, "*nodes"], leak: Float[Array, "..."] | float
-) -> _Partials:
+def _partials(e: Nodes, scale: Nodes, leak: Leak) -> _Partials:
     ratio = standard_ratio(e, scale)
-    phi, upper_tail, far_mean, far_variance = standard_tails(ratio)
+    phi, upper_tail, far_mean, far_variance = tails(ratio)
 
     # far: the side that the mean is away from; near: the other.
     near_mean, near_probability = ratio + far_mean, 1 - upper_tail
     near_variance = near_probability - near_mean * far_mean
-    # At e = 0 both sides are alike, and each derivative is the mean of its two limits.
+    # At e = 0 both sides are alike. One is taken for all that follows, so that this can be
+    # differentiated there too.
     above = e > 0
     probability = jnp.where(above, near_probability, upper_tail)
     complement = jnp.where(above, upper_tail, near_probability)
@@ -158,73 +138,38 @@ def _partials(
     down_variance = jnp.where(above, far_variance, near_variance)
 
     tail = scale * far_mean
-    positive_part, negative_part = jnp.maximum(e, 0) + tail, jnp.maximum(-e, 0) + tail
+    positive, negative = jnp.where(above, e, 0), jnp.where(above, 0, -e)
+    positive_part, negative_part = positive + tail, negative + tail
+    both_parts = share(tail, jnp.where(above, positive_part, negative_part))
     square = scale**2
-    if _is_zero(leak):
+    if isinstance(leak, float) and leak == 0:
         return _Partials(
             mean=positive_part,
             mean_e=probability,
             mean_scale=phi,
             mean_leak=-negative_part,
-            variance=square * up_variance,
-            variance_e=2 * positive_part * complement,
+            variance=share(up_variance, square),
+            variance_e=2 * share(complement, positive_part),
             variance_square=probability - phi * up,
-            variance_leak=2 * positive_part * negative_part,
+            variance_leak=2 * both_parts,
         )
     rest = 1 - leak
+    crossed = share(complement, positive_part) + share(leak, share(probability, negative_part))
     return _Partials(
-        mean=jnp.maximum(e, 0) + leak * jnp.minimum(e, 0) + rest * tail,
+        mean=positive - share(leak, negative) + share(rest, tail),
         mean_e=probability + leak * complement,
         mean_scale=rest * phi,
         mean_leak=-negative_part,
-        variance=square * (up_variance + leak**2 * down_variance + 2 * leak * up * down),
-        variance_e=2 * rest * (positive_part * complement + leak * negative_part * probability),
+        variance=share(up_variance + leak**2 * down_variance + 2 * leak * up * down, square),
+        variance_e=2 * share(rest, crossed),
         variance_square=probability + leak**2 * complement - rest * phi * (up - leak * down),
-        variance_leak=2 * (leak * square * complement + rest * positive_part * negative_part),
+        variance_leak=2 * (leak * share(complement, square) + rest * both_parts),
     )
 
 
-def _is_zero(leak: Any) -> bool:
-    """Whether the leak is known to be 0 while tracing."""
-    return isinstance(leak, float) and leak == 0
-
-
-def standard_ratio(
-    e: Float[Array, "*nodes"], scale: Float[Array, "*nodes"]
-) -> Float[Array, "*nodes"]:
+def standard_ratio(e: Nodes, scale: Nodes) -> Nodes:
     """|e| / scale, for scale >= 0, as far as it makes a difference; 0 / 0 is 0."""
-    positive = jnp.where(scale > 0, scale, 1)
-    ratio = jnp.where(scale > 0, jnp.abs(e) / positive, jnp.where(e == 0, 0, _LARGEST_RATIO))
-    return jnp.minimum(ratio, _LARGEST_RATIO)
-
-
-def standard_tails(t: Float[Array, "*nodes"]) -> tuple[Float[Array, "*nodes"], ...]:
-    """For t >= 0: phi(t), Phi(-t), A(-t) and Phi(-t) - A(t) A(-t), all accurate far out."""
-    phi = jnp.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
-    upper_tail = jax.scipy.special.erfc(t / math.sqrt(2)) / 2
-    tail_mean = phi - t * upper_tail
-    tail_variance = upper_tail - tail_mean * (t + tail_mean)
-
-    if t.dtype == jnp.float64:
-        return phi, upper_tail, tail_mean, tail_variance
-    far = jnp.maximum(t, _TAIL_START)
-    argument = (1 + _TAIL_START) / (1 + far)
-    inverse = 1 / far
-    scaled_mean = _polynomial(_MEAN_TAIL, argument) * inverse**2
-    scaled_variance = 2 * _polynomial(_VARIANCE_TAIL, argument) * inverse**3
-    is_far = t > _TAIL_START
-    return (
-        phi,
-        jnp.where(is_far, phi * (1 - scaled_mean) * inverse, upper_tail),
-        jnp.where(is_far, phi * scaled_mean, tail_mean),
-        jnp.where(is_far, phi * (scaled_variance - phi * scaled_mean**2), tail_variance),
-    )
-
-
-def _polynomial(
-    coefficients: tuple[float, ...], argument: Float[Array, "*nodes"]
-) -> Float[Array, "*nodes"]:
-    value = jnp.full_like(argument, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        value = value * argument + coefficient
-    return value
+    size = jnp.where(e > 0, e, -e)  # not jnp.abs, whose derivative at 0 is of neither side
+    beyond = size > LARGEST_RATIO * scale
+    ratio = size / jnp.where(beyond | (scale <= 0), 1, scale)
+    return jnp.where(beyond, LARGEST_RATIO, ratio)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cgjax._gaussian.numerics import nonnegative
 from cgjax._gaussian.quadrature import logistic_moments
 
 # The second-order mean of a log-sum-exp grows with the variance v of the logits; the true one,
@@ -13,6 +14,8 @@ _DAMPING = 0.1
 # Likewise for its variance, which is bounded by the largest variance of a logit: for up to ten
 # classes and variances up to 20, on average within 5 % (three classes: 18 %).
 _VARIANCE_DAMPING = 0.4
+# Products of variances, and their sums, stay finite below.
+_LARGEST_VARIANCE = 1e30
 
 
 def softmax_moments(
@@ -27,6 +30,8 @@ def softmax_moments(
     """
     if mean.shape[axis] == 1:
         return jnp.ones_like(mean), jnp.zeros_like(mean), jnp.zeros_like(mean)
+    # Infinite variances are the largest ones here: the limit is the same, as far as there is one.
+    variance = jnp.minimum(variance, _LARGEST_VARIANCE)
     is_top = one_hot_argmax(mean, axis)
     rest = jnp.where(is_top, -jnp.inf, mean)
     log_p = jax.nn.log_softmax(mean, axis=axis)
@@ -43,7 +48,7 @@ def softmax_moments(
         without_top = jnp.sum(q**power * variance, axis=axis, keepdims=True)
         over_all = jnp.sum(p**power * variance, axis=axis, keepdims=True)
         without_this = (over_all - small**power * variance) / (1 - small) ** power
-        return jnp.where(is_top, without_top, jnp.maximum(without_this, 0))
+        return jnp.where(is_top, without_top, nonnegative(without_this))
 
     first, second = over_others(1), over_others(2)
     shift = (first - second) / 2 / jnp.sqrt(1 + _DAMPING * first)
@@ -54,8 +59,8 @@ def softmax_moments(
     expectation = jnp.where(known, unscaled / jnp.where(known, total, 1), p)
     complement = complement_of(expectation, axis)
     # A value in [0, 1] with mean P has at most the variance P (1 - P).
-    wobble = jnp.minimum(wobble / jnp.where(known, total, 1), expectation * complement)
-    return expectation, complement, wobble
+    wobble, most = wobble / jnp.where(known, total, 1), expectation * complement
+    return expectation, complement, jnp.where(wobble > most, most, wobble)
 
 
 def log_sum_exp_moments(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax._src.core import Var, trace_state_clean
-from jax.extend.core import DropVar, jaxpr_as_fun
+from jax.extend.core import DropVar, JaxprEqn, jaxpr_as_fun
 
 from cgjax import _static
+from cgjax._lift.forms import Forms
 from cgjax._lift.match import Candidate, Slope, candidates, enclosing
 from cgjax._lift.purpose import Role, Roles
 from cgjax._node import node_p
-from cgjax._program.jaxprs import consts, is_jaxpr, open_jaxpr, sub_jaxprs
-from cgjax._program.operations import Flat, Scope
+from cgjax._program.jaxprs import AnyJaxpr, is_jaxpr, open_jaxpr, sub_jaxprs
+from cgjax._program.operations import Flat, Operation, Scope
 from cgjax._program.program import Program
 from cgjax._program.trace import program_of
 from cgjax.nodes import Family
@@ -57,7 +59,6 @@ class Activations:
 
     program: Program
     found: tuple[Activation, ...]
-    _flat: Flat
     _roles: Roles
 
     def mark(self, families: Mapping[int, Family]) -> tuple[Program, dict[int, int]]:
@@ -70,22 +71,23 @@ class Activations:
         for i, family in families.items():
             activation = self.found[i]
             assert activation._place is not None
-            chosen.append((activation._candidate, activation._place, family))
-        program, sites = insert(self.program, self._flat, chosen)
+            chosen.append(Mark(activation._candidate, activation._place, family))
+        program, sites = insert(self.program, self._roles.flat, chosen)
         return program, dict(zip(families, sites, strict=True))
 
     def plain_results(self, marked: Iterable[int]) -> tuple[bool, ...]:
         """For each flat result whether it is computed from data, floating point, and no node."""
         results = {self.found[i]._candidate.result for i in marked}
+        flat, on = self._roles.flat, self._roles.on
 
         def plain(value: int) -> bool:
-            floating = jnp.issubdtype(self._flat.avals[value].dtype, jnp.floating)
-            origin = self._roles.origin(value)
-            op = self._flat.producer.get(origin)
+            floating = jnp.issubdtype(flat.avals[value].dtype, jnp.floating)
+            origin = on.origin(value)
+            op = flat.producer.get(origin)
             is_node = origin in results or (op is not None and op.name == node_p.name)
-            return bool(floating and self._roles.is_data(value) and op and not is_node)
+            return bool(floating and on.is_data(value) and op and not is_node)
 
-        return tuple(map(plain, self._flat.results))
+        return tuple(map(plain, flat.results))
 
 
 def activations(program: Program, parameters: Sequence[bool]) -> Activations:
@@ -95,76 +97,103 @@ def activations(program: Program, parameters: Sequence[bool]) -> Activations:
         program: the traced function.
         parameters: for each flat argument whether it is a parameter of the network.
     """
-    flat = Flat(program.jaxpr)
-    roles = Roles(flat, candidates(flat), parameters)
-    counts: dict[str, int] = {}
-
-    def activation(i: int, c: Candidate) -> Activation:
-        where, role = place(c), roles.role(i)
-        slope = None if isinstance(c.slope, Slope) else c.slope
-        if role is None or role.optional:
-            if where is None:
-                role = Role("part of a function with a custom derivative, or of another function")
-            elif slope is not None and not 0 <= slope <= 1:
-                role = Role(f"no node family has a slope of {slope}, outside [0, 1]")
-        label = c.function
-        if role is not None and role.optional:
-            k = counts[label] = counts.get(label, -1) + 1
-            label = f"{label}_{k}"
-        shape = tuple(flat.avals[c.result].shape)
-        return Activation(label, c.function, slope, c.axis, shape, c.root.source, role, c, where)
-
+    forms = Forms(Flat(program.jaxpr))
+    flat, counts = forms.flat, {}
+    roles = Roles(forms, candidates(forms), parameters)
     # What is computed from constants and noise alone belongs to the sampling of noise.
-    listed = (i for i, c in enumerate(roles.candidates) if roles.is_data(c.x) or roles.learned[c.x])
-    return Activations(
-        program, tuple(activation(i, roles.candidates[i]) for i in listed), flat, roles
+    listed = (
+        (c, i)
+        for i, c in enumerate(roles.candidates)
+        if roles.on.is_data(c.x) or roles.on.learned[c.x]
     )
+    found = [(_walk(c.root), _activation(c, place(c), roles.role(i))) for c, i in listed]
+    for op in flat.operations:
+        # The operations that mark a loop or a branch share its equation, which has been entered.
+        held = op.name == op.eqn.primitive.name
+        if held and any(map(roles.on.is_data, op.inputs)):
+            found += [(_walk(op), activation) for activation in _out_of_reach(op, op)]
+    found.sort(key=lambda pair: pair[0])
+    labelled = []
+    for _, activation in found:
+        if activation.role is not None and activation.role.optional:
+            k = counts[activation.label] = counts.get(activation.label, -1) + 1
+            activation = replace(activation, label=f"{activation.label}_{k}")
+        labelled.append(activation)
+    return Activations(program, tuple(labelled), roles)
 
 
-def holds_weights(program: Program) -> bool:
-    """Whether the function closes over floating-point arrays with two or more axes."""
+def _walk(op: Operation) -> tuple[int, ...]:
+    """Where an operation comes in walking order."""
+    return (*op.scope.path, op.position)
 
-    def holds(jaxpr: Any) -> bool:
-        here = (jnp.ndim(c) >= 2 and jnp.issubdtype(c.dtype, jnp.floating) for c in consts(jaxpr))
-        inner = (sub for eqn in open_jaxpr(jaxpr).eqns for sub in sub_jaxprs(eqn))
-        return any(here) or any(map(holds, inner))
 
-    return holds(program.jaxpr)
+def _activation(c: Candidate, where: Place | str, role: Role | None) -> Activation:
+    slope = c.slope if isinstance(c.slope, float) else None
+    if role is None or role.optional:
+        if isinstance(where, str):
+            role = Role(where)
+        elif slope is not None and not 0 <= slope <= 1:
+            role = Role(f"no node family has a slope of {slope}, outside [0, 1]")
+    at = None if isinstance(where, str) else where
+    return Activation(c.function, c.function, slope, c.axis, c.shape, c.root.source, role, c, at)
+
+
+def _out_of_reach(op: Operation, outer: Operation) -> Iterator[Activation]:
+    """The activations in functions that an operation holds, and that no procedure can enter."""
+    for sub in sub_jaxprs(op.eqn):
+        forms = Forms(Flat(sub))
+        for candidate in candidates(forms):
+            reason = f"inside `{outer.name}`, which no procedure can enter{outer.short_source}"
+            yield _activation(candidate, reason, None)
+        for inner in forms.flat.operations:
+            yield from _out_of_reach(inner, outer)
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where a mark goes: behind an equation of a scope."""
+    """Where a mark goes: behind an equation of a scope, and the values that it takes there."""
 
     scope: Scope
     position: int
+    e: int
+    slope: int | None
 
 
-def place(candidate: Candidate) -> Place | None:
-    """Where the activation can be marked: where x and the result are both at hand.
+def place(candidate: Candidate) -> Place | str:
+    """Where the activation can be marked: where x and the result are both at hand; or why nowhere.
 
     A mark goes around a whole library function rather than into it, and always around a function
-    with a custom derivative, which thus keeps its rule. None if there is no such place.
+    with a custom derivative, which thus keeps its rule.
     """
-    scope: Any = candidate.root.scope
+    scope: Scope | None = candidate.root.scope
     position = candidate.root.position
-    needed = [candidate.x]
-    if isinstance(candidate.slope, Slope):
-        needed.append(candidate.slope.value)
-    while True:
-        leave = scope.kind in ("call", "custom") and _only_returned(scope, candidate.result)
-        if leave and _visible(scope.parent, needed):
-            scope, position = scope.parent, scope.position
-            continue
-        if _visible(scope, needed) and all(s.kind != "custom" for s in enclosing(scope)):
-            return Place(scope, position)
-        if not leave:
-            return None
+    while scope is not None:
+        kinds = {s.kind for s in enclosing(scope)}
+        outside = scope.kind in ("call", "custom") and _only_returned(scope, candidate.result)
+        leave = outside and _values(scope.parent, candidate) is not None
+        values = _values(scope, candidate)
+        if not leave and values is not None and not kinds & {"custom", "component"}:
+            return Place(scope, position, *values)
+        if not outside:
+            break
         scope, position = scope.parent, scope.position
+    kinds = {s.kind for s in enclosing(candidate.root.scope)}
+    if "custom" in kinds:
+        return "part of a function with a custom derivative"
+    if "component" in kinds:
+        return "part of a fused component"
+    return "what it is applied to is not at hand where its result is"
 
 
-def _visible(scope: Any, values: Sequence[int]) -> bool:
-    return all(v in scope.variables for v in values)
+def _values(scope: Scope | None, candidate: Candidate) -> tuple[int, int | None] | None:
+    """The natural parameter and the slope among the values of a scope."""
+    if scope is None:
+        return None
+    e = next((v for v in candidate.e.values if v in scope.variables), None)
+    if e is None or not isinstance(candidate.slope, Slope):
+        return None if e is None else (e, None)
+    slope = next((v for v in candidate.slope.values if v in scope.variables), None)
+    return None if slope is None else (e, slope)
 
 
 def _only_returned(scope: Scope, result: int) -> bool:
@@ -176,13 +205,61 @@ def _only_returned(scope: Scope, result: int) -> bool:
     return kept and not used and returned == 1
 
 
-def insert(
-    program: Program, flat: Flat, marks: Sequence[tuple[Candidate, Place, Family]]
-) -> tuple[Program, list[int]]:
+class Mark(NamedTuple):
+    """An activation that becomes a node."""
+
+    candidate: Candidate
+    place: Place
+    family: Family
+
+    def equations(self, eqn: JaxprEqn) -> list[JaxprEqn]:
+        """The equation that makes the result, and those that mark it."""
+        scope = self.place.scope
+        result, e = scope.variables[self.candidate.result], scope.variables[self.place.e]
+        extra = [] if self.place.slope is None else [scope.variables[self.place.slope]]
+        structure, arrays = _static.split(self.family)
+        assert len(arrays) == len(extra)
+        raw = Var(result.aval)
+        adapted, e = _adapted(e, result.aval.dtype, self.candidate.e.negated, eqn)
+        params = {
+            "family": structure,
+            "kind": "node",
+            "name": None,
+            "scopes_in_name": 0,
+            "differentiated": False,
+        }
+        node = eqn.replace(
+            primitive=node_p,
+            invars=[raw, e, *extra],
+            outvars=[result],
+            params=params,
+            effects=set(),
+        )
+        plain = eqn.replace(outvars=[raw if v is result else v for v in eqn.outvars])
+        return [plain, *adapted, node]
+
+
+def _adapted(e: Var, dtype: Any, negated: bool, at: JaxprEqn) -> tuple[list[JaxprEqn], Var]:
+    """The equations that negate and convert a natural parameter, where that is needed."""
+    if e.aval.dtype == dtype and not negated:
+        return [], e
+    inner = jax.make_jaxpr(lambda e: (-e if negated else e).astype(dtype))(
+        jax.ShapeDtypeStruct(e.aval.shape, e.aval.dtype)
+    ).jaxpr
+    names = {inner.invars[0]: e}
+    equations = [
+        eqn.replace(invars=[names.get(v, v) for v in eqn.invars], source_info=at.source_info)
+        for eqn in inner.eqns
+    ]
+    return equations, inner.outvars[0]
+
+
+def insert(program: Program, flat: Flat, marks: Sequence[Mark]) -> tuple[Program, list[int]]:
     """The program with some activations marked, and for each mark the index of its site."""
     by_scope: dict[int, dict[int, list[int]]] = {}
     changed: set[int] = set()
-    for number, (_, where, _) in enumerate(marks):
+    for number, mark in enumerate(marks):
+        where = mark.place
         by_scope.setdefault(id(where.scope), {}).setdefault(where.position, []).append(number)
         at: Scope | None = where.scope
         while at is not None:
@@ -190,32 +267,7 @@ def insert(
             at = at.parent
     made: dict[int, int] = {}
 
-    def mark(number: int, scope: Scope, eqn: Any) -> tuple[Any, Any]:
-        candidate, _, family = marks[number]
-        extra = []
-        if isinstance(candidate.slope, Slope):
-            extra = [scope.variables[candidate.slope.value]]
-        structure, arrays = _static.split(family)
-        assert len(arrays) == len(extra)
-        result = scope.variables[candidate.result]
-        raw = Var(result.aval)
-        node = eqn.replace(
-            primitive=node_p,
-            invars=[raw, scope.variables[candidate.x], *extra],
-            outvars=[result],
-            params={
-                "family": structure,
-                "kind": "node",
-                "name": None,
-                "scopes_in_name": 0,
-                "differentiated": False,
-            },
-            effects=set(),
-        )
-        made[id(node)] = number
-        return eqn.replace(outvars=[raw if v is result else v for v in eqn.outvars]), node
-
-    def rebuilt(scope: Scope) -> Any:
+    def rebuilt(scope: Scope) -> AnyJaxpr:
         here = by_scope.get(id(scope), {})
         eqns = []
         for position, eqn in enumerate(open_jaxpr(scope.jaxpr).eqns):
@@ -232,8 +284,9 @@ def insert(
                 eqn = eqn.replace(params={k: _with(v, replaced) for k, v in eqn.params.items()})
             nodes = []
             for number in here.get(position, ()):
-                eqn, node = mark(number, scope, eqn)
-                nodes.append(node)
+                eqn, *new = marks[number].equations(eqn)
+                made[id(new[-1])] = number
+                nodes += new
             eqns += [eqn, *nodes]
         inner = open_jaxpr(scope.jaxpr).replace(eqns=eqns)
         is_open = open_jaxpr(scope.jaxpr) is scope.jaxpr

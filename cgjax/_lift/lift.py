@@ -1,96 +1,28 @@
 """Lifting: a network written without cgjax becomes a chain graph.
 
-This file says which families the recognised activations become, and reports; the interpreter
-recognises activations, tells their roles and marks them.
+This file says which families the recognised activations become; the others of this package
+recognise activations, tell their roles, mark them and report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
-from cgjax import _cache, _static, nodes
-from cgjax._lift.insert import Activation, activations, evaluate, holds_weights, nobody_looks
+from cgjax import _cache, nodes
+from cgjax._lift.insert import Activation, Activations, activations, evaluate, nobody_looks
+from cgjax._lift.parameters import Argument, chosen, parameters_of, variables
+from cgjax._lift.report import LiftEntry, LiftReport
 from cgjax._node import node
 from cgjax._procedure import Method, Network, Procedure, intern, method
-from cgjax._program import Program, split_source, trace
+from cgjax._program import Program, Site, trace
 from cgjax._walk import Records
 from cgjax.nodes import Family
-
-
-@dataclass(frozen=True)
-class LiftEntry:
-    """What became of one activation.
-
-    Attributes:
-        label: the function, numbered where `include=` decides, in walking order: "logistic_0".
-        function: "relu", "leaky_relu", "tanh", "logistic", "softplus" or "softmax"; "output" for a
-            result that `output=` made a node.
-        shape: the activation's shape, inside a scan that at one step.
-        source: the line of code that computes it.
-        node: the full name of the node that it became, or None.
-        family: the name of the node's family, or None.
-        reason: why it is no node; empty if it is one.
-        optional: whether `include=` would make it one.
-    """
-
-    label: str
-    function: str
-    shape: tuple[int, ...]
-    source: str
-    node: str | None = None
-    family: str | None = None
-    reason: str = ""
-    optional: bool = False
-
-    def __str__(self) -> str:
-        where = f"  [{', '.join(map(str, self.shape))}]  {_short(self.source)}".rstrip()
-        if self.node is not None:
-            return f"lifted   {self.label} -> {self.family} {self.node!r}{where}"
-        hint = f" (lifted with include={self.label!r})" if self.optional else ""
-        return f"skipped  {self.label}: {self.reason}{hint}{where}"
-
-
-def _short(source: str) -> str:
-    """A line of code with its file's path from here, where that is shorter."""
-    path, function = split_source(source)
-    if not path:
-        return ""
-    try:
-        return f"{Path(path).relative_to(Path.cwd())} {function}"
-    except ValueError:
-        return f"{'/'.join(Path(path).parts[-2:])} {function}"
-
-
-@dataclass(frozen=True, repr=False)
-class LiftReport:
-    """What `lift` found in a network: it prints one line for each activation.
-
-    Attributes:
-        entries: the activations in walking order.
-    """
-
-    entries: tuple[LiftEntry, ...]
-
-    @property
-    def lifted(self) -> tuple[LiftEntry, ...]:
-        """The activations that became nodes."""
-        return tuple(e for e in self.entries if e.node is not None)
-
-    @property
-    def skipped(self) -> tuple[LiftEntry, ...]:
-        """The activations that did not, each with its reason."""
-        return tuple(e for e in self.entries if e.node is None)
-
-    def __repr__(self) -> str:
-        return "\n".join(map(str, self.entries)) or "No activation was recognised."
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +48,7 @@ class Lift(Method):
 
     include: tuple[str, ...]
     output: Family | None
+    parameters: tuple[Argument, ...] | None
     is_network = True
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
@@ -129,23 +62,27 @@ class Lift(Method):
     def plan(self, program: Program) -> _Plan:
         """What to mark, found once for each program."""
         known = _cache.plans.of(program)
-        key = (self.include, self.output is not None)
+        key = (self.include, self.output is not None, self.parameters)
         if key not in known:
-            known[key] = _plan(program, *key)
+            known[key] = self._plan(program)
         return known[key]
 
+    def _plan(self, program: Program) -> _Plan:
+        found = activations(program, parameters_of(program, self.parameters))
+        return _plan(found, self.include, self.output is not None)
 
-def _plan(program: Program, include: tuple[str, ...], with_output: bool) -> _Plan:
-    activities = activations(program, _parameters(program))
+
+def _plan(activities: Activations, include: tuple[str, ...], with_output: bool) -> _Plan:
+    program = activities.program
     found = activities.found
     included = _included(found, include)
     families = {i: _family(a) for i, a in enumerate(found) if a.role is None or i in included}
     marked, sites = activities.mark(families)
     results = tuple(False for _ in range(program.out_tree.num_leaves))
     if with_output:
-        variables = _variables(program.out_tree)
         plain = activities.plain_results(families)
-        results = tuple(p and not v for p, v in zip(plain, variables, strict=True))
+        theirs = variables(program.out_tree)
+        results = tuple(p and not v for p, v in zip(plain, theirs, strict=True))
         if not any(results):
             raise ValueError(
                 "`output` makes floating-point results that are computed from data nodes, and the "
@@ -195,32 +132,6 @@ def _included(found: Iterable[Activation], include: tuple[str, ...]) -> set[int]
     return included
 
 
-def _parameters(program: Program) -> list[bool]:
-    """For each array among the arguments whether it is a parameter, or a variable of a module."""
-    args, kwargs = program.in_structure.treedef.children()
-    arguments = [*args.children(), *kwargs.children()]
-    flags = [_variables(a) for a in arguments]
-    if not any(map(any, flags)) and len(arguments) > 1 and not holds_weights(program):
-        for i, argument in enumerate(arguments):
-            if argument.node_data() is not None and argument.num_leaves:
-                flags[i] = [True] * argument.num_leaves
-                break
-    leaves = program.in_structure.leaves
-    every = [flag for argument in flags for flag in argument]
-    # Leaves that are no arrays have been taken out of the flat arguments.
-    return [f for f, leaf in zip(every, leaves, strict=True) if _static.is_hole(leaf)]
-
-
-def _variables(treedef: Any) -> list[bool]:
-    """For each leaf of a tree whether it belongs to the variables of a Flax module."""
-    data = treedef.node_data()
-    if data is None:
-        return [False]
-    if isinstance(data[0], type) and issubclass(data[0], nnx.State | nnx.Variable | nnx.Module):
-        return [True] * treedef.num_leaves
-    return [flag for child in treedef.children() for flag in _variables(child)]
-
-
 @dataclass(frozen=True, eq=False)
 class Lifted(Procedure):
     """A network whose activations are nodes; made by `lift`."""
@@ -256,7 +167,7 @@ class Lifted(Procedure):
         return LiftReport(tuple(entries))
 
 
-def _named(site: Any) -> tuple[str, str]:
+def _named(site: Site) -> tuple[str, str]:
     return site.name, site.family_type.__name__
 
 
@@ -267,7 +178,11 @@ def _skipped(a: Activation) -> LiftEntry:
 
 
 def lift(
-    net: Network, *, include: Iterable[str] | str = (), output: Family | None = None
+    net: Network,
+    *,
+    include: Iterable[str] | str = (),
+    output: Family | None = None,
+    parameters: int | str | Sequence[int | str] | None = None,
 ) -> Lifted:
     """Turns the activations of a network written without cgjax into nodes.
 
@@ -294,14 +209,15 @@ def lift(
       activation itself (both activations of `tanh(a) * sigmoid(b)`, silu and gelu, the cells of
       LSTM and GRU); *attention or pooling*, a softmax that is not returned as the result, and
       scores that go into it.
-    - Everything else is lifted, except where no node can be: in `shard_map` and custom kernels.
+    - Everything else is lifted, except where no node can be: in functions that procedures do not
+      enter, such as `lax.custom_linear_solve`, `shard_map` and custom kernels.
 
     What the network itself differentiates through is not lifted either: a derivative of the
     activation is not one of a sample.
 
     Data is what depends on the arguments, parameters apart. Parameters are arrays that the function
-    closes over; variables of Flax modules; and, in a function that does neither close over a matrix
-    nor take such variables, the first of several arguments that is a container of arrays.
+    closes over; variables of Flax modules; and, in a function that takes no such variables, the
+    first of several arguments that is a container of arrays, or those that `parameters` names.
 
     Args:
         net: a network, as a function of arrays; or a Flax NNX module.
@@ -309,6 +225,8 @@ def lift(
             shows ("logistic_0", "tanh_*"), of gates and attention to lift too.
         output: a node family for all floating-point results that are no nodes yet. With `Gaussian`
             the results keep their values; with another family they become its activation.
+        parameters: which of the network's arguments are parameters: a position, a name, or several
+            of these; `()` if none is.
 
     Returns:
         A network with the same arguments. Its nodes are named `family_k` in walking order, in the
@@ -316,8 +234,9 @@ def lift(
 
     Raises:
         ValueError: when called, for an `include` that matches nothing that can be lifted, or an
-            `output` where every result is a node already.
-        TypeError: if `output` is no node family.
+            `output` where every result is a node already; for an argument that `parameters` names
+            and the network does not have.
+        TypeError: if `output` is no node family, or `parameters` no position or name.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -340,6 +259,6 @@ def lift(
         raise TypeError(
             f"`output` is a node family such as `cgjax.nodes.Gaussian(1.0)`, got {output!r}."
         )
-    lifted = intern(Lifted(net, Lift(patterns, output)))
+    lifted = intern(Lifted(net, Lift(patterns, output, chosen(net, parameters))))
     assert isinstance(lifted, Lifted)
     return lifted

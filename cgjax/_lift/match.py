@@ -1,258 +1,267 @@
 """Recognising activations: templates, traced like any function, unified with a program.
 
-A template is an ordinary function of x (leaky ReLUs: of x and a slope). It matches an operation if
-both compute the same from some x: the same primitives with the same parameters, backwards from the
-result, whichever way around commutative operands and comparisons are written, and with equal
-constants whatever functions or broadcasts they come through.
+A template matches a value if both have one form for some x: the same operations, backwards from the
+result, whichever way around commutative operands are written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field, replace
+from math import isclose
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from cgjax._cache import recent
+from cgjax._lift.forms import Form, Forms
+from cgjax._lift.templates import SLOPE, Pattern, Template, pattern, roots
 from cgjax._node import node_p
+from cgjax._program.axes import after, before, own
 from cgjax._program.operations import Flat, Operation, Scope
 
 
-def _divided(e: Any, axis: int) -> Any:
-    return e / e.sum(axis, keepdims=True)
+@dataclass(frozen=True)
+class Parameter:
+    """The natural parameter of an activation.
 
+    Attributes:
+        values: values that are equal to it, up to their precision and sign, earliest first.
+        negated: whether it is the negative of these.
+    """
 
-def _largest(x: Any, axis: int) -> Any:
-    return x.max(axis, keepdims=True)
-
-
-_ELEMENTWISE: dict[str, tuple[Callable[[Any], Any], ...]] = {
-    "softplus": (
-        jax.nn.softplus,
-        lambda x: jnp.logaddexp(0, x),
-        lambda x: jnp.log1p(jnp.exp(x)),
-        lambda x: jnp.log(1 + jnp.exp(x)),
-        lambda x: jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))),
-    ),
-    "logistic": (
-        jax.nn.sigmoid,
-        lambda x: 1 / (1 + jnp.exp(-x)),
-        lambda x: jnp.reciprocal(1 + jnp.exp(-x)),
-        lambda x: jnp.exp(x) / (1 + jnp.exp(x)),
-        lambda x: 0.5 * (jnp.tanh(0.5 * x) + 1),
-        lambda x: 0.5 * (jnp.tanh(x / 2) + 1),
-        lambda x: (jnp.tanh(0.5 * x) + 1) / 2,
-        lambda x: (jnp.tanh(x / 2) + 1) / 2,
-        lambda x: 0.5 * jnp.tanh(0.5 * x) + 0.5,
-        lambda x: 0.5 * jnp.tanh(x / 2) + 0.5,
-    ),
-    "tanh": (jnp.tanh,),
-    "relu": (
-        jax.nn.relu,
-        lambda x: jnp.where(x > 0, x, 0),
-        lambda x: jnp.where(x >= 0, x, 0),
-        lambda x: jnp.where(x < 0, 0, x),
-        lambda x: jnp.where(x <= 0, 0, x),
-        lambda x: x * (x > 0),
-        lambda x: x * (x >= 0),
-        lambda x: (x + jnp.abs(x)) / 2,
-        lambda x: 0.5 * (x + jnp.abs(x)),
-    ),
-}
-_LEAKY: tuple[Callable[[Any, Any], Any], ...] = (
-    lambda x, s: jnp.where(x >= 0, x, s * x),
-    lambda x, s: jnp.where(x > 0, x, s * x),
-    lambda x, s: jnp.where(x < 0, s * x, x),
-    lambda x, s: jnp.where(x <= 0, s * x, x),
-    lambda x, s: jnp.maximum(x, s * x),
-    lambda x, s: jnp.maximum(x, 0) + s * jnp.minimum(x, 0),
-    lambda x, s: jax.nn.relu(x) + s * jnp.minimum(x, 0),
-    lambda x, s: jax.nn.relu(x) - s * jax.nn.relu(-x),
-)
-_SOFTMAX: tuple[Callable[[Any, int], Any], ...] = (
-    jax.nn.softmax,
-    lambda x, k: _divided(jnp.exp(x - _largest(x, k)), k),
-    lambda x, k: _divided(jnp.exp(x - lax.stop_gradient(_largest(x, k))), k),
-    lambda x, k: _divided(jnp.exp(x), k),
-    lambda x, k: jnp.exp(x - jax.scipy.special.logsumexp(x, axis=k, keepdims=True)),
-    lambda x, k: jnp.exp(jax.nn.log_softmax(x, k)),
-)
-
-_COMMUTATIVE = frozenset("add mul max min add_any eq ne and or".split())
-_MIRRORED = {"lt": "gt", "le": "ge"}
-# Parameters that say nothing about the value.
-_IGNORED = frozenset("sharding out_sharding accuracy weak_type name preferred_element_type".split())
-_SCALAR_MOVES = frozenset("broadcast_in_dim convert_element_type reshape squeeze".split())
+    values: tuple[int, ...]
+    negated: bool = False
 
 
 @dataclass(frozen=True)
-class _Template:
-    """A traced template: its operations, x first among the arguments, the slope second if any."""
+class Slope:
+    """A slope that is no constant: the values that hold it."""
 
-    flat: Flat
-    root: Operation
-
-    @property
-    def signature(self) -> tuple[str, frozenset[str]]:
-        """The root's name, and names that its operands must come from."""
-        made = (v for v in self.root.inputs if v not in self.flat.constants)
-        producers = (self.flat.producer.get(v) for v in made)
-        return self.root.name, frozenset(p.name for p in producers if p)
+    values: tuple[int, ...]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """An operation that is recognised as an activation.
 
     Attributes:
         function: its name: "relu", "leaky_relu", "tanh", "logistic", "softplus" or "softmax".
-        x: the value it is applied to, the natural parameter.
+        e: what it is applied to, the natural parameter.
         result: the value it computes.
         root: the operation that makes the result.
         inside: all operations that belong to it.
-        slope: for leaky ReLU a number, or the value that holds it.
+        slope: for leaky ReLU.
         axis: for softmax the class axis, negative.
+        shape: the result's shape.
     """
 
     function: str
-    x: int
+    e: Parameter
     result: int
     root: Operation
-    inside: frozenset[int]
-    slope: Any = None
+    inside: frozenset[int] = field(repr=False)
+    slope: float | Slope | None = None
     axis: int | None = None
+    shape: tuple[int, ...] = ()
 
-
-def _trace(function: Callable[..., Any], *arguments: Any) -> _Template:
-    flat = Flat(jax.make_jaxpr(function)(*arguments))
-    return _Template(flat, flat.producer[flat.results[0]])
-
-
-@recent(2048)
-def _template(function: str, variant: int, shape: tuple[int, ...], dtype: Any) -> _Template:
-    x = jax.ShapeDtypeStruct(shape, dtype)
-    if function == "leaky_relu":
-        return _trace(_LEAKY[variant], x, jax.ShapeDtypeStruct((), dtype))
-    if function == "softmax":
-        variant, axis = divmod(variant, len(shape))
-        return _trace(partial(_SOFTMAX[variant], **{"axis" if variant == 0 else "k": axis}), x)
-    return _trace(_ELEMENTWISE[function][variant], x)
-
-
-# From large to small: softplus holds a relu, and one form of the logistic a tanh.
-_FUNCTIONS = ("softmax", "softplus", "logistic", "leaky_relu", "relu", "tanh")
-
-
-def _variants(function: str, ndim: int) -> int:
-    if function == "leaky_relu":
-        return len(_LEAKY)
-    if function == "softmax":
-        return len(_SOFTMAX) * ndim
-    return len(_ELEMENTWISE[function])
-
-
-@recent(1)
-def _roots() -> dict[str, list[tuple[str, int, frozenset[str]]]]:
-    """For each primitive the templates that end in it, found once on a small example."""
-    found: dict[str, list[tuple[str, int, frozenset[str]]]] = {}
-    for function in _FUNCTIONS:
-        for variant in range(_variants(function, 1)):
-            name, operands = _template(function, variant, (2,), np.dtype("float32")).signature
-            found.setdefault(name, []).append((function, variant, operands))
-    return found
-
-
-def _canonical(op: Operation) -> tuple[str, list[int]]:
-    if op.name in _MIRRORED:
-        return _MIRRORED[op.name], op.inputs[::-1]
-    return op.name, op.inputs
-
-
-def _parameters(op: Operation) -> Any:
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple | list):
-            return tuple(map(plain, value))
-        return int(value) if isinstance(value, np.integer) else value
-
-    return {k: plain(v) for k, v in op.params.items() if k not in _IGNORED}
+    @property
+    def x(self) -> int:
+        """One of the values that it is applied to."""
+        return self.e.values[0]
 
 
 class _Unifier:
-    """One attempt to unify a template with an operation of a program."""
+    """One attempt to unify a template with a form of a program."""
 
-    def __init__(self, template: _Template, flat: Flat):
-        self.pattern, self.flat = template.flat, flat
-        self.x, *rest = template.flat.arguments
-        self.slope = rest[0] if rest else None
-        self.bound: dict[int, Any] = {}
-        self.inside: set[int] = set()
+    def __init__(self, template: Pattern, forms: Forms, strict: bool):
+        self.template, self.forms, self.strict = template, forms, strict
+        self.bound: dict[int, Form] = {}
+        self.slope: float | None = None
+        self.matched: dict[int, int] = {}
 
-    def operation(self, p: Operation, a: Operation) -> bool:
-        name, wanted = _canonical(p)
-        found_name, found = _canonical(a)
-        if name != found_name or len(wanted) != len(found):
+    def form(self, p: Form, a: Form) -> bool:
+        if p.core is None:
+            if a.core is None and _close(p.shift, SLOPE):
+                return self._is_slope(a.shift)
+            return a.core is None and _close(p.shift, a.shift)
+        if a.core is None:
             return False
-        if _parameters(p) != _parameters(a):
+        if p.core in self.template.variables:
+            return self._variable(p, a)
+        if _is_sloped(p):
+            return (
+                p.axes == a.axes and self._is_slope(a.scale * SLOPE / p.scale) and self.core(p, a)
+            )
+        scales = _close(p.scale, a.scale) and _close(p.shift, a.shift)
+        return scales and p.axes == a.axes and self.core(p, a)
+
+    def core(self, p: Form, a: Form) -> bool:
+        """Unifies the cores of two forms."""
+        assert p.core is not None and a.core is not None
+        wanted, found = self.template.forms.cores[p.core], self.forms.cores[a.core]
+        same = wanted.name == found.name and wanted.params == found.params
+        if not wanted.name or not same or len(wanted.inputs) != len(found.inputs):
             return False
-        before = dict(self.bound), set(self.inside)
-        for order in (found, found[::-1]) if name in _COMMUTATIVE else (found,):
-            if all(map(self.value, wanted, order)):
-                self.inside.add(id(a))
+        start = dict(self.bound), self.slope, dict(self.matched)
+        for order in (found.inputs, found.inputs[::-1]) if found.commutes else (found.inputs,):
+            # What fixes x comes before what depends on x and a slope.
+            pairs = sorted(zip(wanted.inputs, order, strict=True), key=lambda pair: _rank(pair[0]))
+            if all(self.form(*pair) for pair in pairs):
+                self.matched[p.core] = a.core
                 return True
-            self.bound, self.inside = dict(before[0]), set(before[1])
+            self.bound, self.slope, self.matched = dict(start[0]), start[1], dict(start[2])
         return False
 
-    def value(self, p: int, a: int) -> bool:
-        pattern, flat = self.pattern, self.flat
-        if p in pattern.constants:
-            return a in flat.constants and bool(pattern.constants[p] == flat.constants[a])
-        if p == self.x:
-            same = pattern.avals[p].shape == flat.avals[a].shape
-            return same and pattern.avals[p].dtype == flat.avals[a].dtype and self.bind(p, a)
-        if self.slope is not None and pattern.source_of(p, _SCALAR_MOVES) == self.slope:
-            while flat.avals[a].shape and (op := flat.producer.get(a)) and op.name in _SCALAR_MOVES:
-                a = op.inputs[0]
-            if a in flat.constants:
-                a = flat.source_of(a, _SCALAR_MOVES)  # as written, before any conversion
-            return flat.avals[a].shape == () and self.bind(self.slope, a)
-        wanted, found = pattern.producer.get(p), flat.producer.get(a)
-        return wanted is not None and found is not None and self.operation(wanted, found)
+    def _variable(self, p: Form, a: Form) -> bool:
+        """Binds a variable to a form, or holds it to the one that it is bound to."""
+        assert p.core is not None
+        known, axes = self.bound.get(p.core), before(p.axes, a.axes)
+        if axes is None:
+            return False
+        if _is_sloped(p):
+            # A multiple of x, which tells the slope.
+            if known is None or known.core != a.core or known.axes != axes:
+                return False
+            slope = a.scale / known.scale * (SLOPE / p.scale)
+            shift = slope * known.shift * (p.scale / SLOPE)
+            return _close(a.shift, shift) and self._is_slope(slope)
+        new = Form(a.core, axes, a.scale / p.scale, (a.shift - p.shift) / p.scale)
+        return self.bound.setdefault(p.core, new).key == new.key
 
-    def bind(self, p: int, a: int) -> bool:
-        return self.bound.setdefault(p, a) == a
+    def _is_slope(self, slope: float) -> bool:
+        if self.strict and not 0 <= slope <= 1:
+            return False
+        self.slope = slope if self.slope is None else self.slope
+        return _close(self.slope, slope)
+
+    def found(self, p: Form) -> Form:
+        """What a form of the template is in the program."""
+        assert p.core is not None
+        if p.core in self.bound:
+            return self.bound[p.core]
+        return replace(p, core=self.matched[p.core])
 
 
-def _matches(flat: Flat, op: Operation) -> Iterator[Candidate]:
-    result = op.outputs[0]
-    aval = flat.avals[result]
-    if result in flat.constants or not jnp.issubdtype(aval.dtype, jnp.floating):
-        return
-    operands = {p.name for v in op.inputs if (p := flat.producer.get(v))}
-    operands |= {_MIRRORED[name] for name in operands & set(_MIRRORED)}
-    for function, first, needed in _roots().get(op.name, ()):
-        if not {_MIRRORED.get(name, name) for name in needed} <= operands:
-            continue
-        axes = len(aval.shape) if function == "softmax" else 1
-        for axis in range(axes):
-            variant = first * axes + axis
-            template = _template(function, variant, tuple(aval.shape), np.dtype(aval.dtype))
-            attempt = _Unifier(template, flat)
-            if not attempt.operation(template.root, op) or attempt.x not in attempt.bound:
+def _close(a: float, b: float) -> bool:
+    return a == b or isclose(a, b, rel_tol=1e-4)
+
+
+def _is_sloped(p: Form) -> bool:
+    return _close(abs(p.scale), SLOPE)
+
+
+def _rank(p: Form) -> int:
+    """Where a form stands in the order of unification."""
+    if p.core is None:
+        return 0
+    return 2 if _is_sloped(p) else 1
+
+
+class _Matcher:
+    """Finds the activations of a program."""
+
+    def __init__(self, forms: Forms):
+        self.forms, self.flat = forms, forms.flat
+
+    def candidate(self, op: Operation) -> Candidate | None:
+        """The activation whose result an operation makes, if it makes one."""
+        result, aval = op.outputs[0], self.flat.avals[op.outputs[0]]
+        form = self.forms.of[result]
+        if form.core is None or not jnp.issubdtype(aval.dtype, jnp.floating):
+            return None
+        if any(self.forms.of[v].core == form.core and v < result for v in op.inputs):
+            if any(self.forms.is_same(v, result) for v in op.inputs):
+                return None  # moved only
+        for template in roots().get(self.forms.cores[form.core].name, ()):
+            if template.function != "softmax":
+                if found := self._match(template, _shape(form), 0, op):
+                    return found
                 continue
-            yield Candidate(
-                function,
-                attempt.bound[attempt.x],
-                result,
-                op,
-                frozenset(attempt.inside),
-                None if attempt.slope is None else attempt.bound[attempt.slope],
-                axis - axes if function == "softmax" else None,
-            )
+            turned = form.axes != own(aval.shape)
+            shape = _shape(form) if turned else tuple(min(size, 2) or 2 for size in aval.shape)
+            places = {place: axis for axis, place in form.axes}
+            for axis in range(len(shape)):
+                if turned and axis not in places:
+                    continue
+                if found := self._match(template, shape, axis, op):
+                    return replace(found, axis=places.get(axis, axis) - len(aval.shape))
+        return None
+
+    def _match(
+        self, template: Template, sizes: tuple[int, ...], axis: int, op: Operation
+    ) -> Candidate | None:
+        result = op.outputs[0]
+        form, wanted = self.forms.of[result], pattern(template, sizes, axis)
+        if not (
+            _close(form.scale, wanted.result.scale) and _close(form.shift, wanted.result.shift)
+        ):
+            return None
+        # The larger of x and a multiple is a leaky ReLU for slopes in [0, 1] alone.
+        largest = self.forms.cores[form.core].name == lax.max_p.name
+        for strict in (True,) if largest else (True, False):
+            attempt = _Unifier(wanted, self.forms, strict)
+            if attempt.core(wanted.result, form) and (e := self._parameter(attempt, op)):
+                slope = self._slope(attempt, result)
+                if template.function == "leaky_relu" and slope is None:
+                    return None
+                inside = self._inside(op, set(attempt.matched.values()))
+                shape = tuple(self.flat.avals[result].shape)
+                return Candidate(template.function, e, result, op, inside, slope, None, shape)
+        return None
+
+    def _parameter(self, attempt: _Unifier, op: Operation) -> Parameter | None:
+        """The natural parameter among the program's values."""
+        result, wanted = op.outputs[0], attempt.template.e
+        if wanted.core in attempt.template.variables and wanted.core not in attempt.bound:
+            return None
+        form = attempt.found(wanted)
+        form = replace(form, axes=after(form.axes, self.forms.of[result].axes))
+        for negated in (False, True):
+            key = form.times(-1).key if negated else form.key
+            if values := self._values(key, result):
+                return Parameter(values, negated)
+        return None
+
+    def _values(self, key: Hashable, result: int) -> tuple[int, ...]:
+        """The values of a form before a result, and of its shape."""
+        avals = self.flat.avals
+
+        def fits(v: int) -> bool:
+            floating = jnp.issubdtype(avals[v].dtype, jnp.floating)
+            return v < result and floating and avals[v].shape == avals[result].shape
+
+        found = filter(fits, self.forms.values.get(key, ()))
+        return tuple(sorted(found, key=lambda v: avals[v].dtype != avals[result].dtype))
+
+    def _slope(self, attempt: _Unifier, result: int) -> float | Slope | None:
+        if attempt.slope is not None:
+            return attempt.slope
+        variables = attempt.template.variables
+        form = next(
+            (attempt.bound.get(c) for c, kind in variables.items() if kind == "slope"), None
+        )
+        if form is None:
+            return None
+        found = self.forms.values.get(form.key, ())
+        scalars = tuple(v for v in found if v < result and self.flat.avals[v].shape == ())
+        return Slope(scalars) if scalars else None
+
+    def _inside(self, root: Operation, cores: set[int]) -> frozenset[int]:
+        """The operations that compute some cores, backwards from the last."""
+        inside, pending = {id(root)}, list(root.inputs)
+        while pending:
+            value = pending.pop()
+            op = self.flat.producer.get(value)
+            if op is not None and self.forms.of[value].core in cores and id(op) not in inside:
+                inside.add(id(op))
+                pending += op.inputs
+        return frozenset(inside)
+
+
+def _shape(form: Form) -> tuple[int, ...]:
+    """The shape of the core's axes, for a template."""
+    axes = {origin for _, origin in form.axes}
+    return tuple(2 if k in axes else 1 for k in range(max(axes, default=-1) + 1))
 
 
 def _marked(flat: Flat) -> set[int]:
@@ -272,32 +281,22 @@ def _marked(flat: Flat) -> set[int]:
     return inside
 
 
-def candidates(flat: Flat) -> list[Candidate]:
+def candidates(forms: Forms) -> list[Candidate]:
     """All activations of a program, those inside larger ones left out, in walking order."""
-    found = [c for op in flat.operations if (c := next(_matches(flat, op), None)) is not None]
+    matcher, flat = _Matcher(forms), forms.flat
+    found = [c for op in flat.operations if (c := matcher.candidate(op)) is not None]
+    roots_of = {id(c.root) for c in found}
+    # One of the negative of a value is recognised only where it is made of no other.
+    found = [c for c in found if not (c.e.negated and roots_of & (c.inside - {id(c.root)}))]
     taken = _marked(flat)
     for candidate in found:
         taken |= candidate.inside - {id(candidate.root)}
-    found = [c for c in found if id(c.root) not in taken]
-    for candidate in found:
-        if candidate.slope in flat.constants:
-            # The shortest number that rounds to the slope: 0.01, not 0.009999999776482582.
-            candidate.slope = float(str(flat.constants[candidate.slope]))
-        elif candidate.slope is not None:
-            candidate.slope = Slope(candidate.slope)
-    return found
-
-
-@dataclass(frozen=True)
-class Slope:
-    """A slope that is no constant: the value that holds it."""
-
-    value: int
+    return [c for c in found if id(c.root) not in taken]
 
 
 def enclosing(scope: Scope) -> Iterator[Scope]:
-    """The calls that a scope lies in, up to the loop or branch or the top."""
+    """The functions that a scope lies in, up to the top."""
     at: Scope | None = scope
-    while at is not None and at.kind not in ("top", "body"):
+    while at is not None and at.kind != "top":
         yield at
         at = at.parent

@@ -1,9 +1,9 @@
-"""The flow of data between nodes: which are parents of which, and which are output nodes."""
+"""The flow of data between nodes: which are parents of which."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from jax.extend.core import JaxprEqn, Literal, Var
@@ -93,7 +93,8 @@ class _Flow:
             outs = self.run(scan.body, operands, start, deciding)
             new = _united(carry, map(_earlier, scan.split(outs)[0]))
             if new == carry:
-                return list(map(_settled, outs))
+                last, rows = scan.split(outs)
+                return list(map(_settled, [*(last if scan.length else scan.carry), *rows]))
             carry = new
 
     def loop(self, loop: While[Tags], start: int, deciding: Tags) -> list[Tags]:
@@ -156,34 +157,6 @@ class _Parents:
         return tags
 
 
-@dataclass(frozen=True)
-class _Outputs:
-    """Tags are the nodes whose statistic a value holds, moved; other uses are noted."""
-
-    consumed: set[int] = field(default_factory=set)
-
-    def consume(self, operands: Iterable[Tags]) -> None:
-        self.consumed.update(i for tags in operands for i, _ in tags)
-
-    def node(self, site: Site, operands: list[Tags], deciding: Tags) -> Tags:
-        self.consume(operands)
-        return frozenset({(site.index, False)})
-
-    def equation(self, eqn: JaxprEqn, operands: list[Tags]) -> list[Tags]:
-        if not eqn.outvars:
-            return []  # printing a value feeds nothing
-        known = facts(eqn)
-        moved = known.data.of(len(operands)) if known.moves else range(0)
-        self.consume(tags for k, tags in enumerate(operands) if k not in moved)
-        if known.paired and len(operands) == len(eqn.outvars):
-            return [tags if k in moved else _NONE for k, tags in enumerate(operands)]
-        return [_NONE.union(*(operands[k] for k in moved))] * len(eqn.outvars)
-
-    def decision(self, tags: Tags) -> Tags:
-        self.consume([tags])
-        return _NONE
-
-
 def parents(
     program: Program, *, arguments: bool = False, deciding: bool = False
 ) -> tuple[dict[int, Tags], list[Tags]]:
@@ -203,10 +176,3 @@ def parents(
     tags = [frozenset({(-1 - k, False)}) if arguments else _NONE for k in range(count)]
     results = _Flow(program, _Parents(found, deciding)).results(tags)
     return found, results
-
-
-def output_sites(program: Program) -> set[int]:
-    """The nodes whose statistic is returned, through movement of data only, and feeds nothing."""
-    outputs = _Outputs()
-    results = _Flow(program, outputs).results()
-    return {i for tags in results for i, _ in tags} - outputs.consumed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import numpy as np
 from jax._src import source_info_util
@@ -30,18 +30,13 @@ AnyJaxpr = ClosedJaxpr | Jaxpr | Closed
 # Lines of cgjax are never the line of the user's code.
 source_info_util.register_exclusion(str(Path(__file__).parents[1]))
 
-# The primitives that hold other functions, and that nodes may lie in.
-JIT = ("jit", "pjit", "closed_call", "core_call")
-CUSTOM = ("custom_jvp_call", "custom_vjp_call")
-REMAT = ("remat2", "checkpoint")
 # Parameters that hold rules, made anew at each trace.
 _RULES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees", "rule")
-ENTERED = frozenset((*JIT, *CUSTOM, *REMAT, "scan", "while", "cond", "cgjax_component"))
 
 
 def open_jaxpr(jaxpr: AnyJaxpr) -> Jaxpr:
     """A jaxpr without its constants."""
-    return getattr(jaxpr, "jaxpr", jaxpr)
+    return cast(Jaxpr, getattr(jaxpr, "jaxpr", jaxpr))
 
 
 def consts(jaxpr: AnyJaxpr) -> Sequence[Any]:
@@ -49,9 +44,19 @@ def consts(jaxpr: AnyJaxpr) -> Sequence[Any]:
     return getattr(jaxpr, "consts", ())
 
 
-def is_jaxpr(value: object) -> bool:
+def is_jaxpr(value: object) -> TypeGuard[AnyJaxpr]:
     """Whether a value is a jaxpr, open or closed."""
     return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
+
+
+def aval(variable: Var | Literal) -> Any:
+    """The shape and dtype of a variable, or what else JAX knows of it: a token has neither."""
+    return variable.aval
+
+
+def dtype(variable: Var | Literal) -> Any:
+    """The dtype of a variable; None of a token, or of a reference to memory."""
+    return getattr(variable.aval, "dtype", None)
 
 
 def sub_jaxprs(eqn: JaxprEqn) -> list[AnyJaxpr]:
@@ -94,15 +99,17 @@ def same_code(one: AnyJaxpr, other: AnyJaxpr) -> bool:
         """Two lists of variables, new or seen before at the same places, or equal literals."""
         if len(ours) != len(theirs):
             return False
-        for pair in zip(ours, theirs, strict=True):
-            if any(isinstance(v, Literal) for v in pair):
-                if not all(isinstance(v, Literal) for v in pair) or not _equal_literals(*pair):
+        for x, y in zip(ours, theirs, strict=True):
+            if isinstance(x, Literal) or isinstance(y, Literal):
+                if not (isinstance(x, Literal) and isinstance(y, Literal)):
+                    return False
+                if not _equal_literals(x, y):
                     return False
                 continue
             places = [
-                known.setdefault(v, len(known)) for known, v in zip(numbers, pair, strict=True)
+                known.setdefault(v, len(known)) for known, v in ((numbers[0], x), (numbers[1], y))
             ]
-            if places[0] != places[1] or pair[0].aval != pair[1].aval:
+            if places[0] != places[1] or x.aval != y.aval:
                 return False
         return True
 
@@ -128,7 +135,7 @@ def _equal_literals(one: Literal, other: Literal) -> bool:
     )
 
 
-def _same_parameter(one: object, other: object) -> bool:
+def _same_parameter(one: Any, other: Any) -> bool:
     if one is other:
         return True
     if type(one) is not type(other):
@@ -154,7 +161,7 @@ def with_node_params(
 ) -> JaxprEqn:
     """An equation with the parameters of all equations of a primitive inside it changed."""
 
-    def jaxpr(value: AnyJaxpr) -> AnyJaxpr:
+    def jaxpr(value: Any) -> AnyJaxpr:
         inner = open_jaxpr(value)
         new = inner.replace(eqns=[equation(e) for e in inner.eqns])
         return new if inner is value else value.replace(jaxpr=new)

@@ -5,25 +5,26 @@ weights, a sum, a concatenation. The expectation of the result then follows from
 the operands, one by one, for which fewer nodes need to be known jointly.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import JaxprEqn, Var, jaxpr_as_fun
 
 from cgjax._node import node_p
+from cgjax._program.control import Call, control
+from cgjax._program.degrees import Degree, degrees
 from cgjax._program.flow import parents
-from cgjax._program.jaxprs import Literal, bind, consts, open_jaxpr
+from cgjax._program.inline import inlined
+from cgjax._program.jaxprs import Closed, Literal, aval, bind, consts, dtype, open_jaxpr
 from cgjax._program.program import Program
 
-# Linear in all operands jointly; in the first for fixed others; in each for fixed others.
-_JOINTLY = frozenset(
-    "add add_any sub neg concatenate reshape transpose broadcast_in_dim squeeze expand_dims slice "
-    "rev split stack unstack tile reduce_sum cumsum convert_element_type copy pad".split()
-)
-_IN_THE_FIRST = frozenset("div dynamic_slice gather reduce_window_sum".split())
-_IN_EACH = frozenset("mul dot_general conv_general_dilated".split())
+Nodes = frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -40,67 +41,50 @@ class Linear:
 
     values: Program
     nodes: tuple[int | None, ...]
-    depends: tuple[frozenset[int], ...]
-    of_node: dict[int, frozenset[int]]
+    depends: tuple[Nodes, ...]
+    of_node: dict[int, Nodes]
     combine: Callable[[Sequence[Any], Sequence[Any]], Any]
 
-    def parents_of_value(self, number: int) -> frozenset[int]:
+    def parents_of_value(self, number: int) -> Nodes:
         """The nodes to average a value over: of a node's statistic, the node's parents."""
         node = self.nodes[number]
         return self.depends[number] if node is None else self.of_node[node]
 
 
 @dataclass(frozen=True)
-class _Open:
-    """A jaxpr with other results, as far as walking it goes."""
+class _Dependence:
+    """What the values of a program without calls depend on.
 
-    constvars: Sequence[Any]
-    invars: Sequence[Any]
-    eqns: Sequence[Any]
-    outvars: Sequence[Any]
-
-
-@dataclass(frozen=True)
-class _Closed:
-    jaxpr: _Open
-    consts: Sequence[Any]
-
-
-def _returning(program: Program, variables: Sequence[Any]) -> Program:
-    inner = open_jaxpr(program.jaxpr)
-    view = _Open(inner.constvars, inner.invars, inner.eqns, list(variables))
-    out_tree = jax.tree.structure([0] * len(variables))
-    return replace(program, jaxpr=_Closed(view, consts(program.jaxpr)), out_tree=out_tree)
-
-
-def _is_linear(eqn: Any, random: Sequence[bool]) -> bool:
-    """Whether an equation is linear in those of its operands that are random."""
-    name = eqn.primitive.name
-    if not all(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars):
-        return False  # rounding to integers is not linear
-    if name in _JOINTLY:
-        return True
-    if name == "select_n":
-        return not random[0]
-    if name in _IN_THE_FIRST:
-        return not any(random[1:])
-    return name in _IN_EACH and sum(random) <= 1
-
-
-def linear(program: Program) -> Linear:
-    """Splits a program into values that its result is affine in, and the affine function.
-
-    The values are as early as the operations allow: statistics of nodes, and nonlinear functions of
-    them. Nodes inside branches and loops are not looked into.
+    Attributes:
+        node: the node that a value is the statistic of.
+        of_value: the nodes that a value is a function of, for those that are random.
+        of_node: the parents of each node.
     """
-    inner = open_jaxpr(program.jaxpr)
-    variables = [v for eqn in inner.eqns for v in eqn.outvars]
+
+    node: dict[Var, int]
+    of_value: dict[Var, Nodes]
+    of_node: dict[int, Nodes]
+
+    def is_random(self, v: Var | Literal) -> bool:
+        return not isinstance(v, Literal) and bool(self.of_value.get(v))
+
+
+def _returning(program: Program, variables: Sequence[Var]) -> Program:
+    """The program with other results."""
+    jaxpr = open_jaxpr(program.jaxpr).replace(outvars=list(variables))
+    out_tree = jax.tree.structure([0] * len(variables))
+    return replace(program, jaxpr=Closed(jaxpr, consts(program.jaxpr)), out_tree=out_tree)
+
+
+def _dependence(program: Program) -> _Dependence:
+    eqns = open_jaxpr(program.jaxpr).eqns
+    variables = [v for eqn in eqns for v in eqn.outvars]
     tags = parents(_returning(program, variables))[1]
     direct = {v: frozenset(i for i, _ in t) for v, t in zip(variables, tags, strict=True)}
-    marks = {e.outvars[0]: e for e in inner.eqns if e.primitive is node_p}
-    levels: dict[int, frozenset[int]] = {}
+    marks = {e.outvars[0]: e for e in eqns if e.primitive is node_p}
+    levels: dict[int, Nodes] = {}
 
-    def known_through(nodes: frozenset[int]) -> frozenset[int]:
+    def known_through(nodes: Nodes) -> Nodes:
         """The nodes, and those that say what values the states of these stand for."""
         return nodes.union(*(levels[i] for i in nodes if i in levels))
 
@@ -109,47 +93,107 @@ def linear(program: Program) -> Linear:
         sets = (direct.get(p, frozenset()) for p in parameters if not isinstance(p, Literal))
         if found := known_through(frozenset().union(*sets)):
             levels[next(iter(direct[v]))] = found
-    depends = {v: known_through(nodes) for v, nodes in direct.items()}
     of_node = {
         i: known_through(frozenset(p for p, _ in t))
         for i, t in parents(program, deciding=True)[0].items()
     }
+    of_value = {v: known_through(nodes) for v, nodes in direct.items()}
+    return _Dependence({v: next(iter(direct[v])) for v in marks}, of_value, of_node)
 
-    def is_random(v: Any) -> bool:
-        return not isinstance(v, Literal) and bool(depends.get(v))
 
+def _split(program: Program, depends: _Dependence) -> tuple[list[JaxprEqn], list[Var]]:
+    """The equations that are linear on the way to the result, and the values that they need."""
+    inner = open_jaxpr(program.jaxpr)
     needed = {v for v in inner.outvars if not isinstance(v, Literal)}
     evaluated, cut = [], []
     for eqn in reversed(inner.eqns):
         wanted = [v for v in eqn.outvars if v in needed]
         if not wanted:
             continue
-        random = [is_random(v) for v in eqn.invars]
-        nonlinear = eqn.primitive is node_p or not _is_linear(eqn, random)
-        if nonlinear and any(map(is_random, wanted)):
-            cut.extend(reversed(wanted))
-            continue
-        evaluated.append(eqn)
-        needed.update(v for v in eqn.invars if not isinstance(v, Literal))
-    evaluated.reverse()
-    cut.reverse()
-    nodes = tuple(next(iter(direct[v])) if v in marks else None for v in cut)
+        operands = [Degree(depends.is_random(v)) for v in eqn.invars]
+        of = dict(zip(eqn.outvars, degrees(eqn, operands), strict=True))
+        others = [v for v in wanted if of[v] == Degree.OTHER and depends.is_random(v)]
+        cut.extend(reversed(others))
+        if linear := [v for v in wanted if v not in others]:
+            evaluated.append(eqn)
+            needed.update(_used(eqn, linear, depends))
+    return evaluated[::-1], cut[::-1]
+
+
+def _used(eqn: JaxprEqn, results: Sequence[Var], depends: _Dependence) -> list[Var]:
+    """The operands of an equation that some of its results need."""
+
+    def matters(k: int, v: Var) -> bool:
+        if len(eqn.outvars) == 1 or not depends.is_random(v):
+            return True
+        alone = [Degree.OTHER if k == j else Degree.FIXED for j in range(len(eqn.invars))]
+        of = dict(zip(eqn.outvars, degrees(eqn, alone), strict=True))
+        return any(of[result] for result in results)
+
+    operands = ((k, v) for k, v in enumerate(eqn.invars) if not isinstance(v, Literal))
+    return [v for k, v in operands if matters(k, v)]
+
+
+def linear(program: Program) -> Linear:
+    """Splits a program into values that its result is affine in, and the affine function.
+
+    The values are as early as the operations allow: statistics of nodes, and nonlinear functions of
+    them. Calls are opened. Loops, branches and functions with a derivative of their own are taken
+    as a whole: as linear, if that is what they do with what is random.
+    """
+    program = replace(program, jaxpr=inlined(program.jaxpr, program.counts))
+    inner = open_jaxpr(program.jaxpr)
+    depends = _dependence(program)
+    evaluated, cut = _split(program, depends)
+    inside = set(cut)
 
     def combine(arrays: Sequence[Any], values: Sequence[Any]) -> Any:
         env = dict(zip(inner.constvars, consts(program.jaxpr), strict=True))
         env.update(zip(inner.invars, arrays, strict=True))
 
-        def read(v: Any) -> Any:
-            return v.val if isinstance(v, Literal) else env[v]
+        def read(v: Var | Literal) -> Any:
+            if isinstance(v, Literal):
+                return v.val
+            # What no result needs, as one of several arrays that are moved, may be anything.
+            return env[v] if v in env else jnp.zeros(aval(v).shape, dtype(v))
 
         for v, value in zip(cut, values, strict=True):
             # Expectations of integers are no integers: those keep the dtype they come in.
-            dtype = v.aval.dtype if jnp.issubdtype(v.aval.dtype, jnp.inexact) else value.dtype
-            env[v] = jnp.asarray(value, dtype)
+            exact = not jnp.issubdtype(dtype(v), jnp.inexact)
+            env[v] = jnp.asarray(value, value.dtype if exact else dtype(v))
         for eqn in evaluated:
+            random = list(map(depends.is_random, eqn.invars))
             with eqn.ctx.manager:
-                outs = bind(eqn, [read(v) for v in eqn.invars])
-            env.update(zip(eqn.outvars, outs, strict=True))
-        return jax.tree.unflatten(program.out_tree, [read(v) for v in inner.outvars])
+                outs = _at_expectations(eqn, list(map(read, eqn.invars)), random)
+            found = zip(eqn.outvars, outs, strict=True)
+            env.update((v, x) for v, x in found if v not in inside)
+        return jax.tree.unflatten(program.out_tree, list(map(read, inner.outvars)))
 
-    return Linear(_returning(program, cut), nodes, tuple(depends[v] for v in cut), of_node, combine)
+    nodes = tuple(map(depends.node.get, cut))
+    of_cut = tuple(depends.of_value[v] for v in cut)
+    return Linear(_returning(program, cut), nodes, of_cut, depends.of_node, combine)
+
+
+def _at_expectations(eqn: JaxprEqn, operands: Sequence[Any], random: Sequence[bool]) -> list[Any]:
+    """The results of an equation that is linear in what is random, at expectations of that.
+
+    The derivative of E[f(x, w)] by what x depends on is the one of sum_x P(x) f(x, w), in which
+    only P varies: where f is linear in x, that is its derivative as a function, whatever rule it
+    has of its own. The rule counts for w.
+    """
+    call = control(eqn, operands)
+    if not isinstance(call, Call) or call.kind != "custom" or not any(random):
+        return bind(eqn, operands)
+    pairs = list(zip(operands, random, strict=True))
+    outs = bind(eqn, [lax.stop_gradient(x) if is_random else x for x, is_random in pairs])
+    function = jaxpr_as_fun(call.body)
+    plain = function(*(x if is_random else lax.stop_gradient(x) for x, is_random in pairs))
+    return [_with_derivative(out, x) for out, x in zip(outs, plain, strict=True)]
+
+
+def _with_derivative(value: Any, of: Any) -> Any:
+    """A value, to whose derivative the one of an equal value is added."""
+    if not jnp.issubdtype(value.dtype, jnp.inexact):
+        return value
+    zero = of - lax.stop_gradient(of)
+    return value + jnp.where(jnp.isfinite(of), zero, 0)

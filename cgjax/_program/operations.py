@@ -6,6 +6,7 @@ another name. Loops and branches keep pseudo-operations where values enter and l
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import AbstractValue
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from cgjax import _static
@@ -27,11 +27,19 @@ from cgjax._program.jaxprs import (
     split_source,
     sub_jaxprs,
 )
-from cgjax._program.primitives import Facts, facts
+from cgjax._program.primitives import CASES, FIRST, Facts, facts
 
 # Pseudo-operations: a carried value (its start, its next value), one step's part of an array, the
-# array of all steps' values, the carried value after the loop, and the result of a branch.
+# array of all steps' values, the carried value after the loop, and the result of a branch. The last
+# two have a decision among their operands: whether the loop goes on, and which branch is taken.
 CARRY, STEP, STACK, LAST, MERGE = "<carry>", "<step>", "<stack>", "<last>", "<merge>"
+_PSEUDO = {
+    CARRY: Facts(moves=True),
+    **dict.fromkeys((STEP, STACK, LAST), Facts(data=FIRST, moves=True)),
+    MERGE: Facts(data=CASES, moves=True, mixes=True),
+}
+
+_JAX = str(Path(jax.__file__).parent)
 
 
 @dataclass(eq=False)
@@ -43,7 +51,7 @@ class Scope:
         parent: the scope that the using equation lies in.
         position: the position of that equation there.
         child: which of the equation's functions this is.
-        kind: "top", "call" (jit), "custom", "remat" or "body" (of a loop or branch).
+        kind: "top", "call" (jit), "custom", "remat", "component" or "body" (of a loop or branch).
         name: the function's name, where JAX keeps it.
         variables: for every value that has a variable here, the one that is defined first.
         children: the scopes inside, by position and by number among the equation's functions.
@@ -57,6 +65,13 @@ class Scope:
     name: str
     variables: dict[int, Var] = field(default_factory=dict)
     children: dict[tuple[int, int], Scope] = field(default_factory=dict)
+
+    @property
+    def library(self) -> str:
+        """The function's name where JAX defines it; empty for functions of others."""
+        debug = open_jaxpr(self.jaxpr).debug_info
+        path = debug.func_filename or ""
+        return str(debug.func_name) if path.startswith(_JAX) else ""
 
     @property
     def path(self) -> tuple[int, ...]:
@@ -77,6 +92,11 @@ class Operation:
     scope: Scope
     position: int
     eqn: JaxprEqn
+
+    @functools.cached_property
+    def facts(self) -> Facts:
+        """What is known about the operation."""
+        return _PSEUDO.get(self.name) or facts(self.eqn)
 
     @property
     def source(self) -> str:
@@ -132,8 +152,8 @@ class Flat:
 
     def __init__(self, jaxpr: AnyJaxpr):
         self.operations: list[Operation] = []
-        self.avals: list[AbstractValue] = []
-        self.constants: dict[int, np.generic] = {}
+        self.avals: list[Any] = []  # as `aval` says
+        self.constants: dict[int, Any] = {}
         self.closed_over: list[int] = []
         self.producer: dict[int, Operation] = {}
         self.scopes: list[Scope] = []
@@ -145,20 +165,18 @@ class Flat:
             for k, value in enumerate(op.inputs):
                 self.consumers.setdefault(value, []).append((op, k))
 
-    def _new(self, aval: AbstractValue) -> int:
+    def _new(self, aval: Any) -> int:
         self.avals.append(aval)
         return len(self.avals) - 1
 
-    def _constant(self, aval: AbstractValue, array: Any) -> int:
+    def _constant(self, aval: Any, array: Any) -> int:
         value = self._new(aval)
         if not _static.is_traced(array) and np.size(array) == 1:
             if not jnp.issubdtype(aval.dtype, jax.dtypes.extended):
                 self.constants[value] = np.asarray(array).reshape(())[()]
         return value
 
-    def _emit(
-        self, name: str, inputs: list[int], avals: Sequence[AbstractValue], at: _Equation
-    ) -> list[int]:
+    def _emit(self, name: str, inputs: list[int], avals: Sequence[Any], at: _Equation) -> list[int]:
         outputs = [self._new(aval) for aval in avals]
         op = Operation(name, at.eqn.params, inputs, outputs, at.scope, at.position, at.eqn)
         self.operations.append(op)
@@ -193,7 +211,7 @@ class Flat:
 
     def _equation(self, at: _Equation, operands: list[int]) -> list[int]:
         eqn, known = at.eqn, facts(at.eqn)
-        record = None if known.call == "component" else control(eqn, operands)
+        record = control(eqn, operands)
         if record is not None:
             return self._entered(record, at)
         if not eqn.outvars:
@@ -210,8 +228,10 @@ class Flat:
             return
         for k, output in enumerate(outputs):
             origin = operands[k if known.paired else data[0]]
-            kinds = {jnp.issubdtype(self.avals[v].dtype, jnp.inexact) for v in (origin, output)}
-            if origin in self.constants and len(kinds) == 1:  # rounding to integers changes it
+            if origin not in self.constants:
+                continue
+            before, after = (self.avals[v].dtype for v in (origin, output))
+            if before == after or jnp.issubdtype(after, jnp.inexact):  # nothing is rounded off
                 self.constants[output] = self.constants[origin]
 
     def _entered(self, record: Control[int], at: _Equation) -> list[int]:
@@ -229,9 +249,9 @@ class Flat:
                 return self._left(carry, outs, at)
             case While():
                 carry = self._carried(record.carry, at)
-                self._enter(at, "body", record.cond, [*record.cond_consts, *carry])
+                goes_on = self._enter(at, "body", record.cond, [*record.cond_consts, *carry])
                 outs = self._enter(at, "body", record.body, [*record.body_consts, *carry])
-                return self._left(carry, outs, at)
+                return self._left(carry, outs, at, goes_on)
             case Cond():
                 branches = [
                     self._enter(at, "body", body, record.operands) for body in record.branches
@@ -260,14 +280,16 @@ class Flat:
     def _carried(self, start: Sequence[int], at: _Equation) -> list[int]:
         return [self._emit(CARRY, [v], [self.avals[v]], at)[0] for v in start]
 
-    def _left(self, carry: Sequence[int], outs: Sequence[int], at: _Equation) -> list[int]:
+    def _left(
+        self, carry: Sequence[int], outs: Sequence[int], at: _Equation, deciding: Sequence[int] = ()
+    ) -> list[int]:
         count = len(carry)
         for value, following in zip(carry, outs[:count], strict=True):
             self.producer[value].inputs.append(following)
         avals = [v.aval for v in at.eqn.outvars]
         names = [LAST] * count + [STACK] * (len(outs) - count)
         return [
-            self._emit(name, [value], [aval], at)[0]
+            self._emit(name, [value, *deciding], [aval], at)[0]
             for name, value, aval in zip(names, outs, avals, strict=True)
         ]
 

@@ -9,13 +9,13 @@ from operator import is_
 from typing import Any
 
 import numpy as np
-from jax.tree_util import PyTreeDef
 
 from cgjax import _static
 from cgjax._program.jaxprs import (
     AnyJaxpr,
     Closed,
     Literal,
+    aval,
     consts,
     holds_consts,
     open_jaxpr,
@@ -83,7 +83,7 @@ class Program:
     """
 
     jaxpr: AnyJaxpr
-    out_tree: PyTreeDef | None
+    out_tree: Any
     in_structure: _static.Structure
     sites: tuple[Site, ...]
     counts: dict[int, int] = field(repr=False)
@@ -113,7 +113,7 @@ class Program:
     @property
     def result_shapes(self) -> list[tuple[int, ...]]:
         """The shape of every flat result."""
-        return [tuple(v.aval.shape) for v in open_jaxpr(self.jaxpr).outvars]
+        return [tuple(aval(v).shape) for v in open_jaxpr(self.jaxpr).outvars]
 
     @property
     def returned_inputs(self) -> tuple[int | None, ...]:

@@ -19,21 +19,21 @@ from typing import Any
 import jax
 from jax._src import config as jax_config
 from jax.extend.core import JaxprEqn
-from jax.tree_util import PyTreeDef
 
 from cgjax import _cache, _static
 from cgjax._component import tracing_a_network
 from cgjax._node import SCOPE_PREFIX, node_p
 from cgjax._program.control import Call, Scan, While, control
-from cgjax._program.flow import output_sites
 from cgjax._program.jaxprs import (
     AnyJaxpr,
+    aval,
     holds_inner_consts,
     open_jaxpr,
     same_code,
     source,
     sub_jaxprs,
 )
+from cgjax._program.outputs import output_sites
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program, Site
 
@@ -59,7 +59,7 @@ def trace(
             return cached[key]
     except TypeError:  # an unhashable argument, or a callable that takes no weak reference
         key, cached = None, {}
-    out_tree: PyTreeDef | None = None
+    out_tree: Any = None
 
     def flat(*arrays: Any) -> list[Any]:
         nonlocal out_tree
@@ -99,7 +99,8 @@ def _code(function: Callable[..., Any], key: Hashable, program: Program) -> Prog
 
     A function may say by `traced_as` that it is another one with options, which may hold arrays.
     """
-    owner, options = function.traced_as() if hasattr(function, "traced_as") else (function, None)
+    traced_as = getattr(function, "traced_as", None)
+    owner, options = (function, None) if traced_as is None else traced_as()
     try:
         codes = _cache.codes.of(owner)
         known = codes.setdefault((options, key), program.closing_over(()))
@@ -177,7 +178,7 @@ def _named(found: Sequence[tuple[JaxprEqn, _Place]]) -> tuple[Site, ...]:
     sites = []
     for index, (eqn, place) in enumerate(found):
         params = eqn.params
-        aval = eqn.outvars[0].aval
+        shaped = aval(eqn.outvars[0])
         scopes = place.scopes
         name = params["name"]
         prefix = "".join(f"{s}/" for s in scopes[: len(scopes) - params["scopes_in_name"]])
@@ -194,8 +195,8 @@ def _named(found: Sequence[tuple[JaxprEqn, _Place]]) -> tuple[Site, ...]:
             name=f"{name}#{repeats}" if repeats else name,
             kind=params["kind"],
             family=params["family"],
-            shape=tuple(aval.shape),
-            dtype=aval.dtype,
+            shape=tuple(shaped.shape),
+            dtype=shaped.dtype,
             lengths=place.lengths,
             in_while=place.in_while,
             custom=place.custom,
@@ -207,9 +208,7 @@ def _named(found: Sequence[tuple[JaxprEqn, _Place]]) -> tuple[Site, ...]:
     return tuple(sites)
 
 
-def program_of(
-    jaxpr: AnyJaxpr, out_tree: PyTreeDef | None, in_structure: _static.Structure
-) -> Program:
+def program_of(jaxpr: AnyJaxpr, out_tree: Any, in_structure: _static.Structure) -> Program:
     """The program of a closed jaxpr: finds its nodes and names them."""
     found, counts = _nodes(jaxpr)
     program = Program(jaxpr, out_tree, in_structure, _named(found), counts)

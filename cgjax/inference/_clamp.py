@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike
 
 from cgjax import _static
 from cgjax._node import bind
 from cgjax._procedure import Method, Network, Procedure, intern, method
-from cgjax._program import Program, Site
+from cgjax._program import Program, Site, trace
 from cgjax._walk import Records, Visitor, walk
 from cgjax.nodes import Family
 
@@ -48,11 +51,43 @@ class Clamp(Method):
     values: tuple[tuple[str, Any], ...]
     inline: bool
     is_network = True
+    removes_nodes = True
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         given = named_values(program, dict(self.values))
         visitor = _Clamped(inline=self.inline, clamped=frozenset(given))
         return walk(program, visitor, arrays, given=given)
+
+
+@dataclass(frozen=True, eq=False)
+class _ClampedNetwork(Procedure):
+    """Looks at the values where they are known: in what is compiled, they are not."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        assert isinstance(self.method, Clamp)
+        values = {n: v for n, v in self.method.values if not _static.is_traced(v)}
+        if values:
+            program = trace(self.net, args, kwargs)
+            for index, value in named_values(program, values).items():
+                _check_value(program.sites[index], value)
+        return super().__call__(*args, **kwargs)
+
+
+def _check_value(site: Site, value: ArrayLike) -> None:
+    """Raises for a value that is neither one of the statistic nor a mean of such ones."""
+    if site.family.num_arrays:  # what the family can be depends on arrays of the network
+        return
+    with jax.ensure_compile_time_eval():
+        low, high = map(np.asarray, _static.join(site.family, ()).bounds())
+    value = np.asarray(value).astype(site.dtype).astype(np.float64)
+    low, high = (bound.astype(site.dtype).astype(np.float64) for bound in (low, high))
+    possible = (value >= low) & (value <= high) & np.isfinite(value)
+    if not np.all(possible):
+        raise ValueError(
+            f"The node {site.name!r} is a {site.family_type.__name__}, whose values and their "
+            f"means are finite and lie between {low} and {high}: it cannot be clamped to "
+            f"{value[~possible].flat[0]}."
+        )
 
 
 def named_values(program: Program, values: Mapping[str, Any]) -> dict[int, Any]:
@@ -90,9 +125,10 @@ def clamp(net: Network, values: Mapping[str, Any], *, inline: bool = False) -> P
         A network with the same arguments.
 
     Raises:
-        ValueError: when called, for an unknown name, a value that does not broadcast, or a node in
-            a `while_loop`.
-        TypeError: for values that are no mapping.
+        TypeError: values is no dict from names to arrays.
+        ValueError: when called, for an unknown name, a value that does not broadcast, a node in a
+            `while_loop`, or a value that is known and out of the node's reach: not a number, or
+            beyond all that it can take, as 7 for a Spin (0.5, the mean of its two values, is not).
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -102,7 +138,24 @@ def clamp(net: Network, values: Mapping[str, Any], *, inline: bool = False) -> P
     """
     if not isinstance(values, Mapping):
         raise TypeError(
-            'clamp takes a dict from node names to values, `clamp(net, {"hidden": value})`; got '
-            f"{_static.described(values)}."
+            "The values to clamp are a dict from node names to arrays, such as "
+            f'`clamp(net, {{"hidden": 1.0}})`, got {_static.described(values)}.'
         )
-    return intern(Procedure(net, Clamp(tuple(values.items()), inline)))
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise TypeError(f"A node to clamp is given by its name, got {_static.described(name)}.")
+        if not is_numeric(value):
+            raise TypeError(
+                f"The value of the node {name!r} must be a number or an array of numbers, got "
+                f"{_static.described(value)}."
+            )
+    return intern(_ClampedNetwork(net, Clamp(tuple(values.items()), inline)))
+
+
+def is_numeric(value: object) -> bool:
+    """Whether something is a number, an array of numbers, or a list of such ones."""
+    try:
+        dtype = jnp.result_type(value) if _static.is_array(value) else np.asarray(value).dtype
+    except (TypeError, ValueError):  # what NumPy cannot make an array of
+        return False
+    return jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)

@@ -11,7 +11,8 @@ from cgjax._procedure import Method, Network, Procedure, intern, method
 from cgjax._program import Linear, Program, Site, linear, trace
 from cgjax._walk import Records, Visitor, unroll
 from cgjax.inference._elimination import TERMS_PER_STATE, Ask, Enter, Set, Step, plan
-from cgjax.inference._tables import Component, Tables, component
+from cgjax.inference._states import Component, component
+from cgjax.inference._tables import Tables
 from cgjax.nodes import Family
 
 MAX_STATES = 1 << 22

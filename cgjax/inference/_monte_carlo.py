@@ -14,6 +14,7 @@ from cgjax import _static
 from cgjax._gaussian.numerics import root
 from cgjax._procedure import (
     Method,
+    Network,
     Procedure,
     check_capture,
     intern,
@@ -107,8 +108,8 @@ class MonteCarlo(Method):
     batch_size: int
     lead = "key"
 
-    def check(self, program: Program) -> None:
-        self.sampler.check(program)
+    def check(self, net: Network, program: Program) -> None:
+        self.sampler.check(net, program)
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         if self.captures:
@@ -132,7 +133,7 @@ class MonteCarloOfFunction(Method):
     def procedure(cls) -> str:
         return "monte_carlo"
 
-    def check(self, program: Program) -> None:
+    def check(self, net: Network, program: Program) -> None:
         if program.sites:
             names = ", ".join(repr(site.name) for site in program.sites)
             raise TypeError(

@@ -136,9 +136,13 @@ def _sample(
     return walk(program, visitor, arrays, key=own_key(key), given=given)
 
 
-def _warn_without_nodes(method: Method, program: Program) -> None:
-    if any(site.kind != "observe" for site in program.sites):
+def _warn_without_nodes(method: Method, net: Network, program: Program) -> None:
+    if program.sites:
         return
+    while isinstance(net, Procedure):
+        if net.method.removes_nodes:
+            return
+        net = net.net
     warnings.warn(
         f"The network has no nodes, so {method.procedure()} computes just what the network does. "
         "Mark nodes with `cgjax.node`, or let `cgjax.lift(net)` mark its activations; where it "
@@ -156,8 +160,8 @@ class ForwardSample(Method):
     inline: bool
     lead = "key"
 
-    def check(self, program: Program) -> None:
-        _warn_without_nodes(self, program)
+    def check(self, net: Network, program: Program) -> None:
+        _warn_without_nodes(self, net, program)
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         rates: list[Any] = [0.0 if s.kind == "observe" else 1.0 for s in program.sites]
@@ -174,8 +178,8 @@ class Pcff(Method):
     inline: bool
     lead = "key"
 
-    def check(self, program: Program) -> None:
-        _warn_without_nodes(self, program)
+    def check(self, net: Network, program: Program) -> None:
+        _warn_without_nodes(self, net, program)
 
     def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
         rates = resolve_rates(program, self.rate)

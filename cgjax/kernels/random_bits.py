@@ -124,6 +124,27 @@ def uniform(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "...
     return lax.convert_element_type(leading, dtype) * jnp.asarray(2.0**-bits, dtype)
 
 
+def open_uniform(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "..."]:
+    """Uniform numbers in (0, 1): those of `uniform`, with half of the smallest in place of 0.
+
+    So what has a probability of 0, or one too small for a number to be below it, never happens.
+
+    Args:
+        words: uniform 32-bit words, any shape.
+        dtype: a floating-point dtype.
+
+    Returns:
+        Numbers of `dtype`, shape of `words`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> open_uniform(jnp.array([0, 0x80000000], jnp.uint32)).tolist()
+        [2.9802322387695312e-08, 0.5]
+    """
+    bits = min(32, jnp.finfo(dtype).nmant + 1)
+    return jnp.maximum(uniform(words, dtype), jnp.asarray(2.0 ** -(bits + 1), dtype))
+
+
 @partial(jax.jit, static_argnames="dtype", inline=True)
 def standard_normal(words: UInt32[Array, "..."], dtype=jnp.float32) -> Float[Array, "..."]:
     """Standard normal numbers, one per word, by the inverse of the distribution function.

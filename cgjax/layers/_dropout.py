@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from cgjax import _static
-from cgjax._node import noise
+from cgjax._node import check_name, noise
 from cgjax.nodes import BernoulliMask, GaussianMask
 
 _FAMILIES = {"bernoulli": BernoulliMask, "gaussian": GaussianMask}
@@ -36,7 +36,7 @@ class Dropout(nnx.Module):
 
     Raises:
         ValueError: for a rate outside [0, 1] (Gaussian noise: also 1) or an unknown distribution.
-        TypeError: for a rate that is no number.
+        TypeError: for a rate that is no number, or a name that is no string.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -69,6 +69,7 @@ class Dropout(nnx.Module):
             if not np.all((known >= 0) & largest_ok):
                 bound = "[0, 1]" if distribution == "bernoulli" else "[0, 1)"
                 raise ValueError(f"A drop rate is a probability in {bound}, got {rate!r}.")
+        check_name("node", name)
         self.rate = rate
         self.broadcast_dims = tuple(broadcast_dims)
         self.distribution = distribution

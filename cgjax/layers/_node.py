@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from cgjax._node import node
+from cgjax._node import check_name, node
 from cgjax.nodes import Family
 
 
@@ -47,6 +47,8 @@ class Node(nnx.Module):
         *,
         name: str | None = None,
     ):
+        if name is not None:
+            check_name("node", name)
         # Arrays in a family, such as the scale of a Gaussian, are part of the module's state.
         self.family = nnx.data(family) if jax.tree.leaves(family) else family
         self.normalise = normalise

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cgjax import _static
-from cgjax._node import node
+from cgjax._node import check_name, node
 from cgjax.layers._dropout import Dropout, masked
 from cgjax.nodes import Family, Spin
 
@@ -48,6 +48,7 @@ class Recurrent(nnx.Module):
     ):
         self.features = features
         family, name = states.family, states.name
+        check_name("node", name)
         # A family with arrays is data to Flax, any other is static.
         self.family = nnx.data(family) if _static.split(family)[1] else family
         self.shared_noise = states.shared_noise

@@ -6,14 +6,8 @@ from cgjax.nodes._categorical import Categorical
 from cgjax.nodes._family import SMALLEST_SCALE, Family
 from cgjax.nodes._gaussian import Gaussian
 from cgjax.nodes._masks import SMALLEST_KEEP, BernoulliMask, GaussianMask, SoftClamp
-from cgjax.nodes._rectified import (
-    SOFTPLUS_SCALE,
-    LeakyReLU,
-    NairHinton,
-    RectifiedGaussian,
-    ReLU,
-    Softplus,
-)
+from cgjax.nodes._rectified import RectifiedGaussian
+from cgjax.nodes._rectifiers import SOFTPLUS_SCALE, LeakyReLU, NairHinton, ReLU, Softplus
 
 __all__ = [
     "SMALLEST_KEEP",

@@ -13,8 +13,14 @@ from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
 from cgjax._gaussian.numerics import like, wide
 from cgjax._gaussian.quadrature import logistic_moments
-from cgjax.kernels.random_bits import uniform
-from cgjax.nodes._family import Belief, Family, possible_or_minus_infinity, require_parameter
+from cgjax.kernels.random_bits import open_uniform
+from cgjax.nodes._family import (
+    Belief,
+    Family,
+    or_nan,
+    possible_or_minus_infinity,
+    require_parameter,
+)
 
 
 class TwoStates(Family):
@@ -35,6 +41,11 @@ class TwoStates(Family):
         low, high = (jnp.asarray(level, float) for level in self._levels())
         shape = np.broadcast_shapes((1,), low.shape, high.shape)
         return jnp.stack([jnp.broadcast_to(low, shape), jnp.broadcast_to(high, shape)])
+
+    def bounds(self) -> tuple[ArrayLike, ArrayLike]:
+        """The lower and the higher state."""
+        low, high = self._levels()
+        return jnp.minimum(low, high), jnp.maximum(low, high)
 
     def _levels_like(
         self, e: Float[Array, "*nodes"]
@@ -60,8 +71,9 @@ class _Logistic(TwoStates):
         e = lax.stop_gradient(self.natural_parameter(e))
         low, high = lax.stop_gradient(self._levels_like(e))
         log_odds, _ = self._log_odds(wide(e))
-        is_high = uniform(words, log_odds.dtype) < jax.nn.sigmoid(lax.stop_gradient(log_odds))
-        return lax.select(is_high, high, low)
+        log_odds = lax.stop_gradient(log_odds)
+        is_high = open_uniform(words, log_odds.dtype) < jax.nn.sigmoid(log_odds)
+        return or_nan(log_odds == log_odds, lax.select(is_high, high, low))
 
     def log_prob(
         self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
@@ -72,7 +84,8 @@ class _Logistic(TwoStates):
         low, high = self._levels_like(e)
         log_odds, _ = self._log_odds(wide(e))
         value = -jax.nn.softplus(jnp.where(x == high, -log_odds, log_odds))
-        return possible_or_minus_infinity((x == low) | (x == high), value)
+        possible = ((x == low) | (x == high)) & ~(value == -jnp.inf)
+        return possible_or_minus_infinity(x, possible, value)
 
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
@@ -227,8 +240,8 @@ class Spin(_Logistic):
         """
         e = lax.stop_gradient(self.natural_parameter(e))
         precise = wide(e)
-        is_high = 2 * uniform(words, precise.dtype) - 1 < jnp.tanh(precise)
-        return lax.select(is_high, jnp.ones_like(e), -jnp.ones_like(e))
+        is_high = 2 * open_uniform(words, precise.dtype) - 1 < jnp.tanh(precise)
+        return or_nan(e == e, lax.select(is_high, jnp.ones_like(e), -jnp.ones_like(e)))
 
     def derivative(
         self, e: Float[Array, "*nodes"], value: Float[Array, "*nodes"]

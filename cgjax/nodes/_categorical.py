@@ -10,8 +10,8 @@ from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import complement_of, softmax_moments
-from cgjax.kernels.random_bits import uniform
-from cgjax.nodes._family import Belief, Family, possible_or_minus_infinity
+from cgjax.kernels.random_bits import open_uniform
+from cgjax.nodes._family import Belief, Family, or_nan, possible_or_minus_infinity
 
 # In `moments` a lower logit, such as the -inf of a class that is masked out, counts as this one.
 _LOWEST_LOGIT = -1e9
@@ -91,13 +91,16 @@ class Categorical(Family):
     def from_words(
         self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
     ) -> Float[Array, "*nodes"]:
-        """The one-hot argmax of e + g, g standard Gumbel numbers; no gradient."""
+        """The one-hot argmax of e + g, g standard Gumbel numbers; no gradient.
+
+        NaN for all classes where softmax(e) is NaN.
+        """
         e = lax.stop_gradient(self.natural_parameter(e))
         precise = wide(e)
-        # uniform may be 0: its Gumbel number is -inf, which never wins.
-        gumbel = -jnp.log(-jnp.log(uniform(words, precise.dtype)))
+        gumbel = -jnp.log(-jnp.log(open_uniform(words, precise.dtype)))
         winner = jnp.argmax(precise + gumbel, axis=self.axis)
-        return jax.nn.one_hot(winner, e.shape[self.axis], dtype=e.dtype, axis=self.axis)
+        one_hot = jax.nn.one_hot(winner, e.shape[self.axis], dtype=e.dtype, axis=self.axis)
+        return or_nan(jnp.isfinite(jnp.max(e, axis=self.axis, keepdims=True)), one_hot)
 
     def log_prob(
         self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
@@ -116,7 +119,8 @@ class Categorical(Family):
         one_hot &= jnp.sum(chosen, axis=self.axis, keepdims=True) == 1
         log_probability = jax.nn.log_softmax(e, axis=self.axis)
         value = jnp.sum(jnp.where(chosen, log_probability, 0), axis=self.axis, keepdims=True)
-        return possible_or_minus_infinity(one_hot & (value != -jnp.inf), value)
+        any_nan = jnp.sum(x, axis=self.axis, keepdims=True)
+        return possible_or_minus_infinity(any_nan, one_hot & (value != -jnp.inf), value)
 
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
@@ -129,6 +133,10 @@ class Categorical(Family):
         mean = jnp.maximum(mean, _LOWEST_LOGIT)
         expectation, complement, wobble = softmax_moments(mean, variance, self.axis)
         return Belief(expectation, expectation * complement), Belief(expectation, wobble)
+
+    def bounds(self) -> tuple[ArrayLike, ArrayLike]:
+        """0 and 1, of each indicator."""
+        return 0.0, 1.0
 
     def states(self, size: int = 1) -> Float[Array, "size size"]:
         """The one-hot rows: the identity matrix of `size` classes."""

@@ -141,6 +141,10 @@ class Family(abc.ABC):
             "can. Exact inference needs discrete nodes; use sampling or moments here."
         )
 
+    def bounds(self) -> tuple[ArrayLike, ArrayLike]:
+        """The smallest and the largest value of the statistic, which bound its mean too."""
+        return -jnp.inf, jnp.inf
+
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one decision per node (sample it or collapse it), for e of this shape."""
         return tuple(shape)
@@ -283,7 +287,15 @@ def require_parameter(
 
 
 def possible_or_minus_infinity(
-    possible: Bool[Array, "*nodes"], log_prob: Float[Array, "*nodes"]
+    x: Float[Array, "*nodes"], possible: Bool[Array, "*nodes"], log_prob: Float[Array, "*nodes"]
 ) -> Float[Array, "*nodes"]:
-    """The log-probability of possible values, and -inf (a constant: zero gradient) elsewhere."""
-    return jnp.where(possible, log_prob, -jnp.inf)
+    """The log-probability of possible values, and -inf (a constant: zero gradient) elsewhere.
+
+    A value x that is NaN has the log-probability NaN.
+    """
+    return jnp.where(jnp.isnan(x), jnp.nan, jnp.where(possible, log_prob, -jnp.inf))
+
+
+def or_nan(known: Bool[Array, "..."], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    """The array where its parameter is one, else NaN."""
+    return jnp.where(known, array, jnp.nan)

@@ -9,29 +9,9 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
 from cgjax._gaussian.numerics import like, wide
+from cgjax._gaussian.tails import log_density
 from cgjax.kernels.random_bits import standard_normal
 from cgjax.nodes._family import SMALLEST_SCALE, Belief, Family, require_parameter
-
-
-def normal_log_density(
-    x: Float[Array, "*nodes"], mean: Float[Array, "*nodes"], scale: Float[Array, "*nodes"]
-) -> Float[Array, "*nodes"]:
-    """log N(x; mean, scale^2), elementwise; the scale must be positive."""
-    return -(((x - mean) / scale) ** 2) / 2 - jnp.log(scale) - 0.5 * math.log(2 * math.pi)
-
-
-def log_normal_distribution(z: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    """log Phi(z), with accurate derivatives (by differentiating it) however far out z lies."""
-    # Three ranges, each formula evaluated only where it is accurate. Below -10 the asymptotic
-    # series of Mills' ratio, 1 - 1/z^2 + 3/z^4 - ..., is within 1e-10.
-    far = jnp.minimum(z, -10.0)
-    series = jnp.zeros_like(z)
-    for k in range(8, 0, -1):
-        series = -(2 * k - 1) / far**2 * (1 + series)
-    left = -(far**2) / 2 - jnp.log(-far) - 0.5 * math.log(2 * math.pi) + jnp.log1p(series)
-    middle = jnp.log(lax.erfc(-jnp.clip(z, -10.0, 0.0) / math.sqrt(2)) / 2)
-    right = jnp.log1p(-lax.erfc(jnp.maximum(z, 0.0) / math.sqrt(2)) / 2)
-    return jnp.where(z < -10, left, jnp.where(z < 0, middle, right))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,7 +75,7 @@ class Gaussian(Family):
         """log N(x; e, max(scale, 1e-6)^2)."""
         e = wide(self.natural_parameter(e))
         scale = jnp.maximum(like(self.scale, e), SMALLEST_SCALE)
-        return normal_log_density(lax.convert_element_type(jnp.asarray(x), e.dtype), e, scale)
+        return log_density(lax.convert_element_type(jnp.asarray(x), e.dtype), e, scale)
 
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]

@@ -14,16 +14,17 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
 from cgjax._gaussian.numerics import wide
-from cgjax.kernels.random_bits import standard_normal, uniform
+from cgjax._gaussian.tails import log_density
+from cgjax.kernels.random_bits import open_uniform, standard_normal
 from cgjax.nodes._binary import TwoStates
 from cgjax.nodes._family import (
     SMALLEST_SCALE,
     Belief,
     Family,
+    or_nan,
     possible_or_minus_infinity,
     require_parameter,
 )
-from cgjax.nodes._gaussian import normal_log_density
 
 # A Gaussian mask has no finite variance at keep probability 0; below this one, it is computed
 # with this one.
@@ -75,11 +76,16 @@ class _ByExpectation(TwoStates):
 
     def mean(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """e, at least float32."""
-        return wide(self.natural_parameter(e))
+        return self._in_range(wide(self.natural_parameter(e)))
 
     def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """(e - low) (high - e), at least float32."""
         return self._variance(wide(self.natural_parameter(e)))
+
+    def _in_range(self, e: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+        """e, or NaN where it is no expected value: only what is known already raises."""
+        low, high = self._levels_like(e)
+        return or_nan((e >= low) & (e <= high), e)
 
     def from_words(
         self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
@@ -88,25 +94,27 @@ class _ByExpectation(TwoStates):
         e = lax.stop_gradient(self.natural_parameter(e))
         precise = wide(e)
         low, high = lax.stop_gradient(self._levels_like(precise))
-        is_high = uniform(words, precise.dtype) * (high - low) < precise - low
-        return lax.convert_element_type(lax.select(is_high, high, low), e.dtype)
+        is_high = open_uniform(words, precise.dtype) * (high - low) < precise - low
+        sample = or_nan((precise >= low) & (precise <= high), lax.select(is_high, high, low))
+        return lax.convert_element_type(sample, e.dtype)
 
     def log_prob(
         self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
     ) -> Float[Array, "*nodes"]:
         """log P(x): log (e - low)/(high - low) at high, log (high - e)/(high - low) at low.
 
-        -inf (with zero gradient) for all other x, and where the probability is 0.
+        -inf (with zero gradient) for all other x, and where the probability is 0; NaN for an e
+        that is no expected value.
         """
         e = self.natural_parameter(e)
         x = lax.convert_element_type(jnp.asarray(x), e.dtype)
         low, high = self._levels_like(e)
         is_low, is_high = x == low, x == high
-        e, low, high = wide(e), wide(low), wide(high)
+        e, low, high = self._in_range(wide(e)), wide(low), wide(high)
         weight = jnp.where(is_high, e - low, high - e)
-        possible = (is_low | is_high) & (weight > 0)
+        possible = (is_low | is_high) & ~(weight <= 0)
         value = jnp.log(jnp.where(possible, weight, 1) / (high - low))
-        return possible_or_minus_infinity(possible, value)
+        return possible_or_minus_infinity(x, possible, value)
 
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
@@ -116,10 +124,11 @@ class _ByExpectation(TwoStates):
         X is binary whatever e's distribution, so its variance is (mean - low) (high - mean).
         """
         mean, variance = self._gaussian_parameter(mean, variance)
-        return Belief(mean, self._variance(mean)), Belief(mean, variance)
+        return Belief(self._in_range(mean), self._variance(mean)), Belief(mean, variance)
 
     def _variance(self, e: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
         low, high = self._levels_like(e)
+        e = self._in_range(e)
         return (e - low) * (high - e)
 
 
@@ -198,7 +207,7 @@ class GaussianMask(Family):
 
     It has the mean and variance of a Bernoulli mask divided by its keep probability, so nothing
     is rescaled: collapsed, it is 1. At e = 1 a sample is exactly 1. At e = 0 there is no such
-    distribution: a known 0 raises, and an e below 1e-6 at run time is treated as 1e-6.
+    distribution: a known 0 raises, and an e from 0 to 1e-6 at run time is treated as 1e-6.
 
     Raises:
         ValueError: e lies outside (0, 1], where its value is known when the method is called.
@@ -262,7 +271,7 @@ class GaussianMask(Family):
         e = wide(self.natural_parameter(e))
         scale = jnp.maximum(_standard_deviation(self._variance(e)), SMALLEST_SCALE)
         x = lax.convert_element_type(jnp.asarray(x), scale.dtype)
-        return normal_log_density(x, jnp.ones_like(scale), scale)
+        return log_density(x, jnp.ones_like(scale), scale)
 
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
@@ -277,4 +286,4 @@ class GaussianMask(Family):
         return Belief(one, self._variance(mean)), Belief(one, jnp.zeros_like(mean))
 
     def _variance(self, e: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-        return (1 - e) / jnp.maximum(e, SMALLEST_KEEP)
+        return (1 - or_nan((e >= 0) & (e <= 1), e)) / jnp.maximum(e, SMALLEST_KEEP)

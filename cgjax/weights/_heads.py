@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from cgjax._gaussian.belief import Belief
+from cgjax._gaussian.belief import LARGEST_LOG_VARIANCE, Belief
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
 from cgjax.weights._posterior import broadcasts
@@ -24,7 +24,7 @@ Labels = Integer[ArrayLike, "*batch"]
 _LOG_2_PI = math.log(2 * math.pi)
 
 
-def _normal_nll(square: Any, variance: Any) -> Any:
+def _normal_nll(square: Array, variance: Array) -> Array:
     return (square / variance + jnp.log(variance) + _LOG_2_PI) / 2
 
 
@@ -68,7 +68,7 @@ class GaussianHead:
         noise = jnp.exp(self._log_noise(_checked(output).mean.shape))
         return Belief(output.mean, wide(output.variance) + noise)
 
-    def _log_noise(self, shape: tuple[int, ...]) -> Any:
+    def _log_noise(self, shape: tuple[int, ...]) -> Float[Array, "..."]:
         log_noise = wide(jnp.asarray(self.log_noise))
         if not broadcasts(log_noise.shape, shape):
             raise ValueError(
@@ -87,16 +87,23 @@ class GaussianHead:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class HeteroscedasticHead:
-    """y = f + noise whose variance the network computes too: the last axis holds (f, log r).
+    """y = f + noise whose variance the network computes too: the last axis holds (f, s).
 
-        expected:  1/2 (((y - m)^2 + v) exp(-m_s + v_s / 2) + m_s + log(2 pi)),  s = log r
+    The noise has the variance r(s) = exp(s) + smallest_noise, in training as in prediction, so that
+    no density is unbounded. With f and s taken as independent,
 
-    with f and s taken as independent. The marginal one and the prediction take y as Gaussian with
-    its exact variance, v + exp(m_s + v_s / 2).
+        expected:  1/2 (((y - m)^2 + v) / r(k) + log r(k) + v_s / 2 + log(2 pi)),  k = m_s - v_s / 2
+
+    which is exact where s is known, or where `smallest_noise` is small beside exp(s), and an upper
+    bound otherwise; its derivative by m_s has the sign of r(k) - ((y - m)^2 + v) everywhere. The
+    marginal one and the prediction take y as Gaussian with its exact variance,
+    v + r(m_s + v_s / 2).
 
     Attributes:
-        smallest_noise: what is added to the noise variance where y is predicted, so that no density
-            is unbounded.
+        smallest_noise: the smallest variance of the noise, at least 0.
+
+    Raises:
+        ValueError: smallest_noise is negative or not finite.
 
     Example:
         >>> import jax.numpy as jnp, cgjax as cg
@@ -109,36 +116,56 @@ class HeteroscedasticHead:
 
     smallest_noise: float = field(default=1e-6, metadata={"static": True})
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.smallest_noise < math.inf:
+            raise ValueError(
+                "smallest_noise is the smallest variance of the noise, at least 0 and finite, got "
+                f"{self.smallest_noise}."
+            )
+
     def expected_nll(self, output: Belief, y: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """E_q[-log p(y | f)] of each target; the outputs have one more axis, of size 2."""
         f, s = _parts(output)
         m, v, y = _fitting(f, y)
-        precision = jnp.exp(jnp.clip(-s.mean + s.variance / 2, -40, 40))
-        return (((y - m) ** 2 + v) * precision + s.mean + _LOG_2_PI) / 2
+        log_noise = self._log_noise(s.mean - s.variance / 2)
+        fit = ((y - m) ** 2 + v) * jnp.exp(-log_noise)
+        return (fit + log_noise + s.variance / 2 + _LOG_2_PI) / 2
 
     def marginal_nll(self, output: Belief, y: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """-log of the Gaussian density with the mean and the variance of a target."""
-        prediction = self.predict(output)
-        m, v, y = _fitting(prediction, y)
-        return _normal_nll((y - m) ** 2, v)
+        f, s = _parts(output)
+        m, v, y = _fitting(f, y)
+        # In units of the noise, whose logarithm is finite where the variance itself is not.
+        log_noise = self._log_noise(s.mean + s.variance / 2)
+        precision = jnp.exp(-log_noise)
+        total = 1 + v * precision
+        return ((y - m) ** 2 * precision / total + jnp.log(total) + log_noise + _LOG_2_PI) / 2
 
     def predict(self, output: Belief) -> Belief:
-        """The belief about a target."""
+        """The belief about a target; an exp(s) beyond exp(80) counts as that."""
         f, s = _parts(output)
-        noise = jnp.exp(jnp.clip(s.mean + s.variance / 2, -40, 40))
+        noise = jnp.exp(jnp.minimum(s.mean + s.variance / 2, LARGEST_LOG_VARIANCE))
         return Belief(f.mean, f.variance + noise + self.smallest_noise)
 
     def half_information(
         self, f: Float[Array, "*shape 2"], tangent: Float[Array, "*shape 2"]
     ) -> Float[Array, "*shape 2"]:
-        """G^T tangent, where G G^T = diag(1 / r, 1/2) is the Fisher information of (f, log r)."""
-        half = jnp.exp(-jnp.clip(wide(f[..., 1]), -40, 40) / 2)
-        tangent = wide(tangent)
-        return jnp.stack([tangent[..., 0] * half, tangent[..., 1] * 0.5**0.5], -1)
+        """G^T tangent, G G^T the Fisher information of (f, s): diag(1 / r, (exp(s) / r)^2 / 2)."""
+        s, tangent = wide(f[..., 1]), wide(tangent)
+        log_noise = self._log_noise(s)
+        of_mean, of_noise = jnp.exp(-log_noise / 2), jnp.exp(s - log_noise) * 0.5**0.5
+        return jnp.stack([tangent[..., 0] * of_mean, tangent[..., 1] * of_noise], -1)
+
+    def _log_noise(self, s: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """log r(s), in which nothing overflows."""
+        if self.smallest_noise == 0:
+            return s
+        return jnp.logaddexp(s, math.log(self.smallest_noise))
 
 
-def _parts(output: Any) -> tuple[Belief, Belief]:
-    if _checked(output).mean.ndim < 1 or output.mean.shape[-1] != 2:
+def _parts(output: object) -> tuple[Belief, Belief]:
+    output = _checked(output)
+    if output.mean.ndim < 1 or output.mean.shape[-1] != 2:
         raise ValueError(
             "The outputs of a network with heteroscedastic noise have a last axis of size 2, the "
             f"mean and the log-variance of the noise; got shape {output.mean.shape}."
@@ -147,7 +174,7 @@ def _parts(output: Any) -> tuple[Belief, Belief]:
     return Belief(mean[..., 0], variance[..., 0]), Belief(mean[..., 1], variance[..., 1])
 
 
-def _checked(output: Any) -> Belief:
+def _checked(output: object) -> Belief:
     if not isinstance(output, Belief):
         raise TypeError(
             f"A likelihood takes a belief about the outputs, got {type(output).__name__}. For "
@@ -156,8 +183,8 @@ def _checked(output: Any) -> Belief:
     return output
 
 
-def _fitting(output: Any, target: Any) -> tuple[Any, Any, Any]:
-    _checked(output)
+def _fitting(output: object, target: ArrayLike) -> tuple[Array, Array, Array]:
+    output = _checked(output)
     y = jnp.asarray(target)
     if y.shape != output.mean.shape:
         raise ValueError(
@@ -195,7 +222,7 @@ def tilted(
     Source: Knowles and Minka 2011.
     """
 
-    def tilt(a: Any) -> Any:
+    def tilt(a: Array) -> Array:
         return mean + (1 - 2 * a) * variance / 2
 
     a = jax.nn.softmax(mean)
@@ -247,7 +274,11 @@ class CategoricalHead:
         mean, variance, labels = _labelled(output, y)
         probabilities = softmax_moments(mean, variance, -1)[0]
         picked = jnp.take_along_axis(probabilities, labels[..., None], -1)[..., 0]
-        return -jnp.log(jnp.maximum(picked, jnp.finfo(picked.dtype).tiny))
+        # A probability that is too small for a number has a logarithm, and one with a derivative:
+        # at most the expected log-likelihood, by Jensen's inequality.
+        vanishes = picked < jnp.finfo(picked.dtype).tiny
+        bound = self.expected_nll(output, y)
+        return jnp.where(vanishes, bound, -jnp.log(jnp.where(vanishes, 1, picked)))
 
     def predict(self, output: Belief) -> Float[Array, "*batch classes"]:
         """E_q[softmax(f)], the probability of each class."""
@@ -261,8 +292,8 @@ class CategoricalHead:
         return jnp.sqrt(p) * (wide(tangent) - (p * tangent).sum(-1, keepdims=True))
 
 
-def _labelled(output: Any, y: Any) -> tuple[Any, Any, Any]:
-    _checked(output)
+def _labelled(output: object, y: ArrayLike) -> tuple[Array, Array, Array]:
+    output = _checked(output)
     y = jnp.asarray(y)
     if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape != output.mean.shape[:-1]:
         raise ValueError(

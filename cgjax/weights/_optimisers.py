@@ -130,7 +130,7 @@ def _check_options(
         # A schedule may end at 0, and is an array where `optax.inject_hyperparams` evaluates it.
         least = np.greater_equal if isinstance(value, jax.Array) else np.greater
         if not callable(value) and not _within(name, value, lambda v, f=least: f(v, 0) & (v <= 1)):
-            raise ValueError(f"{name} is above 0 and at most 1, got {value}.")
+            raise ValueError(f"{name} is positive and at most 1, got {value}.")
     if not _within("momentum", momentum, lambda v: (v >= 0) & (v < 1)):
         raise ValueError(f"momentum is at least 0 and below 1, got {momentum}.")
     options = (("number_of_examples", number_of_examples), ("largest_step", largest_step))

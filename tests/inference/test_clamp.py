@@ -158,7 +158,7 @@ def test_inside_a_while_loop_raises():
 
 def test_values_may_be_traced_mapped_and_differentiated():
     f = lambda v, x: cg.clamp(net, {"a": v})(x).sum()  # noqa: E731
-    values = jnp.array([[0.5, 1.0], [-1.0, 2.0], [0.0, 0.0]])
+    values = jnp.array([[0.5, 1.0], [-1.0, 0.75], [0.0, 0.0]])
     got = jax.jit(jax.vmap(jax.grad(f), (0, None)))(values, X)
     for v, g in zip(values, got, strict=True):
         # One program for all rows, and one for each: rounding only.
@@ -184,7 +184,7 @@ def test_other_values_compile_nothing():
     one = value(0.5)
     run: Any = _procedure.run_compiled
     compiled = run._cache_size()
-    assert (value(-2.0) != one).any()
+    assert (value(-0.75) != one).any()
     np.testing.assert_array_equal(value(0.5), one)
     assert run._cache_size() == compiled
 

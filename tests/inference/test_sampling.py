@@ -11,7 +11,7 @@ from scipy import stats
 
 import cgjax as cg
 from cgjax.kernels import random_bits
-from tests.helpers import assert_identical, relu, spin, two_layers, weights
+from tests.helpers import assert_identical, relu, spin, two_layers, weighted, weights
 
 KEY = jax.random.key(21)
 PARAMETERS = weights(3, 4, 4, 2)
@@ -19,8 +19,8 @@ X = jax.random.normal(jax.random.key(1), (5, 3))
 
 
 def three(x):
-    """Three nodes whose statistics are all returned, scaled, so that none is an output node."""
-    return {name: 3 * spin(x + i, name) for i, name in enumerate("abc")}
+    """Three nodes whose statistics are all returned, weighted, so that none is an output node."""
+    return {name: weighted(3, spin(x + i, name), x) for i, name in enumerate("abc")}
 
 
 def sampled_names(rate, net=None, x=None):
@@ -62,7 +62,7 @@ def test_rate_1_in_every_form_is_forward_sampling(rate):
 def test_an_array_of_rates_belongs_to_single_nodes():
     rate = jnp.array([0.0, 1.0, 0.0, 1.0])
     for r in (rate, {"h": rate}, {"*": rate[None]}):
-        out = cg.pcff(lambda x: 3 * spin(x, "h"), r)(KEY, jnp.full((7, 4), 0.3))
+        out = cg.pcff(lambda x: weighted(3, spin(x, "h"), x), r)(KEY, jnp.full((7, 4), 0.3))
         assert (np.abs(out) == 3).all(0).tolist() == [False, True, False, True]
 
 
@@ -90,7 +90,7 @@ def test_the_first_match_wins_and_unmatched_nodes_get_0():
 def test_the_star_names_neither_output_nor_observed_nodes():
     def net(x):
         pixels = cg.observe(x, -1.0, 1.0, name="pixels")
-        return 3 * spin(pixels, "h"), 3 * pixels, spin(x, "out")
+        return weighted(3, spin(pixels, "h"), x), 3 * pixels, spin(x, "out")
 
     x = jnp.full(8, 0.5)
     collapsed = cg.feed_forward(net)(x)
@@ -144,7 +144,7 @@ def test_options_are_checked_when_built():
 
 
 def test_a_class_axis_has_one_mask():
-    net = lambda x: 3 * cg.node(cg.nodes.Categorical(axis=-2), x, name="h")  # noqa: E731
+    net = lambda x: weighted(3, cg.node(cg.nodes.Categorical(axis=-2), x, name="h"), x)  # noqa: E731
     x = jax.random.normal(KEY, (40, 5, 3))
     rate = jnp.array([0.0, 0.5, 1.0])
     for r in (rate, rate[None], jnp.broadcast_to(rate, (40, 1, 3))):
@@ -174,7 +174,7 @@ def test_noise_nodes_are_sampled_at_every_rate():
 
 
 def test_the_rate_never_changes_which_numbers_are_drawn():
-    net = lambda x: 3 * relu(x, "h")  # noqa: E731
+    net = lambda x: weighted(3, relu(x, "h"), x)  # noqa: E731
     x = jnp.linspace(-2, 2, 200)
     plain, full = cg.feed_forward(net)(x), cg.forward_sample(net)(KEY, x)
     before = np.zeros(200, bool)
@@ -203,7 +203,7 @@ def test_runs_of_one_key_agree_where_networks_agree():
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
 def test_a_fraction_rate_of_the_nodes_is_sampled(rounds, impl):
     n, rate = 20_000, 0.3
-    net = lambda x: 3 * spin(x, "h")  # noqa: E731
+    net = lambda x: weighted(3, spin(x, "h"), x)  # noqa: E731
     key = jax.random.key(4, impl=impl)
     out = np.asarray(cg.pcff(net, rate, rounds=rounds)(key, jnp.full(n, 0.4)))
     is_sample = np.abs(out) == 3
@@ -224,7 +224,7 @@ def test_rounds_change_the_numbers_of_threefry_only():
 def test_mask_and_sample_are_independent():
     """The two words of a block decide two things: collapsed or not, and which value."""
     n = 40_000
-    net = lambda x: 3 * cg.node(cg.nodes.Gaussian(1.0), x, name="h")  # noqa: E731
+    net = lambda x: weighted(3, cg.node(cg.nodes.Gaussian(1.0), x, name="h"), x)  # noqa: E731
     x = jnp.zeros(n)
     full = np.asarray(cg.forward_sample(net)(KEY, x)) / 3
     chosen = np.asarray(cg.pcff(net, 0.5)(KEY, x)) != 0
@@ -254,7 +254,7 @@ def test_ancestral_samples_have_the_chain_rules_distribution():
 @pytest.mark.parametrize("rate", [0.0, 0.25, 1.0, jnp.float32(0.25), {"h": jnp.full(8000, 0.25)}])
 def test_discrete_samples_pass_no_gradient(rate):
     n = 8000
-    net = lambda x: 3 * spin(x, "h")  # noqa: E731
+    net = lambda x: weighted(3, spin(x, "h"), x)  # noqa: E731
     x = jnp.full(n, 0.4)
     gradient = np.asarray(jax.grad(lambda x: cg.pcff(net, rate)(KEY, x).sum())(x))
     zero = gradient == 0
@@ -272,7 +272,7 @@ def test_discrete_samples_pass_no_gradient(rate):
 )
 @pytest.mark.parametrize("rate", [0.5, 1.0])
 def test_straight_through_passes_the_activations_gradient_and_changes_no_value(family, rate):
-    net = lambda x: 3 * cg.node(family, x, name="h")  # noqa: E731
+    net = lambda x: weighted(3, cg.node(family, x, name="h"), x)  # noqa: E731
     x = jax.random.normal(KEY, (6, 4))
     target = jax.random.normal(jax.random.key(2), (6, 4))
 
@@ -308,7 +308,7 @@ def test_gradients_are_those_of_the_mixture_written_out(name, rate):
     x = jnp.concatenate([jnp.linspace(-3, 3, 61), jnp.array([0.0, 30.0, -30.0])])
     weight = jnp.linspace(0.5, 1.5, 64)
     value = 0.5 if rate == "traced" else rate
-    net = lambda e: 2 * cg.node(family, e, name="h")  # noqa: E731
+    net = lambda e: weighted(2, cg.node(family, e, name="h"), e)  # noqa: E731
     f = lambda r: jax.value_and_grad(lambda e: (cg.pcff(net, r)(KEY, e) * weight).sum())  # noqa: E731
 
     def both(r):
@@ -354,16 +354,16 @@ def test_second_derivatives_and_forward_mode_agree_with_the_definition(name):
 
 
 def test_gradients_reach_rates_never_and_family_parameters_where_reparameterised():
+    def net(s, x):
+        return weighted(2, cg.node(cg.nodes.Gaussian(s), x, name="h"), x)
+
     def loss(rate, scale, x):
-        net = lambda s, x: 2 * cg.node(cg.nodes.Gaussian(s), x, name="h")  # noqa: E731
         return cg.pcff(net, rate)(KEY, scale, x).sum()
 
     x = jnp.zeros(50)
     rate, scale = jax.grad(loss, (0, 1))(0.5, jnp.float32(2.0), x)
     assert rate == 0
-    draws = cg.pcff(lambda s, x: 2 * cg.node(cg.nodes.Gaussian(s), x, name="h"), 0.5)(
-        KEY, jnp.float32(2.0), x
-    )
+    draws = cg.pcff(net, 0.5)(KEY, jnp.float32(2.0), x)
     np.testing.assert_allclose(scale, draws.sum() / 2, rtol=1e-5)  # d(s n)/ds = n
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import compiler
 from tests.train.data.test_cifar import write_files
 from train import bare, indrnn, resnet
 from train.checkpoint import CheckpointError
@@ -152,8 +153,7 @@ def test_the_script_where_little_is_installed(pictures, tmp_path):
         "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in BLOCKED)
     )
     paths = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    # Almost all of the time goes to the compiler, half of it for optimisations.
-    flags = "--xla_backend_optimization_level=0"
+    flags = compiler.with_flags("--xla_force_host_platform_device_count=1")
     environment = {"PYTHON": sys.executable, "DATA": str(pictures), "OUT": str(tmp_path / "out")}
     environment |= {"PYTHONPATH": paths, "XLA_FLAGS": flags, "BUDGET": "0"}
     refused = subprocess.run(

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import compiler
 from train import data, devices, indrnn, sweep
 from train.checkpoint import Checkpoints
 from train.loop import Record
@@ -68,8 +69,7 @@ def test_two_processes_compute_what_one_does(tmp_path):
     words += " --seeds 0 --mode vmap --devices 2 --batch-devices 2 --processes 2"
     command = [sys.executable, "-m", "train.indrnn", *words.split(), "--out", str(tmp_path)]
     command += ["--coordinator", f"localhost:{free_port()}", "--process"]
-    # Without optimisations, which take half of the time that the compiler does.
-    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    flags = compiler.with_flags("--xla_force_host_platform_device_count=2")
     processes = [
         subprocess.Popen(
             [*command, str(number)],

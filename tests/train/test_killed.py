@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests import compiler
 from tests.train.data.test_cifar import write_files
 from train.checkpoint import Checkpoints
 
@@ -27,17 +28,19 @@ class Ended(NamedTuple):
 
 
 def run(
-    command: Sequence[str | Path],
-    until: Callable[[Any], None] | None = None,
-    compiler_flags: str = "",
+    compiled: Path, command: Sequence[str | Path], until: Callable[[Any], None] | None = None
 ) -> Ended:
-    """Runs a command to its end, or kills it when `until(process)` returns."""
+    """Runs a command to its end, or kills it when `until(process)` returns.
+
+    Almost all of the time goes to the compiler, so the programs of one command are kept, in a
+    folder of this test: processes that may be killed while they write leave nothing to others.
+    """
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {compiler_flags}"},
+        env=os.environ | compiler.kept_in(compiled),
     )
     if until is not None:
         until(process)
@@ -56,7 +59,8 @@ def test_at_any_moment(tmp_path):
     command = [sys.executable, "-m", "tests.train.tiny"]
     whole = tmp_path / "whole.json"
     begin = time.monotonic()
-    run([*command, tmp_path / "a", whole])
+    start = functools.partial(run, tmp_path / "compiled")
+    start([*command, tmp_path / "a", whole])
     limit = 20 * (time.monotonic() - begin)
     result = tmp_path / "killed.json"
     generator = random.Random(0)
@@ -69,7 +73,7 @@ def test_at_any_moment(tmp_path):
         time.sleep(generator.random() * 0.05)
 
     while not result.exists() and time.monotonic() - begin < limit:
-        ended = run([*command, tmp_path / "b", result], until if kills < 4 else None)
+        ended = start([*command, tmp_path / "b", result], until if kills < 4 else None)
         lines += ended.printed.splitlines()
         kills += ended.killed
     assert kills >= 2
@@ -93,8 +97,7 @@ def test_in_the_middle_of_an_experiment(options, tmp_path):
         (tmp_path / "pictures").mkdir()
         write_files(tmp_path / "pictures")
         command += ["--data-dir", tmp_path / "pictures"]
-    # Almost all of the time goes to the compiler, half of it for optimisations.
-    start = functools.partial(run, command, compiler_flags="--xla_backend_optimization_level=0")
+    start = functools.partial(run, tmp_path / "compiled", command)
     start()
     out.rename(whole)
 

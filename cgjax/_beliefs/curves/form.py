@@ -23,7 +23,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import JaxprEqn, Primitive
 
-from cgjax._gaussian.blocks import Moments, whole
+from cgjax._gaussian.blocks import Response, whole
 from cgjax._gaussian.numerics import wide
 from cgjax._program.primitives import Facts, facts
 
@@ -148,7 +148,7 @@ class Form(abc.ABC):
 
     def evaluated(
         self, function: Function, mean: jax.Array, variance: jax.Array, slopes: bool
-    ) -> Moments:
+    ) -> Response:
         """The same, and where `slopes` are asked for the derivatives of the mean."""
         return whole(lambda m, v: self.moments(function, m, v), mean, variance, slopes)
 

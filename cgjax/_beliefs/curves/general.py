@@ -30,7 +30,7 @@ from cgjax._beliefs.curves.form import (
     plus,
     same_line,
 )
-from cgjax._gaussian.blocks import Moments, in_blocks, is_closed, whole
+from cgjax._gaussian.blocks import Response, in_blocks, is_closed, whole
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import root
 
@@ -137,7 +137,7 @@ class General(Form):
 
     def evaluated(
         self, function: Function, mean: jax.Array, variance: jax.Array, slopes: bool
-    ) -> Moments:
+    ) -> Response:
         """Block by block, where nothing but the variable comes in."""
         plain = not (self.at or self.keeps_sign or self.stopped) and is_closed(function, mean)
         rule = partial(self.moments, function)
@@ -268,7 +268,7 @@ class Open(Form):
 
     def evaluated(
         self, function: Function, mean: jax.Array, variance: jax.Array, slopes: bool
-    ) -> Moments:
+    ) -> Response:
         """Block by block."""
 
         def rule(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax.kernels.random_bits import standard_normal, uniform
+from cgjax.kernels.random_bits import open_uniform, standard_normal
 
 
 class Activation(NamedTuple):
@@ -59,12 +59,14 @@ def _relu_sampled_slope(e: Any, h: Any) -> Any:
 
 
 def _tanh_sample(word: Any, e: Any) -> Any:
-    high = 2 * uniform(word, e.dtype) - 1 < jnp.tanh(e)
-    return lax.select(high, jnp.ones_like(e), -jnp.ones_like(e))
+    high = 2 * open_uniform(word, e.dtype) - 1 < jnp.tanh(e)
+    sample = lax.select(high, jnp.ones_like(e), -jnp.ones_like(e))
+    return lax.select(e == e, sample, e)  # a NaN stays one
 
 
 def _logistic_sample(word: Any, e: Any) -> Any:
-    return _step(uniform(word, e.dtype) < lax.logistic(e), e)
+    sample = _step(open_uniform(word, e.dtype) < lax.logistic(e), e)
+    return lax.select(e == e, sample, e)
 
 
 def _leaky_relu(leak: float) -> Activation:

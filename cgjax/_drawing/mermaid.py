@@ -1,0 +1,34 @@
+"""A graph as a Mermaid flowchart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cgjax._drawing.drawing import Box, Line
+
+_STYLES = {
+    "input": "fill:#f4f4f4,stroke:#888",
+    "result": "fill:#f4f4f4,stroke:#888",
+    "node": "fill:#e3eefb,stroke:#2f6db5",
+    "noise": "fill:#fdeed9,stroke:#c9822b",
+    "observe": "fill:#e4f3e5,stroke:#3f8f46",
+}
+
+# What Mermaid would take for the end of a label or for HTML.
+_ESCAPED = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;"})
+
+
+def mermaid(boxes: Sequence[Box], lines: Sequence[Line]) -> str:
+    """Boxes and the lines between them as a flowchart; lines through time are dotted."""
+    number = {box.name: f"v{k}" for k, box in enumerate(boxes)}
+    out = ["flowchart TD"]
+    for box in boxes:
+        label = "<br/>".join(x.translate(_ESCAPED) for x in (box.title, box.text) if x)
+        left, right = ("([", "])") if box.kind in ("input", "result") else ("[", "]")
+        out.append(f'    {number[box.name]}{left}"{label}"{right}:::{box.kind}')
+    for line in lines:
+        arrow = '-. "earlier step" .->' if line.through_time else "-->"
+        out.append(f"    {number[line.source]} {arrow} {number[line.target]}")
+    used = {box.kind for box in boxes}
+    out += [f"    classDef {kind} {style}" for kind, style in _STYLES.items() if kind in used]
+    return "\n".join(out) + "\n"

@@ -1,0 +1,135 @@
+"""The states of discrete nodes: what they can be, how probable each is, and nodes put into them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cgjax import _static
+from cgjax._program import Site
+from cgjax._walk import Visitor
+from cgjax.inference._elimination import Set
+from cgjax.nodes import Bernoulli, BernoulliMask, Binary, Family, Spin
+
+
+class Component(NamedTuple):
+    """The nodes of one component, and what they can be.
+
+    Attributes:
+        shape: one entry for each node, in the shape of the component's mask.
+        axis: the class axis, for families that have one.
+        states: how many states a node has.
+    """
+
+    shape: tuple[int, ...]
+    axis: int | None
+    states: int
+
+    @property
+    def num_nodes(self) -> int:
+        """How many nodes there are."""
+        return math.prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many joint states they have."""
+        return self.states**self.num_nodes
+
+
+def component(site: Site) -> Component:
+    """Describes the nodes of a discrete family at a site."""
+    family = _static.join(site.family, [np.zeros(())] * site.family.num_arrays)
+    shape = family.mask_shape(site.shape)
+    axes = [k - len(shape) for k in range(len(shape)) if shape[k] != site.shape[k]]
+    axis = axes[0] if axes else None
+    size = 1 if axis is None else site.shape[axis]
+    states = jax.eval_shape(lambda: family.states(size)).shape[0]
+    return Component(shape, axis, states)
+
+
+class Conditional(NamedTuple):
+    """What the walk records about a component for given parents.
+
+    Attributes:
+        probabilities: of each state (first axis) of each node.
+        mean: the expected statistic.
+        present: 1 where the component is in a branch that was taken.
+    """
+
+    probabilities: jax.Array
+    mean: jax.Array
+    present: jax.Array
+
+
+@dataclass(frozen=True)
+class Given(Visitor):
+    """Puts nodes into given states, and records the distributions of the components asked for."""
+
+    targets: Set = frozenset()
+    absent: ClassVar[float] = 0.0
+
+    def changes(self, site: Site) -> bool:
+        return True
+
+    def visit(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
+        kind = component(site)
+        record = None
+        if site.index in self.targets:
+            record = Conditional(_probabilities(family, kind, e), family.mean(e), jnp.ones(()))
+        if given is None:
+            return activation, record
+        return _statistic(family, kind, given, site.shape), record
+
+
+def _state_arrays(family: Family, kind: Component, shape: tuple[int, ...]) -> jax.Array:
+    """The statistic with all nodes in one state, for each state: (states, *shape)."""
+    if kind.axis is None:
+        states = family.states()
+        states = (
+            states.reshape(kind.states, *(1,) * (1 + len(shape) - states.ndim), *states.shape[1:])
+            if shape
+            else states.reshape(kind.states)
+        )
+    else:
+        rows = family.states(shape[kind.axis])
+        after = (1,) * (-1 - kind.axis)
+        states = rows.reshape(kind.states, *(1,) * (len(shape) + kind.axis), -1, *after)
+    return jnp.broadcast_to(states, (kind.states, *shape))
+
+
+def _statistic(
+    family: Family, kind: Component, index: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+    """The statistic of nodes whose states are given by number."""
+    if kind.axis is not None:
+        rows = family.states(shape[kind.axis])[jnp.squeeze(index, kind.axis)]
+        return jnp.moveaxis(rows, -1, kind.axis)
+    states = _state_arrays(family, kind, shape)
+    value = states[0]
+    for number in range(1, kind.states):
+        value = jnp.where(index == number, states[number], value)
+    return value
+
+
+def _probabilities(family: Family, kind: Component, e: Any) -> jax.Array:
+    """P(state | parents) of each node: (states, *nodes)."""
+    precise = e.astype(jnp.promote_types(e.dtype, jnp.float32))
+    if isinstance(family, BernoulliMask):
+        # Linear in e, so that the derivative is right where one state is impossible, too.
+        return jnp.stack([1 - precise, precise])
+    states = _state_arrays(family, kind, e.shape).astype(precise.dtype)
+    if isinstance(family, Binary | Bernoulli | Spin):
+        # [A] Eq. 3: faster than the exponential of log_prob, and rounded once less.
+        log_odds = (states[1] - states[0]) * precise
+        return jax.nn.sigmoid(jnp.stack([-log_odds, log_odds]))
+    return jnp.exp(jax.vmap(lambda x: family.log_prob(x, e))(states.astype(e.dtype)))
+
+
+def mean_where_present(record: Conditional) -> jax.Array:
+    """The expected statistic, NaN in a branch that was not taken."""
+    return jnp.where(record.present > 0, record.mean, jnp.nan)

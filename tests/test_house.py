@@ -1,0 +1,135 @@
+"""The house stays as CONTRIBUTING describes it: sizes, imports, and one place for each fact."""
+
+import ast
+import pathlib
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from cgjax._program import primitives
+
+ROOT = pathlib.Path(__file__).parent.parent
+LIBRARY = sorted((ROOT / "cgjax").rglob("*.py"))
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+
+# From the ground up: what imports only what stands before it, and itself.
+FLOORS = (
+    "_static",
+    "_cache",
+    "_rate",
+    "_gaussian",
+    "kernels",
+    "nodes",
+    "_node",
+    "_component",
+    "_program",
+    "_walk",
+    "_beliefs",
+    "_weight_noise",
+    "_procedure",
+    "_of_beliefs",
+    "inference",
+    "_lift",
+    "_drawing",
+    "_graph",
+    "_functional",
+    "weights",
+    "layers",
+    "metrics",
+)
+
+
+def name_of(path: pathlib.Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def functions(tree: ast.AST) -> Iterator[FUNCTION]:
+    return (node for node in ast.walk(tree) if isinstance(node, FUNCTION))
+
+
+def body_lines(function: FUNCTION) -> int:
+    """The lines of a function after its signature and docstring."""
+    body = function.body
+    if ast.get_docstring(function) is not None:
+        body = body[1:]
+    return body[-1].end_lineno - body[0].lineno + 1 if body and body[-1].end_lineno else 0
+
+
+def imported(path: pathlib.Path) -> Iterator[tuple[list[str], str, bool]]:
+    """The modules of cgjax that a file imports: (parts of the module, name, whether for types)."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cgjax"):
+            for alias in node.names:
+                yield node.module.split("."), alias.name, False
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
+def test_files_and_functions_can_be_read_at_a_sitting(path: pathlib.Path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 350
+    long = {f.name: n for f in functions(ast.parse(text)) if (n := body_lines(f)) > 60}
+    assert long == {}
+
+
+def test_imports_run_downwards():
+    upwards = []
+    for path in LIBRARY:
+        package = path.relative_to(ROOT / "cgjax").parts[0].removesuffix(".py")
+        if package == "__init__":
+            continue
+        assert package in FLOORS, f"{name_of(path)}: give it a place in FLOORS"
+        for module, name, _ in imported(path):
+            used = module[1] if len(module) > 1 else name
+            if used in FLOORS and FLOORS.index(used) > FLOORS.index(package):
+                upwards.append(f"{name_of(path)} imports {used}")
+    assert upwards == []
+
+
+def test_packages_keep_their_private_modules_to_themselves():
+    """Of a module `cgjax.package._module`, others know what its package shows."""
+    crossing = set()
+    for path in LIBRARY:
+        own = [*path.relative_to(ROOT).parts[:-1]]
+        for module, _, _ in imported(path):
+            for k in range(2, len(module)):
+                if module[k].startswith("_") and own[:k] != module[:k]:
+                    crossing.add((name_of(path), ".".join(module)))
+    assert len(crossing) < 10, sorted(crossing)
+
+
+def test_only_one_package_knows_the_parameters_of_control_flow():
+    names = "num_consts|num_carry|cond_nconsts|body_nconsts|cond_jaxpr|body_jaxpr|ft_in|branches"
+    known = re.compile(rf"[\"']({names})[\"']|scan_counts")
+    reading = {
+        name_of(path)
+        for path in LIBRARY
+        if "_program" not in path.parts and known.search(path.read_text())
+    }
+    assert reading == set()
+
+
+def test_what_primitives_are_stands_in_one_table():
+    """No other file lists the names of primitives: one word of names is a table of its own."""
+    names = {name for listed, _ in primitives._CLASSES for name in listed.split()}
+    listing = []
+    for path in LIBRARY:
+        if "_program" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            words = []
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words = node.value.split()
+            elif isinstance(node, ast.Tuple | ast.List | ast.Set):
+                words = [e.value for e in node.elts if isinstance(e, ast.Constant)]
+            if len(words) >= 3 and all(w in names for w in words):
+                listing.append(f"{name_of(path)}:{getattr(node, 'lineno', 0)}: {words}")
+    assert listing == []
+
+
+def test_the_map_names_every_folder():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    packages = {p.parent.relative_to(ROOT / "cgjax") for p in LIBRARY if p.name == "__init__.py"}
+    missing = [str(p) for p in packages if p.parts and f"{p.name}/" not in text]
+    assert missing == []
