@@ -130,7 +130,7 @@ class General(Form):
         """By quadrature."""
         at = self.at
         if self.keeps_sign:
-            # Where the log-normal tail matters, it is no nearer to the truth for a cut in its place.
+            # Where a log-normal tail matters, a cut in its place is no nearer to the truth.
             at = tuple(0.0 if isinstance(c, Crossing) else c for c in at)
         cuts = [place for c in at for place in _places(c, mean, variance)]
         if self.stopped and not cuts:
