@@ -184,7 +184,8 @@ class Broken(Form):
         low, line, high = self.lines
         m, v = line.moments(m, v)
         ends = [low.offset, high.offset]
-        if float(number(line.slope) or 0) < 0:
+        slope = number(line.slope)
+        if slope is not None and slope.real < 0:
             ends.reverse()
         low_, high_ = (_within(_array(e, m), m, v) for e in ends)
         return closed.clipped(m, v, low_, high_)

@@ -284,6 +284,6 @@ _CLOSED: dict[object, ClosedRule] = {
     lax.sin_p: _plain(closed.sine),
     lax.cos_p: _plain(closed.cosine),
 }
-if hasattr(lax, "log2_p"):  # since JAX 0.11
-    _CLOSED[lax.log2_p] = _of_positive(closed.logarithm, Line(1 / math.log(2), 0.0))
-    _EXPONENTIAL[lax.log2_p] = _logarithm(2.0)
+if (_added_later := getattr(lax, "log2_p", None)) is not None:
+    _CLOSED[_added_later] = _of_positive(closed.logarithm, Line(1 / math.log(2), 0.0))
+    _EXPONENTIAL[_added_later] = _logarithm(2.0)

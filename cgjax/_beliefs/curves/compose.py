@@ -20,6 +20,7 @@ from cgjax._beliefs.curves.form import (
     Known,
     Line,
     Operation,
+    dtype_of,
     is_inexact,
 )
 from cgjax._beliefs.curves.general import Cut, General
@@ -103,7 +104,7 @@ class Chosen(Form):
         if operation.primitive is lax.select_n_p and isinstance(which, Known):
             if not any(isinstance(f, Exponential | Closed | Chosen) or f.domains for f in cases):
                 return None
-            mask = jnp.asarray(which.value, operation.eqn.invars[0].aval.dtype)
+            mask = jnp.asarray(which.value, dtype_of(operation.eqn.invars[0]))
             return cls(mask, tuple(cases), operation.functions[1:])
         chosen = [f for f in operation.operands if isinstance(f, Chosen)]
         if not chosen or any(f is not chosen[0] for f in chosen[1:]):

@@ -191,7 +191,7 @@ def _rises(eqn: JaxprEqn, operands: Sequence[Value], curves: Sequence[Curve | No
 
 
 def _of_line(x: Gaussian, line: Line, dtype: np.dtype) -> Gaussian:
-    slope, offset = (c if number(c) is not None else wide_if_real(c) for c in line)
+    slope, offset = (c if number(c) is not None else wide_if_real(jnp.asarray(c)) for c in line)
     mean, variance = wide(x.mean), wide(x.variance)
     return Gaussian(
         jnp.asarray(jnp.broadcast_to(slope * mean + offset, x.shape), dtype),

@@ -8,7 +8,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves.curve import Curve, as_curve, composed, warn_of_decision
-from cgjax._beliefs.curves.form import is_inexact, number
+from cgjax._beliefs.curves.form import dtype_of, is_inexact, number, shape_of
 from cgjax._beliefs.curves.joint import Split, same_root
 from cgjax._beliefs.curves.several import is_chance, mixed
 from cgjax._beliefs.curves.splits import on_splits
@@ -28,8 +28,8 @@ def elementwise(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value |
     known = facts(eqn)
     if known.curvature == "stepped" and order != 1:
         return None
-    shape, dtype = tuple(eqn.outvars[0].aval.shape), eqn.outvars[0].aval.dtype
-    if known.converts and is_inexact(eqn.invars[0].aval.dtype) and not is_inexact(dtype):
+    shape, dtype = tuple(shape_of(eqn.outvars[0])), dtype_of(eqn.outvars[0])
+    if known.converts and is_inexact(dtype_of(eqn.invars[0])) and not is_inexact(dtype):
         if order != 1:
             warn_of_decision(eqn, "whole numbers")
         return bind(eqn, [at_mean(x) for x in operands])[0]

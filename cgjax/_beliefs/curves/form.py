@@ -28,7 +28,7 @@ from cgjax._gaussian.numerics import wide
 from cgjax._program.primitives import Facts, facts
 
 Scalar = float | int | complex
-Coefficient = Scalar | np.ndarray | np.generic | jax.Array
+Coefficient = Scalar | np.ndarray | np.number | np.bool_ | jax.Array
 Function = Callable[[Any], Any]
 
 
@@ -240,12 +240,12 @@ class Operation:
     @property
     def dtype(self) -> np.dtype:
         """Of the result."""
-        return self.eqn.outvars[0].aval.dtype
+        return dtype_of(self.eqn.outvars[0])
 
     @property
     def kinds(self) -> list[np.dtype]:
         """The dtypes of the operands."""
-        return [v.aval.dtype for v in self.eqn.invars]
+        return [dtype_of(v) for v in self.eqn.invars]
 
     @property
     def random(self) -> list[Form]:
@@ -256,12 +256,12 @@ class Operation:
     def is_real(self) -> bool:
         """Whether no number that takes part is complex."""
         variables = (*self.eqn.invars, *self.eqn.outvars)
-        return not any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in variables)
+        return not any(jnp.issubdtype(dtype_of(v), jnp.complexfloating) for v in variables)
 
     @property
     def rounds(self) -> bool:
         """Whether it turns numbers into whole ones."""
-        before = self.eqn.invars[0].aval.dtype
+        before = dtype_of(self.eqn.invars[0])
         return self.facts.converts and not is_inexact(self.dtype) and is_inexact(before)
 
     @property
@@ -274,3 +274,13 @@ class Operation:
 def is_inexact(dtype: np.dtype) -> bool:
     """Whether numbers are floating point or complex."""
     return jnp.issubdtype(dtype, jnp.inexact)
+
+
+def dtype_of(variable: Any) -> np.dtype:
+    """The dtype of a variable of a program, or of a literal."""
+    return variable.aval.dtype
+
+
+def shape_of(variable: Any) -> tuple[int, ...]:
+    """The shape of a variable of a program, or of a literal."""
+    return tuple(variable.aval.shape)

@@ -128,7 +128,11 @@ class General(Form):
         self, function: Function, mean: jax.Array, variance: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """By quadrature."""
-        cuts = [place for c in self.at for place in _places(c, mean, variance)]
+        at = self.at
+        if self.keeps_sign:
+            # Where a log-normal tail matters, a cut in its place is no nearer to the truth.
+            at = tuple(0.0 if isinstance(c, Crossing) else c for c in at)
+        cuts = [place for c in at for place in _places(c, mean, variance)]
         if self.stopped and not cuts:
             cuts = [mean]
         if self.keeps_sign:

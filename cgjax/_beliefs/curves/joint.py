@@ -227,10 +227,10 @@ def given(value: Gaussian | Curve | Split, root: Gaussian) -> Split:
     return Split(line_on(root, line, dtype), tuple(found))
 
 
-Coefficients = list[tuple[Gaussian | object, jax.Array]]
+Residuals = list[tuple[object, Coefficient]]
 
 
-def _residual(curve: Curve, variance: jax.Array) -> Coefficients:
+def _residual(curve: Curve, variance: jax.Array) -> Residuals:
     """What a value that has nothing in common with a Gaussian consists of."""
     if curve.affine is None:
         return [(object(), deviation(variance))]
@@ -240,7 +240,7 @@ def _residual(curve: Curve, variance: jax.Array) -> Coefficients:
     ]
 
 
-def _residual_of_part(curve: Curve, root: Gaussian, rest: jax.Array) -> Coefficients:
+def _residual_of_part(curve: Curve, root: Gaussian, rest: jax.Array) -> Residuals:
     """The same of one that has: of two in a sum d = a x + b y, given d, a (x - E[x | d]) and
     -b (y - E[y | d]) are one number.
     """
@@ -250,7 +250,7 @@ def _residual_of_part(curve: Curve, root: Gaussian, rest: jax.Array) -> Coeffici
     if curve.affine is None or len(parts) > 2:
         return [(object(), deviation(rest))]
     slope = curve.affine.slope
-    outside: Coefficients = [
+    outside: Residuals = [
         (p.root, times(times(slope, p.weight), deviation(wide(p.root.variance))))
         for p in mine.values()
         if id(p.root) not in inside

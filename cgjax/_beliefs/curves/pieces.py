@@ -213,8 +213,6 @@ def _linear(operation: Operation) -> Rule | None:
     inside = facts.linear.of(len(operation.operands))
 
     def of(lines: Sequence[Line], low: End, high: End) -> Parts:
-        if facts.converts:
-            return [], [lines[0]]
         out = []
         for part in (0, 1):
             if facts.signs:
@@ -241,7 +239,13 @@ def rule_of(operation: Operation) -> Rule | None:
         return None  # the quotient is rounded
     if primitive is lax.select_n_p and isinstance(operation.operands[0], Known):
         return Rule(_chosen)
+    if operation.facts.converts:
+        return Rule(_unchanged)
     return _RULES.get(primitive) or _linear(operation)
+
+
+def _unchanged(lines: Sequence[Line], low: End, high: End) -> Parts:
+    return [], [lines[0]]
 
 
 _LOGIC: dict[object, Rule] = {

@@ -25,6 +25,7 @@ from cgjax._beliefs.curves.form import (
     Known,
     Line,
     Operation,
+    dtype_of,
     is_inexact,
     minus,
     number,
@@ -39,7 +40,7 @@ from cgjax._program.primitives import Facts
 
 _HIGHEST = 6  # power: of 1, x, x^2, ... in float32
 
-Coefficients = tuple[Coefficient, ...]
+Coefficients = Sequence[Coefficient]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class Polynomial(Form):
     """
 
     unit: Line
-    coefficients: Coefficients
+    coefficients: tuple[Coefficient, ...]
 
     @classmethod
     def straight(cls, unit: Line, own: Line) -> Polynomial:
@@ -91,7 +92,7 @@ class Polynomial(Form):
             return None
         if len(found) <= 2:
             return cls.straight(unit, Line(found[1] if len(found) > 1 else 0.0, found[0]))
-        return cls(unit, found)
+        return cls(unit, tuple(found))
 
     def over(self, unit: Line) -> Coefficients | None:
         """The coefficients as a polynomial of another line, if it can be one."""
@@ -233,11 +234,12 @@ def applied(operation: Operation, values: Sequence[Coefficient]) -> Coefficient:
     if operation.primitive is lax.div_p:
         return over(*values)
     if operation.primitive is lax.select_n_p and len(values) == 3:
-        which = values[0] if number(values[0]) is None else bool(values[0])
+        known = number(values[0])
+        which = jnp.asarray(values[0], bool) if known is None else bool(known)
         return pick(which, values[2], values[1])
     variables = operation.eqn.invars
     arrays = [
-        jnp.broadcast_to(jnp.asarray(x, v.aval.dtype), operation.shape)
+        jnp.broadcast_to(jnp.asarray(x, dtype_of(v)), operation.shape)
         for x, v in zip(values, variables, strict=True)
     ]
     return bind(operation.eqn, arrays)[0]
@@ -268,5 +270,5 @@ _RULES: dict[object, Rule] = {
     lax.integer_pow_p: _whole_power,
     lax.square_p: _squared,
 }
-if hasattr(lax, "one_minus_square_p"):  # since JAX 0.11
-    _RULES[lax.one_minus_square_p] = _one_minus_square
+if (_added_later := getattr(lax, "one_minus_square_p", None)) is not None:
+    _RULES[_added_later] = _one_minus_square

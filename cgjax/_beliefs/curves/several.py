@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
+from jax.extend.core.primitives import add_jaxvals_p
 
 from cgjax._beliefs.curves.curve import Curve, as_curve, composed, warn_of_decision
-from cgjax._beliefs.curves.form import IDENTITY, is_inexact
+from cgjax._beliefs.curves.form import IDENTITY, dtype_of, is_inexact
 from cgjax._beliefs.curves.joint import Split, given, parts_of, same_root, summed
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._beliefs.curves.splits import on_splits
@@ -26,7 +27,7 @@ from cgjax._program.primitives import facts
 
 def mixed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
     """An operation on several variables; None where there is no rule."""
-    primitive, dtype = eqn.primitive, eqn.outvars[0].aval.dtype
+    primitive, dtype = eqn.primitive, dtype_of(eqn.outvars[0])
     if primitive is lax.select_n_p:
         return _selected(eqn, operands, order)
     if not is_inexact(dtype):
@@ -78,7 +79,7 @@ def _decided(eqn: JaxprEqn, operands: Sequence[Value]) -> Value:
     """A comparison of two variables, or something logical of decisions."""
     random = [x for x in operands if is_random(x)]
     decisions = [x for x in random if isinstance(x, Curve) and x.is_decision]
-    logical = all(v.aval.dtype == jnp.bool_ for v in (*eqn.invars, *eqn.outvars))
+    logical = all(dtype_of(v) == jnp.bool_ for v in (*eqn.invars, *eqn.outvars))
     if not decisions and len(random) == 2 == len(operands) and facts(eqn).decides:
         # What is compared is of the dtype of the two, and of their shape.
         return composed(eqn, [_difference(*random), jnp.zeros(())], 2)
@@ -208,8 +209,8 @@ def _mixture(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
     roots = [r for c in cases if is_random(c) for r in _roots_of(as_curve(c))]
     if any(r is own for r in roots for own in which.root.of):
         warn_of_decision(eqn, "a choice by several decisions, independent of what is chosen,")
-    out, shape = eqn.outvars[0].aval, which.shape
-    if not is_inexact(out.dtype):
+    out, shape = dtype_of(eqn.outvars[0]), which.shape
+    if not is_inexact(out):
         return _at_means(eqn, [which, *cases], "a choice between decisions")
     settled = [settle(c, 2) for c in cases]
     means = [wide(c.mean) if is_random(c) else jnp.asarray(c, jnp.float32) for c in settled]
@@ -217,7 +218,7 @@ def _mixture(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
     p = wide(which.root.mean)
     mean = (1 - p) * means[0] + p * means[1]
     variance = (1 - p) * spreads[0] + p * spreads[1] + p * (1 - p) * (means[1] - means[0]) ** 2
-    return Gaussian(jnp.asarray(mean, out.dtype), jnp.asarray(variance, out.dtype))
+    return Gaussian(jnp.asarray(mean, out), jnp.asarray(variance, out))
 
 
 # -- the larger of two
@@ -284,7 +285,7 @@ def _larger(sign: int) -> Callable[..., Gaussian]:
 _EXTREMES = (lax.max_p, lax.min_p)
 _RULES: dict[object, Callable[..., Gaussian]] = {
     lax.add_p: _added(1),
-    jax.extend.core.primitives.add_jaxvals_p: _added(1),
+    add_jaxvals_p: _added(1),
     lax.sub_p: _added(-1),
     lax.mul_p: _multiplied,
     lax.div_p: _divided,
