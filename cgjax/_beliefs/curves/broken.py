@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,7 +27,6 @@ from cgjax._beliefs.curves.form import (
     Line,
     Operation,
     equal,
-    is_inexact,
     minus,
     number,
     over,
@@ -35,17 +34,13 @@ from cgjax._beliefs.curves.form import (
     pick_line,
     plus,
     same_line,
-    times,
 )
-from cgjax._beliefs.curves.polynomial import Polynomial, applied
+from cgjax._beliefs.curves.pieces import End, Rule, compared, larger, largest, least, rule_of
+from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._gaussian import closed
 from cgjax._gaussian.numerics import root, wide
 
 _MOST = 8  # cuts: more are integrated
-
-Truth = bool | jax.Array
-End = Coefficient | None  # of an interval; None for infinity
-Parts = tuple[list[Coefficient], list[Line]]  # cuts in an interval, and the lines between them
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +63,7 @@ class Broken(Form):
     def cuts(self) -> tuple[Coefficient, ...]:
         """The cuts, as values of the variable."""
         slope, offset = self.unit
-        slope = pick(_compared(operator.eq, slope, 0.0), 1.0, slope)
+        slope = pick(compared(operator.eq, slope, 0.0), 1.0, slope)
         return tuple(over(plus(c, minus(offset)), slope) for c in self.breaks)
 
     @property
@@ -86,10 +81,10 @@ class Broken(Form):
             return None
         unit, pieces = parts
         if operation.primitive is lax.clamp_p:
-            raised = _combined(unit, pieces[:2], _larger(1))
-            found = raised and _combined(unit, [raised, pieces[2]], _larger(-1))
+            raised = _combined(unit, pieces[:2], larger(1))
+            found = raised and _combined(unit, [raised, pieces[2]], larger(-1))
         else:
-            rule = _rule(operation)
+            rule = rule_of(operation)
             found = rule and _combined(unit, pieces, rule)
         if not found:
             return None
@@ -102,8 +97,8 @@ class Broken(Form):
         if same_line(self.unit, IDENTITY):
             return self
         slope = self.unit.slope
-        rising = _compared(operator.gt, slope, 0.0)
-        level = _compared(operator.eq, slope, 0.0)
+        rising = compared(operator.gt, slope, 0.0)
+        level = compared(operator.eq, slope, 0.0)
         cuts, lines = self.cuts, [line.of(self.unit) for line in self.lines]
         turned = zip(cuts, reversed(cuts), strict=True)
         breaks = tuple(pick(rising, a, b) for a, b in turned)
@@ -123,7 +118,7 @@ class Broken(Form):
         line = self.lines[0]
         if start is not None:
             for cut, after in zip(self.breaks, self.lines[1:], strict=True):
-                line = pick_line(_compared(operator.le, cut, start), after, line)
+                line = pick_line(compared(operator.le, cut, start), after, line)
         return line
 
     def moments(
@@ -201,8 +196,9 @@ class Broken(Form):
         deviation = jnp.sqrt(jnp.maximum(v, smallest**2))
         share = v / deviation**2
         here = jnp.asarray(self.at(m), m.dtype)
-        ends = [-jnp.inf, *self.breaks, jnp.inf]
-        places = [jnp.clip((_array(e, m) - m) / deviation, -_FAR, _FAR) for e in ends]
+        cuts = [_array(_within(c, m, v), m) for c in self.breaks]
+        inner = [jnp.clip((c - m) / deviation, -_FAR, _FAR) for c in cuts]
+        places = [jnp.full_like(m, -_FAR), *inner, jnp.full_like(m, _FAR)]
         first = second = jnp.zeros_like(m)
         for (low, high), line in zip(pairwise(places), self.lines, strict=True):
             inside = low < high
@@ -275,19 +271,6 @@ def _over_one_unit(operands: Sequence[Form]) -> tuple[Line, list[Broken]] | None
     return unit, pieces
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What an operation makes of lines over an interval.
-
-    Attributes:
-        of: from the lines and the ends of the interval to cuts in it and lines.
-        jumps: whether the result may jump where the operands do not.
-    """
-
-    of: Callable[[Sequence[Line], End, End], Parts | None]
-    jumps: bool = False
-
-
 def _combined(unit: Line, parts: Sequence[Broken], rule: Rule) -> Broken | None:
     cuts = _merged([c for part in parts for c in part.breaks])
     breaks: list[Coefficient] = []
@@ -316,16 +299,8 @@ def _merged(cuts: Sequence[Coefficient]) -> list[Coefficient]:
     for end in range(len(once) - 1, 0, -1):
         for k in range(end):
             a, b = once[k], once[k + 1]
-            once[k], once[k + 1] = _least(a, b), _largest(a, b)
+            once[k], once[k + 1] = least(a, b), largest(a, b)
     return once
-
-
-def _least(a: Coefficient, b: Coefficient) -> Coefficient:
-    return pick(_compared(operator.le, a, b), a, b)
-
-
-def _largest(a: Coefficient, b: Coefficient) -> Coefficient:
-    return pick(_compared(operator.le, a, b), b, a)
 
 
 def _simplified(
@@ -341,210 +316,3 @@ def _simplified(
             kept.append(cut)
             between.append(line)
     return Broken(unit, tuple(kept), tuple(between), continuous)
-
-
-def _compared(operation: Callable[..., Truth], a: Coefficient, b: Coefficient) -> Truth:
-    """A comparison, known if both numbers are."""
-    first, second = number(a), number(b)
-    if first is None or second is None:
-        return operation(jnp.asarray(a), b)
-    return bool(operation(first, second))
-
-
-def _sides(
-    line: Line, low: End, high: End, at_level: Callable[..., Truth] = operator.gt
-) -> tuple[list[Coefficient], list[Truth]]:
-    """Where in an interval a line is positive: a cut where it crosses 0, and the answers beside it.
-
-    Args:
-        line: the line.
-        low, high: the ends of the interval.
-        at_level: says of a level line, by its offset, whether it counts as positive.
-    """
-    slope, offset = line
-    if line.is_level:
-        return [], [_compared(at_level, offset, 0.0)]
-    level = _compared(operator.eq, slope, 0.0)
-    cut = minus(over(offset, pick(level, 1.0, slope)))
-    rises, falls = (_compared(o, slope, 0.0) for o in (operator.gt, operator.lt))
-    if number(slope) is None:
-        flat = level & _compared(at_level, offset, 0.0)
-        rises, falls = rises | flat, falls | flat
-    if low is not None and _compared(operator.le, cut, low) is True:
-        return [], [rises]
-    if high is not None and _compared(operator.ge, cut, high) is True:
-        return [], [falls]
-    if low is not None:
-        cut = _largest(cut, low)
-    if high is not None:
-        cut = _least(cut, high)
-    return [cut], [falls, rises]
-
-
-def _difference(a: Line, b: Line) -> Line:
-    return Line(*(plus(x, minus(y)) for x, y in zip(a, b, strict=True)))
-
-
-def _truth(which: Truth) -> Line:
-    if isinstance(which, bool):
-        return Line(0.0, float(which))
-    return Line(0.0, jnp.asarray(which, jnp.float32))
-
-
-def _larger(sign: int) -> Rule:
-    def of(lines: Sequence[Line], low: End, high: End) -> Parts:
-        first, second = lines
-        cuts, sides = _sides(_difference(first, second), low, high)
-        chosen = [
-            pick_line(s, first, second) if sign > 0 else pick_line(s, second, first) for s in sides
-        ]
-        return cuts, chosen
-
-    return Rule(of)
-
-
-def _size(lines: Sequence[Line], low: End, high: End) -> Parts:
-    (line,) = lines
-    cuts, sides = _sides(line, low, high)
-    turned = Line(*map(minus, line))
-    return cuts, [pick_line(s, line, turned) for s in sides]
-
-
-def _sign(lines: Sequence[Line], low: End, high: End) -> Parts:
-    (line,) = lines
-    cuts, above = _sides(line, low, high)
-    _, not_below = _sides(line, low, high, operator.ge)
-    pairs = zip(above, not_below, strict=True)
-    return cuts, [Line(0.0, pick(a, 1.0, pick(b, 0.0, -1.0))) for a, b in pairs]
-
-
-def _comparison(swapped: bool, at_level: Callable[..., Truth]) -> Rule:
-    def of(lines: Sequence[Line], low: End, high: End) -> Parts:
-        a, b = reversed(lines) if swapped else lines
-        cuts, sides = _sides(_difference(a, b), low, high, at_level)
-        return cuts, list(map(_truth, sides))
-
-    return Rule(of, jumps=True)
-
-
-def _equality(same: bool) -> Rule:
-    def of(lines: Sequence[Line], low: End, high: End) -> Parts | None:
-        slope, offset = _difference(*lines)
-        level, zero = (_compared(operator.eq, x, 0.0) for x in (slope, offset))
-        if level is not True and not _is_infinite(offset):
-            return None  # it may well hold of what is known
-        line = _truth(zero if level is True else False)
-        return [], [line if same else Line(0.0, plus(1.0, minus(line.offset)))]
-
-    return Rule(of, jumps=True)
-
-
-def _is_infinite(x: Coefficient) -> bool:
-    known = number(x)
-    return known is not None and math.isinf(known.real)
-
-
-def _logic(of_offsets: Callable[..., Coefficient]) -> Rule:
-    """Of decisions, which are 0 or 1."""
-
-    def of(lines: Sequence[Line], low: End, high: End) -> Parts | None:
-        if not all(line.is_level for line in lines):
-            return None
-        return [], [Line(0.0, of_offsets(*(line.offset for line in lines)))]
-
-    return Rule(of, jumps=True)
-
-
-def _not(a: Coefficient) -> Coefficient:
-    return plus(1.0, minus(a))
-
-
-def _and(a: Coefficient, b: Coefficient) -> Coefficient:
-    return times(a, b)
-
-
-def _or(a: Coefficient, b: Coefficient) -> Coefficient:
-    return _not(times(_not(a), _not(b)))
-
-
-def _xor(a: Coefficient, b: Coefficient) -> Coefficient:
-    return plus(times(a, _not(b)), times(b, _not(a)))
-
-
-def _finite(lines: Sequence[Line], low: End, high: End) -> Parts:
-    return [], [Line(0.0, 1.0)]
-
-
-def _chosen(lines: Sequence[Line], low: End, high: End) -> Parts | None:
-    which, *cases = lines
-    if not which.is_level or len(cases) != 2:
-        return None
-    return [], [pick_line(_compared(operator.gt, which.offset, 0.0), cases[1], cases[0])]
-
-
-def _multiplied(lines: Sequence[Line], low: End, high: End) -> Parts | None:
-    a, b = sorted(lines, key=lambda line: line.is_level)
-    if not b.is_level:
-        return None
-    return [], [Line(times(a.slope, b.offset), times(a.offset, b.offset))]
-
-
-def _linear(operation: Operation) -> Rule | None:
-    """Of an operation that is linear in what is random: the same of slopes and of offsets."""
-    facts = operation.facts
-    if not facts.is_linear([not isinstance(f, Known) for f in operation.operands]):
-        return None
-    inside = facts.linear.of(len(operation.operands))
-
-    def of(lines: Sequence[Line], low: End, high: End) -> Parts:
-        if facts.converts:
-            return [], [lines[0]]
-        out = []
-        for part in (0, 1):
-            if facts.signs:
-                total: Coefficient = 0.0
-                for line, sign in zip(lines, facts.signs, strict=True):
-                    total = plus(total, line[part] if sign > 0 else minus(line[part]))
-                out.append(total)
-            else:
-                values = [
-                    line[part] if i in inside else line.offset for i, line in enumerate(lines)
-                ]
-                out.append(applied(operation, values))
-        return [], [Line(*out)]
-
-    return Rule(of)
-
-
-def _rule(operation: Operation) -> Rule | None:
-    primitive, whole = operation.primitive, not is_inexact(operation.dtype)
-    if primitive in _LOGIC:
-        return _LOGIC[primitive] if operation.dtype == jnp.bool_ else None
-    if primitive is lax.div_p and whole:
-        return None  # the quotient is rounded
-    if primitive is lax.select_n_p and isinstance(operation.operands[0], Known):
-        return Rule(_chosen)
-    return _RULES.get(primitive) or _linear(operation)
-
-
-_LOGIC: dict[object, Rule] = {
-    lax.not_p: _logic(_not),
-    lax.and_p: _logic(_and),
-    lax.or_p: _logic(_or),
-    lax.xor_p: _logic(_xor),
-}
-_RULES: dict[object, Rule] = {
-    lax.max_p: _larger(1),
-    lax.min_p: _larger(-1),
-    lax.abs_p: Rule(_size),
-    lax.sign_p: Rule(_sign, jumps=True),
-    lax.gt_p: _comparison(False, operator.gt),
-    lax.ge_p: _comparison(False, operator.ge),
-    lax.lt_p: _comparison(True, operator.gt),
-    lax.le_p: _comparison(True, operator.ge),
-    lax.eq_p: _equality(True),
-    lax.ne_p: _equality(False),
-    lax.is_finite_p: Rule(_finite, jumps=True),
-    lax.select_n_p: Rule(_chosen, jumps=True),
-    lax.mul_p: Rule(_multiplied),
-}

@@ -15,7 +15,6 @@ from jax import lax
 from cgjax._beliefs.curves.broken import Broken
 from cgjax._beliefs.curves.closed import Closed, Exponential
 from cgjax._beliefs.curves.form import (
-    Coefficient,
     Form,
     Function,
     Known,
@@ -23,7 +22,7 @@ from cgjax._beliefs.curves.form import (
     Operation,
     is_inexact,
 )
-from cgjax._beliefs.curves.general import General
+from cgjax._beliefs.curves.general import Cut, General
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._gaussian.numerics import wide
 from cgjax._program.jaxprs import bind
@@ -47,7 +46,7 @@ def evaluator(operation: Operation) -> Function:
     function, not of its rounding.
     """
     eqn, functions = operation.eqn, operation.functions
-    kinds = [_at_least_single(v.aval.dtype) for v in eqn.invars]
+    kinds = [_at_least_single(kind) for kind in operation.kinds]
     out = operation.dtype
     rounded = operation.facts.converts and not operation.stops and operation.is_real
     rounded = rounded and _at_least_single(out) != out
@@ -81,7 +80,7 @@ class Chosen(Form):
     functions: tuple[Function, ...]
 
     @property
-    def cuts(self) -> tuple[Coefficient, ...]:
+    def cuts(self) -> tuple[Cut, ...]:
         """Those of all cases."""
         return tuple(c for f in self.cases for c in f.cuts)
 

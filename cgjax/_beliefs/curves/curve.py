@@ -14,6 +14,7 @@ from jax.extend.core import JaxprEqn
 from cgjax._beliefs.curves.compose import evaluator, formed
 from cgjax._beliefs.curves.form import (
     IDENTITY,
+    Coefficient,
     Form,
     Function,
     Known,
@@ -140,9 +141,9 @@ def warn_of_decision(eqn: JaxprEqn | None, what: str) -> None:
     """Says that something is taken at the means."""
     name, where = ("it", "") if eqn is None else (f"`{eqn.primitive.name}`", source(eqn))
     warnings.warn(
-        f"{name} at {where or 'an unknown line'} makes {what} of an uncertain value, which `moments` "
-        "takes at the mean: what follows does not know that it could be another. Compute what is "
-        "needed with `jnp.where`, `jnp.maximum` or a smooth function, register a rule with "
+        f"{name} at {where or 'an unknown line'} makes {what} of an uncertain value, which "
+        "`moments` takes at the mean: what follows does not know that it could be another. Compute "
+        "what is needed with `jnp.where`, `jnp.maximum` or a smooth function, register a rule with "
         "`@cgjax.moment_rule(…)` for the function around it, or sample with `cgjax.monte_carlo`.",
         UserWarning,
         stacklevel=2,
@@ -171,9 +172,9 @@ def composed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value:
     return out.settled(order) if order != 1 and len(form.domains) > 1 else out
 
 
-def _constant(value: jax.Array) -> Function:
-    value = Known.of(value).value
-    return lambda x: value
+def _constant(value: Coefficient) -> Function:
+    array = Known.of(value).value
+    return lambda x: array
 
 
 def _rises(eqn: JaxprEqn, operands: Sequence[Value], curves: Sequence[Curve | None]) -> bool:

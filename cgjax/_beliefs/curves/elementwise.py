@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from cgjax._beliefs.curves.curve import Curve, as_curve, composed
-from cgjax._beliefs.curves.form import number
-from cgjax._beliefs.curves.joint import same_root
-from cgjax._beliefs.curves.several import mixed
+from cgjax._beliefs.curves.curve import Curve, as_curve, composed, warn_of_decision
+from cgjax._beliefs.curves.form import is_inexact, number
+from cgjax._beliefs.curves.joint import Split, same_root
+from cgjax._beliefs.curves.several import is_chance, mixed
+from cgjax._beliefs.curves.splits import on_splits
 from cgjax._beliefs.movement import spread
-from cgjax._beliefs.values import Gaussian, Value, is_random, settle
+from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle
+from cgjax._program.jaxprs import bind
 from cgjax._program.primitives import facts
 
 
 def is_elementwise(eqn: JaxprEqn) -> bool:
-    """Whether an equation is for `elementwise`: of one result, made of the elements at its place."""
+    """Whether an equation has one result, made of the elements at its place."""
     return facts(eqn).elementwise and len(eqn.outvars) == 1
 
 
@@ -26,14 +28,30 @@ def elementwise(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value |
     known = facts(eqn)
     if known.curvature == "stepped" and order != 1:
         return None
-    shape = tuple(eqn.outvars[0].aval.shape)
+    shape, dtype = tuple(eqn.outvars[0].aval.shape), eqn.outvars[0].aval.dtype
+    if known.converts and is_inexact(eqn.invars[0].aval.dtype) and not is_inexact(dtype):
+        if order != 1:
+            warn_of_decision(eqn, "whole numbers")
+        return bind(eqn, [at_mean(x) for x in operands])[0]
     chosen = _known_choice(eqn, operands)
     if chosen is not None:
         return chosen
-    operands = [_spread(x, shape, order) for x in operands]
+    operands = [
+        _spread(x if isinstance(x, Curve | Split) else settle(x, order), shape, order)
+        for x in operands
+    ]
+    splits = [x for x in operands if isinstance(x, Split)]
+    if splits and is_inexact(dtype) and eqn.primitive is not lax.select_n_p:
+        out = on_splits(eqn, operands, splits[0].of.root)
+        if out is not None:
+            return out
+    if eqn.primitive is not lax.select_n_p:
+        operands = [settle(x, order) if isinstance(x, Split) else x for x in operands]
     random = [x for x in operands if is_random(x)]
     curves = [as_curve(x) for x in random if isinstance(x, Gaussian | Curve)]
-    if len(curves) == len(random) and all(same_root(c.root, curves[0].root) for c in curves):
+    # Of what only a probability is known, no function is known either.
+    alone = len(curves) == len(random) and (known.converts or not any(map(is_chance, random)))
+    if alone and all(same_root(c.root, curves[0].root) for c in curves):
         return composed(eqn, operands, order)
     return mixed(eqn, operands, order)
 

@@ -163,8 +163,8 @@ class Form(abc.ABC):
         return None
 
     @property
-    def cuts(self) -> tuple[Coefficient, ...]:
-        """Where it is not smooth: values of x."""
+    def cuts(self) -> tuple[Any, ...]:
+        """Where it is not smooth: values of x, or what finds them."""
         return ()
 
     @property
@@ -243,6 +243,11 @@ class Operation:
         return self.eqn.outvars[0].aval.dtype
 
     @property
+    def kinds(self) -> list[np.dtype]:
+        """The dtypes of the operands."""
+        return [v.aval.dtype for v in self.eqn.invars]
+
+    @property
     def random(self) -> list[Form]:
         """The operands that are not known."""
         return [f for f in self.operands if not isinstance(f, Known)]
@@ -262,7 +267,8 @@ class Operation:
     @property
     def stops(self) -> bool:
         """Whether derivatives end here, though the value goes on."""
-        return self.facts.converts and not self.facts.linear.of(1)
+        stops = self.facts.converts and not self.facts.linear.of(1)
+        return stops and is_inexact(self.dtype)
 
 
 def is_inexact(dtype: np.dtype) -> bool:

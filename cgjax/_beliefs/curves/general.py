@@ -1,14 +1,16 @@
-"""Functions that are integrated: smooth ones, those with kinks or jumps, those of positive numbers."""
+"""Functions that are integrated: smooth ones, with kinks or jumps, and of positive numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from cgjax._beliefs.curves.closed import Exponential
@@ -20,6 +22,7 @@ from cgjax._beliefs.curves.form import (
     Line,
     Operation,
     equal,
+    is_inexact,
     minus,
     number,
     over,
@@ -29,10 +32,53 @@ from cgjax._beliefs.curves.form import (
 )
 from cgjax._gaussian.blocks import Moments, in_blocks, is_closed, whole
 from cgjax._gaussian.curve import curve_moments
+from cgjax._gaussian.numerics import root
 
 _MOST = 8  # cuts that points are placed between
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, eq=False)
+class Crossing:
+    """Where two functions cross: where their difference changes its sign.
+
+    Attributes:
+        difference: of the variable.
+    """
+
+    difference: Function
+
+    def places(self, mean: jax.Array, variance: jax.Array) -> list[jax.Array]:
+        """The first and the last crossing within five deviations; the end, if there is none."""
+        deviation = root(lax.stop_gradient(variance))
+        mean = lax.stop_gradient(mean)
+
+        def sign(t: jax.Array) -> jax.Array:
+            return jnp.sign(lax.stop_gradient(self.difference(mean + deviation * t)))
+
+        grid = [jnp.full_like(mean, t) for t in _GRID]
+        signs = [sign(t) for t in grid]
+        found = []
+        for order in (1, -1):
+            steps = list(zip(pairwise(grid[::order]), pairwise(signs[::order]), strict=True))
+            low = high = grid[::order][0]
+            for (start, end), (before, after) in reversed(steps):
+                changes = before * after <= 0
+                low, high = jnp.where(changes, start, low), jnp.where(changes, end, high)
+            at_low = sign(low)
+            for _ in range(_HALVINGS):
+                middle = (low + high) / 2
+                stays = sign(middle) == at_low
+                low, high = jnp.where(stays, middle, low), jnp.where(stays, high, middle)
+            found.append(mean + deviation * high)
+        return found
+
+
+_GRID = np.linspace(-5, 5, 21).tolist()
+_HALVINGS = 16  # of half a deviation: to 1e-5 of one
+
+Cut = Coefficient | Crossing
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +93,12 @@ class General(Form):
             have to be the function's own.
     """
 
-    at: tuple[Coefficient, ...] = ()
+    at: tuple[Cut, ...] = ()
     keeps_sign: tuple[Line, ...] = ()
     stopped: bool = False
 
     @property
-    def cuts(self) -> tuple[Coefficient, ...]:
+    def cuts(self) -> tuple[Cut, ...]:
         """The cuts."""
         return self.at
 
@@ -76,13 +122,13 @@ class General(Form):
         stopped = operation.stops or any(
             isinstance(f, General) and f.stopped for f in operation.operands
         )
-        return cls(_once(cuts, equal)[:_MOST], _once(domains, same_line), stopped)
+        return cls(_once(cuts, _same_cut)[:_MOST], _once(domains, same_line), stopped)
 
     def moments(
         self, function: Function, mean: jax.Array, variance: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """By quadrature."""
-        cuts = [jnp.broadcast_to(jnp.asarray(c, mean.dtype), mean.shape) for c in self.at]
+        cuts = [place for c in self.at for place in _places(c, mean, variance)]
         if self.stopped and not cuts:
             cuts = [mean]
         if self.keeps_sign:
@@ -96,6 +142,18 @@ class General(Form):
         plain = not (self.at or self.keeps_sign or self.stopped) and is_closed(function, mean)
         rule = partial(self.moments, function)
         return (in_blocks if plain else whole)(rule, mean, variance, slopes)
+
+
+def _places(cut: Cut, mean: jax.Array, variance: jax.Array) -> list[jax.Array]:
+    if isinstance(cut, Crossing):
+        return cut.places(mean, variance)
+    return [jnp.broadcast_to(jnp.asarray(cut, mean.dtype), mean.shape)]
+
+
+def _same_cut(a: Cut, b: Cut) -> bool:
+    if isinstance(a, Crossing) or isinstance(b, Crossing):
+        return a is b
+    return equal(a, b)
 
 
 def _kinks(cuts: Sequence[jax.Array]) -> tuple[jax.Array, ...] | None:
@@ -113,20 +171,22 @@ def _once(items: Sequence[_T], same: Callable[[_T, _T], bool]) -> tuple[_T, ...]
     return tuple(kept)
 
 
-def _new_cuts(operation: Operation) -> list[Coefficient]:
+def _new_cuts(operation: Operation) -> list[Cut]:
     """Where the operation itself is not smooth: where its operands are equal, or one is 0."""
-    facts = operation.facts
-    selects = operation.primitive is lax.select_n_p
-    if facts.curvature != "kinked" or (selects and isinstance(operation.operands[0], Known)):
+    facts, operands = operation.facts, operation.operands
+    chooses = operation.primitive is lax.select_n_p
+    if facts.curvature != "kinked" or not operation.is_real:
         return []
-    if selects:
-        return [] if operation.operands[0].cuts else [0.0]
-    crossings = []
-    first, *others = operation.operands
-    for other in others or [Known(0.0)]:
-        crossings.append(_crossing(first, other))
-    # Somewhere, if it is not known: at least no smoothness is relied on.
-    return [0.0 if c is None else c for c in crossings]
+    if chooses or (facts.decides and not any(map(is_inexact, operation.kinds))):
+        return []  # it is where the decision is made
+    pairs = [(operands[0], other) for other in operands[1:]] or [(operands[0], Known(0.0))]
+    functions = [(operation.functions[0], f) for f in operation.functions[1:]]
+    functions = functions or [(operation.functions[0], lambda x: jnp.zeros_like(x))]
+    found: list[Cut] = []
+    for (a, b), (f, g) in zip(pairs, functions, strict=True):
+        at = _crossing(a, b)
+        found.append(Crossing(lambda x, f=f, g=g: f(x) - g(x)) if at is None else at)
+    return found
 
 
 def _crossing(a: Form, b: Form) -> Coefficient | None:

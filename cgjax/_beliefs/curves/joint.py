@@ -9,7 +9,7 @@ chosen by it is, given d, a line of d and an independent rest,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -28,7 +28,8 @@ from cgjax._beliefs.curves.form import (
     times,
 )
 from cgjax._beliefs.curves.polynomial import Polynomial
-from cgjax._beliefs.values import Gaussian, Lazy
+from cgjax._beliefs.values import Gaussian, Lazy, settle
+from cgjax._gaussian.numerics import root as deviation
 from cgjax._gaussian.numerics import wide
 
 _MOST = 4  # parts of a sum; with more of them a sum is a Gaussian of its own
@@ -108,13 +109,7 @@ def summed(
         ((root, weight),) = parts
     else:
         root, weight, constant = _total(parts, constant), 1.0, 0.0
-    form = Polynomial.straight(IDENTITY, Line(weight, constant))
-    line = Line(weight, constant)
-
-    def function(x: jax.Array) -> jax.Array:
-        return jnp.asarray(line.at(x), x.dtype)
-
-    return Curve(root, function, dtype, form, line == IDENTITY)
+    return line_on(root, Line(weight, constant), dtype)
 
 
 def _total(parts: tuple[Part, ...], constant: Coefficient) -> Total:
@@ -145,18 +140,30 @@ def covariance(curve: Curve, root: Gaussian) -> jax.Array | None:
     return jnp.broadcast_to(times(slope, sum(shared[1:], shared[0])), x.shape)
 
 
-@dataclass(frozen=True, eq=False)
-class Split(Lazy):
-    """A function of a sum, and an independent rest.
+class Loading(NamedTuple):
+    """What an independent standard normal variable contributes.
 
     Attributes:
-        of: the function.
-        rest: the variance of the rest.
-        whole: the moments of the two, where they have been computed.
+        source: which variable it is: one object for each.
+        factor: what it is multiplied by, a function of the same Gaussian as the rest.
+    """
+
+    source: Gaussian | object
+    factor: Curve
+
+
+@dataclass(frozen=True, eq=False)
+class Split(Lazy):
+    """f(d) + sum_k g_k(d) e_k, of a Gaussian d and independent standard normal variables.
+
+    Attributes:
+        of: f.
+        loadings: the others.
+        whole: the moments of all, where they have been computed.
     """
 
     of: Curve
-    rest: jax.Array
+    loadings: tuple[Loading, ...] = ()
     whole: Gaussian | None = None
 
     @property
@@ -170,34 +177,90 @@ class Split(Lazy):
         return self.of.dtype
 
     def at_mean(self) -> jax.Array:
-        """The function at the mean of the sum."""
+        """The function at the mean."""
         return self.of.at_mean()
 
     def settled(self, order: int) -> Gaussian:
-        """The moments."""
+        """The moments: Var[f(d)] + sum_k E[g_k(d)^2]."""
         if self.whole is not None:
             return self.whole
         out = self.of.settled(order)
-        return Gaussian(out.mean, out.variance + jnp.asarray(self.rest, out.dtype))
+        variance = wide(out.variance)
+        for loading in self.loadings:
+            factor = loading.factor.settled(order)
+            variance = variance + wide(factor.mean) ** 2 + wide(factor.variance)
+        return Gaussian(out.mean, jnp.asarray(variance, out.dtype))
 
 
-def given(curve: Curve, root: Gaussian) -> tuple[Curve, jax.Array]:
-    """A random value as a function of a Gaussian, and the variance of the independent rest."""
-    if same_root(curve.root, root):
-        return Curve(root, curve.function, curve.dtype, curve.form, curve.rises), jnp.zeros(())
-    own = curve.settled(2)
-    mean, variance = wide(own.mean), wide(own.variance)
-    shared = covariance(curve, root)
-    if shared is None:
-        line, rest = Line(0.0, mean), variance
-    else:
-        total = wide(root.variance)
-        slope = jnp.where(total > 0, shared / jnp.where(total > 0, total, 1), 0)
-        line = Line(slope, mean - slope * wide(root.mean))
-        rest = jnp.maximum(variance - slope * shared, 0)
-    form = Polynomial.straight(IDENTITY, line)
+def line_on(root: Gaussian, line: Line, dtype: np.dtype) -> Curve:
+    """A straight line of a Gaussian."""
 
     def function(x: jax.Array) -> jax.Array:
         return jnp.asarray(jnp.broadcast_to(line.at(x), x.shape), x.dtype)
 
-    return Curve(root, function, curve.dtype, form), rest
+    form = Polynomial.straight(IDENTITY, line)
+    return Curve(root, function, dtype, form, same_line(line, IDENTITY))
+
+
+def given(value: Gaussian | Curve | Split, root: Gaussian) -> Split:
+    """A random value as a function of a Gaussian, and what is independent of it."""
+    if isinstance(value, Split):
+        value = value if same_root(value.of.root, root) else value.settled(2)
+    if isinstance(value, Split):
+        return value
+    curve = as_curve(value)
+    if same_root(curve.root, root):
+        return Split(replace(curve, root=root))
+    own, shared = settle(curve, 2), covariance(curve, root)
+    mean = wide(own.mean)
+    if shared is None:
+        loadings = _residual(curve, wide(own.variance))
+        line = Line(0.0, mean)
+    else:
+        total = wide(root.variance)
+        slope = jnp.where(total > 0, shared / jnp.where(total > 0, total, 1), 0)
+        line = Line(slope, mean - slope * wide(root.mean))
+        rest = jnp.maximum(wide(own.variance) - slope * shared, 0)
+        loadings = _residual_of_part(curve, root, rest)
+    dtype = curve.dtype
+    found = [Loading(source, line_on(root, Line(0.0, c), dtype)) for source, c in loadings]
+    return Split(line_on(root, line, dtype), tuple(found))
+
+
+Coefficients = list[tuple[Gaussian | object, jax.Array]]
+
+
+def _residual(curve: Curve, variance: jax.Array) -> Coefficients:
+    """What a value that has nothing in common with a Gaussian consists of."""
+    if curve.affine is None:
+        return [(object(), deviation(variance))]
+    return [
+        (p.root, times(times(curve.affine.slope, p.weight), deviation(wide(p.root.variance))))
+        for p in parts_of(curve.root)
+    ]
+
+
+def _residual_of_part(curve: Curve, root: Gaussian, rest: jax.Array) -> Coefficients:
+    """The same of one that has: of two in a sum d = a x + b y, given d, a (x - E[x | d]) and
+    -b (y - E[y | d]) are one number.
+    """
+    mine = {id(p.root): p for p in parts_of(curve.root)}
+    parts = parts_of(root)
+    inside = {id(p.root) for p in parts}
+    if curve.affine is None or len(parts) > 2:
+        return [(object(), deviation(rest))]
+    slope = curve.affine.slope
+    outside: Coefficients = [
+        (p.root, times(times(slope, p.weight), deviation(wide(p.root.variance))))
+        for p in mine.values()
+        if id(p.root) not in inside
+    ]
+    if len(parts) < 2:
+        return outside
+    first, second = parts
+    weights = [mine[id(p.root)].weight if id(p.root) in mine else 0.0 for p in parts]
+    across = plus(times(weights[0], second.weight), minus(times(weights[1], first.weight)))
+    product = wide(first.root.variance) * wide(second.root.variance)
+    total = wide(root.variance)
+    share = deviation(product / jnp.where(total > 0, total, 1))
+    return [*outside, (first.root, times(times(slope, across), share))]

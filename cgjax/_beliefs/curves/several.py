@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from cgjax._beliefs.curves.curve import Curve, as_curve, composed, warn_of_decis
 from cgjax._beliefs.curves.form import IDENTITY, is_inexact
 from cgjax._beliefs.curves.joint import Split, given, parts_of, same_root, summed
 from cgjax._beliefs.curves.polynomial import Polynomial
+from cgjax._beliefs.curves.splits import on_splits
 from cgjax._beliefs.largest import larger_of
 from cgjax._beliefs.movement import common_axes, shared_variance
 from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle, sharing
@@ -33,21 +34,35 @@ def mixed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
             return bind(eqn, [at_mean(x) for x in operands])[0]
         return _decided(eqn, operands)
     known, curves = facts(eqn), [x for x in operands if isinstance(x, Gaussian | Curve)]
-    if order != 1 and known.signs and len(curves) == len(operands):
-        total = summed(curves, known.signs, dtype)
-        if total is not None:
-            return total
-    if order != 1 and (split := _split(eqn, operands)) is not None:
-        return split
+    if order != 1:
+        if known.signs and len(curves) == len(operands):
+            total = summed(curves, known.signs, dtype)
+            if total is not None:
+                return total
+        root = _common(operands)
+        if root is not None and (split := on_splits(eqn, operands, root)) is not None:
+            return split
     rule = _RULES.get(primitive)
     if rule is None:
         return None
     settled = [settle(x, order) for x in operands]
     out = rule(*(x if is_random(x) else _certain(x, settled) for x in settled), order)
-    sign = _EXTREMES.get(primitive)
-    if order != 1 and sign is not None and len(curves) == 2:
-        return _split_larger(curves, sign, out, eqn)
+    if order != 1 and primitive in _EXTREMES and len(curves) == 2:
+        return _split_larger(eqn, curves, out)
     return out
+
+
+def _common(operands: Sequence[Value]) -> Gaussian | None:
+    """A sum that other operands are parts of."""
+    curves = [as_curve(x) for x in operands if isinstance(x, Gaussian | Curve)]
+    # The one that is no straight line first: that has to be a function of it.
+    for curve in sorted(curves, key=lambda c: c.affine is not None):
+        mine = {id(p.root) for p in parts_of(curve.root)}
+        others = [c for c in curves if not same_root(c.root, curve.root)]
+        parts = [{id(p.root) for p in parts_of(c.root)} for c in others]
+        if not curve.root.axes and any(not mine.isdisjoint(p) for p in parts):
+            return curve.root
+    return None
 
 
 def _certain(array: jax.Array, settled: Sequence[Value]) -> Gaussian:
@@ -60,23 +75,33 @@ def _certain(array: jax.Array, settled: Sequence[Value]) -> Gaussian:
 
 
 def _decided(eqn: JaxprEqn, operands: Sequence[Value]) -> Value:
-    """A comparison of two variables, or something logical of two decisions."""
-    curves = [x for x in operands if isinstance(x, Gaussian | Curve)]
-    decisions = [isinstance(x, Curve) and x.is_decision for x in operands]
-    if len(curves) == 2 == len(operands) and eqn.outvars[0].aval.dtype == jnp.bool_:
-        if not any(decisions) and facts(eqn).decides:
-            difference = _difference(*curves)
-            # What is compared is of the dtype of the two, and of their shape.
-            return composed(eqn, [difference, jnp.zeros(())], 2)
-        rule = _LOGIC.get(eqn.primitive)
-        if all(decisions) and rule is not None and all(x.dtype == jnp.bool_ for x in curves):
-            root_ = [r for x in curves for r in _roots_of(as_curve(x))]
-            return _chance(rule(*(probability(as_curve(x)) for x in curves)), root_, eqn)
-    warn_of_decision(eqn, "a decision or a whole number")
+    """A comparison of two variables, or something logical of decisions."""
+    random = [x for x in operands if is_random(x)]
+    decisions = [x for x in random if isinstance(x, Curve) and x.is_decision]
+    logical = all(v.aval.dtype == jnp.bool_ for v in (*eqn.invars, *eqn.outvars))
+    if not decisions and len(random) == 2 == len(operands) and facts(eqn).decides:
+        # What is compared is of the dtype of the two, and of their shape.
+        return composed(eqn, [_difference(*random), jnp.zeros(())], 2)
+    rule = _LOGIC.get(eqn.primitive)
+    if logical and rule is not None and len(decisions) == len(random):
+        roots = [r for x in decisions for r in _roots_of(x)]
+        numbers = [
+            probability(x) if isinstance(x, Curve) else jnp.asarray(x, jnp.float32)
+            for x in operands
+        ]
+        if len({id(r) for r in roots}) < len(roots):
+            warn_of_decision(eqn, "a decision by several, as if they were independent,")
+        return _chance(jnp.broadcast_to(rule(*numbers), random[0].shape), roots, eqn)
+    return _at_means(eqn, operands, "a decision or a whole number")
+
+
+def _at_means(eqn: JaxprEqn, operands: Sequence[Value], what: str) -> Value:
+    warn_of_decision(eqn, what)
     return bind(eqn, [at_mean(x) for x in operands])[0]
 
 
-def _difference(x: Gaussian | Curve, y: Gaussian | Curve) -> Curve:
+def _difference(x: Value, y: Value) -> Curve:
+    x, y = (v if isinstance(v, Gaussian | Curve) else settle(v, 2) for v in (x, y))
     found = summed([x, y], (1, -1), x.dtype)
     if found is None:
         plain = [settle(v, 2).alone() for v in (x, y)]
@@ -102,6 +127,11 @@ def _chance(probability_: jax.Array, of: Sequence[Gaussian], eqn: JaxprEqn) -> C
     return Curve(chance, lambda x: x > 0.5, jnp.dtype(jnp.bool_), form, eqn=eqn)
 
 
+def is_chance(value: Value) -> bool:
+    """Whether a value is a decision that only its probability is known of."""
+    return isinstance(value, Curve) and value.is_decision and isinstance(value.root, Chance)
+
+
 def _roots_of(curve: Curve) -> list[Gaussian]:
     if isinstance(curve.root, Chance):
         return list(curve.root.of)
@@ -118,7 +148,8 @@ def probability(decision: Curve) -> jax.Array:
     return decision.form.moments(function, wide(x.mean), wide(x.variance))[0]
 
 
-_LOGIC: dict[object, Callable[[jax.Array, jax.Array], jax.Array]] = {
+_LOGIC: dict[object, Callable[..., jax.Array]] = {
+    lax.not_p: lambda p: 1 - p,
     lax.and_p: lambda p, q: p * q,
     lax.or_p: lambda p, q: p + (1 - p) * q,
     lax.xor_p: lambda p, q: p * (1 - q) + (1 - p) * q,
@@ -135,7 +166,7 @@ def _selected(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value:
     if is_random(which):
         is_simple = isinstance(which, Curve) and which.dtype == jnp.bool_ and len(cases) == 2
         if order != 1 and is_simple:
-            cases = [settle(c, order) if not isinstance(c, Gaussian | Curve) else c for c in cases]
+            cases = [c if isinstance(c, Gaussian | Curve | Split) else settle(c, 2) for c in cases]
             return _by_decision(eqn, which, cases)
         if order != 1:
             warn_of_decision(eqn, "a choice")
@@ -163,15 +194,12 @@ def _by_decision(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
     if isinstance(which.root, Chance):
         return _mixture(eqn, which, cases)
     if any(isinstance(c, Curve) and c.is_decision for c in cases):
-        warn_of_decision(eqn, "a choice between decisions")
-        return bind(eqn, [at_mean(x) for x in (which, *cases)])[0]
-    found = [given(as_curve(c), which.root) if is_random(c) else (c, jnp.zeros(())) for c in cases]
-    choice = composed(eqn, [which, *(c for c, _ in found)], 2)
-    second = probability(which)
-    rest = (1 - second) * found[0][1] + second * found[1][1]
-    if all(not is_random(c) or same_root(as_curve(c).root, which.root) for c in cases):
-        return choice
-    return Split(choice, jnp.broadcast_to(rest, choice.shape))
+        return _at_means(eqn, [which, *cases], "a choice between decisions")
+    split = on_splits(eqn, [which, *cases], which.root)
+    if split is not None:
+        return split
+    cases = [settle(c, 2) for c in cases]
+    return _at_means(eqn, [which, *cases], "a choice")
 
 
 def _mixture(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
@@ -182,8 +210,7 @@ def _mixture(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
         warn_of_decision(eqn, "a choice by several decisions, independent of what is chosen,")
     out, shape = eqn.outvars[0].aval, which.shape
     if not is_inexact(out.dtype):
-        warn_of_decision(eqn, "a choice between decisions")
-        return bind(eqn, [at_mean(x) for x in (which, *cases)])[0]
+        return _at_means(eqn, [which, *cases], "a choice between decisions")
     settled = [settle(c, 2) for c in cases]
     means = [wide(c.mean) if is_random(c) else jnp.asarray(c, jnp.float32) for c in settled]
     spreads = [wide(c.variance) if is_random(c) else jnp.zeros(shape) for c in settled]
@@ -193,39 +220,19 @@ def _mixture(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
     return Gaussian(jnp.asarray(mean, out.dtype), jnp.asarray(variance, out.dtype))
 
 
-# -- functions of a sum, with a rest
-
-
-def _split(eqn: JaxprEqn, operands: Sequence[Value]) -> Split | None:
-    """A split value with functions of its own sum added, such as `logaddexp` of two."""
-    splits = [x for x in operands if isinstance(x, Split)]
-    if len(splits) != 1 or not facts(eqn).signs:
-        return None
-    (split,) = splits
-    others = [x for x in operands if is_random(x) and x is not split]
-    if not all(isinstance(x, Curve) and same_root(x.root, split.of.root) for x in others):
-        return None
-    root = split.of.root
-    inner = [
-        split.of if x is split else replace(x, root=root) if isinstance(x, Curve) else x
-        for x in operands
-    ]
-    out = composed(eqn, inner, 2)
-    return Split(out, split.rest) if isinstance(out, Curve) else None
+# -- the larger of two
 
 
 def _split_larger(
-    curves: Sequence[Gaussian | Curve], sign: int, whole: Gaussian, eqn: JaxprEqn
+    eqn: JaxprEqn, curves: Sequence[Gaussian | Curve], whole: Gaussian
 ) -> Split | Gaussian:
-    """The larger of two: y + max(x - y, 0), of which y is a line of the difference and a rest."""
-    x, y = curves
-    difference = summed([x, y], (1, -1), whole.dtype)
+    """A function of the difference, and a rest, which the two have in common."""
+    difference = summed(curves, (1, -1), whole.dtype)
     if difference is None or whole.axes:
         return whole
-    (first, rest), (second, _) = (given(as_curve(v), difference.root) for v in (x, y))
-    # Given the difference, the two differ by it: they have the rest in common.
-    out = composed(eqn, [first, second], 2)
-    return Split(out, jnp.broadcast_to(rest, whole.shape), whole)
+    first, second = (given(x, difference.root) for x in curves)
+    out = composed(eqn, [first.of, second.of], 2)
+    return Split(out, first.loadings, whole) if isinstance(out, Curve) else whole
 
 
 # -- rules
@@ -274,7 +281,7 @@ def _larger(sign: int) -> Callable[..., Gaussian]:
     return rule
 
 
-_EXTREMES = {lax.max_p: 1, lax.min_p: -1}
+_EXTREMES = (lax.max_p, lax.min_p)
 _RULES: dict[object, Callable[..., Gaussian]] = {
     lax.add_p: _added(1),
     jax.extend.core.primitives.add_jaxvals_p: _added(1),
