@@ -195,7 +195,7 @@ def _known(eqn: JaxprEqn, operands: Sequence[Value]) -> list[jax.Array]:
         return bind(eqn, operands)
     if any(not jnp.issubdtype(a.dtype, np.integer) and a.dtype != bool for a in avals):
         return bind(eqn, operands)
-    if eqn.effects or sub_jaxprs(eqn):
+    if eqn.effects or (sub_jaxprs(eqn) and facts(eqn).call != "jit"):
         return bind(eqn, operands)
     with jax.ensure_compile_time_eval():
         return bind(eqn, operands)

@@ -42,10 +42,11 @@ class Complex(Lazy):
         covariance: of the real and the imaginary part.
     """
 
-    mean: Array
-    real: Array
-    imaginary: Array
-    covariance: Array
+    # Transformations put shapes and placeholders where arrays were.
+    mean: Any
+    real: Any
+    imaginary: Any
+    covariance: Any
 
     @property
     def shape(self) -> tuple[int, ...]:

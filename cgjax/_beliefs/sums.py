@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend.core import JaxprEqn
 from jax.typing import ArrayLike, DTypeLike
 
@@ -35,6 +36,9 @@ from cgjax._beliefs.values import Gaussian, Lazy, Value, settle
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import wide
 from cgjax._program.jaxprs import bind
+
+# Points of quadrature lie at least so far apart, relative to the mean, that rounding is small.
+_ROUNDED = 2.0**-10
 
 Values = Mapping["Sum", jax.Array]
 Function = Callable[[jax.Array, Values], jax.Array]
@@ -432,7 +436,11 @@ def _of_root(at: _Expansion, linear: bool) -> tuple[jax.Array, jax.Array, jax.Ar
     out_mean, steepness = jax.jvp(given, (mean,), (jnp.ones_like(mean),))
     if linear:
         return out_mean, steepness**2 * variance, steepness
-    return *curve_moments(given, mean, variance), steepness
+    # Points lie around the mean, not around 0: normalised values may lie far from 0, close together.
+    center = lax.stop_gradient(mean)
+    unit = 1 + _ROUNDED * jnp.abs(center)
+    centered = (mean - center) / unit, variance / unit**2
+    return *curve_moments(lambda z: given(center + unit * z), *centered), steepness
 
 
 def settled(group: Grouped, order: int) -> Gaussian:
