@@ -19,7 +19,7 @@ def maps(x):
     z = x.astype(jnp.complex64) @ COMPLEX.T
     return {
         "fft": jnp.real(jnp.fft.fft(x)),
-        "circular convolution": jnp.fft.irfft(jnp.fft.rfft(x) * jnp.array([1.0, 2, 0, 1]), 6),
+        "circular convolution": jnp.fft.irfft(jnp.fft.rfft(x) * jnp.array([[1.0, 2, 0, 1]]), 6),
         "complex product": jnp.imag(z),
         "conjugate": jnp.real(jnp.conj(z) * 1j),
         "triangular solve": jax.scipy.linalg.solve_triangular(SQUARE, x.T, lower=True),
