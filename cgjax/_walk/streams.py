@@ -14,17 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import JaxprEqn
 
 from cgjax._node import node_p
 from cgjax._program.control import Call, Component, Scan, While, control
-from cgjax._program.jaxprs import open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, open_jaxpr, sub_jaxprs
 from cgjax._program.program import Program
 from cgjax._walk.rows import Rows
 from cgjax._walk.visitor import Visitor
 from cgjax.kernels.random_bits import grouped_words, random_words
 
-AnyJaxpr = ClosedJaxpr | Jaxpr
 Words = tuple[jax.Array, jax.Array]
 
 # Words for nodes of equal shape are made together when the nodes are small: compiling one generator
