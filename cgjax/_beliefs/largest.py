@@ -54,7 +54,7 @@ def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool
 def _largest(sign: int) -> Callable[..., Gaussian]:
     def rule(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
         (x,) = operands
-        axes = tuple(eqn.params["axes"])
+        axes = tuple(map(int, eqn.params["axes"]))
         for axis in axes:
             independent = x.correlation is None and order != 1
             x = (_in_turn if independent else _tournament)(x, axis, sign, order)

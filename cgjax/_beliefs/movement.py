@@ -244,7 +244,7 @@ def _sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     (x,) = operands
     return summed(
         x,
-        tuple(eqn.params["axes"]),
+        tuple(map(int, eqn.params["axes"])),
         bind(eqn, [x.mean])[0],
         lambda a: bind(eqn, [a])[0],
     )

@@ -158,7 +158,7 @@ def _is_sum(eqn: JaxprEqn) -> bool:
     if known.reduces != "sum" or axes is None or len(eqn.outvars) != 1:
         return False
     rank = len(eqn.invars[0].aval.shape) - len(eqn.outvars[0].aval.shape)
-    return all(isinstance(a, int) for a in axes) and rank == len(axes)
+    return all(not isinstance(a, str) for a in axes) and rank == len(axes)
 
 
 def largest_of_curve(eqn: JaxprEqn, value: Value, order: int) -> Curve | None:

@@ -137,7 +137,7 @@ def reduced(eqn: JaxprEqn, value: Value, order: int) -> Grouped | None:
 
     None where there is nothing to sum, or where what is summed and its own sums overlap in part.
     """
-    axes = tuple(eqn.params["axes"])
+    axes = tuple(map(int, eqn.params["axes"]))
     if not jnp.issubdtype(value.dtype, jnp.floating) or 0 in value.shape:
         return None
     group = as_group(value)
@@ -197,7 +197,7 @@ def _summary(
         mean, variance = (a.sum(axes, keepdims=True) for a in (mean, variance))
         return None, (copies * mean, copies**2 * variance)
     plain = settle(value, order).shared()[0]
-    axes = tuple(eqn.params["axes"])
+    axes = tuple(map(int, eqn.params["axes"]))
     total = summed(plain, axes, bind(eqn, [plain.mean])[0], lambda a: bind(eqn, [a])[0])
     layout = group.layout.without(axes)
     mean, variance = (layouts.unlaid(a, layout, group.fine) for a in (total.mean, total.variance))

@@ -19,7 +19,7 @@ def maps(x):
     z = x.astype(jnp.complex64) @ COMPLEX.T
     return {
         "fft": jnp.real(jnp.fft.fft(x)),
-        "circular convolution": jnp.fft.irfft(jnp.fft.rfft(x) * jnp.array([1.0, 2, 0, 1]), 6),
+        "circular convolution": jnp.fft.irfft(jnp.fft.rfft(x) * jnp.array([[1.0, 2, 0, 1]]), 6),
         "complex product": jnp.imag(z),
         "conjugate": jnp.real(jnp.conj(z) * 1j),
         "triangular solve": jax.scipy.linalg.solve_triangular(SQUARE, x.T, lower=True),
@@ -31,7 +31,7 @@ def test_variances_are_those_of_the_matrix():
     got = jax.jit(cg.moments(maps))(X)
     matrices = jax.jit(jax.jacobian(maps))(X.mean)
     for name, matrix in matrices.items():
-        expected = (matrix**2 * X.variance).sum((-2, -1))
+        expected = (matrix**2 * X.variance[(None,) * (matrix.ndim - 2)]).sum((-2, -1))
         np.testing.assert_allclose(got[name].variance, expected, rtol=1e-4, err_msg=name)
         np.testing.assert_allclose(got[name].mean, maps(X.mean)[name], atol=1e-4, err_msg=name)
 
@@ -48,7 +48,7 @@ def test_square_of_the_absolute_value():
     bends = jax.hessian(power)(X.mean)
     v = X.variance
     mean = power(X.mean) + jnp.einsum("abijij,ij->ab", bends, v) / 2
-    variance = (slopes**2 * v).sum((-2, -1))
+    variance = (slopes**2 * v[None, None]).sum((-2, -1))
     variance = variance + jnp.einsum("abijkl,ij,kl->ab", bends**2, v, v) / 2
     np.testing.assert_allclose(got.mean, mean, rtol=1e-4)
     np.testing.assert_allclose(got.variance, variance, rtol=1e-4)

@@ -18,7 +18,7 @@ def centered(x):
         "sum": x - (x.sum(1) / 8)[:, None],
         "dot": x - (x @ jnp.ones(8))[:, None] / 8,
         "einsum": x - jnp.einsum("ij->i", x)[:, None] / 8,
-        "transposed": (x.T - x.T.mean(0)).T,
+        "transposed": (x.T - x.T.mean(0)[None]).T,
         "repeated": x - jnp.repeat(x.mean(1), 8).reshape(3, 8),
         "tiled": x - jnp.tile(x.mean(1)[:, None], (1, 8)),
         "one by one": jax.vmap(lambda row: row - row.mean())(x),
@@ -94,7 +94,7 @@ def test_statistics_keep_their_link_however_they_are_spread():
 
 
 def test_both_ways_centered():
-    got = cg.moments(lambda x: x - x.mean(0) - x.mean(1, keepdims=True) + x.mean())(X)
+    got = cg.moments(lambda x: x - x.mean(0)[None] - x.mean(1, keepdims=True) + x.mean())(X)
     np.testing.assert_allclose(got.variance, 0.04 * (2 / 3) * (7 / 8), rtol=1e-5)
 
 
