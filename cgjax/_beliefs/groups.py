@@ -13,6 +13,7 @@ from cgjax._beliefs import layouts
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.laid import Laid
 from cgjax._beliefs.layouts import Layout
+from cgjax._beliefs.of_one_sum import Step, joined
 from cgjax._beliefs.softmax import of_form
 from cgjax._beliefs.sums import Grouped, Values, array_in_shape, as_group, in_shape
 from cgjax._beliefs.values import Gaussian, Value, is_random
@@ -129,7 +130,16 @@ def _composed(eqn: JaxprEqn, operands: Sequence[Value], layout: Layout) -> Group
         straight,
         affine,
         known=_known(eqn, arrays, sizes) if sum(flat) == 1 and known.is_linear(flat) else None,
+        of_one=_of_one(eqn, arrays),
     )
+
+
+def _of_one(eqn: JaxprEqn, operands: Sequence[Grouped | jax.Array]) -> Step | None:
+    """The value as a function of one sum alone, if it is one."""
+    groups = [x for x in operands if isinstance(x, Grouped)]
+    if any(g.of_one is None or g.sums[-1] != groups[0].sums[-1] for g in groups):
+        return None
+    return joined(eqn, [x.of_one if isinstance(x, Grouped) else x for x in operands])
 
 
 def _known(

@@ -27,7 +27,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jax.typing import ArrayLike, DTypeLike
 
-from cgjax._beliefs import layouts
+from cgjax._beliefs import layouts, of_one_sum
 from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.laid import Laid, laid_gaussian, source
 from cgjax._beliefs.layouts import Layout, Shape
@@ -93,6 +93,7 @@ class Grouped(Lazy):
         offset: what is added to that, of the refined shape; None for nothing.
         known: its mean and variance in the refined shape, where they are known.
         total: the same in its layout, with what positions share.
+        of_one: the value as a function of the last of the sums alone; None if it is more.
     """
 
     root: Gaussian
@@ -110,6 +111,7 @@ class Grouped(Lazy):
     offset: jax.Array | None = None
     known: tuple[jax.Array, jax.Array] | None = None
     total: Gaussian | None = None
+    of_one: of_one_sum.OfOneSum | None = None
 
     @property
     def shape(self) -> Shape:
@@ -184,6 +186,7 @@ def reduced(eqn: JaxprEqn, value: Value, order: int) -> Grouped | None:
         form="sum",
         known=summary,
         total=plain,
+        of_one=of_one_sum.TheSum(value.dtype),
     )
 
 
@@ -261,6 +264,11 @@ def in_shape(group: Grouped, fine: Shape) -> Grouped:
         sizes=tuple(1 if k in flat else n for k, n in enumerate(fine)),
         offset=None if group.offset is None else finer(group.offset, old, fine),
         known=None if group.known is None else tuple(finer(a, old, fine) for a in group.known),
+        of_one=(
+            None
+            if group.of_one is None
+            else of_one_sum.refined(group.of_one, lambda a: finer(a, old, fine))
+        ),
     )
 
 
@@ -401,6 +409,11 @@ def _moments(group: Grouped, order: int) -> tuple[jax.Array, jax.Array]:
     """Mean and variance in the refined shape."""
     if group.known is not None:
         return group.known
+    if group.of_one is not None and order != 1:
+        summary = (wide(a) for a in group.sums[-1].summary)
+        found = of_one_sum.moments(group.of_one, *summary, group.sizes, order)
+        if found is not None:
+            return found
     at = _Expansion.of(group, order)
     mean, variance, values = _mean(group), _variance(group), at.values
     numbers = range(len(values))
