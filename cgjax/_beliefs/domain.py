@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray, Tracer
-from jax.extend.core import Var
+from jax.extend.core import Jaxpr, JaxprEqn, Var
 
 from cgjax import _static
 from cgjax._beliefs import registry
@@ -26,6 +26,7 @@ from cgjax._program.control import Call, Scan, While, control
 from cgjax._program.jaxprs import bind, open_jaxpr, sub_jaxprs
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
+from cgjax._program.repeats import without_repeats
 from cgjax._walk import Domain, Evaluator, Frame, Results
 
 
@@ -44,6 +45,14 @@ class BeliefDomain(Domain):
     visitor: Beliefs
     calls: tuple[Any, ...] = ()
     offsets: frozenset[int] = frozenset()
+
+    def simplified(self, jaxpr: Jaxpr, nodes_in: Callable[[JaxprEqn], int]) -> Jaxpr:
+        def kept(eqn: JaxprEqn) -> bool:
+            # Of two functions that are computed alike, the derivatives may be others.
+            custom = facts(eqn).call == "custom"
+            return eqn.primitive is node_p or custom or nodes_in(eqn) > 0
+
+        return without_repeats(jaxpr, kept)
 
     def scope(self, jaxpr: Any) -> BeliefDomain:
         def nodes_in(eqn: Any) -> int:

@@ -449,7 +449,7 @@ def _of_root(at: _Expansion, linear: bool) -> tuple[jax.Array, jax.Array, jax.Ar
     out_mean, steepness = jax.jvp(given, (mean,), (jnp.ones_like(mean),))
     if linear:
         return out_mean, steepness**2 * variance, steepness
-    # Points lie around the mean, not around 0: normalised values may lie far from 0, close together.
+    # Points lie around the mean, not around 0: values may lie far from 0 and close together.
     center = lax.stop_gradient(mean)
     unit = 1 + _ROUNDED * jnp.abs(center)
     centered = (mean - center) / unit, variance / unit**2

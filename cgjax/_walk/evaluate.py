@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jax._src import source_info_util
-from jax.extend.core import JaxprEqn, Literal, Var
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 
 from cgjax import _static
 from cgjax._node import node_p
@@ -57,6 +57,10 @@ class Domain:
     def bound(self, variables: Sequence[Var], values: Sequence[Value]) -> list[Value]:
         """What variables are bound to: the arguments of a jaxpr, the results of an equation."""
         return list(values)
+
+    def simplified(self, jaxpr: Jaxpr, nodes_in: Callable[[JaxprEqn], int]) -> Jaxpr:
+        """A jaxpr that computes the same and is easier to follow."""
+        return jaxpr
 
     def compute(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         """The results of an equation that is not entered."""
@@ -146,8 +150,8 @@ class Evaluator:
         if frame.words is None:
             words = self.streams.grouped(jaxpr, frame.start, frame.stream)
             frame = replace(frame, words=words)
-        frame = replace(frame, domain=frame.domain.scope(jaxpr))
-        inner = open_jaxpr(jaxpr)
+        inner = frame.domain.simplified(open_jaxpr(jaxpr), self.nodes_in)
+        frame = replace(frame, domain=frame.domain.scope(inner))
         env: dict[Var, Value] = dict(zip(inner.constvars, consts(jaxpr), strict=True))
         env.update(zip(inner.invars, frame.domain.bound(inner.invars, values), strict=True))
         records: Records = {}
