@@ -19,9 +19,11 @@ FLAGS = {
     "--xla_force_host_platform_device_count": "4",
     "--xla_backend_optimization_level": "0",
     "--xla_llvm_disable_expensive_passes": "true",
-    "--xla_cpu_use_fusion_emitters": "false",
     "--xla_cpu_parallel_codegen_split_count": "1",
 }
+# Later ones have no other emitters, and a flag that is unknown ends the process.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
 KEPT = pathlib.Path(__file__).parent.parent / ".compiled"
 
 
