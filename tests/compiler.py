@@ -21,9 +21,15 @@ FLAGS = {
     "--xla_llvm_disable_expensive_passes": "true",
     "--xla_cpu_parallel_codegen_split_count": "1",
 }
+# Options of `jax.jit`, for tests of how exact users' programs are.
+ALL_PASSES: dict[str, bool | int] = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+}
 # Later ones have no other emitters, and a flag that is unknown ends the process.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
+    ALL_PASSES["xla_cpu_use_fusion_emitters"] = True
 KEPT = pathlib.Path(__file__).parent.parent / ".compiled"
 
 
@@ -55,6 +61,8 @@ def kept_in(programs: pathlib.Path) -> dict[str, str]:
 def set_up() -> None:
     """Writes all of this into the environment, unless it says otherwise already."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # Each core has a process with tests; threads of numpy's products would wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ["XLA_FLAGS"] = with_flags(os.environ.get("XLA_FLAGS", ""))
     if "CI" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         os.environ.update(kept_in(folder()))
