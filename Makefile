@@ -54,6 +54,9 @@ help:
 train: $(VENV)/installed-train
 	$(RUN) train.$(EXPERIMENT) $(ARGS)
 
+# Each core has a process with tests: threads of numpy's products would wait for each other.
+test test-changed newest: export OPENBLAS_NUM_THREADS = 1
+
 test: $(VENV)/installed-train $(VENV)/installed-test
 	$(RUN) $(PYTEST) $(ARGS)
 

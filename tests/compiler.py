@@ -61,8 +61,6 @@ def kept_in(programs: pathlib.Path) -> dict[str, str]:
 def set_up() -> None:
     """Writes all of this into the environment, unless it says otherwise already."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    # Each core has a process with tests; threads of numpy's products would wait for each other.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ["XLA_FLAGS"] = with_flags(os.environ.get("XLA_FLAGS", ""))
     if "CI" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         os.environ.update(kept_in(folder()))
