@@ -165,13 +165,19 @@ def place(candidate: Candidate) -> Place | str:
     """Where the activation can be marked: where x and the result are both at hand; or why nowhere.
 
     A mark goes around a whole library function rather than into it, and always around a function
-    with a custom derivative, which thus keeps its rule.
+    with a custom derivative, which thus keeps its rule. Such a function takes what the activation
+    takes, and no more: of one with other arguments (a solver's start, its residual's parameters)
+    the rule need not be an activation's.
     """
     scope: Scope | None = candidate.root.scope
     position = candidate.root.position
     while scope is not None:
         kinds = {s.kind for s in enclosing(scope)}
-        outside = scope.kind in ("call", "custom") and _only_returned(scope, candidate.result)
+        outside = scope.kind == "call" or (
+            scope.kind == "custom"
+            and len(open_jaxpr(scope.jaxpr).invars) == 1 + (candidate.slope is not None)
+        )
+        outside = outside and _only_returned(scope, candidate.result)
         leave = outside and _values(scope.parent, candidate) is not None
         values = _values(scope, candidate)
         if not leave and values is not None and not kinds & {"custom", "component"}:
