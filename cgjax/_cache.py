@@ -7,11 +7,13 @@
 | `procedures` | a network and a procedure's options | the network is gone, or 64 newer ones |
 | `lowest_points` | a function of numbers, as it is written | `clear()` |
 | `recent` functions | their arguments | as many newer ones as they say |
+| `once` functions | nothing: they take no arguments | the function is gone |
 | `Registry` | what users have registered | the process ends: it is no cache |
 
-`clear()` empties all but the registries. What JAX keeps (compiled programs, traces of functions
-under `jax.jit`) is emptied by `jax.clear_caches()`, and made anew after a registry has changed: the
-state of the registries is one of the settings that JAX traces and compiles for.
+`clear()` empties all but the registries and what `once` functions hold. What JAX keeps (compiled
+programs, traces of functions under `jax.jit`) is emptied by `jax.clear_caches()`, and made anew
+after a registry has changed: the state of the registries is one of the settings that JAX traces
+and compiles for.
 """
 
 import functools
@@ -138,6 +140,11 @@ def recent(most: int) -> Callable[[Callable[P, Value]], Callable[P, Value]]:
         return call
 
     return decorate
+
+
+def once(function: Callable[[], Value]) -> Callable[[], Value]:
+    """A value that is computed when it is first asked for, and kept with who may ask again."""
+    return functools.cache(function)
 
 
 # Programs traced from functions, and what is the same in all that are traced from a function that

@@ -12,6 +12,7 @@ from jax._src.core import Var, trace_state_clean
 from jax.extend.core import DropVar, JaxprEqn, jaxpr_as_fun
 
 from cgjax import _static
+from cgjax._lift.dependence import Dependence
 from cgjax._lift.forms import Forms
 from cgjax._lift.match import Candidate, Slope, candidates, enclosing
 from cgjax._lift.purpose import Role, Roles
@@ -106,7 +107,7 @@ def activations(program: Program, parameters: Sequence[bool]) -> Activations:
         for i, c in enumerate(roles.candidates)
         if roles.on.is_data(c.x) or roles.on.learned[c.x]
     )
-    found = [(_walk(c.root), _activation(c, place(c), roles.role(i))) for c, i in listed]
+    found = [(_walk(c.root), _activation(c, place(c, roles.on), roles.role(i))) for c, i in listed]
     for op in flat.operations:
         # The operations that mark a loop or a branch share its equation, which has been entered.
         held = op.name == op.eqn.primitive.name
@@ -161,17 +162,20 @@ class Place:
     slope: int | None
 
 
-def place(candidate: Candidate) -> Place | str:
+def place(candidate: Candidate, on: Dependence) -> Place | str:
     """Where the activation can be marked: where x and the result are both at hand; or why nowhere.
 
     A mark goes around a whole library function rather than into it, and always around a function
-    with a custom derivative, which thus keeps its rule.
+    with a custom derivative, which thus keeps its rule, if that is the activation's.
     """
     scope: Scope | None = candidate.root.scope
     position = candidate.root.position
     while scope is not None:
         kinds = {s.kind for s in enclosing(scope)}
-        outside = scope.kind in ("call", "custom") and _only_returned(scope, candidate.result)
+        outside = scope.kind == "call" or (
+            scope.kind == "custom" and on.is_of_one(scope, candidate)
+        )
+        outside = outside and _only_returned(scope, candidate.result)
         leave = outside and _values(scope.parent, candidate) is not None
         values = _values(scope, candidate)
         if not leave and values is not None and not kinds & {"custom", "component"}:

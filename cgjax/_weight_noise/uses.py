@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
+from cgjax._cache import once
 from cgjax._node import node_p
 from cgjax._program.control import Call, Cond, Scan, While, control
 from cgjax._program.jaxprs import bind, consts, open_jaxpr
@@ -237,7 +238,7 @@ def _one_of(branches: Iterable[Pieces]) -> Pieces:
 def _computed(eqn: JaxprEqn, known: Mapping[Var, Known]) -> dict[Var, Known]:
     """Values that are known without data, computed if they are asked for."""
 
-    @functools.cache
+    @once
     def outs() -> list[Any]:
         with jax.ensure_compile_time_eval():
             return bind(eqn, [_value(v, known) for v in eqn.invars])
@@ -267,7 +268,7 @@ def _after(
     if way != "moved":
         return replace(piece, mixed=True)
 
-    @functools.cache
+    @once
     def elements() -> np.ndarray | None:
         before = piece.elements()
         if before is None:
