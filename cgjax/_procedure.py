@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,11 @@ from cgjax._program import Program, trace
 from cgjax._walk import Records
 
 Network = Callable[..., Any]
+MethodT = TypeVar("MethodT", bound="Method")
 ProcedureT = TypeVar("ProcedureT", bound="Procedure")
 
 
+@dataclass(frozen=True)
 class Method(abc.ABC):
     """The options of a procedure. Subclasses are pytrees: arrays among the options are traced.
 
@@ -52,7 +54,8 @@ class Method(abc.ABC):
         """The procedure's result, and the nodes' statistics where `capture` asks for them."""
 
 
-def method(cls: type) -> type:
+@dataclass_transform(frozen_default=True)
+def method(cls: type[MethodT]) -> type[MethodT]:
     """Makes a class of options a frozen dataclass and a pytree."""
     # Structures of classes that `register_dataclass` registers are equal if their fields are,
     # whatever the classes, so two procedures would share what is compiled.

@@ -59,7 +59,8 @@ def module(path: str, name: str, text: str) -> Module:
         names = [target.id for target in targets if isinstance(target, ast.Name)]
         for defined in names or [""]:
             parts[defined].append(node)
-    handed_on = [ast.literal_eval(node.value) for node in parts.pop("__all__", [])]
+    listings = parts.pop("__all__", [])
+    handed_on = [ast.literal_eval(node.value) for node in listings if isinstance(node, ast.Assign)]
     return Module(path, imported, dict(parts), [name for names in handed_on for name in names])
 
 
