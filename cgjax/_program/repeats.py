@@ -10,9 +10,7 @@ from collections.abc import Callable, Hashable
 import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 
-from cgjax._program.jaxprs import aval, dtype, same_parameters
-
-Atom = Var | Literal
+from cgjax._program.jaxprs import Atom, aval, dtype, same_parameters
 
 
 def without_repeats(jaxpr: Jaxpr, kept: Callable[[JaxprEqn], bool]) -> Jaxpr:
