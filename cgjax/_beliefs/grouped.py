@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax._beliefs import layouts, of_one_sum
+from cgjax._beliefs import layouts, of_one_sum, small
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.laid import laid_gaussian
 from cgjax._beliefs.layouts import Layout, Shape
@@ -126,15 +126,24 @@ class Grouped(Lazy):
         return replace(self, layout=layout, total=None)
 
 
+def at_root(group: Grouped, x: jax.Array) -> jax.Array:
+    """The value at values of the root, both in the refined shape."""
+    known: dict[Sum, jax.Array] = {}
+    for one in group.sums:
+        known[one] = one.of(x, known)
+    return jnp.broadcast_to(group.function(x, known), group.sizes)
+
+
+def is_integrated(group: Grouped, over: frozenset[int]) -> bool:
+    """Whether all elements of a group of so many axes are integrated over at once."""
+    return small.is_small(group.fine, over) and not group.root.axes
+
+
 def in_full(group: Grouped) -> Callable[[jax.Array], jax.Array]:
     """A value in its layout as a function of the root alone."""
 
     def function(x: jax.Array) -> jax.Array:
-        fine = x.reshape(group.fine)
-        known: dict[Sum, jax.Array] = {}
-        for one in group.sums:
-            known[one] = one.of(fine, known)
-        out = jnp.broadcast_to(group.function(fine, known), group.sizes)
+        out = at_root(group, x.reshape(group.fine))
         return layouts.laid(jnp.asarray(out, group.dtype), group.layout, group.fine)
 
     return function
@@ -232,6 +241,9 @@ def moments(group: Grouped, order: int) -> tuple[jax.Array, jax.Array]:
         found = of_one_sum.moments(group.of_one, mean, variance, group.sizes)
         if found is not None:
             return found
+    over = frozenset(k for s in group.sums for k in s.over)
+    if order != 1 and not group.affine and is_integrated(group, over):
+        return small.moments(lambda x: at_root(group, x), mean_in(group), variance_in(group), over)
     at = _Expansion.of(group, order)
     mean, variance, values = mean_in(group), variance_in(group), at.values
     numbers = range(len(values))

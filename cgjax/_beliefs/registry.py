@@ -65,7 +65,7 @@ def register(target: Primitive | Callable[..., Any] | str, rule: Rule) -> None:
     _of_functions[found] = (_OfFunction(target, rule), *others)
 
 
-def key_of(target: Primitive | Callable[..., Any] | str) -> Primitive | str:
+def key_of(target: object) -> Primitive | str:
     """What a rule is kept under: the primitive, or the name and place of the function.
 
     Raises:

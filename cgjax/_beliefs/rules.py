@@ -67,7 +67,8 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
         return _product(eqn, operands, how, place)
     if name == "conv_general_dilated":
         return convolution(eqn, _settled(operands, order), order, how.positions)
-    if name in STRUCTURE or name in TOTALS or name in EXTREMES or _is_sum(eqn):
+    hidden = facts(eqn).opaque  # such as a function that a scatter applies
+    if not hidden and (name in STRUCTURE or name in TOTALS or name in EXTREMES or _is_sum(eqn)):
         return _structure(eqn, operands, order, place)
     return linear(eqn, operands)
 

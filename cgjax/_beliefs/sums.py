@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 from jax.typing import ArrayLike, DTypeLike
 
-from cgjax._beliefs import layouts, of_one_sum
+from cgjax._beliefs import layouts, of_one_sum, small
 from cgjax._beliefs.curves import as_curve
 from cgjax._beliefs.finer import coarser, finer, finer_axes
 from cgjax._beliefs.grouped import (
@@ -19,6 +19,8 @@ from cgjax._beliefs.grouped import (
     Grouped,
     Sum,
     Values,
+    at_root,
+    is_integrated,
     mean_in,
     moments,
     slope_of,
@@ -70,7 +72,7 @@ def reduced(eqn: JaxprEqn, value: Value, order: int) -> Grouped | None:
     sizes = tuple(1 if k in over else n for k, n in enumerate(group.sizes))
     if plain is not None and group.sums and group.affine:
         plain = None
-    return Grouped(
+    out = Grouped(
         group.root,
         fine,
         (*sums, new),
@@ -86,6 +88,24 @@ def reduced(eqn: JaxprEqn, value: Value, order: int) -> Grouped | None:
         known=summary,
         total=plain,
         of_one=of_one_sum.TheSum(value.dtype),
+    )
+    if sums and order != 1 and not group.affine and is_integrated(out, over):
+        return _integrated(out, new)
+    return out
+
+
+def _integrated(value: Grouped, new: Sum) -> Grouped:
+    """A sum over a small group, with moments that know that its terms are not independent."""
+    summary = small.moments(
+        lambda x: at_root(value, x), mean_in(value), variance_in(value), new.over
+    )
+    better = replace(new, summary=summary)
+    return replace(
+        value,
+        sums=(*value.sums[:-1], better),
+        function=lambda x, values: values[better],
+        known=summary,
+        total=None,
     )
 
 
