@@ -27,6 +27,7 @@ from cgjax._program.jaxprs import aval, bind, dtype, open_jaxpr, sub_jaxprs
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._program.repeats import without_repeats
+from cgjax._program.shifts import cancelling
 from cgjax._walk import Domain, Evaluator, Frame, Results
 
 
@@ -215,12 +216,13 @@ def _shifted(value: Value, shift: Any) -> Value:
 
 
 def _offsets(jaxpr: Any, nodes_in: Callable[[Any], int]) -> set[int]:
-    """The equations for a largest value that only `stop_gradient` leads on from.
+    """The equations for a largest value that cancels, or that only `stop_gradient` leads on from.
 
     As in softmax: it is subtracted so that nothing overflows, and added again, so that any number
     near it serves.
     """
-    needed, found = {v for v in jaxpr.outvars if isinstance(v, Var)}, set()
+    needed = {v for v in jaxpr.outvars if isinstance(v, Var)}
+    found = {id(eqn) for eqn in cancelling(jaxpr)}
     for eqn in reversed(jaxpr.eqns):
         is_node = eqn.primitive is node_p or nodes_in(eqn)
         if needed.isdisjoint(eqn.outvars) and not is_node:

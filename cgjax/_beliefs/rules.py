@@ -49,7 +49,7 @@ def results(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
     custom = registry.rule_of_primitive(eqn.primitive)
     if custom is not None:
         return ruled(custom, eqn, operands, how.order, eqn.params)
-    eqn, operands = _with_whole_power(eqn, operands)
+    eqn, operands = _with_whole_power(_of_length_one(eqn), operands)
     out = _by_rule(eqn, operands, how, place)
     if out is None:
         return without_rule(eqn, operands, how, place)
@@ -71,6 +71,20 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
     if not hidden and (name in STRUCTURE or name in TOTALS or name in EXTREMES or _is_sum(eqn)):
         return _structure(eqn, operands, order, place)
     return linear(eqn, operands)
+
+
+def _of_length_one(eqn: JaxprEqn) -> JaxprEqn:
+    """Over axes of length 1, the sum, the product and the largest are the element itself."""
+    known, params = facts(eqn), eqn.params
+    if known.reduces not in ("sum", "product", "largest", "smallest") or known.windowed:
+        return eqn
+    shape = aval(eqn.invars[0]).shape
+    if known.running:
+        alone = shape[params["axis"]] == 1
+        return eqn.replace(primitive=lax.copy_p, params={}) if alone else eqn
+    if any(shape[a] != 1 for a in params["axes"]):
+        return eqn
+    return eqn.replace(primitive=lax.squeeze_p, params={"dimensions": tuple(params["axes"])})
 
 
 def _settled(values: Sequence[Value], order: int) -> list[Value]:

@@ -1,0 +1,56 @@
+"""Forms of one function in which moments once saw two: axes of length 1, shifts that cancel."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import cgjax as cg
+from cgjax import Belief
+
+ALONE = {
+    "softmax": (jax.nn.softmax, 1, 0),
+    "softmax by hand": (lambda x: jnp.exp(x) / jnp.exp(x).sum(-1, keepdims=True), 1, 0),
+    "log_softmax": (jax.nn.log_softmax, 0, 0),
+    "mean": (lambda x: x - x.mean(-1, keepdims=True), 0, 0),
+    "largest": (lambda x: x - x.max(-1, keepdims=True), 0, 0),
+    "var": (lambda x: x.var(-1, keepdims=True), 0, 0),
+    "sum": (lambda x: x.sum(-1, keepdims=True), 1, 1),
+    "product": (lambda x: x.prod(-1, keepdims=True), 1, 1),
+    "cumsum": (lambda x: x - jnp.cumsum(x, -1), 0, 0),
+}
+
+
+def test_over_an_axis_of_length_one_an_element_is_its_sum_and_its_largest():
+    x = Belief(jnp.ones((2, 1)), jnp.ones((2, 1)))
+    results = jax.jit(lambda x: {k: cg.moments(f)(x) for k, (f, *_) in ALONE.items()})(x)
+    for name, (_, mean, variance) in ALONE.items():
+        np.testing.assert_allclose(results[name].mean, np.full((2, 1), mean), 1e-6, 1e-6, name)
+        np.testing.assert_allclose(results[name].variance, np.full((2, 1), variance), 1e-6, 1e-6)
+
+
+def shifted_softmax(x):
+    e = jnp.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def shifted_log_softmax(x):
+    d = x - x.max(-1, keepdims=True)
+    return d - jnp.log(jnp.exp(d).sum(-1, keepdims=True))
+
+
+def shifted_log_sum_exp(x):
+    m = x.max(-1)
+    return m + jnp.log(jnp.exp(x - m[:, None]).sum(-1))
+
+
+def test_what_the_largest_value_is_subtracted_from_is_what_it_is_without():
+    pairs = [
+        (jax.nn.softmax, shifted_softmax),
+        (jax.nn.log_softmax, shifted_log_softmax),
+        (lambda x: jax.nn.logsumexp(x, -1), shifted_log_sum_exp),
+    ]
+    x = Belief(jax.random.normal(jax.random.key(1), (3, 5)), jnp.full((3, 5), 0.2))
+    results = jax.jit(lambda x: [tuple(cg.moments(f)(x) for f in pair) for pair in pairs])(x)
+    for plain, shifted in results:
+        np.testing.assert_allclose(shifted.mean, plain.mean, rtol=1e-5)
+        np.testing.assert_allclose(shifted.variance, plain.variance, rtol=1e-5)
