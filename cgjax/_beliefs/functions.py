@@ -36,7 +36,9 @@ def in_layout(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | None:
 
     None where it has to be settled first.
     """
-    if not facts(eqn).moves or facts(eqn).mixes:
+    known = facts(eqn)
+    # What fills places outside of a single array has no number there, and is told by that.
+    if not known.moves or (known.mixes and len(known.data.of(len(operands))) > 1):
         return None
     groups = [x for x in operands if isinstance(x, Grouped)]
     if not groups:

@@ -71,7 +71,7 @@ def assert_all_alike(forms, rtol=1e-5):
 
 def assert_sampled(forms, got, number=200_000):
     """The first form's means within five standard errors, and its total variance."""
-    draws = X.mean + 0.2 * jax.random.normal(jax.random.key(1), (number, *X.mean.shape))
+    draws = X.mean[None] + 0.2 * jax.random.normal(jax.random.key(1), (number, *X.mean.shape))
     values = jax.jit(jax.vmap(lambda x: next(iter(forms(x).values()))))(draws)
     values = np.asarray(values, np.float64)
     error = 5 * values.std(0) / np.sqrt(number)
