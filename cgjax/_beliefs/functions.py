@@ -14,7 +14,6 @@ from cgjax._beliefs.groups import elementwise_of_groups
 from cgjax._beliefs.laid import Laid, elementwise_laid, moved, source
 from cgjax._beliefs.values import Gaussian, Value, is_random, settle
 from cgjax._program.jaxprs import aval
-from cgjax._program.primitives import facts
 
 
 def of_functions(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
@@ -36,7 +35,7 @@ def in_layout(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | None:
 
     None where it has to be settled first.
     """
-    if not facts(eqn).moves or facts(eqn).mixes:
+    if not layouts.may_move(eqn):
         return None
     groups = [x for x in operands if isinstance(x, Grouped)]
     if not groups:

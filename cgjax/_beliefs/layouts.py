@@ -186,6 +186,12 @@ def unlaid(array: jax.Array, layout: Layout, fine: Shape) -> jax.Array:
 # -- what moves do to a layout
 
 
+def may_move(eqn: JaxprEqn) -> bool:
+    """Whether an operation takes all from one array, but perhaps for what fills other places."""
+    known = facts(eqn)
+    return known.moves and (not known.mixes or len(known.data.of(len(eqn.invars))) == 1)
+
+
 def moved(layout: Layout, eqn: JaxprEqn, operands: Sequence[object]) -> Layout | None:
     """The layout after an operation that moves the first operand's elements, or copies them.
 
@@ -196,8 +202,7 @@ def moved(layout: Layout, eqn: JaxprEqn, operands: Sequence[object]) -> Layout |
         eqn: the operation.
         operands: of which all but the first say where.
     """
-    known = facts(eqn)
-    if not known.moves or known.mixes or len(eqn.outvars) != 1:
+    if not may_move(eqn) or len(eqn.outvars) != 1:
         return None
     rule = _MOVES.get(eqn.primitive.name)
     if rule is not None:
@@ -222,9 +227,20 @@ def looked_at(layout: Layout, eqn: JaxprEqn, operands: Sequence[object]) -> Layo
     for (_, stride), number in zip(digits, index, strict=True):
         places = places + np.asarray(number, np.int32) * stride
     numbers = np.asarray(places, np.int32).reshape(layout.shape)
+    # What fills places is the same whichever the numbers are.
+    found, others = (
+        _numbers_after(eqn, [start + numbers if x is None else x for x in operands])
+        for start in (0, 1)
+    )
+    if not np.array_equal(found + 1, others):
+        return None
+    return _of_places(found)
+
+
+def _numbers_after(eqn: JaxprEqn, operands: Sequence[object]) -> np.ndarray:
     with jax.ensure_compile_time_eval():
-        (found,) = bind(eqn, [jnp.asarray(numbers) if x is None else x for x in operands])
-    return _of_places(np.asarray(found))
+        (found,) = bind(eqn, list(map(jnp.asarray, operands)))
+    return np.asarray(found)
 
 
 def _of_places(places: np.ndarray) -> Layout | None:

@@ -14,20 +14,13 @@ from jax.core import Tracer
 from jax.extend.core import JaxprEqn, Var
 
 from cgjax._beliefs import registry
+from cgjax._beliefs.complex_values import absolute, multiplied
 from cgjax._beliefs.curves import Curve, Open
 from cgjax._beliefs.curves.curve import warn_of_decision
 from cgjax._beliefs.curves.elementwise import is_elementwise
 from cgjax._beliefs.functions import as_reduction, in_layout, of_functions, one_variable
 from cgjax._beliefs.largest import EXTREMES
-from cgjax._beliefs.linear import (
-    Complex,
-    absolute,
-    as_linear,
-    is_complex,
-    linear,
-    linearised,
-    multiplied,
-)
+from cgjax._beliefs.linear import Complex, as_linear, is_complex, linear, linearised
 from cgjax._beliefs.movement import STRUCTURE
 from cgjax._beliefs.products import convolution, dot_general
 from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
@@ -95,8 +96,11 @@ def checked(belief: Belief | Normal) -> Belief:
 def _checked_variance(variance: Float[Array, "..."]) -> Float[Array, "..."]:
     if isinstance(variance, Tracer):
         return jnp.where(_is_variance(variance), variance, jnp.nan)
-    if not _all_are_variances(variance):
-        wrong = variance[~_is_variance(variance)]
+    with jax.ensure_compile_time_eval():  # known numbers are known while a caller traces too
+        known = bool(_all_are_variances(variance))
+    if not known:
+        numbers = np.asarray(variance)
+        wrong = numbers[~((numbers >= 0) & (numbers < np.inf))]
         raise ValueError(
             f"The variance of a Belief must be at least 0 and finite, got {wrong[0]} "
             f"(such values: {wrong.size} of {variance.size}, dtype {variance.dtype}). A "

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import cgjax as cg
 from cgjax import Belief
@@ -66,3 +67,10 @@ def test_a_complex_state_is_carried_with_both_its_parts():
     got = cg.moments(last)(X)
     expected = jnp.real(turn) ** 2 * X.variance[0] + X.variance[1]
     np.testing.assert_allclose(got.variance, expected, rtol=1e-4)
+
+
+def test_the_cost_of_a_large_map_is_said():
+    x = Belief(jnp.zeros(5000), jnp.ones(5000))
+    procedure = cg.moments(lambda x: jnp.fft.rfft(x).real)
+    with pytest.warns(UserWarning, match="5,000 uncertain numbers takes as many evaluations"):
+        jax.eval_shape(procedure, x)

@@ -71,7 +71,7 @@ def assert_all_alike(forms, rtol=1e-5):
 
 def assert_sampled(forms, got, number=200_000):
     """The first form's means within five standard errors, and its total variance."""
-    draws = X.mean + 0.2 * jax.random.normal(jax.random.key(1), (number, *X.mean.shape))
+    draws = X.mean[None] + 0.2 * jax.random.normal(jax.random.key(1), (number, *X.mean.shape))
     values = jax.jit(jax.vmap(lambda x: next(iter(forms(x).values()))))(draws)
     values = np.asarray(values, np.float64)
     error = 5 * values.std(0) / np.sqrt(number)
@@ -108,3 +108,14 @@ def test_far_from_zero():
     near = cg.moments(normalised)(X)
     # float32 numbers around 1e4 are 1e-3 apart.
     np.testing.assert_allclose(far.variance.sum(), near.variance.sum(), rtol=5e-3)
+
+
+def test_what_fills_places_outside_is_no_element():
+    """Only the last of three places is outside, where 0 is not the first element's number."""
+
+    def filled(x):
+        return jnp.take(x, jnp.arange(7, 10) - 1, axis=1, mode="fill", fill_value=0)
+
+    got = jax.jit(cg.moments(filled))(X)
+    np.testing.assert_allclose(got.mean, filled(X.mean), rtol=1e-6)
+    np.testing.assert_allclose(got.variance, filled(X.variance), rtol=1e-6)

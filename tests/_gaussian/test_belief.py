@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cgjax as cg
 from cgjax._gaussian.belief import Belief, Normal, checked
 
 
@@ -48,3 +49,13 @@ def test_what_is_right_comes_back():
         checked(Belief(jnp.arange(3), jnp.ones(3)))  # pyright: ignore
     with pytest.raises(ValueError, match=r"shape of its mean, \(3,\).*got shape \(2,\)"):
         checked(Belief(mean, jnp.ones(2)))
+
+
+def test_a_known_belief_is_checked_while_a_caller_traces():
+    known = cg.Belief(jnp.zeros(2), jnp.array([1.0, 2.0]))
+    wrong = cg.Belief(jnp.zeros(2), jnp.array([1.0, -2.0]))
+    procedure = cg.moments(lambda x: 2 * x)
+    got = jax.jit(lambda: procedure(known))()
+    assert (got.variance == 4 * known.variance).all()
+    with pytest.raises(ValueError, match=r"at least 0 and finite, got -2.0"):
+        jax.jit(lambda: procedure(wrong))()

@@ -13,6 +13,7 @@ and arrays of x's shape (or single numbers) elsewhere.
 from __future__ import annotations
 
 import abc
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -96,7 +97,7 @@ def plus(a: Coefficient, b: Coefficient) -> Coefficient:
 
 def minus(a: Coefficient) -> Coefficient:
     """-a, without a negative zero."""
-    return 0.0 if number(a) == 0 else -a
+    return 0.0 if number(a) == 0 else operator.neg(a)
 
 
 def times(a: Coefficient, b: Coefficient) -> Coefficient:

@@ -185,9 +185,11 @@ class Split(Lazy):
         if self.whole is not None:
             return self.whole
         out = self.of.settled(order)
+        assert isinstance(out, Gaussian)  # not a decision
         variance = wide(out.variance)
         for loading in self.loadings:
             factor = loading.factor.settled(order)
+            assert isinstance(factor, Gaussian)
             variance = variance + wide(factor.mean) ** 2 + wide(factor.variance)
         return Gaussian(out.mean, jnp.asarray(variance, out.dtype))
 

@@ -65,11 +65,8 @@ class Polynomial(Form):
     @property
     def own(self) -> Line | None:
         """The line that it is of the unit, if it is one."""
-        if len(self.coefficients) > 2:
-            return None
-        return Line(
-            self.coefficients[1] if len(self.coefficients) > 1 else 0.0, self.coefficients[0]
-        )
+        offset, *rest = self.coefficients
+        return None if len(rest) > 1 else Line(rest[0] if rest else 0.0, offset)
 
     @property
     def line(self) -> Line | None:
