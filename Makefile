@@ -36,10 +36,13 @@ PYTEST = pytest -n 2 --dist worksteal
 NEWEST_TESTS = $(wildcard tests/_program tests/_walk tests/_beliefs tests/_weight_noise tests/_lift) \
     tests/inference tests/layers tests/kernels/test_random_bits.py tests/weights/test_procedures.py \
     $(addprefix tests/test_, component.py functional.py interpret.py lift.py node.py structure.py)
-
-# What tests/compiler.py would set otherwise.
-AS_USERS = --xla_backend_extra_options=-vectorize-loops=false --xla_backend_optimization_level=3 \
-    --xla_llvm_disable_expensive_passes=false --xla_cpu_use_fusion_emitters=true
+# Every family and every procedure with all of the compiler, of which the other tests have little
+# (tests/compiler.py); the examples in docstrings have all of the pinned version's.
+COMPILED_TESTS = tests/nodes/test_battery.py tests/inference/test_procedures.py
+# With jaxlib 0.12, LLVM's vectoriser takes a minute for some programs (docs/semantics.md).
+NO_VECTORS = --xla_backend_extra_options=-vectorize-loops=false
+ALL_PASSES = $(NO_VECTORS) --xla_backend_optimization_level=3 \
+    --xla_llvm_disable_expensive_passes=false
 
 # Two targets must not install into one environment at the same time.
 .NOTPARALLEL:
@@ -50,6 +53,9 @@ help:
 
 train: $(VENV)/installed-train
 	$(RUN) train.$(EXPERIMENT) $(ARGS)
+
+# Each core has a process with tests: threads of numpy's products would wait for each other.
+test test-changed newest: export OPENBLAS_NUM_THREADS = 1
 
 test: $(VENV)/installed-train $(VENV)/installed-test
 	$(RUN) $(PYTEST) $(ARGS)
@@ -81,15 +87,15 @@ doctest: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(RUN) pytest --doctest-modules cgjax $(ARGS)
 
 # The newest versions on purpose: constraints.txt is not used, and pip looks for updates each time.
-# The flags: with jaxlib 0.12, LLVM's vectoriser takes a minute for some programs (docs/semantics.md);
-# and with all of the compiler's optimisations, of which the other tests have few (tests/compiler.py).
 newest: $(VENV_NEWEST)/created
 	$(VENV_NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 	    --editable '.[test]'
 	$(VENV_NEWEST)/bin/python -c 'import sys, jax, flax; \
 	    print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
-	XLA_FLAGS="$(AS_USERS)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" \
+	XLA_FLAGS="$(NO_VECTORS)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" \
 	    $(NEWEST_TESTS) $(ARGS)
+	XLA_FLAGS="$(ALL_PASSES)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" \
+	    $(COMPILED_TESTS) $(ARGS)
 
 # Every regulariser and both node families, for two epochs of a tiny network; then the plot alone.
 # (The tests run the commands of the other experiments.)

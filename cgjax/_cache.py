@@ -51,7 +51,7 @@ class Registry(Generic[Key, Value]):
         return self._values.get(key)
 
 
-_clearing: list[Callable[[], Any]] = []
+_clearing: list[Callable[[], object]] = []
 
 
 def clear() -> None:
@@ -64,10 +64,12 @@ class PerObject(Generic[Value]):
     """Values that are kept as long as the object that they belong to, which they may not hold."""
 
     def __init__(self) -> None:
-        self._of: weakref.WeakKeyDictionary[Any, dict[Any, Value]] = weakref.WeakKeyDictionary()
+        self._of: weakref.WeakKeyDictionary[object, dict[Hashable, Value]] = (
+            weakref.WeakKeyDictionary()
+        )
         _clearing.append(self._of.clear)
 
-    def of(self, owner: Any) -> dict[Any, Value]:
+    def of(self, owner: object) -> dict[Hashable, Value]:
         """The values of one object, to read and to add to.
 
         Raises:
@@ -88,11 +90,11 @@ class WhileInUse(Generic[Key]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._of: dict[Any, dict[Key, Key]] = {}
+        self._of: dict[object, dict[Key, Key]] = {}
         _clearing.append(self._of.clear)
         gc.callbacks.append(self._collect)
 
-    def first(self, owner: Any, made: Key) -> Key:
+    def first(self, owner: object, made: Key) -> Key:
         """The first of all equal objects, which is `made` if none is kept.
 
         Args:

@@ -59,8 +59,9 @@ def module(path: str, name: str, text: str) -> Module:
         names = [target.id for target in targets if isinstance(target, ast.Name)]
         for defined in names or [""]:
             parts[defined].append(node)
-    handed_on = [ast.literal_eval(node.value) for node in parts.pop("__all__", [])]
-    return Module(path, imported, dict(parts), [name for names in handed_on for name in names])
+    lists = [node for node in parts.pop("__all__", []) if isinstance(node, ast.Assign)]
+    handed_on = [name for node in lists for name in ast.literal_eval(node.value)]
+    return Module(path, imported, dict(parts), handed_on)
 
 
 class Sources:

@@ -19,9 +19,17 @@ FLAGS = {
     "--xla_force_host_platform_device_count": "4",
     "--xla_backend_optimization_level": "0",
     "--xla_llvm_disable_expensive_passes": "true",
-    "--xla_cpu_use_fusion_emitters": "false",
     "--xla_cpu_parallel_codegen_split_count": "1",
 }
+# Options of `jax.jit`, for tests of how exact users' programs are.
+ALL_PASSES: dict[str, bool | int] = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+}
+# Later ones have no other emitters, and a flag that is unknown ends the process.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
+    ALL_PASSES["xla_cpu_use_fusion_emitters"] = True
 KEPT = pathlib.Path(__file__).parent.parent / ".compiled"
 
 

@@ -9,7 +9,7 @@ into a new row, `("name", facts)`, where `facts` says what is true of it at *eve
 operand (`Facts` has the words). What depends on the parameters of an equation goes into
 `_BY_PARAMETERS`. `_OPAQUE` claims nothing and is always right. `tests/_program/test_primitives.py`
 lists what nobody has classified, in whatever version of JAX it runs on, and holds the claims to
-numbers: operands to try them on go into its table of examples.
+numbers: operands to try them on go into its table of examples. Other libraries use `classify`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn, Primitive
 
+from cgjax import _cache
 from cgjax._program.facts import (
     ALL,
     ARRAY_AND_UPDATES,
@@ -48,6 +49,7 @@ __all__ = [
     "Facts",
     "Operands",
     "Reduction",
+    "classify",
     "facts",
     "facts_of",
     "is_classified",
@@ -271,16 +273,29 @@ def _by_object() -> tuple[dict[Primitive, Facts], dict[str, Facts]]:
 
 _OBJECTS, _NAMES = _by_object()
 _UNKNOWN = Facts(opaque=True)
+_OF_OTHERS: _cache.Registry[Primitive, Facts] = _cache.Registry()
+
+
+def classify(primitive: Primitive, known: Facts) -> None:
+    """Says what is true of another library's primitive, at every parameter and operand.
+
+    Raises:
+        ValueError: the table has the primitive.
+    """
+    if primitive in _OBJECTS or primitive.name in _NAMES:
+        raise ValueError(f"{primitive.name!r} stands in `_CLASSES`: take another name, or edit it.")
+    _OF_OTHERS[primitive] = known
 
 
 def is_classified(primitive: Primitive) -> bool:
-    """Whether the table knows a primitive."""
-    return primitive in _OBJECTS or primitive.name in _NAMES
+    """Whether something is known about a primitive, or said not to be."""
+    return facts_of(primitive) is not _UNKNOWN
 
 
 def facts_of(primitive: Primitive) -> Facts:
     """What is known about a primitive; nothing about one that JAX or a library has added."""
-    return _OBJECTS.get(primitive) or _NAMES.get(primitive.name, _UNKNOWN)
+    known = _OBJECTS.get(primitive) or _OF_OTHERS.get(primitive)
+    return known or _NAMES.get(primitive.name, _UNKNOWN)
 
 
 def _converted(eqn: JaxprEqn, known: Facts) -> Facts:

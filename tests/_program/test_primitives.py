@@ -10,13 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from cgjax._program.facts import ALL, FIRST, NONE, Facts
 from cgjax._program.inline import inlined
-from cgjax._program.primitives import facts, facts_of, is_classified
+from cgjax._program.primitives import classify, facts, facts_of, is_classified
 
 # What binds primitives that `import jax` alone does not load.
 _MODULES = (
@@ -62,6 +63,17 @@ def test_what_is_not_classified_is_opaque():
     assert not is_classified(new) and facts_of(new) == Facts(opaque=True)
     # Another primitive under a name that the table has for one of JAX's.
     assert facts_of(Primitive("tanh")) == Facts(opaque=True)
+
+
+def test_other_libraries_classify_their_own():
+    mine, other = Primitive("a primitive of a library"), Primitive("a primitive of a library")
+    classify(mine, Facts(linear=FIRST))
+    assert is_classified(mine) and facts_of(mine).is_linear([True])
+    assert not is_classified(other)  # of the same name
+    for known in (lax.tanh_p, next(p for p in ALIVE.values() if p.name == "cgjax_node")):
+        with pytest.raises(ValueError, match="take another name, or edit it"):
+            classify(known, Facts(linear=FIRST))
+    assert facts_of(lax.tanh_p).rises
 
 
 # -- examples: a function that binds the primitive to its arguments

@@ -1,0 +1,43 @@
+"""What the tests ask of the compiler, and where they keep what it compiled."""
+
+import pathlib
+
+import pytest
+
+from tests import compiler
+
+
+def test_flags_that_are_set_stay():
+    flags = compiler.with_flags("--xla_backend_optimization_level=3 --other=1").split()
+    assert flags[:2] == ["--xla_backend_optimization_level=3", "--other=1"]
+    names = [flag.partition("=")[0] for flag in flags]
+    assert len(set(names)) == len(names) and compiler.FLAGS.keys() <= set(names)
+    assert compiler.with_flags(compiler.with_flags("")) == compiler.with_flags("")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_programs_are_kept_unless_it_is_ci_or_they_are_elsewhere(monkeypatch, kept):
+    for name in ("CI", *compiler.kept_in(pathlib.Path())):
+        # First set, so that what `set_up` does is undone as well.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    if not kept:
+        monkeypatch.setenv("CI", "true")
+    compiler.set_up()
+    assert compiler.os.environ.get("JAX_COMPILATION_CACHE_DIR") == (
+        str(compiler.folder()) if kept else None
+    )
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    compiler.set_up()
+    assert compiler.os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
+
+
+def test_versions_and_processors_have_folders_of_their_own(monkeypatch):
+    folders = {compiler.folder()}
+    assert compiler.folder() in folders and compiler.folder().parent == compiler.KEPT
+    monkeypatch.setattr(compiler.platform, "machine", lambda: "another")
+    folders.add(compiler.folder())
+    monkeypatch.setattr(compiler.importlib.metadata, "version", lambda name: f"{name} 9.9")
+    folders.add(compiler.folder())
+    assert len(folders) == 3
