@@ -64,14 +64,14 @@ def method(cls: type[MethodT]) -> type[MethodT]:
     """Makes a class of options a frozen dataclass and a pytree."""
     # Structures of classes that `register_dataclass` registers are equal if their fields are,
     # whatever the classes, so two procedures would share what is compiled.
-    cls = dataclass(frozen=True)(cls)
-    names = [field.name for field in fields(cls)]
+    made: Any = dataclass(frozen=True)(cls)
+    names = [field.name for field in fields(made)]
 
     def flatten(options: Method) -> tuple[list[Tree], None]:
         return [getattr(options, name) for name in names], None
 
-    jax.tree_util.register_pytree_node(cls, flatten, lambda _, values: cls(*values))
-    return cls
+    jax.tree_util.register_pytree_node(made, flatten, lambda _, values: made(*values))
+    return made
 
 
 @dataclass(frozen=True, eq=False)
