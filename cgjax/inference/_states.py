@@ -79,13 +79,7 @@ class Given(Visitor):
         return True
 
     def visit(
-        self,
-        site: Site,
-        family: Family,
-        activation: Array,
-        e: Array,
-        draw: Draw,
-        given: Array | None,
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Given
     ):
         kind = component(site)
         record = None
