@@ -16,7 +16,7 @@ from cgjax._rate import Rate
 from cgjax._rate import check_rate as known_rate
 from cgjax._static import Leaf, Tree
 from cgjax._walk import Visitor, walk
-from cgjax._walk.visitor import Draw, Given
+from cgjax._walk.visitor import Draw, Handed
 from cgjax.kernels.random_bits import uniform
 from cgjax.nodes import Family
 
@@ -43,7 +43,7 @@ class _Sampler(Visitor):
         return not self.capture and not self.draws(site)
 
     def value(
-        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Given
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
     ) -> Array:
         rate = self.rates[site.index]
         if rate == 0.0:
