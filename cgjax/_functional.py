@@ -210,7 +210,8 @@ def _accepts_modules(
             raise already_a_procedure(build.__name__, args[0].name)
         if not args or not _is_module(args[0]):
             return build(*args, **kwargs)
-        net, *rest = args
+        net: Leaf = args[0]
+        rest = args[1:]
         make(_unused, *rest, **kwargs)  # bad options raise here, not at the first call
         name = build.__name__
         return procedure(net, lambda f: make(f, *rest, **kwargs), name=name, **options)

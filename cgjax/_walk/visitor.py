@@ -13,6 +13,8 @@ from cgjax.nodes import Family
 
 # Gives a node its randomness: `draw()` is two words of uniform bits an element.
 Draw = Callable[[], tuple[Array, Array]]
+# What a procedure hands to a node, if anything.
+Handed = Array | None
 
 
 @dataclass(frozen=True)
@@ -48,25 +50,13 @@ class Visitor:
         return False
 
     def value(
-        self,
-        site: Site,
-        family: Family,
-        activation: Array,
-        e: Array,
-        draw: Draw,
-        given: Array | None,
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
     ) -> Array:
         """The node's value."""
         return activation
 
     def visit(
-        self,
-        site: Site,
-        family: Family,
-        activation: Array,
-        e: Array,
-        draw: Draw,
-        given: Array | None,
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
     ) -> tuple[Array, Tree]:
         """The node's value, and what to record about it (None: nothing)."""
         value = self.value(site, family, activation, e, draw, given)

@@ -14,7 +14,7 @@ from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern,
 from cgjax._program import Program, Site, trace
 from cgjax._static import Leaf, Tree
 from cgjax._walk import Visitor, walk
-from cgjax._walk.visitor import Draw
+from cgjax._walk.visitor import Draw, Handed
 from cgjax.nodes import Family
 
 
@@ -32,13 +32,7 @@ class _Clamped(Visitor):
         return site.index not in self.clamped
 
     def value(
-        self,
-        site: Site,
-        family: Family,
-        activation: Array,
-        e: Array,
-        draw: Draw,
-        given: Array | None,
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
     ) -> Array:
         if site.index in self.clamped:
             assert given is not None  # those that are clamped are given

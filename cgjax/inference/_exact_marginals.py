@@ -11,7 +11,7 @@ from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern,
 from cgjax._program import Linear, Program, Site, linear, trace
 from cgjax._static import Leaf, Tree
 from cgjax._walk import Records, Visitor, unroll
-from cgjax._walk.visitor import Draw
+from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._elimination import TERMS_PER_STATE, Ask, Enter, Set, Step, plan
 from cgjax.inference._states import Component, component
 from cgjax.inference._tables import Tables
@@ -37,14 +37,8 @@ class _Unrolled(Visitor):
         return site.kind != "observe"
 
     def visit(
-        self,
-        site: Site,
-        family: Family,
-        activation: Array,
-        e: Array,
-        draw: Draw,
-        given: Array | None,
-    ):
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
+    ) -> tuple[Array, Array]:
         if site.kind == "observe":
             return activation, activation
         value = bind(

@@ -11,7 +11,7 @@ from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern,
 from cgjax._program import Program, Site
 from cgjax._static import Tree
 from cgjax._walk import Visitor, walk
-from cgjax._walk.visitor import Draw
+from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._clamp import named_values
 from cgjax.nodes import Family
 
@@ -26,14 +26,8 @@ class _LogJoint(Visitor):
         return site.kind != "observe"
 
     def visit(
-        self,
-        site: Site,
-        family: Family,
-        activation: Array,
-        e: Array,
-        draw: Draw,
-        given: Array | None,
-    ):
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
+    ) -> tuple[Array, Array | None]:
         if site.kind == "observe":
             return activation, None
         assert given is not None  # all nodes are given

@@ -10,22 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cgjax._procedure import (
-    Arrays,
-    Method,
-    Network,
-    Procedure,
-    Result,
-    intern,
-    method,
-    own_key,
-)
+from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method, own_key
 from cgjax._program import Program, Site
 from cgjax._rate import Rate
 from cgjax._rate import check_rate as known_rate
 from cgjax._static import Leaf, Tree
 from cgjax._walk import Visitor, walk
-from cgjax._walk.visitor import Draw
+from cgjax._walk.visitor import Draw, Handed
 from cgjax.kernels.random_bits import uniform
 from cgjax.nodes import Family
 
@@ -52,13 +43,7 @@ class _Sampler(Visitor):
         return not self.capture and not self.draws(site)
 
     def value(
-        self,
-        site: Site,
-        family: Family,
-        activation: Array,
-        e: Array,
-        draw: Draw,
-        given: Array | None,
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
     ) -> Array:
         rate = self.rates[site.index]
         if rate == 0.0:

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from cgjax import _static
 from cgjax._program import Site
 from cgjax._walk import Visitor
-from cgjax._walk.visitor import Draw
+from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._elimination import Set
 from cgjax.nodes import Bernoulli, BernoulliMask, Binary, Family, Spin
 
@@ -79,14 +79,8 @@ class Given(Visitor):
         return True
 
     def visit(
-        self,
-        site: Site,
-        family: Family,
-        activation: Array,
-        e: Array,
-        draw: Draw,
-        given: Array | None,
-    ):
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
+    ) -> tuple[Array, Conditional | None]:
         kind = component(site)
         record = None
         if site.index in self.targets:

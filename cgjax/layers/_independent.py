@@ -162,9 +162,7 @@ def _independent(nodes: _Node, implementation: Implementation | None) -> Functio
             x, weights, initial, activation=activation, leak=leak, implementation=implementation
         )
 
-    def pcff(
-        key: Array, rates: Sequence[ArrayLike], x: Array, weights: Array, initial: Array
-    ) -> Array:
+    def pcff(key: Array, rates: Rates, x: Array, weights: Array, initial: Array) -> Array:
         return sampled_independent_recurrence(
             key,
             x,
@@ -194,6 +192,9 @@ def _independent(nodes: _Node, implementation: Implementation | None) -> Functio
         sampled = {"forward_sample": no_samples, "pcff": no_samples}
     return component(reference, feed_forward=feed_forward, **sampled)
 
+
+# One for each node of the reference.
+Rates = Sequence[ArrayLike]
 
 # The activation's name in the kernels, and whether they sample such nodes.
 _KERNELS: dict[type, tuple[Leaf, bool]] = {

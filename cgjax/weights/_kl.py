@@ -96,7 +96,7 @@ def _sum(each: Array) -> Array:
     return jnp.sum(jnp.sum(each, -1)) if each.ndim else each
 
 
-def _parts(leaf: Belief | Normal) -> Parts:
+def _parts(leaf: Belief | Normal) -> tuple[Array, Array, Array]:
     """Mean, variance and its logarithm, in at least float32."""
     if isinstance(leaf, Normal):
         log_variance = wide(leaf.clipped_log_variance)

@@ -13,7 +13,7 @@ from cgjax._gaussian.numerics import wide
 from cgjax._program import Site
 from cgjax._static import Leaf, Tree
 from cgjax._walk import Visitor
-from cgjax._walk.visitor import Draw
+from cgjax._walk.visitor import Draw, Handed
 from cgjax.nodes import Belief, Family
 from cgjax.weights._heads import Head
 
@@ -28,13 +28,7 @@ class Shifted(Visitor):
         return self.random and site.kind != "observe"
 
     def visit(
-        self,
-        site: Site,
-        family: Family,
-        activation: Array,
-        e: Array,
-        draw: Draw,
-        given: Array | None,
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
     ) -> tuple[Array, tuple[Array, Array]]:
         value = activation if given is None else activation + given
         return value, (value, family.variance(e))
