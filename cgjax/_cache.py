@@ -7,11 +7,13 @@
 | `procedures` | a network and a procedure's options | the network is gone, or 64 newer ones |
 | `lowest_points` | a function of numbers, as it is written | `clear()` |
 | `recent` functions | their arguments | as many newer ones as they say |
+| `once` functions | nothing: they take no arguments | the function is gone |
 | `Registry` | what users have registered | the process ends: it is no cache |
 
-`clear()` empties all but the registries. What JAX keeps (compiled programs, traces of functions
-under `jax.jit`) is emptied by `jax.clear_caches()`, and made anew after a registry has changed: the
-state of the registries is one of the settings that JAX traces and compiles for.
+`clear()` empties all but the registries and what `once` functions hold. What JAX keeps (compiled
+programs, traces of functions under `jax.jit`) is emptied by `jax.clear_caches()`, and made anew
+after a registry has changed: the state of the registries is one of the settings that JAX traces
+and compiles for.
 """
 
 import functools
@@ -49,7 +51,7 @@ class Registry(Generic[Key, Value]):
         return self._values.get(key)
 
 
-_clearing: list[Callable[[], Any]] = []
+_clearing: list[Callable[[], object]] = []
 
 
 def clear() -> None:
@@ -62,10 +64,12 @@ class PerObject(Generic[Value]):
     """Values that are kept as long as the object that they belong to, which they may not hold."""
 
     def __init__(self) -> None:
-        self._of: weakref.WeakKeyDictionary[Any, dict[Any, Value]] = weakref.WeakKeyDictionary()
+        self._of: weakref.WeakKeyDictionary[object, dict[Hashable, Value]] = (
+            weakref.WeakKeyDictionary()
+        )
         _clearing.append(self._of.clear)
 
-    def of(self, owner: Any) -> dict[Any, Value]:
+    def of(self, owner: object) -> dict[Hashable, Value]:
         """The values of one object, to read and to add to.
 
         Raises:
@@ -86,11 +90,11 @@ class WhileInUse(Generic[Key]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._of: dict[Any, dict[Key, Key]] = {}
+        self._of: dict[object, dict[Key, Key]] = {}
         _clearing.append(self._of.clear)
         gc.callbacks.append(self._collect)
 
-    def first(self, owner: Any, made: Key) -> Key:
+    def first(self, owner: object, made: Key) -> Key:
         """The first of all equal objects, which is `made` if none is kept.
 
         Args:
@@ -138,6 +142,11 @@ def recent(most: int) -> Callable[[Callable[P, Value]], Callable[P, Value]]:
         return call
 
     return decorate
+
+
+def once(function: Callable[[], Value]) -> Callable[[], Value]:
+    """A value that is computed when it is first asked for, and kept with who may ask again."""
+    return functools.cache(function)
 
 
 # Programs traced from functions, and what is the same in all that are traced from a function that

@@ -5,16 +5,20 @@ that has one a faster implementation. Procedures without an implementation walk 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array
 
+from cgjax._static import Function, Leaf, Tree, Treedef
 from cgjax.nodes import Belief
+
+# The implementations of a component, by the procedure that they serve.
+Table = tuple[tuple[str, Function], ...]
 
 component_p = Primitive("cgjax_component")
 component_p.multiple_results = True
@@ -23,7 +27,7 @@ component_p.multiple_results = True
 _tracing_a_network = jax.make_user_context(default_value=False)
 
 
-def tracing_a_network() -> AbstractContextManager[Any]:
+def tracing_a_network() -> AbstractContextManager[object]:
     """Says that what is traced now will be walked, so that derivatives must show their nodes."""
     return _tracing_a_network(True)
 
@@ -34,13 +38,13 @@ def is_tracing_a_network() -> bool:
 
 
 def component(
-    reference: Callable[..., Any],
+    reference: Function,
     *,
-    feed_forward: Callable[..., Any] | None = None,
-    forward_sample: Callable[..., Any] | None = None,
-    pcff: Callable[..., Any] | None = None,
-    moments: Callable[..., Any] | None = None,
-) -> Callable[..., Any]:
+    feed_forward: Function | None = None,
+    forward_sample: Function | None = None,
+    pcff: Function | None = None,
+    moments: Function | None = None,
+) -> Function:
     """Declares a part of a network that has faster implementations under some procedures.
 
     The reference defines what the part is: plain JAX with ordinary nodes. A procedure that has an
@@ -89,7 +93,7 @@ def component(
     implementations = tuple((name, f) for name, f in given.items() if f is not None)
 
     @functools.wraps(reference)
-    def call(*args: Any) -> Any:
+    def call(*args: Tree) -> Tree:
         flat, in_tree = jax.tree.flatten(args)
         flat = [jnp.asarray(x) for x in flat]
         jaxpr, shapes = jax.make_jaxpr(
@@ -109,10 +113,10 @@ def component(
     return call
 
 
-def _flat(name: str, f: Callable[..., Any], in_tree: Any, out_tree: Any) -> Callable[..., Any]:
+def _flat(name: str, f: Function, in_tree: Treedef, out_tree: Treedef) -> Function:
     lead = {"feed_forward": 0, "forward_sample": 1, "pcff": 2, "moments": 1}[name]
 
-    def call(*args: Any) -> list[Any]:
+    def call(*args: Tree) -> list[Leaf]:
         out = f(*args[:lead], *jax.tree.unflatten(in_tree, args[lead:]))
         leaves, tree = jax.tree.flatten(out, is_leaf=lambda x: isinstance(x, Belief))
         if tree != out_tree:
@@ -124,34 +128,50 @@ def _flat(name: str, f: Callable[..., Any], in_tree: Any, out_tree: Any) -> Call
     return call
 
 
-def plain(call_jaxpr: Any, implementations: Any) -> Callable[..., list[Any]]:
+def plain(call_jaxpr: ClosedJaxpr, implementations: Table) -> Callable[..., list[Leaf]]:
     """What a component computes where no procedure looks at it."""
     return dict(implementations).get("feed_forward") or jaxpr_as_fun(call_jaxpr)
 
 
-def _evaluate(*args: Any, call_jaxpr: Any, implementations: Any, mapped: bool) -> list[Any]:
+def _evaluate(
+    *args: Tree, call_jaxpr: ClosedJaxpr, implementations: Table, mapped: bool
+) -> list[Leaf]:
     return plain(call_jaxpr, implementations)(*args)
 
 
-def _abstract(*args: Any, call_jaxpr: Any, implementations: Any, mapped: bool) -> Any:
+def _abstract(
+    *args: Tree, call_jaxpr: ClosedJaxpr, implementations: Table, mapped: bool
+) -> Sequence[object]:
     return call_jaxpr.out_avals
 
 
 def _jvp(
-    primals: Any, tangents: Any, *, call_jaxpr: Any, implementations: Any, mapped: bool
-) -> Any:
+    primals: Sequence[Leaf],
+    tangents: Sequence[Leaf],
+    *,
+    call_jaxpr: ClosedJaxpr,
+    implementations: Table,
+    mapped: bool,
+) -> tuple[list[Leaf], list[Leaf]]:
     inside = is_tracing_a_network()
     function = jaxpr_as_fun(call_jaxpr) if inside else plain(call_jaxpr, implementations)
     tangents = [ad.instantiate_zeros(t) for t in tangents]
     return jax.jvp(lambda *a: list(function(*a)), tuple(primals), tuple(tangents))
 
 
-def _batch(args: Any, dims: Any, *, call_jaxpr: Any, implementations: Any, mapped: bool) -> Any:
+def _batch(
+    args: Sequence[Array],
+    dims: Sequence[int | None],
+    *,
+    call_jaxpr: ClosedJaxpr,
+    implementations: Table,
+    mapped: bool,
+) -> tuple[list[Array], list[int]]:
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     function = jax.vmap(jaxpr_as_fun(call_jaxpr), dims, axis_size=size)
     batched = jax.make_jaxpr(function)(*args)
 
-    def over_rows(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+    def over_rows(name: str, f: Function) -> Function:
         if name == "feed_forward":
             return jax.vmap(f, dims, axis_size=size)
         if name == "moments":
@@ -160,7 +180,7 @@ def _batch(args: Any, dims: Any, *, call_jaxpr: Any, implementations: Any, mappe
             )
         unmapped = (None,) * (1 if name == "pcff" else 0)
 
-        def call(key: Any, *rest: Any) -> Any:
+        def call(key: Array, *rest: Tree) -> Tree:
             keys = jax.random.split(key, size)
             return jax.vmap(f, (0, *unmapped, *dims), axis_size=size)(keys, *rest)
 

@@ -7,7 +7,7 @@ module be passed to a procedure directly, which then also writes its updated var
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import ClassVar, ParamSpec, TypeVar
 
 import jax
 from flax import errors as flax_errors
@@ -18,6 +18,7 @@ from cgjax._cache import recent
 from cgjax._of_beliefs import means
 from cgjax._procedure import already_a_procedure, check_network, split_lead
 from cgjax._program import trace
+from cgjax._static import Function, Leaf, Tree
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,10 +28,10 @@ R = TypeVar("R")
 class ModuleFunction:
     """A module as a pure function `f(params, state, *args) -> (out, new_state)`."""
 
-    graphdef: Any
+    graphdef: nnx.GraphDef
     returns_state: ClassVar[bool] = True
 
-    def __call__(self, params: Any, state: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    def __call__(self, params: Tree, state: Tree, *args: Tree, **kwargs: Tree) -> tuple[Tree, Tree]:
         # Rebuilt, so that the variables belong to the transformation that this call is part of:
         # a state that is closed over inside `jax.grad` may then be updated as one passed in.
         params, state = jax.tree.map(lambda x: x, (params, state))
@@ -51,9 +52,9 @@ class ModuleFunction:
 class _Output:
     """A function that returns `(out, new_state)`, with the state left out."""
 
-    function: Any
+    function: Function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         return self.function(*args, **kwargs)[0]
 
 
@@ -77,8 +78,8 @@ class ModuleProcedure:
         capture: whether the nodes' statistics are returned too.
     """
 
-    module: Any
-    build: Callable[[Any], Any]
+    module: "nnx.Module | ModuleProcedure"
+    build: Function
     name: str
     lead: str | None = None
     is_network: bool = False
@@ -89,7 +90,7 @@ class ModuleProcedure:
         """The procedure that also returns its nodes' statistics."""
         return replace(self, capture=True)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         f, params, state = functional(self.module)
         lead, args = split_lead(self.lead, args)
         inputs = (params, state, *args)
@@ -119,13 +120,13 @@ class ModuleProcedure:
 class LiftedModule(ModuleProcedure):
     """A module whose activations are nodes."""
 
-    def report(self, *args: Any, **kwargs: Any) -> _lift.LiftReport:
+    def report(self, *args: Tree, **kwargs: Tree) -> _lift.LiftReport:
         """What was lifted, what was not, and why; see `lift`."""
         f, params, state = functional(self.module)
         return self.build(f).report(params, state, *args, **kwargs)
 
 
-def functional(module: Any) -> tuple[Callable[..., Any], Any, Any]:
+def functional(module: object) -> tuple[Function, Tree, Tree]:
     """Splits a Flax NNX module into a pure function, its parameters and its other state.
 
     Args:
@@ -159,15 +160,15 @@ def functional(module: Any) -> tuple[Callable[..., Any], Any, Any]:
     return _module_function(graphdef), params, state
 
 
-def _is_module(net: Any) -> bool:
+def _is_module(net: object) -> bool:
     return isinstance(net, nnx.Module) or (isinstance(net, ModuleProcedure) and net.is_network)
 
 
-def _name(module: Any) -> str:
+def _name(module: object) -> str:
     return _name(module.module) if isinstance(module, ModuleProcedure) else type(module).__name__
 
 
-def _changes_state(f: Any, inputs: Any, kwargs: Any) -> bool:
+def _changes_state(f: Function, inputs: tuple[Tree, ...], kwargs: dict[str, Tree]) -> bool:
     """Whether some variable comes back other than it went in.
 
     In evaluation mode none does, and nothing is written: so a module whose call changes nothing
@@ -182,7 +183,7 @@ def _changes_state(f: Any, inputs: Any, kwargs: Any) -> bool:
     return jax.tree.leaves(new_state, is_leaf=lambda x: x is None) != unchanged
 
 
-def _write_back(module: Any, new_state: Any) -> None:
+def _write_back(module: nnx.Module | ModuleProcedure, new_state: Tree) -> None:
     while isinstance(module, ModuleProcedure):
         module = module.module
     try:
@@ -197,14 +198,14 @@ def _write_back(module: Any, new_state: Any) -> None:
 
 
 def _accepts_modules(
-    build: Callable[P, R], procedure: type[ModuleProcedure] = ModuleProcedure, **options: Any
+    build: Callable[P, R], procedure: type[ModuleProcedure] = ModuleProcedure, **options: Leaf
 ) -> Callable[P, R]:
     """Lets a builder of procedures or networks take a module in place of a function."""
 
-    make: Callable[..., Any] = build
+    make: Function = build
 
     @functools.wraps(build)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tree:
         if args and isinstance(args[0], ModuleProcedure) and not args[0].is_network:
             raise already_a_procedure(build.__name__, args[0].name)
         if not args or not _is_module(args[0]):
@@ -221,7 +222,7 @@ def _unused() -> None:
     """Stands for a network where only the options of a procedure are checked."""
 
 
-def monte_carlo(sampler: Any, num_samples: int, *, batch_size: int = 64) -> Any:
+def monte_carlo(sampler: Leaf, num_samples: int, *, batch_size: int = 64) -> Function:
     build = functools.partial(inference.monte_carlo, num_samples=num_samples, batch_size=batch_size)
     if isinstance(sampler, nnx.Module):
         raise TypeError(
@@ -233,7 +234,7 @@ def monte_carlo(sampler: Any, num_samples: int, *, batch_size: int = 64) -> Any:
     build(sampler.build(_unused))  # bad options raise here
 
     # The key leads; the output of each sample is averaged, and the state does not change.
-    def average(f: Any) -> Any:
+    def average(f: Leaf) -> Function:
         procedure = sampler.build(f)
         return build(inference.with_nodes(procedure) if sampler.capture else procedure)
 
@@ -243,19 +244,19 @@ def monte_carlo(sampler: Any, num_samples: int, *, batch_size: int = 64) -> Any:
 monte_carlo.__doc__ = inference.monte_carlo.__doc__
 
 
-def chain_graph(net: Any) -> Callable[..., _graph.ChainGraph]:
+def chain_graph(net: Leaf) -> Callable[..., _graph.ChainGraph]:
     if isinstance(net, ModuleProcedure) and not net.is_network:
         raise already_a_procedure("chain_graph", net.name)
     if not _is_module(net):
         check_network(net, "chain_graph")
         return _graph.chain_graph(net)
 
-    def procedure(*args: Any, **kwargs: Any) -> _graph.ChainGraph:
+    def procedure(*args: Tree, **kwargs: Tree) -> _graph.ChainGraph:
         f, params, state = functional(net)
 
         # Parameters are no vertices of the graph; inputs are called as in the module's own call.
         @functools.wraps(type(_innermost(net)).__call__)
-        def call(_: Any, *args: Any, **kwargs: Any) -> Any:
+        def call(_: object, *args: Tree, **kwargs: Tree) -> Tree:
             return f(params, state, *args, **kwargs)[0]
 
         return _graph.chain_graph(functools.partial(call, None))(*args, **kwargs)
@@ -263,7 +264,7 @@ def chain_graph(net: Any) -> Callable[..., _graph.ChainGraph]:
     return procedure
 
 
-def _innermost(module: Any) -> nnx.Module:
+def _innermost(module: nnx.Module | ModuleProcedure) -> nnx.Module:
     return _innermost(module.module) if isinstance(module, ModuleProcedure) else module
 
 

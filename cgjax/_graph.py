@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ from flax import nnx
 from cgjax import _static
 from cgjax._drawing import Box, Line, drawing, mermaid, save, svg
 from cgjax._program import Program, Site, parents, trace
+from cgjax._static import Function, Leaf, Tree
 from cgjax.nodes import Family
 
 
@@ -252,7 +252,7 @@ def _in_loop(site: Site) -> bool:
 
 
 def _inputs(
-    net: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    net: Function, args: Sequence[Tree], kwargs: Mapping[str, Tree]
 ) -> tuple[list[Input], list[int | None]]:
     """The arguments of a call by name, and for each flat array the argument that it is part of."""
     while (made_from := getattr(net, "net", None)) is not None:  # by `clamp` or `lift`
@@ -280,15 +280,15 @@ def _inputs(
 class _ChainGraphOf:
     """What `chain_graph` returns for a function."""
 
-    net: Callable[..., Any]
+    net: Function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> ChainGraph:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> ChainGraph:
         leaves, treedef = jax.tree.flatten((args, kwargs))
         abstract = [k for k, x in enumerate(leaves) if isinstance(x, jax.ShapeDtypeStruct)]
         graph = None
 
         # Shapes alone do: where they are given, the network is traced on what has no values.
-        def look(values: list[Any]) -> None:
+        def look(values: list[Leaf]) -> None:
             nonlocal graph
             for k, value in zip(abstract, values, strict=True):
                 leaves[k] = value
@@ -303,7 +303,7 @@ class _ChainGraphOf:
         return graph
 
 
-def chain_graph(net: Callable[..., Any]) -> Callable[..., ChainGraph]:
+def chain_graph(net: Function) -> Callable[..., ChainGraph]:
     """The chain graph of a network: its components and what each depends on.
 
         P(X_2, …, X_L | X_1) = prod_l P(X_l | parents of X_l)

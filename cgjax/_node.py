@@ -6,17 +6,18 @@ grad, vmap, scan, the compiler) sees the activation alone, so a marked network c
 what the unmarked one computes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from cgjax import _static
+from cgjax._static import Leaf
 from cgjax.nodes import Family, SoftClamp
 
 T = TypeVar("T")
@@ -28,28 +29,36 @@ SCOPE_PREFIX = "cgjax:"
 node_p = Primitive("cgjax_node")
 
 
-def _activation(activation: T, e: Any, *rest: Any, **params: Any) -> T:
+def _activation(activation: T, e: Leaf, *rest: Leaf, **params: object) -> T:
     return activation
 
 
-def _jvp(primals: Any, tangents: Any, *, differentiated: bool, **params: Any) -> Any:
+def _jvp(
+    primals: Sequence[Leaf], tangents: Sequence[Leaf], *, differentiated: bool, **params: object
+) -> tuple[Array, Leaf]:
     # The mark is kept, but remembers that a tangent of the activation flows beside it: replacing
     # the activation by a sample would leave that tangent wrong, so procedures refuse.
     return node_p.bind(*primals, differentiated=True, **params), tangents[0]
 
 
-def _batch(operands: Any, dims: Any, *, family: _static.Structure, **params: Any) -> Any:
+def _batch(
+    operands: Sequence[Array],
+    dims: Sequence[int | None],
+    *,
+    family: _static.Structure,
+    **params: object,
+) -> tuple[Array, int]:
     mapped = [(x, d) for x, d in zip(operands, dims, strict=True) if d is not None]
     size = mapped[0][0].shape[mapped[0][1]]
 
-    def in_front(x: Any, d: int | None) -> Any:
+    def in_front(x: Array, d: int | None) -> Array:
         if d is None:
             return jnp.broadcast_to(x, (size, *jnp.shape(x)))
         return jnp.moveaxis(x, d, 0)
 
     activation, e = (in_front(x, d) for x, d in zip(operands[:2], dims[:2], strict=True))
 
-    def parameter(x: Any, d: int | None) -> Any:
+    def parameter(x: Array, d: int | None) -> Array:
         # Parameters broadcast against e from the right, so a mapped one needs the axes between.
         if d is None:
             return x
@@ -71,15 +80,15 @@ batching.primitive_batchers[node_p] = _batch
 
 def bind(
     family: Family,
-    e: Any,
-    activation: Any,
+    e: Array,
+    activation: Array,
     *,
     kind: str,
     name: str | None,
     scopes_in_name: int = 0,
     differentiated: bool = False,
-    like: Any = None,
-) -> Any:
+    like: Array | None = None,
+) -> Array:
     """Binds the mark.
 
     `scopes_in_name` of the innermost scopes are part of the name already, and the others go before
@@ -100,7 +109,7 @@ def bind(
     )
 
 
-def check_name(what: str, name: Any) -> None:
+def check_name(what: str, name: object) -> None:
     """Raises unless something can be the name of a node or a scope.
 
     Raises:
@@ -116,7 +125,9 @@ def check_name(what: str, name: Any) -> None:
         )
 
 
-def _marked(family: Any, e: Any, kind: str, name: str | None, like: Any = None) -> Any:
+def _marked(
+    family: Leaf, e: ArrayLike, kind: str, name: str | None, like: Array | None = None
+) -> Array:
     if not isinstance(family, Family):
         hint = ""
         if isinstance(family, type) and issubclass(family, Family):
@@ -145,7 +156,7 @@ def _marked(family: Any, e: Any, kind: str, name: str | None, like: Any = None) 
     return bind(family, e, activation, kind=kind, name=name, like=like)
 
 
-def node(family: Family, e: Float[Array, "*shape"], *, name: str | None = None) -> Any:
+def node(family: Family, e: Float[Array, "*shape"], *, name: str | None = None) -> Array:
     """Marks an array of random variables and returns its activation.
 
     Each element (each slice along the class axis for `Categorical`) is one random variable X with
@@ -182,7 +193,7 @@ def noise(
     *,
     name: str | None = None,
     like: Array | None = None,
-) -> Any:
+) -> Array:
     """Marks an auxiliary random variable: one that training samples and prediction marginalises.
 
     Feed-forward replaces it by its mean; `forward_sample` samples it, and so does `pcff` at any
@@ -223,7 +234,7 @@ def observe(
     high: float = 1.0,
     *,
     name: str | None = None,
-) -> Any:
+) -> Array:
     """Soft clamping: reads an input in [low, high] as the expected value of binary nodes.
 
     Returns x unchanged. The nodes take the values `low` and `high`, with the probabilities that

@@ -1,7 +1,8 @@
 """Procedures whose arguments may hold beliefs: what `moments` and those for weights share."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeGuard
 
 import jax
 
@@ -9,8 +10,10 @@ from cgjax import _beliefs as beliefs
 from cgjax import _static
 from cgjax._gaussian.belief import Normal, checked
 from cgjax._procedure import (
+    Arrays,
     Method,
     Procedure,
+    Result,
     check_capture,
     method,
     named,
@@ -19,7 +22,7 @@ from cgjax._procedure import (
     split_lead,
 )
 from cgjax._program import Program, trace
-from cgjax._walk import Records
+from cgjax._static import Tree
 from cgjax.nodes import Belief
 
 
@@ -32,7 +35,7 @@ class Moments(Method):
     positions: bool
     first_order: frozenset[str]
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         visitor = beliefs.Beliefs(
             capture,
             implementation=None if capture or self.order == 1 else "moments",
@@ -44,12 +47,12 @@ class Moments(Method):
         return beliefs.propagate(program, visitor, arrays)
 
 
-def is_belief(x: Any) -> bool:
+def is_belief(x: object) -> TypeGuard[Belief | Normal]:
     """Whether a leaf of an argument is a belief."""
     return isinstance(x, Belief | Normal)
 
 
-def means(tree: Any) -> Any:
+def means(tree: Tree) -> Tree:
     """A tree with the mean in place of each belief."""
     return jax.tree.map(lambda x: x.mean if is_belief(x) else x, tree, is_leaf=is_belief)
 
@@ -58,7 +61,7 @@ def means(tree: Any) -> Any:
 class OfBeliefs(Procedure):
     """A procedure whose arguments may hold beliefs."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         lead, args = split_lead(self.method.lead, args)
         leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=is_belief)
         leaves = [checked(x) if is_belief(x) else x for x in leaves]
@@ -80,8 +83,12 @@ class OfBeliefs(Procedure):
 
 
 def checked_options(
-    nodes: Any, order: Any, positions: Any, first_order: Any, cls: type = Moments
-) -> Any:
+    nodes: str,
+    order: int,
+    positions: object,
+    first_order: Iterable[str],
+    cls: type[Moments] = Moments,
+) -> Moments:
     """The options of `moments`, checked."""
     if nodes not in ("collapsed", "random"):
         raise ValueError(f'nodes is "collapsed" or "random", got {nodes!r}.')

@@ -8,9 +8,9 @@ inside a transformation the walk is traced into it.
 import abc
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,19 @@ from jaxtyping import Array
 
 from cgjax import _cache, _static
 from cgjax._program import Program, trace
+from cgjax._static import Function, Leaf, Tree
 from cgjax._walk import Records
 
-Network = Callable[..., Any]
+Network = Function
+# What a procedure runs on: the flat arrays of the arguments, some of which may be beliefs.
+Arrays = Sequence[Leaf]
+# A procedure's result, and the statistics of the nodes.
+Result = tuple[Tree, Records]
+MethodT = TypeVar("MethodT", bound="Method")
 ProcedureT = TypeVar("ProcedureT", bound="Procedure")
 
 
+@dataclass(frozen=True)
 class Method(abc.ABC):
     """The options of a procedure. Subclasses are pytrees: arrays among the options are traced.
 
@@ -48,18 +55,19 @@ class Method(abc.ABC):
         """Warns, at each call, if the procedure has no use for such a network."""
 
     @abc.abstractmethod
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         """The procedure's result, and the nodes' statistics where `capture` asks for them."""
 
 
-def method(cls: type) -> type:
+@dataclass_transform(frozen_default=True)
+def method(cls: type[MethodT]) -> type[MethodT]:
     """Makes a class of options a frozen dataclass and a pytree."""
     # Structures of classes that `register_dataclass` registers are equal if their fields are,
     # whatever the classes, so two procedures would share what is compiled.
     cls = dataclass(frozen=True)(cls)
     names = [field.name for field in fields(cls)]
 
-    def flatten(options: Any) -> tuple[list[Any], None]:
+    def flatten(options: Method) -> tuple[list[Tree], None]:
         return [getattr(options, name) for name in names], None
 
     jax.tree_util.register_pytree_node(cls, flatten, lambda _, values: cls(*values))
@@ -80,7 +88,7 @@ class Procedure:
     def __post_init__(self) -> None:
         check_network(self.net, self.method.procedure())
 
-    def _identity(self) -> Any:
+    def _identity(self) -> tuple[Hashable, ...]:
         structure, arrays = _static.split(self.method)
         return (self.net, structure, tuple(map(id, arrays)), self.capture)
 
@@ -100,12 +108,12 @@ class Procedure:
         """Whether it is a module's function, which returns `(out, new_state)`."""
         return self.method.is_network and getattr(self.net, "returns_state", False)
 
-    def traced_as(self) -> tuple[Any, Any]:
+    def traced_as(self) -> tuple[Network, Hashable]:
         """The network, and all that decides which program this is, but for arrays."""
         net, inner = self.net.traced_as() if isinstance(self.net, Procedure) else (self.net, None)
         return net, (type(self), _static.split(self.method)[0], self.capture, inner)
 
-    def with_nodes(self) -> "Procedure":
+    def with_nodes(self) -> Function:
         """The procedure that also returns its nodes' statistics."""
         if self.method.is_network:
             raise TypeError(
@@ -114,7 +122,7 @@ class Procedure:
             )
         return intern(replace(self, capture=True))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         lead, args = split_lead(self.method.lead, args)
         program = trace(self.net, args, kwargs)
         arrays = _static.split((args, kwargs), numbers=True)[1]
@@ -135,7 +143,9 @@ class Procedure:
         return out, named(program, records)
 
 
-def split_lead(lead: str | None, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def split_lead(
+    lead: str | None, args: tuple[Tree, ...]
+) -> tuple[tuple[Tree, ...], tuple[Tree, ...]]:
     """A procedure's own first argument, checked, and the network's arguments.
 
     Args:
@@ -155,20 +165,20 @@ def split_lead(lead: str | None, args: tuple[Any, ...]) -> tuple[tuple[Any, ...]
 
 
 def run(
-    structure: Any,
+    structure: _static.Structure,
     program: Program,
     capture: bool,
-    options: Any,
-    lead: Any,
-    arrays: Any,
-    constants: Any,
-) -> tuple[Any, Records]:
+    options: Arrays,
+    lead: tuple[Tree, ...],
+    arrays: Arrays,
+    constants: Arrays,
+) -> Result:
     program = program.closing_over(constants)
     first = lead[0] if lead else None
     return _static.join(structure, options).run(program, first, arrays, capture)
 
 
-def named(program: Program, records: Records) -> dict[str, Any]:
+def named(program: Program, records: Records) -> dict[str, Tree]:
     """What was recorded by node index, by node name instead."""
     return {program.sites[i].name: record for i, record in records.items()}
 
@@ -188,7 +198,7 @@ def intern(procedure: ProcedureT) -> ProcedureT:
     return _cache.procedures.first(procedure.net, procedure)
 
 
-def check_network(net: Any, procedure: str) -> None:
+def check_network(net: object, procedure: str) -> None:
     """Raises unless something can be a network.
 
     Args:
@@ -225,7 +235,7 @@ def already_a_procedure(procedure: str, inner: str) -> TypeError:
     )
 
 
-def as_key(key: Any) -> Array:
+def as_key(key: Leaf) -> Array:
     """Checks that an argument is one key of `jax.random`, and makes it a typed one."""
     is_typed = _static.is_array(key) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if is_typed and isinstance(key, jax.Array) and key.shape == ():
@@ -245,7 +255,7 @@ def as_key(key: Any) -> Array:
     )
 
 
-def own_key(key: Any) -> Any:
+def own_key(key: Array) -> Array:
     """The procedure's own key, derived so that JAX's checker sees the user's key consumed."""
     return jax.random.split(key, 1)[0]
 
@@ -260,7 +270,7 @@ def check_capture(program: Program) -> None:
             )
 
 
-def with_nodes(procedure: Any) -> Any:
+def with_nodes(procedure: Leaf) -> Function:
     """Makes a procedure return the statistics of its nodes as well.
 
     Args:

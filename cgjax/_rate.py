@@ -1,14 +1,17 @@
 """The probability that a node is sampled, checked as far as it is known."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cgjax import _static
+from cgjax._static import Leaf
+
+# A float, where a rate is one number that is known, or an array.
+Rate = float | jax.Array
 
 
-def check_rate(rate: Any) -> Any:
+def check_rate(rate: Leaf) -> Rate:
     """Checks a rate and brings it into a form that can be hashed or traced.
 
     Args:

@@ -5,11 +5,22 @@ names and functions, which may not. Everything that needs a hashable description
 (a primitive's parameters, a cache key, a static argument of a jitted function) uses this split.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import jax
 import numpy as np
 from jax.core import Tracer
+
+# A pytree of anything: the arguments and the results of networks, and a procedure's options. Of
+# these nothing narrower is true; everything else has a type.
+Tree: TypeAlias = Any
+# A leaf of such a tree: an array, a number, a belief, or a setting.
+Leaf: TypeAlias = Any
+# The structure of such a tree; JAX has no public type for it.
+Treedef: TypeAlias = Any
+# A function of such trees to such a tree.
+Function: TypeAlias = Callable[..., Any]
 
 
 class _Hole:
@@ -30,8 +41,8 @@ class Structure(NamedTuple):
         leaves: the leaves in order, with a placeholder where an array was.
     """
 
-    treedef: Any
-    leaves: tuple[Any, ...]
+    treedef: Treedef
+    leaves: tuple[Leaf, ...]
 
     @property
     def num_arrays(self) -> int:
@@ -39,22 +50,22 @@ class Structure(NamedTuple):
         return sum(leaf is _HOLE for leaf in self.leaves)
 
 
-def is_hole(leaf: Any) -> bool:
+def is_hole(leaf: Leaf) -> bool:
     """Whether an array was taken out here."""
     return leaf is _HOLE
 
 
-def is_array(leaf: Any) -> bool:
+def is_array(leaf: Leaf) -> TypeGuard[jax.Array]:
     """Whether a leaf is an array or a tracer (numbers of Python are not)."""
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
-def is_number(leaf: Any) -> bool:
+def is_number(leaf: Leaf) -> bool:
     """Whether a leaf is a number of Python that JAX would trace (booleans are settings)."""
     return isinstance(leaf, int | float | complex) and not isinstance(leaf, bool)
 
 
-def split(tree: Any, *, numbers: bool = False) -> tuple[Structure, list[Any]]:
+def split(tree: Tree, *, numbers: bool = False) -> tuple[Structure, list[Leaf]]:
     """Takes the arrays out of a tree.
 
     Args:
@@ -71,19 +82,19 @@ def split(tree: Any, *, numbers: bool = False) -> tuple[Structure, list[Any]]:
     return Structure(treedef, kept), arrays
 
 
-def join(structure: Structure, arrays: Any) -> Any:
+def join(structure: Structure, arrays: Iterable[Leaf]) -> Tree:
     """Puts arrays back into the places that `split` took them from."""
     remaining = iter(arrays)
     leaves = [next(remaining) if leaf is _HOLE else leaf for leaf in structure.leaves]
     return jax.tree.unflatten(structure.treedef, leaves)
 
 
-def is_traced(tree: Any) -> bool:
+def is_traced(tree: Tree) -> bool:
     """Whether any leaf of a tree is a tracer."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def described(value: Any) -> str:
+def described(value: object) -> str:
     """An object in a few words, for messages: no array is printed."""
     if is_array(value):
         return f"an array of {value.dtype}{list(value.shape)}"

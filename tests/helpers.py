@@ -6,7 +6,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,13 @@ def assert_identical(got: Any, expected: Any) -> None:
         a, b = np.asarray(a), np.asarray(b)
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         np.testing.assert_array_equal(a, b)
+
+
+def as_users(function: Callable[..., Any]) -> Any:
+    """A function compiled as users have it: with the tests' few optimisations (tests/compiler.py)
+    the last bit of a value may differ between two programs that compute it."""
+    options = {"xla_cpu_use_fusion_emitters": True, "xla_backend_optimization_level": 3}
+    return jax.jit(function, compiler_options=options)
 
 
 class RecordedBits:

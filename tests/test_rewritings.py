@@ -112,15 +112,17 @@ MOVES = [name for name in IDENTITIES if name not in ("one product", "cond")]
 PLACES = ("input", "weight", "before", "after", "result")
 
 
-def forms(names: list[str], number: int, places: tuple[str, ...] = PLACES) -> list[dict[str, str]]:
-    """Every identity at one place by itself, then some at several places at once."""
+def forms(
+    names: list[str], rounds: int = 1, places: tuple[str, ...] = PLACES
+) -> list[dict[str, str]]:
+    """Some identities at several places at once, so that each stands somewhere in every round."""
     random = np.random.default_rng(7)
-    single = [{str(random.choice(places)): name} for name in names]
-    several = [
-        {place: str(random.choice(names)) for place in places if random.random() < 0.6}
-        for _ in range(number)
-    ]
-    return single + several
+    made = []
+    for _ in range(rounds):
+        order = [str(name) for name in random.permutation(names)]
+        for first in range(0, len(order), len(places)):
+            made.append(dict(zip(places, order[first : first + len(places)], strict=False)))
+    return made
 
 
 def network(form: dict[str, str], activation: Move, parameters: Any, x: jax.Array) -> jax.Array:
@@ -155,7 +157,7 @@ PARAMETERS = (
     jnp.linspace(1, -1, 8).reshape(4, 2),
 )
 ROWS = jnp.linspace(-0.8, 0.9, 6).reshape(2, 3)
-FORMS = forms(list(IDENTITIES), 12)
+FORMS = forms(list(IDENTITIES))
 
 
 def assert_all_as_first(results: list[Any], names: list[Any], rtol: float = 2e-6) -> None:
@@ -222,16 +224,24 @@ def test_moments(nodes, uncertain):
 
 @pytest.mark.parametrize("name", ["local_reparameterization", "flipout"])
 def test_noise_of_weights(name):
-    """512 equal rows see independent weights, whatever stands between the weights and the data.
+    """Equal rows see independent weights, whatever stands between the weights and the data.
 
-    The variance over rows is that of one row: 512 rows give it to 6 %; five times that is allowed.
+    The variance over rows is that of one draw of the weights with flipout's signs, so it is
+    averaged over draws: 256 give it to about 8 %, of which four times are allowed.
     """
     (w, b), readout = PARAMETERS
     posterior = ((Belief(w, jnp.full(w.shape, 0.25)), b), readout)
-    x = jnp.broadcast_to(ROWS[0], (512, 3))
+    x = jnp.broadcast_to(ROWS[0], (16, 3))
     procedure = getattr(cg.weights, name)
-    results = under(lambda net: lambda p, x: procedure(net)(KEY, p, x).mean, marked, posterior, x)
-    spread = np.stack([r.var(0) for r in results])
+
+    def spread_over_rows(net):
+        def of_one_draw(key, p, x):
+            return procedure(net)(key, p, x).mean.var(0)
+
+        draws = jax.vmap(of_one_draw, (0, None, None))
+        return lambda p, x: draws(jax.random.split(KEY, 256), p, x).mean(0)
+
+    spread = np.stack(under(spread_over_rows, marked, posterior, x))
     assert np.all(np.abs(np.log(spread / spread.mean(0))) < 0.32), spread
 
 
@@ -268,7 +278,7 @@ def test_lift(activation, dtype):
             continue  # attention, lifted on request only
         names = MOVES if places is classifier else list(IDENTITIES)
         known = None
-        for form in [{}, *forms(names, 4)]:
+        for form in [{}, *forms(names)[:: 1 if dtype == "float32" else 3]]:
             net = functools.partial(places, form, ACTIVATIONS[activation])
             lifted = cg.lift(net)
             found = [(e.function, e.family) for e in lifted.report(*arguments).lifted]

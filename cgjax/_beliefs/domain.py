@@ -23,7 +23,7 @@ from cgjax._beliefs.values import Gaussian, Value, belief, is_random, mean_of, s
 from cgjax._node import node_p
 from cgjax._program.called import called_function
 from cgjax._program.control import Call, Scan, While, control
-from cgjax._program.jaxprs import bind, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import aval, bind, dtype, open_jaxpr, sub_jaxprs
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._program.repeats import without_repeats
@@ -198,11 +198,11 @@ _LARGEST_INDEX = 1 << 16
 
 def _known(eqn: JaxprEqn, operands: Sequence[Value]) -> list[jax.Array]:
     """An operation on arrays; on indices at once, so that moves by them can be followed."""
-    avals = [v.aval for v in eqn.outvars]
+    avals = [aval(v) for v in eqn.outvars]
     small = all(isinstance(a, ShapedArray) and a.size <= _LARGEST_INDEX for a in avals)
     if facts(eqn).random or not small or any(isinstance(x, Tracer) for x in operands):
         return bind(eqn, operands)
-    if any(not jnp.issubdtype(a.dtype, np.integer) and a.dtype != bool for a in avals):
+    if any(not jnp.issubdtype(dtype(v), np.integer) and dtype(v) != jnp.bool_ for v in eqn.outvars):
         return bind(eqn, operands)
     if eqn.effects or (sub_jaxprs(eqn) and facts(eqn).call != "jit"):
         return bind(eqn, operands)

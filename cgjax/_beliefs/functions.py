@@ -9,10 +9,11 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from cgjax._beliefs import layouts
 from cgjax._beliefs.curves.elementwise import elementwise
+from cgjax._beliefs.grouped import Grouped
 from cgjax._beliefs.groups import elementwise_of_groups
 from cgjax._beliefs.laid import Laid, elementwise_laid, moved, source
-from cgjax._beliefs.sums import Grouped
 from cgjax._beliefs.values import Gaussian, Value, is_random, settle
+from cgjax._program.jaxprs import aval
 from cgjax._program.primitives import facts
 
 
@@ -87,7 +88,7 @@ def as_reduction(eqn: JaxprEqn, operands: Sequence[Value]) -> ClosedJaxpr | None
     functions of one value which leaves no axis of either, as `x @ x`. None for others.
     """
     (contract, batch) = eqn.params["dimension_numbers"]
-    shapes = [tuple(v.aval.shape) for v in eqn.invars]
+    shapes = [tuple(aval(v).shape) for v in eqn.invars]
     free = [
         [a for a in range(len(shape)) if a not in contract[k] and a not in batch[k]]
         for k, shape in enumerate(shapes)
@@ -102,7 +103,7 @@ def as_reduction(eqn: JaxprEqn, operands: Sequence[Value]) -> ClosedJaxpr | None
         return None
     if len(random) == 2 and (max(number) > 1 or not _of_one_root(*operands)):
         return None
-    out = eqn.outvars[0].aval
+    out = aval(eqn.outvars[0])
 
     def steps(*arrays: jax.Array) -> jax.Array:
         parts = []
@@ -117,7 +118,7 @@ def as_reduction(eqn: JaxprEqn, operands: Sequence[Value]) -> ClosedJaxpr | None
         total = total if total.shape == out.shape else total.reshape(out.shape)
         return total.astype(out.dtype)
 
-    return jax.make_jaxpr(steps)(*(v.aval for v in eqn.invars))
+    return jax.make_jaxpr(steps)(*(aval(v) for v in eqn.invars))
 
 
 def _of_one_root(x: Value, y: Value) -> bool:

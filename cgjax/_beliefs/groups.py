@@ -11,20 +11,21 @@ from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs import layouts
 from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.grouped import Grouped, Values
 from cgjax._beliefs.laid import Laid
 from cgjax._beliefs.layouts import Layout
 from cgjax._beliefs.of_one_sum import Step, joined
 from cgjax._beliefs.softmax import of_form
-from cgjax._beliefs.sums import Grouped, Values, array_in_shape, as_group, in_shape
+from cgjax._beliefs.sums import array_in_shape, as_group, in_shape
 from cgjax._beliefs.values import Gaussian, Value, is_random
 from cgjax._gaussian.numerics import wide
-from cgjax._program.jaxprs import bind
+from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
 
 
 def elementwise_of_groups(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | None:
     """An element-wise operation where a grouped value takes part; None if they do not fit."""
-    out = eqn.outvars[0].aval
+    out = aval(eqn.outvars[0])
     random = [x for x in operands if is_random(x)]
     if not all(isinstance(x, Grouped | Gaussian | Curve | Laid) for x in random):
         return None
@@ -97,9 +98,9 @@ def _composed(eqn: JaxprEqn, operands: Sequence[Value], layout: Layout) -> Group
         return None
     operands = [in_shape(x, fine) if isinstance(x, Grouped) else x for x in operands]
     groups = [x for x in operands if isinstance(x, Grouped)]
-    out = eqn.outvars[0].aval
+    out = aval(eqn.outvars[0])
     arrays = [
-        x if is_random(x) else array_in_shape(x, v.aval.dtype, layout, fine)
+        x if is_random(x) else array_in_shape(x, aval(v).dtype, layout, fine)
         for x, v in zip(operands, eqn.invars, strict=True)
     ]
     shapes = [x.sizes if isinstance(x, Grouped) else x.shape for x in arrays]
@@ -153,7 +154,7 @@ def _known(
 
     def function(x: jax.Array) -> jax.Array:
         values = [x if isinstance(a, Grouped) else jnp.broadcast_to(a, sizes) for a in operands]
-        values = [jnp.asarray(a, v.aval.dtype) for a, v in zip(values, eqn.invars, strict=True)]
+        values = [jnp.asarray(a, aval(v).dtype) for a, v in zip(values, eqn.invars, strict=True)]
         return bind(eqn, values)[0]
 
     out, slope = jax.jvp(function, (mean,), (jnp.ones_like(mean),))

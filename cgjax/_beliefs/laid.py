@@ -19,7 +19,7 @@ from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.layouts import Layout, Shape
 from cgjax._beliefs.movement import carried, reshaped_axes
 from cgjax._beliefs.values import Gaussian, Lazy, Value, is_random, settle
-from cgjax._program.jaxprs import bind
+from cgjax._program.jaxprs import aval, bind
 
 Atom = Var | Literal
 
@@ -115,7 +115,7 @@ def elementwise_laid(
     if any(as_curve(source(x)).root is not as_curve(source(first)).root for x in functions):
         return None
     shape, layout = first.value.shape, first.layout
-    if layout.shape != tuple(eqn.outvars[0].aval.shape):
+    if layout.shape != tuple(aval(eqn.outvars[0]).shape):
         return None
     fine = layouts.refined(shape, layout.digits)
     assert fine is not None
@@ -138,7 +138,7 @@ def retraced(eqn: JaxprEqn, operands: Sequence[Value]) -> JaxprEqn:
     """The equation for operands of other shapes."""
 
     def arguments(x: Value, v: Atom) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(jnp.shape(x), v.aval.dtype, weak_type=v.aval.weak_type)
+        return jax.ShapeDtypeStruct(jnp.shape(x), aval(v).dtype, weak_type=aval(v).weak_type)
 
     avals = [arguments(x, v) for x, v in zip(operands, eqn.invars, strict=True)]
     return jax.make_jaxpr(lambda *values: bind(eqn, values))(*avals).eqns[0]

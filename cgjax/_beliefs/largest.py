@@ -7,16 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax._beliefs.movement import (
-    after,
-    between_windows,
-    carried,
-    common_axes,
-    correlation,
-)
+from cgjax._beliefs.movement import carried, common_axes, correlation
+from cgjax._beliefs.totals import after, between_windows
 from cgjax._beliefs.values import Gaussian, Value, over_pairs, sharing
 from cgjax._gaussian.larger import larger_moments
 from cgjax._gaussian.numerics import root, wide
+from cgjax._program.jaxprs import aval
 
 
 def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool) -> Gaussian:
@@ -95,7 +91,8 @@ def _in_turn(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
 def _by_variance(x: Gaussian, axis: int) -> Gaussian:
     """The same elements along an axis, smallest variance first."""
     order = jnp.argsort(lax.stop_gradient(x.variance), axis)
-    return Gaussian(*(jnp.take_along_axis(a, order, axis) for a in (x.mean, x.variance)))
+    mean, variance = (jnp.take_along_axis(a, order, axis) for a in (x.mean, x.variance))
+    return Gaussian(mean, variance)
 
 
 def _tournament(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
@@ -128,7 +125,7 @@ def _window_largest(sign: int) -> Callable[..., Gaussian]:
             p["padding"],
             p.get("base_dilation") or ones,
             p.get("window_dilation") or ones,
-            eqn.outvars[0].aval.shape,
+            aval(eqn.outvars[0]).shape,
             strict=True,
         )
         for axis, window in enumerate(windows):

@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import JaxprEqn
 
-from cgjax._program.jaxprs import bind
+from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
 
 Digit = tuple[int, int]  # size, stride
@@ -179,7 +179,7 @@ def unlaid(array: jax.Array, layout: Layout, fine: Shape) -> jax.Array:
     array = array.reshape([n for n, _ in atoms])
     array = array[tuple(0 if k is None else slice(None) for _, k in atoms)]
     kept = order(layout, fine)
-    array = jnp.transpose(array, np.argsort(kept))
+    array = jnp.transpose(array, np.argsort(kept).tolist())
     return array.reshape([n if k in kept else 1 for k, n in enumerate(fine)])
 
 
@@ -210,7 +210,7 @@ def looked_at(layout: Layout, eqn: JaxprEqn, operands: Sequence[object]) -> Layo
 
     Operands without numbers of their own, None, are arrays in the same layout.
     """
-    shape = tuple(eqn.outvars[0].aval.shape)
+    shape = tuple(aval(eqn.outvars[0]).shape)
     rest = [x for x in operands if x is not None]
     if any(isinstance(x, Tracer) for x in rest) or 0 in shape:
         return None
@@ -261,7 +261,7 @@ def _reshape(layout: Layout, eqn: JaxprEqn) -> Layout | None:
     digits, axes = list(layout.digits), []
     if eqn.params.get("dimensions") is not None:
         return None
-    for size in reversed(eqn.outvars[0].aval.shape):
+    for size in reversed(aval(eqn.outvars[0]).shape):
         found: list[Digit] = []
         while size > 1:
             n, stride = digits.pop()
@@ -295,7 +295,7 @@ def _squeeze(layout: Layout, eqn: JaxprEqn) -> Layout:
 
 def _expand(layout: Layout, eqn: JaxprEqn) -> Layout:
     axes = list(layout.axes)
-    for d in sorted(d % len(eqn.outvars[0].aval.shape) for d in eqn.params["dimensions"]):
+    for d in sorted(d % len(aval(eqn.outvars[0]).shape) for d in eqn.params["dimensions"]):
         axes.insert(d, ())
     return Layout(tuple(axes))
 

@@ -20,11 +20,11 @@ from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.curve import warn_of_decision
+from cgjax._beliefs.grouped import Grouped, in_full
 from cgjax._beliefs.laid import Laid
-from cgjax._beliefs.sums import Grouped, in_full
 from cgjax._beliefs.values import Gaussian, Lazy, Value, is_random, settle
 from cgjax._gaussian.numerics import root
-from cgjax._program.jaxprs import bind
+from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
 
 Array = jax.Array
@@ -221,8 +221,8 @@ def linear(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value] | None:
         out = Linear(
             tuple(roots),
             lambda *numbers, k=k: function(*numbers)[k],
-            tuple(v.aval.shape),
-            v.aval.dtype,
+            tuple(aval(v).shape),
+            aval(v).dtype,
             rows,
         )
         outs.append(out if is_complex(out) else out.settled(2))
@@ -231,7 +231,7 @@ def linear(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value] | None:
 
 def keeps_rows(eqn: JaxprEqn, operand: int) -> bool:
     """Whether row i of the result is made of row i of an operand, as far as can be told."""
-    before, after = eqn.invars[operand].aval.shape, eqn.outvars[0].aval.shape
+    before, after = aval(eqn.invars[operand]).shape, aval(eqn.outvars[0]).shape
     params, known = eqn.params, facts(eqn)
     if len(before) < 2 or not after or before[0] != after[0]:
         return False
@@ -324,7 +324,7 @@ def linearised(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> list[Val
     values = [as_linear(x) if is_random(x) else None for x in operands]
     roots = list({id(r): r for v in values if v is not None for r in v.roots}.values())
     place = {id(x): k for k, x in enumerate(roots)}
-    kept = [k for k, v in enumerate(eqn.outvars) if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
+    kept = [k for k, v in enumerate(eqn.outvars) if jnp.issubdtype(aval(v).dtype, jnp.inexact)]
 
     def function(*numbers: Array) -> list[Array]:
         arguments = [

@@ -17,6 +17,7 @@ from jax.extend.core import JaxprEqn, Var
 from jax.typing import DTypeLike
 
 from cgjax._beliefs.curves.elementwise import elementwise
+from cgjax._beliefs.curves.form import dtype_of
 from cgjax._beliefs.values import Gaussian, Value, is_random, settle
 
 Shape = tuple[int, ...]
@@ -47,12 +48,18 @@ OfOneSum = Step | TheSum
 
 def refined(step: OfOneSum, finer: Callable[[jax.Array], jax.Array]) -> OfOneSum:
     """The same with its arrays in a finer shape."""
-    if isinstance(step, TheSum):
-        return step
-    operands = tuple(
-        refined(x, finer) if isinstance(x, Step | TheSum) else finer(x) for x in step.operands
-    )
-    return replace(step, operands=operands)
+    known: dict[int, OfOneSum] = {}
+
+    def of(x: OfOneSum | jax.Array) -> OfOneSum | jax.Array:
+        if not isinstance(x, Step):
+            return x if isinstance(x, TheSum) else finer(x)
+        if id(x) not in known:
+            known[id(x)] = replace(x, operands=tuple(map(of, x.operands)))
+        return known[id(x)]
+
+    found = of(step)
+    assert isinstance(found, Step | TheSum)
+    return found
 
 
 def joined(eqn: JaxprEqn, operands: Sequence[OfOneSum | jax.Array | None]) -> Step | None:
@@ -62,7 +69,7 @@ def joined(eqn: JaxprEqn, operands: Sequence[OfOneSum | jax.Array | None]) -> St
 
 
 def moments(
-    step: OfOneSum, mean: jax.Array, variance: jax.Array, shape: Shape, order: int
+    step: OfOneSum, mean: jax.Array, variance: jax.Array, shape: Shape
 ) -> tuple[jax.Array, jax.Array] | None:
     """Mean and variance of the function; None where its operations have no rule.
 
@@ -70,30 +77,36 @@ def moments(
         step: the function.
         mean, variance: those of the sum.
         shape: the result's shape, to which they broadcast.
-        order: 1 for the first-order rule.
     """
     dtype = _dtype(step)
-    root = Gaussian(*(jnp.broadcast_to(a, shape).astype(dtype) for a in (mean, variance)))
+    mean, variance = (jnp.broadcast_to(a, shape).astype(dtype) for a in (mean, variance))
+    root = Gaussian(mean, variance)
+    known: dict[int, Value] = {}
 
-    def value(step: OfOneSum | jax.Array) -> Value:
-        if isinstance(step, TheSum):
+    def value(x: OfOneSum | jax.Array) -> Value:
+        if isinstance(x, TheSum):
             return root
-        if not isinstance(step, Step):
-            return jnp.broadcast_to(step, shape)
-        operands = [value(x) for x in step.operands]
-        if any(x is None for x in operands):
-            return None
-        if not any(map(is_random, operands)):
-            return None
-        out = ShapedArray(shape, step.eqn.outvars[0].aval.dtype)
-        return elementwise(step.eqn.replace(outvars=[Var(out)]), operands, order)
+        if not isinstance(x, Step):
+            return jnp.broadcast_to(x, shape)
+        if id(x) not in known:
+            known[id(x)] = _after(x.eqn, [value(y) for y in x.operands], shape)
+        return known[id(x)]
 
     found = value(step)
-    found = None if found is None else settle(found, order)
+    found = None if found is None else settle(found, 2)
     return (found.mean, found.variance) if isinstance(found, Gaussian) else None
 
 
+def _after(eqn: JaxprEqn, operands: Sequence[Value], shape: Shape) -> Value | None:
+    """The value of an operation whose operands all have one shape; None where it has no rule."""
+    if any(x is None for x in operands) or not any(map(is_random, operands)):
+        return None
+    out = ShapedArray(shape, dtype_of(eqn.outvars[0]))
+    return elementwise(eqn.replace(outvars=[Var(out)]), operands, 2)
+
+
 def _dtype(step: OfOneSum) -> DTypeLike:
-    if isinstance(step, TheSum):
-        return step.dtype
-    return next(_dtype(x) for x in step.operands if isinstance(x, Step | TheSum))
+    """The dtype of the sum."""
+    while isinstance(step, Step):
+        step = next(x for x in step.operands if isinstance(x, Step | TheSum))
+    return step.dtype

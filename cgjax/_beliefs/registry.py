@@ -25,7 +25,7 @@ from jax.interpreters import ad, batching
 from cgjax import _cache
 from cgjax._component import tracing_a_network
 from cgjax._program.called import CalledFunction, called_function
-from cgjax._program.jaxprs import consts, same_code, source
+from cgjax._program.jaxprs import aval, consts, same_code, source
 from cgjax._program.primitives import facts_of
 
 Rule = Callable[..., Any]
@@ -65,7 +65,7 @@ def register(target: Primitive | Callable[..., Any] | str, rule: Rule) -> None:
     _of_functions[found] = (_OfFunction(target, rule), *others)
 
 
-def key_of(target: Primitive | Callable[..., Any] | str) -> Primitive | str:
+def key_of(target: object) -> Primitive | str:
     """What a rule is kept under: the primitive, or the name and place of the function.
 
     Raises:
@@ -163,7 +163,7 @@ def _is_called(function: Callable[..., Any], called: CalledFunction, eqn: JaxprE
     """Whether an equation calls a function, of those that share its name and place."""
     if called.is_derivative:
         return False
-    traced = _traced(function, [v.aval for v in eqn.invars[called.closed_over :]])
+    traced = _traced(function, [aval(v) for v in eqn.invars[called.closed_over :]])
     if traced is None or not same_code(traced, called.body):
         if traced is not None and _all_arguments_are_operands(function, called):
             return False  # another one, or this one under `vmap`, for which its rule was not made

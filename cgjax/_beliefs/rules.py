@@ -32,10 +32,11 @@ from cgjax._beliefs.movement import STRUCTURE
 from cgjax._beliefs.products import convolution, dot_general
 from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule
 from cgjax._beliefs.sums import reduced
+from cgjax._beliefs.totals import TOTALS, total_of
 from cgjax._beliefs.valleys import lowest_point
 from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle
 from cgjax._program.jaxprs import Literal as Constant
-from cgjax._program.jaxprs import bind
+from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
 from cgjax.nodes import Belief
 
@@ -66,7 +67,8 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
         return _product(eqn, operands, how, place)
     if name == "conv_general_dilated":
         return convolution(eqn, _settled(operands, order), order, how.positions)
-    if name in STRUCTURE or name in EXTREMES or _is_sum(eqn):
+    hidden = facts(eqn).opaque  # such as a function that a scatter applies
+    if not hidden and (name in STRUCTURE or name in TOTALS or name in EXTREMES or _is_sum(eqn)):
         return _structure(eqn, operands, order, place)
     return linear(eqn, operands)
 
@@ -80,7 +82,7 @@ def _alone(value: Value) -> Value:
 
 
 def _makes_complex(eqn: JaxprEqn) -> bool:
-    return any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in eqn.outvars)
+    return any(jnp.issubdtype(aval(v).dtype, jnp.complexfloating) for v in eqn.outvars)
 
 
 def _of_complex(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Results:
@@ -149,7 +151,8 @@ def _structure(eqn: JaxprEqn, operands: Sequence[Value], order: int, place: Plac
             settled[k] = at_mean(x)
     if not any(map(is_random, settled)):
         return bind(eqn, settled)
-    return STRUCTURE.get(name, STRUCTURE["reduce_sum"])(eqn, settled, order)
+    rule = STRUCTURE.get(name) or TOTALS.get(name, total_of)
+    return rule(eqn, settled, order)
 
 
 def _is_sum(eqn: JaxprEqn) -> bool:
@@ -157,7 +160,7 @@ def _is_sum(eqn: JaxprEqn) -> bool:
     axes, known = eqn.params.get("axes"), facts(eqn)
     if known.reduces != "sum" or axes is None or len(eqn.outvars) != 1:
         return False
-    rank = len(eqn.invars[0].aval.shape) - len(eqn.outvars[0].aval.shape)
+    rank = len(aval(eqn.invars[0]).shape) - len(aval(eqn.outvars[0]).shape)
     return all(not isinstance(a, str) for a in axes) and rank == len(axes)
 
 
@@ -216,7 +219,7 @@ def without_rule(
     eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
 ) -> list[Value]:
     """Linearised where that was asked for; else whole numbers at the means, all others unknown."""
-    inexact = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars]
+    inexact = [jnp.issubdtype(aval(v).dtype, jnp.inexact) for v in eqn.outvars]
     if eqn.primitive.name in how.first_order and any(inexact):
         if any(is_random(x) and is_complex(x) and as_linear(x) is None for x in operands):
             error = no_rule(eqn, place, False, " of complex values that are no linear map")
@@ -273,11 +276,11 @@ def ruled(
     values = []
     for out, v in zip(outs, eqn.outvars, strict=True):
         parts = list(out) if isinstance(out, Belief) else [out]
-        parts = [jnp.asarray(a, v.aval.dtype) for a in parts]
-        if any(a.shape != v.aval.shape for a in parts):
+        parts = [jnp.asarray(a, aval(v).dtype) for a in parts]
+        if any(a.shape != aval(v).shape for a in parts):
             raise TypeError(
                 f"The moment rule {name!r} returned shapes {[a.shape for a in parts]} where the "
-                f"result has shape {v.aval.shape}."
+                f"result has shape {aval(v).shape}."
             )
         values.append(Gaussian(parts[0], parts[1]) if isinstance(out, Belief) else parts[0])
     return values

@@ -12,11 +12,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves import Curve, as_curve
+from cgjax._beliefs.finer import finer
+from cgjax._beliefs.grouped import Form, Grouped, Sum, Values
 from cgjax._beliefs.laid import Laid, source
-from cgjax._beliefs.sums import Form, Grouped, Sum, Values, array_in_shape, finer
+from cgjax._beliefs.of_one_sum import TheSum
+from cgjax._beliefs.sums import array_in_shape
 from cgjax._beliefs.values import Gaussian, Value, is_random
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
@@ -80,7 +84,7 @@ def _of_one(eqn: JaxprEqn, value: Grouped, out: Grouped) -> Value:
 
 
 def _is_one(x: Value) -> bool:
-    return not isinstance(x, jax.core.Tracer) and jnp.ndim(x) == 0 and float(x) == 1
+    return not isinstance(x, Tracer) and jnp.ndim(x) == 0 and float(x) == 1
 
 
 def _exponent(value: Value, form: Form) -> Line | None:
@@ -192,6 +196,7 @@ def _log_sum(out: Grouped) -> Grouped:
         straight=True,
         form="log sum",
         known=new.summary,
+        of_one=TheSum(out.dtype),
     )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgjax._lift.match import Candidate
+from cgjax._lift.match import Candidate, Slope
 from cgjax._node import node_p
-from cgjax._program.operations import CARRY, Flat, Operation
+from cgjax._program.jaxprs import open_jaxpr
+from cgjax._program.operations import CARRY, Flat, Operation, Scope
 from cgjax._program.outputs import is_choice
 
 
@@ -128,3 +129,20 @@ class Dependence:
     def is_mask(self, value: int) -> bool:
         """Whether a value is no data, or takes two values only, chosen by a condition."""
         return is_choice(self.flat, value, lambda v: not self.is_data(v))
+
+    def is_of_one(self, scope: Scope, candidate: Candidate) -> bool:
+        """Whether a function takes the natural parameter once, and the slope or constants besides.
+
+        The derivative of any other need not be the activation's: a solver is given a residual that
+        depends on the natural parameter, and a start.
+        """
+        values = {variable: value for value, variable in scope.variables.items()}
+        # None is the same value as an argument before it.
+        operands = [values.get(v) for v in open_jaxpr(scope.jaxpr).invars]
+        slope = candidate.slope.values if isinstance(candidate.slope, Slope) else ()
+
+        def varies(v: int | None) -> bool:
+            return v is None or self.is_data(v) or self.learned[v] or self.random[v]
+
+        varying = [v for v in operands if v not in slope and varies(v)]
+        return len(varying) == 1 and varying[0] in candidate.e.values

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +17,7 @@ from jax import lax
 
 from cgjax._node import node_p
 from cgjax._program.axes import Axes, after, own, spread
+from cgjax._program.jaxprs import Aval, Parameter
 from cgjax._program.operations import Flat, Operation
 
 # Parameters that say nothing about the value.
@@ -236,7 +236,7 @@ def _is_pure(op: Operation) -> bool:
     return not (marks or op.facts.random or op.facts.opaque)
 
 
-def _rounds(origin: Any, result: Any) -> bool:
+def _rounds(origin: Aval, result: Aval) -> bool:
     """Whether a conversion changes numbers by more than their precision."""
     kinds = [jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating]
     before, now = (
@@ -272,7 +272,7 @@ def _is_factor(number: float) -> bool:
 
 
 def _parameters(op: Operation) -> Hashable:
-    def plain(value: Any) -> Any:
+    def plain(value: Parameter) -> Parameter:
         if isinstance(value, tuple | list):
             return tuple(map(plain, value))
         return int(value) if isinstance(value, np.integer) else value

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax._src.core import Var, trace_state_clean
 from jax.extend.core import DropVar, JaxprEqn, jaxpr_as_fun
+from jax.typing import DTypeLike
 
 from cgjax import _static
+from cgjax._lift.dependence import Dependence
 from cgjax._lift.forms import Forms
 from cgjax._lift.match import Candidate, Slope, candidates, enclosing
 from cgjax._lift.purpose import Role, Roles
 from cgjax._node import node_p
-from cgjax._program.jaxprs import AnyJaxpr, Closed, aval, is_jaxpr, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import (
+    AnyJaxpr,
+    Closed,
+    Operand,
+    Parameter,
+    aval,
+    is_jaxpr,
+    open_jaxpr,
+    sub_jaxprs,
+)
 from cgjax._program.operations import Flat, Operation, Scope
 from cgjax._program.program import Program
 from cgjax._program.trace import program_of
@@ -106,7 +117,7 @@ def activations(program: Program, parameters: Sequence[bool]) -> Activations:
         for i, c in enumerate(roles.candidates)
         if roles.on.is_data(c.x) or roles.on.learned[c.x]
     )
-    found = [(_walk(c.root), _activation(c, place(c), roles.role(i))) for c, i in listed]
+    found = [(_walk(c.root), _activation(c, place(c, roles.on), roles.role(i))) for c, i in listed]
     for op in flat.operations:
         # The operations that mark a loop or a branch share its equation, which has been entered.
         held = op.name == op.eqn.primitive.name
@@ -161,17 +172,20 @@ class Place:
     slope: int | None
 
 
-def place(candidate: Candidate) -> Place | str:
+def place(candidate: Candidate, on: Dependence) -> Place | str:
     """Where the activation can be marked: where x and the result are both at hand; or why nowhere.
 
     A mark goes around a whole library function rather than into it, and always around a function
-    with a custom derivative, which thus keeps its rule.
+    with a custom derivative, which thus keeps its rule, if that is the activation's.
     """
     scope: Scope | None = candidate.root.scope
     position = candidate.root.position
     while scope is not None:
         kinds = {s.kind for s in enclosing(scope)}
-        outside = scope.kind in ("call", "custom") and _only_returned(scope, candidate.result)
+        outside = scope.kind == "call" or (
+            scope.kind == "custom" and on.is_of_one(scope, candidate)
+        )
+        outside = outside and _only_returned(scope, candidate.result)
         leave = outside and _values(scope.parent, candidate) is not None
         values = _values(scope, candidate)
         if not leave and values is not None and not kinds & {"custom", "component"}:
@@ -241,7 +255,7 @@ class Mark(NamedTuple):
         return [plain, *adapted, node]
 
 
-def _adapted(e: Var, dtype: Any, negated: bool, at: JaxprEqn) -> tuple[list[JaxprEqn], Var]:
+def _adapted(e: Var, dtype: DTypeLike, negated: bool, at: JaxprEqn) -> tuple[list[JaxprEqn], Var]:
     """The equations that negate and convert a natural parameter, where that is needed."""
     if aval(e).dtype == dtype and not negated:
         return [], e
@@ -304,7 +318,7 @@ def insert(program: Program, flat: Flat, marks: Sequence[Mark]) -> tuple[Program
     return new, sites
 
 
-def _with(value: Any, replaced: Iterator[Any]) -> Any:
+def _with(value: Parameter, replaced: Iterator[AnyJaxpr]) -> Parameter:
     if is_jaxpr(value):
         return next(replaced)
     if isinstance(value, tuple | list):
@@ -313,7 +327,7 @@ def _with(value: Any, replaced: Iterator[Any]) -> Any:
     return value
 
 
-def _nodes(jaxpr: Any) -> Iterator[Any]:
+def _nodes(jaxpr: AnyJaxpr) -> Iterator[JaxprEqn]:
     for eqn in open_jaxpr(jaxpr).eqns:
         if eqn.primitive is node_p:
             yield eqn
@@ -322,7 +336,7 @@ def _nodes(jaxpr: Any) -> Iterator[Any]:
                 yield from _nodes(sub)
 
 
-def evaluate(program: Program, arrays: Sequence[Any]) -> list[Any]:
+def evaluate(program: Program, arrays: Sequence[Operand]) -> list[Operand]:
     """The flat results of a program, whose nodes stay marked."""
     return jaxpr_as_fun(program.jaxpr)(*arrays)
 

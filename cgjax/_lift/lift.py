@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,9 +18,9 @@ from cgjax._lift.insert import Activation, Activations, activations, evaluate, n
 from cgjax._lift.parameters import Argument, chosen, parameters_of, variables
 from cgjax._lift.report import LiftEntry, LiftReport
 from cgjax._node import node
-from cgjax._procedure import Method, Network, Procedure, intern, method
+from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method
 from cgjax._program import Program, Site, trace
-from cgjax._walk import Records
+from cgjax._static import Tree
 from cgjax.nodes import Family
 
 
@@ -51,7 +50,7 @@ class Lift(Method):
     parameters: tuple[Argument, ...] | None
     is_network = True
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         plan = self.plan(program)
         flat = evaluate(plan.program, arrays)
         if self.output is not None:
@@ -138,14 +137,14 @@ class Lifted(Procedure):
 
     method: Lift
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         if self.method.output is None and nobody_looks():
             # No procedure would see a mark, so this is the network itself, to the last bit.
             self.method.plan(trace(self.net, args, kwargs))
             return self.net(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
-    def report(self, *args: Any, **kwargs: Any) -> LiftReport:
+    def report(self, *args: Tree, **kwargs: Tree) -> LiftReport:
         """What was lifted, what was not, and why.
 
         Args:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flax import nnx
 
 from cgjax import _static
 from cgjax._procedure import Network, Procedure
 from cgjax._program import Program
+from cgjax._static import Treedef
 
 _MODULES = (nnx.State, nnx.Variable, nnx.Module)
 
@@ -124,7 +125,7 @@ def _index(argument: Argument, positional: int, names: Sequence[str]) -> int:
     )
 
 
-def variables(tree: Any) -> list[bool]:
+def variables(tree: Treedef) -> list[bool]:
     """For each leaf of a tree whether it belongs to the variables of a Flax module."""
     data = tree.node_data()
     if data is None:

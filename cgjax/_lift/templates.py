@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike
 
 from cgjax._cache import recent
 from cgjax._lift.forms import Form, Forms
 from cgjax._program.operations import Flat
+from cgjax._static import Function
 
-_ABOVE: tuple[Callable[[Any], Any], ...] = (lambda x: x > 0, lambda x: x >= 0)
-_BELOW: tuple[Callable[[Any], Any], ...] = (lambda x: x < 0, lambda x: x <= 0)
+_ABOVE: tuple[Callable[[Array], Array], ...] = (lambda x: x > 0, lambda x: x >= 0)
+_BELOW: tuple[Callable[[Array], Array], ...] = (lambda x: x < 0, lambda x: x <= 0)
 
 
-def _either(above: Callable[..., Any], below: Callable[..., Any]) -> tuple[Any, ...]:
+def _either(above: Function, below: Function) -> tuple[Function, ...]:
     """The ways to choose between two functions by the sign of x."""
     return (
         *(lambda x, *s, c=c: jnp.where(c(x), above(x, *s), below(x, *s)) for c in _ABOVE),
@@ -41,7 +43,7 @@ def _either(above: Callable[..., Any], below: Callable[..., Any]) -> tuple[Any, 
     )
 
 
-_ELEMENTWISE: dict[str, tuple[Callable[[Any], Any], ...]] = {
+_ELEMENTWISE: dict[str, tuple[Callable[[Array], Array], ...]] = {
     "softplus": (
         jax.nn.softplus,
         lambda x: jnp.logaddexp(0, x),
@@ -75,7 +77,7 @@ _ELEMENTWISE: dict[str, tuple[Callable[[Any], Any], ...]] = {
     ),
 }
 # Of x and the slope.
-_LEAKY: tuple[Callable[[Any, Any], Any], ...] = (
+_LEAKY: tuple[Callable[[Array, ArrayLike], Array], ...] = (
     *_either(lambda x, s: x, lambda x, s: s * x),
     *(lambda x, s, c=c: x * jnp.where(c(x), 1, s) for c in _ABOVE),
     *(lambda x, s, c=c: x * jnp.where(c(x), s, 1) for c in _BELOW),
@@ -85,26 +87,26 @@ _LEAKY: tuple[Callable[[Any, Any], Any], ...] = (
 )
 
 
-def _shifted(x: Any, c: Any, k: int) -> Any:
+def _shifted(x: Array, c: Array, k: int) -> Array:
     return x - jnp.expand_dims(c, k)
 
 
-def _divided(e: Any, k: int) -> Any:
+def _divided(e: Array, k: int) -> Array:
     return e / e.sum(k, keepdims=True)
 
 
-def _log_sum(x: Any, k: int) -> Any:
+def _log_sum(x: Array, k: int) -> Array:
     return jnp.log(jnp.exp(x).sum(k, keepdims=True))
 
 
-def _masked(x: Any, c: Any, m: Any, k: int) -> tuple[Any, Any]:
+def _masked(x: Array, c: Array, m: Array, k: int) -> tuple[Array, Array]:
     x = jnp.where(m, x, -jnp.inf)
     e = jnp.exp(_shifted(x, c, k))
     return e / jnp.where(m, e, 0).sum(k, keepdims=True), x
 
 
 # Of x, a value c that is the same for all classes (such as the largest x), and the class axis.
-_SOFTMAX: tuple[Callable[[Any, Any, int], Any], ...] = (
+_SOFTMAX: tuple[Callable[[Array, Array, int], Array], ...] = (
     lambda x, c, k: jax.nn.softmax(x, k),
     lambda x, c, k: _divided(jnp.exp(_shifted(x, c, k)), k),
     lambda x, c, k: _divided(jnp.exp(x), k),
@@ -119,7 +121,7 @@ _SOFTMAX: tuple[Callable[[Any, Any, int], Any], ...] = (
 )
 
 
-def _sum(x: Any, c: Any, k: int) -> Any:
+def _sum(x: Array, c: Array, k: int) -> Array:
     return jnp.exp(_shifted(x, c, k)).sum(k, keepdims=True)
 
 
@@ -165,7 +167,7 @@ def _ways(function: str) -> int:
     return len(_SOFTMAX) + 1 if function == "softmax" else len(_ELEMENTWISE[function])
 
 
-def _function(template: Template, axis: int) -> tuple[Callable[..., Any], tuple[str, ...]]:
+def _function(template: Template, axis: int) -> tuple[Function, tuple[str, ...]]:
     """A template's function, and what its arguments are."""
     name, number = template
     if name == "leaky_relu":
@@ -189,7 +191,7 @@ def pattern(template: Template, shape: tuple[int, ...], axis: int) -> Pattern:
         for kind in kinds
     ]
 
-    def traced(*arguments: Any) -> tuple[Any, Any]:
+    def traced(*arguments: Array) -> tuple[Array, Array]:
         out = function(*arguments)
         return out if isinstance(out, tuple) else (out, arguments[0])
 

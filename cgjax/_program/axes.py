@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from jax import lax
 from jax.extend.core import JaxprEqn, Primitive
+
+from cgjax._program.jaxprs import Params
 
 # An axis of the result, and the axis of the operand that it comes from; axes of size 1, and those
 # along which the operand is repeated, come from none.
@@ -42,20 +43,20 @@ def spread(eqn: JaxprEqn, shape: Shape, result: Shape) -> Axes | None:
     return tuple((axis, origin) for axis, origin in pairs if shape[origin] != 1)
 
 
-def _broadcast(params: Mapping[str, Any], shape: Shape, result: Shape) -> Axes:
+def _broadcast(params: Params, shape: Shape, result: Shape) -> Axes:
     return tuple((int(axis), k) for k, axis in enumerate(params["broadcast_dimensions"]))
 
 
-def _transpose(params: Mapping[str, Any], shape: Shape, result: Shape) -> Axes:
+def _transpose(params: Params, shape: Shape, result: Shape) -> Axes:
     return tuple((axis, int(k)) for axis, k in enumerate(params["permutation"]))
 
 
-def _reshape(params: Mapping[str, Any], shape: Shape, result: Shape) -> Axes | None:
+def _reshape(params: Params, shape: Shape, result: Shape) -> Axes | None:
     turned = params["dimensions"] is not None
     return None if turned else _squeeze(params, shape, result)
 
 
-def _squeeze(params: Mapping[str, Any], shape: Shape, result: Shape) -> Axes | None:
+def _squeeze(params: Params, shape: Shape, result: Shape) -> Axes | None:
     """Of what changes axes of size 1 alone."""
     ours = [k for k, size in enumerate(shape) if size != 1]
     theirs = [k for k, size in enumerate(result) if size != 1]
@@ -64,7 +65,7 @@ def _squeeze(params: Mapping[str, Any], shape: Shape, result: Shape) -> Axes | N
     return tuple(zip(theirs, ours, strict=True))
 
 
-_SPREADS: dict[Primitive, Callable[[Mapping[str, Any], Shape, Shape], Axes | None]] = {
+_SPREADS: dict[Primitive, Callable[[Params, Shape, Shape], Axes | None]] = {
     lax.broadcast_in_dim_p: _broadcast,
     lax.transpose_p: _transpose,
     lax.reshape_p: _reshape,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from jax.extend.core import JaxprEqn, Literal, Var
 
@@ -18,35 +17,19 @@ Tags = frozenset[tuple[int, bool]]  # (site index, whether it is the previous st
 _NONE: Tags = frozenset()
 
 
-@runtime_checkable
-class _Analysis(Protocol):
-    """What an analysis does with the tags that reach nodes, operations and decisions."""
-
-    def node(self, site: Site, operands: list[Tags], deciding: Tags) -> Tags:
-        """The tags of a node, given those of its operands, and of what decides its branch."""
-        ...
-
-    def equation(self, eqn: JaxprEqn, operands: list[Tags]) -> list[Tags]:
-        """The tags of each result of an operation."""
-        ...
-
-    def decision(self, tags: Tags) -> Tags:
-        """The tags that choosing a branch, or stopping a loop, lends to the results."""
-        ...
-
-
 @dataclass(frozen=True)
 class _Flow:
-    """Pushes sets of node tags through a program."""
+    """Pushes tags through a program: the nodes that a value is a function of, through no other.
+
+    Attributes:
+        program: the traced function.
+        found: for each node the tags of its parents, added to whenever the node is met.
+        decisive: whether what decides that a node's branch is taken counts as its parent.
+    """
 
     program: Program
-    analysis: _Analysis
-
-    def results(self, arguments: Sequence[Tags] | None = None) -> list[Tags]:
-        """The tags of each flat result, given those of the flat arguments."""
-        if arguments is None:
-            arguments = [_NONE] * len(open_jaxpr(self.program.jaxpr).invars)
-        return self.run(self.program.jaxpr, arguments, 0, _NONE)
+    found: dict[int, Tags]
+    decisive: bool
 
     def run(self, jaxpr: AnyJaxpr, tags: Sequence[Tags], start: int, deciding: Tags) -> list[Tags]:
         """Pushes tags through one jaxpr, whose nodes are numbered from `start`."""
@@ -61,15 +44,24 @@ class _Flow:
         for eqn in inner.eqns:
             operands = [read(v) for v in eqn.invars]
             if eqn.primitive is node_p:
-                outs = [self.analysis.node(self.program.sites[index], operands, deciding)]
+                outs = [self.node(self.program.sites[index], operands, deciding)]
                 index += 1
             elif facts(eqn).entered:
                 outs = self.enter(eqn, operands, index, deciding)
                 index += sum(map(self.count, sub_jaxprs(eqn)))
             else:
-                outs = self.analysis.equation(eqn, operands)
+                outs = _after(eqn, operands)
             env.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in inner.outvars]
+
+    def node(self, site: Site, operands: list[Tags], deciding: Tags) -> Tags:
+        # The activation, operand 0, is a function of e and brings nothing of its own; what comes
+        # after the parameters lends its mapped axes only.
+        new = _NONE.union(*operands[1 : 2 + site.family.num_arrays])
+        if self.decisive:
+            new |= deciding
+        self.found[site.index] |= new
+        return frozenset({(site.index, False)})
 
     def count(self, jaxpr: AnyJaxpr) -> int:
         return self.program.counts[id(open_jaxpr(jaxpr))]
@@ -105,19 +97,24 @@ class _Flow:
         carry, at_cond, at_body = loop.carry, starts[id(loop.cond)], starts[id(loop.body)]
         while True:
             stop = self.run(loop.cond, [*loop.cond_consts, *carry], at_cond, deciding)[0]
-            lent = self.analysis.decision(stop)
             outs = self.run(loop.body, [*loop.body_consts, *carry], at_body, deciding | stop)
-            new = [c | _earlier(o) | lent for c, o in zip(carry, outs, strict=True)]
+            new = [c | _earlier(o) | stop for c, o in zip(carry, outs, strict=True)]
             if new == carry:
                 return list(map(_settled, new))
             carry = new
 
     def branch(self, cond: Cond[Tags], num_results: int, start: int, deciding: Tags) -> list[Tags]:
-        outs = [self.analysis.decision(cond.index)] * num_results
+        outs = [cond.index] * num_results
         for body in cond.branches:
             outs = _united(outs, self.run(body, cond.operands, start, deciding | cond.index))
             start += self.count(body)
         return outs
+
+
+def _after(eqn: JaxprEqn, operands: list[Tags]) -> list[Tags]:
+    if facts(eqn).paired and len(operands) == len(eqn.outvars):
+        return operands
+    return [_NONE.union(*operands)] * len(eqn.outvars)
 
 
 def _united(a: Iterable[Tags], b: Iterable[Tags]) -> list[Tags]:
@@ -130,31 +127,6 @@ def _earlier(tags: Tags) -> Tags:
 
 def _settled(tags: Tags) -> Tags:
     return frozenset((i, False) for i, _ in tags)
-
-
-@dataclass(frozen=True)
-class _Parents:
-    """Tags are the nodes that a value is a function of, through no other node."""
-
-    found: dict[int, Tags]
-    deciding: bool
-
-    def node(self, site: Site, operands: list[Tags], deciding: Tags) -> Tags:
-        # The activation, operand 0, is a function of e and brings nothing of its own; what comes
-        # after the parameters lends its mapped axes only.
-        new = _NONE.union(*operands[1 : 2 + site.family.num_arrays])
-        if self.deciding:
-            new |= deciding
-        self.found[site.index] |= new
-        return frozenset({(site.index, False)})
-
-    def equation(self, eqn: JaxprEqn, operands: list[Tags]) -> list[Tags]:
-        if facts(eqn).paired and len(operands) == len(eqn.outvars):
-            return operands
-        return [_NONE.union(*operands)] * len(eqn.outvars)
-
-    def decision(self, tags: Tags) -> Tags:
-        return tags
 
 
 def parents(
@@ -174,5 +146,5 @@ def parents(
     found: dict[int, Tags] = {site.index: _NONE for site in program.sites}
     count = len(open_jaxpr(program.jaxpr).invars)
     tags = [frozenset({(-1 - k, False)}) if arguments else _NONE for k in range(count)]
-    results = _Flow(program, _Parents(found, deciding)).results(tags)
+    results = _Flow(program, found, deciding).run(program.jaxpr, tags, 0, _NONE)
     return found, results

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +12,9 @@ from cgjax import _static
 from cgjax._program.control import Call, Cond, control
 from cgjax._program.jaxprs import (
     AnyJaxpr,
+    Atom,
     Closed,
+    Operand,
     bind,
     consts,
     open_jaxpr,
@@ -21,8 +22,6 @@ from cgjax._program.jaxprs import (
     with_constants,
 )
 from cgjax._program.primitives import facts
-
-Atom = Var | Literal
 
 
 class _Inliner:
@@ -36,10 +35,10 @@ class _Inliner:
         self.counts = counts
         self.new_variable = gensym()
         self.constvars: list[Var] = []
-        self.consts: list[Any] = []
+        self.consts: list[Operand] = []
         self.eqns: list[JaxprEqn] = []
         self.maker: dict[Var, JaxprEqn] = {}
-        self.array: dict[Var, Any] = {}
+        self.array: dict[Var, Operand] = {}
 
     def run(self, jaxpr: AnyJaxpr, operands: Sequence[Atom]) -> list[Atom]:
         inner = open_jaxpr(jaxpr)
@@ -80,7 +79,7 @@ class _Inliner:
     def holds_nodes(self, jaxpr: AnyJaxpr) -> bool:
         return self.counts[id(open_jaxpr(jaxpr))] > 0
 
-    def known(self, atom: Atom) -> Any:
+    def known(self, atom: Atom) -> Operand | None:
         """The value of what is computed from constants alone, or None."""
         if isinstance(atom, Literal):
             return atom.val

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard, cast
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast
 
 import numpy as np
 from jax._src import source_info_util
@@ -22,9 +22,18 @@ class Closed(NamedTuple):
     """
 
     jaxpr: Jaxpr
-    consts: Sequence[Any]
+    consts: Sequence[Operand]
 
 
+# A number that an equation takes.
+Atom = Var | Literal
+# What an equation is evaluated at: an array, or a token or reference that JAX passes for one.
+Operand: TypeAlias = Any
+# The shape and dtype of a variable, or what else JAX knows of it: a token has neither.
+Aval: TypeAlias = Any
+# A parameter of an equation, which is anything.
+Parameter: TypeAlias = Any
+Params = Mapping[str, Parameter]
 AnyJaxpr = ClosedJaxpr | Jaxpr | Closed
 
 # Lines of cgjax are never the line of the user's code.
@@ -39,12 +48,12 @@ def open_jaxpr(jaxpr: AnyJaxpr) -> Jaxpr:
     return cast(Jaxpr, getattr(jaxpr, "jaxpr", jaxpr))
 
 
-def consts(jaxpr: AnyJaxpr) -> Sequence[Any]:
+def consts(jaxpr: AnyJaxpr) -> Sequence[Operand]:
     """The arrays that a jaxpr closes over."""
     return getattr(jaxpr, "consts", ())
 
 
-def with_constants(jaxpr: Jaxpr, variables: Sequence[Var], arrays: Sequence[Any]) -> Closed:
+def with_constants(jaxpr: Jaxpr, variables: Sequence[Var], arrays: Sequence[Operand]) -> Closed:
     """A jaxpr with other constants."""
     new = jaxpr.replace(constvars=list(variables))
     if len(new.constvars) != len(arrays):  # newer versions keep the variables with the arrays
@@ -57,12 +66,12 @@ def is_jaxpr(value: object) -> TypeGuard[AnyJaxpr]:
     return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
 
 
-def aval(variable: Var | Literal) -> Any:
+def aval(variable: Atom) -> Aval:
     """The shape and dtype of a variable, or what else JAX knows of it: a token has neither."""
     return variable.aval
 
 
-def dtype(variable: Var | Literal) -> Any:
+def dtype(variable: Atom) -> Aval:
     """The dtype of a variable; None of a token, or of a reference to memory."""
     return getattr(variable.aval, "dtype", None)
 
@@ -103,7 +112,7 @@ def same_code(one: AnyJaxpr, other: AnyJaxpr) -> bool:
         return False
     numbers: tuple[dict[Var, int], dict[Var, int]] = ({}, {})
 
-    def same_variables(ours: Sequence[Var | Literal], theirs: Sequence[Var | Literal]) -> bool:
+    def same_variables(ours: Sequence[Atom], theirs: Sequence[Atom]) -> bool:
         """Two lists of variables, new or seen before at the same places, or equal literals."""
         if len(ours) != len(theirs):
             return False
@@ -154,7 +163,7 @@ def _equal_literals(one: Literal, other: Literal) -> bool:
     )
 
 
-def _same_parameter(one: Any, other: Any) -> bool:
+def _same_parameter(one: Parameter, other: Parameter) -> bool:
     if one is other:
         return True
     if type(one) is not type(other):
@@ -176,16 +185,16 @@ def _same_parameter(one: Any, other: Any) -> bool:
 def with_node_params(
     eqn: JaxprEqn,
     primitive: Primitive,
-    change: Callable[[Mapping[str, Any]], dict[str, Any]],
+    change: Callable[[Params], dict[str, Parameter]],
 ) -> JaxprEqn:
     """An equation with the parameters of all equations of a primitive inside it changed."""
 
-    def jaxpr(value: Any) -> AnyJaxpr:
+    def jaxpr(value: Parameter) -> AnyJaxpr:
         inner = open_jaxpr(value)
         new = inner.replace(eqns=[equation(e) for e in inner.eqns])
         return new if inner is value else value.replace(jaxpr=new)
 
-    def parameter(value: Any) -> Any:
+    def parameter(value: Parameter) -> Parameter:
         if isinstance(value, tuple | list):
             return type(value)(map(parameter, value)) if any(map(is_jaxpr, value)) else value
         return jaxpr(value) if is_jaxpr(value) else value
@@ -200,7 +209,7 @@ def with_node_params(
     return equation(eqn)
 
 
-def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+def scan_counts(params: Params) -> tuple[int, int]:
     """The numbers of constants and of carried values of a scan."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
@@ -224,7 +233,7 @@ def split_source(source: str) -> tuple[str, str]:
     return path, f"({function}"
 
 
-def bind(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+def bind(eqn: JaxprEqn, operands: Sequence[Operand]) -> list[Operand]:
     """The results of an equation at other operands."""
     out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]

@@ -9,20 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn, Var, jaxpr_as_fun
+from jaxtyping import Array
 
 from cgjax._node import node_p
 from cgjax._program.control import Call, control
 from cgjax._program.degrees import Degree, degrees
 from cgjax._program.flow import parents
 from cgjax._program.inline import inlined
-from cgjax._program.jaxprs import Closed, Literal, aval, bind, consts, dtype, open_jaxpr
+from cgjax._program.jaxprs import (
+    Atom,
+    Closed,
+    Literal,
+    Operand,
+    aval,
+    bind,
+    consts,
+    dtype,
+    open_jaxpr,
+)
 from cgjax._program.program import Program
+from cgjax._static import Tree
 
 Nodes = frozenset[int]
 
@@ -43,7 +54,7 @@ class Linear:
     nodes: tuple[int | None, ...]
     depends: tuple[Nodes, ...]
     of_node: dict[int, Nodes]
-    combine: Callable[[Sequence[Any], Sequence[Any]], Any]
+    combine: Callable[[Sequence[Operand], Sequence[Operand]], Tree]
 
     def parents_of_value(self, number: int) -> Nodes:
         """The nodes to average a value over: of a node's statistic, the node's parents."""
@@ -147,11 +158,11 @@ def linear(program: Program) -> Linear:
     evaluated, cut = _split(program, depends)
     inside = set(cut)
 
-    def combine(arrays: Sequence[Any], values: Sequence[Any]) -> Any:
+    def combine(arrays: Sequence[Operand], values: Sequence[Operand]) -> Tree:
         env = dict(zip(inner.constvars, consts(program.jaxpr), strict=True))
         env.update(zip(inner.invars, arrays, strict=True))
 
-        def read(v: Var | Literal) -> Any:
+        def read(v: Atom) -> Operand:
             if isinstance(v, Literal):
                 return v.val
             # What no result needs, as one of several arrays that are moved, may be anything.
@@ -174,7 +185,9 @@ def linear(program: Program) -> Linear:
     return Linear(_returning(program, cut), nodes, of_cut, depends.of_node, combine)
 
 
-def _at_expectations(eqn: JaxprEqn, operands: Sequence[Any], random: Sequence[bool]) -> list[Any]:
+def _at_expectations(
+    eqn: JaxprEqn, operands: Sequence[Operand], random: Sequence[bool]
+) -> list[Operand]:
     """The results of an equation that is linear in what is random, at expectations of that.
 
     The derivative of E[f(x, w)] by what x depends on is the one of sum_x P(x) f(x, w), in which
@@ -191,7 +204,7 @@ def _at_expectations(eqn: JaxprEqn, operands: Sequence[Any], random: Sequence[bo
     return [_with_derivative(out, x) for out, x in zip(outs, plain, strict=True)]
 
 
-def _with_derivative(value: Any, of: Any) -> Any:
+def _with_derivative(value: Array, of: Array) -> Array:
     """A value, to whose derivative the one of an equal value is added."""
     if not jnp.issubdtype(value.dtype, jnp.inexact):
         return value

@@ -7,10 +7,10 @@ another name. Loops and branches keep pseudo-operations where values enter and l
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,9 @@ from cgjax import _static
 from cgjax._program.control import Call, Cond, Control, Scan, While, control
 from cgjax._program.jaxprs import (
     AnyJaxpr,
+    Aval,
+    Operand,
+    Params,
     consts,
     open_jaxpr,
     source,
@@ -86,7 +89,7 @@ class Operation:
     """One operation, which has a result; inputs and outputs are numbers of values."""
 
     name: str
-    params: Mapping[str, Any]
+    params: Params
     inputs: list[int]
     outputs: list[int]
     scope: Scope
@@ -152,8 +155,8 @@ class Flat:
 
     def __init__(self, jaxpr: AnyJaxpr):
         self.operations: list[Operation] = []
-        self.avals: list[Any] = []  # as `aval` says
-        self.constants: dict[int, Any] = {}
+        self.avals: list[Aval] = []
+        self.constants: dict[int, Operand] = {}
         self.closed_over: list[int] = []
         self.producer: dict[int, Operation] = {}
         self.scopes: list[Scope] = []
@@ -165,18 +168,20 @@ class Flat:
             for k, value in enumerate(op.inputs):
                 self.consumers.setdefault(value, []).append((op, k))
 
-    def _new(self, aval: Any) -> int:
+    def _new(self, aval: Aval) -> int:
         self.avals.append(aval)
         return len(self.avals) - 1
 
-    def _constant(self, aval: Any, array: Any) -> int:
+    def _constant(self, aval: Aval, array: Operand) -> int:
         value = self._new(aval)
         if not _static.is_traced(array) and np.size(array) == 1:
             if not jnp.issubdtype(aval.dtype, jax.dtypes.extended):
                 self.constants[value] = np.asarray(array).reshape(())[()]
         return value
 
-    def _emit(self, name: str, inputs: list[int], avals: Sequence[Any], at: _Equation) -> list[int]:
+    def _emit(
+        self, name: str, inputs: list[int], avals: Sequence[Aval], at: _Equation
+    ) -> list[int]:
         outputs = [self._new(aval) for aval in avals]
         op = Operation(name, at.eqn.params, inputs, outputs, at.scope, at.position, at.eqn)
         self.operations.append(op)

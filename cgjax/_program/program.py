@@ -6,7 +6,6 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_
-from typing import Any
 
 import numpy as np
 
@@ -15,11 +14,13 @@ from cgjax._program.jaxprs import (
     AnyJaxpr,
     Closed,
     Literal,
+    Operand,
     aval,
     consts,
     holds_consts,
     open_jaxpr,
 )
+from cgjax._static import Treedef
 from cgjax.nodes import Family
 
 
@@ -83,7 +84,7 @@ class Program:
     """
 
     jaxpr: AnyJaxpr
-    out_tree: Any
+    out_tree: Treedef
     in_structure: _static.Structure
     sites: tuple[Site, ...]
     counts: dict[int, int] = field(repr=False)
@@ -100,11 +101,11 @@ class Program:
         return holds_consts(self.jaxpr)
 
     @property
-    def constants(self) -> tuple[Any, ...]:
+    def constants(self) -> tuple[Operand, ...]:
         """The arrays that the function itself closes over, not those of functions inside it."""
         return tuple(consts(self.jaxpr))
 
-    def closing_over(self, constants: Sequence[Any]) -> Program:
+    def closing_over(self, constants: Sequence[Operand]) -> Program:
         """The program with other arrays in the places of `constants`."""
         if len(constants) == len(self.constants) and all(map(is_, constants, self.constants)):
             return self

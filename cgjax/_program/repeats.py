@@ -5,15 +5,12 @@ Written twice, `x @ w` is still one value, so what is believed about both has to
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
 
 import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 
-from cgjax._program.jaxprs import same_parameters
-
-Atom = Var | Literal
+from cgjax._program.jaxprs import Atom, aval, dtype, same_parameters
 
 
 def without_repeats(jaxpr: Jaxpr, kept: Callable[[JaxprEqn], bool]) -> Jaxpr:
@@ -24,7 +21,7 @@ def without_repeats(jaxpr: Jaxpr, kept: Callable[[JaxprEqn], bool]) -> Jaxpr:
         kept: operations that stay, such as those that hold nodes: each is a variable of its own.
     """
     same: dict[Var, Var] = {}
-    known: dict[Any, list[JaxprEqn]] = {}
+    known: dict[Hashable, list[JaxprEqn]] = {}
     eqns: list[JaxprEqn] = []
     for eqn in jaxpr.eqns:
         invars = [v if isinstance(v, Literal) else same.get(v, v) for v in eqn.invars]
@@ -44,8 +41,8 @@ def without_repeats(jaxpr: Jaxpr, kept: Callable[[JaxprEqn], bool]) -> Jaxpr:
     return jaxpr.replace(eqns=eqns, outvars=outvars)
 
 
-def _identity(v: Atom) -> Any:
+def _identity(v: Atom) -> Hashable:
     """What tells a variable or a number from others."""
     if not isinstance(v, Literal):
         return v
-    return v.aval.dtype, v.aval.shape, np.asarray(v.val).tobytes()
+    return dtype(v), aval(v).shape, np.asarray(v.val).tobytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import (
-    Callable,
     Hashable,
     ItemsView,
     Iterator,
@@ -14,7 +13,6 @@ from collections.abc import (
     ValuesView,
 )
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 from jax._src import config as jax_config
@@ -36,6 +34,7 @@ from cgjax._program.jaxprs import (
 from cgjax._program.outputs import output_sites
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program, Site
+from cgjax._static import Function, Leaf, Tree, Treedef
 
 
 class UnsupportedPrimitiveError(TypeError):
@@ -43,7 +42,7 @@ class UnsupportedPrimitiveError(TypeError):
 
 
 def trace(
-    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] | None = None
+    function: Function, args: Sequence[Tree], kwargs: Mapping[str, Tree] | None = None
 ) -> Program:
     """Traces a function at the shapes of its arguments and lists its nodes.
 
@@ -59,9 +58,9 @@ def trace(
             return cached[key]
     except TypeError:  # an unhashable argument, or a callable that takes no weak reference
         key, cached = None, {}
-    out_tree: Any = None
+    out_tree: Treedef = None
 
-    def flat(*arrays: Any) -> list[Any]:
+    def flat(*arrays: Leaf) -> list[Leaf]:
         nonlocal out_tree
         args, kwargs = _static.join(structure, arrays)
         leaves, out_tree = jax.tree.flatten(function(*args, **kwargs), is_leaf=_is_loose)
@@ -80,12 +79,12 @@ def trace(
     return program
 
 
-def _is_loose(value: Any) -> bool:
+def _is_loose(value: object) -> bool:
     """Whether a value is passed through once, or in no fixed order, and so is no tree."""
     return isinstance(value, Iterator | Set | KeysView | ValuesView | ItemsView)
 
 
-def _check_result(leaf: Any) -> None:
+def _check_result(leaf: Leaf) -> None:
     is_number = isinstance(leaf, bool | int | float | complex)
     if not (is_number or _static.is_array(leaf) or hasattr(leaf, "__jax_array__")):
         raise TypeError(
@@ -94,7 +93,7 @@ def _check_result(leaf: Any) -> None:
         )
 
 
-def _code(function: Callable[..., Any], key: Hashable, program: Program) -> Program | None:
+def _code(function: Function, key: Hashable, program: Program) -> Program | None:
     """What is the same in all programs traced from a function that closes over arrays.
 
     A function may say by `traced_as` that it is another one with options, which may hold arrays.
@@ -111,7 +110,7 @@ def _code(function: Callable[..., Any], key: Hashable, program: Program) -> Prog
     return known if same and same_code(known.jaxpr, program.jaxpr) else None
 
 
-def _aval_key(x: Any) -> tuple[Hashable, bool]:
+def _aval_key(x: Leaf) -> tuple[Hashable, bool]:
     aval = jax.typeof(x)
     return (aval, getattr(aval, "weak_type", False))
 
@@ -208,7 +207,7 @@ def _named(found: Sequence[tuple[JaxprEqn, _Place]]) -> tuple[Site, ...]:
     return tuple(sites)
 
 
-def program_of(jaxpr: AnyJaxpr, out_tree: Any, in_structure: _static.Structure) -> Program:
+def program_of(jaxpr: AnyJaxpr, out_tree: Treedef, in_structure: _static.Structure) -> Program:
     """The program of a closed jaxpr: finds its nodes and names them."""
     found, counts = _nodes(jaxpr)
     program = Program(jaxpr, out_tree, in_structure, _named(found), counts)

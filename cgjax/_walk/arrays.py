@@ -1,13 +1,13 @@
 """A walk with arrays for values: what most procedures are."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from cgjax._program.jaxprs import open_jaxpr
 from cgjax._program.program import Program, Site
+from cgjax._static import Leaf, Tree
 from cgjax._walk import control_flow
 from cgjax._walk.evaluate import Evaluator, Frame, Records
 from cgjax._walk.streams import Streams
@@ -31,11 +31,11 @@ def evaluator(
 def walk(
     program: Program,
     visitor: Visitor,
-    arrays: Sequence[Any],
+    arrays: Sequence[Leaf],
     *,
-    key: Any = None,
-    given: Mapping[int, Any] | None = None,
-) -> tuple[Any, Records]:
+    key: jax.Array | None = None,
+    given: Mapping[int, Leaf] | None = None,
+) -> tuple[Tree, Records]:
     """Evaluates a program, asking the visitor for the value of each node.
 
     Args:
@@ -57,7 +57,7 @@ def walk(
     return jax.tree.unflatten(program.out_tree, flat), records
 
 
-def _full_rank(site: Site, value: Any) -> jax.Array:
+def _full_rank(site: Site, value: Leaf) -> jax.Array:
     value = jnp.asarray(value)
     missing = len(site.stacked_shape) - value.ndim
     if missing < 0 or any(

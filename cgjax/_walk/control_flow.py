@@ -6,9 +6,8 @@ everything without nodes is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +17,14 @@ from jax.extend.core import JaxprEqn
 
 from cgjax._node import node_p
 from cgjax._program.control import Call, Component, Cond, Remat, Scan, While, control
-from cgjax._program.jaxprs import AnyJaxpr, bind, source, with_node_params
+from cgjax._program.jaxprs import AnyJaxpr, Parameter, Params, aval, bind, source, with_node_params
+from cgjax._rate import Rate
+from cgjax._static import Function, Tree
 from cgjax._walk.evaluate import Evaluator, Frame, Records, Results, Value
 from cgjax._walk.streams import Stream
+
+# The number of a turn, whether another one follows, and what is carried.
+Running = tuple[jax.Array, jax.Array, list[Value]]
 
 
 def enter(walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Value], frame: Frame) -> Results:
@@ -56,27 +60,27 @@ def component(walk: Evaluator, eqn: JaxprEqn, call: Component[Value], frame: Fra
     implementation = walk.streams.implementation(eqn, start)
     if implementation is None:
         return inline(walk, eqn, call, frame)
-    lead: list[Any] = []
+    lead: list[Tree] = []
     if visitor.implementation != "feed_forward":
         assert frame.stream is not None  # a node inside draws
         lead.append(frame.stream.key(start))
     if visitor.implementation == "pcff":
         lead.append(tuple(_trimmed(visitor.rate(s, frame.given.get(s.index))) for s in sites))
     outs = [jnp.asarray(x) for x in implementation(*lead, *call.operands)]
-    avals: list[Any] = [v.aval for v in eqn.outvars]
-    for out, aval in zip(outs, avals, strict=True):
-        if (out.shape, out.dtype) != (aval.shape, aval.dtype):
+    avals = [aval(v) for v in eqn.outvars]
+    for out, expected in zip(outs, avals, strict=True):
+        if (out.shape, out.dtype) != (expected.shape, expected.dtype):
             raise TypeError(
                 f"The component at {source(eqn)} returned {out.dtype}{list(out.shape)} from its "
                 f"{visitor.implementation} implementation, and its reference "
-                f"{aval.dtype}{list(aval.shape)}."
+                f"{expected.dtype}{list(expected.shape)}."
             )
     return outs, {}
 
 
-def _trimmed(rate: Any) -> Any:
+def _trimmed(rate: Rate) -> Rate:
     """A rate without leading axes of length 1, so that one number is one under a `vmap` too."""
-    if isinstance(rate, float):
+    if not isinstance(rate, jax.Array):
         return rate
     ones = next((i for i, n in enumerate(rate.shape) if n != 1), rate.ndim)
     return rate.reshape(rate.shape[ones:])
@@ -107,7 +111,7 @@ def _named(walk: Evaluator, eqn: JaxprEqn, start: int) -> JaxprEqn:
         return eqn
     sites = iter(walk.program.sites[start:])
 
-    def change(params: Any) -> dict[str, Any]:
+    def change(params: Params) -> dict[str, Parameter]:
         site = next(sites)
         return {**params, "name": site.name, "scopes_in_name": site.num_scopes}
 
@@ -123,8 +127,8 @@ def remat(walk: Evaluator, eqn: JaxprEqn, call: Remat[Value], frame: Frame) -> R
     keys = None if stream is None else stream.keys
     given = {i: frame.given[i] for i in inside if i in frame.given}
 
-    def body(keys: Any, given: Any, *operands: Any) -> Any:
-        own = None if stream is None else Stream(keys, stream.row)
+    def body(keys: jax.Array | None, given: Mapping[int, jax.Array], *operands: Value) -> Results:
+        own = None if stream is None or keys is None else Stream(keys, stream.row)
         here = replace(inner, stream=own, given=given, words={})
         outs, records = walk.run(call.body, operands, here)
         return inner.domain.leave(outs), records
@@ -149,7 +153,7 @@ def scan(walk: Evaluator, eqn: JaxprEqn, loop: Scan[Value], frame: Frame) -> Res
                 stepped[i] = value
     steps = (turns if inner.domain.counts_turns else None, loop.xs, keys, stepped)
 
-    def body(carry: Any, step: Any) -> Any:
+    def body(carry: Sequence[Value], step: Tree) -> tuple[list[Value], tuple[list[Value], Records]]:
         turn, xs, keys, stepped = step
         here = replace(
             inner,
@@ -177,7 +181,13 @@ def loop(walk: Evaluator, eqn: JaxprEqn, loop: While[Value], frame: Frame) -> Re
     """A loop of unknown length; the condition and the body draw from streams of their own."""
     frames = dict(zip(map(id, loop.parts), walk.frames(eqn, frame), strict=True))
 
-    def part(jaxpr: AnyJaxpr, consts: Any, state: Any, counter: Any, turn: int) -> list[Any]:
+    def part(
+        jaxpr: AnyJaxpr,
+        consts: Sequence[Value],
+        state: Sequence[Value],
+        counter: jax.Array,
+        turn: int,
+    ) -> list[Value]:
         inner, keys, row = frames[id(jaxpr)], None, {}
         turns = 2 * counter + turn
         if frame.stream is not None and frame.start in frame.stream.row:
@@ -192,13 +202,13 @@ def loop(walk: Evaluator, eqn: JaxprEqn, loop: While[Value], frame: Frame) -> Re
         return here.domain.leave(walk.run(jaxpr, [*consts, *state], here)[0])
 
     # Under a user's vmap the predicate has rows, which stop one by one.
-    def predicate(counter: Any, state: Any) -> Any:
+    def predicate(counter: jax.Array, state: Sequence[Value]) -> Value:
         return part(loop.cond, loop.cond_consts, state, counter, 0)[0]
 
-    def turn(counter: Any, state: Any) -> list[Any]:
+    def turn(counter: jax.Array, state: Sequence[Value]) -> list[Value]:
         return part(loop.body, loop.body_consts, state, counter, 1)
 
-    def body(carry: Any) -> Any:
+    def body(carry: Running) -> Running:
         counter, running, state = carry
         new = turn(counter, state)
         if running.ndim:
@@ -222,14 +232,14 @@ def _where_running(running: jax.Array, new: jax.Array, old: jax.Array) -> jax.Ar
 def branch(walk: Evaluator, eqn: JaxprEqn, part: Cond[Value], frame: Frame) -> Results:
     """Branches, of which one is taken; what the others would have recorded is filled in."""
 
-    def taken(jaxpr: AnyJaxpr, inner: Frame) -> Callable[..., Any]:
-        def call(*operands: Any) -> Any:
+    def taken(jaxpr: AnyJaxpr, inner: Frame) -> Function:
+        def call(*operands: Value) -> Results:
             outs, records = walk.run(jaxpr, operands, inner)
             return inner.domain.leave(outs), records
 
         return call
 
-    functions: Sequence[Callable[..., Any]] = [
+    functions: Sequence[Function] = [
         taken(jaxpr, inner)
         for jaxpr, inner in zip(part.branches, walk.frames(eqn, frame), strict=True)
     ]
@@ -238,8 +248,8 @@ def branch(walk: Evaluator, eqn: JaxprEqn, part: Cond[Value], frame: Frame) -> R
     for function in functions:
         shapes.update(jax.eval_shape(function, *part.operands)[1])
 
-    def padded(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*operands: Any) -> Any:
+    def padded(function: Function) -> Function:
+        def call(*operands: Value) -> Results:
             outs, records = function(*operands)
             return outs, records | _absent(walk, shapes, records)
 
@@ -248,7 +258,7 @@ def branch(walk: Evaluator, eqn: JaxprEqn, part: Cond[Value], frame: Frame) -> R
     return lax.switch(part.index, [padded(f) for f in functions], *part.operands)
 
 
-def _absent(walk: Evaluator, shapes: Records, records: Mapping[int, Any]) -> Records:
+def _absent(walk: Evaluator, shapes: Records, records: Records) -> Records:
     """The records of the branches that are not taken."""
     absent = walk.visitor.absent
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +18,16 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 
 from cgjax import _static
 from cgjax._node import node_p
-from cgjax._program.jaxprs import AnyJaxpr, bind, consts, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, Atom, bind, consts, open_jaxpr, sub_jaxprs
 from cgjax._program.program import Program
+from cgjax._static import Function, Tree
 from cgjax._walk.streams import Stream, Streams, Words
 from cgjax._walk.visitor import Visitor
 
 # A value of a domain: an array, or what the domain puts in its place.
-Value = Any
+Value: TypeAlias = Any
 # What a visitor recorded, by the node's number.
-Records = dict[int, Any]
+Records = dict[int, Tree]
 Results = tuple[list[Value], Records]
 
 
@@ -50,7 +51,7 @@ class Domain:
         """The domain inside one of the functions that an equation holds."""
         return self
 
-    def turn(self, turn: Any, length: int | None) -> Domain:
+    def turn(self, turn: jax.Array | None, length: int | None) -> Domain:
         """The domain in one turn of a loop, whose number of turns may not be known."""
         return self
 
@@ -68,7 +69,7 @@ class Domain:
 
     def node(
         self, walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Value], frame: Frame
-    ) -> tuple[Value, Any]:
+    ) -> tuple[Value, Tree]:
         """The value of a node, whose number is the frame's, and what is recorded about it."""
         return walk.visit(eqn, operands, frame)
 
@@ -86,13 +87,11 @@ class Domain:
         """What leaves a loop, a branch or a rematerialised part: pytrees of arrays."""
         return list(outs)
 
-    def stable(self, step: Callable[..., Any], carry: Sequence[Value], *rest: Any) -> list[Value]:
+    def stable(self, step: Function, carry: Sequence[Value], *rest: Value) -> list[Value]:
         """What a loop starts from, in the form that `step(carry, *rest)` leaves it in."""
         return list(carry)
 
-    def alike(
-        self, functions: Sequence[Callable[..., Any]], operands: Sequence[Value]
-    ) -> Sequence[Callable[..., Any]]:
+    def alike(self, functions: Sequence[Function], operands: Sequence[Value]) -> Sequence[Function]:
         """Branches that return results of the same form."""
         return functions
 
@@ -112,7 +111,7 @@ class Frame:
     domain: Domain = field(default_factory=Domain)
     start: int = 0
     stream: Stream | None = None
-    given: Mapping[int, Any] = field(default_factory=dict)
+    given: Mapping[int, jax.Array] = field(default_factory=dict)
     words: Mapping[int, Words] | None = None
 
 
@@ -156,7 +155,7 @@ class Evaluator:
         env.update(zip(inner.invars, frame.domain.bound(inner.invars, values), strict=True))
         records: Records = {}
 
-        def read(v: Var | Literal) -> Value:
+        def read(v: Atom) -> Value:
             return v.val if isinstance(v, Literal) else env[v]
 
         for eqn in inner.eqns:
@@ -185,7 +184,9 @@ class Evaluator:
             return *frame.domain.enter(self, eqn, operands, frame), count
         return frame.domain.compute(eqn, operands), {}, 0
 
-    def visit(self, eqn: JaxprEqn, operands: Sequence[Any], frame: Frame) -> tuple[jax.Array, Any]:
+    def visit(
+        self, eqn: JaxprEqn, operands: Sequence[Value], frame: Frame
+    ) -> tuple[jax.Array, Tree]:
         """A node's value and its record, as the visitor has them, of arrays."""
         index, stream, words = frame.start, frame.stream, frame.words or {}
         site = self.program.sites[index]
@@ -195,8 +196,8 @@ class Evaluator:
                 "a derivative of the activation is not the derivative of a sample. Keep the node "
                 "collapsed, or take the derivative outside the procedure."
             )
-        activation, e, *rest = operands
-        family = _static.join(site.family, rest[: site.family.num_arrays])
+        activation, e = map(jnp.asarray, operands[:2])
+        family = _static.join(site.family, operands[2 : 2 + site.family.num_arrays])
 
         def draw() -> Words:
             if index in words:
@@ -210,7 +211,7 @@ class Evaluator:
         return jnp.asarray(value, site.dtype), record
 
 
-def _sharded_as(e: Any, words: Words) -> Words:
+def _sharded_as(e: jax.Array, words: Words) -> Words:
     """A node's words, sharded as its natural parameter where shardings are part of the type."""
     sharding = jax.typeof(e).sharding
     if all(axis is None for axis in sharding.spec):

@@ -5,14 +5,14 @@ of the row that each reads its random words from, which is written into them: a 
 hundred kernels to compile. Here each kernel reads that number from memory.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
-from jaxtyping import UInt32
+from jaxtyping import Array, ArrayLike, UInt32
 
 
 class Rows:
@@ -28,10 +28,10 @@ class Rows:
         [4, 5]
     """
 
-    def __init__(self, words: UInt32[Any, "..."]):
+    def __init__(self, words: UInt32[Array, "..."]):
         self._zero = _unknown_zero(words)
 
-    def of(self, array: UInt32[Any, "n ..."], number: int) -> UInt32[Any, "..."]:
+    def of(self, array: UInt32[Array, "n ..."], number: int) -> UInt32[Array, "..."]:
         """`array[number]`."""
         # Two different numbers, since an array of equal ones would not be read from memory.
         numbers = np.array([number, number + 1], np.uint32)
@@ -39,23 +39,23 @@ class Rows:
 
 
 @custom_vmap
-def _unknown_zero(words: Any) -> Any:
+def _unknown_zero(words: Array) -> Array:
     """0, as a number that is only known when the program runs: no word has 64 bits."""
     return lax.population_count(words.reshape(-1)[0]) >> np.uint32(6)
 
 
 @_unknown_zero.def_vmap
-def _(size: int, batched: Any, words: Any) -> tuple[Any, bool]:
+def _(size: int, batched: Sequence[bool], words: Array) -> tuple[Array, bool]:
     # One for the whole batch.
     return _unknown_zero(words), False
 
 
-def _row(axis: int) -> Any:
+def _row(axis: int) -> Callable[[Array, ArrayLike], Array]:
     """Picks along an axis; under `vmap` still by a slice, where JAX would gather."""
     pick = custom_vmap(partial(lax.dynamic_index_in_dim, axis=axis, keepdims=False))
 
     @pick.def_vmap
-    def _(size: int, batched: Any, array: Any, number: Any) -> tuple[Any, bool]:
+    def _(size: int, batched: Sequence[bool], array: Array, number: Array) -> tuple[Array, bool]:
         return (_row(axis + 1)(array, number), True) if batched[0] else (pick(array, number), False)
 
     return pick

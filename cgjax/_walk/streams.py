@@ -7,19 +7,20 @@ with the node's number. Which nodes are sampled never changes the numbers of the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn
+from jaxtyping import ArrayLike
 
 from cgjax._node import node_p
 from cgjax._program.control import Call, Component, Scan, While, control
 from cgjax._program.jaxprs import AnyJaxpr, open_jaxpr, sub_jaxprs
 from cgjax._program.program import Program
+from cgjax._static import Function
 from cgjax._walk.rows import Rows
 from cgjax._walk.visitor import Visitor
 from cgjax.kernels.random_bits import grouped_words, random_words
@@ -82,7 +83,7 @@ class Streams:
         """How many nodes lie inside an equation."""
         return sum(self.program.counts[id(open_jaxpr(sub))] for sub in sub_jaxprs(eqn))
 
-    def implementation(self, eqn: JaxprEqn, start: int) -> Callable[..., Any] | None:
+    def implementation(self, eqn: JaxprEqn, start: int) -> Function | None:
         """The implementation that computes a component, if it is one and has it; its first node is
         `start`."""
         if self.visitor.implementation is None:
@@ -129,7 +130,7 @@ class Streams:
         return Stream(keys, _by_number(slots))
 
     def of_turns(
-        self, stream: Stream | None, jaxpr: AnyJaxpr, start: int, counters: Any
+        self, stream: Stream | None, jaxpr: AnyJaxpr, start: int, counters: ArrayLike
     ) -> tuple[jax.Array | None, Mapping[int, int]]:
         """The streams inside a loop, for each of its turns.
 

@@ -1,7 +1,6 @@
 """Unrolling: a walk in which the nodes of every step of a scan are nodes by themselves."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +9,14 @@ from jax.extend.core import JaxprEqn
 
 from cgjax._program.control import Remat, Scan, control
 from cgjax._program.program import Program
+from cgjax._static import Leaf, Tree
 from cgjax._walk import control_flow
-from cgjax._walk.evaluate import Evaluator, Frame, Records, Results
+from cgjax._walk.evaluate import Evaluator, Frame, Records, Results, Value
 from cgjax._walk.streams import Streams
 from cgjax._walk.visitor import Visitor
 
 
-def enter(walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Any], frame: Frame) -> Results:
+def enter(walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Value], frame: Frame) -> Results:
     """Takes the scans that hold nodes apart, and opens rematerialised parts that hold nodes."""
     part = control(eqn, operands)
     if isinstance(part, Remat):
@@ -25,7 +25,7 @@ def enter(walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Any], frame: Frame)
         return control_flow.enter(walk, eqn, operands, frame)
     (inner,) = walk.frames(eqn, frame)
     carry = part.carry
-    steps: list[Any] = [None] * part.length
+    steps: list[Tree] = [None] * part.length
     for t in reversed(range(part.length)) if part.reverse else range(part.length):
         here = [lax.index_in_dim(x, t, keepdims=False) for x in part.xs]
         outs, records = walk.run(part.body, [*part.consts, *carry, *here], inner)
@@ -38,7 +38,7 @@ def enter(walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Any], frame: Frame)
     return [*carry, *stacked], records
 
 
-def unroll(program: Program, visitor: Visitor, arrays: Sequence[Any]) -> tuple[Any, Records]:
+def unroll(program: Program, visitor: Visitor, arrays: Sequence[Leaf]) -> tuple[Tree, Records]:
     """Walks a program, as `walk` does, but visits the nodes inside scans once for each step.
 
     Args:

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from jaxtyping import Array
 
 from cgjax._program.program import Site
+from cgjax._rate import Rate
+from cgjax._static import Tree
 from cgjax.nodes import Family
 
 # Gives a node its randomness: `draw()` is two words of uniform bits an element.
-Draw = Callable[[], tuple[Any, Any]]
+Draw = Callable[[], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,30 @@ class Visitor:
         return False
 
     def value(
-        self, site: Site, family: Family, activation: Any, e: Any, draw: Draw, given: Any
-    ) -> Any:
+        self,
+        site: Site,
+        family: Family,
+        activation: Array,
+        e: Array,
+        draw: Draw,
+        given: Array | None,
+    ) -> Array:
         """The node's value."""
         return activation
 
     def visit(
-        self, site: Site, family: Family, activation: Any, e: Any, draw: Draw, given: Any
-    ) -> tuple[Any, Any]:
+        self,
+        site: Site,
+        family: Family,
+        activation: Array,
+        e: Array,
+        draw: Draw,
+        given: Array | None,
+    ) -> tuple[Array, Tree]:
         """The node's value, and what to record about it (None: nothing)."""
         value = self.value(site, family, activation, e, draw, given)
         return value, value if self.capture else None
 
-    def rate(self, site: Site, given: Any) -> Any:
+    def rate(self, site: Site, given: Array | None) -> Rate:
         """The probability that the node is sampled, for an implementation of a component."""
         return 0.0

@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
-from jax.extend.core import JaxprEqn, Literal, Var
+from jax.extend.core import JaxprEqn, Literal, Primitive, Var
 
 from cgjax import _static
 from cgjax._program.control import Call, Cond, Control, Scan, While, control
-from cgjax._program.jaxprs import open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, Atom, aval, open_jaxpr, sub_jaxprs
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
+from cgjax._walk.evaluate import Value
 
 # Data whose axis of examples is not known, for example since it was merged with another.
 LOST = -1
@@ -44,14 +45,14 @@ def _is_hole(program: Program, leaf: int) -> bool:
     return _static.is_hole(program.in_structure.leaves[leaf])
 
 
-def shape_of(variable: Any) -> tuple[int, ...]:
+def shape_of(variable: Atom) -> tuple[int, ...]:
     """The shape of a variable or a literal."""
-    return tuple(variable.aval.shape)
+    return tuple(aval(variable).shape)
 
 
-def dtype_of(variable: Any) -> Any:
+def dtype_of(variable: Atom) -> np.dtype:
     """The dtype of a variable or a literal."""
-    return variable.aval.dtype
+    return aval(variable).dtype
 
 
 # -- one operation
@@ -150,7 +151,7 @@ def _convolution(eqn: JaxprEqn, operand: int, axis: int) -> int | None:
     return None
 
 
-_AXES: dict[Any, Callable[[JaxprEqn, int, int], int | None]] = {
+_AXES: dict[Primitive, Callable[[JaxprEqn, int, int], int | None]] = {
     lax.transpose_p: lambda eqn, _, axis: eqn.params["permutation"].index(axis),
     lax.broadcast_in_dim_p: lambda eqn, k, axis: (
         None if k else eqn.params["broadcast_dimensions"][axis]
@@ -180,11 +181,11 @@ class Examples:
 
     axes: Mapping[Var, int]
 
-    def is_data(self, variable: Any) -> bool:
+    def is_data(self, variable: Atom) -> bool:
         """Whether a variable depends on data."""
         return not isinstance(variable, Literal) and variable in self.axes
 
-    def axis(self, variable: Any) -> int | None:
+    def axis(self, variable: Atom) -> int | None:
         """The axis of the examples, if there is one; the first, where it was lost on the way."""
         known = GONE if isinstance(variable, Literal) else self.axes.get(variable, GONE)
         rank = len(shape_of(variable))
@@ -219,10 +220,10 @@ class _Follow:
 
     axes: dict[Var, int] = field(default_factory=dict)
 
-    def of(self, variable: Any) -> int | None:
+    def of(self, variable: Atom) -> int | None:
         return None if isinstance(variable, Literal) else self.axes.get(variable)
 
-    def join(self, variable: Any, axis: int | None) -> None:
+    def join(self, variable: Atom, axis: int | None) -> None:
         """What is known about a variable on one more way."""
         if axis is not None and not isinstance(variable, Literal):
             known = self.axes.get(variable, GONE)
@@ -231,14 +232,14 @@ class _Follow:
             else:
                 self.axes[variable] = axis if known == axis else LOST
 
-    def joined(self, variables: Sequence[Any], others: Sequence[Any], shift: int = 0) -> None:
+    def joined(self, variables: Sequence[Atom], others: Sequence[Atom], shift: int = 0) -> None:
         for variable, other in zip(variables, others, strict=True):
             axis = self.of(other)
             if axis is not None and axis >= 0 and shift:
                 axis = axis + shift if axis + shift >= 0 else GONE
             self.join(variable, axis)
 
-    def jaxpr(self, jaxpr: Any) -> None:
+    def jaxpr(self, jaxpr: AnyJaxpr) -> None:
         for eqn in open_jaxpr(jaxpr).eqns:
             part = control(eqn, eqn.invars)
             if part is not None:
@@ -263,7 +264,7 @@ class _Follow:
         gone = facts(eqn).contracts or facts(eqn).reduces or all(a == GONE for _, a in data)
         return known[0] if known else GONE if gone else LOST
 
-    def enter(self, eqn: JaxprEqn, part: Control[Any]) -> None:
+    def enter(self, eqn: JaxprEqn, part: Control[Atom]) -> None:
         if isinstance(part, Cond):
             if self.of(part.index) is not None:
                 for v in eqn.outvars:
@@ -281,14 +282,16 @@ class _Follow:
         elif isinstance(part, Scan):
             self.scan(eqn, part)
 
-    def call(self, jaxpr: Any, operands: Sequence[Any], outs: Sequence[Any] | None) -> None:
+    def call(
+        self, jaxpr: AnyJaxpr, operands: Sequence[Value], outs: Sequence[Value] | None
+    ) -> None:
         inner = open_jaxpr(jaxpr)
         self.joined(inner.invars, operands)
         self.jaxpr(jaxpr)
         if outs is not None:
             self.joined(outs, inner.outvars)
 
-    def scan(self, eqn: JaxprEqn, part: Scan[Any]) -> None:
+    def scan(self, eqn: JaxprEqn, part: Scan[Atom]) -> None:
         inner = open_jaxpr(part.body)
         rows, fixed = part.row_variables, len(part.consts)
         self.joined(inner.invars[: len(inner.invars) - len(rows)], [*part.consts, *part.carry])
@@ -308,7 +311,7 @@ def used_again(program: Program) -> frozenset[Var]:
     """The variables that a program uses more than once."""
     found: set[Var] = set()
 
-    def visit(jaxpr: Any) -> None:
+    def visit(jaxpr: AnyJaxpr) -> None:
         inner = open_jaxpr(jaxpr)
         seen: set[Var] = set()
         for v in [*(v for eqn in inner.eqns for v in eqn.invars), *inner.outvars]:

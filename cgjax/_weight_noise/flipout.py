@@ -7,9 +7,8 @@ step of a loop, it is used. A product takes them apart: x @ w = x @ mean + ((x *
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,9 @@ from cgjax._program.control import Scan, control
 from cgjax._program.jaxprs import bind, source
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
-from cgjax._walk import Records
+from cgjax._static import Function, Tree
+from cgjax._walk import Records, Results
+from cgjax._walk.evaluate import Value
 from cgjax._weight_noise.axes import (
     argument_names,
     axis_after,
@@ -61,17 +62,18 @@ class FlippedNoise(WeightNoise):
     key: jax.Array
     one: jax.Array | None = None
 
-    def turn(self, turn: Any, length: int | None) -> FlippedNoise:
+    def turn(self, turn: jax.Array | None, length: int | None) -> FlippedNoise:
         """The domain in one turn of a loop, which may be one of the examples."""
         if not self.examples.are_turns(self.within):
             return self
+        assert turn is not None  # turns are counted
         return replace(self, one=jax.random.fold_in(self.key, turn))
 
     def weights_in(self, value: Perturbed) -> frozenset[int]:
         """The weights that all examples share."""
         return value.weights if self.one is None else frozenset()
 
-    def drawn(self, values: Sequence[Any], eqn: JaxprEqn) -> list[Any]:
+    def drawn(self, values: Sequence[Value], eqn: JaxprEqn) -> list[Value]:
         """Values as all examples see them, or each its own where they are spread over examples."""
         if not facts(eqn).elementwise:
             return [of_one(self.one, x) if self.is_noisy(x) else x for x in values]
@@ -84,7 +86,7 @@ class FlippedNoise(WeightNoise):
             return of_one(self.one, value)
         return by_example(self.key, value, example)
 
-    def rule(self, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any] | None:
+    def rule(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value] | None:
         """The results of an equation that perturbations pass through."""
         noisy = [k for k, x in enumerate(operands) if self.is_noisy(x)]
         way = passage(eqn, [self.is_noisy(x) for x in operands])
@@ -105,7 +107,7 @@ class FlippedNoise(WeightNoise):
 
     # -- products with data
 
-    def product(self, eqn: JaxprEqn, operands: Sequence[Any], side: int) -> jax.Array:
+    def product(self, eqn: JaxprEqn, operands: Sequence[Value], side: int) -> jax.Array:
         """A matrix product or a convolution of a weight and data."""
         weight, data = operands[side], operands[1 - side]
         axis = self.examples.axis(eqn.invars[1 - side])
@@ -120,7 +122,7 @@ class FlippedNoise(WeightNoise):
         return out
 
     def bilinear(
-        self, eqn: JaxprEqn, operands: Sequence[Any], side: int, weight: Any, data: Any
+        self, eqn: JaxprEqn, operands: Sequence[Value], side: int, weight: Value, data: Value
     ) -> jax.Array:
         """The product with other values for the weight and the data."""
         values = list(operands)
@@ -130,7 +132,7 @@ class FlippedNoise(WeightNoise):
     def flipped(
         self,
         eqn: JaxprEqn,
-        operands: Sequence[Any],
+        operands: Sequence[Value],
         side: int,
         part: Part,
         examples: tuple[int, int],
@@ -162,7 +164,7 @@ class FlippedNoise(WeightNoise):
 
     # -- control flow
 
-    def entering(self, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+    def entering(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         """What enters a loop: its rows have lost the leading axis."""
         part = control(eqn, operands)
         if isinstance(part, Scan):
@@ -170,7 +172,7 @@ class FlippedNoise(WeightNoise):
             operands = [*part.consts, *part.carry, *xs]
         return super().entering(eqn, operands)
 
-    def leave(self, outs: Sequence[Any]) -> list[Any]:
+    def leave(self, outs: Sequence[Value]) -> list[Value]:
         """Weights leave as they are, where that is possible; all examples share the others."""
         stays = self.stays(len(outs))
         if self.within is not None and isinstance(
@@ -182,15 +184,13 @@ class FlippedNoise(WeightNoise):
             for x, stay in zip(outs, stays, strict=True)
         ]
 
-    def alike(
-        self, functions: Sequence[Callable[..., Any]], operands: Sequence[Any]
-    ) -> Sequence[Callable[..., Any]]:
+    def alike(self, functions: Sequence[Function], operands: Sequence[Value]) -> Sequence[Function]:
         """Branches that return the parts of all, nothing in place of those of the others."""
         forms = [jax.eval_shape(f, *operands)[0] for f in functions]
         places = [any(map(self.is_noisy, outs)) for outs in zip(*forms, strict=True)]
 
-        def wrapped(number: int, function: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*operands: Any) -> Any:
+        def wrapped(number: int, function: Function) -> Function:
+            def call(*operands: Value) -> Results:
                 outs, records = function(*operands)
                 return [
                     _among(out, number, [form[k] for form in forms]) if noisy else out
@@ -202,7 +202,7 @@ class FlippedNoise(WeightNoise):
         return [wrapped(number, f) for number, f in enumerate(functions)]
 
 
-def _among(out: Any, number: int, forms: Sequence[Any]) -> Perturbed:
+def _among(out: Value, number: int, forms: Sequence[Value]) -> Perturbed:
     """A branch's result with the parts that the other branches' results have."""
     parts: list[Part] = []
     for other, form in enumerate(forms):
@@ -215,8 +215,8 @@ def _among(out: Any, number: int, forms: Sequence[Any]) -> Perturbed:
 
 
 def _results(
-    eqn: JaxprEqn, operands: Sequence[Any], noisy: Sequence[int], way: Passage
-) -> list[Any]:
+    eqn: JaxprEqn, operands: Sequence[Value], noisy: Sequence[int], way: Passage
+) -> list[Value]:
     """The results of an operation that is linear in its perturbed operands, or in each of them."""
     means = [x.mean if isinstance(x, Perturbed) else x for x in operands]
     outs = bind(eqn, means)
@@ -237,7 +237,7 @@ def _results(
     ]
 
 
-def _both(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Part]:
+def _both(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Part]:
     """The products of the perturbations of two weights."""
     x, y, *rest = operands
     return [
@@ -288,8 +288,8 @@ def _as_rows(x: Perturbed) -> Perturbed:
 
 
 def flipout(
-    program: Program, capture: bool, key: jax.Array, arguments: Sequence[Any]
-) -> tuple[Any, Records]:
+    program: Program, capture: bool, key: jax.Array, arguments: Sequence[Value]
+) -> tuple[Tree, Records]:
     """Walks a program with beliefs for some of its flat arguments by flipout.
 
     Args:

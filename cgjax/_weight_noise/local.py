@@ -9,19 +9,21 @@ once, so that all uses agree.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, Var
+from jaxtyping import Array
 
 from cgjax._gaussian.numerics import root, wide
-from cgjax._program.jaxprs import bind, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, bind, open_jaxpr, sub_jaxprs
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
-from cgjax._walk import Records
+from cgjax._static import Function, Tree
+from cgjax._walk import Records, Results
+from cgjax._walk.evaluate import Value
 from cgjax._weight_noise.axes import (
     argument_names,
     examples_of,
@@ -55,13 +57,13 @@ class Places:
     sizes: Mapping[int, int]
 
     @classmethod
-    def of(cls, jaxpr: Any) -> Places:
+    def of(cls, jaxpr: AnyJaxpr) -> Places:
         """Those of a program and all that it holds."""
         equations: dict[int, int] = {}
         variables: dict[Var, int] = {}
         sizes: dict[int, int] = {}
 
-        def number(jaxpr: Any) -> int:
+        def number(jaxpr: AnyJaxpr) -> int:
             inner = open_jaxpr(jaxpr)
             if id(inner) not in sizes:
                 variables.update((v, k) for k, v in enumerate(inner.invars))
@@ -108,8 +110,9 @@ class LocalNoise(WeightNoise):
         inner = super().inside(eqn, part)
         return replace(self, within=inner.within, base=base, end=base + subs[part])
 
-    def turn(self, turn: Any, length: int | None) -> LocalNoise:
+    def turn(self, turn: jax.Array | None, length: int | None) -> LocalNoise:
         """The domain in one turn of a loop, where noise is fresh."""
+        assert turn is not None  # turns are counted
         return replace(self, key=jax.random.fold_in(self.key, turn))
 
     def weights_in(self, value: Noisy) -> frozenset[int]:
@@ -122,17 +125,17 @@ class LocalNoise(WeightNoise):
         drawn = wide(value.mean) + jnp.asarray(root(value.variance) * noise, noise.dtype)
         return jnp.asarray(drawn, value.mean.dtype)
 
-    def drawn(self, values: Sequence[Any], eqn: JaxprEqn) -> list[Any]:
+    def drawn(self, values: Sequence[Value], eqn: JaxprEqn) -> list[Value]:
         """The operands of an equation as arrays; one that stands twice is one number."""
         first = self.base + self.places.of_equation[id(eqn)]
         shape = shape_of(eqn.outvars[0]) if facts(eqn).elementwise else None
-        known: dict[int, Any] = {}
+        known: dict[int, Array] = {}
         for k, x in enumerate(values):
             if self.is_noisy(x) and id(x) not in known:
                 known[id(x)] = self.draw(spread(x, shape), first + k)
         return [known.get(id(x), x) for x in values]
 
-    def bound(self, variables: Sequence[Var], values: Sequence[Any]) -> list[Any]:
+    def bound(self, variables: Sequence[Var], values: Sequence[Value]) -> list[Value]:
         """Draws data that is used more than once."""
         return [
             self.draw(x, self.base + self.places.of_variable[v])
@@ -141,7 +144,7 @@ class LocalNoise(WeightNoise):
             for v, x in zip(variables, values, strict=True)
         ]
 
-    def rule(self, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any] | None:
+    def rule(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value] | None:
         """The results of an equation that noise passes through."""
         way = passage(eqn, [self.is_noisy(x) for x in operands])
         noisy = [x for x in operands if self.is_noisy(x)]
@@ -170,7 +173,7 @@ class LocalNoise(WeightNoise):
 
     # -- control flow
 
-    def entering(self, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+    def entering(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         """Data is drawn where it enters, so that all turns of a loop agree."""
         first = self.base + self.places.of_equation[id(eqn)]
         settled = [
@@ -179,7 +182,7 @@ class LocalNoise(WeightNoise):
         ]
         return super().entering(eqn, settled)
 
-    def leave(self, outs: Sequence[Any]) -> list[Any]:
+    def leave(self, outs: Sequence[Value]) -> list[Value]:
         """Weights leave as they are, where that is possible; all else is drawn."""
         first = self.end - len(outs)
         return [
@@ -187,9 +190,7 @@ class LocalNoise(WeightNoise):
             for k, (x, stays) in enumerate(zip(outs, self.stays(len(outs)), strict=True))
         ]
 
-    def alike(
-        self, functions: Sequence[Callable[..., Any]], operands: Sequence[Any]
-    ) -> Sequence[Callable[..., Any]]:
+    def alike(self, functions: Sequence[Function], operands: Sequence[Value]) -> Sequence[Function]:
         """Branches that return noise of the same weights."""
         forms = [jax.eval_shape(f, *operands)[0] for f in functions]
         same = [
@@ -199,7 +200,7 @@ class LocalNoise(WeightNoise):
             for outs in zip(*forms, strict=True)
         ]
 
-        def one(x: Any, weights: frozenset[int] | None) -> Any:
+        def one(x: Value, weights: frozenset[int] | None) -> Value:
             if weights is None:
                 return x
             if isinstance(x, Noisy):
@@ -207,8 +208,8 @@ class LocalNoise(WeightNoise):
             x = jnp.asarray(x)
             return Noisy(x, jnp.zeros_like(wide(x)), weights)
 
-        def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*operands: Any) -> Any:
+        def wrapped(function: Function) -> Function:
+            def call(*operands: Value) -> Results:
                 outs, records = function(*operands)
                 return [one(x, w) for x, w in zip(outs, same, strict=True)], records
 
@@ -218,8 +219,8 @@ class LocalNoise(WeightNoise):
 
 
 def local_noise(
-    program: Program, capture: bool, key: jax.Array, arguments: Sequence[Any]
-) -> tuple[Any, Records]:
+    program: Program, capture: bool, key: jax.Array, arguments: Sequence[Value]
+) -> tuple[Tree, Records]:
     """Walks a program with beliefs for some of its flat arguments by local reparameterisation.
 
     Args:

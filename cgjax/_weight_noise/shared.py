@@ -6,18 +6,22 @@ import abc
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
+from jax.typing import DTypeLike
+from jaxtyping import Array
 
 from cgjax._program.control import Call, Scan, While, control
-from cgjax._program.jaxprs import bind, open_jaxpr, source, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, bind, open_jaxpr, source, sub_jaxprs
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
+from cgjax._static import Tree
 from cgjax._walk import Domain, Evaluator, Frame, Records, Results, Visitor, evaluator
 from cgjax._walk.control_flow import inline
+from cgjax._walk.evaluate import Value
 from cgjax._weight_noise.axes import Examples, dtype_of, shape_of
 from cgjax.kernels.random_bits import random_words, standard_normal
 
@@ -71,15 +75,15 @@ class WeightNoise(Domain, abc.ABC):
     within: JaxprEqn | None = field(default=None, kw_only=True)
 
     @abc.abstractmethod
-    def rule(self, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any] | None:
+    def rule(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value] | None:
         """The results of an equation with a noisy operand, or None: it takes arrays."""
 
     @abc.abstractmethod
-    def drawn(self, values: Sequence[Any], eqn: JaxprEqn) -> list[Any]:
+    def drawn(self, values: Sequence[Value], eqn: JaxprEqn) -> list[Value]:
         """Values as arrays."""
 
     @abc.abstractmethod
-    def weights_in(self, value: Any) -> frozenset[int]:
+    def weights_in(self, value: Value) -> frozenset[int]:
         """The weights that a noisy value is made of, if all examples would share what is drawn."""
 
     def inside(self, eqn: JaxprEqn, part: int) -> WeightNoise:
@@ -89,18 +93,18 @@ class WeightNoise(Domain, abc.ABC):
         decides = isinstance(held, While) and held.parts[part] is held.cond
         return replace(self, within=None if decides else eqn)
 
-    def is_noisy(self, value: Any) -> bool:
+    def is_noisy(self, value: Value) -> bool:
         """Whether a value has noise."""
         return isinstance(value, self.kind)
 
-    def compute(self, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+    def compute(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         """The results of an equation that is not entered."""
         if not any(map(self.is_noisy, operands)):
             return bind(eqn, operands)
         outs = self.rule(eqn, operands)
         return bind(eqn, self.alone(operands, eqn)) if outs is None else outs
 
-    def alone(self, operands: Sequence[Any], eqn: JaxprEqn) -> list[Any]:
+    def alone(self, operands: Sequence[Value], eqn: JaxprEqn) -> list[Value]:
         """The operands of an equation as arrays; warns where all examples share them then."""
         # An element-wise function of data and a weight that was spread over the examples.
         spread = facts(eqn).elementwise and self.examples.axis(eqn.outvars[0]) is not None
@@ -128,17 +132,17 @@ class WeightNoise(Domain, abc.ABC):
         return [not changed for changed in changes] + [True] * (number - len(changes))
 
     def node(
-        self, walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Any], frame: Frame
-    ) -> tuple[Any, Any]:
+        self, walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Value], frame: Frame
+    ) -> tuple[Array, Tree]:
         """The value of a node, of arrays."""
         return walk.visit(eqn, self.alone(operands, eqn), frame)
 
-    def enters(self, eqn: JaxprEqn, operands: Sequence[Any]) -> bool:
+    def enters(self, eqn: JaxprEqn, operands: Sequence[Value]) -> bool:
         """Whether to enter an equation without nodes: wherever noise goes in."""
         return facts(eqn).entered and any(map(self.is_noisy, operands))
 
     def enter(
-        self, walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Any], frame: Frame
+        self, walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Value], frame: Frame
     ) -> Results:
         """The results of an equation that is entered."""
         part = control(eqn, operands)
@@ -150,7 +154,7 @@ class WeightNoise(Domain, abc.ABC):
                 operands = self.alone(operands, eqn)
         return walk.enter(walk, eqn, self.entering(eqn, operands), frame)
 
-    def entering(self, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+    def entering(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         """What enters a loop, a branch or a rematerialised part; carried weights are drawn."""
         operands = list(operands)
         for position, changes in carried(eqn):
@@ -170,7 +174,7 @@ def carried(eqn: JaxprEqn) -> Iterator[tuple[int, bool]]:
             yield first + k, inner.outvars[k] is not inner.invars[len(consts) + k]
 
 
-def passes(jaxpr: Any) -> bool:
+def passes(jaxpr: AnyJaxpr) -> bool:
     """Whether noise may pass a function: it holds a product, or only moves and adds."""
     eqns = open_jaxpr(jaxpr).eqns
     return any(map(_holds_product, eqns)) or all(map(_only_moves, eqns))
@@ -189,8 +193,8 @@ def _only_moves(eqn: JaxprEqn) -> bool:
 
 
 def walked(
-    domain: WeightNoise, program: Program, capture: bool, values: Sequence[Any]
-) -> tuple[Any, Records]:
+    domain: WeightNoise, program: Program, capture: bool, values: Sequence[Value]
+) -> tuple[Tree, Records]:
     """A walk with noisy values.
 
     Args:
@@ -205,8 +209,8 @@ def walked(
 
 
 def zeros_elsewhere(
-    eqn: JaxprEqn, operands: Sequence[Any], kept: dict[int, Any], dtype: Any
-) -> list[Any]:
+    eqn: JaxprEqn, operands: Sequence[Value], kept: dict[int, Array], dtype: DTypeLike
+) -> list[Value]:
     """The operands with noise in place of some, and with nothing for the rest of the data."""
     number = len(operands)
     return [

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
+from jax.typing import DTypeLike
 
 from cgjax._program.jaxprs import bind
 from cgjax._program.primitives import facts
+from cgjax._static import Leaf
+from cgjax._walk.evaluate import Value
 from cgjax._weight_noise.axes import (
     axis_after,
     keeps_order,
@@ -45,9 +47,9 @@ class Signs:
     stream: int
     size: int
     at: int | None
-    positions: Any = None
+    positions: Leaf = None
 
-    def of(self, key: jax.Array, examples: int, dtype: Any) -> jax.Array:
+    def of(self, key: jax.Array, examples: int, dtype: DTypeLike) -> jax.Array:
         """Signs of shape (examples, elements along the axis), or (examples, 1)."""
         key = jax.random.fold_in(jax.random.fold_in(key, self.weight), self.stream)
         words = random_words(key, (examples, self.size))[0]
@@ -64,7 +66,7 @@ jax.tree_util.register_dataclass(
 class Part:
     """A draw of noise, which each example sees with its own signs."""
 
-    noise: Any
+    noise: Leaf
     signs: tuple[Signs, ...]
 
 
@@ -81,7 +83,7 @@ class Perturbed:
         weights: the arguments whose perturbations they are.
     """
 
-    mean: Any
+    mean: Leaf
     parts: tuple[Part, ...]
     weights: frozenset[int]
 
@@ -165,7 +167,7 @@ def by_example(key: jax.Array, value: Perturbed, example: int) -> jax.Array:
     return out
 
 
-def after(eqn: JaxprEqn, operands: Sequence[Any], operand: int, part: Part) -> list[Part]:
+def after(eqn: JaxprEqn, operands: Sequence[Value], operand: int, part: Part) -> list[Part]:
     """The results of an operation that is linear in an operand, for a part of that.
 
     Args:
@@ -191,7 +193,7 @@ def after(eqn: JaxprEqn, operands: Sequence[Any], operand: int, part: Part) -> l
 
 
 def signs_after(
-    eqn: JaxprEqn, operands: Sequence[Any], operand: int, out: int, signs: Sequence[Signs]
+    eqn: JaxprEqn, operands: Sequence[Value], operand: int, out: int, signs: Sequence[Signs]
 ) -> tuple[Signs, ...]:
     """The signs of the result of an operation that is linear in an operand."""
     found = []
@@ -212,8 +214,8 @@ def _fits(eqn: JaxprEqn, operand: int, out: int, axis: int, at: int) -> bool:
 
 
 def _positions(
-    eqn: JaxprEqn, operands: Sequence[Any], operand: int, out: int, own: Signs, at: int
-) -> Any:
+    eqn: JaxprEqn, operands: Sequence[Value], operand: int, out: int, own: Signs, at: int
+) -> Value:
     """Which signs the elements along an axis have after a movement."""
     shape, size = shape_of(eqn.invars[operand]), shape_of(eqn.outvars[out])[at]
     assert own.at is not None  # signs of the whole have no positions

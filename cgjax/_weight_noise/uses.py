@@ -9,18 +9,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
+from jaxtyping import Array
 
+from cgjax._cache import once
 from cgjax._node import node_p
 from cgjax._program.control import Call, Cond, Scan, While, control
-from cgjax._program.jaxprs import bind, consts, open_jaxpr
+from cgjax._program.jaxprs import AnyJaxpr, Atom, Operand, bind, consts, open_jaxpr
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
+from cgjax._walk.evaluate import Value
 from cgjax._weight_noise.axes import (
     Examples,
     is_paired,
@@ -32,7 +34,7 @@ from cgjax._weight_noise.shared import carried, passage, passes
 # Which of a weight's elements stand where: numbers, -1 for none; None where that is not known.
 Elements = Callable[[], np.ndarray | None]
 # A value that is known without data, computed if it is asked for.
-Known = Callable[[], Any]
+Known = Callable[[], Operand]
 _SEVERAL = 2  # turns of a loop whose number is not known
 
 
@@ -133,7 +135,7 @@ class _Counting:
     examples: Examples
 
     def run(
-        self, jaxpr: Any, arguments: Sequence[Pieces], given: Sequence[Known | None] = ()
+        self, jaxpr: AnyJaxpr, arguments: Sequence[Pieces], given: Sequence[Known | None] = ()
     ) -> tuple[list[Pieces], list[Use]]:
         """The pieces that a program's results are, and its uses.
 
@@ -151,7 +153,7 @@ class _Counting:
         known.update((v, x) for v, x in zip(inner.invars, given, strict=False) if x is not None)
         uses: list[Use] = []
 
-        def read(v: Any) -> Pieces:
+        def read(v: Atom) -> Pieces:
             return () if isinstance(v, Literal) else env.get(v, ())
 
         for eqn in inner.eqns:
@@ -237,21 +239,21 @@ def _one_of(branches: Iterable[Pieces]) -> Pieces:
 def _computed(eqn: JaxprEqn, known: Mapping[Var, Known]) -> dict[Var, Known]:
     """Values that are known without data, computed if they are asked for."""
 
-    @functools.cache
-    def outs() -> list[Any]:
+    @once
+    def outs() -> list[Value]:
         with jax.ensure_compile_time_eval():
             return bind(eqn, [_value(v, known) for v in eqn.invars])
 
     return {v: lambda k=k: outs()[k] for k, v in enumerate(eqn.outvars)}
 
 
-def _known(variable: Any, known: Mapping[Var, Known]) -> Known | None:
+def _known(variable: Atom, known: Mapping[Var, Known]) -> Known | None:
     if isinstance(variable, Literal):
         return lambda: variable.val
     return known.get(variable)
 
 
-def _value(variable: Any, known: Mapping[Var, Known]) -> Any:
+def _value(variable: Atom, known: Mapping[Var, Known]) -> Operand:
     return variable.val if isinstance(variable, Literal) else known[variable]()
 
 
@@ -267,7 +269,7 @@ def _after(
     if way != "moved":
         return replace(piece, mixed=True)
 
-    @functools.cache
+    @once
     def elements() -> np.ndarray | None:
         before = piece.elements()
         if before is None:
@@ -283,11 +285,11 @@ def _after(
 
 def _moved(
     eqn: JaxprEqn, operand: int, rows: int, elements: np.ndarray, known: Mapping[Var, Known]
-) -> list[Any]:
+) -> list[Value]:
     """Elements after a movement; what comes from elsewhere is no element."""
     number = len(eqn.invars)
 
-    def move(elements: Any) -> list[Any]:
+    def move(elements: Array) -> list[Value]:
         values = [
             elements
             if k == operand

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
+from jaxtyping import Array
 
 from cgjax._beliefs.products import bilinear
 from cgjax._beliefs.values import Gaussian
 from cgjax._gaussian.numerics import wide
 from cgjax._program.jaxprs import bind
 from cgjax._program.primitives import facts
+from cgjax._static import Leaf
+from cgjax._walk.evaluate import Value
 from cgjax._weight_noise.axes import (
     dtype_of,
     is_paired,
@@ -36,8 +38,8 @@ class Noisy:
         data: whether data is part of it, so that there is noise of its own for each example.
     """
 
-    mean: Any
-    variance: Any
+    mean: Leaf
+    variance: Leaf
     weights: frozenset[int]
     data: bool = False
 
@@ -69,7 +71,7 @@ def repeats(eqn: JaxprEqn) -> bool:
     return chosen or (after > before and not facts(eqn).mixes)
 
 
-def variances(way: Passage, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+def variances(way: Passage, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
     """The variance of each result of an operation that noise passes through; None for no noise.
 
     Args:
@@ -80,11 +82,11 @@ def variances(way: Passage, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]
     return _RULES[way](eqn, operands)
 
 
-def _variances(operands: Sequence[Any]) -> dict[int, Any]:
+def _variances(operands: Sequence[Value]) -> dict[int, Array]:
     return {k: x.variance for k, x in enumerate(operands) if isinstance(x, Noisy)}
 
 
-def _moved(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+def _moved(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
     kept = _variances(operands)
     (variance, *_) = kept.values()
     rounds = eqn.primitive is lax.reduce_precision_p
@@ -96,16 +98,16 @@ def _moved(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     return bind(eqn, zeros_elsewhere(eqn, operands, kept, variance.dtype))
 
 
-def _sum(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+def _sum(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
     shape = shape_of(eqn.outvars[0])
     return [sum(jnp.broadcast_to(v, shape) for v in _variances(operands).values())]
 
 
-def _reduced(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+def _reduced(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
     return bind(eqn, list(_variances(operands).values()))
 
 
-def _written(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+def _written(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
     kept = _variances(operands)
     (variance, *_) = kept.values()
     parts = zeros_elsewhere(eqn, operands, kept, variance.dtype)
@@ -116,7 +118,7 @@ def _written(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     return [parts[0] + jnp.abs(bind(eqn, [nothing, *parts[1:]])[0])]
 
 
-def _scaled(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+def _scaled(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
     noisy = [k for k, x in enumerate(operands) if isinstance(x, Noisy)]
     if len(noisy) == 2:
         return [bilinear(jnp.multiply, _gaussian(operands[0]), _gaussian(operands[1]), 2)[1]]
@@ -126,7 +128,7 @@ def _scaled(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     return bind(eqn, parts)
 
 
-def _product(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+def _product(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
     x, y, *rest = operands
     dtype = jnp.promote_types(dtype_of(eqn.outvars[0]), jnp.float32)
     preferred = eqn.params.get("preferred_element_type")
@@ -137,11 +139,11 @@ def _product(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     return [bilinear(lambda a, b: bind(widened, [a, b, *rest])[0], x, y, 2)[1]]
 
 
-def _gaussian(x: Any) -> Gaussian:
+def _gaussian(x: Noisy) -> Gaussian:
     return Gaussian(wide(x.mean), x.variance)
 
 
-_RULES: dict[str, Callable[[JaxprEqn, Sequence[Any]], list[Any]]] = {
+_RULES: dict[str, Callable[[JaxprEqn, Sequence[Value]], list[Value]]] = {
     "moved": _moved,
     "sum": _sum,
     "reduced": _reduced,

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from cgjax import _static
 from cgjax._node import bind
-from cgjax._procedure import Method, Network, Procedure, intern, method
+from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method
 from cgjax._program import Program, Site, trace
-from cgjax._walk import Records, Visitor, walk
+from cgjax._static import Leaf, Tree
+from cgjax._walk import Visitor, walk
+from cgjax._walk.visitor import Draw
 from cgjax.nodes import Family
 
 
@@ -29,8 +31,17 @@ class _Clamped(Visitor):
     def passes(self, site: Site) -> bool:
         return site.index not in self.clamped
 
-    def value(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
+    def value(
+        self,
+        site: Site,
+        family: Family,
+        activation: Array,
+        e: Array,
+        draw: Draw,
+        given: Array | None,
+    ) -> Array:
         if site.index in self.clamped:
+            assert given is not None  # those that are clamped are given
             return jnp.broadcast_to(given, site.shape)
         return bind(
             family,
@@ -47,12 +58,12 @@ class _Clamped(Visitor):
 class Clamp(Method):
     """Options of `clamp`: pairs of a node's name and its value."""
 
-    values: tuple[tuple[str, Any], ...]
+    values: tuple[tuple[str, Leaf], ...]
     inline: bool
     is_network = True
     removes_nodes = True
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         given = named_values(program, dict(self.values))
         visitor = _Clamped(inline=self.inline, clamped=frozenset(given))
         return walk(program, visitor, arrays, given=given)
@@ -62,7 +73,7 @@ class Clamp(Method):
 class _ClampedNetwork(Procedure):
     """Looks at the values where they are known: in what is compiled, they are not."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         options = self.method
         assert isinstance(options, Clamp)
         values = {n: v for n, v in options.values if not _static.is_traced(v)}
@@ -90,7 +101,7 @@ def _check_value(site: Site, value: object) -> None:
         )
 
 
-def named_values(program: Program, values: Mapping[str, Any]) -> dict[int, Any]:
+def named_values(program: Program, values: Mapping[str, Leaf]) -> dict[int, Leaf]:
     """Values by node index instead of by name."""
     by_name = program.by_name
     for name in values:
@@ -106,7 +117,7 @@ def named_values(program: Program, values: Mapping[str, Any]) -> dict[int, Any]:
     return {by_name[name].index: value for name, value in values.items()}
 
 
-def clamp(net: Network, values: Mapping[str, Any], *, inline: bool = False) -> Procedure:
+def clamp(net: Network, values: Mapping[str, Leaf], *, inline: bool = False) -> Procedure:
     """The network in which the named nodes have given values and are random no more.
 
     What a clamped node depends on is cut off from it: this is an intervention, the operation that

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
+from jaxtyping import Array
 
 from cgjax._node import bind
-from cgjax._procedure import Method, Network, Procedure, intern, method
+from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method
 from cgjax._program import Linear, Program, Site, linear, trace
+from cgjax._static import Leaf, Tree
 from cgjax._walk import Records, Visitor, unroll
+from cgjax._walk.visitor import Draw
 from cgjax.inference._elimination import TERMS_PER_STATE, Ask, Enter, Set, Step, plan
 from cgjax.inference._states import Component, component
 from cgjax.inference._tables import Tables
@@ -34,7 +36,15 @@ class _Unrolled(Visitor):
     def changes(self, site: Site) -> bool:
         return site.kind != "observe"
 
-    def visit(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
+    def visit(
+        self,
+        site: Site,
+        family: Family,
+        activation: Array,
+        e: Array,
+        draw: Draw,
+        given: Array | None,
+    ):
         if site.kind == "observe":
             return activation, activation
         value = bind(
@@ -55,11 +65,11 @@ class ExactMarginals(Method):
     max_states: int
     inline: bool
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         _check(program)
         visitor = _Unrolled(inline=self.inline)
 
-        def unrolled(*arrays: Any) -> Any:
+        def unrolled(*arrays: Leaf) -> tuple[Tree, Records]:
             out, records = unroll(program, visitor, arrays)
             return out, records if capture else {}
 
@@ -68,7 +78,7 @@ class ExactMarginals(Method):
 
         # Under one jit whoever calls, so that what a step's walk computes in vain is never run.
         @jax.jit
-        def compute(arrays: Any) -> Any:
+        def compute(arrays: Sequence[Leaf]) -> tuple[Tree, Records]:
             tables = Tables(flat, components, arrays)
             return flat.combine(arrays, tables.expectations(steps, questions))
 

@@ -1,17 +1,16 @@
 """Feed-forward: every node replaced by its activation ([A] Eq. 6 and 9)."""
 
-from typing import Any
-
-from cgjax._procedure import Method, Network, Procedure, intern, method
+from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method
 from cgjax._program import Program
-from cgjax._walk import Records, Visitor, walk
+from cgjax._static import Tree
+from cgjax._walk import Visitor, walk
 
 
 @method
 class FeedForward(Method):
     """Options of feed-forward: none."""
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         implementation = None if capture else "feed_forward"
         return walk(program, Visitor(capture=capture, implementation=implementation), arrays)
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
-from cgjax._procedure import Method, Network, Procedure, intern, method
+from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method
 from cgjax._program import Program, Site
-from cgjax._walk import Records, Visitor, walk
+from cgjax._static import Tree
+from cgjax._walk import Visitor, walk
+from cgjax._walk.visitor import Draw
 from cgjax.inference._clamp import named_values
 from cgjax.nodes import Family
 
@@ -22,9 +25,18 @@ class _LogJoint(Visitor):
     def changes(self, site: Site) -> bool:
         return site.kind != "observe"
 
-    def visit(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
+    def visit(
+        self,
+        site: Site,
+        family: Family,
+        activation: Array,
+        e: Array,
+        draw: Draw,
+        given: Array | None,
+    ):
         if site.kind == "observe":
             return activation, None
+        assert given is not None  # all nodes are given
         value = jnp.broadcast_to(given, site.shape).astype(site.dtype)
         return value, jnp.sum(family.log_prob(value, e))
 
@@ -36,7 +48,7 @@ class LogJoint(Method):
     inline: bool
     lead = "values"
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         if not isinstance(lead, Mapping):
             raise TypeError(
                 "log_joint's first argument is a dict from node names to values, got "

@@ -1,15 +1,16 @@
 """Means and variances through any function, deterministically ([B] section 2)."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from jax.extend.core import Primitive
 
 from cgjax import _beliefs as beliefs
 from cgjax._of_beliefs import OfBeliefs, checked_options
 from cgjax._procedure import Network, Procedure, intern
+from cgjax._static import Function
 
-RuleT = TypeVar("RuleT", bound=Callable[..., Any])
+RuleT = TypeVar("RuleT", bound=Function)
 
 
 def moments(
@@ -68,7 +69,7 @@ def moments(
     return intern(OfBeliefs(net, checked_options(nodes, order, positions, first_order)))
 
 
-def moment_rule(target: Primitive | Callable[..., Any] | str) -> Callable[[RuleT], RuleT]:
+def moment_rule(target: Primitive | Function | str) -> Callable[[RuleT], RuleT]:
     """Registers how `moments` computes a primitive or a function.
 
     Args:

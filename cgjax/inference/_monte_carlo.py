@@ -4,18 +4,21 @@ import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array
 
 from cgjax import _static
 from cgjax._gaussian.numerics import root
 from cgjax._procedure import (
+    Arrays,
     Method,
     Network,
     Procedure,
+    Result,
     check_capture,
     intern,
     method,
@@ -24,7 +27,8 @@ from cgjax._procedure import (
     split_lead,
 )
 from cgjax._program import Program
-from cgjax._walk import Records, Visitor, walk
+from cgjax._static import Function, Leaf, Tree
+from cgjax._walk import Visitor, walk
 
 
 class Estimate(NamedTuple):
@@ -36,28 +40,28 @@ class Estimate(NamedTuple):
             a real number, from |out_s - mean|^2.
     """
 
-    mean: Any
-    standard_error: Any
+    mean: Tree
+    standard_error: Tree
 
 
 class _Moments(NamedTuple):
     """Running moments of samples: their number, mean, and sum of squared deviations."""
 
-    count: Any
-    mean: Any
-    deviations: Any
+    number: Array
+    mean: Tree
+    deviations: Tree
 
 
 def _merge(a: _Moments, b: _Moments) -> _Moments:
     """Moments of the union of two samples (the pairwise update, which does not cancel)."""
-    total = a.count + b.count
-    share = b.count / total
+    total = a.number + b.number
+    share = b.number / total
 
-    def mean(x: Any, y: Any) -> Any:
+    def mean(x: Array, y: Array) -> Array:
         return x + (y - x) * share.astype(x.dtype)
 
-    def deviations(x: Any, y: Any, s: Any, t: Any) -> Any:
-        return s + t + _square(y - x) * (a.count * share).astype(s.dtype)
+    def deviations(x: Array, y: Array, s: Array, t: Array) -> Array:
+        return s + t + _square(y - x) * (a.number * share).astype(s.dtype)
 
     return _Moments(
         total,
@@ -66,13 +70,15 @@ def _merge(a: _Moments, b: _Moments) -> _Moments:
     )
 
 
-def _square(z: Any) -> Any:
+def _square(z: Array) -> Array:
     """|z|^2, a real number for complex z too."""
     return z.real**2 + z.imag**2 if jnp.iscomplexobj(z) else z**2
 
 
-def _average(sample: Callable[[Any], Any], key: Any, num_samples: int, batch_size: int) -> Estimate:
-    def moments(keys: Any) -> _Moments:
+def _average(
+    sample: Callable[[Array], Tree], key: Array, num_samples: int, batch_size: int
+) -> Estimate:
+    def moments(keys: Array) -> _Moments:
         out = jax.vmap(sample)(keys)
         out = jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), out)
         mean = jax.tree.map(lambda x: x.mean(0), out)
@@ -111,11 +117,11 @@ class MonteCarlo(Method):
     def check(self, net: Network, program: Program) -> None:
         self.sampler.check(net, program)
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         if self.captures:
             check_capture(program)
 
-        def sample(key: Any) -> Any:
+        def sample(key: Array) -> Tree:
             out, records = self.sampler.run(program, key, arrays, self.captures)
             return (out, named(program, records)) if self.captures else out
 
@@ -141,10 +147,10 @@ class MonteCarloOfFunction(Method):
                 "a procedure on it: `monte_carlo(cgjax.forward_sample(net), num_samples)`."
             )
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         key, *rest = arrays
 
-        def sample(key: Any) -> Any:
+        def sample(key: Array) -> Tree:
             return walk(program, Visitor(), [key, *rest])[0]
 
         return _average(sample, key, self.num_samples, self.batch_size), {}
@@ -156,10 +162,10 @@ class _Average(Procedure):
 
     method: MonteCarlo
 
-    def with_nodes(self) -> Any:
+    def with_nodes(self) -> Function:
         averaged = intern(replace(self, method=replace(self.method, captures=True)))
 
-        def procedure(*args: Any, **kwargs: Any) -> Any:
+        def procedure(*args: Tree, **kwargs: Tree) -> Tree:
             (out, nodes), (out_error, nodes_error) = averaged(*args, **kwargs)
             estimates = {name: Estimate(nodes[name], nodes_error[name]) for name in nodes}
             return Estimate(out, out_error), estimates
@@ -171,7 +177,7 @@ class _Average(Procedure):
 class _AverageOfFunction(Procedure):
     """The average of a function that samples, which is traced together with its key."""
 
-    def with_nodes(self) -> Any:
+    def with_nodes(self) -> NoReturn:
         raise TypeError(
             "monte_carlo was given a function, whose nodes it does not see. Return their "
             "statistics from the function, by `with_nodes` inside it; they are averaged too."
@@ -182,7 +188,7 @@ class _AverageOfFunction(Procedure):
         if not isinstance(self.net, Procedure):
             super().__post_init__()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         (key,), args = split_lead("key", args)
         try:
             inspect.signature(self.net).bind(key, *args, **kwargs)
@@ -197,7 +203,7 @@ class _AverageOfFunction(Procedure):
         return super().__call__(key, *args, **kwargs)
 
 
-def _whole(name: str, number: Any) -> int:
+def _whole(name: str, number: Leaf) -> int:
     try:
         return operator.index(number)
     except TypeError:
@@ -205,9 +211,7 @@ def _whole(name: str, number: Any) -> int:
         raise TypeError(f"{name} is a whole number, known when it is built; got {got}.") from None
 
 
-def monte_carlo(
-    sampler: Callable[..., Any], num_samples: int, *, batch_size: int = 64
-) -> Procedure:
+def monte_carlo(sampler: Function, num_samples: int, *, batch_size: int = 64) -> Procedure:
     """Averages a sampling procedure over independent keys.
 
     With `forward_sample` the mean is an unbiased estimate of the exact expectation of the network's

@@ -1,28 +1,37 @@
 """Forward sampling and the partially collapsed feed-forward ([A] section 5, Eq. 14)."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from cgjax._procedure import (
+    Arrays,
     Method,
     Network,
     Procedure,
+    Result,
     intern,
     method,
     own_key,
 )
 from cgjax._program import Program, Site
+from cgjax._rate import Rate
 from cgjax._rate import check_rate as known_rate
-from cgjax._walk import Records, Visitor, walk
+from cgjax._static import Leaf, Tree
+from cgjax._walk import Visitor, walk
+from cgjax._walk.visitor import Draw
 from cgjax.kernels.random_bits import uniform
 from cgjax.nodes import Family
 
+# One rate for all nodes, or pairs of a pattern over their names and a rate.
+Rates = Rate | tuple[tuple[str, Rate], ...]
+Words = tuple[Array, Array]
 Estimator = Literal["pathwise", "straight_through"]
 
 
@@ -42,25 +51,36 @@ class _Sampler(Visitor):
     def passes(self, site: Site) -> bool:
         return not self.capture and not self.draws(site)
 
-    def value(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
+    def value(
+        self,
+        site: Site,
+        family: Family,
+        activation: Array,
+        e: Array,
+        draw: Draw,
+        given: Array | None,
+    ) -> Array:
         rate = self.rates[site.index]
         if rate == 0.0:
             return activation
         if rate is None:
+            assert given is not None  # a rate that is no number is given as an array
             rate = _fitted(site, given, family.mask_shape(site.shape))
         words = draw()
         if self.estimator == "pathwise" and _has_derivative(site, family):
             return _value(family, words, rate, activation, e)
         return _mixture(family, words, rate, activation, e, self.estimator)
 
-    def rate(self, site: Site, given: Any) -> Any:
+    def rate(self, site: Site, given: Array | None) -> Rate:
         rate = self.rates[site.index]
-        return given if rate is None else rate
+        known = given if rate is None else rate
+        assert known is not None
+        return known
 
 
 def _mixture(
-    family: Family, words: Any, rate: Any, activation: Any, e: Any, estimator: Estimator
-) -> Any:
+    family: Family, words: Words, rate: Rate, activation: Array, e: Array, estimator: Estimator
+) -> Array:
     """A sample with probability `rate`, else the activation."""
     mask_word, sample_word = words
     sample = family.from_words(sample_word, e)
@@ -83,7 +103,7 @@ def _has_derivative(site: Site, family: Family) -> bool:
     return wide and known and site.family_type.derivative is not Family.derivative
 
 
-def _value(family: Family, words: Any, rate: Any, activation: Any, e: Any) -> Any:
+def _value(family: Family, words: Words, rate: Rate, activation: Array, e: Array) -> Array:
     """The mixture, with its derivative as a function of e and the value alone.
 
     Differentiating the mixture itself makes XLA generate the random words again in the backward
@@ -93,11 +113,11 @@ def _value(family: Family, words: Any, rate: Any, activation: Any, e: Any) -> An
     known = isinstance(rate, float)
 
     @jax.custom_jvp
-    def mixture(words: Any, rates: Any, activation: Any, e: Any) -> Any:
+    def mixture(words: Words, rates: Tree, activation: Array, e: Array) -> Array:
         return _mixture(family, words, rate if known else rates, activation, e, "pathwise")
 
     @mixture.defjvp
-    def jvp(primals: Any, tangents: Any) -> Any:
+    def jvp(primals: Sequence[Tree], tangents: Sequence[Tree]) -> tuple[Array, Array]:
         value = mixture(*primals)
         # The value is a call of the same function, so that higher derivatives are right too.
         return value, tangents[-1] * family.derivative(primals[-1], value)
@@ -105,7 +125,7 @@ def _value(family: Family, words: Any, rate: Any, activation: Any, e: Any) -> An
     return mixture(words, () if known else rate, activation, e)
 
 
-def _fitted(site: Site, rate: Any, shape: tuple[int, ...]) -> Any:
+def _fitted(site: Site, rate: Array, shape: tuple[int, ...]) -> Array:
     if any(n not in (1, m) for n, m in zip(rate.shape, shape, strict=True)):
         raise ValueError(
             f"A rate of shape {rate.shape} does not broadcast against the node {site.name!r}, "
@@ -116,13 +136,13 @@ def _fitted(site: Site, rate: Any, shape: tuple[int, ...]) -> Any:
 
 def _sample(
     program: Program,
-    key: Any,
-    arrays: Any,
-    rates: list[Any],
-    options: Any,
+    key: Array,
+    arrays: Arrays,
+    rates: list[Rate],
+    options: "ForwardSample | Pcff",
     capture: bool,
     implementation: str,
-) -> tuple[Any, Records]:
+) -> Result:
     given = {i: rate for i, rate in enumerate(rates) if not isinstance(rate, float)}
     visitor = _Sampler(
         capture,
@@ -163,8 +183,8 @@ class ForwardSample(Method):
     def check(self, net: Network, program: Program) -> None:
         _warn_without_nodes(self, net, program)
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
-        rates: list[Any] = [0.0 if s.kind == "observe" else 1.0 for s in program.sites]
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
+        rates: list[Rate] = [0.0 if s.kind == "observe" else 1.0 for s in program.sites]
         return _sample(program, lead, arrays, rates, self, capture, "forward_sample")
 
 
@@ -172,7 +192,7 @@ class ForwardSample(Method):
 class Pcff(Method):
     """Options of `pcff`; `rate` is a number, an array, or pairs of a pattern and one of these."""
 
-    rate: Any
+    rate: Rates
     estimator: Estimator
     rounds: int
     inline: bool
@@ -181,12 +201,12 @@ class Pcff(Method):
     def check(self, net: Network, program: Program) -> None:
         _warn_without_nodes(self, net, program)
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         rates = resolve_rates(program, self.rate)
         return _sample(program, lead, arrays, rates, self, capture, "pcff")
 
 
-def resolve_rates(program: Program, rate: Any) -> list[Any]:
+def resolve_rates(program: Program, rate: Rates) -> list[Rate]:
     """The rate of each node: a float where it is known, else an array."""
     if not isinstance(rate, tuple):
         named = ["node" if s.kind == "node" and not s.output else "" for s in program.sites]
@@ -220,7 +240,7 @@ def _matching(program: Program, pattern: str) -> set[int]:
     return matches
 
 
-def check_rate(rate: Any) -> Any:
+def check_rate(rate: Leaf | Mapping[str, Leaf]) -> Rates:
     """Checks a rate and brings it into a form that can be hashed or traced."""
     if isinstance(rate, Mapping):
         for pattern in rate:
@@ -230,7 +250,7 @@ def check_rate(rate: Any) -> Any:
                 )
             if isinstance(rate[pattern], Mapping):
                 raise TypeError(f"The rate of {pattern!r} is itself a dict: {rate[pattern]!r}.")
-        return tuple((pattern, check_rate(r)) for pattern, r in rate.items())
+        return tuple((pattern, known_rate(r)) for pattern, r in rate.items())
     return known_rate(rate)
 
 
@@ -291,7 +311,7 @@ def forward_sample(
 
 def pcff(
     net: Network,
-    rate: Any,
+    rate: Leaf | Mapping[str, Leaf],
     *,
     estimator: Estimator = "pathwise",
     rounds: int = 20,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from cgjax import _static
 from cgjax._program import Site
 from cgjax._walk import Visitor
+from cgjax._walk.visitor import Draw
 from cgjax.inference._elimination import Set
 from cgjax.nodes import Bernoulli, BernoulliMask, Binary, Family, Spin
 
@@ -76,7 +78,15 @@ class Given(Visitor):
     def changes(self, site: Site) -> bool:
         return True
 
-    def visit(self, site: Site, family: Family, activation: Any, e: Any, draw: Any, given: Any):
+    def visit(
+        self,
+        site: Site,
+        family: Family,
+        activation: Array,
+        e: Array,
+        draw: Draw,
+        given: Array | None,
+    ):
         kind = component(site)
         record = None
         if site.index in self.targets:
@@ -116,7 +126,7 @@ def _statistic(
     return value
 
 
-def _probabilities(family: Family, kind: Component, e: Any) -> jax.Array:
+def _probabilities(family: Family, kind: Component, e: Array) -> jax.Array:
     """P(state | parents) of each node: (states, *nodes)."""
     precise = e.astype(jnp.promote_types(e.dtype, jnp.float32))
     if isinstance(family, BernoulliMask):

@@ -8,15 +8,17 @@ a node is uncollapsed, word 1 is its sample.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.special import ndtri
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, ArrayLike, Float, Key, UInt32
+
+from cgjax._static import Leaf
 
 # Typed keys, or the raw data of legacy ones.
 Keys = Key[Array, "..."] | UInt32[Array, "..."]
@@ -215,7 +217,7 @@ def _upper_quantile(scaled: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def _polynomial(coefficients: tuple[float, ...], x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Sum of coefficients[k] x^k, added pairwise: fewer dependent steps than Horner's rule."""
-    terms: list[Any] = list(coefficients)
+    terms: list[Leaf] = list(coefficients)
     while len(terms) > 1:
         unpaired = terms[len(terms) // 2 * 2 :]
         pairs = zip(terms[::2], terms[1::2], strict=False)
@@ -241,7 +243,10 @@ def draw_words(
 
 
 def row_words(
-    key_words: Any, row: Any, shape: tuple[int, ...], lane: Any = None
+    key_words: Sequence[ArrayLike] | Array,
+    row: ArrayLike,
+    shape: tuple[int, ...],
+    lane: Array | None = None,
 ) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
     """One row of `random_words(key, (rows, *shape))`, drawn alone.
 

@@ -1,7 +1,7 @@
 """Dropout as noise nodes ([A] section 4.3)."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from cgjax import _static
 from cgjax._node import check_name, noise
+from cgjax._static import Leaf
 from cgjax.nodes import BernoulliMask, GaussianMask
 
 _FAMILIES = {"bernoulli": BernoulliMask, "gaussian": GaussianMask}
@@ -51,7 +52,7 @@ class Dropout(nnx.Module):
 
     def __init__(
         self,
-        rate: Any,
+        rate: Leaf,
         *,
         broadcast_dims: Sequence[int] = (),
         distribution: Literal["bernoulli", "gaussian"] = "bernoulli",

@@ -1,17 +1,18 @@
 """The independently recurrent layer, and the fused component that it is ([A] section 4.2.2)."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from cgjax import _static
 from cgjax._cache import recent
 from cgjax._component import component
 from cgjax._node import node
+from cgjax._static import Function, Leaf
 from cgjax.kernels import (
     Implementation,
     independent_recurrence,
@@ -80,7 +81,7 @@ class IndependentRecurrent(Recurrent):
         *,
         family: Family = ReLU(),  # noqa: B008 (immutable)
         max_recurrent_weight: float = 1.0,
-        drop_rate: Any = None,
+        drop_rate: Leaf | None = None,
         shared_noise: bool = False,
         time_major: bool = False,
         kernel_init: Initializer = nnx.initializers.lecun_normal(),  # noqa: B008
@@ -128,7 +129,7 @@ class _Node(NamedTuple):
 
 
 @recent(256)
-def _independent(nodes: _Node, implementation: Implementation | None) -> Callable[..., Any]:
+def _independent(nodes: _Node, implementation: Implementation | None) -> Function:
     """The recurrence as a fused component, `run(x, weights, initial, *arrays)`, time first."""
 
     def reference(x: Array, weights: Array, initial: Array, *arrays: Array) -> Array:
@@ -149,7 +150,7 @@ def _independent(nodes: _Node, implementation: Implementation | None) -> Callabl
     else:
         family, rate = _static.join(nodes.structure, [])
     known = _KERNELS.get(type(family))
-    leak: Any = family.leak if isinstance(family, LeakyReLU) else 0.01
+    leak: Leaf = family.leak if isinstance(family, LeakyReLU) else 0.01
     if known is None or not leak > 0:
         _require_no(implementation, nodes)
         return component(reference)
@@ -161,7 +162,9 @@ def _independent(nodes: _Node, implementation: Implementation | None) -> Callabl
             x, weights, initial, activation=activation, leak=leak, implementation=implementation
         )
 
-    def pcff(key: Array, rates: Any, x: Array, weights: Array, initial: Array) -> Array:
+    def pcff(
+        key: Array, rates: Sequence[ArrayLike], x: Array, weights: Array, initial: Array
+    ) -> Array:
         return sampled_independent_recurrence(
             key,
             x,
@@ -175,7 +178,7 @@ def _independent(nodes: _Node, implementation: Implementation | None) -> Callabl
     def forward_sample(key: Array, *args: Array) -> Array:
         return pcff(key, (1.0,), *args)
 
-    def no_samples(*args: Any) -> Any:
+    def no_samples(*args: object) -> NoReturn:
         raise ValueError(
             f"implementation={implementation!r} has no form in which these nodes are sampled "
             f"({nodes.structure.treedef}): there is none of 'parallel', of noise that each step "
@@ -184,7 +187,7 @@ def _independent(nodes: _Node, implementation: Implementation | None) -> Callabl
         )
 
     if has_samples and rate is None and implementation != "parallel":
-        sampled: dict[str, Any] = {"forward_sample": forward_sample, "pcff": pcff}
+        sampled: dict[str, Function] = {"forward_sample": forward_sample, "pcff": pcff}
     elif implementation in (None, "scan"):
         sampled = {}  # the nodes are walked, in a loop
     else:
@@ -193,7 +196,7 @@ def _independent(nodes: _Node, implementation: Implementation | None) -> Callabl
 
 
 # The activation's name in the kernels, and whether they sample such nodes.
-_KERNELS: dict[Any, tuple[Any, bool]] = {
+_KERNELS: dict[type, tuple[Leaf, bool]] = {
     ReLU: ("relu", True),
     Spin: ("tanh", True),
     Bernoulli: ("logistic", True),

@@ -1,7 +1,6 @@
 """A node as a module, for chains such as `nnx.Sequential`."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from flax import nnx
@@ -43,7 +42,7 @@ class Node(nnx.Module):
     def __init__(
         self,
         family: Family,
-        normalise: Callable[[Any], Any] | None = None,
+        normalise: Callable[[Array], Array] | None = None,
         *,
         name: str | None = None,
     ):

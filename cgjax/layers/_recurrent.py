@@ -2,19 +2,20 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from cgjax import _static
 from cgjax._node import check_name, node
+from cgjax._static import Leaf
 from cgjax.layers._dropout import Dropout, masked
 from cgjax.nodes import Family, Spin
 
-Initializer = Callable[..., Any]
+Initializer = Callable[..., Array]
 
 
 class States(NamedTuple):
@@ -29,7 +30,7 @@ class States(NamedTuple):
     """
 
     family: Family
-    drop_rate: Any
+    drop_rate: Leaf | None
     shared_noise: bool
     time_major: bool
     name: str
@@ -115,7 +116,7 @@ class Recurrent(nnx.Module):
         return self.dropout.factor(one)
 
     @property
-    def _fresh_rate(self) -> Any:
+    def _fresh_rate(self) -> ArrayLike | None:
         """The rate at which each step drops the states it is handed; or None."""
         return None if self.dropout is None or self.shared_noise else self.dropout.rate
 
@@ -164,7 +165,7 @@ class SimpleRecurrent(Recurrent):
         features: int,
         *,
         family: Family = Spin(),  # noqa: B008 (immutable)
-        drop_rate: Any = None,
+        drop_rate: Leaf | None = None,
         shared_noise: bool = False,
         time_major: bool = False,
         kernel_init: Initializer = nnx.initializers.lecun_normal(),  # noqa: B008

@@ -1,10 +1,10 @@
 """Bounds of recurrent weights, with which states neither vanish nor explode ([A] section 4.2.2)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from cgjax._static import Leaf, Tree
 
 
 def recurrent_weight_bound(steps: int, growth: float = 5.0) -> float:
@@ -33,7 +33,7 @@ def recurrent_weight_bound(steps: int, growth: float = 5.0) -> float:
     return growth ** (1 / steps)
 
 
-def clip_recurrent_weights(params: Any) -> Any:
+def clip_recurrent_weights(params: Tree) -> Tree:
     """Projects every bounded recurrent weight of a parameter tree onto [-bound, bound].
 
     To be applied after each update of an optimiser:
@@ -60,11 +60,11 @@ def clip_recurrent_weights(params: Any) -> Any:
         Array([ 0.5 , -0.25], dtype=float32)
     """
 
-    def clipped(leaf: Any) -> Any:
+    def clipped(leaf: Leaf) -> Leaf:
         bound = _bound(leaf)
         return leaf if bound is None else leaf.replace(jnp.clip(leaf[...], -bound, bound))
 
-    def is_leaf(leaf: Any) -> bool:
+    def is_leaf(leaf: object) -> bool:
         return isinstance(leaf, nnx.Variable)
 
     if all(_bound(leaf) is None for leaf in jax.tree.leaves(params, is_leaf=is_leaf)):
@@ -76,5 +76,5 @@ def clip_recurrent_weights(params: Any) -> Any:
     return jax.tree.map(clipped, params, is_leaf=is_leaf)
 
 
-def _bound(leaf: Any) -> float | None:
+def _bound(leaf: object) -> float | None:
     return leaf.get_metadata().get("recurrent_bound") if isinstance(leaf, nnx.Variable) else None

@@ -1,17 +1,18 @@
 """Residual blocks as refinement modules ([A] section 4.1)."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.core import eval_jaxpr
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from cgjax._component import component, is_tracing_a_network
 from cgjax._functional import functional
 from cgjax._node import scope
+from cgjax._static import Tree
 from cgjax.layers._node import Node
 from cgjax.nodes import Family, ReLU
 
@@ -70,11 +71,11 @@ class Refinement(nnx.Module):
 
     def __init__(
         self,
-        base: Callable[[Any], Any],
-        refine: Callable[[Any], Any],
+        base: Callable[[Tree], Array],
+        refine: Callable[[Tree], Array],
         *,
-        node: Family | Callable[[Any], Any] | None = None,
-        copy: Callable[[Any], Any] | None = None,
+        node: Family | Callable[[Tree], Array] | None = None,
+        copy: Callable[[Tree], Array] | None = None,
         samples: Literal["independent", "shared"] = "independent",
         name: str | None = None,
     ):
@@ -93,7 +94,7 @@ class Refinement(nnx.Module):
         self.copy = copy
         self.samples = samples
 
-    def __call__(self, x: Any) -> Float[Array, "*batch features"]:
+    def __call__(self, x: Tree) -> Float[Array, "*batch features"]:
         """The natural parameter of X_o.
 
         Args:
@@ -111,7 +112,7 @@ class Refinement(nnx.Module):
         _check_same("refining submodule", refined, direct)
         return direct + refined
 
-    def _copied(self, x: Any, direct: Array) -> Array:
+    def _copied(self, x: Tree, direct: Array) -> Array:
         if self.copy is not None:
             copied = self.copy(x)
             _check_same("copy", copied, direct)
@@ -128,7 +129,7 @@ class Refinement(nnx.Module):
         args = params, state, x
         program = jax.make_jaxpr(lambda *args: jnp.asarray(jax.jit(f)(*args)[0]))(*args)
 
-        def evaluate(direct: Any, arrays: Any, *args: Any) -> Any:
+        def evaluate(direct: Array, arrays: Sequence[Array], *args: Tree) -> Array:
             return eval_jaxpr(program.jaxpr, arrays, *jax.tree.leaves(args))[0]
 
         again = component(
@@ -139,14 +140,14 @@ class Refinement(nnx.Module):
         return again(direct, program.consts, *args)
 
 
-def _family(module: Any) -> Family | None:
+def _family(module: object) -> Family | None:
     """The family of a refinement's nodes, where it is known; that of the last module of a chain."""
     if isinstance(module, nnx.Sequential) and len(module.layers):
         return _family(module.layers[-1])
     return getattr(module.node, "family", None) if isinstance(module, Refinement) else None
 
 
-def _check_same(what: str, got: Any, expected: Array) -> None:
+def _check_same(what: str, got: ArrayLike, expected: Array) -> None:
     got = jnp.asarray(got)
     if (got.shape, got.dtype) != (expected.shape, expected.dtype):
         raise ValueError(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +97,7 @@ def _checked(values: Array, fit: Callable[[Array], Array], what: str, example: s
     return values
 
 
-def known(condition: Any) -> bool:
+def known(condition: ArrayLike) -> bool:
     """Whether a condition holds for some value, and this is known while tracing."""
     return not isinstance(condition, Tracer) and bool(jnp.any(condition))
 

@@ -5,7 +5,7 @@ that say how one random variable behaves given its natural parameter ([A] Eq. 7-
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Num, PRNGKeyArray, UInt32
 
 from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import like, wide
+from cgjax._static import Leaf
 from cgjax.kernels.random_bits import random_words
 
 # `log_prob` of a continuous family never uses a standard deviation below this. The density of a
@@ -198,21 +199,21 @@ class Family(abc.ABC):
         mean = wide(mean)
         return mean, like(variance, mean)
 
-    def _numeric_parameters(self) -> list[tuple[str, Any]]:
+    def _numeric_parameters(self) -> list[tuple[str, Leaf]]:
         return [
             (field.name, value)
             for field in dataclasses.fields(self)
             if not _is_static(field, value := getattr(self, field.name))
         ]
 
-    def _static_parameters(self) -> tuple[tuple[str, Any], ...]:
+    def _static_parameters(self) -> tuple[tuple[str, Leaf], ...]:
         return tuple(
             (field.name, value)
             for field in dataclasses.fields(self)
             if _is_static(field, value := getattr(self, field.name))
         )
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_pytree_with_keys(
             cls, _flatten_with_keys, lambda aux, leaves: _unflatten(cls, aux, leaves), _flatten
@@ -235,7 +236,7 @@ class Family(abc.ABC):
         return hash((type(self), self._static_parameters(), numeric))
 
 
-def _is_static(field: dataclasses.Field, value: Any) -> bool:
+def _is_static(field: dataclasses.Field, value: object) -> bool:
     return field.metadata.get("static", False) or callable(value)
 
 
@@ -262,7 +263,7 @@ def _unflatten(cls: type[Family], aux, leaves) -> Family:
     return family
 
 
-def _same(mine: Any, theirs: Any) -> bool:
+def _same(mine: Leaf, theirs: Leaf) -> bool:
     if mine is theirs:
         return True
     if isinstance(mine, Tracer) or isinstance(theirs, Tracer):
@@ -271,7 +272,10 @@ def _same(mine: Any, theirs: Any) -> bool:
 
 
 def require_parameter(
-    family: Family, name: str, condition: Callable[[np.ndarray], Any], expected: str
+    family: Family,
+    name: str,
+    condition: Callable[[np.ndarray], np.ndarray | np.bool_],
+    expected: str,
 ) -> None:
     """Raise ValueError unless a parameter whose value is already known satisfies a condition."""
     value = getattr(family, name)

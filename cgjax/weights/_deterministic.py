@@ -1,15 +1,15 @@
 """Propagation of beliefs about weights, without sampling ([B] section 2, Algorithm 1)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 
 from cgjax._of_beliefs import Moments, OfBeliefs, checked_options
-from cgjax._procedure import Network, intern, method
+from cgjax._procedure import Arrays, Network, Result, intern, method
 from cgjax._program import Program
-from cgjax._walk import Records
+from cgjax._static import Function, Leaf, Tree
 from cgjax.nodes import Belief
 from cgjax.weights._explicit import explicit, is_belief
 
@@ -22,7 +22,7 @@ class Deterministic(Moments):
 
     jacobian: Literal["exact", "frozen"] = "exact"
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         out = super().run(program, lead, arrays, capture)
         if self.jacobian == "exact":
             return out
@@ -38,11 +38,11 @@ class Deterministic(Moments):
         return jax.tree.map(_mean_and_variance, out, frozen, is_leaf=is_belief)
 
 
-def _mean_and_variance(first: Any, second: Any) -> Any:
+def _mean_and_variance(first: Leaf, second: Leaf) -> Leaf:
     return Belief(first.mean, second.variance) if isinstance(first, Belief) else first
 
 
-def check_jacobian(jacobian: Any, order: int) -> None:
+def check_jacobian(jacobian: str, order: int) -> None:
     """Raises unless the option has a meaning."""
     if jacobian not in ("exact", "frozen"):
         raise ValueError(f'jacobian is "exact" or "frozen", got {jacobian!r}.')
@@ -61,7 +61,7 @@ def deterministic(
     positions: bool = True,
     first_order: Iterable[str] = (),
     jacobian: Literal["exact", "frozen"] = "exact",
-) -> Callable[..., Any]:
+) -> Function:
     """Means and variances of the outputs by propagation, without sampling: `moments` of f.
 
     Args:

@@ -1,18 +1,17 @@
 """Ensembles: several networks of one architecture, and their mean and variance."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from cgjax._procedure import Network
+from cgjax._static import Function, Leaf, Tree
 from cgjax.nodes import Belief
 from cgjax.weights._explicit import explicit, is_belief
 
 
-def ensemble(f: Network) -> Callable[..., Any]:
+def ensemble(f: Network) -> Function:
     """Mean and variance over the members of an ensemble.
 
     Args:
@@ -41,14 +40,14 @@ def ensemble(f: Network) -> Callable[..., Any]:
 class _Ensemble:
     net: Network
 
-    def __call__(self, key: Any, members: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, key: object, members: Tree, *args: Tree, **kwargs: Tree) -> Tree:
         stateful = getattr(self.net, "returns_state", False)
         axes = (0, *((0,) if stateful else ()))
         axes = (*axes, *(None,) * (1 + len(args) - len(axes)))
         out = jax.vmap(lambda *a: self.net(*a, **kwargs), in_axes=axes)(members, *args)
         out, *state = out if stateful else (out,)
 
-        def one(x: Any) -> Any:
+        def one(x: Leaf) -> Leaf:
             if isinstance(x, Belief):  # of each member: the law of total variance
                 return Belief(x.mean.mean(0), x.variance.mean(0) + x.mean.var(0))
             if not jnp.issubdtype(x.dtype, jnp.floating):

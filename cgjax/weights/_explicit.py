@@ -7,18 +7,18 @@ distribution for some of its leaves. Where f comes from `cgjax.functional`, the 
 too, as it does from f.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import ArrayLike
 
 from cgjax._functional import ModuleProcedure
 from cgjax._procedure import Network, check_network
+from cgjax._static import Leaf, Tree
 from cgjax.nodes import Belief
 
 
-def explicit(f: Any) -> Network:
+def explicit(f: Leaf) -> Network:
     """A network of explicit parameters, which have the distributions."""
     if isinstance(f, type) or not callable(f):
         check_network(f, "a procedure for weights")
@@ -31,15 +31,15 @@ def explicit(f: Any) -> Network:
     return f
 
 
-def known(out: Any) -> Any:
+def known(out: Tree) -> Tree:
     """A result with a `Belief` of variance 0 in place of each floating-point array."""
 
-    def one(x: Any) -> Any:
+    def one(x: ArrayLike) -> Leaf:
         x = jnp.asarray(x)
         return Belief(x, jnp.zeros_like(x)) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     return jax.tree.map(one, out)
 
 
-def is_belief(x: Any) -> bool:
+def is_belief(x: object) -> bool:
     return isinstance(x, Belief)

@@ -6,9 +6,7 @@ are known exactly (variance 0) the two are the ordinary negative log-likelihood.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Integer
 from cgjax._gaussian.belief import LARGEST_LOG_VARIANCE, Belief
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
+from cgjax._static import Function, Leaf
 from cgjax.weights._posterior import broadcasts
 
 Labels = Integer[ArrayLike, "*batch"]
@@ -50,7 +49,7 @@ class GaussianHead:
     Source: MacKay 1992; [B] Eq. 2.
     """
 
-    log_noise: Any = 0.0
+    log_noise: Leaf = 0.0
 
     def expected_nll(self, output: Belief, y: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """E_q[-log p(y | f)] of each target, of the outputs' shape."""
@@ -257,7 +256,7 @@ class CategoricalHead:
         0.82
     """
 
-    log_normaliser: Callable[..., Any] = field(default=matched, metadata={"static": True})
+    log_normaliser: Function = field(default=matched, metadata={"static": True})
 
     def expected_nll(
         self, output: Belief, y: Integer[ArrayLike, "*batch"]

@@ -1,7 +1,6 @@
 """The divergence of a posterior from its prior, in closed form, and priors learnt from it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ from jaxtyping import Array, Float
 
 from cgjax._gaussian.belief import Belief, Normal
 from cgjax._gaussian.numerics import wide
+from cgjax._static import Tree, Treedef
 from cgjax.weights._posterior import (
     as_belief,
     broadcasts,
@@ -19,8 +19,11 @@ from cgjax.weights._posterior import (
     total,
 )
 
+# Mean, variance and its logarithm.
+Parts = tuple[Array | float, Array | float, Array | float]
 
-def kl(posterior: Any, prior: Any = 1.0) -> Float[Array, ""]:
+
+def kl(posterior: Tree, prior: Tree = 1.0) -> Float[Array, ""]:
     """The Kullback-Leibler divergence of a mean-field posterior from a Gaussian prior, in nats.
 
         KL = sum_i 1/2 (v_i / p_i + (m_i - m0_i)^2 / p_i - 1 - log(v_i / p_i))
@@ -64,7 +67,7 @@ def kl(posterior: Any, prior: Any = 1.0) -> Float[Array, ""]:
 
 
 @jax.custom_jvp
-def _excess(log_ratio: Any, ratio: Any) -> Any:
+def _excess(log_ratio: Array, ratio: Array) -> Array:
     """r - 1 - log r, without cancellation at r = 1.
 
     The derivative is that by log r; r itself, which is given beside it, is taken as a constant.
@@ -76,7 +79,7 @@ def _excess(log_ratio: Any, ratio: Any) -> Any:
 
 
 @_excess.defjvp
-def _excess_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _excess_jvp(primals: Sequence[Array], tangents: Sequence[Array]) -> tuple[Array, Array]:
     log_ratio, ratio = primals
     near = jnp.abs(log_ratio) < 0.05
     x = jnp.where(near, log_ratio, 0)
@@ -84,16 +87,16 @@ def _excess_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     return _excess(*primals), jnp.where(near, series, _finite(ratio) - 1) * tangents[0]
 
 
-def _finite(ratio: Any) -> Any:
+def _finite(ratio: Array) -> Array:
     return jnp.minimum(ratio, jnp.finfo(jnp.float32).max ** 0.9)
 
 
-def _sum(each: Any) -> Any:
+def _sum(each: Array) -> Array:
     # Row by row: one sum over millions of numbers loses digits.
     return jnp.sum(jnp.sum(each, -1)) if each.ndim else each
 
 
-def _parts(leaf: Belief | Normal) -> tuple[Any, Any, Any]:
+def _parts(leaf: Belief | Normal) -> Parts:
     """Mean, variance and its logarithm, in at least float32."""
     if isinstance(leaf, Normal):
         log_variance = wide(leaf.clipped_log_variance)
@@ -102,7 +105,7 @@ def _parts(leaf: Belief | Normal) -> tuple[Any, Any, Any]:
     return wide(leaf.mean), v, jnp.log(v)
 
 
-def _priors(posterior: Any, structure: Any, prior: Any) -> list[tuple[Any, Any, Any]]:
+def _priors(posterior: Tree, structure: Treedef, prior: Tree) -> list[Parts]:
     """Mean, variance and its logarithm of the prior of each leaf."""
     if jax.tree.leaves(prior, is_leaf=is_uncertain) and any(
         map(is_uncertain, jax.tree.leaves(prior, is_leaf=is_uncertain))
@@ -146,7 +149,7 @@ def _priors(posterior: Any, structure: Any, prior: Any) -> list[tuple[Any, Any, 
     return out
 
 
-def empirical_bayes(posterior: Any, groups: Sequence[str] = ("*",)) -> dict[str, Array]:
+def empirical_bayes(posterior: Tree, groups: Sequence[str] = ("*",)) -> dict[str, Array]:
     """The standard deviations of zero-mean priors that minimise the divergence.
 
         prior^2 = average over the group of (m_i^2 + v_i)

@@ -8,12 +8,13 @@ weights, in nats, so that
 is the negative ELBO of a data set of that many examples, divided by their number.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cgjax._gaussian.belief import Belief
+from cgjax._static import Tree
 from cgjax.weights._heads import Head
 from cgjax.weights._kl import kl
 from cgjax.weights._posterior import not_positive
@@ -49,7 +50,7 @@ class Loss(NamedTuple):
         return self.nll + temperature * self.kl / number_of_examples
 
 
-def elbo(head: Head, output: Belief, y: Any, posterior: Any, prior: Any = 1.0) -> Loss:
+def elbo(head: Head, output: Belief, y: Tree, posterior: Tree, prior: Tree = 1.0) -> Loss:
     """The expected negative log-likelihood, and the divergence: the parts of the negative ELBO.
 
     Args:
@@ -76,7 +77,7 @@ def elbo(head: Head, output: Belief, y: Any, posterior: Any, prior: Any = 1.0) -
     return Loss(_per_example(head.expected_nll(output, y)), kl(posterior, prior))
 
 
-def marginal(head: Head, output: Belief, y: Any, posterior: Any, prior: Any = 1.0) -> Loss:
+def marginal(head: Head, output: Belief, y: Tree, posterior: Tree, prior: Tree = 1.0) -> Loss:
     """The marginal negative log-likelihood -log E_q p(y | f) in place of the expected one.
 
     [B] Theorem 1 and Algorithm 1 differentiate this one. Summed over a data set and minimised, it
@@ -91,6 +92,6 @@ def marginal(head: Head, output: Belief, y: Any, posterior: Any, prior: Any = 1.
     return Loss(_per_example(head.marginal_nll(output, y)), kl(posterior, prior))
 
 
-def _per_example(values: Any) -> Any:
+def _per_example(values: Array) -> Array:
     """The sum over all axes but the leading one, averaged over that."""
     return values.sum() / (values.shape[0] if jnp.ndim(values) else 1)

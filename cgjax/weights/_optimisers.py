@@ -1,7 +1,7 @@
 """Optax transformations for posteriors: natural gradient, and assumed density filtering."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ from jaxtyping import Array, ArrayLike, Int
 
 from cgjax import _static
 from cgjax._gaussian.belief import Normal
+from cgjax._static import Function, Leaf, Tree
 
-ScalarOrSchedule = ArrayLike | Callable[[Any], Any]
+ScalarOrSchedule = ArrayLike | Callable[[ArrayLike], ArrayLike]
 
 
 class NaturalGradientState(NamedTuple):
@@ -22,7 +23,7 @@ class NaturalGradientState(NamedTuple):
     """
 
     steps: Int[Array, ""]
-    momentum: Any
+    momentum: Tree
 
 
 def natural_gradient(
@@ -79,13 +80,13 @@ def natural_gradient(
     of_variance = learning_rate if learning_rate_of_variance is None else learning_rate_of_variance
     _check_options(learning_rate, of_variance, number_of_examples, momentum, largest_step)
 
-    def init(params: Any) -> NaturalGradientState:
+    def init(params: Tree) -> NaturalGradientState:
         zeros = _each(lambda p: jnp.zeros_like(p.mean), params)
         return NaturalGradientState(jnp.zeros((), jnp.int32), zeros)
 
     def update(
-        updates: Any, state: NaturalGradientState, params: Any = None
-    ) -> tuple[Any, NaturalGradientState]:
+        updates: Tree, state: NaturalGradientState, params: Tree = None
+    ) -> tuple[Tree, NaturalGradientState]:
         if params is None:
             raise ValueError("natural_gradient needs the parameters: update(grads, state, params).")
         steps = jnp.asarray(optax.safe_increment(state.steps))
@@ -99,7 +100,7 @@ def natural_gradient(
             state.momentum,
         )
 
-        def step(p: Normal, g: Normal, average: Any) -> Normal:
+        def step(p: Normal, g: Normal, average: Array) -> Normal:
             change = 2 * variance_rate * number_of_examples * g.log_variance
             # The precision's factor; where it grows huge, its logarithm is what is needed.
             grown = jnp.where(change >= 0, 1 + change, 1 + change + change**2 / 2)
@@ -139,7 +140,7 @@ def _check_options(
             raise ValueError(f"{name} is positive, got {value}.")
 
 
-def _within(name: str, value: Any, allowed: Callable[[Any], Any]) -> bool:
+def _within(name: str, value: Leaf, allowed: Callable[[np.ndarray], ArrayLike]) -> bool:
     """Whether a number, or array, is in its range; yes where it is traced."""
     if _static.is_traced(value):
         return True
@@ -173,7 +174,7 @@ def assumed_density() -> optax.GradientTransformation:
     Source: Hernandez-Lobato and Adams 2015; [B] Theorem 1.
     """
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
         if params is None:
             raise ValueError("assumed_density needs the parameters: update(grads, state, params).")
 
@@ -189,7 +190,9 @@ def assumed_density() -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def partition_labels(posterior: Any, uncertain: str = "uncertain", certain: str = "certain") -> Any:
+def partition_labels(
+    posterior: Tree, uncertain: str = "uncertain", certain: str = "certain"
+) -> Tree:
     """Which parameters are uncertain, for `optax.partition`.
 
     Args:
@@ -216,10 +219,10 @@ def partition_labels(posterior: Any, uncertain: str = "uncertain", certain: str 
     )
 
 
-def _each(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+def _each(function: Function, tree: Tree, *rest: Tree) -> Tree:
     """Applies a function to the distributions of a tree, and to what other trees hold there."""
 
-    def one(leaf: Any, *others: Any) -> Any:
+    def one(leaf: Leaf, *others: Leaf) -> Leaf:
         if isinstance(leaf, optax.MaskedNode):
             return leaf
         if not isinstance(leaf, Normal):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from cgjax._gaussian.belief import Belief, Normal
 from cgjax._gaussian.numerics import root, wide
+from cgjax._static import Leaf, Tree
 from cgjax.kernels.random_bits import random_words, standard_normal
 
 T = TypeVar("T")
@@ -19,7 +20,7 @@ T = TypeVar("T")
 PerParameter = float | Array | Mapping[str, float | Array]
 
 
-def is_uncertain(leaf: Any) -> bool:
+def is_uncertain(leaf: object) -> TypeGuard[Belief | Normal]:
     """Whether a leaf of a tree of parameters has a distribution."""
     return isinstance(leaf, Belief | Normal)
 
@@ -29,14 +30,14 @@ def as_belief(leaf: Belief | Normal) -> Belief:
     return leaf if isinstance(leaf, Belief) else Belief(leaf.mean, leaf.variance)
 
 
-def names(params: Any) -> list[str]:
+def names(params: Tree) -> list[str]:
     """The names of the leaves of a tree of parameters, in order, such as `layers/0/kernel`."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params, is_leaf=is_uncertain)]
     texts = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
     return [text.removesuffix("/value") for text in texts]  # the array inside a Flax variable
 
 
-def not_positive(number: Any) -> bool:
+def not_positive(number: Leaf) -> bool:
     """Whether a number, or an array, is known while tracing and not positive throughout."""
     return not isinstance(number, Tracer) and not np.all(np.asarray(number) > 0)
 
@@ -47,7 +48,7 @@ def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     return len(shape) <= len(to) and all(a in (1, b) for a, b in pairs)
 
 
-def per_parameter(what: str, chosen: Any, params: Any) -> list[Any]:
+def per_parameter(what: str, chosen: Tree, params: Tree) -> list[Leaf]:
     """For each leaf of the parameters its number, or None where no pattern matches.
 
     Args:
@@ -70,7 +71,7 @@ def per_parameter(what: str, chosen: Any, params: Any) -> list[Any]:
     ]
 
 
-def mean_field(params: Any, variance: PerParameter = 1e-4) -> Any:
+def mean_field(params: Tree, variance: PerParameter = 1e-4) -> Tree:
     """A posterior of independent Gaussian weights around given parameters.
 
         q(w) = prod_i N(w_i; mean_i, exp(log_variance_i))
@@ -126,17 +127,17 @@ def mean_field(params: Any, variance: PerParameter = 1e-4) -> Any:
     return jax.tree.unflatten(structure, out)
 
 
-def beliefs(posterior: Any) -> Any:
+def beliefs(posterior: Tree) -> Tree:
     """The posterior with a `Belief(mean, variance)` in place of each of its distributions."""
     return map_uncertain(as_belief, posterior)
 
 
-def means(posterior: Any) -> Any:
+def means(posterior: Tree) -> Tree:
     """The parameters at their means: an ordinary tree of parameters."""
     return map_uncertain(lambda leaf: leaf.mean, posterior)
 
 
-def map_uncertain(function: Callable[[Any], Any], posterior: Any) -> Any:
+def map_uncertain(function: Callable[[Belief | Normal], Leaf], posterior: Tree) -> Tree:
     """Applies a function to each distribution of a posterior."""
     return jax.tree.map(
         lambda leaf: function(leaf) if is_uncertain(leaf) else leaf,

@@ -1,17 +1,19 @@
 """Samples of weights, or of what they do to the data: three procedures of one signature."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from cgjax import _weight_noise
 from cgjax._of_beliefs import OfBeliefs
-from cgjax._procedure import Method, Network, as_key, intern, method, own_key
+from cgjax._procedure import Arrays, Method, Network, Result, as_key, intern, method, own_key
 from cgjax._program import Program
-from cgjax._walk import Records, Visitor, walk
+from cgjax._static import Function, Leaf, Tree
+from cgjax._walk import Visitor, walk
 from cgjax.nodes import Belief
 from cgjax.weights import _posterior
 from cgjax.weights._explicit import explicit, known
@@ -23,7 +25,7 @@ class WeightSample(Method):
 
     lead: ClassVar[str | None] = "key"
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         key = own_key(lead)
         drawn = [
             _posterior.draw(jax.random.fold_in(key, i), x) if isinstance(x, Belief) else x
@@ -38,7 +40,7 @@ def weight_sample(
     *,
     per: Literal["batch", "example"] = "batch",
     in_axes: int | None | Sequence[int | None] = 0,
-) -> Callable[..., Any]:
+) -> Function:
     """One network drawn from the posterior: Bayes by backprop.
 
     Args:
@@ -82,7 +84,7 @@ class _PerExample:
     one: OfBeliefs
     in_axes: int | None | tuple[int | None, ...]
 
-    def __call__(self, key: Any, posterior: Any, *args: Any) -> Any:
+    def __call__(self, key: Leaf, posterior: Tree, *args: Tree) -> Tree:
         stateful = getattr(self.one.net, "returns_state", False)
         if isinstance(self.in_axes, tuple):
             axes = self.in_axes
@@ -105,7 +107,7 @@ class _PerExample:
                 "one number is needed."
             )
 
-        def example(key: Any, *args: Any) -> Any:
+        def example(key: Leaf, *args: Tree) -> Tree:
             alone = [
                 arg if axis is None else jax.tree.map(lambda a, k=axis: jnp.expand_dims(a, k), arg)
                 for arg, axis in zip(args, axes, strict=True)
@@ -119,12 +121,12 @@ class _PerExample:
         return _joined(out[0]), jax.tree.map(_average, out[1])
 
 
-def _joined(out: Any) -> Any:
+def _joined(out: Tree) -> Tree:
     """Results of batches of one example, as those of one batch."""
     return jax.tree.map(lambda a: a[:, 0] if a.ndim > 1 and a.shape[1] == 1 else a, out)
 
 
-def _average(a: Any) -> Any:
+def _average(a: Array) -> Array:
     return a.mean(0) if jnp.issubdtype(a.dtype, jnp.floating) else a[0]
 
 
@@ -134,12 +136,12 @@ class LocalReparameterization(Method):
 
     lead: ClassVar[str | None] = "key"
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         out, records = _weight_noise.local_noise(program, capture, own_key(lead), arrays)
         return known(out), records
 
 
-def local_reparameterization(f: Network) -> Callable[..., Any]:
+def local_reparameterization(f: Network) -> Function:
     """Samples the results of matrix products and convolutions in place of the weights.
 
     For weights w ~ N(m, v), each element of x @ w is drawn from N(x @ m, x^2 @ v), with noise that
@@ -178,12 +180,12 @@ class Flipout(Method):
 
     lead: ClassVar[str | None] = "key"
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         out, records = _weight_noise.flipout(program, capture, own_key(lead), arrays)
         return known(out), records
 
 
-def flipout(f: Network) -> Callable[..., Any]:
+def flipout(f: Network) -> Function:
     """One perturbation of the weights for all examples, with random signs for each.
 
     With one draw dw of the noise, example n sees the weights w = m + dw * (r_n s_n^T) for random

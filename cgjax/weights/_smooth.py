@@ -12,7 +12,7 @@ of [B] Algorithm 1, are not; the gain form divides by P_l, which is 0 at a dead 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,18 @@ from cgjax import _beliefs as beliefs
 from cgjax._cache import recent
 from cgjax._gaussian.numerics import root, wide
 from cgjax._of_beliefs import OfBeliefs, checked_options
-from cgjax._procedure import Method, Network, Procedure, check_capture, intern, method
+from cgjax._procedure import (
+    Arrays,
+    Method,
+    Network,
+    Procedure,
+    Result,
+    check_capture,
+    intern,
+    method,
+)
 from cgjax._program import Program
+from cgjax._static import Tree
 from cgjax._walk import Records, walk
 from cgjax.nodes import Belief
 from cgjax.weights._deterministic import check_jacobian
@@ -72,7 +82,7 @@ class Smooth(Method):
     positions: bool
     first_order: frozenset[str]
 
-    def run(self, program: Program, lead: Any, arrays: Any, capture: bool) -> tuple[Any, Records]:
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         if not program.sites:
             raise ValueError(
                 "The network has no nodes to smooth. Mark the values of interest with "
@@ -87,14 +97,16 @@ class Smooth(Method):
         run = self.diagonal if self.covariance == "diagonal" else self.full
         prior, posterior, output = run(program, lead, arrays)
 
-        def named(parts: Records) -> dict[str, Any]:
+        def named(parts: Records) -> dict[str, Belief]:
             return {site.name: parts[site.index] for site in program.sites}
 
         return SmoothedNodes(named(prior), named(posterior), output), {}
 
     # -- the elements of every layer taken as independent
 
-    def diagonal(self, program: Program, y: Any, arrays: Any) -> tuple[Records, Records, Belief]:
+    def diagonal(
+        self, program: Program, y: Array, arrays: Arrays
+    ) -> tuple[Records, Records, Belief]:
         visitor = beliefs.Beliefs(
             True,
             nodes=self.nodes,
@@ -105,7 +117,7 @@ class Smooth(Method):
 
         check_examples(program.sites, program.result_shapes[0])
 
-        def forward(shifts: Any) -> tuple[Belief, Records]:
+        def forward(shifts: Records) -> tuple[Belief, Records]:
             result, records = beliefs.propagate(program, visitor, arrays, shifts)
             return floating(result), records
 
@@ -144,13 +156,13 @@ class Smooth(Method):
 
     # -- the linearised network, with all covariances
 
-    def full(self, program: Program, y: Any, arrays: Any) -> tuple[Records, Records, Belief]:
+    def full(self, program: Program, y: Array, arrays: Arrays) -> tuple[Records, Records, Belief]:
         visitor = Shifted(capture=True, inline=True, random=self.nodes == "random")
         means = [x.mean if isinstance(x, Belief) else x for x in arrays]
         uncertain = {i: x for i, x in enumerate(arrays) if isinstance(x, Belief)}
         random = [s for s in program.sites if visitor.changes(s)]
 
-        def forward(standard: Any, shifts: Any) -> tuple[Any, Any]:
+        def forward(standard: Records, shifts: Records) -> tuple[tuple[Array, Records], Records]:
             """Outputs and statistics, as functions of independent standard Gaussians."""
             moved = list(means)
             for i, x in uncertain.items():
@@ -164,7 +176,7 @@ class Smooth(Method):
         (mean, statistics), own = forward(zeros, still)
         deviation = {s.index: root(own[s.index]) for s in random}
 
-        def of_roots(roots: Any) -> list[Any]:
+        def of_roots(roots: tuple[Records, Records]) -> list[Array]:
             standard, noise = roots
             shifts = {i: deviation[i] * n for i, n in noise.items()}
             (out, nodes), _ = forward(standard, shifts)
@@ -177,7 +189,7 @@ class Smooth(Method):
         square = scaled @ scaled.T
         lower = jnp.linalg.cholesky(jnp.eye(len(square)) + square)
 
-        def loss(f: Any) -> Any:
+        def loss(f: Array) -> Array:
             return self.head.expected_nll(Belief(f, jnp.zeros_like(f)), y).sum()
 
         score = -wide(jax.grad(loss)(mean)).reshape(-1)
@@ -205,9 +217,9 @@ class Smooth(Method):
 class _Output:
     """A module's function, with the new state left out."""
 
-    function: Any
+    function: Network
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         return self.function(*args, **kwargs)[0]
 
 
@@ -300,7 +312,7 @@ def smooth(
 class _Smoother(OfBeliefs):
     """`smooth` of one network."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> SmoothedNodes:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> SmoothedNodes:
         if len(args) < 2:
             raise TypeError(
                 "smooth(f) is called with the arguments of f and, last, the targets: "

@@ -1,18 +1,20 @@
 """The linear algebra of smoothing, and what it asks of a network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
+from jaxtyping import Array
 
 from cgjax._gaussian.numerics import wide
 from cgjax._program import Site
+from cgjax._static import Leaf, Tree
 from cgjax._walk import Visitor
-from cgjax.nodes import Belief
+from cgjax._walk.visitor import Draw
+from cgjax.nodes import Belief, Family
 from cgjax.weights._heads import Head
 
 
@@ -26,18 +28,24 @@ class Shifted(Visitor):
         return self.random and site.kind != "observe"
 
     def visit(
-        self, site: Site, family: Any, activation: Any, e: Any, draw: Any, given: Any
-    ) -> tuple[Any, Any]:
+        self,
+        site: Site,
+        family: Family,
+        activation: Array,
+        e: Array,
+        draw: Draw,
+        given: Array | None,
+    ) -> tuple[Array, tuple[Array, Array]]:
         value = activation if given is None else activation + given
         return value, (value, family.variance(e))
 
 
-def belief_like(like: Any, mean: Any, variance: Any) -> Belief:
+def belief_like(like: Array | Belief, mean: Array, variance: Array) -> Belief:
     dtype = (like.mean if isinstance(like, Belief) else like).dtype
     return Belief(jnp.asarray(mean, dtype), jnp.asarray(variance, dtype))
 
 
-def floating(result: Any) -> Any:
+def floating(result: Leaf) -> Leaf:
     array = result.mean if isinstance(result, Belief) else result
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"smooth takes a network with floating-point outputs, got {array.dtype}.")
@@ -60,20 +68,20 @@ def check_examples(sites: Sequence[Site], shape: tuple[int, ...]) -> None:
             )
 
 
-def half_information(head: Head, mean: Any) -> Any:
+def half_information(head: Head, mean: Array) -> Array:
     """G^T for each example, with G G^T the Fisher information: (examples, outputs, outputs)."""
     shape = mean.shape[1:]
     number = mean[0].size
     basis = wide(jnp.eye(number, dtype=mean.dtype)).reshape(number, *shape)
 
-    def one(f: Any) -> Any:
+    def one(f: Array) -> Array:
         columns = jax.vmap(lambda tangent: head.half_information(f, tangent))(basis)
         return columns.reshape(number, number).T
 
     return jax.vmap(one)(wide(mean))
 
 
-def kept_variance(half: Any, loading: Any, spread: Any) -> Any:
+def kept_variance(half: Array, loading: Array, spread: Array) -> Array:
     """The share of its variance that each element keeps once the outputs' targets are seen.
 
     For independent elements h = P^1/2 z and outputs A h + (what other variables add). The latter
@@ -98,11 +106,11 @@ def kept_variance(half: Any, loading: Any, spread: Any) -> Any:
     return (1 - own) ** 2 + others
 
 
-def derivatives(function: Any, at: Any) -> list[Any]:
+def derivatives(function: Callable[[Tree], Sequence[Array]], at: Tree) -> list[Array]:
     """For each result its derivatives by all numbers in `at`: (size of the result, numbers)."""
     flat, unflatten = ravel_pytree(at)
 
-    def of_flat(flat: Any) -> list[Any]:
+    def of_flat(flat: Array) -> list[Array]:
         return [wide(x).reshape(-1) for x in function(unflatten(flat))]
 
     sizes = jax.eval_shape(of_flat, flat)

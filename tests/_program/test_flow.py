@@ -11,6 +11,7 @@ from jax import lax
 import cgjax as cg
 from cgjax._program import parents, trace
 from cgjax._program.control import Call, Cond, Scan, While, control
+from cgjax._program.jaxprs import aval
 from cgjax._program.operations import Flat
 
 X = np.zeros(3, np.float32)
@@ -146,7 +147,7 @@ def test_calls_and_loops_as_records():
     assert (scan.consts, scan.carry, scan.xs) == ([(3, 3)], [(3,)], [(3, 3)])
     assert (scan.length, scan.reverse) == (3, True)
     assert scan.split(["carry", "rows"]) == (["carry"], ["rows"])
-    assert [v.aval.shape for v in scan.row_variables] == [(3,)]
+    assert [aval(v).shape for v in scan.row_variables] == [(3,)]
     assert (loop.cond_consts, loop.carry) == ([], [(3,)])
     assert [call.kind, custom.kind] == ["jit", "custom"] and custom.name == "relu"
     assert (cond.index, cond.operands, len(cond.branches)) == ((), [(3,)], 2)

@@ -214,4 +214,4 @@ LAYERS = {
     )
 }
 LAYERS["product"] = product
-LAYERS["plain"] = jnp.matmul
+LAYERS["plain"] = lambda x, w: jnp.matmul(x, w)

@@ -132,7 +132,7 @@ def test_flipout_gives_the_bias_signs_of_its_own_for_each_example():
 # -- warnings
 
 
-def warned(procedure, f, posterior=W):
+def warned(procedure, f, posterior: Belief | dict[str, Belief] = W):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         jax.eval_shape(procedure(f), jax.random.key(0), posterior, X)

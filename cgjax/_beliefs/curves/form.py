@@ -25,6 +25,7 @@ from jax.extend.core import JaxprEqn, Primitive
 
 from cgjax._gaussian.blocks import Response, whole
 from cgjax._gaussian.numerics import wide
+from cgjax._program.jaxprs import aval
 from cgjax._program.primitives import Facts, facts
 
 Scalar = float | int | complex
@@ -278,9 +279,9 @@ def is_inexact(dtype: np.dtype) -> bool:
 
 def dtype_of(variable: Any) -> np.dtype:
     """The dtype of a variable of a program, or of a literal."""
-    return variable.aval.dtype
+    return aval(variable).dtype
 
 
 def shape_of(variable: Any) -> tuple[int, ...]:
     """The shape of a variable of a program, or of a literal."""
-    return tuple(variable.aval.shape)
+    return tuple(aval(variable).shape)

@@ -5,7 +5,7 @@ kernel for GPUs. The loop is the reference.
 """
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +157,9 @@ def sampled_independent_recurrence(
     return recurrence(settings, *varying_alike(x, u, initial, noise))
 
 
-def _arrays(inputs: Any, weights: Any, initial: Any) -> tuple[Any, Any, Any]:
+def _arrays(
+    inputs: ArrayLike, weights: ArrayLike, initial: ArrayLike | None
+) -> tuple[Array, Array, Array]:
     """The arguments, weights and initial state with all axes of one step."""
     x = jnp.asarray(inputs)
     if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -166,7 +168,7 @@ def _arrays(inputs: Any, weights: Any, initial: Any) -> tuple[Any, Any, Any]:
         raise ValueError("The inputs of a recurrence have time as their first axis, got a number.")
     lanes = x.shape[1:]
 
-    def full(name: str, value: Any) -> Any:
+    def full(name: str, value: ArrayLike) -> Array:
         value = jnp.asarray(value)
         if value.ndim > len(lanes) or not _broadcasts(value.shape, lanes):
             raise ValueError(

@@ -5,11 +5,14 @@ the compiled loop and the kernel for GPUs. Values equal those of `jax.nn` and of
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array
 
 from cgjax.kernels.random_bits import open_uniform, standard_normal
 
@@ -28,29 +31,29 @@ class Activation(NamedTuple):
             sample; none if it is `slope(h)`.
     """
 
-    value: Callable[[Any], Any]
-    slope: Callable[[Any], Any]
-    sample: Callable[[Any, Any], Any] | None = None
-    sampled_slope: Callable[[Any, Any], Any] | None = None
+    value: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
+    sample: Callable[[Array, Array], Array] | None = None
+    sampled_slope: Callable[[Array, Array], Array] | None = None
 
 
-def _step(condition: Any, like: Any) -> Any:
+def _step(condition: Array, like: Array) -> Array:
     return lax.select(condition, jnp.ones_like(like), jnp.zeros_like(like))
 
 
-def _is_negative(h: Any) -> Any:
+def _is_negative(h: Array) -> Array:
     """Whether the sign is minus, also that of -0."""
     bits = lax.bitcast_convert_type(h, jnp.int64 if jnp.finfo(h.dtype).bits == 64 else jnp.int32)
     return bits < 0
 
 
-def _relu_sample(word: Any, e: Any) -> Any:
+def _relu_sample(word: Array, e: Array) -> Array:
     # [A] Eq. 11: max(0, y), y ~ N(e, tanh(e)^2).
     y = e + jnp.tanh(e) * standard_normal(word, e.dtype)
     return lax.select(y <= 0, jnp.zeros_like(y), y)
 
 
-def _relu_sampled_slope(e: Any, h: Any) -> Any:
+def _relu_sampled_slope(e: Array, h: Array) -> Array:
     # 1 + tanh'(e) n where h > 0, and the standard normal number n is (h - e) / tanh(e).
     scale = jnp.tanh(e)
     number = (h - e) / jnp.where(scale == 0, 1, scale)
@@ -58,13 +61,13 @@ def _relu_sampled_slope(e: Any, h: Any) -> Any:
     return jnp.where(h > 0, slope, jnp.zeros_like(slope))
 
 
-def _tanh_sample(word: Any, e: Any) -> Any:
+def _tanh_sample(word: Array, e: Array) -> Array:
     high = 2 * open_uniform(word, e.dtype) - 1 < jnp.tanh(e)
     sample = lax.select(high, jnp.ones_like(e), -jnp.ones_like(e))
     return lax.select(e == e, sample, e)  # a NaN stays one
 
 
-def _logistic_sample(word: Any, e: Any) -> Any:
+def _logistic_sample(word: Array, e: Array) -> Array:
     sample = _step(open_uniform(word, e.dtype) < lax.logistic(e), e)
     return lax.select(e == e, sample, e)
 
@@ -72,10 +75,10 @@ def _logistic_sample(word: Any, e: Any) -> Any:
 def _leaky_relu(leak: float) -> Activation:
     # With a positive leak the value is 0 only where e is, and `jax.nn` has slope 1 there; but
     # where the value is rounded to 0, only its sign tells. So e = -0 has the value +0.
-    def value(e: Any) -> Any:
+    def value(e: Array) -> Array:
         return jnp.where(e >= 0, jnp.abs(e), leak * e)
 
-    def slope(h: Any) -> Any:
+    def slope(h: Array) -> Array:
         return jnp.where(_is_negative(h), jnp.full_like(h, leak), jnp.ones_like(h))
 
     return Activation(value, slope)
@@ -101,12 +104,12 @@ def activation(name: str, leak: float) -> Activation:
     return _leaky_relu(leak) if name == "leaky_relu" else _TABLE[name]
 
 
-def precise(dtype: Any) -> Any:
+def precise(dtype: DTypeLike) -> np.dtype:
     """The dtype of computations on states of a dtype: its own, but at least float32."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def rounded(array: Any, dtype: Any) -> Any:
+def rounded(array: Array, dtype: DTypeLike) -> Array:
     """The array's values rounded to those of a narrower dtype, in the array's own.
 
     Not two conversions: XLA may leave such a pair out.

@@ -8,9 +8,9 @@ order that is always the same.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +18,26 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
+from jax.typing import DTypeLike
+from jaxtyping import Array
 
 from cgjax._cache import recent
+from cgjax._static import Function, Tree
 from cgjax.kernels._recurrence._activations import precise, rounded
 from cgjax.kernels._recurrence._scan import fitted
 from cgjax.kernels._recurrence._settings import Noise, Settings, mixture, varying_alike
 from cgjax.kernels.random_bits import row_words
 
+# Memory that a kernel reads and writes: what stands for it differs between versions of JAX.
+Reference: TypeAlias = Any
+# The number of a step.
+Turn = Array | int
+
 # One warpgroup, with one lane a thread.
 _BLOCK = 128
 
 
-def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | None) -> Any:
+def forward(settings: Settings, x: Array, u: Array, initial: Array, noise: Noise | None) -> Array:
     """All states; arguments and result as `_scan.forward`. Words are drawn from a threefry key."""
     if not x.size:
         return x
@@ -45,7 +53,9 @@ def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | Non
     return states.reshape(x.shape)
 
 
-def cotangent(settings: Settings, u: Any, h: Any, initial: Any, x: Any, g: Any) -> Any:
+def cotangent(
+    settings: Settings, u: Array, h: Array, initial: Array, x: Array | None, g: Array
+) -> tuple[Array, Array, Array]:
     """As `_scan.cotangent`."""
     if not h.size:
         return g, jnp.zeros_like(u), jnp.zeros_like(initial)
@@ -59,26 +69,26 @@ def cotangent(settings: Settings, u: Any, h: Any, initial: Any, x: Any, g: Any) 
     return dx.reshape(h.shape), fitted(du, u), fitted(dinitial, initial)
 
 
-def _flat(array: Any, lanes: tuple[int, ...], dtype: Any) -> Any:
+def _flat(array: Array, lanes: tuple[int, ...], dtype: DTypeLike) -> Array:
     return jnp.broadcast_to(array.astype(dtype), lanes).reshape(-1)
 
 
 # -- over flat lanes: arrays (steps, lanes) and (lanes,); a map over them adds lanes
 
 
-def _by_lanes(run: Callable[..., Any]) -> Callable[..., Any]:
+def _by_lanes(run: Function) -> Function:
     """Lets a function of lanes be mapped: the lanes of all its rows stand side by side."""
     mapped = jax.custom_batching.custom_vmap(run)
 
     @mapped.def_vmap
-    def rule(size: int, is_mapped: Any, *args: Any) -> Any:
-        def beside(array: Any, has_rows: bool) -> Any:
+    def rule(size: int, is_mapped: Sequence[bool], *args: Array) -> tuple[Tree, Tree]:
+        def beside(array: Array, has_rows: bool) -> Array:
             if not has_rows:
                 array = jnp.broadcast_to(array, (size, *array.shape))
             array = jnp.moveaxis(array, 0, -2)
             return array.reshape(*array.shape[:-2], -1)
 
-        def apart(array: Any) -> Any:
+        def apart(array: Array) -> Array:
             return jnp.moveaxis(array.reshape(*array.shape[:-1], size, -1), -2, 0)
 
         out = mapped(*map(beside, args, is_mapped))
@@ -88,10 +98,10 @@ def _by_lanes(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @recent(128)
-def _forward_lanes(settings: Settings, row: int) -> Callable[..., Any]:
+def _forward_lanes(settings: Settings, row: int) -> Function:
     """`run(x, u, initial, *noise)`; `row` lanes have one key, whose words their numbers count."""
 
-    def run(x: Any, *operands: Any) -> Any:
+    def run(x: Array, *operands: Array) -> Array:
         out = _output(x, _padded_shape(x.shape), x.dtype)
         body = partial(_forward_body, settings, row)
         (states,) = _launch(settings, body, (x, *operands), (out,))
@@ -101,10 +111,10 @@ def _forward_lanes(settings: Settings, row: int) -> Callable[..., Any]:
 
 
 @recent(128)
-def _backward_lanes(settings: Settings) -> Callable[..., Any]:
+def _backward_lanes(settings: Settings) -> Function:
     """`run(g, h, *x, u, initial)` to the cotangents of x, u and the initial state, by lane."""
 
-    def run(g: Any, *operands: Any) -> Any:
+    def run(g: Array, *operands: Array) -> tuple[Array, ...]:
         steps, lanes = g.shape
         padded = _padded_shape(g.shape)
         number = _output(g, padded[1:], precise(g.dtype))
@@ -121,14 +131,17 @@ def _padded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:-1], -(-shape[-1] // _BLOCK) * _BLOCK)
 
 
-def _output(like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def _output(like: Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
     """An output that differs between the devices of a `jax.shard_map` as an input does."""
     return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=jax.typeof(like).mat)
 
 
 def _launch(
-    settings: Settings, body: Callable[..., None], arrays: Any, outs: tuple[Any, ...]
-) -> Any:
+    settings: Settings,
+    body: Callable[..., None],
+    arrays: Sequence[Array],
+    outs: tuple[jax.ShapeDtypeStruct, ...],
+) -> Sequence[Array]:
     """Runs `body(lanes, zeros, *input references, *output references)` for each block of lanes."""
     missing = outs[0].shape[-1] - arrays[0].shape[-1]
     if missing:
@@ -137,7 +150,7 @@ def _launch(
     blocks = outs[0].shape[-1] // _BLOCK
     if settings.interpret:
 
-        def interpreted(*references: Any) -> None:
+        def interpreted(*references: Reference) -> None:
             lanes = pl.ds(pl.program_id(0) * _BLOCK, _BLOCK)
             body(lanes, lambda dtype: jnp.zeros(_BLOCK, dtype), *references)
 
@@ -147,12 +160,12 @@ def _launch(
     # Imported here, since it needs parts of jaxlib that not every build has.
     from jax.experimental.pallas import mosaic_gpu
 
-    def zeros(dtype: Any) -> Any:
+    def zeros(dtype: DTypeLike) -> Array:
         # One register a thread, as what is read from memory has: not one number for all.
         layout = mosaic_gpu.Layout.WG_STRIDED((_BLOCK,), 1)
         return mosaic_gpu.layout_cast(jnp.zeros((_BLOCK,), dtype), layout)
 
-    def kernel(*references: Any) -> None:
+    def kernel(*references: Reference) -> None:
         body(pl.ds(lax.axis_index("block") * _BLOCK, _BLOCK), zeros, *references)
 
     # Layouts are given above. To infer them instead, as newer versions of JAX do by default, takes
@@ -174,7 +187,7 @@ _only_on_gpu_p = Primitive("cgjax_only_on_gpu")
 _only_on_gpu_p.def_abstract_eval(lambda x: x)
 
 
-def _no_gpu(context: Any, x: Any) -> Any:
+def _no_gpu(context: mlir.LoweringRuleContext, x: object) -> NoReturn:
     (platform, *_) = context.module_context.platforms
     raise ValueError(
         "implementation='mosaic_gpu' is a kernel for NVIDIA GPUs, and this program is for "
@@ -189,16 +202,22 @@ mlir.register_lowering(_only_on_gpu_p, _no_gpu)
 # -- the kernels
 
 
-def _forward_body(settings: Settings, row: int, lanes: Any, zeros: Any, *references: Any) -> None:
+def _forward_body(
+    settings: Settings,
+    row: int,
+    lanes: pl.Slice,
+    zeros: Callable[[DTypeLike], Array],
+    *references: Reference,
+) -> None:
     x, u, initial, *noise, h = references
     steps, wide = x.shape[0], precise(x.dtype)
     u, state = u[lanes], _rounded(settings, initial[lanes], x.dtype)
     noise = [reference[lanes] for reference in noise]
 
-    def read(t: Any) -> Any:
+    def read(t: Turn) -> Array:
         return x[t, lanes].astype(wide)
 
-    def step(t: Any, inputs: Any, state: Any) -> Any:
+    def step(t: Turn, inputs: Array, state: Array) -> Array:
         e = _rounded(settings, inputs + u * state, x.dtype)
         if noise:
             key0, key1, number, rate = noise
@@ -213,12 +232,14 @@ def _forward_body(settings: Settings, row: int, lanes: Any, zeros: Any, *referen
     _walk(settings.ahead, steps, read, step, state)
 
 
-def _backward_body(settings: Settings, lanes: Any, zeros: Any, *references: Any) -> None:
+def _backward_body(
+    settings: Settings, lanes: pl.Slice, zeros: Callable[[DTypeLike], Array], *references: Reference
+) -> None:
     g, h, *x, u, initial, dx, du, dinitial = references
     steps, wide = g.shape[0], precise(g.dtype)
     u, first = u[lanes], _rounded(settings, initial[lanes], h.dtype)
 
-    def read(turn: Any) -> Any:
+    def read(turn: Turn) -> tuple[Array, ...]:
         t = steps - 1 - turn
         read = [g[t, lanes].astype(wide)]
         if x:
@@ -228,7 +249,7 @@ def _backward_body(settings: Settings, lanes: Any, zeros: Any, *references: Any)
             read += [h[t, lanes].astype(wide)]
         return tuple(read)
 
-    def step(turn: Any, inputs: Any, carry: Any) -> Any:
+    def step(turn: Turn, inputs: Sequence[Array], carry: Tree) -> Tree:
         t = steps - 1 - turn
         if x:
             later, du, now = carry
@@ -252,11 +273,11 @@ def _backward_body(settings: Settings, lanes: Any, zeros: Any, *references: Any)
     dinitial[lanes] = u * delta
 
 
-def _walk(ahead: int, steps: int, read: Any, step: Any, carry: Any) -> Any:
+def _walk(ahead: int, steps: int, read: Function, step: Function, carry: Tree) -> Tree:
     """`carry = step(t, read(t), carry)` for all steps in turn, reading some steps ahead."""
     full = steps // ahead
 
-    def several(turn: Any, state: Any) -> Any:
+    def several(turn: Array, state: tuple[Tree, list[Tree]]) -> tuple[Tree, list[Tree]]:
         carry, inputs = state
         start = turn * ahead
         # Asked for before the steps that they come after; behind the end the last one again.
@@ -273,7 +294,7 @@ def _walk(ahead: int, steps: int, read: Any, step: Any, carry: Any) -> Any:
     return carry
 
 
-def _rounded(settings: Settings, array: Any, dtype: Any) -> Any:
+def _rounded(settings: Settings, array: Array, dtype: DTypeLike) -> Array:
     """As `rounded`, by conversions: the kernel's compiler keeps them, and has no other way."""
     if settings.interpret:
         return rounded(array, dtype)

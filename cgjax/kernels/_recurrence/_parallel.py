@@ -19,17 +19,16 @@ forgets what came before. So the shift s = b / a is carried too, which stays bou
 States that do grow without bound are infinite once u^n is, maybe some steps before the loop's.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array
 
 from cgjax.kernels._recurrence._activations import precise
 from cgjax.kernels._recurrence._scan import fitted
 from cgjax.kernels._recurrence._settings import Noise, Settings
 
 
-def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | None) -> Any:
+def forward(settings: Settings, x: Array, u: Array, initial: Array, noise: Noise | None) -> Array:
     """All states; arguments and result as `_scan.forward`, for the ReLU without noise."""
     assert settings.name == "relu" and noise is None
     if not x.shape[0]:
@@ -43,12 +42,12 @@ def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | Non
     # The shift of the others is not used.
     divisor = jnp.where(grows[0], u, 1)
 
-    def compose(first: Any, second: Any) -> Any:
+    def compose(first: tuple[Array, ...], second: tuple[Array, ...]) -> tuple[Array, ...]:
         n1, b1, s1, low1, high1 = first
         n2, b2, s2, low2, high2 = second
         a2 = _power(u, n2)
 
-        def image(h: Any) -> Any:
+        def image(h: Array) -> Array:
             value = a2 * h + b2
             shifted = jnp.where(grows, _times(a2, h + s2), jnp.where(a2 == 0, b2, value))
             return jnp.where(jnp.isfinite(value), value, shifted)
@@ -63,8 +62,15 @@ def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | Non
 
 
 def tangent(
-    settings: Settings, u: Any, h: Any, initial: Any, x: Any, dx: Any, du: Any, dinitial: Any
-) -> Any:
+    settings: Settings,
+    u: Array,
+    h: Array,
+    initial: Array,
+    x: Array | None,
+    dx: Array,
+    du: Array,
+    dinitial: Array,
+) -> Array:
     """As `_scan.tangent`."""
     if not h.shape[0]:
         return dx
@@ -76,7 +82,9 @@ def tangent(
     return _linear(slope, u, drive, reverse=False).astype(dx.dtype)
 
 
-def cotangent(settings: Settings, u: Any, h: Any, initial: Any, x: Any, g: Any) -> Any:
+def cotangent(
+    settings: Settings, u: Array, h: Array, initial: Array, x: Array | None, g: Array
+) -> tuple[Array, Array, Array]:
     """As `_scan.cotangent`."""
     if not h.shape[0]:
         return g, jnp.zeros_like(u), jnp.zeros_like(initial)
@@ -88,10 +96,10 @@ def cotangent(settings: Settings, u: Any, h: Any, initial: Any, x: Any, g: Any) 
     return delta.astype(g.dtype), fitted(du, u), fitted(u * delta[0], initial)
 
 
-def _linear(mask: Any, u: Any, drive: Any, reverse: bool) -> Any:
+def _linear(mask: Array, u: Array, drive: Array, reverse: bool) -> Array:
     """The solution of y_t = drive_t + mask_t u y_{t-1} (reverse: y_{t+1}), from 0."""
 
-    def compose(first: Any, second: Any) -> Any:
+    def compose(first: tuple[Array, ...], second: tuple[Array, ...]) -> tuple[Array, ...]:
         n1, mask1, b1 = first
         n2, mask2, b2 = second
         return n1 + n2, mask1 * mask2, _times(_power(u, n2), _times(b1, mask2)) + b2
@@ -99,25 +107,25 @@ def _linear(mask: Any, u: Any, drive: Any, reverse: bool) -> Any:
     return lax.associative_scan(compose, (_counts(drive), mask, drive), reverse=reverse)[2]
 
 
-def _counts(x: Any) -> Any:
+def _counts(x: Array) -> Array:
     """The number of steps in each element, 1, of as many axes as x."""
     return jnp.ones((x.shape[0], *(1,) * (x.ndim - 1)), jnp.int32)
 
 
-def _power(u: Any, n: Any) -> Any:
+def _power(u: Array, n: Array) -> Array:
     return jnp.power(u[None], n)
 
 
-def _times(a: Any, b: Any) -> Any:
+def _times(a: Array, b: Array) -> Array:
     """a b, and 0 where b is 0, even if a is infinite."""
     return jnp.where(b == 0, 0, a * b)
 
 
-def _clip(x: Any, low: Any, high: Any) -> Any:
+def _clip(x: Array, low: Array, high: Array) -> Array:
     return jnp.minimum(jnp.maximum(x, low), high)
 
 
-def _shifted(h: Any, initial: Any) -> Any:
+def _shifted(h: Array, initial: Array) -> Array:
     """The state before each step."""
     first = jnp.broadcast_to(initial, h.shape[1:]).astype(h.dtype)
     return jnp.concatenate([first[None], h[:-1]])

@@ -9,17 +9,17 @@ loop itself would keep more. For a sampled node it is a function of (e_t, h_t), 
 again from x_t and h_{t-1}.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array
 
+from cgjax._static import Tree
 from cgjax.kernels._recurrence._activations import precise, rounded
 from cgjax.kernels._recurrence._settings import Noise, Settings, mixture
 from cgjax.kernels.random_bits import row_words
 
 
-def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | None) -> Any:
+def forward(settings: Settings, x: Array, u: Array, initial: Array, noise: Noise | None) -> Array:
     """All states.
 
     Args:
@@ -35,7 +35,7 @@ def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | Non
     wide, lanes = precise(x.dtype), x.shape[1:]
     activation = settings.activation
 
-    def step(state: Any, inputs: Any) -> Any:
+    def step(state: Array, inputs: Tree) -> tuple[Array, Array]:
         x, t, words, rate = inputs
         e = rounded(x.astype(wide) + u * state, x.dtype)
         if noise is None:
@@ -57,12 +57,19 @@ def forward(settings: Settings, x: Any, u: Any, initial: Any, noise: Noise | Non
 
 
 def tangent(
-    settings: Settings, u: Any, h: Any, initial: Any, x: Any, dx: Any, du: Any, dinitial: Any
-) -> Any:
+    settings: Settings,
+    u: Array,
+    h: Array,
+    initial: Array,
+    x: Array | None,
+    dx: Array,
+    du: Array,
+    dinitial: Array,
+) -> Array:
     """The change of all states for changes of the inputs, the weights and the initial state."""
     wide, lanes = precise(h.dtype), h.shape[1:]
 
-    def step(carry: Any, inputs: Any) -> Any:
+    def step(carry: tuple[Array, Array], inputs: Tree) -> tuple[tuple[Array, Array], Array]:
         before, change = carry
         x, h, dx = inputs
         h = h.astype(wide)
@@ -75,14 +82,16 @@ def tangent(
     return lax.scan(step, (rounded(start, h.dtype), change), (x, h, dx))[1]
 
 
-def cotangent(settings: Settings, u: Any, h: Any, initial: Any, x: Any, g: Any) -> Any:
+def cotangent(
+    settings: Settings, u: Array, h: Array, initial: Array, x: Array | None, g: Array
+) -> tuple[Array, Array, Array]:
     """The transpose of `tangent`: `(dx, du, dinitial)` for cotangents g of the states."""
     wide, lanes, length = precise(h.dtype), h.shape[1:], h.shape[0]
     if not length:
         return g, jnp.zeros_like(u), jnp.zeros_like(initial)
     first = rounded(jnp.broadcast_to(initial.astype(wide), lanes), h.dtype)
 
-    def step(carry: Any, inputs: Any) -> Any:
+    def step(carry: tuple[Array, Array], inputs: Tree) -> tuple[tuple[Array, Array], Array]:
         later, du = carry
         g, now, x, t = inputs
         now, e = now.astype(wide), None
@@ -103,7 +112,7 @@ def cotangent(settings: Settings, u: Any, h: Any, initial: Any, x: Any, g: Any) 
     return dx, fitted(du, u), fitted(u * delta, initial)
 
 
-def fitted(array: Any, like: Any) -> Any:
+def fitted(array: Array, like: Array) -> Array:
     """The sum over the axes along which another array was broadcast to this one."""
     axes = tuple(i for i, (n, m) in enumerate(zip(array.shape, like.shape, strict=True)) if n != m)
     return jnp.sum(array, axes, keepdims=True).astype(like.dtype)

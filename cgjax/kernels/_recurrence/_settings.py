@@ -1,11 +1,13 @@
 """What is fixed about a recurrence when it is traced, and the randomness of a sampled one."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array
 
+from cgjax._static import Tree
 from cgjax.kernels._recurrence._activations import Activation, activation
 from cgjax.kernels.random_bits import uniform
 
@@ -39,7 +41,7 @@ class Settings(NamedTuple):
         """Whether the derivative of a value depends on its natural parameter too."""
         return self.sampled and self.activation.sampled_slope is not None
 
-    def slope(self, e: Any, h: Any) -> Any:
+    def slope(self, e: Tree, h: Array) -> Array:
         """The derivative of a value by its natural parameter, which may be None if not needed."""
         own = self.activation.sampled_slope
         return own(e, h) if self.sampled and own is not None else self.activation.slope(h)
@@ -54,19 +56,19 @@ class Noise(NamedTuple):
         words: or both words of all elements, time leading; or None.
     """
 
-    rate: Any
-    key: Any = None
-    words: Any = None
+    rate: Array
+    key: Array | None = None
+    words: tuple[Array, Array] | None = None
 
 
-def mixture(activation: Activation, words: Any, rate: Any, e: Any) -> Any:
+def mixture(activation: Activation, words: tuple[Array, Array], rate: Array, e: Array) -> Array:
     """A sample with probability `rate`, else the activation ([A] Eq. 14)."""
     assert activation.sample is not None
     uncollapsed = uniform(words[0], jnp.float32) < rate
     return lax.select(uncollapsed, activation.sample(words[1], e), activation.value(e))
 
 
-def varying_alike(*trees: Any) -> Any:
+def varying_alike(*trees: Tree) -> Tree:
     """Arrays inside `jax.shard_map` as different on each device as the most different of them.
 
     So the derivative by what the devices share is a sum over them, as JAX differentiates the cast.
@@ -74,7 +76,7 @@ def varying_alike(*trees: Any) -> Any:
     varying = [jax.typeof(leaf).mat.varying for leaf in jax.tree.leaves(trees)]
     axes = frozenset().union(*varying)
 
-    def cast(leaf: Any) -> Any:
+    def cast(leaf: Array) -> Array:
         missing = tuple(axes - jax.typeof(leaf).mat.varying)
         return lax.pcast(leaf, missing, to="varying") if missing else leaf
 

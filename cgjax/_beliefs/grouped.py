@@ -1,0 +1,302 @@
+"""Functions of sums over a group: normalisation, softmax, log-sum-exp, however they are written.
+
+A sum over some axes of an element-wise function of a Gaussian x, and everything computed from x and
+such sums element by element, is kept as one function of x until an operation needs its moments. So
+`(x - x.mean()) / x.std()` knows that numerator and denominator are made of the same numbers, also
+where the statistics were dropped to fewer axes, repeated, or transposed in between.
+
+For y_i = G(x_i, R_1, R_2, …) with sums R_r over groups, and w_ri = dR_r / dx_i,
+
+    Var[y_i] = Var[G(x_i, R)] + 2 E[G'] sum_r G_r w_ri v_i + sum_rs G_r G_s Cov(R_r, R_s),
+
+with G_r = dG / dR_r: exact in x_i, to first order in what the sums contribute, which is small when
+the group is large, and exact where y is an affine function of x. The mean is exact in x_i and of
+second order in the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cgjax._beliefs import layouts, of_one_sum, small
+from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.laid import laid_gaussian
+from cgjax._beliefs.layouts import Layout, Shape
+from cgjax._beliefs.values import Gaussian, Lazy
+from cgjax._gaussian.curve import curve_moments
+from cgjax._gaussian.numerics import wide
+
+# Points of quadrature lie at least so far apart, relative to the mean, that rounding is small.
+_ROUNDED = 2.0**-10
+
+Values = Mapping["Sum", jax.Array]
+Function = Callable[[jax.Array, Values], jax.Array]
+# What a value is known to be: just a sum; 1 / a sum of exponentials; the logarithm of a sum of
+# exponentials; an exponential divided by such a sum, as in softmax; the logarithm of that.
+Form = Literal["sum", "inverse", "log sum", "share", "log share"]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum over groups, in a refined shape of the root, of size 1 along the axes summed over.
+
+    Attributes:
+        origin: what tells it from other sums, in any shape.
+        fine: the refined shape.
+        over: the axes of a group.
+        of: from (root, values of the sums that it needs) to the sum.
+        needs: the sums that it is computed from, each after those it needs.
+        summary: its mean and variance.
+        affine: whether it is an affine function of the root.
+        summand: what is summed, if that is a curve.
+    """
+
+    origin: object
+    fine: Shape
+    over: frozenset[int] = field(compare=False)
+    of: Function = field(compare=False)
+    needs: tuple[Sum, ...] = field(compare=False)
+    summary: tuple[jax.Array, jax.Array] = field(compare=False)
+    affine: bool = field(compare=False)
+    summand: Curve | None = field(compare=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped(Lazy):
+    """A function of a Gaussian and of sums of it over groups.
+
+    Attributes:
+        root: the Gaussian.
+        fine: its shape, cut so fine that groups are axes.
+        sums: the sums, each after those it needs.
+        function: from (root, values of the sums), all of the refined shape or of size 1 where they
+            do not vary, to the value.
+        sizes: the size of the function's value along each axis of the refined shape.
+        layout: where the value's elements stand in the root.
+        own: the layouts in which the root took part.
+        dtype: the value's dtype.
+        alone: whether the value is a function of the sums only.
+        straight: whether it is affine in the root for given sums.
+        affine: whether it is affine in the root altogether.
+        form: what it is known to be.
+        offset: what is added to that, of the refined shape; None for nothing.
+        known: its mean and variance in the refined shape, where they are known.
+        total: the same in its layout, with what positions share.
+        of_one: the value as a function of the last of the sums alone; None if it is more.
+    """
+
+    root: Gaussian
+    fine: Shape
+    sums: tuple[Sum, ...]
+    function: Function
+    sizes: Shape
+    layout: Layout
+    own: tuple[Layout, ...]
+    dtype: Any
+    alone: bool
+    straight: bool
+    affine: bool
+    form: Form | None = None
+    offset: jax.Array | None = None
+    known: tuple[jax.Array, jax.Array] | None = None
+    total: Gaussian | None = None
+    of_one: of_one_sum.OfOneSum | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """The value's shape."""
+        return self.layout.shape
+
+    def settled(self, order: int) -> Gaussian:
+        """The moments: matched, or to first order."""
+        return self.total if self.total is not None else settled(self, order)
+
+    def moved(self, layout: Layout) -> Grouped | None:
+        """The value in another layout; None if some of it is missing there."""
+        varies = frozenset(k for k, n in enumerate(self.sizes) if n > 1)
+        kept = layouts.axes_of(layout.digits, self.fine)
+        if kept != varies or layouts.has_twice(layout):
+            return None
+        return replace(self, layout=layout, total=None)
+
+
+def at_root(group: Grouped, x: jax.Array) -> jax.Array:
+    """The value at values of the root, both in the refined shape."""
+    known: dict[Sum, jax.Array] = {}
+    for one in group.sums:
+        known[one] = one.of(x, known)
+    return jnp.broadcast_to(group.function(x, known), group.sizes)
+
+
+def is_integrated(group: Grouped, over: frozenset[int]) -> bool:
+    """Whether all elements of a group of so many axes are integrated over at once."""
+    return small.is_small(group.fine, over) and not group.root.axes
+
+
+def in_full(group: Grouped) -> Callable[[jax.Array], jax.Array]:
+    """A value in its layout as a function of the root alone."""
+
+    def function(x: jax.Array) -> jax.Array:
+        out = at_root(group, x.reshape(group.fine))
+        return layouts.laid(jnp.asarray(out, group.dtype), group.layout, group.fine)
+
+    return function
+
+
+# -- moments
+
+
+def mean_in(group: Grouped) -> jax.Array:
+    return wide(group.root.mean).reshape(group.fine)
+
+
+def variance_in(group: Grouped) -> jax.Array:
+    return wide(group.root.variance).reshape(group.fine)
+
+
+def slope_of(of: Function, needs: Sequence[Sum], mean: jax.Array) -> jax.Array:
+    """How a sum changes with each element of the root, at the mean."""
+
+    def total(x: jax.Array) -> jax.Array:
+        known: dict[Sum, jax.Array] = {}
+        for need in needs:
+            known[need] = need.of(x, known)
+        return of(x, known)
+
+    value, pull = jax.vjp(total, mean)
+    return pull(jnp.ones_like(value))[0]
+
+
+@dataclass(frozen=True)
+class _Expansion:
+    """A grouped value near the means of its sums.
+
+    Attributes:
+        group: the value.
+        order: 1 for the first-order rule.
+        values: the sums at which it is expanded.
+        slopes: how each sum changes with each element of the root.
+    """
+
+    group: Grouped
+    order: int
+    values: tuple[jax.Array, ...]
+    slopes: tuple[jax.Array, ...]
+
+    @classmethod
+    def of(cls, group: Grouped, order: int) -> _Expansion:
+        mean = mean_in(group)
+        at: dict[Sum, jax.Array] = {}
+        for one in group.sums:
+            at[one] = wide(one.summary[0]) if order != 1 else one.of(mean, at)
+        slopes = tuple(slope_of(one.of, one.needs, mean) for one in group.sums)
+        return cls(group, order, tuple(at[s] for s in group.sums), slopes)
+
+    def covariance(self, r: int, s: int) -> jax.Array:
+        """Cov(R_r, R_s), where both are at one element."""
+        one, other = self.group.sums[r], self.group.sums[s]
+        if r == s and self.order != 1:
+            return wide(one.summary[1])
+        product = self.slopes[r] * self.slopes[s] * variance_in(self.group)
+        return product.sum(tuple(one.over & other.over), keepdims=True)
+
+    def function(self, x: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
+        """G as a function of the root and the sums."""
+        return self.group.function(x, dict(zip(self.group.sums, values, strict=True)))
+
+    def partial(self, r: int, x: jax.Array, values: tuple[jax.Array, ...]) -> jax.Array:
+        """dG / dR_r as a function of the root and the sums."""
+        return jax.jvp(
+            lambda v: self.function(x, _put(values, r, v)),
+            (values[r],),
+            (jnp.ones_like(values[r]),),
+        )[1]
+
+    def bend(self, r: int, s: int) -> jax.Array:
+        """d^2 G / dR_r dR_s."""
+        mean, values = mean_in(self.group), self.values
+        return jax.jvp(
+            lambda v: self.partial(r, mean, _put(values, s, v)),
+            (values[s],),
+            (jnp.ones_like(values[s]),),
+        )[1]
+
+
+def _put(values: tuple[jax.Array, ...], at: int, value: jax.Array) -> tuple[jax.Array, ...]:
+    return (*values[:at], value, *values[at + 1 :])
+
+
+def moments(group: Grouped, order: int) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance in the refined shape."""
+    if group.known is not None:
+        return group.known
+    if group.of_one is not None and order != 1:
+        mean, variance = map(wide, group.sums[-1].summary)
+        found = of_one_sum.moments(group.of_one, mean, variance, group.sizes)
+        if found is not None:
+            return found
+    over = frozenset(k for s in group.sums for k in s.over)
+    if order != 1 and not group.affine and is_integrated(group, over):
+        return small.moments(lambda x: at_root(group, x), mean_in(group), variance_in(group), over)
+    at = _Expansion.of(group, order)
+    mean, variance, values = mean_in(group), variance_in(group), at.values
+    numbers = range(len(values))
+    by_sum = [at.partial(r, mean, values) for r in numbers]
+    out_variance = sum(
+        (by_sum[r] * by_sum[s] * at.covariance(r, s) for r in numbers for s in numbers),
+        jnp.zeros((), mean.dtype),
+    )
+    if group.alone:
+        out_mean = at.function(mean, values)
+    else:
+        out_mean, spread, steepness = _of_root(at, group.straight or order == 1)
+        mixed = sum((by_sum[r] * at.slopes[r] for r in numbers), jnp.zeros((), mean.dtype))
+        out_variance = out_variance + spread + 2 * steepness * mixed * variance
+    if order != 1 and not group.affine:
+        ones = jnp.ones_like(mean)
+        for r in numbers:
+            bends = [at.bend(r, s) * at.covariance(r, s) for s in numbers]
+            out_mean = out_mean + sum(bends) / 2
+            if not group.alone:
+                bend = jax.jvp(lambda x, r=r: at.partial(r, x, values), (mean,), (ones,))[1]
+                out_mean = out_mean + bend * at.slopes[r] * variance
+    return out_mean, jnp.maximum(out_variance, 0)
+
+
+def _of_root(at: _Expansion, linear: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean and variance as a function of the root alone, and its slope."""
+    mean, variance = mean_in(at.group), variance_in(at.group)
+
+    def given(x: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(at.function(x, at.values), mean.shape)
+
+    out_mean, steepness = jax.jvp(given, (mean,), (jnp.ones_like(mean),))
+    if linear:
+        return out_mean, steepness**2 * variance, steepness
+    # Points lie around the mean, not around 0: values may lie far from 0 and close together.
+    center = lax.stop_gradient(mean)
+    unit = 1 + _ROUNDED * jnp.abs(center)
+    centered = (mean - center) / unit, variance / unit**2
+    return *curve_moments(lambda z: given(center + unit * z), *centered), steepness
+
+
+def settled(group: Grouped, order: int) -> Gaussian:
+    """The moments in the value's layout."""
+    found = [
+        jnp.asarray(jnp.broadcast_to(a, group.sizes), group.dtype) for a in moments(group, order)
+    ]
+    x, over = group.root, frozenset(k for s in group.sums for k in s.over)
+    digits = layouts.identity(x.shape).axes
+    kept = layouts.axes_of([d for a in x.axes for d in digits[a]], group.fine)
+    if x.axes and not kept & over and not group.alone:
+        x, _ = x.shared()
+        mean, variance = (a.reshape(x.shape) for a in found)
+        return laid_gaussian(Gaussian(mean, variance, x.axes, x.correlation), group.layout)
+    mean, variance = (layouts.laid(a, group.layout, group.fine) for a in found)
+    return Gaussian(mean, variance)
