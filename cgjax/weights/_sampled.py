@@ -157,7 +157,8 @@ def local_reparameterization(f: Network) -> Function:
         `procedure(key, posterior, *args) -> Belief`, of variance 0.
 
     Warns:
-        UserWarning: a weight is used more than once.
+        UserWarning: a weight is used more than once; or its noise is drawn once for all examples,
+            since it meets no data in a product, a sum or a scaling.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -197,6 +198,10 @@ def flipout(f: Network) -> Function:
 
     Returns:
         `procedure(key, posterior, *args) -> Belief`, of variance 0.
+
+    Warns:
+        UserWarning: the noise of a weight is drawn once for all examples, since it meets no data in
+            a product, a sum or a scaling, or a product sums over the examples.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
