@@ -76,7 +76,8 @@ def test_the_independent_layer_is_the_usual_network(name):
     )
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)  # float32, other orders of sums
-    np.testing.assert_array_equal(cg.feed_forward(layer)(X), layer(X))
+    both = jax.jit(lambda x: (cg.feed_forward(layer)(x), layer(x)))
+    np.testing.assert_array_equal(*both(X))
 
 
 def test_the_simple_layer_is_that_of_flax():
@@ -86,8 +87,9 @@ def test_the_simple_layer_is_that_of_flax():
     cell.dense_i.bias[...] = layer.input.bias[...] = jnp.arange(4.0) / 10
     cell.dense_h.kernel[...] = layer.recurrent[...]
     expected = nnx.RNN(cell)(X)
-    np.testing.assert_allclose(layer(X), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(cg.feed_forward(layer)(X), layer(X))
+    got = layer(X)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(cg.feed_forward(layer)(X), got)
 
 
 @pytest.mark.parametrize(("build", "diagonal"), [(simple, False), (independent, True)])
@@ -102,7 +104,7 @@ def test_nodes_depend_on_the_last_step_as_in_figure_3(build, diagonal):
     ]
     log_prob = lambda h: cg.log_joint(layer)({"state": h}, X[0])  # noqa: E731
     h = jax.random.normal(jax.random.key(6), (STEPS, UNITS))
-    coupling = np.asarray(jax.hessian(log_prob)(h))
+    coupling = np.asarray(jax.jit(jax.hessian(log_prob))(h))
     through_time = np.eye(UNITS) if diagonal else np.ones((UNITS, UNITS))
     for s in range(STEPS):
         for t in range(STEPS):
@@ -162,7 +164,8 @@ def test_rates_are_coupled_and_end_in_feed_forward(build):
     layer = build(family=cg.nodes.Spin())
     run = jax.jit(lambda rate: cg.pcff(layer, {"state": rate})(KEY, X))
     # A rate of 0 that is known is feed-forward itself; at a traced one other code is compiled.
-    assert_identical(cg.pcff(layer, 0.0)(KEY, X), cg.feed_forward(layer)(X))
+    known, fed = jax.jit(lambda x: (cg.pcff(layer, 0.0)(KEY, x), cg.feed_forward(layer)(x)))(X)
+    assert_identical(known, fed)
     np.testing.assert_allclose(run(0.0), layer(X), rtol=1e-5, atol=1e-6)
     assert set(np.unique(run(1.0))) == {-1.0, 1.0}
     np.testing.assert_array_equal(run(1.0), cg.forward_sample(layer)(KEY, X))
@@ -178,7 +181,7 @@ def test_straight_through_has_the_derivative_of_the_activation():
     layer = independent(family=cg.nodes.Spin())
 
     def slope(**options):
-        return jax.grad(lambda x: cg.forward_sample(layer, **options)(KEY, x).sum())(X)
+        return jax.jit(jax.grad(lambda x: cg.forward_sample(layer, **options)(KEY, x).sum()))(X)
 
     np.testing.assert_array_equal(slope(), 0)
     assert (slope(estimator="straight_through")[:, -1] != 0).any()
@@ -186,29 +189,34 @@ def test_straight_through_has_the_derivative_of_the_activation():
 
 @pytest.mark.parametrize("build", [simple, independent])
 def test_noise_is_shared_over_time_or_fresh_at_each_step(build):
-    x = jnp.ones((20, 12, INPUTS))
+    x = np.ones((20, 12, INPUTS), np.float32)
     for shared in (False, True):
-        layer = build(drop_rate=0.5, shared_noise=shared)
-        np.testing.assert_array_equal(layer(x), build()(x))  # marginalised: exactly without
-        nodes = cg.with_nodes(cg.pcff(layer, 0.0))(KEY, x)[1]
-        mask = nodes["state_dropout"]
+        layer, plain = build(drop_rate=0.5, shared_noise=shared), build()
+
+        @jax.jit
+        def run(x, layer=layer, plain=plain):
+            by_kernel = cg.pcff(layer, 0.0)(KEY, x)
+            return layer(x), plain(x), cg.with_nodes(cg.pcff(layer, 0.0))(KEY, x), by_kernel
+
+        marginalised, without, (walked, nodes), by_kernel = run(x)
+        np.testing.assert_array_equal(marginalised, without)
+        mask = np.asarray(nodes["state_dropout"])
         assert mask.shape == ((20, UNITS) if shared else (12, 20, UNITS))
         # 80 or 960 draws of probability 1/2.
         assert abs(mask.mean() - 0.5) < 5 * 0.5 / np.sqrt(mask.size)
         if not shared:
-            assert len(np.unique(np.asarray(mask).reshape(12, -1), axis=0)) == 12
+            assert len(np.unique(mask.reshape(12, -1), axis=0)) == 12
         # What the drop does: the states are those of the usual network with dropped states.
-        act = jax.nn.relu if build is independent else jnp.tanh
-        full = jnp.broadcast_to(mask, (12, 20, UNITS))
-        h, weights = jnp.zeros((20, UNITS)), layer.recurrent[...]
+        act = (lambda e: np.maximum(e, 0)) if build is independent else np.tanh
+        full = np.broadcast_to(mask, (12, 20, UNITS))
+        h, weights = np.zeros((20, UNITS)), np.asarray(layer.recurrent[...])
+        kernel, bias = (np.asarray(v[...]) for v in (layer.input.kernel, layer.input.bias))
         for t in range(12):
             past = 2 * full[t] * h
             past = past @ weights if weights.ndim == 2 else weights[None] * past
-            h = act(layer.input(x[:, t]) + past)
-        walked = cg.with_nodes(cg.pcff(layer, 0.0))(KEY, x)[0]
+            h = act(x[:, t] @ kernel + bias + past)
         np.testing.assert_allclose(walked[:, -1], h, rtol=1e-5, atol=1e-5)
         if shared:  # the mask is a node of its own, outside of what the kernel computes
-            by_kernel = cg.pcff(layer, 0.0)(KEY, x)
             np.testing.assert_allclose(by_kernel, walked, rtol=1e-5, atol=1e-5)
     nothing = build(drop_rate=0.5, shared_noise=True)(jnp.ones((2, 0, INPUTS)))
     assert nothing.shape == (2, 0, UNITS)
@@ -240,9 +248,9 @@ def test_rates_of_single_nodes_of_mapped_layers(rate):
     layer = independent(family=cg.nodes.Spin())
     x = jnp.stack([X[0]] * 5)
     net = lambda x: jax.vmap(layer)(x)  # noqa: E731
-    sampled = abs(cg.pcff(net, {"state": rate})(KEY, x)) == 1  # rows, steps, units
+    sampled = abs(np.asarray(cg.pcff(net, {"state": rate})(KEY, x))) == 1  # rows, steps, units
     # The axes of the node: steps, rows, units.
-    expected = jnp.moveaxis(jnp.broadcast_to(rate == 1, (STEPS, 5, UNITS)), 0, 1)
+    expected = np.moveaxis(np.broadcast_to(np.asarray(rate) == 1, (STEPS, 5, UNITS)), 0, 1)
     np.testing.assert_array_equal(sampled, expected)
 
 
@@ -267,13 +275,18 @@ def test_layers_and_steps_have_noise_of_their_own():
 def test_log_joint_is_the_sum_over_nodes(build, name):
     family = FAMILIES[name][0]
     layer = build(family=family)
-    states, nodes = cg.with_nodes(cg.forward_sample(layer))(KEY, X[0])
-    h, expected, weights = jnp.zeros(UNITS), 0.0, layer.recurrent[...]
-    for t in range(STEPS):
-        past = h @ weights if weights.ndim == 2 else weights * h
-        expected += family.log_prob(states[t], layer.input(X[0, t]) + past).sum()
-        h = states[t]
-    got = cg.log_joint(layer)({"state": nodes["state"]}, X[0])
+
+    @jax.jit
+    def run(x):
+        states, nodes = cg.with_nodes(cg.forward_sample(layer))(KEY, x)
+        h, expected, weights = jnp.zeros(UNITS), 0.0, layer.recurrent[...]
+        for t in range(STEPS):
+            past = h @ weights if weights.ndim == 2 else weights * h
+            expected += family.log_prob(states[t], layer.input(x[t]) + past).sum()
+            h = states[t]
+        return cg.log_joint(layer)({"state": nodes["state"]}, x), expected
+
+    got, expected = run(X[0])
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
@@ -324,9 +337,14 @@ def test_recurrent_weights_start_and_stay_within_their_bound():
     f, params, state = cg.functional(net)
     before: Any = params
     optimiser = optax.sgd(100.0)
-    gradient = jax.grad(lambda p: f(p, state, X)[0].sum())(params)
-    updates, _ = optimiser.update(gradient, optimiser.init(params))
-    moved: Any = optax.apply_updates(before, updates)
+
+    @jax.jit
+    def step(params):
+        gradient = jax.grad(lambda p: f(p, state, X)[0].sum())(params)
+        updates, _ = optimiser.update(gradient, optimiser.init(params))
+        return optax.apply_updates(params, updates)
+
+    moved: Any = step(before)
     clipped = jax.jit(clip_recurrent_weights)(moved)
     assert jax.tree.structure(clipped) == jax.tree.structure(params)
     weights = clipped["layers"][0]["recurrent"][...]
@@ -384,17 +402,21 @@ def test_stacks_are_ordinary_composition():
 
 
 def test_bfloat16_layers():
-    layer = independent(family=cg.nodes.Spin())
+    layer, plain = independent(family=cg.nodes.Spin()), independent()
     x = X.astype(jnp.bfloat16)
-    states = layer(x)
+
+    @jax.jit
+    def run(x):
+        walked = cg.with_nodes(cg.feed_forward(layer))(x)[0]
+        slope = jax.grad(lambda x: cg.pcff(plain, 0.5)(KEY, x).astype(jnp.float32).sum())
+        return layer(x), walked, layer(x.astype(jnp.float32)), cg.pcff(layer, 0.5)(KEY, x), slope(x)
+
+    states, walked, wide, sampled, slope = run(x)
     assert states.dtype == jnp.bfloat16
-    walked = cg.with_nodes(cg.feed_forward(layer))(x)[0]
-    wide = layer(x.astype(jnp.float32))
     # Five steps of a contraction, each with one rounding of e and one of the state.
     for got in (states, walked):
         np.testing.assert_allclose(got.astype(jnp.float32), wide, atol=5 * 2**-7)
-    assert cg.pcff(layer, 0.5)(KEY, x).dtype == jnp.bfloat16
-    slope = jax.grad(lambda x: cg.pcff(independent(), 0.5)(KEY, x).astype(jnp.float32).sum())(x)
+    assert sampled.dtype == jnp.bfloat16
     assert slope.dtype == jnp.bfloat16 and bool(jnp.isfinite(slope).all())
 
 

@@ -106,12 +106,31 @@ def arguments(case: Case, dtype: Any = jnp.float32) -> tuple[Any, ...]:
     return words, x, e, variance
 
 
+@jax.jit
+def _from_words(family: nodes.Family, words: Any, e: Any) -> Any:
+    return family.from_words(words, e)
+
+
 @cache
-def samples(case: Case, number: int = 100_000) -> np.ndarray:
-    """`number` samples for each of the case's natural parameters, in float64."""
-    e = jnp.broadcast_to(jnp.asarray(case.e, jnp.float32), (number, 2, 4))
-    draw = jax.jit(lambda key: case.family.sample(key, e))
-    return np.asarray(draw(jax.random.key(2024)), np.float64)
+def _many_words(seed: int, shape: tuple[int, ...]) -> Any:
+    return jax.jit(random_words, static_argnums=1)(jax.random.key(seed), shape)[1]
+
+
+def sampled(family: nodes.Family, seed: int, e: Any) -> np.ndarray:
+    """`family.sample(jax.random.key(seed), e)` in float64.
+
+    From the words that all families share (see `test_sample_is_word_one_of_the_key`), by one
+    program for each family and shape.
+    """
+    words = _many_words(seed, e.shape)
+    return np.asarray(_from_words(family, words, e), np.float64)
+
+
+@cache
+def samples(case: Case) -> np.ndarray:
+    """100,000 samples for each of the case's natural parameters, in float64."""
+    e = np.broadcast_to(np.asarray(case.e, np.float32), (100_000, 2, 4))
+    return sampled(case.family, 2024, e)
 
 
 def dense_grid(centre: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from flax import nnx
 
 import cgjax as cg
 from cgjax import Belief, weights
 from cgjax.weights import LinearGaussian, Moments
+from tests.helpers import filled
 
 pytestmark = pytest.mark.numerics
 
@@ -50,6 +52,12 @@ def affine(sizes, seed=0, outputs=2):
     return f, beliefs, weights.GaussianHead(jnp.log(noise)), reference, y
 
 
+@jax.jit
+def _inference(net: LinearGaussian, y: Any) -> Any:
+    filtered = net.filtered()
+    return filtered, net.smoothed(y).layers, net.predicted(filtered[-1])
+
+
 def close(got: Any, expected: Any, tolerance: float = 1e-9) -> None:
     """Equal, relative to the largest element."""
     expected = np.asarray(expected)
@@ -61,17 +69,16 @@ class TestFullCovariance:
     @pytest.mark.parametrize("sizes", [(3, 3, 3, 3), (2, 5, 3, 4, 2)])
     def test_is_the_kalman_smoother(self, sizes):
         f, beliefs, head, reference, y = affine(sizes)
-        got = weights.smooth(f, head, covariance="full")(beliefs, y)
-        filtered, smoothed = reference.filtered(), reference.smoothed(y).layers
+        got = jax.jit(weights.smooth(f, head, covariance="full"))(beliefs, y)
+        filtered, smoothed, predicted = _inference(reference, y)
         for layer, (before, after) in enumerate(zip(filtered, smoothed, strict=True)):
             name = f"x{layer}"
             close(got.prior[name].mean, before.mean)
-            close(got.prior[name].variance, jnp.diag(before.covariance))
+            close(got.prior[name].variance, np.diag(before.covariance))
             close(got.posterior[name].mean, after.mean)
-            close(got.posterior[name].variance, jnp.diag(after.covariance))
-            close(got.innovations()[name], after.mean - before.mean)
-        predicted = jnp.diag(reference.predicted(filtered[-1]).covariance)
-        close(got.output.variance, predicted - jnp.exp(head.log_noise))
+            close(got.posterior[name].variance, np.diag(after.covariance))
+            close(got.innovations()[name], np.subtract(after.mean, before.mean))
+        close(got.output.variance, np.diag(predicted.covariance) - np.exp(head.log_noise))
 
     def test_skip_connections_shared_weights_and_noise_of_nodes(self):
         # x3 = x1 + F (x2 + noise) + w, with w used in two layers: no chain, one joint Gaussian.
@@ -88,7 +95,7 @@ class TestFullCovariance:
         x, y = jnp.arange(3.0), jnp.asarray([3.0, -1.0, 2.0])
         head = weights.GaussianHead(jnp.log(0.3))
         smooth = weights.smooth(f, head, covariance="full", nodes="random")
-        got = smooth(posterior, x, y)
+        got = jax.jit(smooth)(posterior, x, y)
         # Roots: w, and the noise of each of the three nodes.
         eye, zero = np.eye(3), np.zeros((3, 3))
         x1 = np.hstack([eye, eye, zero, zero])
@@ -98,7 +105,7 @@ class TestFullCovariance:
         seen = np.asarray(h) @ x3
         gain = spread @ seen.T @ np.linalg.inv(seen @ spread @ seen.T + 0.3 * np.eye(3))
         after = spread - gain @ seen @ spread
-        off = np.asarray(y - f(weights.means(posterior), x))
+        off = np.asarray(y - jax.jit(f)(weights.means(posterior), x))
         for name, map_ in {"x1": x1, "x2": x2, "x3": x3}.items():
             close(got.prior[name].variance, np.diag(map_ @ spread @ map_.T))
             close(got.innovations()[name], map_ @ gain @ off)
@@ -107,15 +114,15 @@ class TestFullCovariance:
     def test_categories_by_one_newton_step(self):
         # The Fisher information of logits, inverted by hand.
         f, beliefs, _, reference, _ = affine((2, 3), outputs=4)
-        got = weights.smooth(f, weights.CategoricalHead(), covariance="full")(
-            beliefs, jnp.asarray(1)
-        )
-        before = reference.filtered()[1]
-        h, p = np.asarray(reference.readout), jax.nn.softmax(reference.readout @ before.mean)
-        information = h.T @ np.asarray(jnp.diag(p) - jnp.outer(p, p)) @ h
+        smooth = weights.smooth(f, weights.CategoricalHead(), covariance="full")
+        got = jax.jit(smooth)(beliefs, jnp.asarray(1))
+        before = jax.tree.map(np.asarray, jax.jit(LinearGaussian.filtered)(reference)[1])
+        h = np.asarray(reference.readout)
+        p = scipy.special.softmax(h @ before.mean)
+        information = h.T @ (np.diag(p) - np.outer(p, p)) @ h
         after = np.linalg.inv(np.linalg.inv(before.covariance) + information)
         close(got.posterior["x1"].variance, np.diag(after))
-        close(got.innovations()["x1"], after @ h.T @ np.asarray(jnp.eye(4)[1] - p))
+        close(got.innovations()["x1"], after @ h.T @ (np.eye(4)[1] - p))
 
 
 def one_layer(outputs, noisy_readout, seed=2):
@@ -145,12 +152,15 @@ class TestDiagonal:
     def test_exact_below_one_linear_map(self, outputs, order):
         f, params, x, y = one_layer(outputs, 1.0)
         head = weights.GaussianHead(jnp.log(0.2))
-        got = weights.smooth(f, head, order=order)(params, x, y)
 
-        def one(x: Any, y: Any) -> Any:
-            return weights.smooth(f, head, covariance="full")(params, x[None], y[None])
+        @jax.jit
+        def both(params: Any, x: Any, y: Any) -> Any:
+            def one(x: Any, y: Any) -> Any:
+                return weights.smooth(f, head, covariance="full")(params, x[None], y[None])
 
-        exact = jax.vmap(one)(x, y)
+            return weights.smooth(f, head, order=order)(params, x, y), jax.vmap(one)(x, y)
+
+        got, exact = both(params, x, y)
         for name, belief in exact.posterior.items():
             close(got.posterior[name].variance, belief.variance[:, 0])
             close(got.prior[name].variance, exact.prior[name].variance[:, 0])
@@ -161,7 +171,7 @@ class TestDiagonal:
     def test_the_mean_is_the_gradient_and_rows_are_on_their_own(self):
         f, params, x, y = one_layer(3, 1.0)
         head = weights.GaussianHead(0.0)
-        smooth = weights.smooth(f, head)
+        smooth = jax.jit(weights.smooth(f, head))
         got = smooth(params, x, y)
         prior = got.prior["hidden"]
 
@@ -170,7 +180,7 @@ class TestDiagonal:
             v = prior.variance @ params["v"] ** 2 + params["b"].variance[None]
             return head.marginal_nll(Belief(m, v), y).sum()
 
-        close(got.innovations()["hidden"], -prior.variance * jax.grad(loss)(prior.mean))
+        close(got.innovations()["hidden"], -prior.variance * jax.jit(jax.grad(loss))(prior.mean))
         row = smooth(params, x[1:2], y[1:2])
         close(row.posterior["hidden"].mean[0], got.posterior["hidden"].mean[1])
         close(row.posterior["hidden"].variance[0], got.posterior["hidden"].variance[1])
@@ -221,7 +231,8 @@ class TestNonlinear:
         weight = np.exp(np.asarray(log_weight, np.float64))
         weight /= weight.sum()
         for covariance in ("diagonal", "full"):
-            got = weights.smooth(tanh_mlp, head, covariance=covariance)(posterior, x, y)
+            smooth = weights.smooth(tanh_mlp, head, covariance=covariance)
+            got = jax.jit(smooth)(posterior, x, y)
             for layer, after in got.posterior.items():
                 values = np.asarray(nodes[layer], np.float64)[:, 0]
                 mean, deviation = weight @ values, values.std(0)
@@ -244,7 +255,7 @@ class TestNonlinear:
     def test_variances_are_between_zero_and_the_prior(self, covariance, outputs):
         # Where differences of variances go negative: hardly any noise, and many outputs.
         head = weights.GaussianHead(-16.0)
-        one = weights.smooth(mlp, head, covariance=covariance)
+        one = jax.jit(weights.smooth(mlp, head, covariance=covariance))
         for seed in range(3):
             posterior = mlp_posterior(outputs, 0.5, seed)
             got = one(posterior, X, jnp.ones((4, outputs)))
@@ -259,7 +270,7 @@ class TestNonlinear:
     def test_dead_units_stay_what_they_are(self, covariance):
         posterior = mlp_posterior(2)
         posterior["b1"] = jnp.array([-1e3, 0.0, -1e3, 0.0, 0.0, 0.0])
-        smooth = weights.smooth(mlp, covariance=covariance)
+        smooth = jax.jit(weights.smooth(mlp, covariance=covariance))
         got = smooth(posterior, X, jnp.ones((4, 2)))
         dead = jax.tree.map(lambda a: a[:, ::2][:, :2], got.posterior["first"])
         assert (dead.mean == 0).all() and (dead.variance == 0).all()
@@ -274,7 +285,7 @@ class TestNonlinear:
     def test_the_prior_is_what_moments_and_linearisation_say(self):
         posterior = mlp_posterior(1)
         got = weights.smooth(mlp)(posterior, X, jnp.ones((4, 1)))
-        out, nodes = cg.with_nodes(cg.moments(mlp))(posterior, X)
+        out, nodes = jax.jit(cg.with_nodes(cg.moments(mlp)))(posterior, X)
         for name, before in got.prior.items():
             np.testing.assert_allclose(before.variance, nodes[name].variance, rtol=1e-5)
         np.testing.assert_allclose(got.output.variance, out.variance, rtol=1e-5)
@@ -296,16 +307,21 @@ class TestOtherNetworks:
                 h, _ = jax.lax.scan(step, jnp.zeros((x.shape[0], 3)), jnp.swapaxes(x, 0, 1))
                 return self.top(self.norm(h))
 
-        f, params, state = cg.functional(Recurrent(nnx.Rngs(0)))
+        f, params, state = cg.functional(filled(lambda: Recurrent(nnx.Rngs(0))))
         posterior = weights.mean_field(params, {"*kernel": 0.05})
         x, y = jax.random.normal(jax.random.key(3), (4, 3, 3)), jnp.ones((4, 2))
         smooth = weights.smooth(f)
-        got = smooth(posterior, state, x, y)
+
+        @jax.jit
+        def at_once_and_alone(x: Any, y: Any) -> Any:
+            one = jax.vmap(lambda x, y: smooth(posterior, state, x[None], y[None]))
+            return smooth(posterior, state, x, y), one(x, y)
+
+        got, one = at_once_and_alone(x, y)
         assert got.posterior["state"].mean.shape == (3, 4, 3)  # steps first
-        one = jax.vmap(lambda x, y: smooth(posterior, state, x[None], y[None]))(x, y)
         for a, b in zip(*map(jax.tree.leaves, (got, one)), strict=True):
             np.testing.assert_allclose(a, np.moveaxis(b[..., 0, :], 0, -2), rtol=1e-4, atol=1e-6)
-        full = weights.smooth(f, covariance="full")(posterior, state, x[:1], y[:1])
+        full = jax.jit(weights.smooth(f, covariance="full"))(posterior, state, x[:1], y[:1])
         assert full.posterior["state"].variance.shape == (3, 1, 3)
         assert smooth == weights.smooth(f) and hash(smooth) == hash(weights.smooth(f))
 
