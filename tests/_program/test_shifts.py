@@ -23,8 +23,8 @@ def log_sum_exp(x):
 
 
 def of_smallest(x):
-    e = jnp.exp(x - x.min(0))
-    return e / e.sum(0)
+    e = jnp.exp(x - x.min(0)[None])
+    return e / e.sum(0)[None]
 
 
 def returned_too(x):
