@@ -8,7 +8,7 @@ from jax import lax
 
 import cgjax as cg
 from cgjax._program import trace
-from tests.helpers import assert_identical, relu, spin
+from tests.helpers import assert_identical, relu, spin, weighted
 
 KEY = jax.random.key(5)
 X = jnp.array([0.5, -1.0, 2.0])
@@ -37,7 +37,7 @@ ALL = {
 def net(component):
     def f(x, w):
         a, b = component(x, w)
-        return 2 * a, 2 * b
+        return weighted(2, a, x), weighted(2, b, x)
 
     return f
 
