@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.special import log_softmax, logsumexp, softmax
+from scipy.stats import norm
 
 from cgjax import Belief, weights
 from cgjax.weights import Normal
@@ -25,32 +27,31 @@ KEY = jax.random.key(0)
 
 def log_likelihood(name, f, y):
     if name == "categorical":
-        return jnp.take_along_axis(jax.nn.log_softmax(f), y[..., None], -1)[..., 0]
+        return np.take_along_axis(log_softmax(f, -1), y[..., None], -1)[..., 0]
     if name == "gaussian":
-        return jax.scipy.stats.norm.logpdf(y, f, jnp.exp(-0.25))
-    return jax.scipy.stats.norm.logpdf(y, f[..., 0], jnp.exp(f[..., 1] / 2))
+        return norm.logpdf(y, f, np.exp(-0.25))
+    return norm.logpdf(y, f[..., 0], np.exp(f[..., 1] / 2))
 
 
 def case(name, variance):
     shape = {"gaussian": (6,), "heteroscedastic": (6, 2), "categorical": (6, 5)}[name]
-    mean = jax.random.normal(KEY, shape)
-    y = jnp.arange(6) % 5 if name == "categorical" else jnp.linspace(-1.0, 1.0, 6)
-    return Belief(mean, jnp.full(shape, variance)), y
+    mean = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    y = np.arange(6) % 5 if name == "categorical" else np.linspace(-1.0, 1.0, 6, dtype=np.float32)
+    return Belief(jnp.asarray(mean), jnp.full(shape, variance)), jnp.asarray(y)
 
 
 @pytest.mark.parametrize("name", HEADS)
 class TestHeads:
     def test_known_outputs_give_the_ordinary_likelihood(self, name):
         output, y = case(name, 0.0)
-        expected = -log_likelihood(name, output.mean, y)
+        expected = -log_likelihood(name, np.asarray(output.mean), np.asarray(y))
         np.testing.assert_allclose(HEADS[name].expected_nll(output, y), expected, 1e-5, 1e-5)
         np.testing.assert_allclose(HEADS[name].marginal_nll(output, y), expected, 1e-5, 1e-5)
 
     def test_against_monte_carlo(self, name):
         output, y = case(name, 0.5)
-        noise = jax.random.normal(jax.random.key(1), (100_000, *output.mean.shape))
-        f = output.mean[None] + jnp.sqrt(0.5) * noise
-        logs = np.asarray(log_likelihood(name, f, y[None]), np.float64)
+        noise = np.random.default_rng(1).normal(size=(100_000, *output.mean.shape))
+        logs = log_likelihood(name, np.asarray(output.mean) + 0.5**0.5 * noise, np.asarray(y)[None])
         error = 5 * logs.std(0) / 100_000**0.5
         # Gaussian noise is exact; a log-sum-exp is approximated to second order.
         bias = 0.02 if name == "categorical" else 1e-5
@@ -86,7 +87,8 @@ def test_a_label_that_is_no_class_has_no_likelihood():
     output, _ = case("categorical", 0.5)
     y = jnp.array([-1, 0, 4, 5, -5, 1])
     for nll in (HEADS["categorical"].expected_nll, HEADS["categorical"].marginal_nll):
-        np.testing.assert_array_equal(jnp.isnan(nll(output, y)), (y < 0) | (y > 4))
+        wrong = [True, False, False, True, True, False]
+        np.testing.assert_array_equal(np.isnan(nll(output, y)), wrong)
 
 
 def test_options_of_the_loss():
@@ -101,14 +103,15 @@ def test_options_of_the_loss():
 def test_predictions():
     output, _ = case("heteroscedastic", 0.3)
     prediction = HEADS["heteroscedastic"].predict(output)
-    f = output.mean[None] + jnp.sqrt(0.3) * jax.random.normal(KEY, (200_000, 6, 2))
-    y = f[..., 0] + jnp.exp(f[..., 1] / 2) * jax.random.normal(jax.random.key(2), (200_000, 6))
+    normal = np.random.default_rng(2).normal
+    f = np.asarray(output.mean) + 0.3**0.5 * normal(size=(200_000, 6, 2))
+    y = f[..., 0] + np.exp(f[..., 1] / 2) * normal(size=(200_000, 6))
     np.testing.assert_allclose(prediction.variance, y.var(0), rtol=0.05)  # heavy tails
     logits, _ = case("categorical", 2.0)
     p = HEADS["categorical"].predict(logits)
     np.testing.assert_allclose(p.sum(-1), 1, rtol=1e-5)
-    f = logits.mean[None] + jnp.sqrt(2.0) * jax.random.normal(KEY, (100_000, 6, 5))
-    np.testing.assert_allclose(p, jax.nn.softmax(f).mean(0), atol=0.02)
+    f = np.asarray(logits.mean) + 2.0**0.5 * normal(size=(100_000, 6, 5))
+    np.testing.assert_allclose(p, softmax(f, -1).mean(0), atol=0.02)
     with pytest.raises(ValueError, match="last axis of size 2"):
         HEADS["heteroscedastic"].predict(logits)
 
@@ -138,17 +141,19 @@ def test_log_normalisers(variance):
     allowed = {0.1: 0.005, 1.0: 0.03, 5.0: 0.35}[variance]
     assert size["matched"] < allowed and size["second_order"] < 1.5 * allowed
     assert size["tilted"] < size["jensen"]
-    np.testing.assert_allclose(weights.tilted(mean, 0 * spread), jax.nn.logsumexp(mean, -1), 1e-5)
+    np.testing.assert_allclose(
+        weights.tilted(mean, 0 * spread), logsumexp(np.asarray(mean), -1), 1e-5
+    )
 
 
 def regression(number, dimensions=3, noise=0.3):
     """Inputs, targets, and the exact posterior of the weights with the prior N(0, 1)."""
-    a, b, c = jax.random.split(jax.random.key(number), 3)
-    x = jax.random.normal(a, (number, dimensions)) * jnp.array([[1.0, 2.0, 0.5]])
-    y = x @ jax.random.normal(b, (dimensions,)) + noise**0.5 * jax.random.normal(c, (number,))
-    precision = np.asarray(x.T @ x / noise + jnp.eye(dimensions), np.float64)
-    mean = np.linalg.solve(precision, np.asarray(x.T @ y, np.float64) / noise)
-    return x, y, mean, precision
+    normal = np.random.default_rng(number).normal
+    x = normal(size=(number, dimensions)) * np.array([[1.0, 2.0, 0.5]])
+    y = x @ normal(size=dimensions) + noise**0.5 * normal(size=number)
+    precision = x.T @ x / noise + np.eye(dimensions)
+    mean = np.linalg.solve(precision, x.T @ y / noise)
+    return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32), mean, precision
 
 
 def linear(params, x):
@@ -211,7 +216,8 @@ class TestOptima:
             )
             return optax.apply_updates(posterior, updates), None
 
-        end: Any = jax.lax.scan(step, weights.mean_field({"w": jnp.zeros(3)}, 1.0), (x, y))[0]
+        start = weights.mean_field({"w": jnp.zeros(3)}, 1.0)
+        end: Any = jax.jit(lambda start: jax.lax.scan(step, start, (x, y))[0])(start)
         w = end["w"]
         exact = np.diag(np.linalg.inv(precision))
         assert 0.9 < np.median(w.variance / exact) < 1.3
