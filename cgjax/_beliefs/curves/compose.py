@@ -40,24 +40,48 @@ def formed(operation: Operation) -> Form:
     return General.after(operation)
 
 
-def evaluator(operation: Operation) -> Function:
-    """The operation's result as a function of the variable.
+# Its `repr` would write out what is shared once for each use, and JAX asks for it.
+@dataclass(frozen=True, eq=False, repr=False)
+class Composed:
+    """An operation's result as a function of the variable, to be called with its values.
 
     Numbers of half precision are computed in single precision: the moments are those of the
     function, not of its rounding.
+
+    Attributes:
+        eqn: the operation.
+        functions: its operands, as functions of the variable.
+        kinds: the dtypes that they are computed in.
+        rounded: whether all it does is to round.
     """
-    eqn, functions = operation.eqn, operation.functions
-    kinds = [_at_least_single(kind) for kind in operation.kinds]
+
+    eqn: JaxprEqn
+    functions: tuple[Function, ...]
+    kinds: tuple[jnp.dtype, ...]
+    rounded: bool
+
+    def __call__(self, points: jax.Array) -> jax.Array:
+        """The result for values of the variable."""
+        return self.at(points, {})
+
+    def at(self, points: jax.Array, known: dict[int, jax.Array]) -> jax.Array:
+        """The same; what several operations share is computed once, and kept in `known`."""
+        if id(self) not in known:
+            values = [
+                jnp.asarray(f.at(points, known) if isinstance(f, Composed) else f(points), kind)
+                for f, kind in zip(self.functions, self.kinds, strict=True)
+            ]
+            known[id(self)] = wide(values[0]) if self.rounded else bind(self.eqn, values)[0]
+        return known[id(self)]
+
+
+def evaluator(operation: Operation) -> Composed:
+    """The operation's result as a function of the variable."""
     out = operation.dtype
     rounded = operation.facts.converts and not operation.stops and operation.is_real
     rounded = rounded and _at_least_single(out) != out
-
-    def function(points: jax.Array) -> jax.Array:
-        pairs = zip(functions, kinds, strict=True)
-        values = [jnp.asarray(f(points), kind) for f, kind in pairs]
-        return wide(values[0]) if rounded else bind(eqn, values)[0]
-
-    return function
+    kinds = tuple(_at_least_single(kind) for kind in operation.kinds)
+    return Composed(operation.eqn, tuple(operation.functions), kinds, rounded)
 
 
 def _at_least_single(dtype: jnp.dtype) -> jnp.dtype:
