@@ -5,6 +5,7 @@ So `tanh(x).reshape(…)` and `tanh(x.reshape(…))` are the same function of x.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,8 +48,18 @@ class Laid(Lazy):
         return self.value.dtype
 
     def settled(self, order: int) -> Any:
-        """The moments, in the layout."""
-        found = settle(self.value, order)
+        """The moments, in the layout; the same object for each use, so that it is one variable."""
+        return self._matched if order != 1 else self._linear
+
+    @functools.cached_property
+    def _matched(self) -> Any:
+        return self._in_layout(settle(self.value, 2))
+
+    @functools.cached_property
+    def _linear(self) -> Any:
+        return self._in_layout(settle(self.value, 1))
+
+    def _in_layout(self, found: Any) -> Any:
         if isinstance(found, Gaussian):
             return laid_gaussian(found.shared()[0], self.layout)
         return self.array(found)

@@ -70,3 +70,17 @@ def test_what_is_used_often_is_computed_once():
 
     few, more, many = map(lines, (2, 4, 12))
     assert many - more <= 5 * (more - few)
+
+
+def test_the_larger_of_two_elements_of_one_array():
+    forms = [
+        lambda v: jnp.maximum(v[0], v[1]),
+        lambda v: jnp.where(v[0] > v[1], v[0], v[1]),
+        lambda v: jnp.where(v[:1] < v[1:], v[1:], v[:1])[0],
+        lambda v: v[1] + jax.nn.relu(v[0] - v[1]),
+    ]
+    v = Belief(jnp.array([0.1, 0.0]), jnp.array([0.3, 0.4]))
+    first, *others = jax.jit(lambda v: [cg.moments(f)(v) for f in forms])(v)
+    for other in others:
+        np.testing.assert_allclose(other.mean, first.mean, rtol=1e-5)
+        np.testing.assert_allclose(other.variance, first.variance, rtol=1e-5)
