@@ -17,6 +17,7 @@ from cgjax._program.jaxprs import (
     Operand,
     aval,
     consts,
+    dtype,
     holds_consts,
     open_jaxpr,
 )
@@ -115,6 +116,11 @@ class Program:
     def result_shapes(self) -> list[tuple[int, ...]]:
         """The shape of every flat result."""
         return [tuple(aval(v).shape) for v in open_jaxpr(self.jaxpr).outvars]
+
+    @property
+    def result_dtypes(self) -> list[np.dtype]:
+        """The dtype of every flat result."""
+        return [dtype(v) for v in open_jaxpr(self.jaxpr).outvars]
 
     @property
     def returned_inputs(self) -> tuple[int | None, ...]:

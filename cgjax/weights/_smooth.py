@@ -43,8 +43,8 @@ from cgjax.weights._smoothing import (
     Shifted,
     belief_like,
     check_examples,
+    check_floating,
     derivatives,
-    floating,
     half_information,
     kept_variance,
 )
@@ -94,6 +94,7 @@ class Smooth(Method):
                 "smooth takes a network that returns one array, what the likelihood is of; this "
                 f"one returns {program.out_tree}."
             )
+        check_floating(program.result_dtypes[0])
         run = self.diagonal if self.covariance == "diagonal" else self.full
         prior, posterior, output = run(program, lead, arrays)
 
@@ -119,7 +120,7 @@ class Smooth(Method):
 
         def forward(shifts: Records) -> tuple[Belief, Records]:
             result, records = beliefs.propagate(program, visitor, arrays, shifts)
-            return floating(result), records
+            return result, records
 
         shifts = {s.index: jnp.zeros(s.stacked_shape, s.dtype) for s in program.sites}
         output, pull, prior = jax.vjp(forward, shifts, has_aux=True)
@@ -169,7 +170,7 @@ class Smooth(Method):
                 moved[i] = x.mean + root(x.variance) * standard[i]
             result, records = walk(program, visitor, moved, given=shifts)
             statistics = {i: r[0] for i, r in records.items()}
-            return (floating(result), statistics), {i: r[1] for i, r in records.items()}
+            return (result, statistics), {i: r[1] for i, r in records.items()}
 
         zeros = {i: jnp.zeros_like(x.mean) for i, x in uncertain.items()}
         still = {s.index: jnp.zeros(s.stacked_shape, s.dtype) for s in random}

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array
 
 from cgjax._gaussian.numerics import wide
 from cgjax._program import Site
-from cgjax._static import Leaf, Tree
+from cgjax._static import Tree
 from cgjax._walk import Visitor
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.nodes import Belief, Family
@@ -39,11 +40,10 @@ def belief_like(like: Array | Belief, mean: Array, variance: Array) -> Belief:
     return Belief(jnp.asarray(mean, dtype), jnp.asarray(variance, dtype))
 
 
-def floating(result: Leaf) -> Leaf:
-    array = result.mean if isinstance(result, Belief) else result
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"smooth takes a network with floating-point outputs, got {array.dtype}.")
-    return result
+def check_floating(dtype: np.dtype) -> None:
+    """Raises unless the outputs are floating point."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"smooth takes a network with floating-point outputs, got {dtype}.")
 
 
 def check_examples(sites: Sequence[Site], shape: tuple[int, ...]) -> None:
