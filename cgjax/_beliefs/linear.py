@@ -23,6 +23,7 @@ from cgjax._beliefs.grouped import Grouped, in_full
 from cgjax._beliefs.laid import Laid
 from cgjax._beliefs.values import Gaussian, Lazy, Value, is_random, settle
 from cgjax._gaussian.numerics import root
+from cgjax._program.degrees import wraps_linear
 from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
 
@@ -212,7 +213,7 @@ def linear(eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value] | None:
     Complex results are kept as linear maps; real ones are settled, as those of other products are.
     """
     random = [is_random(x) for x in operands]
-    if not facts(eqn).is_linear(random):
+    if not (facts(eqn).is_linear(random) or wraps_linear(eqn, random)):
         return None
     values = [as_linear(x) if is_random(x) else None for x in operands]
     known = [v for v in values if v is not None]

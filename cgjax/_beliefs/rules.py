@@ -63,6 +63,10 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
     hidden = facts(eqn).opaque  # such as a function that a scatter applies
     if not hidden and (name in STRUCTURE or name in TOTALS or name in EXTREMES or _is_sum(eqn)):
         return _structure(eqn, operands, order, place)
+    if facts(eqn).wraps and not _is_differentiable(
+        eqn, [at_mean(settle(x, order)) for x in operands]
+    ):
+        return None
     return linear(eqn, operands)
 
 
@@ -257,7 +261,7 @@ def _is_differentiable(eqn: JaxprEqn, means: Sequence[Any]) -> bool:
 
     values = [jnp.asarray(means[k]) for k in at]
     try:
-        jax.eval_shape(lambda *v: jax.jvp(function, v, v)[1], *values)
+        jax.eval_shape(lambda *v: jax.linearize(function, *v)[0], *values)
     except (NotImplementedError, TypeError, ValueError):
         return False
     return True

@@ -7,7 +7,7 @@ from typing import Literal
 
 from jax.extend.core import JaxprEqn
 
-from cgjax._program.jaxprs import source
+from cgjax._program.jaxprs import source, source_inside
 from cgjax._walk import Visitor
 
 Nodes = Literal["collapsed", "random"]
@@ -55,7 +55,8 @@ class Place:
 
     def line(self, eqn: JaxprEqn) -> str:
         """The user's line that an equation comes from."""
-        return next(filter(None, map(source, (eqn, *reversed(self.calls)))), "an unknown line")
+        lines = (*map(source, (eqn, *reversed(self.calls))), source_inside(eqn))
+        return next(filter(None, lines), "an unknown line")
 
 
 def no_rule(eqn: JaxprEqn, place: Place, differentiable: bool, why: str = "") -> NoMomentRuleError:

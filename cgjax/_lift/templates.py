@@ -72,6 +72,7 @@ _ELEMENTWISE: dict[str, tuple[Callable[[Array], Array], ...]] = {
         lambda x: -jnp.minimum(-x, 0),
         *_either(lambda x: x, jnp.zeros_like),
         *(lambda x, c=c: x * c(x) for c in _ABOVE),
+        *(lambda x, a=a: x * jnp.heaviside(x, a) for a in (0.0, 0.5, 1.0)),
         lambda x: 0.5 * (x + jnp.abs(x)),
         lambda x: 0.5 * x + 0.5 * jnp.abs(x),
     ),

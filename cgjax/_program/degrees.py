@@ -57,6 +57,25 @@ def degrees(eqn: JaxprEqn, operands: Sequence[Degree]) -> Degrees:
     return list(map(_of_numbers, outs, eqn.outvars))
 
 
+def wraps_linear(eqn: JaxprEqn, random: Sequence[bool]) -> bool:
+    """Whether an equation wraps a function that is linear in its random operands.
+
+    It then has the derivative of that function: none inside has one of its own.
+    """
+    known = facts(eqn)
+    if not known.wraps or any(map(_holds_custom, sub_jaxprs(eqn))):
+        return False
+    of_results = degrees(eqn, [Degree.LINEAR if x else Degree.FIXED for x in random])
+    return max(of_results, default=Degree.FIXED) <= Degree.LINEAR
+
+
+def _holds_custom(jaxpr: AnyJaxpr) -> bool:
+    return any(
+        facts(eqn).call == "custom" or any(map(_holds_custom, sub_jaxprs(eqn)))
+        for eqn in open_jaxpr(jaxpr).eqns
+    )
+
+
 def _of_numbers(degree: Degree, result: Var) -> Degree:
     # Rounding to integers is not linear.
     of = dtype(result)

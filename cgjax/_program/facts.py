@@ -44,6 +44,7 @@ class Facts:
         mixes: some elements give way to those of another operand, or to a filling: a mask, padding,
             writing into an array.
         converts: the same numbers, rounded at most: in another dtype or under another name.
+        rounds: the numbers that it converts may lose digits.
         linear: the operands that the results are jointly linear in, for fixed others; affine, that
             is: what stays where all of them are zero may be anything.
         bilinear: linear in each data operand for fixed others, not in all of them together.
@@ -77,6 +78,7 @@ class Facts:
     paired: bool = False
     mixes: bool = False
     converts: bool = False
+    rounds: bool = False
     linear: Operands = NONE
     bilinear: bool = False
     curvature: Curvature | None = None

@@ -227,6 +227,12 @@ def source(eqn: JaxprEqn) -> str:
     return source_info_util.summarize(eqn.source_info)
 
 
+def source_inside(eqn: JaxprEqn) -> str:
+    """The first line of the user's code that a function that an equation holds comes from."""
+    inside = (e for sub in sub_jaxprs(eqn) for e in open_jaxpr(sub).eqns)
+    return next((line for e in inside if (line := source(e) or source_inside(e))), "")
+
+
 def split_source(source: str) -> tuple[str, str]:
     """The place in a file, whose path may hold spaces, and the function in brackets."""
     path, _, function = source.rpartition(" (")

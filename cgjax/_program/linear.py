@@ -7,13 +7,16 @@ the operands, one by one, for which fewer nodes need to be known jointly.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn, Var, jaxpr_as_fun
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from cgjax._node import node_p
@@ -31,7 +34,9 @@ from cgjax._program.jaxprs import (
     consts,
     dtype,
     open_jaxpr,
+    sub_jaxprs,
 )
+from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._static import Tree
 
@@ -171,14 +176,15 @@ def linear(program: Program) -> Linear:
         for v, value in zip(cut, values, strict=True):
             # Expectations of integers are no integers: those keep the dtype they come in.
             exact = not jnp.issubdtype(dtype(v), jnp.inexact)
-            env[v] = jnp.asarray(value, value.dtype if exact else dtype(v))
+            env[v] = jnp.asarray(value, value.dtype if exact else _wider(value.dtype, dtype(v)))
         for eqn in evaluated:
             random = list(map(depends.is_random, eqn.invars))
             with eqn.ctx.manager:
                 outs = _at_expectations(eqn, list(map(read, eqn.invars)), random)
             found = zip(eqn.outvars, outs, strict=True)
             env.update((v, x) for v, x in found if v not in inside)
-        return jax.tree.unflatten(program.out_tree, list(map(read, inner.outvars)))
+        results = [_as_declared(read(v), v) for v in inner.outvars]
+        return jax.tree.unflatten(program.out_tree, results)
 
     nodes = tuple(map(depends.node.get, cut))
     of_cut = tuple(depends.of_value[v] for v in cut)
@@ -193,9 +199,19 @@ def _at_expectations(
     The derivative of E[f(x, w)] by what x depends on is the one of sum_x P(x) f(x, w), in which
     only P varies: where f is linear in x, that is its derivative as a function, whatever rule it
     has of its own. The rule counts for w.
+
+    A conversion to fewer digits rounds the values of x, not their expectation, which keeps its own.
     """
+    if not any(random):
+        return bind(eqn, operands)
+    if facts(eqn).rounds and _is_real(operands[0].dtype) and _is_real(dtype(eqn.outvars[0])):
+        [x], [out] = operands, eqn.outvars
+        return [lax.convert_element_type(x, _wider(x.dtype, dtype(out)))]
+    if not sub_jaxprs(eqn):
+        return bind(*_widened(eqn, operands))
+    operands = list(map(_as_declared, operands, eqn.invars))
     call = control(eqn, operands)
-    if not isinstance(call, Call) or call.kind != "custom" or not any(random):
+    if not isinstance(call, Call) or call.kind != "custom":
         return bind(eqn, operands)
     pairs = list(zip(operands, random, strict=True))
     outs = bind(eqn, [lax.stop_gradient(x) if is_random else x for x, is_random in pairs])
@@ -210,3 +226,41 @@ def _with_derivative(value: Array, of: Array) -> Array:
         return value
     zero = of - lax.stop_gradient(of)
     return value + jnp.where(jnp.isfinite(of), zero, 0)
+
+
+def _is_real(of: DTypeLike | None) -> bool:
+    return of is not None and jnp.issubdtype(of, jnp.floating)
+
+
+def _wider(one: DTypeLike, other: DTypeLike) -> DTypeLike:
+    """The dtype of two that holds the numbers of both; of others than real ones, the second."""
+    if not (_is_real(one) and _is_real(other)):
+        return other
+    a, b = jnp.finfo(one), jnp.finfo(other)
+    if a.nmant >= b.nmant and a.maxexp >= b.maxexp:
+        return one
+    return other if b.nmant >= a.nmant and b.maxexp >= a.maxexp else jnp.float32
+
+
+def _as_declared(x: Operand, v: Atom) -> Operand:
+    """An expectation in the dtype of the values."""
+    if isinstance(v, Literal) or not _is_real(dtype(v)):
+        return x
+    return lax.convert_element_type(x, dtype(v))
+
+
+def _widened(eqn: JaxprEqn, operands: Sequence[Operand]) -> tuple[JaxprEqn, list[Operand]]:
+    """An equation of real numbers in the widest dtype that its operands come in."""
+    real = [_is_real(dtype(v)) for v in eqn.invars]
+    pairs = list(zip(operands, eqn.invars, strict=True))
+    came = [dtype(v) if isinstance(v, Literal) else x.dtype for x, v in pairs]
+    kept = [of == dtype(v) for of, (_, v) in zip(came, pairs, strict=True)]
+    if all(same or not is_real for same, is_real in zip(kept, real, strict=True)):
+        return eqn, list(operands)
+    widest = functools.reduce(_wider, (of for of, r in zip(came, real, strict=True) if r))
+    params = {
+        name: _wider(widest, value) if isinstance(value, np.dtype) and _is_real(value) else value
+        for name, value in eqn.params.items()
+    }
+    wide = [jnp.asarray(x, widest) if r else x for x, r in zip(operands, real, strict=True)]
+    return eqn.replace(params=params), wide

@@ -76,11 +76,11 @@ _COLLECTIVE_SUM = Facts(linear=ALL, paired=True, reduces="sum")
 
 _CLASSES: tuple[tuple[str, Facts], ...] = (
     # -- the same numbers
-    ("convert_element_type reduce_precision to_edtype from_edtype", _SAME),
+    ("convert_element_type reduce_precision", replace(_SAME, rounds=True)),
     ("copy name sharding_constraint reshard layout_constraint relayout device_put", _SAME),
     ("with_memory_space_constraint pvary reduced_vary_cast_p reduced_vary_cast", _SAME),
     ("vary_unreduced_cast_p vary_unreduced_cast pbroadcast pbroadcast_dynamic preduced", _SAME),
-    ("xla_metadata_value optimization_barrier", _SAME),
+    ("xla_metadata_value optimization_barrier to_edtype from_edtype", _SAME),
     ("stop_gradient", replace(_SAME, linear=NONE)),
     ("add_dependency", replace(_SAME, data=FIRST, linear=FIRST, paired=False)),
     ("tie", replace(_SAME, data=CASES, linear=CASES, paired=False)),

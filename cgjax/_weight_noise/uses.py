@@ -7,71 +7,54 @@ are told apart element by element, but only where counting the parts says that i
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
-from jaxtyping import Array
 
-from cgjax._cache import once
 from cgjax._node import node_p
 from cgjax._program.control import Call, Cond, Scan, While, control
-from cgjax._program.jaxprs import AnyJaxpr, Atom, Operand, bind, consts, open_jaxpr
-from cgjax._program.primitives import facts
+from cgjax._program.jaxprs import AnyJaxpr, Atom, consts, open_jaxpr
+from cgjax._program.live import live, live_inside
 from cgjax._program.program import Program
-from cgjax._walk.evaluate import Value
-from cgjax._weight_noise.axes import (
-    Examples,
-    is_paired,
-    of_integers,
-    shape_of,
+from cgjax._weight_noise.axes import Examples, is_paired, shape_of
+from cgjax._weight_noise.pieces import (
+    Either,
+    Known,
+    Piece,
+    Pieces,
+    Use,
+    after,
+    at_most,
+    computed,
+    counted,
+    is_number,
+    known_row,
+    known_value,
+    most,
+    one_of,
+    row_of,
 )
 from cgjax._weight_noise.shared import carried, passage, passes
 
-# Which of a weight's elements stand where: numbers, -1 for none; None where that is not known.
-Elements = Callable[[], np.ndarray | None]
-# A value that is known without data, computed if it is asked for.
-Known = Callable[[], Operand]
 _SEVERAL = 2  # turns of a loop whose number is not known
-
-
-def _unknown() -> None:
-    return None
+_FEW = 256  # turns of loops in loops that are told apart
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
-    """Some elements of a weight, as a value of a program.
+class Found:
+    """What a pass over a program finds.
 
     Attributes:
-        weight: the number of the argument.
-        times: how often each element is used where the value is used once.
-        rows: how many scans the value is a row of; the elements have a leading axis for each.
-        elements: which elements stand where in the value.
-        mixed: whether the value's elements are made of several.
+        outs: the pieces that its results are.
+        uses: its uses of weights.
+        known: its results, as far as they are known without data.
     """
 
-    weight: int
-    times: int
-    rows: int
-    elements: Elements
-    mixed: bool = False
-
-
-Pieces = tuple[Piece, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Either:
-    """Uses in branches, of which one is taken."""
-
-    branches: tuple[list[Use], ...]
-
-
-Use = Piece | Either
+    outs: list[Pieces]
+    uses: list[Use]
+    known: list[Known | None]
 
 
 def used_more_than_once(
@@ -93,56 +76,40 @@ def used_more_than_once(
 
     invars = open_jaxpr(program.jaxpr).invars
     arguments = [whole(k) if k in shapes else () for k in range(len(invars))]
-    _, uses = _Counting(examples).run(program.jaxpr, arguments)
+    uses = _Counting(examples).run(program.jaxpr, arguments).uses
     return frozenset(
         k
         for k, shape in shapes.items()
-        if _at_most(uses, k) > 1 and _most(uses, k, int(np.prod(shape, dtype=int))) > 1
+        if at_most(uses, k) > 1 and most(uses, k, int(np.prod(shape, dtype=int))) > 1
     )
-
-
-def _at_most(uses: Sequence[Use], weight: int) -> int:
-    """A bound on the uses of an element, without looking which elements they are of."""
-    return sum(
-        max((_at_most(b, weight) for b in use.branches), default=0)
-        if isinstance(use, Either)
-        else use.times * (use.weight == weight)
-        for use in uses
-    )
-
-
-def _most(uses: Sequence[Use], weight: int, size: int) -> int:
-    """The uses of the element that is used most."""
-    return int(_times(uses, weight, size).max(initial=0))
-
-
-def _times(uses: Sequence[Use], weight: int, size: int) -> np.ndarray:
-    found = np.zeros(size, int)
-    for use in uses:
-        if isinstance(use, Either):
-            found += np.max([_times(b, weight, size) for b in use.branches], axis=0)
-        elif use.weight == weight:
-            elements = use.elements()
-            chosen = slice(None) if elements is None else np.unique(elements[elements >= 0])
-            found[chosen] += use.times
-    return found
 
 
 @dataclass(frozen=True)
 class _Counting:
-    """A pass over a program with pieces of weights for values."""
+    """A pass over a program with pieces of weights for values.
+
+    Attributes:
+        examples: what data is part of.
+        few: how many turns of a loop are told apart at most.
+    """
 
     examples: Examples
+    few: int = _FEW
 
     def run(
-        self, jaxpr: AnyJaxpr, arguments: Sequence[Pieces], given: Sequence[Known | None] = ()
-    ) -> tuple[list[Pieces], list[Use]]:
-        """The pieces that a program's results are, and its uses.
+        self,
+        jaxpr: AnyJaxpr,
+        arguments: Sequence[Pieces],
+        given: Sequence[Known | None] = (),
+        wanted: Sequence[bool] | None = None,
+    ) -> Found:
+        """The pieces that a program's results are, and its uses that reach a wanted result.
 
         Args:
             jaxpr: the program.
             arguments: the pieces that its arguments are.
             given: the values of its first arguments, as far as they are known.
+            wanted: which results are; None of all.
         """
         inner = open_jaxpr(jaxpr)
         env: dict[Var, Pieces] = dict(zip(inner.invars, arguments, strict=True))
@@ -156,31 +123,44 @@ class _Counting:
         def read(v: Atom) -> Pieces:
             return () if isinstance(v, Literal) else env.get(v, ())
 
-        for eqn in inner.eqns:
+        wanted = [True] * len(inner.outvars) if wanted is None else wanted
+        _, eqns = live(jaxpr, wanted)
+        needed = {v for e in eqns for v in e.invars if not isinstance(v, Literal)}
+        returned = zip(inner.outvars, wanted, strict=True)
+        needed.update(v for v, is_wanted in returned if is_wanted and not isinstance(v, Literal))
+        for eqn in eqns:
             operands = [read(v) for v in eqn.invars]
             if any(operands):
-                outs, used = self.equation(eqn, operands, known)
+                outs, used = self.equation(eqn, operands, known, [v in needed for v in eqn.outvars])
                 env.update(zip(eqn.outvars, outs, strict=True))
                 uses += used
             elif all(isinstance(v, Literal) or v in known for v in eqn.invars):
-                known.update(_computed(eqn, known))
-        return [read(v) for v in inner.outvars], uses
+                known.update(computed(eqn, known))
+        outs = [read(v) for v in inner.outvars]
+        return Found(outs, uses, [known_value(v, known) for v in inner.outvars])
 
     def equation(
-        self, eqn: JaxprEqn, operands: Sequence[Pieces], known: Mapping[Var, Known]
+        self,
+        eqn: JaxprEqn,
+        operands: Sequence[Pieces],
+        known: Mapping[Var, Known],
+        wanted: Sequence[bool],
     ) -> tuple[list[Pieces], list[Use]]:
         part = control(eqn, operands)
         every: list[Use] = [p for pieces in operands for p in pieces]
         nothing: list[Pieces] = [()] * len(eqn.outvars)
-        values = [_known(v, known) for v in eqn.invars]
+        values = [known_value(v, known) for v in eqn.invars]
+        if isinstance(part, Scan) and self.are_told_apart(eqn, part, values):
+            return self.turns(eqn, part, values, wanted)
         if isinstance(part, Scan | While):
-            return self.loop(eqn, part, values)
+            return self.loop(eqn, part, values, wanted)
         if isinstance(part, Cond):
-            found = [self.run(branch, part.operands, values[1:]) for branch in part.branches]
-            outs = [_one_of(pieces) for pieces in zip(*(outs for outs, _ in found), strict=True)]
-            return outs, [Either(tuple(uses for _, uses in found))]
+            found = [self.run(b, part.operands, values[1:], wanted) for b in part.branches]
+            outs = [one_of(pieces) for pieces in zip(*(f.outs for f in found), strict=True)]
+            return outs, [Either(tuple(f.uses for f in found))]
         if isinstance(part, Call) and (part.kind != "custom" or passes(part.body)):
-            return self.run(part.body, part.operands, values)
+            inside = self.run(part.body, part.operands, values, wanted)
+            return inside.outs, inside.uses
         way = None if eqn.primitive is node_p else passage(eqn, list(map(bool, operands)))
         if way in (None, "product") or self.examples.is_data(eqn.outvars[0]):
             return nothing, every
@@ -188,7 +168,7 @@ class _Counting:
             return list(operands), []
         return [
             tuple(
-                _after(eqn, way, k, piece, out, known)
+                after(eqn, way, k, piece, out, known)
                 for k, pieces in enumerate(operands)
                 for piece in pieces
             )
@@ -196,8 +176,13 @@ class _Counting:
         ], []
 
     def loop(
-        self, eqn: JaxprEqn, part: Scan[Pieces] | While[Pieces], values: Sequence[Known | None]
+        self,
+        eqn: JaxprEqn,
+        part: Scan[Pieces] | While[Pieces],
+        values: Sequence[Known | None],
+        wanted: Sequence[bool],
     ) -> tuple[list[Pieces], list[Use]]:
+        """A loop whose turns do the same."""
         length = part.length if isinstance(part, Scan) else _SEVERAL
         if self.examples.are_turns(eqn):
             length = 1  # each example has a turn, and noise of its own
@@ -205,101 +190,70 @@ class _Counting:
         def at_all_turns(pieces: Pieces) -> Pieces:
             return tuple(replace(p, times=p.times * length) for p in pieces)
 
-        changes = [changed for _, changed in carried(eqn)]
-        carry = [() if c else at_all_turns(p) for p, c in zip(part.carry, changes, strict=True)]
-        uses: list[Use] = [
-            p for pieces, c in zip(part.carry, changes, strict=True) if c for p in pieces
-        ]
+        kept, changed = _carry(eqn, part)
+        carry = list(map(at_all_turns, kept))
+        uses: list[Use] = list(changed)
+        inside = live_inside(eqn, wanted)
         if isinstance(part, While):
             number, fixed = len(part.cond_consts), list(map(at_all_turns, part.body_consts))
             condition = [*map(at_all_turns, part.cond_consts), *carry]
-            uses += self.run(part.cond, condition, values[:number])[1]
+            uses += self.run(part.cond, condition, values[:number]).uses
             given = values[number : number + len(fixed)]
-            outs, used = self.run(part.body, [*fixed, *carry], given)
+            turn = self.run(part.body, [*fixed, *carry], given, inside)
             stacked: list[Pieces] = []
         else:
             rows = [tuple(replace(p, rows=p.rows + 1) for p in pieces) for pieces in part.xs]
             fixed = list(map(at_all_turns, part.consts))
-            outs, used = self.run(part.body, [*fixed, *carry, *rows], values[: len(fixed)])
-            stacked = [_one_of([pieces]) for pieces in part.split(outs)[1]]
-        kept = [() if c else p for p, c in zip(part.carry, changes, strict=True)]
-        return [*kept, *stacked], [*uses, *used]
+            turn = self.run(part.body, [*fixed, *carry, *rows], values[: len(fixed)], inside)
+            stacked = [one_of([pieces]) for pieces in part.split(turn.outs)[1]]
+        return [*kept, *stacked], [*uses, *turn.uses]
+
+    def are_told_apart(
+        self, eqn: JaxprEqn, part: Scan[Pieces], values: Sequence[Known | None]
+    ) -> bool:
+        """Whether a weight stays where it is while a loop counts: turns may use parts of it."""
+        start, inner = len(part.consts), open_jaxpr(part.body).invars[len(part.consts) :]
+        given = zip(values[start:], inner, strict=True)
+        counts = any(x is not None and is_number(v) for x, v in given)
+        stay = any(part.consts) or any(_carry(eqn, part)[0])
+        few = part.length <= self.few and not self.examples.are_turns(eqn)
+        if not (counts and stay and few):
+            return False
+        return all(not p.mixed and p.elements() is not None for ps in part.xs for p in ps)
+
+    def turns(
+        self,
+        eqn: JaxprEqn,
+        part: Scan[Pieces],
+        values: Sequence[Known | None],
+        wanted: Sequence[bool],
+    ) -> tuple[list[Pieces], list[Use]]:
+        """A loop whose turns may use different elements, by what it counts."""
+        within = replace(self, few=self.few // max(part.length, 1))
+        kept, changed = _carry(eqn, part)
+        uses: list[Use] = list(changed)
+        inside, start = live_inside(eqn, wanted), len(part.consts)
+        carry = list(values[start : start + len(kept)])
+        stacked: list[Pieces] = [()] * (len(eqn.outvars) - len(kept))
+        for k in range(part.length):
+            row = part.length - 1 - k if part.reverse else k
+            rows = [tuple(row_of(p, row) for p in pieces) for pieces in part.xs]
+            numbers = zip(values[start + len(kept) :], part.row_variables, strict=True)
+            rows_known = [known_row(x, row, v) for x, v in numbers]
+            given = [*values[:start], *carry, *rows_known]
+            turn = within.run(part.body, [*part.consts, *kept, *rows], given, inside)
+            carry = list(map(counted, turn.known[: len(kept)], eqn.outvars[: len(kept)]))
+            uses += turn.uses
+            stacked = [
+                (*before, *(replace(p, mixed=True) for p in pieces))
+                for before, pieces in zip(stacked, part.split(turn.outs)[1], strict=True)
+            ]
+        return [*kept, *stacked], uses
 
 
-def _one_of(branches: Iterable[Pieces]) -> Pieces:
-    """What a value may be, of several: some elements of each weight, not known which."""
-    times: dict[int, int] = {}
-    for pieces in branches:
-        for weight in {p.weight for p in pieces}:
-            here = sum(p.times for p in pieces if p.weight == weight)
-            times[weight] = max(times.get(weight, 0), here)
-    return tuple(Piece(weight, n, 0, _unknown, mixed=True) for weight, n in times.items())
-
-
-def _computed(eqn: JaxprEqn, known: Mapping[Var, Known]) -> dict[Var, Known]:
-    """Values that are known without data, computed if they are asked for."""
-
-    @once
-    def outs() -> list[Value]:
-        with jax.ensure_compile_time_eval():
-            return bind(eqn, [_value(v, known) for v in eqn.invars])
-
-    return {v: lambda k=k: outs()[k] for k, v in enumerate(eqn.outvars)}
-
-
-def _known(variable: Atom, known: Mapping[Var, Known]) -> Known | None:
-    if isinstance(variable, Literal):
-        return lambda: variable.val
-    return known.get(variable)
-
-
-def _value(variable: Atom, known: Mapping[Var, Known]) -> Operand:
-    return variable.val if isinstance(variable, Literal) else known[variable]()
-
-
-def _after(
-    eqn: JaxprEqn, way: str, operand: int, piece: Piece, out: int, known: Mapping[Var, Known]
-) -> Piece:
-    """A piece after an operation that noise passes through."""
-    shape = shape_of(eqn.outvars[out])
-    if piece.mixed or facts(eqn).converts:
-        return piece
-    if way in ("sum", "scaled") and shape_of(eqn.invars[operand]) == shape:
-        return piece
-    if way != "moved":
-        return replace(piece, mixed=True)
-
-    @once
-    def elements() -> np.ndarray | None:
-        before = piece.elements()
-        if before is None:
-            return None
-        try:
-            with jax.ensure_compile_time_eval():
-                return np.asarray(_moved(eqn, operand, piece.rows, before, known)[out])
-        except (KeyError, jax.errors.TracerArrayConversionError):
-            return None  # where the elements go is known when the program runs
-
-    return replace(piece, elements=elements)
-
-
-def _moved(
-    eqn: JaxprEqn, operand: int, rows: int, elements: np.ndarray, known: Mapping[Var, Known]
-) -> list[Value]:
-    """Elements after a movement; what comes from elsewhere is no element."""
-    number = len(eqn.invars)
-
-    def move(elements: Array) -> list[Value]:
-        values = [
-            elements
-            if k == operand
-            else jnp.full(shape_of(v), -1, np.int32)
-            if facts(eqn).is_data(k, number)
-            else _value(v, known)
-            for k, v in enumerate(eqn.invars)
-        ]
-        return bind(of_integers(eqn), values)
-
-    for _ in range(rows):
-        move = jax.vmap(move)
-    return move(jnp.asarray(elements))
+def _carry(eqn: JaxprEqn, part: Scan[Pieces] | While[Pieces]) -> tuple[list[Pieces], Pieces]:
+    """What a loop carries on as it is, for each place, and what turns change."""
+    changes = [changed for _, changed in carried(eqn)]
+    pairs = list(zip(part.carry, changes, strict=True))
+    kept: list[Pieces] = [() if changed else pieces for pieces, changed in pairs]
+    return kept, tuple(p for pieces, changed in pairs if changed for p in pieces)

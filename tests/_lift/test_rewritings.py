@@ -43,6 +43,8 @@ WAYS = {
         lambda x: x * (x > 0),
         lambda x: x * (x >= 0).astype(int),
         lambda x: x * jnp.where(x > 0, 1.0, 0.0),
+        lambda x: x * jnp.heaviside(x, 0.0),
+        lambda x: jnp.heaviside(x, 0.5) * x,
         lambda x: (x + jnp.abs(x)) / 2,
         lambda x: 0.5 * jnp.abs(x) + x / 2,
         *(lambda x, c=c: c(x, x, jnp.zeros_like(x)) for c in SIGN_CHOICES),

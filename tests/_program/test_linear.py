@@ -281,3 +281,50 @@ def test_nodes_keep_their_order_where_calls_are_opened():
     got = cg.exact_marginals(net)(x)
     a, b, c = (cg.with_nodes(cg.exact_marginals(net))(x)[1][k] for k in "abc")
     np.testing.assert_allclose(got, (a - 2 * c, 3 * b), rtol=1e-5)
+
+
+ROUNDINGS = {
+    "there and back": lambda z: z.astype(jnp.bfloat16).astype(jnp.float32),
+    "through two narrow dtypes": lambda z: z.astype(jnp.bfloat16).astype(jnp.float16),
+    "fewer digits": lambda z: lax.reduce_precision(z, 5, 2),
+    "a product": lambda z: (z.astype(jnp.bfloat16) @ jnp.eye(2, dtype=jnp.bfloat16)) * 1,
+    "a mask": lambda z: jnp.where(jnp.array([True, True]), z.astype(jnp.bfloat16), 2),
+    "a concatenation": lambda z: jnp.concatenate([z.astype(jnp.bfloat16)] * 2)[:2],
+    "whole numbers": lambda z: z.astype(jnp.int32).astype(jnp.bfloat16),
+}
+
+
+def test_a_conversion_rounds_the_values_and_not_their_mean():
+    def every(x):
+        z = cg.node(cg.nodes.Bernoulli(), x * jnp.ones(2))
+        return {name: f(z).astype(jnp.float32) for name, f in ROUNDINGS.items()}
+
+    def narrow(x):
+        z = cg.node(cg.nodes.Bernoulli(), x * jnp.ones(2))
+        return {name: f(z) for name, f in ROUNDINGS.items()}
+
+    x = jnp.float32(0.3)
+    for name, mean in jax.jit(cg.exact_marginals(every))(x).items():
+        np.testing.assert_allclose(mean, jax.nn.sigmoid(x), rtol=1e-6, err_msg=name)
+    dtypes = {name: out.dtype for name, out in jax.eval_shape(narrow, x).items()}
+    found = jax.eval_shape(cg.exact_marginals(narrow), x)
+    assert {name: out.dtype for name, out in found.items()} == dtypes
+
+
+def test_moments_are_exact_through_a_linear_function_on_a_mesh():
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("i")
+
+    def on_mesh(f):
+        return jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec)
+
+    belief = cg.Belief(jnp.array([1.0, -2.0]), jnp.array([0.5, 2.0]))
+    product = jnp.array([[1.0, 2.0], [0.0, 3.0]])
+    out = cg.moments(on_mesh(lambda x: 2 * lax.psum(product @ x, "i")))(belief)
+    np.testing.assert_allclose(out.mean, 2 * product @ belief.mean, rtol=1e-6)
+    np.testing.assert_allclose(out.variance, 4 * product**2 @ belief.variance, rtol=1e-6)
+    nonlinear = on_mesh(lambda x: jnp.tanh(x))
+    with pytest.raises(TypeError, match=r"shard_map.*test_linear.py.*first_order"):
+        cg.moments(lambda x: nonlinear(x))(belief)
+    linearised = cg.moments(nonlinear, first_order=["shard_map"])(belief)
+    np.testing.assert_allclose(linearised.mean, jnp.tanh(belief.mean), rtol=1e-6)

@@ -152,6 +152,10 @@ TWICE = {
     "after a branch": lambda w, x: (
         x @ w + lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: x[:, :1] * jnp.ones((1, 6)))
     ),
+    "by a value and its derivative": lambda w, x: jax.jvp(lambda x: jnp.tanh(x @ w), (x,), (x,))[1],
+    "by turns that share rows": lambda w, x: lax.fori_loop(
+        0, 4, lambda i, c: c + jnp.outer(x[:, i], w[i // 2]), jnp.zeros((ROWS, 6))
+    ),
     "in a loop": lambda w, x: lax.scan(
         lambda c, _: (c + x @ w, None), x @ jnp.ones((4, 6)), None, length=2
     )[0],
@@ -167,6 +171,25 @@ ONCE = {
     "in one of three branches": lambda w, x: lax.switch(
         1, [lambda: x @ w, lambda: 2 * x @ w, lambda: 3 * x @ w]
     ),
+    "and once more, which is dropped": lambda w, x: (x @ w, x @ w)[1],
+    "by a derivative whose value is dropped": lambda w, x: jax.jvp(lambda x: x @ w, (x,), (x,))[1],
+    "and in a call whose other result is dropped": lambda w, x: jax.jit(
+        lambda x: (x @ w, 2 * x @ w)
+    )(x)[1],
+    "and by what a loop carries and is dropped": lambda w, x: lax.scan(
+        lambda c, row: ((c[0] + jnp.outer(*row), c[1] + row[0] @ row[0] * row[1]), None),
+        (jnp.zeros((ROWS, 6)), jnp.zeros(6)),
+        (x.T, w),
+    )[0][0],
+    "row by row of a loop that counts": lambda w, x: lax.fori_loop(
+        0, 4, lambda i, c: c + jnp.outer(x[:, i], w[i]), jnp.zeros((ROWS, 6))
+    ),
+    "row by row from the last": lambda w, x: lax.fori_loop(
+        0, 4, lambda i, c: c + jnp.outer(x[:, 3 - i], w[3 - i]), jnp.zeros((ROWS, 6))
+    ),
+    "row by row of a scan over numbers": lambda w, x: lax.scan(
+        lambda c, i: (c + jnp.outer(x[:, i], w[i]), None), jnp.zeros((ROWS, 6)), jnp.arange(4)
+    )[0],
     "in parts": lambda w, x: (x @ w[:, :2]).sum(1) + (x @ w[:, 2:]).sum(1),
     "in a branch of a branch": lambda w, x: lax.cond(
         x.sum() > 0, lambda: lax.cond(x.max() > 1, lambda: x @ w, lambda: 2 * x @ w), lambda: x @ w
