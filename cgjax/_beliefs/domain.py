@@ -17,6 +17,7 @@ from cgjax import _static
 from cgjax._beliefs import registry
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.linear import Complex, as_linear, is_complex
+from cgjax._beliefs.linked import without_link
 from cgjax._beliefs.rules import results, ruled
 from cgjax._beliefs.settings import Beliefs, NoMomentRuleError, Place, Unknown
 from cgjax._beliefs.values import Gaussian, Value, belief, is_random, mean_of, settle
@@ -83,7 +84,7 @@ class BeliefDomain(Domain):
     ) -> tuple[Any, Any]:
         index, given = frame.start, frame.given
         site, visitor = self.program.sites[index], self.visitor
-        activation, e, *rest = operands
+        activation, e, *rest = (without_link(x, self.visitor.order) for x in operands)
         rest = [mean_of(settle(x, visitor.order)) for x in rest]
         family = _static.join(site.family, rest[: site.family.num_arrays])
         if visitor.nodes == "random" and site.kind != "observe":

@@ -21,6 +21,7 @@ from cgjax._beliefs.curves.elementwise import is_elementwise
 from cgjax._beliefs.functions import as_reduction, in_layout, of_functions, one_variable
 from cgjax._beliefs.largest import EXTREMES
 from cgjax._beliefs.linear import Complex, as_linear, is_complex, linear, linearised
+from cgjax._beliefs.linked import distinct, linked, of_places, without_link
 from cgjax._beliefs.movement import STRUCTURE
 from cgjax._beliefs.products import convolution, dot_general
 from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule
@@ -43,11 +44,23 @@ def results(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
     if custom is not None:
         return ruled(custom, eqn, operands, how.order, eqn.params)
     eqn, operands = _with_whole_power(_of_length_one(eqn), operands)
+    links, order = operands, how.order
+    if eqn.primitive.name in EXTREMES and "axes" in eqn.params:
+        eqn, first = distinct(eqn, operands[0])
+        operands = links = [first]
+    operands = [without_link(x, order) for x in links]
     out = _by_rule(eqn, operands, how, place)
     if out is None:
         return without_rule(eqn, operands, how, place)
     outs = out if isinstance(out, list) else [out]
-    return outs if how.positions else [_alone(x) for x in outs]
+    outs = outs if how.positions else [_alone(x) for x in outs]
+    if len(outs) != 1:
+        return outs
+    (plain,) = outs
+    found = linked(eqn, links, plain)
+    if found is plain and is_elementwise(eqn):
+        found = of_places(eqn, links, plain, order)
+    return [found]
 
 
 def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place) -> Results:
