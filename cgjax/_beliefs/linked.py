@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -129,7 +129,9 @@ def linked(eqn: JaxprEqn, operands: Sequence[Value], plain: Value) -> Value:
     origin = parts[0].source
 
     def function(x: jax.Array) -> jax.Array:
-        arguments = [o if v is None else v.function(x) for o, v in zip(operands, values, strict=True)]
+        arguments = [
+            o if v is None else v.function(x) for o, v in zip(operands, values, strict=True)
+        ]
         return bind(eqn, arguments)[0]
 
     moves = facts(eqn).moves
@@ -185,13 +187,16 @@ def of_places(eqn: JaxprEqn, operands: Sequence[Value], plain: Value, order: int
         return plain
     if isinstance(plain, Grouped):
         return plain
-    first, shape = parts[0], tuple(aval(eqn.outvars[0]).shape)
-    root = as_curve(first.source).root
-    if any(as_curve(v.source).root is not root or v.shape != shape for v in parts):
+    shape = tuple(aval(eqn.outvars[0]).shape)
+    root = as_curve(parts[0].source).root
+    if any(as_curve(v.source).root is not root or len(v.shape) != len(shape) for v in parts):
+        return plain
+    if math.prod(shape) > _LARGEST:
         return plain
     if not jnp.issubdtype(plain.dtype, jnp.floating):
         return plain
-    met = np.all([v.places == first.places for v in parts], 0)
+    places, *others = [np.broadcast_to(v.places, shape) for v in parts if v.places is not None]
+    met = np.all([places == other for other in others], 0) if others else np.ones(shape, bool)
     if not met.any():
         return plain
     rest = iter(parts)
@@ -199,8 +204,6 @@ def of_places(eqn: JaxprEqn, operands: Sequence[Value], plain: Value, order: int
     out = elementwise(retraced(eqn, inner), inner, order)
     if not isinstance(out, Gaussian | Curve):
         return plain
-    places = first.places
-    assert places is not None
     if met.all():
         flat = jnp.asarray(places)
         return Linked(out, lambda x: x.reshape(-1)[flat], plain, _is_exact(plain, parts), places)
@@ -209,7 +212,7 @@ def of_places(eqn: JaxprEqn, operands: Sequence[Value], plain: Value, order: int
         jnp.where(met, a.reshape(-1)[places], b)
         for a, b in ((one.mean, other.mean), (one.variance, other.variance))
     )
-    return Gaussian(mean, variance)
+    return replace(other.shared()[0], mean=mean, variance=variance)
 
 
 def _is_exact(plain: Value, parts: Sequence[Linked]) -> bool:

@@ -18,7 +18,13 @@ from cgjax._beliefs.complex_values import absolute, multiplied
 from cgjax._beliefs.curves import Curve, Open
 from cgjax._beliefs.curves.curve import warn_of_decision
 from cgjax._beliefs.curves.elementwise import is_elementwise
-from cgjax._beliefs.functions import as_reduction, in_layout, of_functions, one_variable
+from cgjax._beliefs.functions import (
+    as_reduction,
+    in_layout,
+    of_functions,
+    one_variable,
+    over_copies,
+)
 from cgjax._beliefs.largest import EXTREMES
 from cgjax._beliefs.linear import Complex, as_linear, is_complex, linear, linearised
 from cgjax._beliefs.linked import distinct, linked, of_places, without_link
@@ -150,6 +156,10 @@ def evaluated(jaxpr: Any, operands: Sequence[Value], how: Beliefs, place: Place)
 def _structure(eqn: JaxprEqn, operands: Sequence[Value], order: int, place: Place) -> Results:
     """Moves, sums, products and largest values."""
     name, known = eqn.primitive.name, facts(eqn)
+    if (_is_sum(eqn) or name in EXTREMES) and (
+        out := over_copies(eqn, operands[0], order)
+    ) is not None:
+        return out
     if _is_sum(eqn) and (out := reduced(eqn, operands[0], order)) is not None:
         return out
     if (out := in_layout(eqn, operands)) is not None:
