@@ -16,6 +16,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Var
 from cgjax import _static
 from cgjax._beliefs import registry
 from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.curves.joint import apart
 from cgjax._beliefs.linear import Complex, as_linear, is_complex
 from cgjax._beliefs.linked import without_link
 from cgjax._beliefs.rules import results, ruled
@@ -135,8 +136,11 @@ class BeliefDomain(Domain):
                 given = operands[closed_over:]
                 if any(map(is_random, given)) and not any(map(is_random, operands[:closed_over])):
                     return ruled(custom, eqn, given, self.visitor.order, {}), {}
+            smooth = registry.is_call_of_jax(eqn, _SMOOTH_INSIDE_KINKS)
+            if smooth and self.visitor.order != 1:
+                operands = apart(operands)
             outs, records = walk.run(record.body, operands, walk.frames(eqn, frame)[0])
-            if registry.is_call_of_jax(eqn, _SMOOTH_INSIDE_KINKS):
+            if smooth:
                 outs = [_without_new_kink(out, operands) for out in outs]
             return outs, records
         implementation = walk.streams.implementation(eqn, frame.start)

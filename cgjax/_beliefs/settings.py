@@ -8,6 +8,7 @@ from typing import Literal
 from jax.extend.core import JaxprEqn
 
 from cgjax._program.jaxprs import source
+from cgjax._program.primitives import facts
 from cgjax._walk import Visitor
 
 Nodes = Literal["collapsed", "random"]
@@ -63,7 +64,12 @@ def no_rule(eqn: JaxprEqn, place: Place, differentiable: bool, why: str = "") ->
     name = eqn.primitive.name
     ways = "register one with `@cgjax.moment_rule(…)`"
     ways += ", for it or for the function around it"
-    if differentiable:
+    if facts(eqn).curvature == "stepped":
+        ways = (
+            "It is level between its steps, so that its derivative says nothing about its "
+            f"variance: {ways}."
+        )
+    elif differentiable:
         ways = (
             f"Either {ways}, or accept a first-order approximation with "
             f"`cgjax.moments(net, first_order=[{name!r}])`."
