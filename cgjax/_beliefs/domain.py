@@ -85,7 +85,7 @@ class BeliefDomain(Domain):
     ) -> tuple[Any, Any]:
         index, given = frame.start, frame.given
         site, visitor = self.program.sites[index], self.visitor
-        activation, e, *rest = (without_link(x, self.visitor.order) for x in operands)
+        activation, e, *rest = (without_link(x) for x in operands)
         rest = [mean_of(settle(x, visitor.order)) for x in rest]
         family = _static.join(site.family, rest[: site.family.num_arrays])
         if visitor.nodes == "random" and site.kind != "observe":

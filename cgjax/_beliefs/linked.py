@@ -77,13 +77,16 @@ class Linked(Lazy):
         (mean,), (squares,) = moments(lambda value: [self.function(value)], [x], False)
         return Gaussian(mean, squares.real)
 
+    def once(self, order: int) -> Linked:
+        """The same with its moments, so that whatever follows takes them for one variable."""
+        if self.exact or not isinstance(self.plain, Gaussian):
+            return self  # what is known else of its elements says more
+        return replace(self, plain=self.settled(order), exact=True)
 
-def without_link(value: Value, order: int) -> Value:
+
+def without_link(value: Value) -> Value:
     """A value for an operation that a map is of no use to."""
-    if not isinstance(value, Linked):
-        return value
-    keeps_more = not isinstance(value.plain, Gaussian)
-    return value.plain if value.exact or keeps_more else value.settled(order)
+    return value.plain if isinstance(value, Linked) else value
 
 
 def _as_linked(value: Value) -> Linked | None:
@@ -106,13 +109,14 @@ def _as_linked(value: Value) -> Linked | None:
     return Linked(inner, value.array, value, True, places)
 
 
-def linked(eqn: JaxprEqn, operands: Sequence[Value], plain: Value) -> Value:
+def linked(eqn: JaxprEqn, operands: Sequence[Value], plain: Value, order: int) -> Value:
     """The result of an operation that is linear in maps of one source; others as they are.
 
     Args:
         eqn: the operation.
         operands: its operands.
         plain: the result, as it is known without maps.
+        order: 1 for the first-order rule.
     """
     random = [is_random(x) for x in operands]
     known = any(isinstance(x, Linked) for x in operands)
@@ -146,7 +150,7 @@ def linked(eqn: JaxprEqn, operands: Sequence[Value], plain: Value) -> Value:
     copies = any(v.places is not None and not v.independent for v in parts)
     if copies and not exact and not isinstance(plain, Gaussian):
         plain = settle(plain, 1)  # it takes copies for independent numbers
-    return Linked(origin, function, plain, exact, places)
+    return Linked(origin, function, plain, exact, places).once(order)
 
 
 def _places(
@@ -178,12 +182,12 @@ def of_places(eqn: JaxprEqn, operands: Sequence[Value], plain: Value, order: int
 
     Where two operands are one element, it is a function of that; where they are not, `plain`.
     """
+    if not isinstance(plain, Gaussian) and not any(isinstance(x, Linked) for x in operands):
+        return plain
     values = [_as_linked(x) for x in operands if is_random(x)]
     parts = [v for v in values if v is not None and v.places is not None]
     numbers = [x for x in operands if not is_random(x)]
     if len(parts) < len(values) or any(map(jnp.ndim, numbers)) or not is_random(plain):
-        return plain
-    if not any(isinstance(x, Linked) for x in operands) and not isinstance(plain, Gaussian):
         return plain
     if isinstance(plain, Grouped):
         return plain
@@ -206,18 +210,14 @@ def of_places(eqn: JaxprEqn, operands: Sequence[Value], plain: Value, order: int
         return plain
     if met.all():
         flat = jnp.asarray(places)
-        return Linked(out, lambda x: x.reshape(-1)[flat], plain, _is_exact(plain, parts), places)
+        exact = len(parts) == 1
+        return Linked(out, lambda x: x.reshape(-1)[flat], plain, exact, places).once(order)
     one, other = settle(out, order), settle(plain, order)
     mean, variance = (
         jnp.where(met, a.reshape(-1)[places], b)
         for a, b in ((one.mean, other.mean), (one.variance, other.variance))
     )
     return replace(other.shared()[0], mean=mean, variance=variance)
-
-
-def _is_exact(plain: Value, parts: Sequence[Linked]) -> bool:
-    """Whether a function of one element is known to be one without its place."""
-    return len(parts) == 1 and not isinstance(plain, Linked)
 
 
 def distinct(eqn: JaxprEqn, value: Value) -> tuple[JaxprEqn, Value]:

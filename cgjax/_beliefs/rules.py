@@ -54,7 +54,7 @@ def results(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
     if eqn.primitive.name in EXTREMES and "axes" in eqn.params:
         eqn, first = distinct(eqn, operands[0])
         operands = links = [first]
-    operands = [without_link(x, order) for x in links]
+    operands = [without_link(x) for x in links]
     out = _by_rule(eqn, operands, how, place)
     if out is None:
         return without_rule(eqn, operands, how, place)
@@ -63,7 +63,7 @@ def results(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
     if len(outs) != 1:
         return outs
     (plain,) = outs
-    found = linked(eqn, links, plain)
+    found = linked(eqn, links, plain, order)
     if found is plain and is_elementwise(eqn):
         found = of_places(eqn, links, plain, order)
     return [found]

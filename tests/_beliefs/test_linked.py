@@ -23,6 +23,10 @@ EQUAL = {
         lambda x: 2 * jnp.tanh(x),
     ),
     "after": (lambda x: jnp.tile(x, (2, 1)).sum(0) ** 2, lambda x: (2 * x) ** 2),
+    "twice": (
+        lambda x: (y := jnp.tile(x, (2, 1)).sum(0)) * jnp.tanh(y),
+        lambda x: 2 * x * jnp.tanh(2 * x),
+    ),
     "softmax": (
         lambda x: jnp.tile(jax.nn.softmax(x), (2, 1)).sum(0),
         lambda x: 2 * jax.nn.softmax(x),
