@@ -159,14 +159,15 @@ def _places(
     """The elements of the source after a move; None if there are others, or it cannot be told."""
     if any(isinstance(o, Tracer) for o, v in zip(operands, values, strict=True) if v is None):
         return None
-    if any(v is not None and v.places is None for v in values):
+    where = [None if v is None else v.places for v in values]
+    if any(p is None and v is not None for p, v in zip(where, values, strict=True)):
         return None
     found = []
     for start in (1, 2):  # what fills places is the same whichever the numbers are
         with jax.ensure_compile_time_eval():
             numbers = [
-                o if v is None else jnp.asarray(start + v.places, v.dtype)
-                for o, v in zip(operands, values, strict=True)
+                o if p is None else jnp.asarray(start + p, aval(v).dtype)
+                for o, p, v in zip(operands, where, eqn.invars, strict=True)
             ]
             found.append(np.asarray(bind(eqn, numbers)[0]))
     if not np.array_equal(found[0] + 1, found[1]):
@@ -234,7 +235,9 @@ def distinct(eqn: JaxprEqn, value: Value) -> tuple[JaxprEqn, Value]:
         return eqn, value
     places = np.stack(sets).reshape(*out, number)
     x = settle(value.source, 2)
-    picked = Gaussian(*(jnp.take(a.reshape(-1), places) for a in (x.mean, x.variance)))
+    picked = Gaussian(
+        jnp.take(x.mean.reshape(-1), places), jnp.take(x.variance.reshape(-1), places)
+    )
 
     def largest(a: jax.Array) -> jax.Array:
         return bind(eqn.replace(params=eqn.params | {"axes": (len(out),)}), [a])[0]

@@ -254,7 +254,7 @@ def without_rule(
         if any(is_random(x) and is_complex(x) and as_linear(x) is None for x in operands):
             error = no_rule(eqn, place, False, " of complex values that are no linear map")
             return [Unknown(error)] * len(inexact)
-        if facts(eqn).curvature == "stepped" and how.order != 1:
+        if facts(eqn).curvature == "stepped" and facts(eqn).rises and how.order != 1:
             warn_of_decision(eqn, "whole numbers, whose derivative is 0,")
         return linearised(eqn, operands, how.order)
     means = [at_mean(settle(x, how.order)) for x in operands]

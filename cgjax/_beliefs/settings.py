@@ -64,10 +64,11 @@ def no_rule(eqn: JaxprEqn, place: Place, differentiable: bool, why: str = "") ->
     name = eqn.primitive.name
     ways = "register one with `@cgjax.moment_rule(…)`"
     ways += ", for it or for the function around it"
-    if facts(eqn).curvature == "stepped":
+    known = facts(eqn)
+    if known.curvature == "stepped" and known.rises:
         ways = (
-            "It is level between its steps, so that its derivative says nothing about its "
-            f"variance: {ways}."
+            f"It is level between its steps: with `first_order=[{name!r}]` the result would count "
+            f"as known, since the derivative is 0. To say how uncertain it is, {ways}."
         )
     elif differentiable:
         ways = (

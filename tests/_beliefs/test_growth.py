@@ -40,8 +40,7 @@ def test_rounding_offers_a_rule_and_no_derivative():
         return x + jax.lax.stop_gradient(jnp.round(x) - x)
 
     x = cg.Belief(jnp.array([0.1]), jnp.array([1.0]))
-    with pytest.raises(TypeError, match="moment_rule") as error:
+    with pytest.raises(TypeError, match="would count as known.*moment_rule"):
         cg.moments(straight_through)(x)
-    assert "first_order" not in str(error.value)
     with pytest.warns(UserWarning, match="derivative is 0"):
         cg.moments(straight_through, first_order=["round"])(x)
