@@ -13,7 +13,6 @@ and arrays of x's shape (or single numbers) elsewhere.
 from __future__ import annotations
 
 import abc
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -97,7 +96,7 @@ def plus(a: Coefficient, b: Coefficient) -> Coefficient:
 
 def minus(a: Coefficient) -> Coefficient:
     """-a, without a negative zero."""
-    return 0.0 if number(a) == 0 else operator.neg(a)
+    return 0.0 if number(a) == 0 else -1 * a
 
 
 def times(a: Coefficient, b: Coefficient) -> Coefficient:
