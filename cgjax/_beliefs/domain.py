@@ -16,7 +16,9 @@ from jax.extend.core import Jaxpr, JaxprEqn, Var
 from cgjax import _static
 from cgjax._beliefs import registry
 from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.curves.joint import apart
 from cgjax._beliefs.linear import Complex, as_linear, is_complex
+from cgjax._beliefs.linked import without_link
 from cgjax._beliefs.rules import results, ruled
 from cgjax._beliefs.settings import Beliefs, NoMomentRuleError, Place, Unknown
 from cgjax._beliefs.values import Gaussian, Value, belief, is_random, mean_of, settle
@@ -83,7 +85,7 @@ class BeliefDomain(Domain):
     ) -> tuple[Any, Any]:
         index, given = frame.start, frame.given
         site, visitor = self.program.sites[index], self.visitor
-        activation, e, *rest = operands
+        activation, e, *rest = (without_link(x) for x in operands)
         rest = [mean_of(settle(x, visitor.order)) for x in rest]
         family = _static.join(site.family, rest[: site.family.num_arrays])
         if visitor.nodes == "random" and site.kind != "observe":
@@ -134,8 +136,11 @@ class BeliefDomain(Domain):
                 given = operands[closed_over:]
                 if any(map(is_random, given)) and not any(map(is_random, operands[:closed_over])):
                     return ruled(custom, eqn, given, self.visitor.order, {}), {}
+            smooth = registry.is_call_of_jax(eqn, _SMOOTH_INSIDE_KINKS)
+            if smooth and self.visitor.order != 1:
+                operands = apart(operands)
             outs, records = walk.run(record.body, operands, walk.frames(eqn, frame)[0])
-            if registry.is_call_of_jax(eqn, _SMOOTH_INSIDE_KINKS):
+            if smooth:
                 outs = [_without_new_kink(out, operands) for out in outs]
             return outs, records
         implementation = walk.streams.implementation(eqn, frame.start)

@@ -14,6 +14,7 @@ from cgjax._beliefs.groups import elementwise_of_groups
 from cgjax._beliefs.laid import Laid, elementwise_laid, moved, source
 from cgjax._beliefs.values import Gaussian, Value, is_random, settle
 from cgjax._program.jaxprs import aval
+from cgjax._program.primitives import facts
 
 
 def of_functions(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
@@ -51,6 +52,23 @@ def in_layout(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | None:
     else:
         return None
     return None if layout is None else first.moved(layout)
+
+
+def over_copies(eqn: JaxprEqn, value: Value, order: int) -> Value | None:
+    """The sum, or the largest, of nothing but copies of a function of sums; None for all else."""
+    axes = tuple(map(int, eqn.params.get("axes", ())))
+    if not isinstance(value, Grouped) or not jnp.issubdtype(value.dtype, jnp.floating):
+        return None
+    digits = [d for a in axes for d in value.layout.axes[a]]
+    if not digits or any(stride for _, stride in digits):
+        return None
+    one = value.moved(value.layout.without(axes))
+    if one is None or facts(eqn).reduces != "sum":
+        return one
+    number = jnp.asarray(math.prod(n for n, _ in digits), value.dtype)
+    product = jax.make_jaxpr(jnp.multiply)(jax.ShapeDtypeStruct(one.shape, one.dtype), number)
+    (times,) = (e for e in product.eqns if len(e.invars) == 2)
+    return of_functions(times, [one, number], order)
 
 
 def one_variable(x: Value, y: Value) -> tuple[int, ...] | None:

@@ -110,7 +110,8 @@ def _transpose(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
 
 
 def _broadcast(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
-    return spread(operands[0], eqn.params["shape"], eqn.params["broadcast_dimensions"])
+    dimensions = tuple(map(int, eqn.params["broadcast_dimensions"]))
+    return spread(operands[0], eqn.params["shape"], dimensions)
 
 
 def _reshape(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:

@@ -18,9 +18,16 @@ from cgjax._beliefs.complex_values import absolute, multiplied
 from cgjax._beliefs.curves import Curve, Open
 from cgjax._beliefs.curves.curve import warn_of_decision
 from cgjax._beliefs.curves.elementwise import is_elementwise
-from cgjax._beliefs.functions import as_reduction, in_layout, of_functions, one_variable
+from cgjax._beliefs.functions import (
+    as_reduction,
+    in_layout,
+    of_functions,
+    one_variable,
+    over_copies,
+)
 from cgjax._beliefs.largest import EXTREMES
 from cgjax._beliefs.linear import Complex, as_linear, is_complex, linear, linearised
+from cgjax._beliefs.linked import distinct, linked, of_places, without_link
 from cgjax._beliefs.movement import STRUCTURE
 from cgjax._beliefs.products import convolution, dot_general
 from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule
@@ -43,11 +50,23 @@ def results(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
     if custom is not None:
         return ruled(custom, eqn, operands, how.order, eqn.params)
     eqn, operands = _with_whole_power(_of_length_one(eqn), operands)
+    links, order = operands, how.order
+    if eqn.primitive.name in EXTREMES and "axes" in eqn.params:
+        eqn, first = distinct(eqn, operands[0])
+        operands = links = [first]
+    operands = [without_link(x) for x in links]
     out = _by_rule(eqn, operands, how, place)
     if out is None:
         return without_rule(eqn, operands, how, place)
     outs = out if isinstance(out, list) else [out]
-    return outs if how.positions else [_alone(x) for x in outs]
+    outs = outs if how.positions else [_alone(x) for x in outs]
+    if len(outs) != 1:
+        return outs
+    (plain,) = outs
+    found = linked(eqn, links, plain, order)
+    if found is plain and is_elementwise(eqn):
+        found = of_places(eqn, links, plain, order)
+    return [found]
 
 
 def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place) -> Results:
@@ -141,6 +160,10 @@ def evaluated(jaxpr: Any, operands: Sequence[Value], how: Beliefs, place: Place)
 def _structure(eqn: JaxprEqn, operands: Sequence[Value], order: int, place: Place) -> Results:
     """Moves, sums, products and largest values."""
     name, known = eqn.primitive.name, facts(eqn)
+    if (_is_sum(eqn) or name in EXTREMES) and (
+        out := over_copies(eqn, operands[0], order)
+    ) is not None:
+        return out
     if _is_sum(eqn) and (out := reduced(eqn, operands[0], order)) is not None:
         return out
     if (out := in_layout(eqn, operands)) is not None:
@@ -235,6 +258,8 @@ def without_rule(
         if any(is_random(x) and is_complex(x) and as_linear(x) is None for x in operands):
             error = no_rule(eqn, place, False, " of complex values that are no linear map")
             return [Unknown(error)] * len(inexact)
+        if facts(eqn).curvature == "stepped" and facts(eqn).rises and how.order != 1:
+            warn_of_decision(eqn, "whole numbers, whose derivative is 0,")
         return linearised(eqn, operands, how.order)
     means = [at_mean(settle(x, how.order)) for x in operands]
     if all(inexact):

@@ -8,6 +8,7 @@ from typing import Literal
 from jax.extend.core import JaxprEqn
 
 from cgjax._program.jaxprs import source, source_inside
+from cgjax._program.primitives import facts
 from cgjax._walk import Visitor
 
 Nodes = Literal["collapsed", "random"]
@@ -64,7 +65,13 @@ def no_rule(eqn: JaxprEqn, place: Place, differentiable: bool, why: str = "") ->
     name = eqn.primitive.name
     ways = "register one with `@cgjax.moment_rule(…)`"
     ways += ", for it or for the function around it"
-    if differentiable:
+    known = facts(eqn)
+    if known.curvature == "stepped" and known.rises:
+        ways = (
+            f"It is level between its steps: with `first_order=[{name!r}]` the result would count "
+            f"as known, since the derivative is 0. To say how uncertain it is, {ways}."
+        )
+    elif differentiable:
         ways = (
             f"Either {ways}, or accept a first-order approximation with "
             f"`cgjax.moments(net, first_order=[{name!r}])`."

@@ -113,64 +113,74 @@ def _jvp(
 def _values(
     curve: Curve, has_kink: bool, mean: Any, variance: Any, kinks: Any, *constants: Any
 ) -> MeanAndVariance:
-    here = curve(mean, *constants)
+    there, mean, here = _finite(curve, mean, *constants)
     if not has_kink:
         deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
         (first,), (second,) = _smooth_sums(curve, 1, here, mean, deviation, *constants)
-        return here + share * first, share * nonnegative(second - first**2)
+        return there + share * first, variance * nonnegative(second - first**2)
     deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
     first = second = jnp.zeros_like(mean)
     for t, weight in _points_beside(kinks, mean, deviation):
-        change = curve(mean + deviation * t, *constants) - here
+        change = (curve(mean + deviation * t, *constants) - here) / deviation
         first, second = first + weight * change, second + weight * change**2
-    spread = nonnegative(second - first**2)
-    return here + share * first, share * spread
+    return there + share * first, variance * nonnegative(second - first**2)
 
 
 def _partials(
     curve: Curve, has_kink: bool, mean: Any, variance: Any, kinks: Any, *constants: Any
 ) -> tuple[MeanAndVariance, MeanAndVariance, MeanAndVariance]:
     """The values, and their derivatives by the mean and by the variance."""
-    here = curve(mean, *constants)
+    value, mean, here = _finite(curve, mean, *constants)
     if not has_kink:
         deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
         first, second = _smooth_sums(curve, 3, here, mean, deviation, *constants)
-        values = here + share * first[0], share * nonnegative(second[0] - first[0] ** 2)
+        values = value + share * first[0], variance * nonnegative(second[0] - first[0] ** 2)
         tilt, cross_tilt = first[2] - first[0], second[2] - second[0]
-        by_mean = first[1] / deviation, share * (second[1] - 2 * first[0] * first[1]) / deviation
-        width = 2 * deviation**2
-        return values, by_mean, (tilt / width, (cross_tilt - 2 * first[0] * tilt) / width)
+        by_mean = first[1], share * (second[1] - 2 * first[0] * first[1])
+        return values, by_mean, (tilt / (2 * deviation), (cross_tilt - 2 * first[0] * tilt) / 2)
     deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
     one = jnp.ones_like(mean)
     first = second = slope = tilt = cross = cross_tilt = jnp.zeros_like(mean)
     for t, weight in _points_beside(kinks, mean, deviation):
         there, steepness = jax.jvp(lambda x: curve(x, *constants), (mean + deviation * t,), (one,))
-        change, weighted = there - here, weight * steepness
+        change, weighted = (there - here) / deviation, weight * steepness
         first, second = first + weight * change, second + weight * change**2
         slope, tilt = slope + weighted, tilt + weighted * t
         cross, cross_tilt = cross + weighted * change, cross_tilt + weighted * change * t
-    spread = nonnegative(second - first**2)
-    values = here + share * first, share * spread
+    values = value + share * first, variance * nonnegative(second - first**2)
     by_mean = slope, 2 * share * (cross - first * slope)
-    by_variance = tilt / (2 * deviation), (cross_tilt - first * tilt) / deviation
-    return values, by_mean, by_variance
+    return values, by_mean, (tilt / (2 * deviation), cross_tilt - first * tilt)
+
+
+def _finite(curve: Curve, mean: Any, *constants: Any) -> tuple[Any, Any, Any]:
+    """The value at the mean; a mean that is finite, for which the slopes are alike; its value."""
+    far = jnp.isinf(mean)
+    near = jnp.where(far, jnp.sign(mean) * (jnp.finfo(mean.dtype).max / 64), mean)
+    here = curve(near, *constants)
+    return jnp.where(far, curve(mean, *constants), here), near, here
 
 
 def _width(smallest: float, mean: Any, variance: Any) -> tuple[Any, Any]:
-    """The deviation to integrate with, and what share of its square the variance is."""
-    deviation = jnp.sqrt(jnp.maximum(variance, (smallest * (1 + jnp.abs(mean) / 4)) ** 2))
-    return deviation, variance / deviation**2
+    """The deviation to integrate with, and the variance divided by it."""
+    least = smallest * (1 + jnp.abs(mean) / 4)
+    is_wide = jnp.sqrt(jnp.maximum(variance, jnp.finfo(mean.dtype).tiny)) > least
+    deviation = jnp.where(is_wide, jnp.sqrt(jnp.where(is_wide, variance, 1)), least)
+    return deviation, variance / deviation
 
 
 def _smooth_sums(
     curve: Curve, powers: int, here: Any, mean: Any, deviation: Any, *constants: Any
 ) -> tuple[list[Any], list[Any]]:
-    """Sum w t^k (y - here) and sum w t^k (y - here)^2 over the points, for k below `powers`."""
+    """Sum w t^k y and sum w t^k y^2 over the points, for k below `powers`.
+
+    Here y is by how many deviations the function differs from `here`: squares of differences of
+    large numbers may be too large themselves.
+    """
 
     def of_each(here: Any, mean: Any, deviation: Any, *constants: Any) -> Any:
         first, second = ([jnp.zeros_like(mean) for _ in range(powers)] for _ in "12")
         for t, *weights in zip(_POINTS.tolist(), *_POWERS[:powers].tolist(), strict=True):
-            change = curve(mean + deviation * t, *constants) - here
+            change = (curve(mean + deviation * t, *constants) - here) / deviation
             first = [a + w * change for a, w in zip(first, weights, strict=True)]
             second = [a + w * change**2 for a, w in zip(second, weights, strict=True)]
         return first, second
@@ -178,7 +188,11 @@ def _smooth_sums(
     def of_all(here: Any, mean: Any, deviation: Any, *constants: Any) -> Any:
         weights = jnp.asarray(_POWERS[:powers], mean.dtype)
         points = jnp.asarray(_POINTS, mean.dtype)
-        change = jax.vmap(lambda t: curve(mean + deviation * t, *constants) - here)(points)
+
+        def change_at(t: Any) -> Any:
+            return (curve(mean + deviation * t, *constants) - here) / deviation
+
+        change = jax.vmap(change_at)(points)
         first, second = (list(jnp.tensordot(weights, a, 1)) for a in (change, change**2))
         return first, second
 

@@ -28,7 +28,7 @@ from cgjax._beliefs.curves.form import (
     times,
 )
 from cgjax._beliefs.curves.polynomial import Polynomial
-from cgjax._beliefs.values import Gaussian, Lazy, settle
+from cgjax._beliefs.values import Gaussian, Lazy, Value, settle
 from cgjax._gaussian.numerics import root as deviation
 from cgjax._gaussian.numerics import wide
 
@@ -192,6 +192,30 @@ class Split(Lazy):
             assert isinstance(factor, Gaussian)
             variance = variance + wide(factor.mean) ** 2 + wide(factor.variance)
         return Gaussian(out.mean, jnp.asarray(variance, out.dtype))
+
+
+def apart(values: Sequence[Value]) -> list[Value]:
+    """Values with Gaussians of their own for functions that have nothing in common with others.
+
+    A function of functions of several variables would be as large as all of them together.
+    """
+    roots = [_variables(x) for x in values]
+    return [
+        settle(x, 2)
+        if isinstance(x, Split) and all(mine.isdisjoint(r) for r in roots if r is not mine)
+        else x
+        for x, mine in zip(values, roots, strict=True)
+    ]
+
+
+def _variables(value: Value) -> set[int]:
+    """What a value is a function of."""
+    if isinstance(value, Split):
+        own = {id(p.root) for p in parts_of(value.of.root)}
+        return own | {id(loading.source) for loading in value.loadings}
+    if isinstance(value, Gaussian | Curve):
+        return {id(p.root) for p in parts_of(as_curve(value).root)}
+    return set()
 
 
 def line_on(root: Gaussian, line: Line, dtype: np.dtype) -> Curve:

@@ -1,0 +1,49 @@
+"""Moments of curves by quadrature."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import cgjax as cg
+from cgjax._gaussian.curve import curve_moments
+
+FUNCTIONS = {"softplus": jax.nn.softplus, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}
+FAR = np.array([1e20, 3e38, np.inf, -1e20, -3e38, -np.inf], np.float32)
+LIMITS = {
+    "softplus": np.array([1e20, 3e38, np.inf, 0, 0, 0], np.float32),
+    "tanh": np.sign(FAR),
+    "sigmoid": np.array([1, 1, 1, 0, 0, 0], np.float32),
+}
+RISES = {"softplus": np.array([1, 1, 1, 0, 0, 0]), "tanh": np.zeros(6), "sigmoid": np.zeros(6)}
+
+
+def test_means_far_out_have_the_function_and_its_slope_there():
+    @jax.jit
+    def all_of(mean, variance):
+        return {name: cg.moments(f)(cg.Belief(mean, variance)) for name, f in FUNCTIONS.items()}
+
+    mean, variance = jnp.tile(jnp.asarray(FAR), 2), jnp.repeat(jnp.array([0.0, 2.0]), 6)
+    for name, belief in all_of(mean, variance).items():
+        np.testing.assert_allclose(belief.mean, np.tile(LIMITS[name], 2), rtol=1e-6)
+        expected = np.repeat([0.0, 2.0], 6) * np.tile(RISES[name], 2)
+        np.testing.assert_allclose(belief.variance, expected, rtol=1e-4)
+
+
+def test_derivatives_are_those_of_the_moments():
+    def moments(mean, variance, kinks):
+        return curve_moments(lambda x: jnp.maximum(x, 0) + x**2 / 4, mean, variance, kinks)
+
+    mean, variance = jnp.float32(0.3), jnp.float32(1.7)
+
+    @jax.jit
+    def both(mean, variance):
+        def f(m, v):
+            return jnp.stack(moments(m, v, [jnp.zeros(())]))
+
+        step = 1e-2
+        by_mean = (f(mean + step, variance) - f(mean - step, variance)) / (2 * step)
+        by_variance = (f(mean, variance + step) - f(mean, variance - step)) / (2 * step)
+        return jax.jacfwd(f, (0, 1))(mean, variance), (by_mean, by_variance)
+
+    found, expected = both(mean, variance)
+    np.testing.assert_allclose(found, expected, rtol=5e-3, atol=1e-3)
