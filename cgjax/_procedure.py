@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp

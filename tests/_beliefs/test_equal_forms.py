@@ -24,7 +24,9 @@ def test_over_an_axis_of_length_one_an_element_is_its_sum_and_its_largest():
     x = Belief(jnp.ones((2, 1)), jnp.ones((2, 1)))
     results = jax.jit(lambda x: {k: cg.moments(f)(x) for k, (f, *_) in ALONE.items()})(x)
     for name, (_, mean, variance) in ALONE.items():
-        np.testing.assert_allclose(results[name].mean, np.full((2, 1), mean), 1e-6, 1e-6, name)
+        np.testing.assert_allclose(
+            results[name].mean, np.full((2, 1), mean), 1e-6, 1e-6, err_msg=name
+        )
         np.testing.assert_allclose(results[name].variance, np.full((2, 1), variance), 1e-6, 1e-6)
 
 

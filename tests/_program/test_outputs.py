@@ -13,6 +13,10 @@ W = jnp.eye(4)
 GAIN = jnp.arange(4.0)[None]
 
 
+def _twice(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return x, x
+
+
 def spin(e):
     return cg.node(cg.nodes.Spin(), e)
 
@@ -95,7 +99,7 @@ USED = {
     "an index": beside(lambda h, x: x[h[0, 0].astype(int)]),
     "another result": beside(lambda h, x: h @ W),
     "a loop's end": lambda x: lax.while_loop(lambda c: c.sum() < 3, spin, x),
-    "the next step": lambda x: lax.scan(lambda h, row: (spin(h @ W + row),) * 2, x[0], x)[1],
+    "the next step": lambda x: lax.scan(lambda h, row: _twice(spin(h @ W + row)), x[0], x)[1],
     "a component": beside(lambda h, x: cg.component(lambda h: jnp.exp(h))(h)),
 }
 

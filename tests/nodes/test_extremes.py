@@ -148,7 +148,7 @@ def log_prob_and_sum_of_gradients(family, x, e):
 )
 def test_impossible_one_hot_vectors(x):
     value, pulled = log_prob_and_sum_of_gradients(
-        nodes.Categorical(), np.float32(x), np.float32([0.1, 0.2, 0.3])
+        nodes.Categorical(), np.asarray(x, np.float32), np.asarray([0.1, 0.2, 0.3], np.float32)
     )
     np.testing.assert_array_equal(value, [-np.inf])
     np.testing.assert_array_equal(pulled, np.zeros(3))
@@ -156,9 +156,11 @@ def test_impossible_one_hot_vectors(x):
 
 def test_classes_that_are_masked_out():
     family = nodes.Categorical()
-    e = np.float32([[0.5, -np.inf, -1.0], [-np.inf, -np.inf, 2.0], [0.5, -np.inf, -1.0]])
-    x = np.float32([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    variance = np.float32([[1.0, 2.0, 3.0]] * 3)
+    e = np.asarray(
+        [[0.5, -np.inf, -1.0], [-np.inf, -np.inf, 2.0], [0.5, -np.inf, -1.0]], np.float32
+    )
+    x = np.asarray([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]], np.float32)
+    variance = np.asarray([[1.0, 2.0, 3.0]] * 3, np.float32)
     kept = np.array([0, 2])
     value, pulled = log_prob_and_sum_of_gradients(family, x, e)
     np.testing.assert_array_equal(value[1:, 0], [0, -np.inf])
@@ -176,7 +178,10 @@ def test_classes_that_are_masked_out():
 
 @pytest.mark.parametrize("family", [nodes.BernoulliMask(), nodes.SoftClamp(0.0, 1.0)], ids=repr)
 def test_states_of_probability_zero(family):
-    x, e = np.float32([0.0, 1.0, 1.0, 0.0]), np.float32([1.0, 0.0, 1.0, 0.0])
+    x, e = (
+        np.asarray([0.0, 1.0, 1.0, 0.0], np.float32),
+        np.asarray([1.0, 0.0, 1.0, 0.0], np.float32),
+    )
     value, pulled = log_prob_and_sum_of_gradients(family, x, e)
     np.testing.assert_array_equal(value, [-np.inf, -np.inf, 0, 0])
     np.testing.assert_array_equal(pulled, [0, 0, 1, -1])
@@ -184,9 +189,11 @@ def test_states_of_probability_zero(family):
 
 @pytest.mark.parametrize("family", [nodes.ReLU(), nodes.Gaussian(1.0)], ids=repr)
 def test_nan_is_not_hidden(family):
-    e, one = np.float32([np.nan]), np.ones(1, np.float32)
-    results = compiled_given(family, np.uint32([1]), one, e) | compiled_believed(family, e, one)
+    e, one = np.asarray([np.nan], np.float32), np.ones(1, np.float32)
+    results = compiled_given(family, np.asarray([1], np.uint32), one, e) | compiled_believed(
+        family, e, one
+    )
     for name in ("activation", "mean", "sample", "log_prob", "statistic_mean", "activation_mean"):
         assert np.isnan(results[name][0]), name
-    other = compiled_given(family, np.uint32([1]), e, one)
+    other = compiled_given(family, np.asarray([1], np.uint32), e, one)
     assert np.isnan(other["log_prob"][0])

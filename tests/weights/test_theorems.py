@@ -38,7 +38,10 @@ def network(name: str, seed: int = 0) -> tuple[LinearGaussian, Any]:
     """A random network, and an observation."""
     generator = np.random.default_rng(seed)
     *sizes, m = SIZES[name]
-    normal = generator.normal
+
+    def normal(size: int | tuple[int, ...]) -> jax.Array:
+        return jnp.asarray(generator.normal(size=size))
+
     pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
     net = LinearGaussian(
         [normal(size=(n, k)) / k**0.5 for k, n in pairs],

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves.broken import Broken
 from cgjax._beliefs.curves.closed import Closed, Exponential
