@@ -25,6 +25,7 @@ from cgjax._beliefs.functions import (
     one_variable,
     over_copies,
 )
+from cgjax._beliefs.laid import moved, retraced
 from cgjax._beliefs.largest import EXTREMES
 from cgjax._beliefs.linear import Complex, as_linear, is_complex, linear, linearised
 from cgjax._beliefs.linked import distinct, linked, of_places, without_link
@@ -74,7 +75,7 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
     if any(is_random(x) and is_complex(x) for x in operands) or _makes_complex(eqn):
         return _of_complex(eqn, operands, order)
     if is_elementwise(eqn):
-        return of_functions(eqn, operands, order)
+        return of_functions(*_with_axes(eqn, operands), order)
     if name == "dot_general":
         return _product(eqn, operands, how, place)
     if name == "conv_general_dilated":
@@ -101,6 +102,23 @@ def _of_length_one(eqn: JaxprEqn) -> JaxprEqn:
     if any(shape[a] != 1 for a in params["axes"]):
         return eqn
     return eqn.replace(primitive=lax.squeeze_p, params={"dimensions": tuple(params["axes"])})
+
+
+def _with_axes(eqn: JaxprEqn, operands: Sequence[Value]) -> tuple[JaxprEqn, Sequence[Value]]:
+    """Numbers that meet arrays of one element as such arrays: they may be the same variable."""
+    shape = tuple(aval(eqn.outvars[0]).shape)
+    numbers = [is_random(x) and not x.shape for x in operands]
+    if not shape or math.prod(shape) != 1 or not any(numbers) or all(numbers):
+        return eqn, operands
+
+    def with_axes(x: Value) -> Value:
+        number = jax.ShapeDtypeStruct((), x.dtype)
+        (spread,) = jax.make_jaxpr(lambda x: lax.broadcast_in_dim(x, shape, ()))(number).eqns
+        array = moved(spread, [x])
+        return x if array is None else array
+
+    inner = [with_axes(x) if k else x for x, k in zip(operands, numbers, strict=True)]
+    return retraced(eqn, inner), inner
 
 
 def _settled(values: Sequence[Value], order: int) -> list[Value]:

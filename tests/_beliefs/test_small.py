@@ -54,3 +54,15 @@ def test_known_elements_have_finite_derivatives():
 
     slopes = jax.jit(jax.grad(variances))(X)
     assert jnp.isfinite(slopes.mean).all() and jnp.isfinite(slopes.variance).all()
+
+
+def test_the_sum_of_one_element_is_that_element():
+    belief = Belief(jnp.ones(1), jnp.full(1, 2.0))
+
+    def differences(x):
+        return x - x.sum(), x[0] - x, 2 * x - x.max() - x.mean(), x + x.sum()
+
+    *nothing, double = jax.jit(cg.moments(differences))(belief)
+    for out in nothing:
+        np.testing.assert_allclose(out.variance, [0.0], atol=1e-6)
+    np.testing.assert_allclose(double.variance, [8.0], rtol=1e-6)
