@@ -225,6 +225,8 @@ def distinct(eqn: JaxprEqn, value: Value) -> tuple[JaxprEqn, Value]:
     """A largest or smallest value of copies as that of each element once."""
     if not isinstance(value, Linked) or value.places is None or value.independent:
         return eqn, value
+    if not value.places.size:
+        return eqn, value
     axes = tuple(map(int, eqn.params["axes"]))
     kept = [a for a in range(value.places.ndim) if a not in axes]
     out = [value.places.shape[a] for a in kept]
