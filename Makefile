@@ -84,7 +84,7 @@ types: $(VENV)/installed-train $(VENV)/installed-test $(VENV)/installed-docs
 	$(RUN) pyright --pythonpath $(VENV)/bin/python
 
 doctest: $(VENV)/installed-test
-	JAX_PLATFORMS=cpu $(RUN) pytest --doctest-modules cgjax $(ARGS)
+	JAX_PLATFORMS=cpu $(RUN) pytest --doctest-modules cgjax $(CHECK_ALL) $(ARGS)
 
 # The newest versions on purpose: constraints.txt is not used, and pip looks for updates each time.
 newest: $(VENV_NEWEST)/created
