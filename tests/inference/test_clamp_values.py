@@ -27,7 +27,7 @@ def test_values_are_a_dict(values):
 
 
 def test_names_are_names_and_values_numbers():
-    with pytest.raises(TypeError, match=r"given by its name, got 3 \(int\)"):
+    with pytest.raises(TypeError, match="given by its name, got 3"):
         clamp(net, {3: 1.0})
     for value in ("high", None, [[1], [1, 2]], jax.random.key(0)):
         with pytest.raises(TypeError, match="'spin' must be a number or an array of numbers"):
