@@ -184,6 +184,7 @@ class Pcff(Method):
     lead = "key"
 
     def check(self, net: Network, program: Program) -> None:
+        resolve_rates(program, self.rate)  # a pattern that matches nothing is the larger mistake
         _warn_without_nodes(self, net, program)
 
     def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:

@@ -13,7 +13,7 @@ from jax import lax
 import cgjax as cg
 from cgjax import _procedure
 from cgjax.inference import Procedure
-from tests.helpers import assert_identical, relu, spin, two_layers, weights
+from tests.helpers import assert_identical, relu, spin, two_layers, weighted, weights
 
 KEY = jax.random.key(11)
 PARAMETERS = weights(3, 4, 4, 2)
@@ -416,7 +416,8 @@ def test_sharded_inputs_give_identical_results_and_gradients(name):
 
     # The draws are the same to the bit: counters number elements wherever these live.
     draw = jax.jit(cg.forward_sample(lambda x: spin(x, "h")))
-    mask = jax.jit(lambda x: jnp.abs(cg.pcff(lambda x: 3 * spin(x, "h"), 0.5)(KEY, x)) == 3)
+    thrice = lambda x: weighted(3, spin(x, "h"), x)  # noqa: E731
+    mask = jax.jit(lambda x: jnp.abs(cg.pcff(thrice, 0.5)(KEY, x)) == 3)
     assert_identical(draw(KEY, sharded), draw(KEY, batch))
     assert_identical(mask(sharded), mask(batch))
     assert 4 < mask(batch).sum() < 20  # of 24
