@@ -17,6 +17,7 @@ import pytest
 from flax import nnx
 
 import cgjax as cg
+from tests import compiler
 
 BIT_SOURCE = importlib.import_module("cgjax.kernels.random_bits")
 
@@ -59,8 +60,7 @@ def assert_identical(got: Any, expected: Any) -> None:
 def as_users(function: Callable[..., Any]) -> Any:
     """A function compiled as users have it: with the tests' few optimisations (tests/compiler.py)
     the last bit of a value may differ between two programs that compute it."""
-    options = {"xla_cpu_use_fusion_emitters": True, "xla_backend_optimization_level": 3}
-    return jax.jit(function, compiler_options=options)
+    return jax.jit(function, compiler_options=compiler.ALL_PASSES)
 
 
 class RecordedBits:

@@ -11,7 +11,7 @@ from scipy import stats
 
 import cgjax as cg
 from cgjax.kernels import random_bits
-from tests.helpers import assert_identical, relu, spin, two_layers, weighted, weights
+from tests.helpers import as_users, assert_identical, relu, spin, two_layers, weighted, weights
 
 KEY = jax.random.key(21)
 PARAMETERS = weights(3, 4, 4, 2)
@@ -177,10 +177,10 @@ def test_noise_nodes_are_sampled_at_every_rate():
 def test_the_rate_never_changes_which_numbers_are_drawn():
     net = lambda x: weighted(3, relu(x, "h"), x)  # noqa: E731
     x = jnp.linspace(-2, 2, 200)
-    plain, full = cg.feed_forward(net)(x), cg.forward_sample(net)(KEY, x)
+    plain, full = as_users(cg.feed_forward(net))(x), as_users(cg.forward_sample(net))(KEY, x)
     before = np.zeros(200, bool)
     for rate in (0.0, 0.1, jnp.float32(0.3), jnp.full(200, 0.6), {"h": 0.9}, 1.0):
-        out = cg.pcff(net, rate)(KEY, x)
+        out = as_users(cg.pcff(net, rate))(KEY, x)
         is_sample = np.asarray(out != plain)
         np.testing.assert_allclose(out, np.where(is_sample, full, plain), rtol=1e-6, atol=1e-6)
         # Nodes that are uncollapsed at one rate are so at every higher rate.
