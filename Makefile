@@ -93,7 +93,7 @@ newest: $(VENV_NEWEST)/created
 	$(VENV_NEWEST)/bin/python -c 'import sys, jax, flax; \
 	    print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
 	XLA_FLAGS="$(NO_VECTORS)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" \
-	    $(NEWEST_TESTS) $(ARGS)
+	    $(NEWEST_TESTS) $(addprefix --ignore=,$(COMPILED_TESTS)) $(ARGS)
 	XLA_FLAGS="$(ALL_PASSES)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" \
 	    $(COMPILED_TESTS) $(ARGS)
 
