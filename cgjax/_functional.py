@@ -60,7 +60,7 @@ class _Output:
 
 # One object for each module structure, so that what is cached by function outlives a single call.
 _module_function = recent(256)(ModuleFunction)
-_output = recent(256)(_Output)
+output_of = recent(256)(_Output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class ModuleProcedure:
                 "statistics, random state), and this procedure has no use for the change. Put the "
                 "module into evaluation mode with `module.eval()`, or use `cgjax.functional`."
             )
-        procedure = self.build(_output(f) if self.evaluates else f)
+        procedure = self.build(output_of(f) if self.evaluates else f)
         if self.capture:
             procedure = inference.with_nodes(procedure)
         result = procedure(*lead, *inputs, **kwargs)

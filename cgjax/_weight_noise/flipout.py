@@ -290,17 +290,7 @@ def _as_rows(x: Perturbed) -> Perturbed:
 def flipout(
     program: Program, capture: bool, key: jax.Array, arguments: Sequence[Value]
 ) -> tuple[Tree, Records]:
-    """Walks a program with beliefs for some of its flat arguments by flipout.
-
-    Args:
-        program: the traced function.
-        capture: whether the nodes' statistics are recorded.
-        key: of `jax.random`.
-        arguments: for each flat argument an array or a `Belief`.
-
-    Returns:
-        A sample of the result, and the nodes' statistics.
-    """
+    """Walks a program with beliefs for some of its flat arguments by flipout; see `local_noise`."""
     names = argument_names(program)
     signs = jax.random.fold_in(key, 0)
     domain = FlippedNoise(tuple(name for _, name in names), examples_of(program), signs)

@@ -20,7 +20,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from cgjax import _beliefs as beliefs
-from cgjax._cache import recent
+from cgjax._functional import output_of
 from cgjax._gaussian.numerics import root, wide
 from cgjax._of_beliefs import OfBeliefs, checked_options
 from cgjax._procedure import (
@@ -214,20 +214,6 @@ class Smooth(Method):
         return prior, posterior, belief_like(mean, mean, spread)
 
 
-@dataclass(frozen=True)
-class _Output:
-    """A module's function, with the new state left out."""
-
-    function: Network
-
-    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
-        return self.function(*args, **kwargs)[0]
-
-
-# One object for each function: what is compiled is kept with it.
-_output_of = recent(256)(_Output)
-
-
 def smooth(
     f: Network,
     head: Head | None = None,
@@ -303,7 +289,7 @@ def smooth(
     if covariance not in ("diagonal", "full"):
         raise ValueError(f'covariance is "diagonal" or "full", got {covariance!r}.')
     check_jacobian(jacobian, order if covariance == "diagonal" else 1)
-    net = _output_of(f) if getattr(f, "returns_state", False) else f
+    net = output_of(f) if getattr(f, "returns_state", False) else f
     head = GaussianHead() if head is None else head
     options = (covariance, jacobian, nodes, order, bool(positions), frozenset(first_order))
     return intern(_Smoother(net, Smooth(head, *options)))
