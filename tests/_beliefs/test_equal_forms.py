@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import cgjax as cg
 from cgjax import Belief
@@ -86,3 +87,13 @@ def test_the_larger_of_two_elements_of_one_array():
     for other in others:
         np.testing.assert_allclose(other.mean, first.mean, rtol=1e-5)
         np.testing.assert_allclose(other.variance, first.variance, rtol=1e-5)
+
+
+def test_a_nonlinear_function_that_two_variables_choose_is_said():
+    x, y = (Belief(jnp.full(2, m), jnp.full(2, 0.3)) for m in (0.2, 0.0))
+    with pytest.warns(UserWarning, match="test_equal_forms.py.*as Gaussian together"):
+        cg.moments(lambda x, y: jnp.where(x > y, jnp.tanh(x), y))(x, y)
+    # No warning, which would be an error here, where nothing is approximate.
+    cg.moments(lambda x, y: jnp.where(x > y, 2 * x, y - 1))(x, y)
+    cg.moments(lambda x, y: jnp.where(x > 0, jnp.tanh(x), y))(x, y)
+    cg.moments(jnp.logaddexp)(x, y)
