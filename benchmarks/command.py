@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from train import machine
-from train.files import write_atomic
+from train.report import machine
+from train.report.files import write_atomic
 
 FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
 

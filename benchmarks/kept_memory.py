@@ -25,7 +25,7 @@ UNMEASURED = 2  # calls of a process, which find memory that nobody has used in 
 WRITES = """
 import json, resource, sys, time
 import jax, jax.numpy as jnp
-from train import machine
+from train.report import machine
 
 megabytes, calls, what = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 assert what == "return" or machine.keep_memory()

@@ -38,11 +38,12 @@ from benchmarks.sweep import initial
 from benchmarks.timing import interleaved
 from benchmarks.training_throughput import epochs, made_up
 from cgjax.kernels.random_bits import standard_normal
-from train import resnet, sweep
-from train.loop import Learner
+from train.engine import sweep
+from train.engine.loop import Learner
+from train.engine.recipes import SteppedRecipe
+from train.engine.sweep import Rates
 from train.models.resnet import ResNet
-from train.recipes import SteppedRecipe
-from train.sweep import Rates
+from train.resnet import experiment as resnet
 
 DTYPES = ("float32", "bfloat16")
 

@@ -37,11 +37,13 @@ from benchmarks import command
 from benchmarks.sweep import distance
 from benchmarks.timing import interleaved
 from benchmarks.training_throughput import epochs, keys, made_up
-from train import indrnn, resnet, sweep
-from train.loop import Learner, RunState, Variables, programs, scaled
+from train.engine import sweep
+from train.engine.loop import Learner, RunState, Variables, programs, scaled
+from train.engine.recipes import PatientRecipe, Recipe, SteppedRecipe
+from train.engine.sweep import Rates
+from train.indrnn import experiment as indrnn
 from train.models.indrnn import Plain
-from train.recipes import PatientRecipe, Recipe, SteppedRecipe
-from train.sweep import Rates
+from train.resnet import experiment as resnet
 
 
 class Sizes(NamedTuple):

@@ -2,8 +2,8 @@
 
 A sweep trains R runs of one network at once, and each run has weights of its own. Epochs of
 `train.resnet` (ResNet20 with the authors' shortcuts, batches of 128) by the training loop's own
-program, `train.loop.programs`: a scan over batches gathered from bytes on the device, scaled,
-flipped and cropped inside, SGD with momentum and weight decay. In three forms of its 3 x 3
+program, `train.engine.loop.programs`: a scan over batches gathered from bytes on the device,
+scaled, flipped and cropped inside, SGD with momentum and weight decay. In three forms of its 3 x 3
 convolutions:
 
 - grouped: all runs mapped, which makes a convolution one grouped convolution;
@@ -42,12 +42,13 @@ from jax import lax
 from benchmarks import bounds, command, targets
 from benchmarks.timing import Timing, interleaved, repeated
 from benchmarks.training_throughput import made_up
-from train import resnet, sweep
-from train.loop import Data, Learner, RunState, init_run, programs, run_epoch
+from train.engine import sweep
+from train.engine.loop import Data, Learner, RunState, init_run, programs, run_epoch
+from train.engine.recipes import SteppedRecipe
+from train.engine.sweep import Rates
 from train.models.convolution import convolved, products
 from train.models.resnet import ResNet
-from train.recipes import SteppedRecipe
-from train.sweep import Rates
+from train.resnet import experiment as resnet
 
 DTYPES = ("float32", "bfloat16")
 

@@ -18,8 +18,8 @@ from torch import nn  # pyright: ignore[reportMissingImports]
 
 import cgjax as cg
 from benchmarks import torch_steps
-from train.recipes import PatientRecipe, SteppedRecipe
-from train.sweep import Rates
+from train.engine.recipes import PatientRecipe, SteppedRecipe
+from train.engine.sweep import Rates
 
 CLASSES = 10
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from benchmarks import command, torch_steps
 from benchmarks.timing import interleaved
-from train import dense
-from train.loop import Data, Learner, RunState, programs
-from train.recipes import PlateauRecipe, Recipe
+from train.dense import experiment as dense
+from train.engine.loop import Data, Learner, RunState, programs
+from train.engine.recipes import PlateauRecipe, Recipe
 
 FEATURES, HIDDEN, BATCH = 784, 1024, 32
 

@@ -22,7 +22,7 @@ import optax
 
 from cgjax import weights
 from cgjax.weights import LinearGaussian, Moments
-from train import machine
+from train.report import machine
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULT = ROOT / "results" / "mathematics" / "result.json"

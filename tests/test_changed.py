@@ -37,8 +37,8 @@ FILES = {
     "cgjax/nodes/__init__.py": "from ._spin import Spin\n\n__all__ = ['Spin']",
     "cgjax/nodes/_spin.py": "class Spin: ...",
     "train/__init__.py": "",
-    "train/dense.py": "import cgjax as cg\n\nSPIN = cg.nodes.Spin()",
-    "train/sweep.py": "import cgjax",
+    "train/dense/experiment.py": "import cgjax as cg\n\nSPIN = cg.nodes.Spin()",
+    "train/engine/sweep.py": "import cgjax",
     "tests/__init__.py": "",
     "tests/helpers.py": "import cgjax as cg\n\nnet = lambda x: cg.samples(x)",
     "tests/test_means.py": "import cgjax as cg\n\ndef test_it():\n    assert cg.means('a')",
@@ -69,8 +69,8 @@ def repository(tmp_path_factory):
         # Each test is led to by the names that it uses, not by all that a package imports.
         "cgjax/_counts.py": "samples",
         "cgjax/nodes/_spin.py": "command commands",
-        "train/dense.py": "command commands",
-        "train/sweep.py": "commands",
+        "train/dense/experiment.py": "command commands",
+        "train/engine/sweep.py": "commands",
         # What is imported for what it does leads on from all that uses the package.
         "cgjax/_rules.py": "command commands means samples",
         "cgjax/_tangent.py": "command commands means samples",

@@ -14,7 +14,8 @@ import pytest
 
 from docs.tables import sweep_claims, sweeps
 from tests.test_house import FLOORS
-from train import indrnn, resnet
+from train.indrnn import experiment as indrnn
+from train.resnet import experiment as resnet
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -4,7 +4,7 @@
     python -m train.bare indrnn --data-dir FOLDER --out FOLDER --order permuted --epochs 20
 
 No progress bar and no figure: trains, tests, and writes the same `result.json`. For machines that
-others have set up, with a GPU for example. To draw: `python -m train.sweep_figure`.
+others have set up, with a GPU for example. To draw: `python -m train.report.sweep_figure`.
 
 **Continues** from the checkpoint that it leaves in `--out`, or from one in the `--out` of an
 earlier call that was brought back and may be read-only (`--from FOLDER`). With
@@ -24,13 +24,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from train import data, indrnn, machine, report, resnet, sweep
-from train.checkpoint import CheckpointError
-from train.files import DataFileError
+from train import data
+from train.engine import sweep
+from train.engine.checkpoint import CheckpointError
+from train.engine.plain_checkpoint import PlainCheckpoints
+from train.engine.recipes import PatientRecipe, SteppedRecipe
+from train.engine.runs import Silent
+from train.indrnn import experiment as indrnn
 from train.models.indrnn import Implementation
-from train.plain_checkpoint import PlainCheckpoints
-from train.recipes import PatientRecipe, SteppedRecipe
-from train.runs import Silent
+from train.report import machine
+from train.report import tables as report
+from train.report.files import DataFileError
+from train.resnet import experiment as resnet
 
 CHECKPOINT = "checkpoint"
 
@@ -152,7 +157,7 @@ def main(arguments: Sequence[str]) -> None:
     """Trains, tests, and leaves the result behind.
 
     Raises:
-        CheckpointError, DataFileError, ValueError: see `train.sweep.run`.
+        CheckpointError, DataFileError, ValueError: see `train.engine.sweep.run`.
     """
     begin = time.monotonic()
     given = parser().parse_args(arguments)

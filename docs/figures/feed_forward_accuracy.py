@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 import cgjax as cg
 from docs.figures import pages
-from train import machine
+from train.report import machine
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 RESULT = ROOT / "results" / "feed_forward_accuracy" / "result.json"

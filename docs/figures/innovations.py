@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits
 import cgjax as cg
 from cgjax import weights
 from docs.figures import pages
-from train import machine
+from train.report import machine
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

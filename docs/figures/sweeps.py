@@ -6,7 +6,7 @@ python -m docs.figures.sweeps
 
 import pathlib
 
-from train import sweep_figure
+from train.report import sweep_figure
 
 EXPERIMENTS = ("resnet", "indrnn")
 DRAW = {"": sweep_figure.draw, "_curves": sweep_figure.draw_curves}

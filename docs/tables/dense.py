@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from docs.tables.parts import DATA, NOT_MEASURED, difference, mean, origin, table
-from train import report
+from train.report import tables as report
 
 SETS = {name: DATA[name] for name in ("mnist", "fashion_mnist")}
 REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from train import report
+from train.report import tables as report
 
 NOT_MEASURED = "*Not yet measured.*"
 DATA = {

@@ -4,9 +4,10 @@ import pathlib
 from typing import Any
 
 from docs.tables.parts import NOT_MEASURED, bullets, from_file, origin, table
-from train import uci_claims, uci_table
-from train.uci_methods import METHODS
-from train.uci_published import PAPER
+from train.uci import claims as uci_claims
+from train.uci import table as uci_table
+from train.uci.methods import METHODS
+from train.uci.published import PAPER
 
 MODELS = {
     "moments": "trained by moments",

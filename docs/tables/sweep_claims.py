@@ -14,10 +14,12 @@ from scipy import stats
 
 from docs.tables import dense
 from docs.tables.parts import signed, table
-from train import indrnn, report, resnet
-from train.indrnn_published import LOGS, PAPER
-from train.loop import STATUS, STOPPED, but_epochs
-from train.report import Mean, difference
+from train.engine.loop import STATUS, STOPPED, but_epochs
+from train.indrnn import experiment as indrnn
+from train.indrnn.published import LOGS, PAPER
+from train.report import tables as report
+from train.report.tables import Mean, difference
+from train.resnet import experiment as resnet
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 NOT_ON_GPU = "**not yet measured on a GPU**"

@@ -6,9 +6,9 @@ import pathlib
 from typing import Any
 
 from docs.tables.parts import DATA, NOT_MEASURED, mean, origin, table
-from train import report
-from train.indrnn_published import Log, Point, log_beside
-from train.sweep_figure import history, schedule, title, updates
+from train.indrnn.published import Log, Point, log_beside
+from train.report import tables as report
+from train.report.sweep_figure import history, schedule, title, updates
 
 REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}
 

@@ -8,8 +8,8 @@ import pytest
 from benchmarks import bounds
 from benchmarks import sweep as benchmark
 from benchmarks.timing import Timing
-from train import resnet
 from train.models.convolution import convolved, products
+from train.resnet import experiment as resnet
 
 
 @pytest.mark.parametrize(("side", "stride"), [(6, 1), (6, 2), (5, 2)])

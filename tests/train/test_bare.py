@@ -13,10 +13,12 @@ import pytest
 
 from tests import compiler
 from tests.train.data.test_cifar import write_files
-from train import bare, indrnn, resnet
-from train.checkpoint import CheckpointError
-from train.plain_checkpoint import PlainCheckpoints
-from train.recipes import PatientRecipe, SteppedRecipe
+from train import bare
+from train.engine.checkpoint import CheckpointError
+from train.engine.plain_checkpoint import PlainCheckpoints
+from train.engine.recipes import PatientRecipe, SteppedRecipe
+from train.indrnn import experiment as indrnn
+from train.resnet import experiment as resnet
 
 # The settings of RESNET in `test_sweep.py`.
 SMALL = "--blocks 1 --channels 2 --mode sequential --dropout --pcff .3 --no-none --seeds 0".split()

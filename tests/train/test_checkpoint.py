@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import reachable_folder as reachable_folder
 from tests.helpers import unwritable
-from train.checkpoint import CheckpointError, Checkpoints
+from train.engine.checkpoint import CheckpointError, Checkpoints
 
 # Of a damaged file Orbax raises while its other reads are under way; they end after its event loop,
 # and say so while another test is being set up.

@@ -16,11 +16,15 @@ import pytest
 from flax import nnx
 
 import cgjax as cg
-from train import data, dense, dense_figure, loop, report
-from train.checkpoint import CheckpointError
-from train.dense import Config, Rates, Run
+from train import data
+from train.dense import experiment as dense
+from train.dense import figure as dense_figure
+from train.dense.experiment import Config, Rates, Run
+from train.engine import loop
+from train.engine.checkpoint import CheckpointError
+from train.engine.recipes import PlateauRecipe
 from train.models.dense import Dense
-from train.recipes import PlateauRecipe
+from train.report import tables as report
 
 TINY = Config(hidden=8, seeds=(0, 1), samples=4, recipe=PlateauRecipe(epochs=2))
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from tests import compiler
-from train import data, devices, indrnn, sweep
-from train.checkpoint import Checkpoints
-from train.loop import Record
-from train.recipes import PatientRecipe
+from train import data
+from train.engine import devices, sweep
+from train.engine.checkpoint import Checkpoints
+from train.engine.loop import Record
+from train.engine.recipes import PatientRecipe
+from train.indrnn import experiment as indrnn
 
 
 def test_a_mesh_has_an_axis_for_runs_and_one_for_batches():

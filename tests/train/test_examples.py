@@ -6,21 +6,21 @@ import importlib
 import pytest
 
 MODULES = [
-    "train.checkpoint",
+    "train.engine.checkpoint",
     "train.data",
     "train.data.cifar",
     "train.data.digits",
     "train.data.idx",
     "train.data.uci",
-    "train.decay",
-    "train.files",
-    "train.indrnn_published",
-    "train.report",
-    "train.schedule",
-    "train.uci",
-    "train.uci_claims",
-    "train.uci_published",
-    "train.uci_table",
+    "train.engine.decay",
+    "train.report.files",
+    "train.indrnn.published",
+    "train.report.tables",
+    "train.engine.schedule",
+    "train.uci.experiment",
+    "train.uci.claims",
+    "train.uci.published",
+    "train.uci.table",
     "docs.tables.sweep_claims",
 ]
 

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from train.files import DataFileError, write_atomic
+from train.report.files import DataFileError, write_atomic
 
 
 def test_writes_and_replaces(tmp_path):

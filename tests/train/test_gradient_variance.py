@@ -13,8 +13,11 @@ from flax import nnx
 
 import cgjax as cg
 from cgjax import weights
-from train import data, gradient_noise, gradient_variance, gradient_variance_figure
-from train.gradient_variance import Config
+from train import data
+from train.gradient_variance import experiment as gradient_variance
+from train.gradient_variance import figure as gradient_variance_figure
+from train.gradient_variance import noise as gradient_noise
+from train.gradient_variance.experiment import Config
 from train.models.vgg import SMALL, VGG, VGG16, Perceptron
 
 HEAD = weights.GaussianHead(0.0)

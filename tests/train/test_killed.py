@@ -17,7 +17,7 @@ import pytest
 
 from tests import compiler
 from tests.train.data.test_cifar import write_files
-from train.checkpoint import Checkpoints
+from train.engine.checkpoint import Checkpoints
 
 
 class Ended(NamedTuple):

@@ -10,10 +10,11 @@ import optax
 import pytest
 
 from cgjax import metrics
-from train import devices, loop, resnet, sweep
-from train.loop import Data
+from train.engine import devices, loop, sweep
+from train.engine.loop import Data
+from train.engine.recipes import PlateauRecipe, SteppedRecipe
 from train.models.resnet import ResNet
-from train.recipes import PlateauRecipe, SteppedRecipe
+from train.resnet import experiment as resnet
 
 FEATURES, CLASSES = 6, 3
 RECIPE = PlateauRecipe(batch_size=4, learning_rate=0.1)

@@ -5,13 +5,13 @@ import platform
 import subprocess
 import sys
 
-from train import machine
+from train.report import machine
 
 # Writes to new arrays of 64 MB, and counts how many pages the operating system had to hand out.
 COUNT = """
 import resource
 import numpy as np
-from train import machine
+from train.report import machine
 
 if {keep}:
     assert machine.keep_memory()

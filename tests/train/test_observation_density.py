@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from cgjax import weights
-from train import observation_density, observation_density_figure
 from train.data import uci
-from train.observation_density import Config, Observation, Parameters, Trained
+from train.observation_density import experiment as observation_density
+from train.observation_density import figure as observation_density_figure
+from train.observation_density.experiment import Config, Observation, Parameters, Trained
 
 pytest.importorskip("blackjax")
 

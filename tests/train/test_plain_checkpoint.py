@@ -12,8 +12,8 @@ import pytest
 
 from tests.helpers import reachable_folder as reachable_folder
 from tests.helpers import unwritable
-from train.checkpoint import CheckpointError
-from train.plain_checkpoint import PlainCheckpoints
+from train.engine.checkpoint import CheckpointError
+from train.engine.plain_checkpoint import PlainCheckpoints
 
 ARRAYS = {
     "['kernel']": np.arange(600, dtype=np.float32).reshape(20, 30),
@@ -98,7 +98,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.train.test_plain_checkpoint import PART, save
-from train.plain_checkpoint import PlainCheckpoints
+from train.engine.plain_checkpoint import PlainCheckpoints
 
 checkpoints = PlainCheckpoints(Path(sys.argv[1]), PART)
 save(checkpoints, 1)

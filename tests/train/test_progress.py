@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from train import progress
-from train.progress import ProgressBar
+from train.engine import progress
+from train.engine.progress import ProgressBar
 
 
 def shown(seconds, *, terminal):

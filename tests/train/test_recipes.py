@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from cgjax import metrics
-from train import loop
-from train.loop import Data, Learner, Variables
-from train.recipes import PatientRecipe, PlateauRecipe, SteppedRecipe
+from train.engine import loop
+from train.engine.loop import Data, Learner, Variables
+from train.engine.recipes import PatientRecipe, PlateauRecipe, SteppedRecipe
 
 
 def figures(error):

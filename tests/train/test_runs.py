@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tests.train import tiny
-from train import loop, runs
-from train.checkpoint import CheckpointError
-from train.loop import Mode
-from train.plain_checkpoint import PlainCheckpoints
-from train.recipes import PlateauRecipe
-from train.runs import train
+from train.engine import loop, runs
+from train.engine.checkpoint import CheckpointError
+from train.engine.loop import Mode
+from train.engine.plain_checkpoint import PlainCheckpoints
+from train.engine.recipes import PlateauRecipe
+from train.engine.runs import train
 
 
 class Recorder:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from train.schedule import (
+from train.engine.schedule import (
     plateau_init,
     plateau_step,
     stopper_init,

@@ -15,11 +15,16 @@ from flax import nnx
 
 import cgjax as cg
 from tests.train.data.test_cifar import write_files
-from train import data, indrnn, loop, report, resnet, sweep, sweep_figure
-from train.checkpoint import Checkpoints
-from train.recipes import PatientRecipe, SteppedRecipe
-from train.runs import Silent
-from train.sweep import Run, Settings
+from train import data
+from train.engine import loop, sweep
+from train.engine.checkpoint import Checkpoints
+from train.engine.recipes import PatientRecipe, SteppedRecipe
+from train.engine.runs import Silent
+from train.engine.sweep import Run, Settings
+from train.indrnn import experiment as indrnn
+from train.report import sweep_figure
+from train.report import tables as report
+from train.resnet import experiment as resnet
 
 RESNET = resnet.Config(
     none=False,

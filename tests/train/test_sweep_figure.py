@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train import data, indrnn, resnet, sweep_figure
-from train.indrnn_published import LOGS, PAPER
-from train.sweep_figure import TRAINING_IMAGES
+from train import data
+from train.indrnn import experiment as indrnn
+from train.indrnn.published import LOGS, PAPER
+from train.report import sweep_figure
+from train.report.sweep_figure import TRAINING_IMAGES
+from train.resnet import experiment as resnet
 
 
 def test_updates_of_an_epoch():

@@ -15,11 +15,16 @@ import tyro
 from flax import nnx
 
 import cgjax as cg
-from train import data, indrnn, machine, report, resnet, sweep, sweep_figure
-from train.checkpoint import CheckpointError
-from train.recipes import PlateauRecipe
-from train.runs import Silent
-from train.sweep import Rates, Run, Settings
+from train import data
+from train.engine import sweep
+from train.engine.checkpoint import CheckpointError
+from train.engine.recipes import PlateauRecipe
+from train.engine.runs import Silent
+from train.engine.sweep import Rates, Run, Settings
+from train.indrnn import experiment as indrnn
+from train.report import machine, sweep_figure
+from train.report import tables as report
+from train.resnet import experiment as resnet
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -19,15 +19,18 @@ from rich.console import Console
 from scipy import stats
 
 import cgjax as cg
-from train import uci, uci_published, uci_rows, uci_table
-from train.checkpoint import CheckpointError
 from train.data.uci import Table, load_table, scaled
-from train.files import DataFileError
+from train.engine.checkpoint import CheckpointError
 from train.models.regression import initial, network
-from train.report import Mean
-from train.uci import Cell, Config
-from train.uci_methods import CANDIDATES, METHODS, Hyper
-from train.uci_training import Shape, scored, trained, trainer
+from train.report.files import DataFileError
+from train.report.tables import Mean
+from train.uci import experiment as uci
+from train.uci import published as uci_published
+from train.uci import rows as uci_rows
+from train.uci import table as uci_table
+from train.uci.experiment import Cell, Config
+from train.uci.methods import CANDIDATES, METHODS, Hyper
+from train.uci.training import Shape, scored, trained, trainer
 
 TINY = Config(splits=2, epochs=2, hidden=4, samples=3)
 CELL = Cell("diabetes", "moments_adam", "heteroscedastic")

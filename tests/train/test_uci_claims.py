@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from train import uci_claims
-from train.report import Mean
-from train.uci_methods import METHODS
-from train.uci_published import DIAGONAL_DVI, SETS, number
-from train.uci_table import NOISES, Found, by_cell
+from train.report.tables import Mean
+from train.uci import claims as uci_claims
+from train.uci.methods import METHODS
+from train.uci.published import DIAGONAL_DVI, SETS, number
+from train.uci.table import NOISES, Found, by_cell
 
 DVI = dict(zip(SETS, map(number, DIAGONAL_DVI.log_likelihood), strict=True))
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from cgjax import metrics
 from train.data import Dataset
-from train.loop import stateless
-from train.recipes import PlateauRecipe
-from train.runs import Finished, Group, train
+from train.engine.loop import stateless
+from train.engine.recipes import PlateauRecipe
+from train.engine.runs import Finished, Group, train
 
 FEATURES, CLASSES = 6, 3
 RECIPE = PlateauRecipe(

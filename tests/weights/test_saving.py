@@ -13,7 +13,7 @@ from flax import nnx, serialization
 
 import cgjax as cg
 from cgjax import weights
-from train.checkpoint import Checkpoints
+from train.engine.checkpoint import Checkpoints
 
 
 def nested():

@@ -25,7 +25,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         a `Dataset`.
 
     Raises:
-        `ValueError` for another name; `train.files.DataFileError` for bad or missing files.
+        `ValueError` for another name; `train.report.files.DataFileError` for bad or missing files.
 
     Example:
         >>> load("digits").validation_x.shape

@@ -29,7 +29,7 @@ from train.data import fetch, prepared
 from train.data.dataset import Dataset
 from train.data.idx import parse_idx
 from train.data.pickled import parse_pickled_batch
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 NAME = "cifar10"
 CLASSES = 10

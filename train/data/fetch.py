@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 PROBE_SECONDS = 2.0  # so that, with start-up, an offline machine says so within 5 seconds
 STALL_SECONDS = 30.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 _REMEDY = "Replace it with a fresh copy of the original file."
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -40,7 +40,7 @@ def parse_idx(content: bytes, ndim: int, path: Path | str) -> np.ndarray:
         >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7]), ndim=1, path="labels")
         Traceback (most recent call last):
         ...
-        train.files.DataFileError: labels: truncated: the header announces 3 bytes of data (3)...
+        train.report.files.DataFileError: labels: truncated: the header announces 3 bytes of...
     """
     header_size = 4 + 4 * ndim
     expected = bytes([0, 0, _UNSIGNED_BYTE, ndim])

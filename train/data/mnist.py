@@ -19,7 +19,7 @@ import numpy as np
 from train.data import fetch, prepared
 from train.data.dataset import Dataset
 from train.data.idx import read_idx
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 NAMES = ("mnist", "fashion_mnist")
 CLASSES = 10

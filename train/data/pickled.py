@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from train.data import fetch
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 SIDE, PLANES = 32, 3
 
@@ -45,7 +45,7 @@ def parse_pickled_batch(content: bytes, path: Path | str) -> tuple[np.ndarray, n
         >>> parse_pickled_batch(pickle.dumps(print), "data_batch_1")
         Traceback (most recent call last):
         ...
-        train.files.DataFileError: data_batch_1: asks for builtins.print, which no batch of CIFAR...
+        train.report.files.DataFileError: data_batch_1: asks for builtins.print, which no...
     """
     try:
         _require_small_numbers(content)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from train.data import fetch
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 FORMAT = "array_record"
 _BATCH = 1000  # records decoded between two look-ups

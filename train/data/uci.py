@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 FILES = {
     "boston": "bostonHousing.npz",

@@ -17,7 +17,7 @@ from tests.train.data.preparing import prepare
 from train import data
 from train.data import cifar
 from train.data.pickled import parse_pickled_batch
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 # Ten images a batch of the training files; pictures hold a hundred, so the counts are those of two.
 TRAIN, TEST = 200, 100

@@ -13,7 +13,7 @@ from tests.helpers import reachable_folder as reachable_folder
 from tests.helpers import unwritable
 from train.data import fetch
 from train.data.fetch import RemoteFile
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 CONTENT = bytes(range(256)) * 5000  # more than one chunk
 REQUESTS: list[str] = []

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from train.data.idx import parse_idx, read_idx
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 
 def encode(array: np.ndarray) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from tests.train.data.preparing import prepare
 from train import data
 from train.data import mnist, prepared
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 TRAIN, TEST = 50, 20
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from train.data.uci import FILES, load_table, parse_table, scaled, standard_splits
-from train.files import DataFileError
+from train.report.files import DataFileError
 
 ROWS = 30
 

@@ -1,0 +1,374 @@
+"""One epoch of many runs as one compiled program.
+
+An epoch is a `lax.scan` over batches gathered from data on the device; validation, the learning
+rate, early stopping and the copy of the best weights are in the same program. Runs (seeds, rates,
+regularisers) are its leading axis: mapped by `vmap`, and split over a mesh of devices if there is
+one. Nothing here touches files; `train/engine/runs.py` does.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Shaped, UInt8, UInt32
+
+from cgjax import metrics
+from train.engine import devices
+from train.engine.recipes import Recipe
+
+Mode = Literal["vmap", "sequential"]
+
+# What has become of a run.
+RUNNING, STOPPED, DIVERGED, CAPPED = range(4)
+STATUS = ("running", "stopped early", "diverged", "reached the last epoch")
+
+# Each run's key is split by these into streams that no two uses share.
+_INIT, _SHUFFLE, _NOISE, TEST = range(4)
+# Without it XLA copies the second layer's weights in every step, for fear that the update in place
+# comes before the backward pass has read them: a twentieth of a step at batch 32.
+_CPU_OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
+_EVALUATION_BATCH = 1000  # bounds the memory of a validation; the recipe does not depend on it
+
+
+def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without the last epoch, on which those before it do not depend."""
+    return {
+        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
+        for name, fact in facts.items()
+        if name != "epochs"
+    }
+
+
+class Variables(NamedTuple):
+    """What a network is a function of besides its input."""
+
+    params: Any  # what is trained
+    state: Any  # what changes otherwise: running statistics
+
+
+class Learner(NamedTuple):
+    """What is trained, as pure functions of one run."""
+
+    # init(key) -> variables
+    init: Callable[[Any], Variables]
+    # loss(variables, key, hyper, x, y) ->
+    #     (mean loss of the batch, (number of wrong predictions, state after it))
+    loss: Callable[[Variables, Any, Any, Array, Array], tuple[Array, tuple[Array, Any]]]
+    # log_probs(variables, x): float[batch, classes], without noise
+    log_probs: Callable[[Variables, Array], Array]
+    # At learning rate 1; none: the recipe's.
+    optimiser: optax.GradientTransformation | None = None
+    # project(params) -> params: brings parameters back into their bounds after every update
+    project: Callable[[Any], Any] | None = None
+
+
+def stateless(
+    init: Callable[[Any], Any],
+    loss: Callable[..., tuple[Array, Array]],
+    log_probs: Callable[[Any, Array], Array],
+    optimiser: optax.GradientTransformation | None = None,
+) -> Learner:
+    """A learner whose network has no state.
+
+    Args:
+        init: `init(key) -> params`.
+        loss: `loss(params, key, hyper, x, y) -> (mean loss, number of wrong predictions)`.
+        log_probs: `log_probs(params, x)`.
+        optimiser: at learning rate 1; none: the recipe's.
+    """
+
+    def with_state(variables: Variables, *rest: Any) -> tuple[Array, tuple[Array, Any]]:
+        value, wrong = loss(variables.params, *rest)
+        return value, (wrong, ())
+
+    return Learner(
+        init=lambda key: Variables(init(key), ()),
+        loss=with_state,
+        log_probs=lambda variables, x: log_probs(variables.params, x),
+        optimiser=optimiser,
+    )
+
+
+class Data(NamedTuple):
+    """A data set on the device; see `train.data.Dataset`."""
+
+    train_x: UInt8[Array, "train features"]
+    train_y: Int[Array, " train"]
+    validation_x: UInt8[Array, "validation features"]
+    validation_y: Int[Array, " validation"]
+    largest: Float[Array, ""]
+
+
+class RunState(NamedTuple):
+    """What the next epoch of a run needs, and the best it has seen. Arrays of all runs are stacked
+    along a leading axis."""
+
+    variables: Variables
+    momentum: Any  # the optimiser's state
+    best: Variables  # those of the best epoch, as the recipe counts
+    kept: Any  # the optimiser's state then, where the recipe goes back to it
+    key: UInt32[Array, "2"]
+    progress: Any  # what the recipe remembers; its `learning_rate` is that of the next epoch
+    epoch: Int[Array, ""]
+    status: Int[Array, ""]
+
+
+class Record(NamedTuple):
+    """What is told of an epoch of a run. Training figures are means over the epoch's batches, with
+    noise and changing weights; validation figures are those of its last weights."""
+
+    train_loss: Float[Array, ""]
+    train_error: Float[Array, ""]
+    validation_loss: Float[Array, ""]
+    validation_error: Float[Array, ""]
+    learning_rate: Float[Array, ""]
+
+
+def _optimiser(learner: Learner, recipe: Recipe) -> optax.GradientTransformationExtraArgs:
+    """At learning rate 1; the loop multiplies by each run's own rate, which the recipe changes."""
+    chosen = recipe.optimiser() if learner.optimiser is None else learner.optimiser
+    return optax.with_extra_args_support(chosen)
+
+
+def scaled(x: UInt8[Array, "*batch"], largest: Float[Array, ""]) -> Float[Array, "*batch"]:
+    """Bytes as numbers in [0, 1]."""
+    return x.astype(jnp.float32) / largest
+
+
+def init_run(learner: Learner, recipe: Recipe, key: UInt32[Array, "2"]) -> RunState:
+    """A run before its first epoch.
+
+    Args:
+        learner: what is trained.
+        recipe: how.
+        key: the data of the run's key (`jax.random.key_data`).
+    """
+    variables = learner.init(jax.random.fold_in(jax.random.wrap_key_data(key), _INIT))
+    momentum = _optimiser(learner, recipe).init(variables.params)
+    return RunState(
+        variables=variables,
+        momentum=momentum,
+        best=jax.tree.map(jnp.copy, variables),
+        kept=jax.tree.map(jnp.copy, momentum) if recipe.goes_back else (),
+        key=key,
+        progress=recipe.begin(),
+        epoch=jnp.int32(0),
+        status=jnp.int32(RUNNING),
+    )
+
+
+def in_batches(
+    function: Callable[..., Array], x: Shaped[Array, "n features"], *, numbered: bool = False
+) -> Float[Array, "n *rest"]:
+    """Applies a function of many rows to a thousand of them at a time, which bounds its memory.
+
+    Args:
+        function: row by row, `function(rows) -> values`.
+        x: the rows.
+        numbered: whether it takes the number of the batch as second argument.
+    """
+    whole = len(x) // _EVALUATION_BATCH
+    boundary = whole * _EVALUATION_BATCH
+    batches = x[:boundary].reshape(whole, _EVALUATION_BATCH, *x.shape[1:])
+
+    def apply(rows: Array, number: Any) -> Array:
+        return function(rows, number) if numbered else function(rows)
+
+    parts = []
+    if whole:
+        values = jax.lax.map(lambda args: apply(*args), (batches, jnp.arange(whole)))
+        parts.append(values.reshape(boundary, *values.shape[2:]))
+    if boundary < len(x):
+        parts.append(apply(x[boundary:], whole))
+    return jnp.concatenate(parts)
+
+
+def run_epoch(
+    learner: Learner,
+    recipe: Recipe,
+    state: RunState,
+    hyper: Any,
+    data: Data,
+    split: Callable[[Array], Array] = lambda x: x,
+) -> tuple[RunState, Record]:
+    """One epoch of one run.
+
+    A step's batch and noise depend on nothing but the run's key and the number of the step.
+    Examples left over after the last whole batch are skipped; as every epoch has its own
+    permutation, they are others each time.
+
+    Args:
+        learner: what is trained.
+        recipe: how.
+        state: the run's state.
+        hyper: what its loss depends on besides (rates).
+        data: the data.
+        split: of a batch of inputs, which it may split over devices.
+
+    Returns:
+        The state after the epoch, and what to tell of it. A run that is not running any more
+        keeps its best weights and its status.
+    """
+    key = jax.random.wrap_key_data(state.key)
+    shuffle = jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), state.epoch)
+    noise = jax.random.fold_in(key, _NOISE)
+    steps = recipe.steps(len(data.train_x))
+    order = jax.random.permutation(shuffle, len(data.train_x))[: steps * recipe.batch_size]
+    update = _optimiser(learner, recipe).update
+    rate, extra = state.progress.learning_rate, recipe.extra_arguments(state.progress)
+
+    def step(carry: Any, inputs: Any) -> Any:
+        variables, momentum = carry
+        rows, number = inputs
+        x, y = split(scaled(data.train_x[rows], data.largest)), data.train_y[rows]
+
+        def loss(params: Any) -> tuple[Array, Any]:
+            variables_now = Variables(params, variables.state)
+            return learner.loss(variables_now, jax.random.fold_in(noise, number), hyper, x, y)
+
+        differentiate = jax.value_and_grad(loss, has_aux=True)
+        (value, (wrong, after)), gradient = differentiate(variables.params)
+        change, momentum = update(gradient, momentum, variables.params, **extra)
+        params = optax.apply_updates(variables.params, jax.tree.map(lambda c: rate * c, change))
+        if learner.project is not None:
+            params = learner.project(params)
+        return (Variables(params, after), momentum), (value, wrong)
+
+    numbers = state.epoch * steps + jnp.arange(steps)
+    (variables, momentum), (losses, wrong) = jax.lax.scan(
+        step, (state.variables, state.momentum), (order.reshape(steps, recipe.batch_size), numbers)
+    )
+    predicted = in_batches(
+        lambda x: learner.log_probs(variables, split(scaled(x, data.largest))), data.validation_x
+    )
+    record = Record(
+        train_loss=losses.mean(),
+        train_error=wrong.sum() / (steps * recipe.batch_size),
+        validation_loss=metrics.nll(predicted, data.validation_y),
+        validation_error=metrics.error(predicted, data.validation_y),
+        learning_rate=rate,
+    )
+    return _after(recipe, state, variables, momentum, record), record
+
+
+def _after(
+    recipe: Recipe, old: RunState, variables: Variables, momentum: Any, record: Record
+) -> RunState:
+    """The state after an epoch that led to these variables and figures."""
+    epoch = old.epoch + 1
+    progress, verdict = recipe.advance(old.progress, record, epoch)
+    finite = jnp.isfinite(record.train_loss) & jnp.isfinite(record.validation_loss)
+    last = recipe.last_epoch
+    capped = epoch >= last if last is not None else jnp.bool_(False)
+    status = jnp.where(
+        finite, jnp.where(verdict.stops, STOPPED, jnp.where(capped, CAPPED, RUNNING)), DIVERGED
+    )
+    running = old.status == RUNNING
+
+    def if_running(new: Array, kept: Array) -> Array:
+        return jnp.where(running, new, kept)
+
+    def if_better(new: Array, kept: Array) -> Array:
+        return jnp.where(running & finite & verdict.improved, new, kept)
+
+    best = jax.tree.map(if_better, variables, old.best)
+    kept: Any = ()
+    if recipe.goes_back:
+        kept = jax.tree.map(if_better, momentum, old.kept)
+        back, here = (best, kept), (variables, momentum)
+        variables, momentum = jax.tree.map(
+            lambda then, now: jnp.where(verdict.back, then, now), back, here
+        )
+    return RunState(
+        variables=variables,
+        momentum=momentum,
+        best=best,
+        kept=kept,
+        key=old.key,
+        progress=jax.tree.map(if_running, progress, old.progress),
+        epoch=if_running(epoch, old.epoch),
+        status=if_running(status, old.status).astype(jnp.int32),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def programs(
+    learner: Learner, recipe: Recipe, mode: Mode, mesh: Mesh | None = None, width: int | None = None
+) -> tuple[Callable[..., RunState], Callable[..., tuple[RunState, Record]]]:
+    """The two compiled programs of an experiment.
+
+    Args:
+        learner: what is trained.
+        recipe: how.
+        mode: "vmap": runs side by side; "sequential": programs for one run, whose arrays still have
+            a leading axis, of length 1.
+        mesh: devices along an axis "runs", over which the runs are split evenly, and perhaps along
+            another, "batch", over which every batch is; only with "vmap". A split batch changes
+            nothing but the order of sums.
+        width: how many runs a device maps at a time, a divisor of their number there; none: all.
+            Sums of mapped runs may be rounded in another order for another width. For one width,
+            the number of devices changes no bit of the dense networks; in others the compiler may
+            round the last bit otherwise, as it does where a device has one run.
+
+    Returns:
+        `init(keys) -> states` and `epoch(states, hyper, data) -> (states, records)`. The second
+        takes the buffers of the states over.
+    """
+    parts = devices.size(mesh, devices.BATCH)
+
+    def split(x: Array) -> Array:
+        # Statistics of batch normalisation, gradients and noise stay those of the whole batch: the
+        # compiler puts in what devices have to tell each other.
+        if parts == 1 or len(x) % parts:
+            return x
+        return jax.lax.with_sharding_constraint(x, PartitionSpec(devices.BATCH))
+
+    shardings = None
+    if mode == "sequential":
+        if mesh is not None:
+            raise ValueError("a mesh splits runs that are mapped: use the mode 'vmap' with it")
+        init, epoch = (_on_one_run(f) for f in (init_run, run_epoch))
+        init, epoch = (functools.partial(f, learner, recipe) for f in (init, epoch))
+    else:
+        init = jax.vmap(functools.partial(init_run, learner, recipe))
+
+        def epoch(states: RunState, hyper: Any, data: Data) -> tuple[RunState, Record]:
+            def one(run: tuple[RunState, Any]) -> tuple[RunState, Record]:
+                return run_epoch(learner, recipe, *run, data, split)
+
+            return jax.lax.map(one, (states, hyper), batch_size=width or len(states.key))
+
+    if mesh is not None:
+        runs, everywhere = PartitionSpec(devices.RUNS), PartitionSpec()
+        shardings = NamedSharding(mesh, runs)
+        # Runs never talk to each other, so each device simply has its own.
+        own = functools.partial(
+            jax.shard_map,
+            mesh=mesh,
+            out_specs=runs,
+            axis_names={devices.RUNS},
+            check_vma=False,
+        )
+        init = own(init, in_specs=runs)
+        epoch = own(epoch, in_specs=(runs, runs, everywhere))
+    on_cpu = jax.default_backend() == "cpu"
+    options = _CPU_OPTIONS if on_cpu else None
+    return jax.jit(init, out_shardings=shardings), jax.jit(
+        epoch, donate_argnums=0, compiler_options=options, out_shardings=shardings
+    )
+
+
+def _on_one_run(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of one run on arrays with a leading axis of length 1, without `vmap`, whose
+    batched matrix products have other bits and another speed."""
+
+    def on_one(learner: Learner, recipe: Recipe, *args: Any) -> Any:
+        # The last of three arguments is the data, which all runs share.
+        args = tuple(jax.tree.map(lambda a: a[0], a) if i < 2 else a for i, a in enumerate(args))
+        return jax.tree.map(lambda a: a[None], function(learner, recipe, *args))
+
+    return on_one

@@ -1,0 +1,98 @@
+"""A progress bar for `runs.train`: epoch, loss, error, images per second, time left."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+LINE_SECONDS = 10.0  # the least time between two lines where there is no terminal
+
+
+class ProgressBar:
+    """Shows the progress of training; a `train.engine.runs.Display`.
+
+    In a terminal it is a bar. In a file or a pipe, where nothing can be drawn over, it is a line
+    now and then.
+
+    Args:
+        epochs: the last epoch, if there is one: the bar is full there. Without it the bar shows
+            how many runs have ended.
+        runs: the number of runs.
+        console: the `rich.console.Console` to show it on.
+        clock: the time in seconds.
+    """
+
+    def __init__(
+        self,
+        epochs: int | None,
+        runs: int,
+        console: Any,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        from rich import progress
+
+        self._epochs, self._runs, self._clock = epochs, runs, clock
+        self._line, self._next_line = "", -float("inf")
+        self._bar = progress.Progress(
+            progress.TextColumn("epoch {task.fields[epoch]}"),
+            progress.BarColumn(bar_width=10),
+            progress.TextColumn("{task.fields[finished]}/{task.fields[runs]} ended"),
+            progress.TextColumn("{task.fields[figures]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            "", total=epochs or runs, epoch=0, finished=0, runs=runs, figures="compiling"
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if self._line:
+            self.message(self._line)
+
+    def message(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def update(
+        self,
+        *,
+        epoch: int,
+        finished: int,
+        loss: float,
+        error: float,
+        rate: float,
+        left: float,
+        exact: bool,
+    ) -> None:
+        """Moves the bar; see `train.engine.runs.Display`."""
+        minutes, seconds = divmod(max(round(left), 0), 60)
+        figures = (
+            f"loss {loss:.3f} error {100 * error:.2f}% {rate:.0f} images/s "
+            f"{'≤' if exact else '≥'}{minutes}:{seconds:02} left"
+        )
+        if self._bar.disable:
+            self._line, now = (
+                f"epoch {epoch} {finished}/{self._runs} ended {figures}",
+                self._clock(),
+            )
+            if now >= self._next_line:
+                self.message(self._line)
+                self._line, self._next_line = "", now + LINE_SECONDS
+            return
+        self._bar.update(
+            self._task,
+            completed=finished if self._epochs is None else epoch,
+            epoch=epoch,
+            finished=finished,
+            figures=figures,
+        )

@@ -1,0 +1,1 @@
+"""Variance of gradients ([B] 4.1, Figure 1)."""

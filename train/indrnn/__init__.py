@@ -1,0 +1,1 @@
+"""Independently recurrent networks on sequences of pixels ([A] 5.1)."""

@@ -1,0 +1,1 @@
+"""Simulated observations of a trained network ([B] Figure 2)."""

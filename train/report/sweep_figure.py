@@ -1,0 +1,278 @@
+"""Draws the results of `train.resnet` and `train.indrnn`: errors in the manner of [A] Figure 4
+right, and learning curves.
+
+It reads JSON only:
+
+    python -m train.report.sweep_figure results/resnet/*/result.json --out figure.png
+
+With `--curves curves.png` it draws the curves too.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.dense.figure import COLOURS, LABELS
+from train.engine.recipes import PatientRecipe, SteppedRecipe
+from train.indrnn.published import Log, log_beside
+from train.report import commandline
+from train.report import tables as report
+from train.report.files import write_atomic
+
+# Of the whole data sets, without those for validation.
+TRAINING_IMAGES = {"cifar10": 45_000, "mnist": 57_000, "fashion_mnist": 57_000, "digits": 1368}
+PARTS = {"validation": "validation", "train": "training"}
+
+
+def draw(results: Sequence[Path], out: Path) -> None:
+    """Draws test errors against the rate, one panel for each experiment and setting of it. Dropout
+    and PCFF together are a line over PCFF's rate for each drop rate.
+
+    Points are means over seeds with their standard errors, small points the single runs; the line
+    across is the network without regularisation.
+
+    Args:
+        results: files that the experiments have written. Seeds may have been trained apart.
+        out: the picture to write; its suffix decides the format.
+    """
+    sets = _read(results)
+    figure, axes = _panels(1, len(sets), sharex=False, sharey=False)
+    drawn: dict[str, Any] = {}
+    for panel, result in zip(axes[0], sets, strict=True):
+        _panel(panel, result)
+        panel.set_title(f"{title(result)}\n{schedule(result)}", fontsize="medium")
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            drawn.setdefault(label, handle)
+    figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=3, frameon=False)
+    _save(figure, out, results)
+
+
+def draw_curves(results: Sequence[Path], out: Path) -> None:
+    """Draws errors by number of updates, one column of panels for each experiment and setting.
+
+    Above is the error on validation images, below that on the batches of training, as it was
+    while the weights changed: a mean over an epoch, drawn at its end. A line is the mean over the
+    seeds of a regulariser and rate, up to the epoch where the first of them ends. Where the authors
+    of IndRNN have logged the same network, with dropout 0.1, their points stand beside it, up to
+    ten times as many updates; in their first epoch, those of training are means over a hundred.
+
+    Args:
+        results: files that the experiments have written. Seeds may have been trained apart.
+        out: the picture to write; its suffix decides the format.
+    """
+    sets = _read(results)
+    figure, axes = _panels(2, len(sets), sharex="col", sharey="col")
+    for column, result in zip(axes.T, sets, strict=True):
+        for panel, part in zip(column, PARTS, strict=True):
+            _curves(panel, result, part)
+        column[0].set_ylim(bottom=0)
+        column[0].set_title(f"{title(result)}\n{schedule(result)}", fontsize="medium")
+        column[0].legend(fontsize="x-small", frameon=False, ncols=1 + len(column[0].lines) // 8)
+        column[-1].set_xlabel("updates")
+    _save(figure, out, results)
+
+
+def title(result: dict[str, Any]) -> str:
+    """The heading of a result's panel."""
+    settings = result["settings"]
+    parts = [settings[name] for name in ("data", "order", "shortcut") if name in settings]
+    return ", ".join(parts)
+
+
+def schedule(result: dict[str, Any]) -> str:
+    """On how much a result's runs were trained, and for how long."""
+    epochs = sorted({run["epochs"] for run in result["runs"]})
+    many = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]}-{epochs[-1]}"
+    return f"{result['settings'].get('images') or 'all'} training images, {many} epochs"
+
+
+def updates(result: dict[str, Any]) -> int:
+    """The updates of an epoch of a result's runs."""
+    settings = result["settings"]
+    known = TRAINING_IMAGES[settings["data"]]
+    recipe = SteppedRecipe if "length" in settings["recipe"] else PatientRecipe
+    return recipe(**settings["recipe"]).steps(min(settings.get("images") or known, known))
+
+
+def history(runs: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    """The mean over runs of a figure of each epoch, up to where the first run ends.
+
+    Args:
+        runs: entries of `result["runs"]`.
+        name: of the figure in their history.
+
+    Returns:
+        an array [epochs]; not a number where a run had none.
+    """
+    epochs = min(len(run["history"][name]) for run in runs)
+    columns = [run["history"][name][:epochs] for run in runs]
+    return np.mean(np.array(columns, np.float64), axis=0)  # None becomes not a number
+
+
+def digest(results: Sequence[Path]) -> str:
+    """What a picture says of the results that it was drawn from: their SHA-256."""
+    together = hashlib.sha256()
+    for path in results:
+        together.update(path.read_bytes())
+    return f"SHA-256 of the results: {together.hexdigest()}"
+
+
+def _read(results: Sequence[Path]) -> list[dict[str, Any]]:
+    return report.merged_by_settings([json.loads(path.read_text()) for path in results])
+
+
+def _panels(rows: int, columns: int, **shared: Any) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    size = (1 + 4 * columns, 0.4 + 3 * rows)
+    return pyplot.subplots(
+        rows, columns, figsize=size, squeeze=False, layout="constrained", **shared
+    )
+
+
+def _save(figure: Any, out: Path, results: Sequence[Path]) -> None:
+    """The same results make the same file, which says so."""
+    import io
+
+    from matplotlib import pyplot
+
+    kind = out.suffix.lstrip(".") or "png"
+    metadata: dict[str, Any] = {}
+    if kind in ("png", "svg"):
+        metadata["Description"] = digest(results)
+    if kind == "svg":
+        metadata["Date"] = None
+    buffer = io.BytesIO()
+    with pyplot.rc_context({"svg.hashsalt": "cgjax"}):
+        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+    pyplot.close(figure)
+    write_atomic(out, buffer.getvalue())
+
+
+def _rate(told: str) -> float:
+    """The rate of a row of the results; that of PCFF where dropout is beside it."""
+    return float(told.rpartition(" + ")[2])
+
+
+def _panel(panel: Any, result: dict[str, Any]) -> None:
+    means: dict[tuple[str, str], list[tuple[float, report.Mean]]] = {}
+    for regulariser, told, runs in report.rows(result):
+        drop, rate = told.rpartition(" + ")[0], _rate(told)
+        label = f"dropout {drop} + PCFF" if drop else LABELS[regulariser]
+        errors = [100 * run["test"]["error"] for run in runs if run["test"] is not None]
+        if not errors:
+            continue
+        means.setdefault((regulariser, label), []).append((rate, report.mean(errors)))
+        if regulariser != "none":
+            panel.plot([rate] * len(errors), errors, ".", color="k", markersize=3)
+    styles = itertools.cycle(["-", "--", ":", "-."])
+    for (regulariser, label), found in means.items():
+        colour = COLOURS[regulariser]
+        if regulariser == "none":
+            mean = found[0][1]
+            panel.axhline(mean.value, color=colour, label=label)
+            if mean.seeds > 1:
+                low, high = (mean.value + s * mean.standard_error for s in (-1, 1))
+                panel.axhspan(low, high, color=colour, alpha=0.25, linewidth=0)
+            continue
+        found = sorted(found)
+        rates = [rate for rate, _ in found]
+        values = [mean.value for _, mean in found]
+        bars = [mean.standard_error if mean.seeds > 1 else 0.0 for _, mean in found]
+        style = next(styles) if regulariser == "both" else "-"
+        panel.errorbar(
+            rates, values, bars, marker="o", capsize=3, color=colour, label=label, linestyle=style
+        )
+    rates = [rate for found in means.values() for rate, _ in found]
+    panel.set_xlim(0, 1.1 * max([*rates, 0.1]))
+    panel.set_xlabel("rate")
+    panel.set_ylabel("test error (%)")
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _curves(panel: Any, result: dict[str, Any], part: str) -> None:
+    per_epoch, last = updates(result), 0
+    rates: dict[str, list[float]] = {}
+    for regulariser, told, _ in report.rows(result):
+        rates.setdefault(regulariser, []).append(_rate(told))
+    for regulariser, told, runs in report.rows(result):
+        errors = 100 * history(runs, f"{part}_error")
+        at = per_epoch * np.arange(1, len(errors) + 1)
+        last = max(last, int(at[-1]))
+        panel.plot(
+            at,
+            errors,
+            color=_shade(COLOURS[regulariser], _rate(told), rates[regulariser]),
+            marker="." if len(errors) < 30 else None,
+            label=LABELS[regulariser] + (f" {told}" if _rate(told) else ""),
+        )
+    log = log_beside(result["settings"])
+    if log is not None:
+        known = _logged(log, part, per_epoch, 10 * last)
+        panel.plot(
+            list(known),
+            [100 * (1 - accuracy) for accuracy in known.values()],
+            "x",
+            color="k",
+            markersize=5,
+            label="authors of IndRNN, dropout 0.1",
+        )
+        panel.set_xscale("log")
+    panel.set_ylabel(f"{PARTS[part]} error (%)")
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _logged(log: Log, part: str, per_epoch: int, last: int) -> dict[int, float]:
+    """Accuracies of a log by number of updates; of two means that end at the same, the one whose
+    span is nearer to ours."""
+    known: dict[int, float] = {}
+    for point in sorted(log.points, key=lambda p: abs(math.log(p.span / per_epoch))):
+        accuracy = point.training if part == "train" else point.validation
+        if accuracy is not None and point.updates <= last:
+            known.setdefault(point.updates, accuracy)
+    return known
+
+
+def _shade(colour: str, rate: float, rates: Sequence[float]) -> tuple[float, ...]:
+    """The colour of a regulariser, the lighter the smaller the rate among its rates."""
+    from matplotlib import colors
+
+    ranks = sorted(rates)
+    part = ranks.index(rate) / (len(ranks) - 1) if len(ranks) > 1 else 1.0
+    white = 0.6 * (1 - part)
+    return tuple(white + (1 - white) * c for c in colors.to_rgb(colour))
+
+
+def cli() -> None:
+    """The command line."""
+    import tyro
+
+    def arguments(
+        results: tuple[Path, ...], /, out: Path = Path("figure.png"), curves: Path | None = None
+    ) -> None:
+        """Draws the results of train.resnet and train.indrnn.
+
+        Args:
+            results: the files result.json to draw.
+            out: the picture to write: test errors against the rate.
+            curves: a picture of learning curves, if that is wanted too.
+        """
+        with commandline.drawing():
+            draw(results, out)
+            if curves is not None:
+                draw_curves(results, curves)
+
+    tyro.cli(arguments, prog="python -m train.report.sweep_figure")
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,1 @@
+"""Residual networks on CIFAR-10 ([A] 5.1)."""

@@ -1,0 +1,7 @@
+"""`python -m train.resnet`."""
+
+import sys
+
+from train.resnet.experiment import cli
+
+sys.exit(cli())

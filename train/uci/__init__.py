@@ -1,0 +1,1 @@
+"""Regression on nine UCI tables ([B] 4.2, Table 2)."""

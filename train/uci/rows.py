@@ -1,0 +1,164 @@
+"""Which test rows make a cell of the regression tables bad: its last training again, row by row.
+
+    python -m train.uci.rows FOLDER_OF_DATA results/uci/protein/*-heteroscedastic.json --out FILE
+
+The hyperparameters are those of the cell's JSON, so nothing is searched. The same code on the same
+machine makes the same bits; the result tells how far the figures are from those of the cell.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cgjax import metrics
+from train.data.uci import Scaled, load_table, scaled
+from train.report import machine
+from train.report.files import DataFileError, write_atomic
+from train.uci import experiment as uci
+from train.uci import table as uci_table
+from train.uci.experiment import Cell, Config
+from train.uci.methods import METHODS, Hyper
+from train.uci.training import TEST, Shape, trainer
+
+FAR = 10.0  # inputs of more than so many deviations from the mean of the training rows
+UNSURE = 2.0  # predictions with a deviation of more than so many of the target's
+LARGEST = 10  # so many errors are left out to see what few rows do
+
+
+def predictions(result: dict[str, Any], data_dir: Path | None) -> tuple[list[Scaled], np.ndarray]:
+    """Trains a cell again with its hyperparameters.
+
+    Args:
+        result: the cell's.
+        data_dir: the folder with its table.
+
+    Returns:
+        The splits, and float[splits, 3, test rows]: predicted mean, predicted deviation, and minus
+        the logarithm of the predictive density, in scaled units.
+    """
+    made = result["settings"]
+    number = len(result["splits"])
+    table = load_table(made["data"], data_dir)
+    config = Config(
+        data_dir=data_dir, splits=made["splits"], seed=made["seed"], samples=made["samples"]
+    )
+    cell = Cell(made["data"], made["method"], made["noise"])
+    shape = Shape(cell.method, cell.noise, made["hidden"], made["batch"], made["samples"])
+    splits = [scaled(table, split) for split in range(number)]
+    x, y, test_x, test_y = map(np.stack, list(zip(*splits, strict=True))[:4])
+    rows = x.shape[1]
+    order = np.random.RandomState(config.seed).permutation(rows)  # as in `uci.fitted`
+    keys = uci._keys(config, cell, number)
+    chosen = np.array([split["hyperparameters"] for split in result["splits"]], np.float32)
+    hyper = Hyper(*chosen.T)
+    examples = np.full(number, rows, np.int32)
+    params = trainer(shape)(made["epochs"], keys, hyper, examples, x[:, order], y[:, order])
+
+    def predict(params: Any, key: Any, hyper: Hyper, x: Any, y: Any) -> Any:
+        key = jax.random.fold_in(key, TEST)
+        output = METHODS[cell.method].predict(params, key, hyper, shape.samples, x)
+        variance = output.variance.mean(0) + output.mean.var(0)
+        nll = metrics.gaussian_mixture_nll(output.mean, output.variance, y)
+        return output.mean.mean(0), variance**0.5, nll
+
+    numbers = jax.jit(jax.vmap(predict))(params, keys, hyper, test_x, test_y)
+    return splits, np.stack([np.asarray(a, np.float64) for a in numbers], 1)
+
+
+def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    """What the test rows of a split contribute to its figures.
+
+    Args:
+        split: the data.
+        numbers: mean, deviation and NLL of each test row, float[3, test rows], in scaled units.
+        rows: their numbers in the table.
+    """
+    mean, deviation, nll = numbers
+    errors = (mean - split.test_y) ** 2
+    unsure = deviation > UNSURE
+    size = np.abs(split.test_x).max(1)
+    worst = int(nll.argmax())
+    others = np.arange(len(nll)) != worst
+
+    def likelihood(nlls: np.ndarray) -> float:
+        return float(-nlls.mean() - math.log(split.scale))
+
+    def rmse(squares: np.ndarray) -> float:
+        return float(np.sqrt(squares.mean()) * split.scale)
+
+    return {
+        "rmse": rmse(errors),
+        "log likelihood": likelihood(nll),
+        "without the worst row": likelihood(nll[others]),
+        "worst row": {
+            "number": int(rows[worst]),
+            "nll": float(nll[worst]),
+            "predicted deviation": float(deviation[worst]),
+            "error": float(errors[worst] ** 0.5),
+            "largest input": float(size[worst]),
+            "column": int(np.abs(split.test_x[worst]).argmax()),
+        },
+        "test rows": len(nll),
+        "rmse without the largest errors": rmse(np.sort(errors)[:-LARGEST]),
+        "unsure rows": int(unsure.sum()),
+        "rmse without unsure rows": rmse(errors[~unsure]),
+        "far test rows": int((size > FAR).sum()),
+        "training rows": len(split.train_x),
+        "far training rows": int((np.abs(split.train_x).max(1) > FAR).sum()),
+    }
+
+
+def inspected(result: dict[str, Any], data_dir: Path | None) -> dict[str, Any]:
+    """A cell row by row.
+
+    Args:
+        result: the cell's.
+        data_dir: the folder with its table.
+    """
+    made = result["settings"]
+    splits, numbers = predictions(result, data_dir)
+    test = load_table(made["data"], data_dir).test
+    found = [described(*parts) for parts in zip(splits, numbers, test, strict=False)]
+    for split, cell in zip(found, result["splits"], strict=True):
+        split["distance"] = abs(split["rmse"] / cell["rmse"] - 1)
+    settings = {name: made[name] for name in ("data", "method", "noise")}
+    return {**settings, "cell's commit": result["commit"], "splits": found}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
+    parser.add_argument("data_dir", type=Path, help="the folder with the tables' files")
+    parser.add_argument("cells", type=Path, nargs="+", help="results of train.uci")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chosen = parser.parse_args(arguments)
+    try:
+        results = [uci_table.read(path) for path in chosen.cells]
+        found = []
+        for result in results:
+            found.append(inspected(result, chosen.data_dir))
+            print(json.dumps(found[-1]), flush=True)
+    except DataFileError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    made = {
+        "experiment": "rows of regression cells",
+        "command": f"python -m train.uci.rows {' '.join(arguments)}",
+        "commit": machine.commit(),
+        "machine": machine.identity("vmap"),
+        "cells": found,
+    }
+    write_atomic(chosen.out, json.dumps(made, indent=1, allow_nan=False).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

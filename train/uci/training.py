@@ -1,0 +1,106 @@
+"""The whole training of a run as one function of arrays, and what comes of all splits at once."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from cgjax import metrics
+from train.uci.methods import METHODS, Hyper, MethodName, Noise, optimiser
+
+# The streams of random numbers of a run.
+INITIAL, ORDER, NOISE, TEST = range(4)
+
+
+class Shape(NamedTuple):
+    """What a program of a run is compiled for."""
+
+    method: MethodName
+    noise: Noise
+    hidden: int
+    batch: int
+    samples: int
+
+
+def trained(
+    shape: Shape, epochs: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array
+) -> Any:
+    """The parameters after the last epoch.
+
+    Args:
+        shape: the static settings.
+        epochs: their number; may be traced, so that one program serves search and training.
+        key: of `jax.random`.
+        hyper: the hyperparameters.
+        examples: how many of the rows are trained on, the first ones; may be traced. The number of
+            steps does not depend on it: with fewer rows each is seen more often.
+        x, y: the rows.
+    """
+    method = METHODS[shape.method]
+    rows, batch = len(x), min(shape.batch, len(x))
+    steps = rows // batch
+    init_key, order_key, noise_key = (
+        jax.random.fold_in(key, stream) for stream in (INITIAL, ORDER, NOISE)
+    )
+    params = method.init(init_key, x.shape[1], shape.hidden, shape.noise)
+    update = optimiser(method, hyper, examples, epochs * steps)
+
+    def step(carry: Any, chosen: Array) -> tuple[Any, None]:
+        params, state, number = carry
+        key = jax.random.fold_in(noise_key, number)
+        gradient = jax.grad(method.loss)(params, key, hyper, examples, x[chosen], y[chosen])
+        change, state = update.update(gradient, state, params)
+        return (optax.apply_updates(params, change), state, number + 1), None
+
+    def epoch(number: Array, carry: Any) -> Any:
+        # The first rows in random order; where they are too few, from their start again.
+        ranks = jax.random.uniform(jax.random.fold_in(order_key, number), (rows,))
+        order = jnp.argsort(jnp.where(jnp.arange(rows) < examples, ranks, 2.0))
+        chosen = order[jnp.arange(steps * batch) % examples].reshape(steps, batch)
+        return jax.lax.scan(step, carry, chosen)[0]
+
+    start = (params, update.init(params), jnp.int32(0))
+    return jax.lax.fori_loop(0, epochs, epoch, start)[0]
+
+
+@functools.lru_cache
+def trainer(shape: Shape) -> Any:
+    """`trained` of all splits: all arguments but the number of epochs have an axis of splits."""
+    return jax.jit(jax.vmap(functools.partial(trained, shape), (None, 0, 0, 0, 0, 0)))
+
+
+@functools.lru_cache
+def scorer(shape: Shape) -> Any:
+    """`scored` of all splits."""
+    return jax.jit(jax.vmap(functools.partial(scored, shape)))
+
+
+def scored(
+    shape: Shape, params: Any, key: Any, hyper: Hyper, x: Array, y: Array
+) -> tuple[Array, Array]:
+    """RMSE of the predictive mean, and minus the log of the predictive density of each row.
+
+    Args:
+        shape: the static settings.
+        params: what came of the training.
+        key: of the training.
+        hyper: the hyperparameters of the training.
+        x, y: other rows.
+    """
+    key = jax.random.fold_in(key, TEST)
+    output = METHODS[shape.method].predict(params, key, hyper, shape.samples, x)
+    nll = metrics.gaussian_mixture_nll(output.mean, output.variance, y)
+    return metrics.rmse(output.mean.mean(0), y), nll
+
+
+def compiled_trainer(shape: Shape, *example: Any) -> Any:
+    """`trainer`, compiled for arguments like these."""
+    return trainer(shape).lower(*example).compile()
+
+
+def compiled_scorer(shape: Shape, *example: Any) -> Any:
+    """`scorer`, compiled for arguments like these."""
+    return scorer(shape).lower(*example).compile()
