@@ -14,6 +14,8 @@ MODULES = [
     "train.data.uci",
     "train.engine.decay",
     "train.report.files",
+    "train.report.settings",
+    "train.report.statistics",
     "train.indrnn.published",
     "train.report.tables",
     "train.engine.schedule",

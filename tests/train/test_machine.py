@@ -47,8 +47,8 @@ def test_the_commit_is_told_where_there_is_no_repository(tmp_path, monkeypatch):
 
 
 def test_the_commit_of_a_repository_comes_first(tmp_path, monkeypatch):
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "file.py").write_text("1")
+    (tmp_path / "package" / "part").mkdir(parents=True)
+    (tmp_path / "package" / "part" / "file.py").write_text("1")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "figures.json").write_text("1")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
@@ -57,7 +57,7 @@ def test_the_commit_of_a_repository_comes_first(tmp_path, monkeypatch):
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
     for command in ("init -q", "add .", "commit -q -m first"):
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
-    monkeypatch.setattr(machine, "__file__", str(tmp_path / "package" / "file.py"))
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "package" / "part" / "file.py"))
     monkeypatch.setenv("CGJAX_COMMIT", "0123abc")
     found = machine.commit()
     assert len(found) == 40

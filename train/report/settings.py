@@ -1,10 +1,72 @@
-"""Checks of settings."""
+"""Settings that are checked where they are declared. Nothing here imports JAX.
 
-from typing import Any
+A setting is a field of a frozen dataclass below `Checked`: its type, annotated with its checks, its
+default, and the sentence that `--help` shows.
+
+Example:
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Training(Checked):
+    ...     rate: Annotated[float, more_than(0)] = 0.1
+    ...     '''The learning rate.'''
+    ...     seeds: Annotated[tuple[int, ...], SEEDS] = (0, 1)
+    >>> Training(seeds=(3, 3))
+    Traceback (most recent call last):
+    ...
+    ValueError: seeds is (3, 3); expected at least one in [0, 2^32), and none twice: ...
+"""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NamedTuple
+
+__all__ = ["PROBABILITY", "SEEDS", "SOME", "Annotated", "Check", "Checked", "at_least", "more_than"]
+
+
+class Check(NamedTuple):
+    """What a setting has to be; one that is None is not checked."""
+
+    fits: Callable[[Any], bool]
+    expected: str
+
+
+def at_least(least: float) -> Check:
+    """A number that may not be smaller."""
+    return Check(lambda value: value >= least, "0 or more" if least == 0 else f"at least {least:g}")
+
+
+def more_than(bound: float) -> Check:
+    """A number that has to be larger."""
+    return Check(lambda value: value > bound, f"more than {bound:g}")
+
+
+def _distinct(values: Sequence[Any]) -> bool:
+    return len(values) > 0 and len(set(values)) == len(values)
+
+
+PROBABILITY = Check(lambda value: 0 <= value <= 1, "a probability in [0, 1]")
+SOME = Check(_distinct, "at least one, and none twice")
+SEEDS = Check(
+    # Larger ones would be cut off to 32 bits: two of them could be one run.
+    lambda values: _distinct(values) and all(0 <= seed < 2**32 for seed in values),
+    "at least one in [0, 2^32), and none twice: a run counts once in a mean",
+)
+
+
+class Checked:
+    """Settings whose checks stand in their annotations."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self), include_extras=True)
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            for check in getattr(hints[field.name], "__metadata__", ()):
+                if isinstance(check, Check) and value is not None:
+                    require(self, **{field.name: (bool(check.fits(value)), check.expected)})
 
 
 def require(settings: Any, **conditions: tuple[bool, str]) -> None:
-    """Raises unless settings make sense.
+    """Raises unless settings make sense: for conditions between several of them.
 
     Args:
         settings: the record that holds them.
