@@ -58,3 +58,37 @@ def test_an_injected_option_may_be_changed():
     right, _ = plain.update(GRADIENT, plain.init(POSTERIOR), POSTERIOR)
     got = step(0.05)
     np.testing.assert_allclose(got["w"].mean, right["w"].mean, 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(60, 4), (3, 5, 8, 2), (60,), ()])
+def test_a_step_moves_no_output_by_more_than_its_largest_step(shape):
+    """In posterior deviations of the output, for inputs of any size, whatever the gradient."""
+    keys = jax.random.split(jax.random.key(3), 4)
+    posterior = cg.weights.Normal(
+        jax.random.normal(keys[0], shape), 3 * jax.random.normal(keys[1], shape) - 6
+    )
+    # All weights pull one way: the case in which bounds for each of them add up.
+    gradient = cg.weights.Normal(1e6 * jnp.sqrt(posterior.variance), jnp.zeros(shape))
+    optimiser: Any = cg.weights.natural_gradient(1.0, largest_step=0.5)
+    update, _ = optimiser.update(gradient, optimiser.init(posterior), posterior)
+    units = shape[-1] if len(shape) > 1 else 1
+    step, variance = (np.reshape(a, (-1, units)) for a in (update.mean, posterior.variance))
+    inputs = np.concatenate(
+        [
+            30 * np.abs(jax.random.normal(keys[2], (20, len(step)))),
+            # The inputs for which the bound is reached.
+            np.ones((units, len(step))) * (step / variance).T,
+        ]
+    )
+    moved = np.abs(inputs @ step) / np.sqrt(inputs**2 @ variance)
+    assert moved.max() <= 0.5 * (1 + 1e-4)  # float32
+    np.testing.assert_allclose(moved.max(), 0.5, rtol=1e-4)  # it is no smaller than it must be
+
+
+def test_a_small_step_is_left_as_it_is():
+    steps = []
+    for largest in (1.0, 1e3, np.inf):
+        optimiser: Any = cg.weights.natural_gradient(0.01, largest_step=largest)
+        steps.append(optimiser.update(GRADIENT, optimiser.init(POSTERIOR), POSTERIOR)[0]["w"].mean)
+    np.testing.assert_allclose(steps[0], steps[1], rtol=1e-6)
+    np.testing.assert_allclose(steps[0], steps[2], rtol=1e-6)
