@@ -45,9 +45,9 @@ def natural_gradient(
     the Bayesian learning rule, with a retraction that at most doubles a variance in one step and is
     exact where the precision grows, so no variance is ever zero, negative or infinite.
 
-    The sum is over the weights i of one output unit (all axes but the last; a vector counts as those
-    of one unit), whose step is scaled down as a whole. By the inequality of Cauchy and Schwarz it
-    bounds what the step does to that output, for every input x, however far from the data:
+    The sum is over the weights i of one output unit (all axes but the last; a vector counts as the
+    weights of one unit), whose step is scaled down as a whole. By the inequality of Cauchy and
+    Schwarz it bounds what the step does to that output, for every input x, however far from data:
 
         |sum_i x_i (m'_i - m_i)| <= largest_step * sqrt(sum_i x_i^2 v_i),
 

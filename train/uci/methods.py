@@ -5,13 +5,14 @@ All have the network, the two kinds of noise and the form of the objective in co
     loss = average NLL + cost / number of examples
 
 where the cost is the divergence of a posterior from the prior, or, for a single set of weights,
-minus the logarithm of its prior density. The prior of every weight is N(0, prior^2). The posteriors
-are not tempered: with less weight on the divergence, a few test rows get far too narrow densities,
-which the validation rows of a small table do not show.
+minus the logarithm of its prior density. The prior is N(0, output_prior^2) for the weights of the
+output and N(0, prior^2) for all other parameters. The cost may rise to its full size in the course
+of the training, see `train.uci.training`; at the end no posterior is tempered.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,49 +22,28 @@ from jaxtyping import Array
 import cgjax as cg
 from cgjax import weights
 from train.models.regression import initial, network
-
-Noise = Literal["heteroscedastic", "homoscedastic"]
-MethodName = Literal[
-    "moments_natural",
-    "moments_adam",
-    "local_reparameterization",
-    "weight_sample",
-    "flipout",
-    "ensemble",
-    "dropout",
-    "pcff",
-]
+from train.uci.settings import Hyper, Noise
 
 MEMBERS = 5  # of an ensemble
 INITIAL_VARIANCE = 1e-3  # of each weight: small, so that the means are found first
-# A step of a mean is at most a standard deviation, so natural gradient needs larger ones to move.
+# A step is bounded in posterior deviations, so natural gradient needs larger ones to move.
 NATURAL_INITIAL_VARIANCE = 1e-2
 NATURAL_VARIANCE_RATE = 0.03
 CERTAIN_RATE = 0.01  # Adam's, for what is not uncertain
-INITIAL_LOG_NOISE = -1.0  # in scaled units, in which the target has variance 1
 CONSTANTS = (  # what a result depends on besides its settings
     MEMBERS,
     INITIAL_VARIANCE,
     NATURAL_INITIAL_VARIANCE,
     NATURAL_VARIANCE_RATE,
     CERTAIN_RATE,
-    INITIAL_LOG_NOISE,
 )
-
-
-class Hyper(NamedTuple):
-    """What is chosen on validation data; numbers, or arrays over runs."""
-
-    learning_rate: Any
-    prior: Any = 1.0  # the standard deviation of the weights' prior
-    rate: Any = 0.0  # of dropout or PCFF
 
 
 class Method(NamedTuple):
     """A method as pure functions of one run."""
 
     title: str
-    # init(key, features, hidden, noise) -> params
+    # init(key, features, hidden, noise, hyper) -> params
     init: Callable[..., Any]
     # loss(params, key, hyper, examples, x, y) -> loss of a batch; `examples` are in the data set
     loss: Callable[..., Array]
@@ -84,19 +64,16 @@ def _likelihood(params: Any, output: cg.Belief) -> tuple[Any, cg.Belief]:
     return weights.GaussianHead(params["log_noise"]), mean_only
 
 
-def _with_noise(net: Any, noise: Noise) -> dict[str, Any]:
-    """Parameters with what the kind of noise needs."""
-    if noise == "homoscedastic":
-        return {"network": net, "log_noise": jnp.float32(INITIAL_LOG_NOISE)}
-    return {"network": net}
-
-
-def _initial(key: Any, features: int, hidden: int, noise: Noise) -> dict[str, Any]:
-    net = initial(key, features, hidden, 1 if noise == "homoscedastic" else 2)
-    if noise == "heteroscedastic":
-        bias = net["output"]["bias"]
-        net["output"]["bias"] = bias.at[1].set(INITIAL_LOG_NOISE)
-    return net
+def _initial(
+    key: Any, features: int, hidden: int, noise: Noise, hyper: Hyper, variance: float | None = None
+) -> dict[str, Any]:
+    """The network, with a posterior of that variance if one is given, and the noise."""
+    varying = noise == "heteroscedastic"
+    net = initial(key, features, hidden, 2 if varying else 1)
+    if varying:
+        net["output"]["bias"] = net["output"]["bias"].at[1].set(hyper.first_noise)
+    params = {"network": net if variance is None else weights.mean_field(net, variance)}
+    return params if varying else params | {"log_noise": jnp.float32(hyper.first_noise)}
 
 
 def _in_parts(one: Callable[[Any], cg.Belief], key: Any, samples: int) -> cg.Belief:
@@ -111,19 +88,12 @@ def _known(x: Array) -> cg.Belief:
 # -- posteriors
 
 
-def _posterior(variance: float) -> Callable[..., dict[str, Any]]:
-    def init(key: Any, features: int, hidden: int, noise: Noise) -> dict[str, Any]:
-        net = _initial(key, features, hidden, noise)
-        return _with_noise(weights.mean_field(net, variance), noise)
-
-    return init
-
-
 def _elbo(procedure: Any) -> Callable[..., Array]:
     def loss(params: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array) -> Array:
         posterior = params["network"]
         head, output = _likelihood(params, procedure(key, posterior, x))
-        terms = weights.elbo(head, output, y, posterior, hyper.prior)
+        prior = {"output/kernel": hyper.output_prior, "*": hyper.prior}
+        terms = weights.elbo(head, output, y, posterior, prior)
         return terms.per_example(examples)
 
     return loss
@@ -151,7 +121,8 @@ def _variational(
     title: str, procedure: Any, predict: Any = _sampled_networks, natural: bool = False
 ) -> Method:
     variance = NATURAL_INITIAL_VARIANCE if natural else INITIAL_VARIANCE
-    return Method(title, _posterior(variance), _elbo(procedure), predict, natural)
+    init = functools.partial(_initial, variance=variance)
+    return Method(title, init, _elbo(procedure), predict, natural)
 
 
 # -- single sets of weights
@@ -162,8 +133,10 @@ def _map_loss(apply: Callable[..., Array]) -> Callable[..., Array]:
 
     def loss(params: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array) -> Array:
         head, output = _likelihood(params, _known(apply(params["network"], key, hyper, x)))
-        squares = sum(jnp.sum(w**2) for w in jax.tree.leaves(params["network"]))
-        cost = squares / (2 * hyper.prior**2)
+        net = params["network"]
+        of_output = jnp.sum(net["output"]["kernel"] ** 2)
+        others = sum(jnp.sum(w**2) for w in jax.tree.leaves(net)) - of_output
+        cost = of_output / (2 * hyper.output_prior**2) + others / (2 * hyper.prior**2)
         return head.expected_nll(output, y).mean() + cost / examples
 
     return loss
@@ -171,9 +144,6 @@ def _map_loss(apply: Callable[..., Array]) -> Callable[..., Array]:
 
 def _stochastic(title: str, apply: Callable[..., Array]) -> Method:
     """A network with noise at its nodes, in training and in prediction."""
-
-    def init(key: Any, features: int, hidden: int, noise: Noise) -> dict[str, Any]:
-        return _with_noise(_initial(key, features, hidden, noise), noise)
 
     def predict(params: Any, key: Any, hyper: Hyper, samples: int, x: Array) -> cg.Belief:
         def one(key: Any) -> cg.Belief:
@@ -183,7 +153,7 @@ def _stochastic(title: str, apply: Callable[..., Array]) -> Method:
 
         return _in_parts(one, key, samples)
 
-    return Method(title, init, _map_loss(apply), predict)
+    return Method(title, _initial, _map_loss(apply), predict)
 
 
 def _dropout(net: Any, key: Any, hyper: Hyper, x: Array) -> Array:
@@ -202,11 +172,8 @@ def _ensemble() -> Method:
 
     member = _map_loss(plain)
 
-    def init(key: Any, features: int, hidden: int, noise: Noise) -> dict[str, Any]:
-        def one(key: Any) -> dict[str, Any]:
-            return _with_noise(_initial(key, features, hidden, noise), noise)
-
-        return jax.vmap(one)(jax.random.split(key, MEMBERS))
+    def init(key: Any, *args: Any) -> dict[str, Any]:
+        return jax.vmap(lambda key: _initial(key, *args))(jax.random.split(key, MEMBERS))
 
     def loss(params: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array) -> Array:
         losses = jax.vmap(member, (0, None, None, None, None, None))(
@@ -246,20 +213,6 @@ METHODS: dict[str, Method] = {
     "dropout": _stochastic("MC dropout", _dropout),
     "pcff": _stochastic("PCFF", _pcff),
 }
-
-# What is tried on validation data, the most cautious first. The numbers were found on validation
-# parts of a few splits.
-CANDIDATES: dict[str, tuple[Hyper, ...]] = {
-    "moments_natural": (Hyper(0.03, 1.0), Hyper(0.03, 2.0), Hyper(0.1, 2.0)),
-    **{
-        name: tuple(Hyper(0.01, prior) for prior in (1.0, 2.0))
-        for name in ("moments_adam", "local_reparameterization", "weight_sample", "flipout")
-    },
-    "ensemble": tuple(Hyper(0.01, prior) for prior in (0.1, 0.3, 1.0)),
-    "dropout": tuple(Hyper(0.01, rate=rate) for rate in (0.1, 0.05, 0.01)),
-    "pcff": tuple(Hyper(0.01, rate=rate) for rate in (0.3, 0.1, 0.03)),
-}
-
 
 # -- optimisers
 
