@@ -3,6 +3,7 @@
     python -m train.uci                                    # scikit-learn's diabetes, without files
     python -m train.uci --data-dir FOLDER                  # the nine sets, all methods
     python -m train.uci --data-dir FOLDER --data yacht boston --methods moments_adam --splits 5
+    python -m train.uci --starts --data-dir FOLDER         # where trainings end (train.uci.starts)
     python -m train.uci.table results/uci                  # the tables again, from the results
 
 One hidden layer of 50 ReLU units (100 for protein); the 20 standard splits of Hernández-Lobato and
@@ -90,6 +91,10 @@ def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
             ),
         )
     with held(config.out):
+        if config.starts:
+            from train.uci import starts
+
+            return starts.main(config, tables, command, console)
         return _finished(config, command, console, tables)
 
 
@@ -189,7 +194,7 @@ def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any
         "seconds": fit.seconds,
         "splits": [
             {
-                **figures(split, Scores(*(values[i] for values in fit.scores))),
+                **figures(split, Scores(*(values[i] for values in fit.scores)), split.test_y),
                 "hyperparameters": {
                     name: float(values[i]) for name, values in fit.hyper._asdict().items()
                 },
@@ -200,14 +205,15 @@ def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any
     }
 
 
-def figures(split: Scaled, scores: Scores) -> dict[str, float | None]:
-    """What is told of a split's test rows, in the units of its table.
+def figures(split: Scaled, scores: Scores, y: np.ndarray) -> dict[str, float | None]:
+    """What is told of rows of a split, in the units of its table.
 
     Args:
         split: the data.
-        scores: of its test rows.
+        scores: of the rows.
+        y: their targets, in scaled units.
     """
-    rmse = np.sqrt(np.mean((scores.mean - split.test_y) ** 2)) * split.scale
+    rmse = np.sqrt(np.mean((scores.mean - y) ** 2)) * split.scale
     within = (scores.level > 0.025) & (scores.level < 0.975)
     return {
         "rmse": _figure(rmse),

@@ -79,7 +79,7 @@ def _around(centre: Hyper) -> tuple[Hyper, ...]:
 
 # What is tried on validation data, the most trusted first. The centres were found on validation
 # rows of a few splits. A posterior's divergence rises slowly: at its full size from the first step
-# it puts most hidden nodes to sleep before their weights have learnt anything (`train.uci.starts`).
+# it puts most hidden nodes to sleep before their weights have learnt anything: `train.uci.starts`.
 CANDIDATES: dict[MethodName, tuple[Hyper, ...]] = {
     "moments_natural": _around(Hyper(0.1, warm_up=0.9)),
     "moments_adam": _around(Hyper(0.01, warm_up=0.9)),
@@ -117,6 +117,8 @@ class Config(Checked):
     """Units of the hidden layer; without it 50, and 100 for protein."""
     samples: Annotated[int, at_least(1)] = 100
     """Networks whose predictions are mixed, for methods that sample."""
+    starts: bool = False
+    """In place of the tables: where trainings by moments end from different starts."""
     out: Path = Path("runs/uci")
     """The folder for results."""
 

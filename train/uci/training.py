@@ -96,7 +96,7 @@ def scored(shape: Shape, params: Any, key: Any, hyper: Hyper, x: Array, y: Array
         output.mean.mean(0),
         jnp.sqrt(output.variance.mean(0) + output.mean.var(0)),
         metrics.gaussian_mixture_nll(output.mean, output.variance, y),
-        norm.cdf((y - output.mean) / deviations).mean(0),
+        norm.cdf((y[None] - output.mean) / deviations).mean(0),
     )
 
 
