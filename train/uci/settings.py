@@ -67,13 +67,13 @@ class Hyper(NamedTuple):
     rate: Any = 0.0  # of dropout or PCFF
 
 
-def _around(centre: Hyper) -> tuple[Hyper, ...]:
+def _around(centre: Hyper, other_rate: float = 0.02) -> tuple[Hyper, ...]:
     """The candidates of every method: its centre, and one number changed at a time."""
     return (
         centre,
         centre._replace(first_noise=-3.0),
         centre._replace(output_prior=0.3 * centre.output_prior),
-        centre._replace(learning_rate=2 * centre.learning_rate),
+        centre._replace(learning_rate=other_rate),
     )
 
 
@@ -81,7 +81,7 @@ def _around(centre: Hyper) -> tuple[Hyper, ...]:
 # rows of a few splits. A posterior's divergence rises slowly: at its full size from the first step
 # it puts most hidden nodes to sleep before their weights have learnt anything: `train.uci.starts`.
 CANDIDATES: dict[MethodName, tuple[Hyper, ...]] = {
-    "moments_natural": _around(Hyper(0.1, warm_up=0.9)),
+    "moments_natural": _around(Hyper(0.3, warm_up=0.9), 1.0),
     "moments_adam": _around(Hyper(0.01, warm_up=0.9)),
     "local_reparameterization": _around(Hyper(0.01, warm_up=0.9)),
     "weight_sample": _around(Hyper(0.01, warm_up=0.9)),
