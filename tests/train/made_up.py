@@ -4,8 +4,8 @@ import json
 import pathlib
 from typing import Any
 
-from train.indrnn import experiment as indrnn
-from train.resnet import experiment as resnet
+from train.indrnn import settings as indrnn
+from train.resnet import settings as resnet
 
 ROOT = pathlib.Path(__file__).parents[2]
 NONE = ("none", 0.0)

@@ -15,7 +15,7 @@ from train.indrnn import claims as indrnn
 from train.observation_density import claims as observation_density
 from train.report.claims import ABSENT, FAILS, HOLDS, OPEN, SMALL, VERDICTS, Claim, summary
 from train.resnet import claims as resnet
-from train.resnet import experiment
+from train.resnet import settings
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -92,7 +92,7 @@ def test_evidence_of_claims(tmp_path: pathlib.Path):
         resnet.claims(tmp_path)
 
 
-RECIPE = experiment.Config().facts()["recipe"]
+RECIPE = settings.Config().facts()["recipe"]
 
 
 @pytest.mark.parametrize(

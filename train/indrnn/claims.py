@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from train.engine.loop import STATUS, STOPPED
-from train.indrnn.experiment import Config
 from train.indrnn.published import LOGS, PAPER
+from train.indrnn.settings import Config
 from train.report.claims import (
     ABSENT,
     COMPARABLE,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.engine.loop import but_epochs
 from train.report import tables as report
+from train.report.settings import but_epochs
 from train.report.statistics import Mean
 
 HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "not decided", "not yet measured"

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.engine.loop import but_epochs
 from train.report import results as kept
 from train.report.files import DataFileError
+from train.report.settings import but_epochs
 from train.report.statistics import Mean, mean, paired
 
 # Name in the JSON, heading, factor, decimal places.

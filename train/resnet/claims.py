@@ -7,7 +7,7 @@ from pathlib import Path
 from train.report.claims import ABSENT, OPEN, SEEDS, SMALL, Claim, judged, of_three, whole
 from train.report.statistics import Mean
 from train.report.tables import Result, Run, difference, over_seeds
-from train.resnet.experiment import Config
+from train.resnet.settings import Config
 
 SOURCE = "[A] 5.1, Figure 4 right: ResNet20 on CIFAR-10"
 COMMAND = "python -m train.resnet --data-dir FOLDER"
