@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 
-from docs.figures import pages
+from train.report.figures import save
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -77,7 +77,7 @@ def draw(path: pathlib.Path) -> None:
     axes[0, 0].set_ylabel("expected statistic")
     axes[1, 0].set_ylabel("exact mean\n$-$ activation")
     axes[0, 0].legend(loc="upper left", frameon=False, fontsize=9)
-    pages.save(figure, path, dpi=150)
+    save(figure, path)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import cgjax as cg
 from docs.figures import pages
 from train.report import machine
+from train.report.figures import save
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 RESULT = ROOT / "results" / "feed_forward_accuracy" / "result.json"
@@ -143,7 +144,7 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
             axis.spines[["top", "right"]].set_visible(False)
     labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(*labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    pages.save(figure, path, dpi=150)
+    save(figure, path)
 
 
 if __name__ == "__main__":

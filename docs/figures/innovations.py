@@ -28,6 +28,7 @@ import cgjax as cg
 from cgjax import weights
 from docs.figures import pages
 from train.report import machine
+from train.report.figures import save
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -140,7 +141,7 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
     axis.grid(alpha=0.25, axis="y")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=9, loc="lower right")
-    pages.save(figure, path)
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import re
 import jax.numpy as jnp
 import matplotlib
 
-from docs.figures import pages
+from train.report.figures import save
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -50,7 +50,7 @@ def draw(path: pathlib.Path) -> None:
     axes.plot(page["x"][:, 0], page["y"], ".", color=RED, label="data")
     axes.set(xlabel="x", ylabel="y", ylim=(-3.2, 3.2))
     axes.legend(fontsize=8, loc="lower left")
-    pages.save(figure, path)
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ __all__ = [
     "Check",
     "Checked",
     "at_least",
+    "but_epochs",
+    "differences",
     "facts",
     "more_than",
     "require",
@@ -92,24 +94,6 @@ def require(settings: Any, **conditions: tuple[bool, str]) -> None:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected {expected}.")
 
 
-def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
-    """Without the last epoch, on which those before it do not depend."""
-    return {
-        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
-        for name, fact in facts.items()
-        if name != "epochs"
-    }
-
-
-def differences(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """What differs between two records, in words; "" if nothing does."""
-    return "; ".join(
-        f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
-        for name in sorted({*then, *now})
-        if then.get(name) != now.get(name)
-    )
-
-
 def facts(settings: Any, *but: str) -> dict[str, Any]:
     """What a result depends on, in the form that JSON gives back.
 
@@ -127,3 +111,21 @@ def facts(settings: Any, *but: str) -> dict[str, Any]:
     """
     chosen = dataclasses.asdict(settings)  # pyright: ignore[reportArgumentType]
     return json.loads(json.dumps({k: v for k, v in chosen.items() if k not in but}))
+
+
+def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without the last epoch, on which those before it do not depend."""
+    return {
+        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
+        for name, fact in facts.items()
+        if name != "epochs"
+    }
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two records, in words; "" if nothing does."""
+    return "; ".join(
+        f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    )
