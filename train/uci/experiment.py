@@ -1,34 +1,23 @@
 """Regression on nine UCI tables, eight methods, two kinds of noise ([B] 4.2, Table 2).
 
-    python -m train.uci                                    # scikit-learn's diabetes, without files
-    python -m train.uci --data-dir FOLDER                  # the nine sets, all methods
-    python -m train.uci --data-dir FOLDER --data yacht boston --methods moments_adam --splits 5
-    python -m train.uci --starts --data-dir FOLDER         # where trainings end (train.uci.starts)
-    python -m train.uci.table results/uci                  # the tables again, from the results
-
 One hidden layer of 50 ReLU units (100 for protein); the 20 standard splits of Hernández-Lobato and
-Adams (5 for protein) trained at once, as one program mapped over them. Methods: means and variances
-in closed form with natural gradient and with Adam (what [B] calls BP, by the ELBO), local
-reparameterisation, Bayes by backprop, flipout, a deep ensemble of 5, MC dropout, PCFF. Noise: its
-variance is computed by the network (heteroscedastic), or is one number (homoscedastic).
+Adams (5 for protein) trained at once, as one program mapped over them.
 
 **Protocol.** Everything is trained in units in which the training rows have mean 0 and deviation 1;
 figures are in the original units: RMSE of the predictive mean; the average logarithm of the
 predictive density, a Gaussian for moments and an even mixture of Gaussians otherwise; and the share
-of rows in its central 95 % interval. Every method has four candidates (`train.uci.settings`): the
-first, and one each with another first noise, another prior of the output's weights, another
-learning rate. They are compared for each split by log-likelihood on a fifth of its training rows,
-after a shorter training on the others; a later one must be better by a standard error. The choice
-is trained again on all rows, and tested once. No figure and no choice of a split depends on its
-test rows. All else (epochs, batch sizes, how long the cost of weights rises) is a fixed table.
+of rows in its central 95 % interval. Every method has four candidates (`train.uci.settings`). They
+are compared for each split by log-likelihood on a fifth of its training rows, after a shorter
+training on the others. The choice is trained again on all rows, and tested once. No figure and no
+choice of a split depends on its test rows. All else (epochs, batch sizes) is a fixed table.
 
-**Claims** of the paper: BP is level with or better than a deep ensemble and local
-reparameterisation on most sets. It prints yacht with an RMSE of 64; a network of this kind is
+**Claims** of the paper: BP (moments, by the ELBO) is level with or better than a deep ensemble and
+local reparameterisation on most sets. It prints yacht with an RMSE of 64; a network of this kind is
 expected near 1. Peers do better than [B] on energy, naval and yacht (`train.uci.published`).
 
 **Cost**: compiling a cell (a table, a method, a kind of noise) takes about ten seconds of one core,
 and there are 144 of them. Training sees about 70 million examples for all tables by one method with
-one kind of noise, 0.5 to 3 microseconds of a core each, and the search as many again.
+one kind of noise, 0.5 to 3 microseconds of a core each, and the search half as many again.
 
 **Left behind** in `--out`: one JSON for each cell, written when it is finished. The same command
 skips what is there, so it continues after any interruption. `table.md` beside them.
@@ -39,7 +28,6 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -52,16 +40,7 @@ from train.report.files import held, write_atomic
 from train.report.settings import require
 from train.uci import table as uci_table
 from train.uci.methods import CONSTANTS
-from train.uci.settings import (
-    CANDIDATES,
-    VALIDATION,
-    Cell,
-    Config,
-    Hyper,
-    TableName,
-    cells,
-    recipe,
-)
+from train.uci.settings import CANDIDATES, VALIDATION, Cell, Config, Hyper, cells, recipe
 from train.uci.training import Scores, Shape, scorer, trainer
 
 
@@ -80,45 +59,34 @@ def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
         DataFileError: no data, or bad files.
         CheckpointError: a result in `--out` was made with other settings.
     """
-    names = dict.fromkeys(cell.data for cell in cells(config))
+    say, todo = results.said_on(console), cells(config)
+    names = dict.fromkeys(cell.data for cell in todo)
     tables = {name: load_table(name, config.data_dir) for name in names}
     for name, table in tables.items():
-        require(
-            config,
-            splits=(
-                config.splits is None or config.splits <= len(table.train),
-                f"at most {len(table.train)}, the splits of {name}",
-            ),
-        )
+        fits = config.splits is None or config.splits <= len(table.train)
+        require(config, splits=(fits, f"at most {len(table.train)}, the splits of {name}"))
+    made: list[dict[str, Any]] = []
     with held(config.out):
         if config.starts:
             from train.uci import starts
 
             return starts.main(config, tables, command, console)
-        return _finished(config, command, console, tables)
-
-
-def _finished(
-    config: Config, command: str, console: Any, tables: dict[TableName, Table]
-) -> list[dict[str, Any]]:
-    say, todo = results.said_on(console), cells(config)
-    made: list[dict[str, Any]] = []
-    started, work_done = time.monotonic(), 0.0
-    work = [_work(config, cell, tables[cell.data]) for cell in todo]
-    for i, cell in enumerate(todo):
-        path = config.out / cell.file
-        result = finished(path, settings(config, cell, tables[cell.data]))
-        if result is None:
-            with console.status(f"{i + 1}/{len(todo)} {cell.data} {cell.method} {cell.noise}"):
-                result = run(config, cell, tables[cell.data], command)
-            results.write(path, result)
-            work_done += work[i]
-            left = (time.monotonic() - started) / work_done * sum(work[i + 1 :])
-            say(f"{i + 1}/{len(todo)} {uci_table.line(result)}; about {left / 60:.0f} min left")
-        else:
-            say(f"{i + 1}/{len(todo)} {uci_table.line(result)}; was there")
-        made.append(result)
-    write_atomic(config.out / "table.md", uci_table.markdown(made).encode())
+        started, trained = time.monotonic(), 0
+        for i, cell in enumerate(todo):
+            path, expected = config.out / cell.file, settings(config, cell, tables[cell.data])
+            if path.exists():
+                made.append(uci_table.read(path))
+                same_settings(path, made[-1]["settings"], expected)
+                left = "was there"
+            else:
+                with console.status(f"{i + 1}/{len(todo)} {cell.data} {cell.method} {cell.noise}"):
+                    made.append(run(config, cell, tables[cell.data], command))
+                results.write(path, made[-1])
+                trained += 1
+                minutes = (time.monotonic() - started) / trained * (len(todo) - i - 1) / 60
+                left = f"about {minutes:.0f} min left"
+            say(f"{i + 1}/{len(todo)} {uci_table.line(made[-1])}; {left}")
+        write_atomic(config.out / "table.md", uci_table.markdown(made).encode())
     console.print(*uci_table.tables(made))
     say(f"results in {config.out}, tables in {config.out / 'table.md'}")
     return made
@@ -132,30 +100,13 @@ def settings(config: Config, cell: Cell, table: Table) -> dict[str, Any]:
     return {
         **cell._asdict(),
         **recipe(config, cell.data)._asdict(),
-        "splits": _splits(config, table),
+        "splits": config.splits or len(table.train),
         "seed": config.seed,
         "samples": config.samples,
         "candidates": [hyper._asdict() for hyper in CANDIDATES[cell.method]],
         "constants": list(CONSTANTS),
         "table SHA-256": digest.hexdigest(),
     }
-
-
-def finished(path: Path, expected: dict[str, Any]) -> dict[str, Any] | None:
-    """A cell's result, if it is there.
-
-    Args:
-        path: of its JSON.
-        expected: its settings.
-
-    Raises:
-        DataFileError: the file is no such result.
-        CheckpointError: it was made with other settings.
-    """
-    result = uci_table.read(path) if path.exists() else None
-    if result is not None:
-        same_settings(path, result["settings"], expected)
-    return result
 
 
 def same_settings(where: Any, made: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -166,6 +117,18 @@ def same_settings(where: Any, made: dict[str, Any], expected: dict[str, Any]) ->
                 f"{where} was made with {name} {made.get(name)!r}, now it is {value!r}. Choose "
                 "another --out, or delete the file."
             )
+
+
+def origin(title: str, config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any]:
+    """What a result of a cell begins with."""
+    return results.origin(
+        title,
+        "[B] 4.2, Table 2",
+        command=command,
+        identity=machine.identity("vmap"),
+        data=table.source if cell.data == "diabetes" else FILES[cell.data],
+        settings=settings(config, cell, table),
+    )
 
 
 def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any]:
@@ -180,24 +143,15 @@ def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any
     Returns:
         What its JSON says.
     """
-    splits = [scaled(table, split) for split in range(_splits(config, table))]
+    splits = [scaled(table, split) for split in range(config.splits or len(table.train))]
     fit = fitted(config, cell, splits)
     return {
-        **results.origin(
-            "regression on UCI tables",
-            "[B] 4.2, Table 2",
-            command=command,
-            identity=machine.identity("vmap"),
-            data=table.source if cell.data == "diabetes" else FILES[cell.data],
-            settings=settings(config, cell, table),
-        ),
+        **origin("regression on UCI tables", config, cell, table, command),
         "seconds": fit.seconds,
         "splits": [
             {
                 **figures(split, Scores(*(values[i] for values in fit.scores)), split.test_y),
-                "hyperparameters": {
-                    name: float(values[i]) for name, values in fit.hyper._asdict().items()
-                },
+                "hyperparameters": {k: float(v[i]) for k, v in fit.hyper._asdict().items()},
                 "validation nll": [_figure(nlls[i].mean()) for nlls in fit.nlls],
             }
             for i, split in enumerate(splits)
@@ -206,17 +160,10 @@ def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any
 
 
 def figures(split: Scaled, scores: Scores, y: np.ndarray) -> dict[str, float | None]:
-    """What is told of rows of a split, in the units of its table.
-
-    Args:
-        split: the data.
-        scores: of the rows.
-        y: their targets, in scaled units.
-    """
-    rmse = np.sqrt(np.mean((scores.mean - y) ** 2)) * split.scale
+    """What is told of rows of a split with targets y (scaled), in the units of its table."""
     within = (scores.level > 0.025) & (scores.level < 0.975)
     return {
-        "rmse": _figure(rmse),
+        "rmse": _figure(np.sqrt(np.mean((scores.mean - y) ** 2)) * split.scale),
         # A density by another unit is divided by that unit.
         "log likelihood": _figure(-scores.nll.mean() - math.log(split.scale)),
         "coverage": _figure(within.mean() if np.isfinite(scores.level).all() else math.nan),
@@ -243,19 +190,17 @@ class Problem(NamedTuple):
 
 
 def problem(config: Config, cell: Cell, splits: Sequence[Scaled]) -> Problem:
-    """What is trained for a cell.
-
-    Args:
-        config: the settings.
-        cell: which entry.
-        splits: the data.
-    """
+    """What is trained for a cell."""
     fixed = recipe(config, cell.data)
     x, y, test_x, test_y = map(np.stack, list(zip(*splits, strict=True))[:4])
     # The rows' order is not trusted to be random.
     order = np.random.RandomState(config.seed).permutation(x.shape[1])
     shape = Shape(cell.method, cell.noise, fixed.hidden, fixed.batch, config.samples)
-    keys = _keys(config, cell, len(splits))
+    # The key of a split does not depend on how many there are.
+    name = hashlib.sha256(f"{cell.data} {cell.method} {cell.noise}".encode()).digest()
+    key = jax.random.key(config.seed)
+    key = jax.random.fold_in(key, np.uint32(int.from_bytes(name[:4], "little")))
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(np.arange(len(splits)))
     return Problem(shape, keys, x[:, order], y[:, order], test_x, test_y)
 
 
@@ -270,19 +215,13 @@ class Fit(NamedTuple):
 
 
 def fitted(config: Config, cell: Cell, splits: Sequence[Scaled]) -> Fit:
-    """Chooses hyperparameters, trains and tests, in scaled units.
-
-    Args:
-        config: the settings.
-        cell: which entry.
-        splits: the data; test rows are used once, at the end.
-    """
+    """Chooses hyperparameters, trains and tests, in scaled units; test rows are used at the end."""
     fixed = recipe(config, cell.data)
     given = problem(config, cell, splits)
     shape, keys, x, y, test_x, test_y = given
     rows = x.shape[1]
     held_out = max(rows // VALIDATION, 1)
-    candidates = [given.same(candidate) for candidate in CANDIDATES[cell.method]]
+    candidates = CANDIDATES[cell.method]
     seconds: dict[str, float] = {}
 
     def timed(name: str, function: Any, *args: Any) -> Any:
@@ -306,16 +245,14 @@ def fitted(config: Config, cell: Cell, splits: Sequence[Scaled]) -> Fit:
         scores = timed(name, scoring, *args)
         return Scores(*(np.asarray(values)[:, : x.shape[1]] for values in scores))
 
-    train = compiled(trainer, fixed.epochs, keys, candidates[0], given.number(rows), x, y)
+    first = given.same(candidates[0])
+    train = compiled(trainer, fixed.epochs, keys, first, given.number(rows), x, y)
     nlls: list[np.ndarray] = []
     fit, held_x, held_y = given.number(rows - held_out), x[:, -held_out:], y[:, -held_out:]
-    for hyper in candidates:
+    for hyper in map(given.same, candidates):
         params = timed("search", train, fixed.search_epochs, keys, hyper, fit, x, y)
         nlls.append(score("search", params, hyper, held_x, held_y).nll)
-    best = preferred(np.stack(nlls))
-    hyper = Hyper(
-        *(np.stack(v)[best, np.arange(len(splits))] for v in zip(*candidates, strict=True))
-    )
+    hyper = Hyper(*np.array(candidates, np.float32)[preferred(np.stack(nlls))].T)
     params = timed("training", train, fixed.epochs, keys, hyper, given.number(rows), x, y)
     return Fit(hyper, nlls, params, score("test", params, hyper, test_x, test_y), seconds)
 
@@ -323,7 +260,7 @@ def fitted(config: Config, cell: Cell, splits: Sequence[Scaled]) -> Fit:
 def preferred(nlls: np.ndarray) -> np.ndarray:
     """The number of the candidate to choose for each split.
 
-    Candidates come with the most cautious first; a later one is chosen if it is better than the
+    Candidates come with the most trusted first; a later one is chosen if it is better than the
     choice so far by more than the standard error of the difference over the validation rows. On a
     few dozen rows the lowest average is often luck, and costs dearly where it is overconfident.
 
@@ -350,26 +287,6 @@ def preferred(nlls: np.ndarray) -> np.ndarray:
     return best
 
 
-def _splits(config: Config, table: Table) -> int:
-    return config.splits or len(table.train)
-
-
-def _keys(config: Config, cell: Cell, splits: int) -> Any:
-    """A key for each split; that of a split does not depend on how many there are."""
-    name = f"{cell.data} {cell.method} {cell.noise}".encode()
-    number = int.from_bytes(hashlib.sha256(name).digest()[:4], "little")
-    key = jax.random.fold_in(jax.random.key(config.seed), np.uint32(number))
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(np.arange(splits))
-
-
 def _figure(value: Any) -> float | None:
     """A number, or None for what is not finite: JSON has no infinity."""
     return float(value) if math.isfinite(value) else None
-
-
-def _work(config: Config, cell: Cell, table: Table) -> float:
-    """Roughly how long a cell takes, relative to others."""
-    fixed = recipe(config, cell.data)
-    epochs = fixed.epochs + fixed.search_epochs * len(CANDIDATES[cell.method])
-    visits = _splits(config, table) * table.train.shape[1] * epochs
-    return 4e6 + visits  # the first is for compilation

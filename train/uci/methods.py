@@ -65,7 +65,7 @@ def _likelihood(params: Any, output: cg.Belief) -> tuple[Any, cg.Belief]:
 
 
 def _initial(
-    key: Any, features: int, hidden: int, noise: Noise, hyper: Hyper, variance: float | None = None
+    key: Any, features: int, hidden: int, noise: Noise, hyper: Hyper, variance: float | None
 ) -> dict[str, Any]:
     """The network, with a posterior of that variance if one is given, and the noise."""
     varying = noise == "heteroscedastic"
@@ -76,143 +76,122 @@ def _initial(
     return params if varying else params | {"log_noise": jnp.float32(hyper.first_noise)}
 
 
-def _in_parts(one: Callable[[Any], cg.Belief], key: Any, samples: int) -> cg.Belief:
-    """One prediction for each of several keys, a few at a time for the sake of memory."""
-    return jax.lax.map(one, jax.random.split(key, samples), batch_size=min(10, samples))
+# -- costs of weights
 
 
-def _known(x: Array) -> cg.Belief:
-    return cg.Belief(x, jnp.zeros_like(x))
+def _divergence(posterior: Any, hyper: Hyper) -> Array:
+    return weights.kl(posterior, {"output/kernel": hyper.output_prior, "*": hyper.prior})
 
 
-# -- posteriors
+def _minus_log_prior(net: Any, hyper: Hyper) -> Array:
+    of_output = jnp.sum(net["output"]["kernel"] ** 2)
+    others = sum(jnp.sum(w**2) for w in jax.tree.leaves(net)) - of_output
+    return of_output / (2 * hyper.output_prior**2) + others / (2 * hyper.prior**2)
 
 
-def _elbo(procedure: Any) -> Callable[..., Array]:
-    def loss(params: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array) -> Array:
-        posterior = params["network"]
-        head, output = _likelihood(params, procedure(key, posterior, x))
-        prior = {"output/kernel": hyper.output_prior, "*": hyper.prior}
-        terms = weights.elbo(head, output, y, posterior, prior)
-        return terms.per_example(examples)
-
-    return loss
+# -- methods
 
 
-def _moments_prediction(params: Any, key: Any, hyper: Hyper, samples: int, x: Array) -> cg.Belief:
-    del key, hyper, samples
-    head, output = _likelihood(params, weights.deterministic(network)(None, params["network"], x))
-    return jax.tree.map(lambda a: a[None], head.predict(output))
-
-
-def _sampled_networks(params: Any, key: Any, hyper: Hyper, samples: int, x: Array) -> cg.Belief:
-    """Whole networks drawn from the posterior, however it was trained."""
-    del hyper
-
-    def one(key: Any) -> cg.Belief:
-        output = weights.weight_sample(network)(key, params["network"], x)
-        head, output = _likelihood(params, output)
-        return head.predict(output)
-
-    return _in_parts(one, key, samples)
-
-
-def _variational(
-    title: str, procedure: Any, predict: Any = _sampled_networks, natural: bool = False
+def _method(
+    title: str,
+    forward: Callable[..., cg.Belief],
+    predicted: Callable[..., cg.Belief] | None = None,
+    *,
+    variance: float | None = None,
+    natural: bool = False,
+    draws: bool = True,
 ) -> Method:
-    variance = NATURAL_INITIAL_VARIANCE if natural else INITIAL_VARIANCE
-    init = functools.partial(_initial, variance=variance)
-    return Method(title, init, _elbo(procedure), predict, natural)
+    """A method for one network.
 
-
-# -- single sets of weights
-
-
-def _map_loss(apply: Callable[..., Array]) -> Callable[..., Array]:
-    """Minus the logarithm of the posterior density of weights."""
+    Args:
+        title: its name in tables.
+        forward: `(network, key, hyper, x)` to the beliefs about outputs, in training.
+        predicted: the same in prediction, where that is another.
+        variance: of each weight of a posterior at first; without it there is one set of weights.
+        natural: whether a posterior is trained by natural gradient.
+        draws: whether a prediction is a mixture over draws.
+    """
+    cost = _minus_log_prior if variance is None else _divergence
 
     def loss(params: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array) -> Array:
-        head, output = _likelihood(params, _known(apply(params["network"], key, hyper, x)))
-        net = params["network"]
-        of_output = jnp.sum(net["output"]["kernel"] ** 2)
-        others = sum(jnp.sum(w**2) for w in jax.tree.leaves(net)) - of_output
-        cost = of_output / (2 * hyper.output_prior**2) + others / (2 * hyper.prior**2)
-        return head.expected_nll(output, y).mean() + cost / examples
-
-    return loss
-
-
-def _stochastic(title: str, apply: Callable[..., Array]) -> Method:
-    """A network with noise at its nodes, in training and in prediction."""
+        head, output = _likelihood(params, forward(params["network"], key, hyper, x))
+        return head.expected_nll(output, y).mean() + cost(params["network"], hyper) / examples
 
     def predict(params: Any, key: Any, hyper: Hyper, samples: int, x: Array) -> cg.Belief:
         def one(key: Any) -> cg.Belief:
-            output = apply(params["network"], key, hyper, x)
-            head, output = _likelihood(params, _known(output))
+            output = (predicted or forward)(params["network"], key, hyper, x)
+            head, output = _likelihood(params, output)
             return head.predict(output)
 
-        return _in_parts(one, key, samples)
+        if not draws:
+            return jax.tree.map(lambda a: a[None], one(key))
+        # A few at a time for the sake of memory.
+        return jax.lax.map(one, jax.random.split(key, samples), batch_size=min(10, samples))
 
-    return Method(title, _initial, _map_loss(apply), predict)
-
-
-def _dropout(net: Any, key: Any, hyper: Hyper, x: Array) -> Array:
-    # At rate 0 PCFF samples nothing but noise nodes: dropout.
-    return cg.pcff(network, 0.0)(key, net, x, hyper.rate)
+    return Method(title, functools.partial(_initial, variance=variance), loss, predict, natural)
 
 
-def _pcff(net: Any, key: Any, hyper: Hyper, x: Array) -> Array:
-    return cg.pcff(network, hyper.rate)(key, net, x)
+def _weights(procedure: Any) -> Callable[..., cg.Belief]:
+    run = procedure(network)
+    return lambda posterior, key, hyper, x: run(key, posterior, x)
+
+
+def _known(apply: Callable[..., Array]) -> Callable[..., cg.Belief]:
+    def forward(net: Any, key: Any, hyper: Hyper, x: Array) -> cg.Belief:
+        output = apply(net, key, hyper, x)
+        return cg.Belief(output, jnp.zeros_like(output))
+
+    return forward
+
+
+def _posterior(title: str, procedure: Any) -> Method:
+    """Sampled while it is trained; whole networks are drawn from it to predict."""
+    return _method(
+        title, _weights(procedure), _weights(weights.weight_sample), variance=INITIAL_VARIANCE
+    )
+
+
+def _moments(title: str, variance: float, natural: bool) -> Method:
+    forward = _weights(weights.deterministic)
+    return _method(title, forward, variance=variance, natural=natural, draws=False)
 
 
 def _ensemble() -> Method:
-    def plain(net: Any, key: Any, hyper: Hyper, x: Array) -> Array:
-        del key, hyper
-        return network(net, x)
-
-    member = _map_loss(plain)
+    one = _method("deep ensemble", _known(lambda net, key, hyper, x: network(net, x)), draws=False)
 
     def init(key: Any, *args: Any) -> dict[str, Any]:
-        return jax.vmap(lambda key: _initial(key, *args))(jax.random.split(key, MEMBERS))
+        return jax.vmap(lambda key: one.init(key, *args))(jax.random.split(key, MEMBERS))
 
-    def loss(params: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array) -> Array:
-        losses = jax.vmap(member, (0, None, None, None, None, None))(
-            params, key, hyper, examples, x, y
-        )
-        return losses.sum()  # the members have nothing to do with each other
+    def loss(*args: Any) -> Array:
+        # The members have nothing to do with each other.
+        return jax.vmap(one.loss, (0, *[None] * 5))(*args).sum()
 
     def predict(params: Any, key: Any, hyper: Hyper, samples: int, x: Array) -> cg.Belief:
-        del samples
+        output = jax.vmap(lambda params: one.predict(params, key, hyper, samples, x))(params)
+        return jax.tree.map(lambda a: a[:, 0], output)
 
-        def one(params: Any) -> cg.Belief:
-            output = plain(params["network"], key, hyper, x)
-            head, output = _likelihood(params, _known(output))
-            return head.predict(output)
-
-        return jax.vmap(one)(params)
-
-    return Method("deep ensemble", init, loss, predict)
+    return Method(one.title, init, loss, predict)
 
 
 METHODS: dict[str, Method] = {
-    "moments_natural": _variational(
-        "moments, natural gradient",
-        weights.deterministic(network),
-        predict=_moments_prediction,
-        natural=True,
+    "moments_natural": _moments("moments, natural gradient", NATURAL_INITIAL_VARIANCE, True),
+    "moments_adam": _moments("moments, Adam", INITIAL_VARIANCE, False),
+    "local_reparameterization": _posterior(
+        "local reparameterisation", weights.local_reparameterization
     ),
-    "moments_adam": _variational(
-        "moments, Adam", weights.deterministic(network), predict=_moments_prediction
-    ),
-    "local_reparameterization": _variational(
-        "local reparameterisation", weights.local_reparameterization(network)
-    ),
-    "weight_sample": _variational("Bayes by backprop", weights.weight_sample(network)),
-    "flipout": _variational("flipout", weights.flipout(network)),
+    "weight_sample": _posterior("Bayes by backprop", weights.weight_sample),
+    "flipout": _posterior("flipout", weights.flipout),
     "ensemble": _ensemble(),
-    "dropout": _stochastic("MC dropout", _dropout),
-    "pcff": _stochastic("PCFF", _pcff),
+    # At rate 0 PCFF samples nothing but noise nodes: dropout.
+    "dropout": _method(
+        "MC dropout",
+        _known(lambda net, key, hyper, x: cg.pcff(network, 0.0)(key, net, x, hyper.rate)),
+    ),
+    "pcff": _method(
+        "PCFF", _known(lambda net, key, hyper, x: cg.pcff(network, hyper.rate)(key, net, x))
+    ),
 }
+
 
 # -- optimisers
 

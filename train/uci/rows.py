@@ -30,16 +30,12 @@ UNSURE = 2.0  # predictions with a deviation of more than so many of the target'
 LARGEST = 10  # so many errors are left out to see what few rows do
 
 
-def predictions(result: dict[str, Any], data_dir: Path | None) -> tuple[list[Scaled], np.ndarray]:
-    """Trains a cell again with its hyperparameters.
+def inspected(result: dict[str, Any], data_dir: Path | None) -> dict[str, Any]:
+    """A cell row by row, trained again with its hyperparameters.
 
     Args:
         result: the cell's.
         data_dir: the folder with its table.
-
-    Returns:
-        The splits, and float[splits, 3, test rows]: predicted mean, predicted deviation, and minus
-        the logarithm of the predictive density, in scaled units.
 
     Raises:
         CheckpointError: the cell was made by another recipe than today's.
@@ -59,7 +55,11 @@ def predictions(result: dict[str, Any], data_dir: Path | None) -> tuple[list[Sca
     examples = given.number(given.x.shape[1])
     params = trainer(given.shape)(made["epochs"], given.keys, hyper, examples, given.x, given.y)
     scores = scorer(given.shape)(params, given.keys, hyper, given.test_x, given.test_y)
-    return splits, np.stack([np.asarray(values, np.float64) for values in scores[:3]], 1)
+    numbers = np.stack([np.asarray(values, np.float64) for values in scores[:3]], 1)
+    found = [described(*parts) for parts in zip(splits, numbers, table.test, strict=False)]
+    for split, before in zip(found, result["splits"], strict=True):
+        split["distance"] = abs(split["rmse"] / before["rmse"] - 1)
+    return {**cell._asdict(), "cell's commit": result["commit"], "splits": found}
 
 
 def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
@@ -103,23 +103,6 @@ def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str,
         "training rows": len(split.train_x),
         "far training rows": int((np.abs(split.train_x).max(1) > FAR).sum()),
     }
-
-
-def inspected(result: dict[str, Any], data_dir: Path | None) -> dict[str, Any]:
-    """A cell row by row.
-
-    Args:
-        result: the cell's.
-        data_dir: the folder with its table.
-    """
-    made = result["settings"]
-    splits, numbers = predictions(result, data_dir)
-    test = load_table(made["data"], data_dir).test
-    found = [described(*parts) for parts in zip(splits, numbers, test, strict=False)]
-    for split, cell in zip(found, result["splits"], strict=True):
-        split["distance"] = abs(split["rmse"] / cell["rmse"] - 1)
-    settings = {name: made[name] for name in ("data", "method", "noise")}
-    return {**settings, "cell's commit": result["commit"], "splits": found}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

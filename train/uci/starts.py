@@ -17,10 +17,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from train.data.uci import FILES, Table, scaled
-from train.report import machine, results
+from train.data.uci import Table, scaled
+from train.report import results
 from train.report.files import write_atomic
 from train.report.statistics import Mean, mean, paired
+from train.report.tables import Grid
 from train.uci import experiment as uci
 from train.uci.settings import CANDIDATES, VALIDATION, Cell, Config, cells, recipe
 from train.uci.training import Scores, bounds, scorer, trainer
@@ -35,49 +36,28 @@ STARTS: dict[str, tuple[dict[str, float], int]] = {
     LONGER: ({"warm_up": 0.0}, 2),
     "full cost at once, small noise": ({"warm_up": 0.0, "first_noise": -4.6}, 1),
 }
-FIGURES = ("bound", "log likelihood", "rmse", "coverage")
 
 
 def main(config: Config, tables: Mapping[str, Table], command: str, console: Any) -> list[Any]:
-    """Trains every start of every table, and writes what came of it.
-
-    Args:
-        config: the settings; of the methods, those by moments.
-        tables: the data by name.
-        command: what was typed.
-        console: to tell progress on.
-    """
-    say, made = results.said_on(console), []
+    """Trains every start of every table by the methods with moments; tells and writes the rest."""
+    made: list[Any] = []
     for cell in cells(config):
-        if not cell.method.startswith("moments"):
-            continue
-        made.append(run(config, cell, tables[cell.data], command))
-        results.write(config.out / f"starts-{cell.data}-{cell.method}-{cell.noise}.json", made[-1])
-        say(" | ".join(line(made[-1])))
+        if cell.method.startswith("moments"):
+            made.append(run(config, cell, tables[cell.data], command))
+            name = f"starts-{cell.data}-{cell.method}-{cell.noise}.json"
+            results.write(config.out / name, made[-1])
+            results.said_on(console)(" | ".join(line(made[-1])))
     write_atomic(config.out / "starts.md", markdown(made).encode())
     return made
 
 
 def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any]:
-    """All starts of a table, with the figures of each split.
-
-    Args:
-        config: the settings.
-        cell: which entry of the tables.
-        table: its data.
-        command: what was typed.
-    """
-    made = uci.settings(config, cell, table)
-    splits = [scaled(table, split) for split in range(made["splits"])]
+    """All starts of a table, with the figures of each split: what its JSON says."""
+    splits = [scaled(table, split) for split in range(config.splits or len(table.train))]
     given = uci.problem(config, cell, splits)
-    shape, keys = given.shape, given.keys
-    rows = given.x.shape[1]
+    shape, keys, rows = given.shape, given.keys, given.x.shape[1]
     fit = rows - max(rows // VALIDATION, 1)
-    x, y, held_x, held_y = (
-        part
-        for cut in (slice(fit), slice(fit, rows))
-        for part in (given.x[:, cut], given.y[:, cut])
-    )
+    x, y, held_x, held_y = given.x[:, :fit], given.y[:, :fit], given.x[:, fit:], given.y[:, fit:]
     found: dict[str, list[dict[str, Any]]] = {}
     for name, (change, times) in STARTS.items():
         hyper = given.same(CANDIDATES[cell.method][0]._replace(**change))
@@ -85,76 +65,57 @@ def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any
         params = trainer(shape)(epochs, keys, hyper, given.number(fit), x, y)
         ends = np.asarray(bounds(shape)(params, keys, hyper, x, y))
         scores = jax.tree.map(np.asarray, scorer(shape)(params, keys, hyper, held_x, held_y))
+        each = [Scores(*(values[i] for values in scores)) for i in range(len(splits))]
         found[name] = [
-            {
-                "bound": float(ends[i]),
-                **uci.figures(split, Scores(*(values[i] for values in scores)), held_y[i]),
-            }
-            for i, split in enumerate(splits)
+            {"bound": float(end), **uci.figures(*split)}
+            for end, split in zip(ends, zip(splits, each, held_y, strict=True), strict=True)
         ]
-    return {
-        **results.origin(
-            "starts of regression",
-            "[B] 4.2, Table 2",
-            command=command,
-            identity=machine.identity("vmap"),
-            data=table.source if cell.data == "diabetes" else FILES[cell.data],
-            settings=made,
-        ),
-        "starts": found,
-    }
+    return {**uci.origin("starts of regression", config, cell, table, command), "starts": found}
 
 
-def over_splits(result: Mapping[str, Any], start: str, figure: str) -> Mean:
-    """A figure of a start; a split's that is not finite makes it not a number."""
-    return mean([_number(split[figure]) for split in result["starts"][start]])
-
-
-def gain(result: Mapping[str, Any], one: str, other: str, figure: str) -> Mean:
-    """By how much a figure of a start is above another's, split by split."""
-    return paired(
-        *(
-            {i: _number(split[figure]) for i, split in enumerate(result["starts"][start])}
-            for start in (one, other)
-        )
-    )
+def figures(result: Mapping[str, Any], start: str, figure: str) -> dict[Any, float]:
+    """A figure of a start by split; what was not finite is not a number."""
+    values = (split[figure] for split in result["starts"][start])
+    return {i: math.nan if value is None else value for i, value in enumerate(values)}
 
 
 def verdict(result: Mapping[str, Any]) -> str:
     """What is wrong with the training that pays its full cost from the first step."""
-    better = gain(result, RECIPE, FULL, "log likelihood")
+
+    def gain(one: str, figure: str) -> Mean:
+        return paired(figures(result, one, figure), figures(result, FULL, figure))
+
+    better = gain(RECIPE, "log likelihood")
     if better.sign <= 0:
         return "no difference that counts"
-    if gain(result, RECIPE, FULL, "bound").sign > 0:
+    if gain(RECIPE, "bound").sign > 0:
         return "a poor optimum"
-    if gain(result, LONGER, FULL, "log likelihood").value > better.value / 2:
+    if gain(LONGER, "log likelihood").value > better.value / 2:
         return "slow convergence"
     return "the bound prefers the worse prediction"
 
 
 def line(result: Mapping[str, Any]) -> list[str]:
-    """A row of the table: the bound and the log-likelihood of each start, and the verdict."""
-    return [
-        f"{result['settings']['data']}, {result['settings']['noise']}",
-        *(
-            f"{over_splits(result, start, 'bound').value:.3f}, "
-            f"{over_splits(result, start, 'log likelihood').value:.3f}, "
-            f"{over_splits(result, start, 'rmse').value:.4g}"
-            for start in STARTS
-        ),
-        verdict(result),
+    """A row of the table: bound, log-likelihood and RMSE of each start, and the verdict."""
+
+    def average(start: str, figure: str) -> float:
+        return mean(list(figures(result, start, figure).values())).value
+
+    cells = [
+        f"{average(start, 'bound'):.3f}, {average(start, 'log likelihood'):.3f}, "
+        f"{average(start, 'rmse'):.4g}"
+        for start in STARTS
     ]
+    made = result["settings"]
+    return [f"{made['data']}, {made['noise']}", *cells, verdict(result)]
 
 
 def markdown(made: Sequence[Mapping[str, Any]]) -> str:
     """The table of all results."""
-    head = ["data", *STARTS, f"what is wrong with {FULL}"]
-    rows = [head, ["---"] * len(head), *map(line, made)]
-    return (
+    grid = Grid(
         "Bound of a training row at the end (scaled units), log-likelihood and RMSE of validation "
-        "rows, means over splits:\n\n"
-    ) + "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+        "rows, means over splits",
+        ["data", *STARTS, f"what is wrong with {FULL}"],
+        [line(result) for result in made],
+    )
+    return f"{grid.titled()}\n"
