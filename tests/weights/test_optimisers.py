@@ -92,3 +92,32 @@ def test_a_small_step_is_left_as_it_is():
         steps.append(optimiser.update(GRADIENT, optimiser.init(POSTERIOR), POSTERIOR)[0]["w"].mean)
     np.testing.assert_allclose(steps[0], steps[1], rtol=1e-6)
     np.testing.assert_allclose(steps[0], steps[2], rtol=1e-6)
+
+
+def test_a_row_far_from_the_others_keeps_its_noise_sane():
+    """A row 30 deviations out, whose noise the network computes: with a bound of one deviation for
+    each weight its log-variance moves 5.5 deviations in a step, and ends at a density of e^-16."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(keys[0], (100, 30)).at[0].multiply(30.0)
+    y = x[:, 0] + 0.1 * jax.random.normal(keys[1], (100,))
+    head = cg.weights.HeteroscedasticHead()
+    predict = cg.weights.deterministic(lambda params, x: x @ params["w"])
+    posterior = cg.weights.mean_field({"w": jnp.zeros((30, 2))}, 1e-3)
+    optimiser: Any = cg.weights.natural_gradient(0.3, 0.03, number_of_examples=100)
+
+    def loss(posterior: Any) -> Any:
+        return cg.weights.elbo(head, predict(None, posterior, x), y, posterior).per_example(100)
+
+    def step(carry: Any, _: None) -> Any:
+        posterior, state = carry
+        update, state = optimiser.update(jax.grad(loss)(posterior), state, posterior)
+        new = optax.apply_updates(posterior, update)
+        before, after = predict(None, posterior, x), predict(None, new, x)
+        moved = jnp.abs(after.mean - before.mean) / jnp.sqrt(before.variance)
+        return (new, state), moved.max()
+
+    (end, _), moved = jax.jit(lambda carry: jax.lax.scan(step, carry, length=300))(
+        (posterior, optimiser.init(posterior))
+    )
+    assert moved.max() <= 1.001  # float32
+    assert head.marginal_nll(predict(None, end, x), y)[0] < 6

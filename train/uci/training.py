@@ -28,12 +28,12 @@ class Shape(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Of each row, in scaled units."""
+    """Of each row, in scaled units; arrays of JAX or of NumPy."""
 
-    mean: Array  # predicted
-    deviation: Array  # predicted, noise included
-    nll: Array  # minus the logarithm of the predictive density
-    level: Array  # the predictive distribution function at the target: uniform if calibrated
+    mean: Any  # predicted
+    deviation: Any  # predicted, noise included
+    nll: Any  # minus the logarithm of the predictive density
+    level: Any  # the predictive distribution function at the target: uniform if calibrated
 
 
 def trained(
