@@ -582,7 +582,7 @@ def ends(**figures: Any) -> dict[str, Any]:
 )
 def test_what_is_wrong_with_a_start(figures, expected):
     assert uci_starts.verdict(ends(**figures)) == expected
-    assert uci_starts.markdown([ends(**figures)]).endswith(f"{expected} |\n")
+    assert uci_starts.table([ends(**figures)]).lines[0][-1] == expected
 
 
 def test_the_starts_command(tmp_path):

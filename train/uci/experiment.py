@@ -15,9 +15,9 @@ choice of a split depends on its test rows. All else (epochs, batch sizes) is a 
 local reparameterisation on most sets. It prints yacht with an RMSE of 64; a network of this kind is
 expected near 1. Peers do better than [B] on energy, naval and yacht (`train.uci.published`).
 
-**Cost**: compiling a cell (a table, a method, a kind of noise) takes about ten seconds of one core,
-and there are 144 of them. Training sees about 70 million examples for all tables by one method with
-one kind of noise, 0.5 to 3 microseconds of a core each, and the search half as many again.
+**Cost**: compiling a cell (a table, a method, a noise; there are 144) takes ten seconds of one
+core. Training sees 70 million examples for all tables by one method with one kind of noise, 0.5 to
+3 microseconds of a core each, and the search half as many again.
 
 **Left behind** in `--out`: one JSON for each cell, written when it is finished. The same command
 skips what is there, so it continues after any interruption. `table.md` beside them.
@@ -272,18 +272,14 @@ def preferred(nlls: np.ndarray) -> np.ndarray:
         >>> preferred(np.stack([rows, rows - 0.1, rows[::-1] - 0.2])[:, None])
         array([1])
     """
-    candidates, splits, rows = nlls.shape
-    best = np.zeros(splits, int)
-    for candidate in range(1, candidates):
-        for split in range(splits):
-            # An overconfident candidate's numbers may overflow, or not be numbers.
-            with np.errstate(invalid="ignore", over="ignore"):
-                gain = nlls[best[split], split].astype(float) - nlls[candidate, split]
-                error = gain.std() / math.sqrt(rows)
-                bad = not np.isfinite(nlls[best[split], split]).all()
-            finite = np.isfinite(nlls[candidate, split]).all()
-            if finite and (bad or gain.mean() > error):
-                best[split] = candidate
+    split, best = np.arange(nlls.shape[1]), np.zeros(nlls.shape[1], int)
+    finite = np.isfinite(nlls).all(-1)
+    for candidate in range(1, len(nlls)):
+        # An overconfident candidate's numbers may overflow, or not be numbers.
+        with np.errstate(invalid="ignore", over="ignore"):
+            gains = nlls[best, split].astype(float) - nlls[candidate]
+            better = gains.mean(-1) > gains.std(-1) / math.sqrt(nlls.shape[-1])
+        best = np.where(finite[candidate] & (better | ~finite[best, split]), candidate, best)
     return best
 
 

@@ -47,7 +47,7 @@ def main(config: Config, tables: Mapping[str, Table], command: str, console: Any
             name = f"starts-{cell.data}-{cell.method}-{cell.noise}.json"
             results.write(config.out / name, made[-1])
             results.said_on(console)(" | ".join(line(made[-1])))
-    write_atomic(config.out / "starts.md", markdown(made).encode())
+    write_atomic(config.out / "starts.md", f"{table(made).titled()}\n".encode())
     return made
 
 
@@ -110,12 +110,11 @@ def line(result: Mapping[str, Any]) -> list[str]:
     return [f"{made['data']}, {made['noise']}", *cells, verdict(result)]
 
 
-def markdown(made: Sequence[Mapping[str, Any]]) -> str:
+def table(made: Sequence[Mapping[str, Any]]) -> Grid:
     """The table of all results."""
-    grid = Grid(
+    return Grid(
         "Bound of a training row at the end (scaled units), log-likelihood and RMSE of validation "
         "rows, means over splits",
         ["data", *STARTS, f"what is wrong with {FULL}"],
         [line(result) for result in made],
     )
-    return f"{grid.titled()}\n"
