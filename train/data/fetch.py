@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from train.report.files import DataFileError
+from train.report.files import DataFileError, open_regular
 
 PROBE_SECONDS = 2.0  # so that, with start-up, an offline machine says so within 5 seconds
 STALL_SECONDS = 30.0
@@ -116,8 +116,9 @@ def fetch(name: str) -> Path:
 
 def _present(path: Path, file: RemoteFile) -> bool:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
-    except OSError:
+        with open_regular(path, "It is fetched again.") as kept:
+            return hashlib.file_digest(kept, "sha256").hexdigest() == file.sha256
+    except (DataFileError, OSError):
         return False
 
 
@@ -165,36 +166,34 @@ def download(file: RemoteFile, path: Path, name: str) -> None:
     Raises:
         DataFileError: naming address and path.
     """
-    temporary = None
+    digest, size = hashlib.sha256(), 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        digest, size = hashlib.sha256(), 0
-        with (
-            os.fdopen(descriptor, "wb") as target,
-            urllib.request.urlopen(file.url, timeout=STALL_SECONDS) as answer,
-        ):
-            while size <= file.size and (chunk := answer.read(_CHUNK)):
-                digest.update(chunk)
-                size += len(chunk)
-                target.write(chunk)
-        if digest.hexdigest() != file.sha256:
-            raise DataFileError(
-                f"{file.url}: {size} bytes with SHA-256 {digest.hexdigest()}, expected "
-                f"{file.size} bytes with {file.sha256}; nothing was kept. Start the same command "
-                f"again; if this stays so, the file at that address has changed. {ways_out(name)}"
-            )
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        # In the same folder, since a rename is atomic only within one file system.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+            temporary = Path(folder) / path.name
+            with (
+                temporary.open("wb") as target,
+                urllib.request.urlopen(file.url, timeout=STALL_SECONDS) as answer,
+            ):
+                while size <= file.size and (chunk := answer.read(_CHUNK)):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    target.write(chunk)
+            if digest.hexdigest() == file.sha256:
+                temporary.replace(path)
+                return
     except _FAILURES as error:
         _close(error)
         raise DataFileError(
             f"fetching {file.url} to {path} failed ({error}); nothing was kept. Start the same "
             f"command again. {ways_out(name)}"
         ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    raise DataFileError(
+        f"{file.url}: {size} bytes with SHA-256 {digest.hexdigest()}, expected "
+        f"{file.size} bytes with {file.sha256}; nothing was kept. Start the same command "
+        f"again; if this stays so, the file at that address has changed. {ways_out(name)}"
+    )
 
 
 def _close(error: Exception) -> None:

@@ -1,6 +1,8 @@
 """Files that are either whole or absent, and the error for those that are neither."""
 
+import io
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -49,3 +51,24 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:  # also after an interruption by the keyboard
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def open_regular(path: Path, remedy: str) -> io.BufferedReader:
+    """Opens a file of bytes, and refuses anything else at once: a pipe may never answer.
+
+    Args:
+        path: the file.
+        remedy: what to do where it cannot be read, a sentence for the message.
+
+    Raises:
+        DataFileError: naming `path`, what is wrong with it, and the remedy.
+    """
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return path.open("rb")
+        reason = "a folder" if path.is_dir() else "a pipe or a device, not a file of bytes"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:  # of a name with a zero byte
+        reason = str(error)
+    raise DataFileError(f"cannot read {path}: {reason}. {remedy}")
