@@ -40,4 +40,4 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         return load_digits()
     if name not in SETS:
         raise ValueError(f"unknown data set {name!r}, expected one of {', '.join(NAMES)}")
-    return load_images(name, data_dir, cifar.read if name == cifar.NAME else idx.read)
+    return load_images(name, data_dir, cifar.read if name == "cifar10" else idx.read)

@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
-from train.report.files import DataFileError
+from train.report.files import DataFileError, open_regular
 
-__all__ = ["LARGEST", "Stream", "members", "naming", "take", "unpacked", "whole"]
+__all__ = ["LARGEST", "Stream", "advised", "members", "naming", "take", "unpacked", "whole"]
 
-LARGEST = (
-    1 << 30
-)  # bytes that a packed file may unpack to; CIFAR-10, the largest set here, has 184 MB
+# Bytes that a packed file may unpack to. CIFAR-10, the largest set here, has 184 MB.
+LARGEST = 1 << 30
 _PIECE = 1 << 20
 _GZIP_MAGIC, _ZIP_MAGIC = b"\x1f\x8b", b"PK"
 
@@ -33,7 +32,7 @@ class Stream(Protocol):
 
 
 @contextlib.contextmanager
-def naming(path: Path | str, remedy: str) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Names a file in whatever error is raised while it is read.
 
     The parsers of archives, arrays, pickles and pictures share no base class of errors, and damage
@@ -49,8 +48,17 @@ def naming(path: Path | str, remedy: str) -> Iterator[None]:
     except Exception as error:
         raise DataFileError(
             f"{path}: truncated, damaged, or not what its name says ({type(error).__name__}: "
-            f"{error}). {remedy}"
+            f"{error})."
         ) from error
+
+
+@contextlib.contextmanager
+def advised(remedy: str) -> Iterator[None]:
+    """Ends the message of a `DataFileError` with what to do about it."""
+    try:
+        yield
+    except DataFileError as error:
+        raise DataFileError(f"{error} {remedy}") from error
 
 
 def take(stream: Stream, most: int) -> bytes:
@@ -99,18 +107,14 @@ def unpacked(file: BinaryIO) -> Stream:
 
 
 def members(
-    file: BinaryIO,
-    path: Path | str,
-    remedy: str,
+    path: Path,
     wanted: Callable[[str], str | None],
     read: Callable[[str, Stream], Content],
 ) -> dict[str, Content]:
     """Reads the wanted members of a zip file, or of a tar file, gzipped or not.
 
     Args:
-        file: the archive, from its start.
-        path: its name, for messages.
-        remedy: what to do about a bad archive, for messages.
+        path: the archive.
         wanted: the key under which a member of this name is wanted; `None` for the others.
         read: `read(key, stream)`, which has to read the stream to its end.
 
@@ -118,11 +122,11 @@ def members(
         What `read` returned, by key; a member that is not there is not in it.
 
     Raises:
-        DataFileError: naming `path`: it is damaged, unpacks to more than `LARGEST` bytes, has two
-            members for one key, or one that is not a file; or `read` raised an error.
+        DataFileError: naming `path`: it is no file, is damaged, unpacks to more than `LARGEST`
+            bytes, has two members for one key or one that is not a file; or `read` raised an error.
     """
     found: dict[str, Content] = {}
-    with naming(path, remedy):
+    with open_regular(path) as file, naming(path):
         zipped = file.read(2) == _ZIP_MAGIC
         file.seek(0)
         for name, stream in _zipped(file) if zipped else _tarred(file):
@@ -130,9 +134,9 @@ def members(
             if key is None:
                 continue
             if key in found:
-                raise DataFileError(f"{path}: holds {key} twice. {remedy}")
+                raise DataFileError(f"{path}: holds {key} twice.")
             if stream is None:
-                raise DataFileError(f"{path}: {name} in it is a link or a folder. {remedy}")
+                raise DataFileError(f"{path}: {name} in it is a link or a folder.")
             found[key] = read(key, stream)
     return found
 

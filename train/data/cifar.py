@@ -12,17 +12,16 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from train.data import archives, fetch
+from train.data import archives
 from train.data.idx import parse_idx
 from train.data.images import Part, Parts
 from train.data.pickled import parse_pickled_batch
 from train.report.files import DataFileError, open_regular
 
-NAME = "cifar10"
 SIDE = 32
 PICTURES = "cifar10.zip"
 _ACROSS = 10  # images along each side of a picture
@@ -47,7 +46,7 @@ class Form(NamedTuple):
         return [f"{name}{self.ending}" for name in (*_BATCHES, "test_batch")]
 
 
-def read(folder: Path, name: str = NAME) -> Parts:
+def read(folder: Path) -> Parts:
     """The four arrays, by the first form of which something is there.
 
     Raises:
@@ -61,7 +60,7 @@ def read(folder: Path, name: str = NAME) -> Parts:
                 return _from_files(inner, form), f"local {form.words}"
     if (folder / PICTURES).exists():
         return _from_pictures(folder / PICTURES), "local lossless pictures"
-    raise DataFileError(f"{folder}: no file of CIFAR-10 in it. {fetch.ways_out(name)}")
+    raise DataFileError(f"{folder}: no file of CIFAR-10 in it.")
 
 
 def parse_batch(content: bytes, path: Path | str) -> Arrays:
@@ -85,7 +84,7 @@ def parse_batch(content: bytes, path: Path | str) -> Arrays:
     if len(content) == 0 or len(content) % _RECORD:
         raise DataFileError(
             f"{path}: {len(content)} bytes, not a whole number of records of {_RECORD} bytes: "
-            f"truncated, or another file. {fetch.ways_out(NAME)}"
+            "truncated, or another file."
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
     images = records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
@@ -99,9 +98,9 @@ PICKLED = Form(
 
 
 def _from_files(folder: Path, form: Form) -> dict[str, Part]:
-    batches, remedy = [], fetch.ways_out(NAME)
+    batches = []
     for path in (folder / name for name in form.files):
-        with open_regular(path, remedy) as file, archives.naming(path, remedy):
+        with open_regular(path) as file, archives.naming(path):
             batches.append(form.parse(archives.whole(file), path))
     return _joined(batches, folder)
 
@@ -114,21 +113,11 @@ def _from_archive(path: Path, form: Form) -> dict[str, Part]:
     def parse(name: str, stream: archives.Stream) -> Arrays:
         return form.parse(archives.whole(stream), f"{path}: {name}")
 
-    found = _members(path, wanted, parse)
+    found = archives.members(path, wanted, parse)
     for name in form.files:
         if name not in found:
-            raise DataFileError(f"{path}: holds no {name}. {fetch.ways_out(NAME)}")
+            raise DataFileError(f"{path}: holds no {name}.")
     return _joined([found[name] for name in form.files], path)
-
-
-def _members(
-    path: Path,
-    wanted: Callable[[str], str | None],
-    parse: Callable[[str, archives.Stream], Any],
-) -> dict[str, Any]:
-    remedy = fetch.ways_out(NAME)
-    with open_regular(path, remedy) as file:
-        return archives.members(file, path, remedy, wanted, parse)
 
 
 def _joined(batches: list[Arrays], path: Path) -> dict[str, Part]:
@@ -164,16 +153,14 @@ def _from_pictures(path: Path) -> dict[str, Part]:
                 raise ValueError(f"{name} has {picture.size} pixels")
             return np.asarray(picture.convert("RGB"))
 
-    found = _members(path, wanted, parse)
+    found = archives.members(path, wanted, parse)
     parts = {}
     for split in ("train", "test"):
         labels = found.pop(f"{split}/labels.idx1-ubyte", None)
         sheets = [found[name] for name in sorted(found) if name.startswith(f"{split}/")]
         if labels is None or not sheets:
-            raise DataFileError(
-                f"{path}: holds no {split}/{'000.webp' if not sheets else 'labels.idx1-ubyte'}. "
-                f"{fetch.ways_out(NAME)}"
-            )
+            missing = "labels.idx1-ubyte" if sheets else "000.webp"
+            raise DataFileError(f"{path}: holds no {split}/{missing}.")
         grid = np.stack(sheets).reshape(-1, _ACROSS, SIDE, _ACROSS, SIDE, 3)
         images = grid.transpose(0, 1, 3, 2, 4, 5).reshape(-1, SIDE, SIDE, 3)
         parts[f"{split}_images"], parts[f"{split}_labels"] = Part(images, path), Part(labels, path)

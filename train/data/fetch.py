@@ -51,7 +51,7 @@ def registered(name: str) -> list[RemoteFile]:
     if found is None or not found.submodule_search_locations:
         raise DataFileError(
             "the addresses and checksums come with the package tensorflow-datasets, which is not "
-            f"installed: `pip install cgjax[train]`. {ways_out(name)}"
+            "installed: `pip install cgjax[train]`."
         )
     table = Path(found.submodule_search_locations[0]) / "url_checksums" / f"{name}.txt"
     try:
@@ -59,31 +59,8 @@ def registered(name: str) -> list[RemoteFile]:
         return [RemoteFile(url, int(size), sha256, file) for url, size, sha256, file in lines]
     except (OSError, ValueError) as error:
         raise DataFileError(
-            f"{table}: cannot be read as TFDS's table of addresses ({error}). {ways_out(name)}"
+            f"{table}: cannot be read as TFDS's table of addresses ({error})."
         ) from error
-
-
-def ways_out(name: str) -> str:
-    """What someone without the data can do, in one sentence."""
-    if name == "cifar10":
-        return (
-            "Ways out: --data-dir FOLDER with one of the original archives cifar-10-binary.tar.gz "
-            "and cifar-10-python.tar.gz, with the files of either (data_batch_1.bin or "
-            "data_batch_1, and so on), or with cifar10.zip (lossless pictures); or --data-dir "
-            "FOLDER that TensorFlow Datasets has prepared as array_record (FOLDER/cifar10/VERSION)."
-        )
-    debian = ""
-    if name == "fashion_mnist":
-        debian = (
-            "; Debian's package dataset-fashion-mnist puts them in /usr/share/datasets/"
-            "fashion-mnist"
-        )
-    return (
-        "Ways out: --data-dir FOLDER with the four original IDX files, gzipped or not "
-        f"(train-images-idx3-ubyte and so on{debian}); or --data-dir FOLDER that TensorFlow "
-        f"Datasets has prepared as array_record (FOLDER/{name}/VERSION). "
-        "--data digits needs no files."
-    )
 
 
 def cache_folder(name: str) -> Path:
@@ -110,13 +87,13 @@ def fetch(name: str) -> Path:
         probe(missing[0].url, name)
     for file in missing:
         print(f"fetching {file.url} ({file.size / 1e6:.1f} MB)", flush=True)
-        download(file, folder / file.name, name)
+        download(file, folder / file.name)
     return folder
 
 
 def _present(path: Path, file: RemoteFile) -> bool:
     try:
-        with open_regular(path, "It is fetched again.") as kept:
+        with open_regular(path) as kept:
             return hashlib.file_digest(kept, "sha256").hexdigest() == file.sha256
     except (DataFileError, OSError):
         return False
@@ -131,7 +108,7 @@ def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
         seconds: the time allowed, name resolution included.
 
     Raises:
-        DataFileError: with the reason and the ways out.
+        DataFileError: with the reason.
     """
     outcome: list[str] = []
 
@@ -150,18 +127,16 @@ def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
     reason = outcome[0] if outcome else f"no answer within {seconds:g} s"
     if reason:
         raise DataFileError(
-            f"{name} is not on this machine, and {url} cannot be reached ({reason}). "
-            f"{ways_out(name)}"
+            f"{name} is not on this machine, and {url} cannot be reached ({reason})."
         )
 
 
-def download(file: RemoteFile, path: Path, name: str) -> None:
+def download(file: RemoteFile, path: Path) -> None:
     """Fetches one file, whole and with the right checksum, or not at all.
 
     Args:
         file: what to fetch.
         path: where it goes.
-        name: the set, for messages.
 
     Raises:
         DataFileError: naming address and path.
@@ -187,12 +162,12 @@ def download(file: RemoteFile, path: Path, name: str) -> None:
         _close(error)
         raise DataFileError(
             f"fetching {file.url} to {path} failed ({error}); nothing was kept. Start the same "
-            f"command again. {ways_out(name)}"
+            "command again."
         ) from error
     raise DataFileError(
         f"{file.url}: {size} bytes with SHA-256 {digest.hexdigest()}, expected "
         f"{file.size} bytes with {file.sha256}; nothing was kept. Start the same command "
-        f"again; if this stays so, the file at that address has changed. {ways_out(name)}"
+        "again; if this stays so, the file at that address has changed."
     )
 
 

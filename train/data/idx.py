@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data import fetch
-from train.data.archives import Stream, naming, take, unpacked
+from train.data.archives import Stream, advised, naming, take, unpacked
 from train.data.images import Part, Parts
 from train.report.files import DataFileError, open_regular
 
@@ -57,12 +56,10 @@ def parse_idx(stream: Stream, ndim: int, path: Path | str) -> np.ndarray:
     if len(header) >= 4 and header[:4] != expected:
         raise DataFileError(
             f"{path}: wrong magic number {header[:4].hex()}, expected {expected.hex()} (an IDX "
-            f"file of unsigned bytes with {ndim} dimension{'s' * (ndim > 1)}). {_REMEDY}"
+            f"file of unsigned bytes with {ndim} dimension{'s' * (ndim > 1)})."
         )
     if len(header) < 4 + 4 * ndim:
-        raise DataFileError(
-            f"{path}: truncated: {len(header)} bytes, shorter than its header. {_REMEDY}"
-        )
+        raise DataFileError(f"{path}: truncated: {len(header)} bytes, shorter than its header.")
     shape = struct.unpack(f">{ndim}I", header[4:])
     announced, sizes = math.prod(shape), " x ".join(map(str, shape))
     content = take(stream, announced + 1)
@@ -70,12 +67,12 @@ def parse_idx(stream: Stream, ndim: int, path: Path | str) -> np.ndarray:
         short = len(content) < announced
         raise DataFileError(
             f"{path}: {'truncated' if short else 'too long'}: the header announces {announced} "
-            f"bytes of data ({sizes}), there are {len(content) if short else 'more'}. {_REMEDY}"
+            f"bytes of data ({sizes}), there are {len(content) if short else 'more'}."
         )
     try:
         return np.frombuffer(content, np.uint8).reshape(shape)
     except ValueError as error:  # none of these bytes, but more than can be counted of the others
-        raise DataFileError(f"{path}: the header announces {sizes}, no array. {_REMEDY}") from error
+        raise DataFileError(f"{path}: the header announces {sizes}, no array.") from error
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
@@ -92,11 +89,11 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         DataFileError: naming `path` if it cannot be read, is not a whole gzip file, or
         is not such an IDX file.
     """
-    with open_regular(path, _REMEDY) as file, naming(path, _REMEDY):
+    with advised(_REMEDY), open_regular(path) as file, naming(path):
         return parse_idx(unpacked(file), ndim, path)
 
 
-def read(folder: Path, name: str) -> Parts:
+def read(folder: Path) -> Parts:
     """The four arrays of MNIST or Fashion-MNIST from their files in a folder, gzipped or not.
 
     Raises:
@@ -109,8 +106,6 @@ def read(folder: Path, name: str) -> Parts:
         candidates = [folder / f"{s}{suffix}" for s in stems for suffix in ("", ".gz")]
         path = next((candidate for candidate in candidates if candidate.exists()), None)
         if path is None:
-            raise DataFileError(
-                f"{folder / stem}: missing, gzipped (.gz) or not. {fetch.ways_out(name)}"
-            )
+            raise DataFileError(f"{folder / stem}: missing, gzipped (.gz) or not.")
         parts[role] = Part(read_idx(path, ndim=3 if role.endswith("images") else 1), path)
     return parts, "local IDX files"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.data import fetch, prepared
+from train.data import archives, fetch, prepared
 from train.data.dataset import Dataset
 from train.report.files import DataFileError
 
@@ -34,23 +34,21 @@ class Published(NamedTuple):
     sha256: dict[str, str]  # of each array, uint8[n, *shape] and uint8[n]
 
 
+_MNIST = Published(
+    (28, 28),
+    Fraction(4, 5),
+    {"train": 60_000, "test": 10_000},
+    {
+        "train_images": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+        "train_labels": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+        "test_images": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+        "test_labels": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+    },
+)
 SETS = {
-    "mnist": Published(
-        (28, 28),
-        Fraction(4, 5),
-        {"train": 60_000, "test": 10_000},
-        {
-            "train_images": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
-            "train_labels": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
-            "test_images": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
-            "test_labels": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
-        },
-    ),
-    "fashion_mnist": Published(
-        (28, 28),
-        Fraction(4, 5),
-        {"train": 60_000, "test": 10_000},
-        {
+    "mnist": _MNIST,
+    "fashion_mnist": _MNIST._replace(
+        sha256={
             "train_images": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
             "train_labels": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
             "test_images": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
@@ -71,6 +69,26 @@ SETS = {
 }
 
 
+def ways_out(name: str) -> str:
+    """What someone without the data can do, in one sentence."""
+    if name == "cifar10":
+        return (
+            "Ways out: --data-dir FOLDER with one of the original archives cifar-10-binary.tar.gz "
+            "and cifar-10-python.tar.gz, with the files of either (data_batch_1.bin or "
+            "data_batch_1, and so on), or with cifar10.zip (lossless pictures); or --data-dir "
+            "FOLDER that TensorFlow Datasets has prepared as array_record (FOLDER/cifar10/VERSION)."
+        )
+    debian = (
+        "; Debian's package dataset-fashion-mnist has them in /usr/share/datasets/fashion-mnist"
+    )
+    return (
+        "Ways out: --data-dir FOLDER with the four original IDX files, gzipped or not "
+        f"(train-images-idx3-ubyte and so on{debian * (name == 'fashion_mnist')}); or --data-dir "
+        "FOLDER that TensorFlow Datasets has prepared as array_record "
+        f"(FOLDER/{name}/VERSION). --data digits needs no files."
+    )
+
+
 class Part(NamedTuple):
     """One of the four arrays of a set, and the file or folder to name when it is wrong."""
 
@@ -85,7 +103,7 @@ Parts = tuple[dict[str, Part], str]
 def load_images(
     name: str,
     data_dir: str | os.PathLike[str] | None,
-    read: Callable[[Path, str], Parts],
+    read: Callable[[Path], Parts],
 ) -> Dataset:
     """A set by the first way that applies.
 
@@ -94,28 +112,15 @@ def load_images(
         data_dir: a folder with files of the set, or one that TensorFlow Datasets prepared as
             array_record. Without it: TensorFlow Datasets' own folder if it holds a prepared set,
             else the files are fetched once and kept.
-        read: `read(folder, name)` finds and reads the files of the set in a folder.
+        read: finds and reads the files of the set in a folder.
 
     Raises:
         DataFileError: naming the file or folder and the way out. A set with other counts than the
             published one cannot be verified; it is accepted and its `source` says so.
     """
-    folder = prepared.default_root() if data_dir is None else Path(data_dir).expanduser()
-    try:
-        if data_dir is not None and not folder.is_dir():
-            raise DataFileError(f"{folder}: no such folder. {fetch.ways_out(name)}")
-        made = prepared.find(folder, name)
-        if made is not None and (data_dir or prepared.file_format(made) == prepared.FORMAT):
-            parts, way = _from_prepared(made, name), "a prepared TFDS folder"
-        elif data_dir is not None:
-            parts, way = read(folder, name)
-        else:
-            parts, way = read(fetch.fetch(name), name)[0], "the addresses that TFDS registers"
-    except OSError as error:  # of a folder that may not be entered, for example
-        raise DataFileError(
-            f"cannot read {error.filename}: {error.strerror}. {fetch.ways_out(name)}"
-        ) from error
-    verified = _check(name, parts)
+    with archives.advised(ways_out(name)):
+        parts, way = _read(name, None if data_dir is None else Path(data_dir).expanduser(), read)
+        verified = _check(name, parts)
     train, test = (
         (parts[f"{split}_images"].array, parts[f"{split}_labels"].array)
         for split in ("train", "test")
@@ -123,6 +128,20 @@ def load_images(
     proof = "verified by SHA-256" if verified else "NOT the published set, hence unverified"
     source = f"{name} from {way}, {len(train[0])} + {len(test[0])} images, {proof}"
     return Dataset.of(train, test, int(len(train[0]) * SETS[name].training), source)
+
+
+def _read(name: str, data_dir: Path | None, read: Callable[[Path], Parts]) -> Parts:
+    try:
+        if data_dir is not None and not data_dir.is_dir():
+            raise DataFileError(f"{data_dir}: no such folder.")
+        made = prepared.find(data_dir or prepared.default_root(), name)
+        if made is not None and (data_dir or prepared.file_format(made) == prepared.FORMAT):
+            return _from_prepared(made, name), "a prepared TFDS folder"
+        if data_dir is not None:
+            return read(data_dir)
+        return read(fetch.fetch(name))[0], "the addresses that TFDS registers"
+    except OSError as error:  # of a folder that may not be entered, for example
+        raise DataFileError(f"cannot read {error.filename}: {error.strerror}.") from error
 
 
 def _from_prepared(folder: Path, name: str) -> dict[str, Part]:
@@ -142,7 +161,7 @@ def _check(name: str, parts: dict[str, Part]) -> bool:
 
     def require(fits: bool, path: Path, what: str) -> None:
         if not fits:
-            raise DataFileError(f"{path}: {what}. {fetch.ways_out(name)}")
+            raise DataFileError(f"{path}: {what}.")
 
     for split in known.counts:
         (images, path), (labels, labels_path) = parts[f"{split}_images"], parts[f"{split}_labels"]

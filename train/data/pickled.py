@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from train.data import archives, fetch
+from train.data import archives
 from train.report.files import DataFileError
 
 SIDE, PLANES = 32, 3
@@ -47,7 +47,7 @@ def parse_pickled_batch(content: bytes, path: Path | str) -> tuple[np.ndarray, n
         ...
         train.report.files.DataFileError: data_batch_1: asks for builtins.print, which no...
     """
-    with archives.naming(path, fetch.ways_out("cifar10")):
+    with archives.naming(path):
         _require_small_numbers(content)
         planes, labels = _parts(_Unpickler(content, path).load())
     return planes.reshape(-1, PLANES, SIDE, SIDE).transpose(0, 2, 3, 1), labels
@@ -122,8 +122,7 @@ class _Unpickler(pickle.Unpickler):
 
     def _refuse(self, wish: str) -> NoReturn:
         raise DataFileError(
-            f"{self._path}: asks for {wish}, which no batch of CIFAR-10 needs; nothing of it was "
-            f"run. {fetch.ways_out('cifar10')}"
+            f"{self._path}: asks for {wish}, which no batch of CIFAR-10 needs; nothing was run."
         )
 
 

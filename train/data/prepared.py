@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from train.data import archives, fetch
+from train.data import archives
 from train.report.files import DataFileError, open_regular
 
 FORMAT = "array_record"
+_REMEDY = "Prepare the data set again."
 _BATCH = 1000  # records decoded between two look-ups
 
 
@@ -63,8 +64,8 @@ def file_format(folder: Path) -> str:
     Raises:
         DataFileError: naming that file if it is not such a description.
     """
-    path, remedy = folder / "dataset_info.json", "Prepare the data set again."
-    with open_regular(path, remedy) as file, archives.naming(path, remedy):
+    path = folder / "dataset_info.json"
+    with archives.advised(_REMEDY), open_regular(path) as file, archives.naming(path):
         return str(json.loads(archives.whole(file)).get("fileFormat", "tfrecord"))
 
 
@@ -88,22 +89,20 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
     if file_format(folder) != FORMAT:
         raise DataFileError(
             f"{folder}: prepared as {file_format(folder)}, which needs TensorFlow to read. Prepare "
-            f'it with file_format="{FORMAT}". {fetch.ways_out(name)}'
+            f'it with file_format="{FORMAT}".'
         )
     try:
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core import hashing
     except ImportError as error:
         raise DataFileError(
-            f"{folder}: reading it needs the package {error.name}: `pip install cgjax[train]`. "
-            f"{fetch.ways_out(name)}"
+            f"{folder}: reading it needs the package {error.name}: `pip install cgjax[train]`."
         ) from error
-    remedy = f"Prepare it again. {fetch.ways_out(name)}"
-    for path in folder.iterdir():  # TFDS would wait for ever at a pipe
-        if not path.is_dir():
-            open_regular(path, remedy).close()
     # The errors of TFDS, array_record and Pillow share no base class.
-    with archives.naming(f"{folder}, {split} split", remedy):
+    with archives.advised(_REMEDY), archives.naming(f"{folder}, {split} split"):
+        for path in folder.iterdir():  # TFDS would wait for ever at a pipe
+            if not path.is_dir():
+                open_regular(path).close()
         source: Any = tfds.data_source(
             f"{name}:{folder.name}",
             split=split,

@@ -10,13 +10,13 @@ import io
 import math
 import os
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 
 from train.data import archives
-from train.report.files import DataFileError, open_regular, write_atomic
+from train.report.files import DataFileError, write_atomic
 
 FILES = {
     "boston": "bostonHousing.npz",
@@ -88,28 +88,22 @@ def load_table(name: str, data_dir: str | os.PathLike[str] | None = None) -> Tab
             f"--data-dir, or take --data diabetes, which needs none. {_MADE}"
         )
     path = Path(data_dir).expanduser() / FILES[name]
-    with open_regular(path, f"--data-dir is the folder that holds {FILES[name]}; {_MADE}") as file:
-        return parse_table(file, str(path))
+    remedy = (
+        f"{FILES[name]} in the folder --data-dir is a NumPy archive with the arrays "
+        f"{', '.join(ARRAYS)}; {_MADE}"
+    )
+    with archives.advised(remedy):
+        found = archives.members(path, _MEMBERS.get, lambda _, stream: _array(stream))
+        return _table(found, str(path))
 
 
-def parse_table(file: BinaryIO, name: str) -> Table:
-    """A table from a NumPy archive.
-
-    Args:
-        file: its content, from the start.
-        name: of the file, for messages and as the table's source.
-
-    Raises:
-        DataFileError: it is something else, or float32 does not hold the columns of some split.
-    """
-    remedy = f"Expected is a NumPy archive with the arrays {', '.join(ARRAYS)}: copy it again, or "
-    remedy += "make it as docs/data.md says."
+def _table(found: dict[str, np.ndarray], name: str) -> Table:
+    """A table out of its arrays, checked; `name` is for messages and its source."""
 
     def require(fits: bool, what: str) -> None:
         if not fits:
-            raise DataFileError(f"{name}: {what}. {remedy}")
+            raise DataFileError(f"{name}: {what}.")
 
-    found = archives.members(file, name, remedy, _MEMBERS.get, lambda _, stream: _array(stream))
     for key, (kinds, ndim) in ARRAYS.items():
         require(key in found, f"it holds no {key}")
         array = found[key]
@@ -171,10 +165,11 @@ def save_table(
     Raises:
         DataFileError: there is no such table, or no such file can be written.
     """
-    file, (train, test) = io.BytesIO(), standard_splits(len(x), splits)
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    np.savez_compressed(file, x=x, y=y, train=train, test=test)
-    parse_table(io.BytesIO(file.getvalue()), os.fspath(path))
+    train, test = standard_splits(len(x), splits)
+    arrays = {"x": np.asarray(x, float), "y": np.asarray(y, float), "train": train, "test": test}
+    _table(dict(arrays), os.fspath(path))
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
     write_atomic(Path(path), file.getvalue())
 
 
@@ -205,7 +200,7 @@ def scaled(table: Table, split: int) -> Scaled:
         center, scale = y.mean(), y.std()
         if scale == 0:
             raise DataFileError(
-                f"{table.source}: the target y is constant over the training rows of split {split}"
+                f"{table.source}: the target y is constant over the training rows of split {split}."
             )
         features, target = (table.x - mean) / deviation, (table.y - center) / scale
     for column, (before, after) in enumerate(zip(table.x.T, features.T, strict=True)):

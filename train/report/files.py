@@ -53,15 +53,14 @@ def write_atomic(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def open_regular(path: Path, remedy: str) -> io.BufferedReader:
+def open_regular(path: Path) -> io.BufferedReader:
     """Opens a file of bytes, and refuses anything else at once: a pipe may never answer.
 
     Args:
         path: the file.
-        remedy: what to do where it cannot be read, a sentence for the message.
 
     Raises:
-        DataFileError: naming `path`, what is wrong with it, and the remedy.
+        DataFileError: naming `path` and what is wrong with it.
     """
     try:
         if stat.S_ISREG(path.stat().st_mode):
@@ -71,4 +70,4 @@ def open_regular(path: Path, remedy: str) -> io.BufferedReader:
         reason = error.strerror or str(error)
     except ValueError as error:  # of a name with a zero byte
         reason = str(error)
-    raise DataFileError(f"cannot read {path}: {reason}. {remedy}")
+    raise DataFileError(f"cannot read {path}: {reason}.")

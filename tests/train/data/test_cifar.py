@@ -314,7 +314,6 @@ def test_pickles_of_something_else_are_named(batch, message):
         with pytest.raises(DataFileError) as caught:
             parse_pickled_batch(pickle.dumps(batch, protocol), "batch")
         assert str(caught.value).startswith("batch: ") and message in str(caught.value)
-        assert "--data-dir" in str(caught.value)
     with pytest.raises(DataFileError, match="batch: .*expected bytes of shape"):
         parse_pickled_batch(by_python_2(planes(0), []), "batch")
 
