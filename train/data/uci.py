@@ -9,6 +9,7 @@ int[splits, ...] and `test` int[splits, ...] of each split; `docs/data.md` says 
 import io
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,10 +126,10 @@ def _table(found: dict[str, np.ndarray], name: str) -> Table:
             np.array_equal(np.sort(np.concatenate(parts)), np.arange(rows)),
             f"split {split} does not hold each of the {rows} rows once",
         )
-    # Sums over rows round as the layout has it: one layout, whoever made the file.
-    x, train, test = np.asfortranarray(x), train.astype(np.int64), test.astype(np.int64)
-    table = Table(x, y, train, test, name)
-    for split in range(len(train)):  # so that a bad column is told before a network is trained
+    table = Table(x, y, train.astype(np.int64), test.astype(np.int64), name)
+    for what, column in _columns(x, y):
+        _require_resolved(name, what, column)
+    for split in range(len(train)):  # so that a bad row is told before a network is trained
         scaled(table, split)
     return table
 
@@ -203,35 +204,43 @@ def scaled(table: Table, split: int) -> Scaled:
                 f"{table.source}: the target y is constant over the training rows of split {split}."
             )
         features, target = (table.x - mean) / deviation, (table.y - center) / scale
-    for column, (before, after) in enumerate(zip(table.x.T, features.T, strict=True)):
-        _require_resolved(table, split, f"column {column} of x, counted from 0,", before, after)
-    _require_resolved(table, split, "the target y", table.y, target)
+    units = (column for _, column in _columns(features, target))
+    for (what, column), scaled_column in zip(_columns(table.x, table.y), units, strict=True):
+        if not np.abs(scaled_column).max() < _LARGEST:  # NaN is not
+            raise _far_out(table.source, what, column)
     features, target = features.astype(np.float32), target.astype(np.float32)
     return Scaled(
         features[train], target[train], features[test], target[test], float(scale), float(center)
     )
 
 
-def _require_resolved(
-    table: Table, split: int, name: str, before: np.ndarray, after: np.ndarray
-) -> None:
-    """Raises unless float32 holds a scaled column, whose values stay apart.
+def _require_resolved(source: str, what: str, column: np.ndarray) -> None:
+    """Raises unless float32 keeps the values of a column apart, once it is scaled.
 
-    One row at 1e300 makes the deviation infinite and all others 0; at 1e12 it does as much, since
+    One row at 1e300 makes the deviation infinite and all others 0; one at 1e12 does as much, since
     they differ by less than float32 resolves. So a column is refused where half of the steps
-    between different values of its training rows vanish, where the ten tables lose 4 % at most.
+    between its different values vanish; the ten tables lose 4 % at most.
     """
-    rows = table.train[split]
-    with np.errstate(over="ignore", invalid="ignore"):
-        values, units = np.unique(before[rows]), np.unique(after[rows].astype(np.float32))
-        row = int(np.argmax(np.abs(before - np.median(before))))
-    lost = len(values) - len(units)
-    if 0 < len(values) - 1 <= 2 * lost or not np.abs(after).max() < _LARGEST:  # nor for NaN
-        raise DataFileError(
-            f"{table.source}: {name} holds {before[row]:g} in row {row}, too large or too far from "
-            f"the others for float32 to resolve the column, scaled for split {split}. Correct that "
-            "number, or take the column's logarithm or another unit."
-        )
+    with np.errstate(all="ignore"):
+        units = ((column - column.mean()) / column.std()).astype(np.float32)
+    steps, kept = len(np.unique(column)) - 1, len(np.unique(units)) - 1
+    if steps > 0 and 2 * kept <= steps:
+        raise _far_out(source, what, column)
+
+
+def _columns(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    yield from ((f"column {i} of x, counted from 0,", column) for i, column in enumerate(x.T))
+    yield "the target y", y
+
+
+def _far_out(source: str, what: str, column: np.ndarray) -> DataFileError:
+    with np.errstate(over="ignore"):
+        row = np.argmax(np.abs(column - np.median(column)))
+    return DataFileError(
+        f"{source}: {what} holds {column[row]:g} in row {row}, too large or too far from the "
+        "others for float32 to resolve the column. Correct that number, or take the column's "
+        "logarithm or another unit."
+    )
 
 
 def standard_splits(rows: int, splits: int = 20) -> tuple[np.ndarray, np.ndarray]:
