@@ -135,7 +135,9 @@ def _read(name: str, data_dir: Path | None, read: Callable[[Path], Parts]) -> Pa
         if data_dir is not None and not data_dir.is_dir():
             raise DataFileError(f"{data_dir}: no such folder.")
         made = prepared.find(data_dir or prepared.default_root(), name)
-        if made is not None and (data_dir or prepared.file_format(made) == prepared.FORMAT):
+        if made is not None and (
+            data_dir is not None or prepared.file_format(made) == prepared.FORMAT
+        ):
             return _from_prepared(made, name), "a prepared TFDS folder"
         if data_dir is not None:
             return read(data_dir)
@@ -182,20 +184,18 @@ def _check(name: str, parts: dict[str, Part]) -> bool:
             f"a label {labels.max()}, expected 0 to {CLASSES - 1}: this is not {name}",
         )
     published = {
-        digest: (n, role) for n, other in SETS.items() for role, digest in other.sha256.items()
+        digest: f"{role.replace('_', ' ')} of {other}"
+        for other, its in SETS.items()
+        for role, digest in its.sha256.items()
     }
     complete = all(len(parts[f"{split}_images"].array) == n for split, n in known.counts.items())
     for role, (array, path) in parts.items():
         digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-        which = published.get(digest)
-        found = f"the {_words(which[1])} of {which[0]}" if which else f"SHA-256 {digest}"
+        which, expected = published.get(digest), f"{role.replace('_', ' ')} of {name}"
+        found = f"the {which}" if which else f"SHA-256 {digest}"
         require(
-            which == (name, role) or (which is None and not complete),
+            which == expected or (which is None and not complete),
             path,
-            f"not the {_words(role)} of {name}, but {found}; expected SHA-256 {known.sha256[role]}",
+            f"not the {expected}, but {found}; expected SHA-256 {known.sha256[role]}",
         )
     return complete
-
-
-def _words(role: str) -> str:
-    return role.replace("_", " ")
