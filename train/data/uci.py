@@ -90,7 +90,7 @@ def load_table(name: str, data_dir: str | os.PathLike[str] | None = None) -> Tab
         )
     path = Path(data_dir).expanduser() / FILES[name]
     remedy = (
-        f"{FILES[name]} in the folder --data-dir is a NumPy archive with the arrays "
+        f"--data-dir is the folder that holds {FILES[name]}, a NumPy archive with the arrays "
         f"{', '.join(ARRAYS)}; {_MADE}"
     )
     with archives.advised(remedy):
