@@ -68,7 +68,7 @@ def test_reads_what_was_written(tmp_path):
         (b"\x93NUMPY" + WHOLE, "truncated, damaged, or not what its name says"),
         (
             encode(test=None),
-            "it holds no test. --data-dir is the folder that holds bostonHousing.npz, a NumPy archive",
+            "it holds no test. --data-dir is the folder that holds bostonHousing.npz",
         ),
         (
             encode(y=np.array([None] * ROWS)),
