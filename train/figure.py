@@ -22,12 +22,17 @@ DRAWN = {
 }
 
 
-def drawing(results: Sequence[Path]) -> str:
-    """The module that draws results, by the experiment that they say they are of.
+def draw(results: Sequence[Path], out: Path, curves: Path | None = None) -> None:
+    """Draws results, as the experiment does that they say they are of.
+
+    Args:
+        results: files that one experiment has written.
+        out: the picture to write; its suffix decides the format.
+        curves: a picture of learning curves, which sweeps have, if that is wanted too.
 
     Raises:
-        DataFileError: naming the first file that is no result that can be drawn, or that is of
-            another experiment than the first.
+        DataFileError: naming a file that is no result with a figure, or cannot be written.
+        ValueError: results that cannot be drawn so: in another format, or together.
     """
     found: dict[str, Path] = {}
     for path in results:
@@ -42,32 +47,12 @@ def drawing(results: Sequence[Path]) -> str:
             known = "; ".join(DRAWN)
             raise DataFileError(f"{path} is of {name!r}, which has no figure; these have: {known}")
         found.setdefault(module, path)
-    if len(found) > 1:
-        raise DataFileError(f"{' and '.join(map(str, found.values()))} are drawn in other ways")
-    return next(iter(found))
-
-
-def draw(results: Sequence[Path], out: Path, curves: Path | None = None) -> None:
-    """Draws results.
-
-    Args:
-        results: files that one experiment has written.
-        out: the picture to write; its suffix decides the format.
-        curves: a picture of learning curves, which sweeps have, if that is wanted too.
-
-    Raises:
-        DataFileError: see `drawing`; or a picture cannot be written.
-        ValueError: results that cannot be drawn so: in another format, or together.
-    """
-    name = drawing(results)
-    module = importlib.import_module(name)
+    if len(found) != 1:
+        files = " and ".join(map(str, found.values()))
+        raise ValueError(f"{files} are drawn in other ways" if found else "no results were given")
+    module = importlib.import_module(*found)
     if curves is not None and not hasattr(module, "draw_curves"):
         raise ValueError(f"{results[0]} is of no sweep over rates, and has no learning curves")
-    if name == "train.observation_density.figure":
-        if len(results) > 1:
-            raise ValueError("the figure is of one result; give one file")
-        module.draw(results[0], out)
-        return
     module.draw(results, out)
     if curves is not None:
         module.draw_curves(results, curves)
@@ -88,8 +73,6 @@ def cli(arguments: Sequence[str] | None = None) -> int:
             out: the picture to write; its suffix (.png, .svg, .pdf) is the format.
             curves: a picture of learning curves, of train.resnet and train.indrnn.
         """
-        if not results:
-            raise ValueError("no results; give at least one file result.json")
         draw(results, out, curves)
 
     try:

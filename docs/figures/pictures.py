@@ -25,7 +25,7 @@ PICTURES: dict[str, tuple[str, Draw]] = {
     "gradient_variance.svg": ("gradient_variance/*/result.json", gradient_variance.draw),
     "observation_density.png": (
         "observation_density/boston/result.json",
-        lambda results, out: observation_density.draw(results[0], out),
+        observation_density.draw,
     ),
 }
 

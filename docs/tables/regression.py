@@ -10,6 +10,7 @@ from train.report.statistics import Mean
 from train.report.tables import Grid
 from train.uci import claims as uci_claims
 from train.uci import table as uci_table
+from train.uci import targets as uci_targets
 from train.uci.methods import METHODS
 from train.uci.published import PAPER
 
@@ -53,7 +54,11 @@ def regression_beside(found: uci_table.Found) -> str:
 def regression_reached(found: uci_table.Found) -> str:
     """What was to be reached, point by point, and the verdicts that it is counted from."""
     by_set = uci_table.reached(found, uci_claims.measured_sets(found), *uci_claims.MAIN)
-    parts = [bullets(uci_claims.reached(found)), by_set.titled(), uci_claims.counts(found).titled()]
+    parts = [
+        bullets(uci_targets.reached(found)),
+        by_set.titled(),
+        uci_targets.counts(found).titled(),
+    ]
     return "\n\n".join(parts)
 
 
