@@ -265,6 +265,7 @@ def test_claims_on_simulated_examples_take_splits(tmp_path: pathlib.Path):
     known = json.loads(
         (ROOT / "results" / "observation_density" / "boston" / "result.json").read_text()
     )
+    found: list[Claim] = []
     for split, spread in enumerate((0.9, 0.8, 0.85)):
         models = json.loads(json.dumps(known["models"]))
         models["moments"]["spread of inputs"] = spread
