@@ -75,6 +75,7 @@ def claims(results: Path) -> list[Claim]:
     near, of_rivals = on_differences(rivals, 1)
     if near != ABSENT:
         near = together(comparable(each, COMPARABLE) for each in rivals.values())
+        of_rivals = f"PCFF − dropout: {of_rivals}"
     made = [
         (f"Dropout {most}", *on_differences(dropout, -1, at_least=3)),
         (f"PCFF {most}", *on_differences(pcff, -1, at_least=3)),
