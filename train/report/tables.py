@@ -64,7 +64,8 @@ class Grid(NamedTuple):
 
         made = Table(title=self.title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for i, heading in enumerate(self.head):
-            made.add_column(heading, justify="left" if i < self.names else "right", no_wrap=True)
+            name = i < self.names  # figures wrap where a terminal is narrow: none may be cut off
+            made.add_column(heading, justify="left" if name else "right", no_wrap=name)
         for line in self.lines:
             made.add_row(*line)
         return made
