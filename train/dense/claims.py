@@ -52,11 +52,7 @@ def whole(results: Path) -> Runs:
 
 
 def claims(results: Path) -> list[Claim]:
-    """All of them.
-
-    Args:
-        results: the folder of results.
-    """
+    """All of them, from the folder of results."""
     runs = whole(results)
 
     def between(one: tuple[str, str, str], other: tuple[str, str, str]) -> Mean:

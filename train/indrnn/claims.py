@@ -57,11 +57,7 @@ def accuracies(results: Path) -> list[Accuracy]:
 
 
 def claims(results: Path) -> list[Claim]:
-    """All of them.
-
-    Args:
-        results: the folder of results.
-    """
+    """All of them, from the folder of results."""
     made = []
     for order, names, wanted, text in (
         ("sequential", ["dropout"], 1, "dropout is worse than none"),

@@ -28,11 +28,7 @@ LARGE = 0.5  # and from where on drop rates are taken to be "large"
 
 
 def claims(results: Path) -> list[Claim]:
-    """All of them.
-
-    Args:
-        results: the folder of results.
-    """
+    """All of them, from the folder of results."""
     cases = whole(results / "resnet", Config().facts(), _ended)
     none = cases.get(("none", 0.0), [])
     pcff, dropout = (

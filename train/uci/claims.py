@@ -52,11 +52,7 @@ def measured_sets(found: Found) -> list[str]:
 
 
 def claims(results: Path) -> list[Claim]:
-    """Those of Table 2, where `MAIN` stands for BP.
-
-    Args:
-        results: the folder of results.
-    """
+    """Those of Table 2, where `MAIN` stands for BP, from the folder of results."""
     found = by_cell(read_all(results / "uci")) if (results / "uci").exists() else {}
     made = []
 
