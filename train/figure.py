@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from train.report.files import DataFileError
 
@@ -22,12 +23,15 @@ DRAWN = {
 }
 
 
-def drawing(results: Sequence[Path]) -> str:
+def drawing(results: Sequence[Path]) -> ModuleType:
     """The module that draws results, by the experiment that they say they are of.
 
+    Args:
+        results: files that one experiment has written.
+
     Raises:
-        DataFileError: naming the first file that is no result that can be drawn, or that is of
-            another experiment than the first.
+        DataFileError: naming a file that is no result with a figure.
+        ValueError: they are of several, or there are none.
     """
     found: dict[str, Path] = {}
     for path in results:
@@ -42,9 +46,10 @@ def drawing(results: Sequence[Path]) -> str:
             known = "; ".join(DRAWN)
             raise DataFileError(f"{path} is of {name!r}, which has no figure; these have: {known}")
         found.setdefault(module, path)
-    if len(found) > 1:
-        raise DataFileError(f"{' and '.join(map(str, found.values()))} are drawn in other ways")
-    return next(iter(found))
+    if len(found) != 1:
+        files = " and ".join(map(str, found.values()))
+        raise ValueError(f"{files} are drawn in other ways" if found else "no results were given")
+    return importlib.import_module(*found)
 
 
 def draw(results: Sequence[Path], out: Path, curves: Path | None = None) -> None:
@@ -56,21 +61,19 @@ def draw(results: Sequence[Path], out: Path, curves: Path | None = None) -> None
         curves: a picture of learning curves, which sweeps have, if that is wanted too.
 
     Raises:
-        DataFileError: see `drawing`; or a picture cannot be written.
-        ValueError: results that cannot be drawn so: in another format, or together.
+        DataFileError: as `drawing`; or a picture cannot be written.
+        ValueError: naming results that cannot be drawn so: in another format, or together.
     """
-    name = drawing(results)
-    module = importlib.import_module(name)
+    module = drawing(results)
     if curves is not None and not hasattr(module, "draw_curves"):
         raise ValueError(f"{results[0]} is of no sweep over rates, and has no learning curves")
-    if name == "train.observation_density.figure":
-        if len(results) > 1:
-            raise ValueError("the figure is of one result; give one file")
-        module.draw(results[0], out)
-        return
-    module.draw(results, out)
-    if curves is not None:
-        module.draw_curves(results, curves)
+    try:
+        module.draw(results, out)
+        if curves is not None:
+            module.draw_curves(results, curves)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        told = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"{', '.join(map(str, results))}: {told}") from error
 
 
 def cli(arguments: Sequence[str] | None = None) -> int:
@@ -88,15 +91,12 @@ def cli(arguments: Sequence[str] | None = None) -> int:
             out: the picture to write; its suffix (.png, .svg, .pdf) is the format.
             curves: a picture of learning curves, of train.resnet and train.indrnn.
         """
-        if not results:
-            raise ValueError("no results; give at least one file result.json")
         draw(results, out, curves)
 
     try:
         tyro.cli(chosen, args=arguments, prog="python -m train.figure")
-    except (DataFileError, OSError, ValueError, KeyError) as error:
-        told = repr(error) if isinstance(error, KeyError) else error
-        print(f"error: these results cannot be drawn: {told}", file=sys.stderr)
+    except (DataFileError, OSError, ValueError) as error:
+        print(f"error: these results cannot be drawn: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from docs.tables.parts import NOT_MEASURED, Table, bullets, columns, from_file, origin, shown
 from train.report.statistics import Mean
-from train.report.tables import Grid
 from train.uci import claims as uci_claims
 from train.uci import starts as uci_starts
 from train.uci import table as uci_table
+from train.uci import targets as uci_targets
 from train.uci.methods import METHODS
-from train.uci.published import PAPER
 
 MODELS = {
     "moments": "trained by moments",
@@ -37,25 +36,20 @@ def of_cells(function: Callable[[uci_table.Found], str]) -> Table:
 @of_cells
 def regression_beside(found: uci_table.Found) -> str:
     """Log-likelihood and RMSE of moments beside the columns of [B], and beside other published."""
-    parts = []
-    for figure, title in uci_table.FIGURES.items():
-        grid = uci_table.beside(found, uci_claims.measured_sets(found), figure)
-        paper = grid.head.index(PAPER[-1].title) + 1
-        main = grid.head.index(uci_table.title(*uci_claims.MAIN))
-        for text, chosen in (
-            (f"{title}, beside [B] Table 2", [*range(paper)]),
-            (f"{title}, beside others", [0, main, *range(paper, len(grid.head))]),
-        ):
-            lines = [[line[i] for i in chosen] for line in grid.lines]
-            parts.append(Grid(text, [grid.head[i] for i in chosen], lines).titled())
-    return "\n\n".join(parts)
+    names = uci_claims.measured_sets(found)
+    grids = (uci_table.beside(found, names, figure) for figure in uci_table.FIGURES)
+    return "\n\n".join(grid.titled() for pair in grids for grid in pair)
 
 
 @of_cells
 def regression_reached(found: uci_table.Found) -> str:
     """What was to be reached, point by point, and the verdicts that it is counted from."""
     by_set = uci_table.reached(found, uci_claims.measured_sets(found), *uci_claims.MAIN)
-    parts = [bullets(uci_claims.reached(found)), by_set.titled(), uci_claims.counts(found).titled()]
+    parts = [
+        bullets(uci_targets.reached(found)),
+        by_set.titled(),
+        uci_targets.counts(found).titled(),
+    ]
     return "\n\n".join(parts)
 
 

@@ -259,7 +259,7 @@ def test_the_figure_says_where_chains_did_not_converge(finished, tmp_path):
     agreeing = {"converged": True, "largest R-hat": 1.004}
     result["models"]["ensemble"] = result["models"]["moments"] | agreeing
     (tmp_path / "result.json").write_text(json.dumps(result))
-    observation_density_figure.draw(tmp_path / "result.json", tmp_path / "figure.svg")
+    observation_density_figure.draw([tmp_path / "result.json"], tmp_path / "figure.svg")
     drawn = (tmp_path / "figure.svg").read_text()
     assert "NOT converged: R-hat 1.50" in drawn and "R-hat ≤ 1.004" in drawn
 

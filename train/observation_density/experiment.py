@@ -171,7 +171,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
         "models": found,
     }
     write_atomic(out / "result.json", json.dumps(result, indent=1, allow_nan=False).encode())
-    draw(out / "result.json", out / "figure.png")
+    draw([out / "result.json"], out / "figure.png")
     say(f"{out}/result.json, {out}/figure.png")
     return result
 

@@ -4,6 +4,7 @@ python -m train.figure results/observation_density/boston/result.json --out figu
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,25 @@ TITLES = {
 }
 
 
-def draw(path: Path, out: Path) -> None:
+def draw(results: Sequence[Path], out: Path) -> None:
     """Draws a column for each model: predicted against simulated labels, and inputs projected on
     the two principal components of the training inputs, coloured by prediction.
 
     Args:
-        path: a file that `train.observation_density` has written.
+        results: one file that `train.observation_density` has written.
         out: the picture to write; its suffix decides the format.
+
+    Raises:
+        ValueError: there are several.
     """
-    result = json.loads(path.read_text())
+    if len(results) != 1:
+        raise ValueError("the figure is of one result; give one file")
+    result = json.loads(results[0].read_text())
     models, given = result["models"], result["training examples"]
     figure, axes = panels(2, len(models), (0.8 + 3.5 * len(models), 6.8))
     labels = [v for found in models.values() for v in found["draws"]["label"]] + given["label"]
     span = min(labels), max(labels)
+    points: Any = None
     for (top, bottom), (name, found) in zip(axes.T, models.items(), strict=True):
         draws = found["draws"]
         top.plot(span, span, color="#999999", linewidth=1)
@@ -50,6 +57,6 @@ def draw(path: Path, out: Path) -> None:
             vmax=span[1],
         )
         bottom.set(xlabel="first principal component", ylabel="second")
-    figure.colorbar(points, ax=bottom, label="predicted label")  # of the last column
+    figure.colorbar(points, ax=axes[1, -1], label="predicted label")  # of the last column
     axes[1, 0].legend(frameon=False, fontsize="small")
-    save(figure, out, description=digest([path]), dpi=120)
+    save(figure, out, description=digest(results), dpi=120)
