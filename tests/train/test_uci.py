@@ -558,14 +558,14 @@ def test_a_cell_of_another_recipe_is_not_made_again(results, tmp_path, capsys):
 def ends(**figures: Any) -> dict[str, Any]:
     """A made-up result: bound and log-likelihood of starts, in three splits that hardly differ."""
     made = {name: (0.0, 0.0) for name in uci_starts.STARTS} | {
-        {"recipe": uci_starts.RECIPE, "longer": uci_starts.LONGER}[k]: v for k, v in figures.items()
+        getattr(uci_starts, name.upper()): both for name, both in figures.items()
     }
     return {
         "settings": {"data": "yacht", "noise": "homoscedastic"},
         "starts": {
             name: [
                 {"bound": b + e, "log likelihood": ll + e, "rmse": 1.0, "coverage": 1.0}
-                for e in (0.0, 0.01 * (name == uci_starts.RECIPE), 0.02)
+                for e in (0.0, 0.01 * (name in (uci_starts.RECIPE, uci_starts.SETTLED)), 0.02)
             ]
             for name, (b, ll) in made.items()
         },
@@ -576,7 +576,7 @@ def ends(**figures: Any) -> dict[str, Any]:
     "figures, expected",
     [
         ({"recipe": (1.0, 0.0)}, "no difference that counts"),
-        ({"recipe": (0.5, 1.0)}, "a poor optimum"),
+        ({"recipe": (-0.5, 1.0), "settled": (0.5, 1.0)}, "a poor optimum"),
         ({"recipe": (-0.5, 1.0), "longer": (0.5, 0.8)}, "slow convergence"),
         ({"recipe": (-0.5, 1.0), "longer": (0.5, 0.2)}, "the bound prefers the worse prediction"),
     ],
