@@ -264,7 +264,7 @@ def test_the_figure_is_drawn_from_the_result_alone(finished, tmp_path):
     )
     drawn = (tmp_path / "figure.svg").read_text()
     # Matplotlib draws text as paths, and writes the text beside them.
-    for text in ("weight sample", "plain", "digits, dense: trained posterior"):
+    for text in ("weight sample", "plain", "Digits, dense: trained posterior"):
         assert f"<!-- {text} -->" in drawn
     assert "<!-- flipout -->" not in drawn
 
