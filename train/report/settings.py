@@ -16,11 +16,23 @@ Example:
 """
 
 import dataclasses
+import json
 import typing
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
-__all__ = ["PROBABILITY", "SEEDS", "SOME", "Annotated", "Check", "Checked", "at_least", "more_than"]
+__all__ = [
+    "PROBABILITY",
+    "SEEDS",
+    "SOME",
+    "Annotated",
+    "Check",
+    "Checked",
+    "at_least",
+    "facts",
+    "more_than",
+    "require",
+]
 
 
 class Check(NamedTuple):
@@ -78,3 +90,22 @@ def require(settings: Any, **conditions: tuple[bool, str]) -> None:
     for name, (fits, expected) in conditions.items():
         if not fits:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected {expected}.")
+
+
+def facts(settings: Any, *but: str) -> dict[str, Any]:
+    """What a result depends on, in the form that JSON gives back.
+
+    Args:
+        settings: a dataclass.
+        but: the names of those on which it does not depend; there need not be such settings.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Training(Checked):
+        ...     seeds: tuple[int, ...] = (0, 1)
+        ...     out: str = "runs"
+        >>> facts(Training(), "out", "data_dir")
+        {'seeds': [0, 1]}
+    """
+    chosen = dataclasses.asdict(settings)  # pyright: ignore[reportArgumentType]
+    return json.loads(json.dumps({k: v for k, v in chosen.items() if k not in but}))
