@@ -20,14 +20,6 @@ from train.report import machine, results
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
     """Trains, measures, and leaves the result behind.
 
-    Args:
-        config: the settings.
-        command: what was typed, for the result.
-        console: the `rich.console.Console` to tell progress on.
-
-    Returns:
-        The result, as in `result.json`.
-
     Raises:
         DataFileError: no data, or bad files.
         CheckpointError: see `train.engine.runs.train`.

@@ -16,7 +16,7 @@ from train.engine import loop
 from train.engine.runs import Finished
 from train.gradient_variance import noise
 from train.gradient_variance.networks import PROCEDURES, learning
-from train.gradient_variance.settings import Config
+from train.gradient_variance.settings import Config, Name
 from train.gradient_variance.training import all_runs, initial
 from train.report.statistics import mean
 
@@ -42,15 +42,10 @@ def posteriors(config: Config, dataset: Dataset, finished: Sequence[Finished]) -
     return {"initial": initial(config, dataset), "trained": trained}
 
 
-def _gradients(config: Config, dataset: Dataset) -> dict[str, noise.Source]:
-    """Of each procedure, and of the reference."""
+def _source(config: Config, dataset: Dataset, procedure: Name) -> noise.Source:
+    """The gradient by a procedure."""
     gradient = learning(config, dataset.train_x.shape[1]).gradient
-    return {
-        procedure: noise.Source(
-            functools.partial(gradient, procedure), PROCEDURES[procedure].random
-        )
-        for procedure in dict.fromkeys([*config.procedures, REFERENCE])
-    }
+    return noise.Source(functools.partial(gradient, procedure), PROCEDURES[procedure].random)
 
 
 def _batch(config: Config, dataset: Dataset) -> tuple[Array, Array]:
@@ -60,9 +55,16 @@ def _batch(config: Config, dataset: Dataset) -> tuple[Array, Array]:
     return x, jnp.asarray(dataset.train_y[some])
 
 
-def _estimate(values: np.ndarray) -> dict[str, float]:
-    found = mean([float(v) for v in values])
-    return {"value": found.value, "standard error": found.standard_error}
+def _row(labels: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Means and standard errors of independent estimates, by group of parameters and by kind."""
+    row = dict(labels)
+    for group, kinds in jax.device_get(found).items():
+        means = {kind: mean(values.tolist()) for kind, values in kinds._asdict().items()}
+        row[group] = {
+            kind: {"value": m.value, "standard error": m.standard_error}
+            for kind, m in means.items()
+        }
+    return row
 
 
 def variances(
@@ -70,35 +72,24 @@ def variances(
 ) -> list[dict[str, Any]]:
     """The variance of every procedure's gradient at every point, by batch size."""
     key = jax.random.fold_in(jax.random.key(config.seeds[0]), _VARIANCE)
-    inputs = jnp.asarray(dataset.train_x), jnp.asarray(dataset.train_y)
-    largest, sources, rows = np.float32(dataset.largest), _gradients(config, dataset), []
+    images = jnp.asarray(dataset.train_x), jnp.asarray(dataset.train_y)
+    largest, rows = np.float32(dataset.largest), []
     for procedure in config.procedures:
-        source = sources[procedure]
-        for examples in config.batch_sizes:
+        source = _source(config, dataset, procedure)
+        for size in config.batch_sizes:
             # One program for all posteriors.
-            measure = jax.jit(functools.partial(_variance, config, source, examples))
+            measure = jax.jit(functools.partial(_variance, config, source, size))
             for point, posterior in points.items():
-                found = jax.device_get(measure(key, posterior, *inputs, largest))
-                rows.append(
-                    {"procedure": procedure, "point": point, "batch size": examples}
-                    | {
-                        group: {kind: _estimate(of) for kind, of in each._asdict().items()}
-                        for group, each in found.items()
-                    }
-                )
-            say(f"variance of {procedure} at batch size {examples}")
+                labels = {"procedure": procedure, "point": point, "batch size": size}
+                rows.append(_row(labels, measure(key, posterior, *images, largest)))
+            say(f"variance of {procedure} at batch size {size}")
     return rows
 
 
 def _variance(
-    config: Config,
-    source: noise.Source,
-    examples: int,
-    key: Any,
-    posterior: Any,
-    *data: Array,
-) -> Any:
-    *inputs, largest = data
+    config: Config, source: noise.Source, size: int, key: Any, posterior: Any, *data: Array
+) -> dict[str, noise.Variance]:
+    *images, largest = data
 
     def of_bytes(key: Any, posterior: Any, x: Array, y: Array) -> Any:
         return source.gradient(key, posterior, loop.scaled(x, largest), y)
@@ -106,7 +97,7 @@ def _variance(
     # Without noise, two draws show that they are equal.
     draws = config.draws if source.random else 2
     return noise.variance(
-        of_bytes, key, posterior, *inputs, batch_size=examples, pairs=config.pairs, draws=draws
+        of_bytes, key, posterior, *images, batch_size=size, pairs=config.pairs, draws=draws
     )
 
 
@@ -120,21 +111,19 @@ def biases(
     the first is negative, which says that it is below the noise.
     """
     key = jax.random.fold_in(jax.random.key(config.seeds[0]), _BIAS)
-    sources = _gradients(config, dataset)
-    compared = {procedure: sources[procedure] for procedure in config.procedures}
-    reference, draws = sources[REFERENCE].gradient, config.bias_draws
+    sources = {name: _source(config, dataset, name) for name in config.procedures}
+    reference = _source(config, dataset, REFERENCE).gradient
     measure = jax.jit(
-        functools.partial(noise.distances, compared, reference, draws=draws, groups=8)
+        functools.partial(noise.distances, sources, reference, draws=config.bias_draws, groups=8)
     )
     rows = []
     for point, posterior in points.items():
-        found = jax.device_get(measure(key, posterior, *_batch(config, dataset)))
+        found = measure(key, posterior, *_batch(config, dataset))
         for procedure, groups in found.items():
-            row: dict[str, Any] = {"procedure": procedure, "point": point}
-            for group, each in groups.items():
-                row[group] = {name: _estimate(of) for name, of in each._asdict().items()}
-                difference, own = (row[group][name]["value"] for name in each._fields)
-                row[group]["relative"] = math.sqrt(max(difference, 0) / max(own, 1e-30))
+            row = _row({"procedure": procedure, "point": point}, groups)
+            for group in groups:
+                distance, norm = (row[group][k]["value"] for k in ("difference", "reference"))
+                row[group]["relative"] = math.sqrt(max(distance, 0) / max(norm, 1e-30))
             rows.append(row)
         say(f"bias at the {point} posterior")
     return rows
@@ -143,9 +132,9 @@ def biases(
 def costs(config: Config, dataset: Dataset, posterior: Any) -> list[dict[str, Any]]:
     """The time of a gradient: all procedures in turn, in several rounds."""
     x, y = _batch(config, dataset)
-    sources = _gradients(config, dataset)
-    programs = {name: jax.jit(sources[name].gradient) for name in config.procedures}
-    seconds: dict[str, list[float]] = {procedure: [] for procedure in programs}
+    sources = {name: _source(config, dataset, name) for name in config.procedures}
+    programs = {name: jax.jit(source.gradient) for name, source in sources.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
     for number in range(config.rounds + 1):
         for procedure, program in programs.items():
             key = jax.random.key(number)

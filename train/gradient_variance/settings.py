@@ -119,5 +119,4 @@ class Config(Checked):
         Args:
             but: settings to leave out.
         """
-        chosen = facts(self, "data_dir", "out", "save_seconds") | self.scale._asdict()
-        return {name: value for name, value in chosen.items() if name not in but}
+        return facts(self, "data_dir", "out", "save_seconds", *but) | self.scale._asdict()

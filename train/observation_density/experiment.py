@@ -17,14 +17,6 @@ from train.report.settings import facts
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
     """Trains, samples, and leaves the result behind.
 
-    Args:
-        config: the settings.
-        command: what was typed, for the result.
-        console: the `rich.console.Console` to tell progress on.
-
-    Returns:
-        The result, as in `result.json`.
-
     Raises:
         DataFileError: no data, or a bad file.
         ValueError: the data have no such split.
