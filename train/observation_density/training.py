@@ -31,31 +31,32 @@ class Model(NamedTuple):
     Attributes:
         output: `output(network, x)`, the belief about the output of each example.
         members: arrays with a leading axis of members.
+        number: how many of them, from the first, q is of. All are computed, as one product: of one
+            alone the last bit is another, and so are all that chains make of it.
     """
 
     output: Callable[[Any, Array], cg.Belief]
     members: Parameters
+    number: int
 
     def expected_loss(self, x: Float[Array, " features"], y: Array) -> Float[Array, ""]:
         """E_q[-log p(y | x)] of one example."""
 
         def of(member: Parameters) -> Array:
-            head, output = (
-                weights.GaussianHead(member.log_noise),
-                self.output(member.network, x[None]),
-            )
-            return head.expected_nll(output, y[None])[0]
+            head = weights.GaussianHead(member.log_noise)
+            return head.expected_nll(self.output(member.network, x[None]), y[None])[0]
 
-        return jax.vmap(of)(self.members).mean()
+        return jax.vmap(of)(self.members)[: self.number].mean()
 
     def predictions(self, x: Float[Array, "many features"]) -> Float[Array, " many"]:
         """The expected label of each input."""
-        return jax.vmap(lambda network: self.output(network, x).mean)(self.members.network).mean(0)
+        each = jax.vmap(lambda network: self.output(network, x).mean)(self.members.network)
+        return each[: self.number].mean(0)
 
     @property
     def noise(self) -> Float[Array, ""]:
         """The learnt standard deviation of a label around its network's output."""
-        return jnp.sqrt(jnp.exp(self.members.log_noise).mean())
+        return jnp.sqrt(jnp.exp(self.members.log_noise[: self.number]).mean())
 
     def test(self, examples: uci.Scaled) -> dict[str, float]:
         """Root mean square error and negative log-likelihood of test rows, in original units."""
@@ -65,7 +66,7 @@ class Model(NamedTuple):
             head = weights.GaussianHead(member.log_noise)
             return -head.marginal_nll(self.output(member.network, x), y)
 
-        each = jax.vmap(of)(self.members)
+        each = jax.vmap(of)(self.members)[: self.number]
         nll = -(jax.nn.logsumexp(each, axis=0) - np.log(len(each))).mean()
         return {
             "rmse": float(examples.scale * metrics.rmse(self.predictions(x), y)),
@@ -85,10 +86,9 @@ class Trained(NamedTuple):
         if name == "moments":
             moments = weights.deterministic(self.f)
             posterior = jax.tree.map(lambda a: a[None], self.posterior)
-            return Model(lambda network, x: moments(None, network, x), posterior)
-        count = None if name == "ensemble" else 1
-        members = jax.tree.map(lambda a: a[:count], self.members)
-        return Model(lambda network, x: _known(self.f(network, x)), members)
+            return Model(lambda network, x: moments(None, network, x), posterior, 1)
+        number = len(self.members.log_noise) if name == "ensemble" else 1
+        return Model(lambda network, x: _known(self.f(network, x)), self.members, number)
 
 
 def _known(output: Array) -> cg.Belief:
