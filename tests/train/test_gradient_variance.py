@@ -300,9 +300,11 @@ def test_settings_without_sense_are_refused(wrong):
         Config(**wrong)
 
 
-def test_it_needs_neither_blackjax_nor_tfds():
+def test_settings_need_no_jax_and_the_experiment_neither_blackjax_nor_tfds():
     code = (
         "import sys; sys.modules['blackjax'] = sys.modules['tensorflow_datasets'] = None; "
+        "import train.gradient_variance.settings, train.observation_density.settings; "
+        "assert not {'jax', 'flax', 'optax', 'cgjax'} & sys.modules.keys(); "
         "import train.gradient_variance.experiment"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
