@@ -13,8 +13,11 @@ from train.gradient_variance.figure import draw
 from train.gradient_variance.measurements import biases, costs, posteriors, variances
 from train.gradient_variance.networks import uncertain
 from train.gradient_variance.settings import Config
-from train.gradient_variance.training import all_runs, learn, mode, tested
+from train.gradient_variance.training import all_runs, learn, tested
 from train.report import machine, results
+from train.report.files import held, refuse_other_result
+
+TITLE = "variance of gradients and learning curves of procedures for weights"
 
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
@@ -25,30 +28,32 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
         CheckpointError: see `train.engine.runs.train`.
         ValueError: training diverged, so that there is nothing to measure at.
     """
-    dataset = restricted(config, data.load(config.data, config.data_dir))
+    dataset, settings = restricted(config, data.load(config.data, config.data_dir)), config.facts()
     out = config.out or Path("runs/gradient_variance") / config.data
     say, runs = results.said_on(console), all_runs(config)
-    say(f"{dataset.source}; results go to {out}")
-    with ProgressBar(config.scale.epochs, len(runs), console) as bar:
-        finished = learn(config, dataset, out / "checkpoint", bar)
-    told = [tested(config, dataset, *pair) for pair in zip(runs, finished, strict=True)]
-    points = posteriors(config, dataset, finished)
-    result = results.origin(
-        "variance of gradients and learning curves of procedures for weights",
-        "[B] 4.1, Figure 1",
-        command=command,
-        identity=machine.identity(mode(config)),
-        data=dataset.source,
-        settings=config.facts(),
-    ) | {
-        "sizes": sizes(dataset, points["initial"]),
-        "variance": variances(config, dataset, points, say),
-        "bias": biases(config, dataset, points, say),
-        "cost": costs(config, dataset, points["initial"]),
-        "runs": told,
-    }
-    results.write(out / "result.json", result)
-    draw([out / "result.json"], out / "figure.png")
+    with held(out):
+        refuse_other_result(out / "result.json", TITLE, settings)
+        say(f"{dataset.source}; results go to {out}")
+        with ProgressBar(config.scale.epochs, len(runs), console) as bar:
+            finished = learn(config, dataset, out / "checkpoint", bar)
+        told = [tested(config, dataset, *pair) for pair in zip(runs, finished, strict=True)]
+        points = posteriors(config, dataset, finished)
+        result = results.origin(
+            TITLE,
+            "[B] 4.1, Figure 1",
+            command=command,
+            identity=machine.identity(config.how),
+            data=dataset.source,
+            settings=settings,
+        ) | {
+            "sizes": sizes(dataset, points["initial"]),
+            "variance": variances(config, dataset, points, say),
+            "bias": biases(config, dataset, points, say),
+            "cost": costs(config, dataset, points["initial"]),
+            "runs": told,
+        }
+        results.write(out / "result.json", result)
+        draw([out / "result.json"], out / "figure.png")
     console.print(*tables(result))
     say(f"{out}/result.json, {out}/figure.png")
     return result

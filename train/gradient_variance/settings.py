@@ -4,16 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from train.report.settings import (
-    SEEDS,
-    SOME,
-    Checked,
-    at_least,
-    each,
-    facts,
-    more_than,
-    require,
-)
+from train.engine.settings import Mode, on_cpu, without_folder
+from train.report.settings import SEEDS, SOME, Checked, at_least, each, facts, more_than, require
 
 Network = Literal["dense", "small_vgg", "vgg16"]
 Name = Literal["moments", "local", "flipout", "weights", "plain"]
@@ -83,23 +75,25 @@ class Config(Checked):
     out: Path | None = None
     """The folder for results; without it runs/gradient_variance/DATA."""
     save_seconds: Annotated[float, at_least(0)] = 30.0
-    """The least time between two checkpoints."""
+    """The least time between two checkpoints, in seconds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         known, posterior = self.trained_by in self.procedures, self.trained_by != "plain"
         require(
             self,
-            data_dir=(
-                self.data_dir is None or self.data != "digits",
-                "None for digits, which are part of scikit-learn",
-            ),
+            data_dir=without_folder(self),
             network=(
                 self.network in (None, "dense") or self.data == "cifar10",
                 "dense: the VGG networks are for cifar10",
             ),
             trained_by=(known and posterior, "one of the procedures, and one with a posterior"),
         )
+
+    @property
+    def how(self) -> Mode:
+        """Seeds side by side where the device has room for them."""
+        return "sequential" if on_cpu() and self.data != "digits" else "vmap"
 
     @property
     def scale(self) -> Scale:

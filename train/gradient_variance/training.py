@@ -22,12 +22,6 @@ def all_runs(config: Config) -> list[tuple[Name, int]]:
     return [(procedure, seed) for procedure in config.procedures for seed in config.seeds]
 
 
-def mode(config: Config) -> loop.Mode:
-    """Seeds side by side where the device has room for them."""
-    roomy = jax.default_backend() != "cpu" or config.data == "digits"
-    return "vmap" if roomy else "sequential"
-
-
 def recipe(config: Config) -> PlateauRecipe:
     """The same learning rate for all, until the last epoch."""
     _, _, batch_size, epochs = config.scale
@@ -55,7 +49,7 @@ def learn(
         _groups(config, dataset),
         dataset,
         recipe(config),
-        mode=mode(config),
+        mode=config.how,
         folder=folder,
         settings=config.facts(*MEASUREMENTS) | {"data digest": dataset.digest},
         save_seconds=config.save_seconds,
@@ -65,7 +59,7 @@ def learn(
 
 def _groups(config: Config, dataset: Dataset) -> list[Group]:
     """The programs of the trainings: one for each procedure, or for each of its seeds."""
-    together = [config.seeds] if mode(config) == "vmap" else [(seed,) for seed in config.seeds]
+    together = [config.seeds] if config.how == "vmap" else [(seed,) for seed in config.seeds]
     return [
         Group(
             name=f"{procedure} {seeds[0]}" if len(together) > 1 else procedure,

@@ -12,7 +12,7 @@ Sequences are (*batch, time, features). Inside, time comes first.
 import abc
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -21,10 +21,8 @@ from jaxtyping import Array, Float
 import cgjax as cg
 from cgjax.layers import IndependentRecurrent, recurrent_weight_bound
 from cgjax.nodes import Family
+from train.indrnn.settings import Implementation
 from train.models.dense import between, dropped
-
-# Of the recurrence; see `cgjax.layers.IndependentRecurrent`.
-Implementation = Literal["scan", "parallel", "mosaic_gpu"]
 
 _INIT = nnx.initializers
 # Uniform with |w| <= sqrt(6 / (65 n)) for n inputs: He's initialisation for a leak of 8.

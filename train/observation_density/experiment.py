@@ -11,7 +11,10 @@ from train.observation_density.sampling import CONVERGED
 from train.observation_density.settings import Config
 from train.observation_density.training import train
 from train.report import machine, results
+from train.report.files import held, refuse_other_result
 from train.report.settings import facts
+
+TITLE = "examples that a trained network expects"
 
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
@@ -21,37 +24,39 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
         DataFileError: no data, or a bad file.
         ValueError: the data have no such split.
     """
-    table = uci.load_table(config.data, config.data_dir)
+    table, settings = uci.load_table(config.data, config.data_dir), facts(config, "data_dir", "out")
     examples = examples_of(table, config.split)
     sizes = f"{len(table.x)} rows of {table.x.shape[1]} features, {len(table.train)} splits"
     source = f"{Path(table.source).name}, {sizes}"
     out = config.out or Path("runs/observation_density") / config.data
     say = results.said_on(console)
-    say(f"{source}; results go to {out}")
-    trained = train(config, examples)
-    found = {}
-    for name in config.models:
-        found[name] = observe(config, examples, trained, name)
-        say(told(name, found[name]))
-    result = results.origin(
-        "examples that a trained network expects",
-        "[B] 4.2, Figure 2",
-        command=command,
-        identity=machine.identity("vmap") | {"blackjax": metadata.version("blackjax")},
-        data=source,
-        settings=facts(config, "data_dir", "out"),
-    ) | {
-        "prior of the inputs": "Gaussian, mean and covariance of the training inputs",
-        "sizes": {
-            "training examples": len(examples.train_y),
-            "test examples": len(examples.test_y),
-            "features": examples.train_x.shape[1],
-        },
-        "training examples": training_points(examples),
-        "models": found,
-    }
-    results.write(out / "result.json", result)
-    draw(out / "result.json", out / "figure.png")
+    with held(out):
+        refuse_other_result(out / "result.json", TITLE, settings)
+        say(f"{source}; results go to {out}")
+        trained = train(config, examples)
+        found = {}
+        for name in config.models:
+            found[name] = observe(config, examples, trained, name)
+            say(told(name, found[name]))
+        result = results.origin(
+            TITLE,
+            "[B] 4.2, Figure 2",
+            command=command,
+            identity=machine.identity("vmap") | {"blackjax": metadata.version("blackjax")},
+            data=source,
+            settings=settings,
+        ) | {
+            "prior of the inputs": "Gaussian, mean and covariance of the training inputs",
+            "sizes": {
+                "training examples": len(examples.train_y),
+                "test examples": len(examples.test_y),
+                "features": examples.train_x.shape[1],
+            },
+            "training examples": training_points(examples),
+            "models": found,
+        }
+        results.write(out / "result.json", result)
+        draw(out / "result.json", out / "figure.png")
     say(f"{out}/result.json, {out}/figure.png")
     return result
 

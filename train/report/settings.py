@@ -30,6 +30,8 @@ __all__ = [
     "Check",
     "Checked",
     "at_least",
+    "but_epochs",
+    "differences",
     "each",
     "facts",
     "more_than",
@@ -121,3 +123,21 @@ def facts(settings: Any, *but: str) -> dict[str, Any]:
     """
     chosen = dataclasses.asdict(settings)  # pyright: ignore[reportArgumentType]
     return json.loads(json.dumps({k: v for k, v in chosen.items() if k not in but}))
+
+
+def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without the last epoch, on which those before it do not depend."""
+    return {
+        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
+        for name, fact in facts.items()
+        if name != "epochs"
+    }
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two records, in words; "" if nothing does."""
+    return "; ".join(
+        f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    )
