@@ -237,6 +237,13 @@ def test_the_same_command_continues_and_agrees(finished):
         assert found == told["history"]["validation_loss"]
 
 
+def test_another_result_is_not_overwritten(finished, capsys):
+    before = (finished / "result.json").read_bytes()
+    assert cli([*SHORT.replace("--draws 2", "--draws 3").split(), str(finished)]) == 1
+    assert "draws: 2 there, 3 now" in capsys.readouterr().err
+    assert (finished / "result.json").read_bytes() == before
+
+
 def test_a_training_that_diverged_leaves_nothing_to_measure_at():
     config = Config(procedures=("moments",))
     dataset = data.load("digits")

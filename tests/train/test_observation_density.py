@@ -218,6 +218,13 @@ def test_the_command_leaves_a_result_and_a_figure(finished):
         assert 10 < found["noise"] < 120
 
 
+def test_another_result_is_not_overwritten(finished, capsys):
+    before = (finished / "result.json").read_bytes()
+    assert cli([*SHORT.replace("--draws 40", "--draws 50").split(), str(finished)]) == 1
+    assert "draws: 40 there, 50 now" in capsys.readouterr().err
+    assert (finished / "result.json").read_bytes() == before
+
+
 def test_the_label_is_as_far_from_the_prediction_as_the_noise(sampled):
     """What the docstring expects of a network with a Gaussian posterior."""
     trained, chains = sampled
