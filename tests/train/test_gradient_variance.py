@@ -274,14 +274,6 @@ def test_the_figure_is_drawn_from_the_result_alone(finished, tmp_path):
     assert "<!-- flipout -->" not in drawn
 
 
-def test_a_figure_of_what_is_no_result_is_a_clear_error(tmp_path, monkeypatch, capsys):
-    (tmp_path / "other.json").write_text("{}")
-    monkeypatch.setattr(sys, "argv", ["figure", str(tmp_path / "other.json")])
-    with pytest.raises(SystemExit, match="1"):
-        figure.cli()
-    assert "KeyError" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -56,7 +56,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
             "models": found,
         }
         results.write(out / "result.json", result)
-        draw(out / "result.json", out / "figure.png")
+        draw([out / "result.json"], out / "figure.png")
     say(f"{out}/result.json, {out}/figure.png")
     return result
 
