@@ -15,7 +15,7 @@ import cgjax as cg
 from cgjax import weights
 from train import data
 from train.engine.runs import Finished, Log
-from train.gradient_variance import experiment, figure, measurements, networks, training
+from train.gradient_variance import experiment, figure, measurements, training
 from train.gradient_variance import noise as gradient_noise
 from train.gradient_variance.__main__ import cli
 from train.gradient_variance.settings import Config
@@ -73,7 +73,7 @@ def exact(x, y, posterior, batch_size):
 @pytest.mark.parametrize("name", ["weights", "local", "moments"])
 def test_a_linear_model_has_the_variance_of_algebra(name):
     x, y, posterior = linear_problem()
-    gradient = gradient_by(networks.PROCEDURES[name].transform)
+    gradient = gradient_by(training.PROCEDURES[name])
     size = 5
 
     @jax.jit
@@ -119,16 +119,6 @@ def test_a_distance_is_that_of_the_expectations():
         assert abs(float(difference.mean()) - expected) < error < 0.05
         error = 5 * float(reference.std()) / 20_000**0.5
         assert abs(float(reference.mean()) - whole) < error < 0.3 * whole
-
-
-def test_too_few_draws_are_refused():
-    x, y, posterior = linear_problem()
-    gradient = gradient_by(weights.weight_sample)
-    where = jax.random.key(0), posterior, x, y
-    with pytest.raises(ValueError, match="draws is 1"):
-        gradient_noise.variance(gradient, *where, batch_size=1, pairs=1, draws=1)
-    with pytest.raises(ValueError, match="draws is 1"):
-        gradient_noise.distances({}, gradient, *where, groups=1, draws=1)
 
 
 # --- the networks ---------------------------------------------------------------------------------
@@ -257,10 +247,10 @@ def test_a_training_that_diverged_leaves_nothing_to_measure_at():
 def test_all_procedures_begin_with_the_same_means():
     config = Config(hidden=4)
     key = jax.random.key(3)
-    learners = {name: networks.learner(config, name, 64, 10) for name in ("moments", "plain")}
+    learners = {name: training.learner(config, name, 64, 10) for name in ("moments", "plain")}
     posterior, plain = (learners[name].init(key).params for name in ("moments", "plain"))
     jax.tree.map(np.testing.assert_array_equal, weights.means(posterior), plain)
-    (first, *_), prior = networks.uncertain(posterior), 2 / 64
+    (first, *_), prior = training.uncertain(posterior), 2 / 64
     # A tenth of the prior's variance, 2 / inputs.
     np.testing.assert_allclose(first.variance, 0.1 * prior, rtol=1e-5)
 
@@ -269,7 +259,7 @@ def test_the_figure_is_drawn_from_the_result_alone(finished, tmp_path):
     figure.draw([finished / "result.json", finished / "result.json"], tmp_path / "figure.svg")
     drawn = (tmp_path / "figure.svg").read_text()
     # Matplotlib draws text as paths, and writes the text beside them.
-    for text in ("weight sample", "plain", "digits, dense: trained posterior"):
+    for text in ("weight sample", "plain", "Digits, dense: trained posterior"):
         assert f"<!-- {text} -->" in drawn
     assert "<!-- flipout -->" not in drawn
 

@@ -12,7 +12,7 @@ import pytest
 
 from cgjax import weights
 from train.data import uci
-from train.observation_density import density, experiment, figure, sampling, training
+from train.observation_density import density, experiment, figure, training
 from train.observation_density.__main__ import cli
 from train.observation_density.density import Observation
 from train.observation_density.settings import Config
@@ -76,7 +76,7 @@ def sampled():
         name: Observation(jax.random.normal(jax.random.key(5), (4, 2)), jnp.arange(4.0) - 1.5)
         for name in LINEAR
     }
-    chains = sampling.hamiltonian(
+    chains = density.hamiltonian(
         lambda o: parts["moments"](o["moments"]) + parts["ensemble"](o["ensemble"]),
         jax.random.key(0),
         start,
@@ -94,7 +94,7 @@ def test_a_linear_network_has_the_density_of_algebra(sampled, name):
     x = jnp.einsum("fg,cdg->cdf", ROOT, position.x)
     both = np.asarray(jnp.concatenate([x, position.y[..., None]], -1), np.float64)
     expected = exact_covariance(trained, name)
-    found = sampling.diagnostics({str(i): jnp.asarray(both[..., i]) for i in range(3)})
+    found = density.diagnostics({str(i): jnp.asarray(both[..., i]) for i in range(3)})
     assert found["converged"] and found["largest R-hat"] < 1.02
     size = found["smallest effective sample size"]
     assert size > 1000 and not chains.divergent.any()
@@ -135,7 +135,7 @@ def test_chains_that_do_not_agree_are_told():
     wider = draws.at[0].multiply(4.0)
     stuck = jnp.ones((4, 200)) * jnp.arange(4.0)[:, None]
     columns = {"good": draws, "apart": apart, "wider": wider, "stuck": stuck}
-    found = sampling.diagnostics(columns)
+    found = density.diagnostics(columns)
     ratios = found["R-hat"]
     # 1 and a little for independent draws; a chain that is two deviations away, or four times as
     # wide, or never moves, is far beyond the limit.

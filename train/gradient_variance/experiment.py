@@ -11,9 +11,8 @@ from train.data import Dataset
 from train.engine.progress import ProgressBar
 from train.gradient_variance.figure import draw
 from train.gradient_variance.measurements import biases, costs, posteriors, variances
-from train.gradient_variance.networks import uncertain
 from train.gradient_variance.settings import Config
-from train.gradient_variance.training import all_runs, learn, tested
+from train.gradient_variance.training import all_runs, learn, tested, uncertain
 from train.report import machine, results
 from train.report.files import held, refuse_other_result
 
@@ -61,15 +60,10 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
 
 def restricted(config: Config, dataset: Dataset) -> Dataset:
     """The images that are used."""
-    some, few = config.images, config.evaluation_images
-    sizes = {"train": some, "validation": few, "test": few}
-    return dataset._replace(
-        **{
-            f"{part}_{what}": getattr(dataset, f"{part}_{what}")[:size]
-            for part, size in sizes.items()
-            for what in "xy"
-        }
-    )
+    few = config.evaluation_images
+    sizes = {"train": config.images, "validation": few, "test": few}
+    names = [(f"{part}_{what}", size) for part, size in sizes.items() for what in "xy"]
+    return dataset._replace(**{name: getattr(dataset, name)[:size] for name, size in names})
 
 
 def sizes(dataset: Dataset, posterior: Any) -> dict[str, int]:

@@ -15,37 +15,39 @@ from train.data import Dataset
 from train.engine import loop
 from train.engine.runs import Finished
 from train.gradient_variance import noise
-from train.gradient_variance.networks import PROCEDURES, learning
 from train.gradient_variance.settings import Config, Name
-from train.gradient_variance.training import all_runs, initial
+from train.gradient_variance.training import all_runs, learner, learning, recipe
 from train.report.statistics import mean
 
 REFERENCE = "flipout"  # its expectation is exact for any network
 _VARIANCE, _BIAS = 10, 11  # streams of the key besides those of train.engine.loop
 
-Say = Callable[[str], None]
+Rows = list[dict[str, Any]]
 
 
 def posteriors(config: Config, dataset: Dataset, finished: Sequence[Finished]) -> dict[str, Any]:
-    """Where gradients are measured.
+    """Where gradients are measured: before and after the training of the first seed.
 
     Raises:
-        ValueError: the training that leads there never had a finite loss.
+        ValueError: that training never had a finite loss.
     """
-    run = finished[all_runs(config).index((config.trained_by, config.seeds[0]))]
+    trained_by, seed = config.trained_by, config.seeds[0]
+    run = finished[all_runs(config).index((trained_by, seed))]
     if run.best_epoch == 0:
         raise ValueError(
-            f"training by {config.trained_by} diverged, so that there is no trained posterior to "
+            f"training by {trained_by} diverged, so that there is no trained posterior to "
             "measure gradients at: choose another --trained-by, or a smaller --learning-rate."
         )
-    trained = jax.tree.map(jnp.asarray, run.best.params)
-    return {"initial": initial(config, dataset), "trained": trained}
+    begin = learner(config, trained_by, dataset.train_x.shape[1], len(dataset.train_x))
+    state = jax.jit(functools.partial(loop.init_run, begin, recipe(config)))
+    initial = state(jax.random.key_data(jax.random.key(seed))).variables.params
+    return {"initial": initial, "trained": jax.tree.map(jnp.asarray, run.best.params)}
 
 
 def _source(config: Config, dataset: Dataset, procedure: Name) -> noise.Source:
     """The gradient by a procedure."""
-    gradient = learning(config, dataset.train_x.shape[1]).gradient
-    return noise.Source(functools.partial(gradient, procedure), PROCEDURES[procedure].random)
+    gradient = functools.partial(learning(config, dataset.train_x.shape[1]).gradient, procedure)
+    return noise.Source(gradient, random=procedure not in ("moments", "plain"))
 
 
 def _batch(config: Config, dataset: Dataset) -> tuple[Array, Array]:
@@ -57,19 +59,21 @@ def _batch(config: Config, dataset: Dataset) -> tuple[Array, Array]:
 
 def _row(labels: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     """Means and standard errors of independent estimates, by group of parameters and by kind."""
-    row = dict(labels)
-    for group, kinds in jax.device_get(found).items():
-        means = {kind: mean(values.tolist()) for kind, values in kinds._asdict().items()}
-        row[group] = {
-            kind: {"value": m.value, "standard error": m.standard_error}
-            for kind, m in means.items()
-        }
-    return row
+
+    def told(values: np.ndarray) -> dict[str, float]:
+        value, error, _ = mean(values.tolist())
+        return {"value": value, "standard error": error}
+
+    groups = jax.device_get(found).items()
+    return labels | {
+        group: {kind: told(values) for kind, values in kinds._asdict().items()}
+        for group, kinds in groups
+    }
 
 
 def variances(
-    config: Config, dataset: Dataset, points: dict[str, Any], say: Say
-) -> list[dict[str, Any]]:
+    config: Config, dataset: Dataset, points: dict[str, Any], say: Callable[[str], None]
+) -> Rows:
     """The variance of every procedure's gradient at every point, by batch size."""
     key = jax.random.fold_in(jax.random.key(config.seeds[0]), _VARIANCE)
     images = jnp.asarray(dataset.train_x), jnp.asarray(dataset.train_y)
@@ -102,8 +106,8 @@ def _variance(
 
 
 def biases(
-    config: Config, dataset: Dataset, points: dict[str, Any], say: Say
-) -> list[dict[str, Any]]:
+    config: Config, dataset: Dataset, points: dict[str, Any], say: Callable[[str], None]
+) -> Rows:
     """The distance of every procedure's expected gradient from flipout's, on one batch.
 
     A row holds, for either group of parameters, estimates of the squared distance and of the
@@ -129,7 +133,7 @@ def biases(
     return rows
 
 
-def costs(config: Config, dataset: Dataset, posterior: Any) -> list[dict[str, Any]]:
+def costs(config: Config, dataset: Dataset, posterior: Any) -> Rows:
     """The time of a gradient: all procedures in turn, in several rounds."""
     x, y = _batch(config, dataset)
     sources = {name: _source(config, dataset, name) for name in config.procedures}
@@ -140,14 +144,13 @@ def costs(config: Config, dataset: Dataset, posterior: Any) -> list[dict[str, An
             key = jax.random.key(number)
             start = time.perf_counter()
             jax.block_until_ready(program(key, posterior, x, y))
-            if number:  # the first round compiles
-                seconds[procedure].append(time.perf_counter() - start)
+            seconds[procedure].append(time.perf_counter() - start)
     return [
         {
             "procedure": procedure,
             "batch size": len(x),
-            "milliseconds": 1e3 * float(np.median(taken)),
-            "fastest milliseconds": 1e3 * min(taken),
+            "milliseconds": 1e3 * float(np.median(taken[1:])),  # the first round compiles
+            "fastest milliseconds": 1e3 * min(taken[1:]),
         }
         for procedure, taken in seconds.items()
     ]

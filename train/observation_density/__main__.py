@@ -6,11 +6,6 @@ from collections.abc import Sequence
 from train.observation_density.settings import Config
 from train.report import commandline
 
-EXAMPLE = """
-python -m train.observation_density                                  # scikit-learn's diabetes
-python -m train.observation_density --data boston --data-dir FOLDER  # [B] Figure 2
-"""
-
 
 def cli(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
@@ -19,7 +14,10 @@ def cli(arguments: Sequence[str] | None = None) -> int:
         Config,
         "train.observation_density.experiment",
         description="Examples that a trained network expects ([B] Figure 2).",
-        example=EXAMPLE,
+        example="""
+            python -m train.observation_density
+            python -m train.observation_density --data boston --data-dir FOLDER
+        """,
         continues=None,
         arguments=arguments,
     )

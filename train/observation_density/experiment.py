@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from train.data import uci
-from train.observation_density.density import observe, training_points
+from train.observation_density.density import CONVERGED, observe, training_points
 from train.observation_density.figure import draw
-from train.observation_density.sampling import CONVERGED
 from train.observation_density.settings import Config
 from train.observation_density.training import train
 from train.report import machine, results

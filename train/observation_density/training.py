@@ -39,19 +39,21 @@ class Model(NamedTuple):
     members: Parameters
     number: int
 
-    def expected_loss(self, x: Float[Array, " features"], y: Array) -> Float[Array, ""]:
-        """E_q[-log p(y | x)] of one example."""
+    def _each(self, function: Callable[[Any, cg.Belief], Array], x: Array) -> Array:
+        """`function(head, output)` of every member at many inputs."""
 
         def of(member: Parameters) -> Array:
-            head = weights.GaussianHead(member.log_noise)
-            return head.expected_nll(self.output(member.network, x[None]), y[None])[0]
+            return function(weights.GaussianHead(member.log_noise), self.output(member.network, x))
 
-        return jax.vmap(of)(self.members)[: self.number].mean()
+        return jax.vmap(of)(self.members)[: self.number]
+
+    def expected_loss(self, x: Float[Array, " features"], y: Array) -> Float[Array, ""]:
+        """E_q[-log p(y | x)] of one example."""
+        return self._each(lambda head, out: head.expected_nll(out, y[None])[0], x[None]).mean()
 
     def predictions(self, x: Float[Array, "many features"]) -> Float[Array, " many"]:
         """The expected label of each input."""
-        each = jax.vmap(lambda network: self.output(network, x).mean)(self.members.network)
-        return each[: self.number].mean(0)
+        return self._each(lambda head, output: output.mean, x).mean(0)
 
     @property
     def noise(self) -> Float[Array, ""]:
@@ -61,12 +63,7 @@ class Model(NamedTuple):
     def test(self, examples: uci.Scaled) -> dict[str, float]:
         """Root mean square error and negative log-likelihood of test rows, in original units."""
         x, y = jnp.asarray(examples.test_x), jnp.asarray(examples.test_y)
-
-        def of(member: Parameters) -> Array:
-            head = weights.GaussianHead(member.log_noise)
-            return -head.marginal_nll(self.output(member.network, x), y)
-
-        each = jax.vmap(of)(self.members)[: self.number]
+        each = self._each(lambda head, output: -head.marginal_nll(output, y), x)
         nll = -(jax.nn.logsumexp(each, axis=0) - np.log(len(each))).mean()
         return {
             "rmse": float(examples.scale * metrics.rmse(self.predictions(x), y)),
@@ -96,12 +93,7 @@ def _known(output: Array) -> cg.Belief:
 
 
 def train(config: Config, examples: uci.Scaled) -> Trained:
-    """Trains a posterior by moments, and independent networks, by the same recipe.
-
-    Args:
-        config: the settings.
-        examples: the data.
-    """
+    """Trains a posterior by moments, and independent networks, by the same recipe."""
     features = examples.train_x.shape[1]
 
     def build(key: Any) -> nnx.Module:
@@ -122,8 +114,8 @@ def train(config: Config, examples: uci.Scaled) -> Trained:
         return Parameters(weights.mean_field(params, variance), noise)
 
     def elbo(params: Parameters, x: Array, y: Array) -> Array:
-        head = weights.GaussianHead(params.log_noise)
         output = weights.deterministic(f)(None, params.network, x)
+        head = weights.GaussianHead(params.log_noise)
         loss = weights.elbo(head, output, y, params.network, prior)
         return loss.per_example(len(examples.train_y))
 
