@@ -9,7 +9,7 @@ from cgjax import weights
 from train import data
 from train.data import Dataset
 from train.engine.progress import ProgressBar
-from train.gradient_variance.figure import draw
+from train.gradient_variance.figure import draw, variance_grids
 from train.gradient_variance.measurements import biases, costs, posteriors, variances
 from train.gradient_variance.settings import Config
 from train.gradient_variance.training import all_runs, learn, tested, uncertain
@@ -53,7 +53,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
         }
         results.write(out / "result.json", result)
         draw([out / "result.json"], out / "figure.png")
-    console.print(*tables(result))
+    console.print(*(grid.rich() for grid in variance_grids(result)))
     say(f"{out}/result.json, {out}/figure.png")
     return result
 
@@ -75,27 +75,3 @@ def sizes(dataset: Dataset, posterior: Any) -> dict[str, int]:
         "uncertain weights": sum(kernel.mean.size for kernel in uncertain(posterior)),
         "parameters": sum(a.size for a in jax.tree.leaves(weights.means(posterior))),
     }
-
-
-def tables(result: dict[str, Any]) -> list[Any]:
-    """The variances as `rich` tables."""
-    settings = result["settings"]
-    found = {(row["point"], row["procedure"], row["batch size"]): row for row in result["variance"]}
-
-    def cell(group: str, *which: Any) -> str:
-        total, own = (found[which][group][kind]["value"] for kind in ("total", "weights"))
-        return f"{total:.2e}, {own:.1e}"
-
-    return [
-        results.table(
-            f"Variance of the gradient by {group}: total, and the part of weights",
-            ["posterior", "procedure"],
-            [f"batch {size}" for size in settings["batch_sizes"]],
-            [
-                [point, name, *(cell(group, point, name, size) for size in settings["batch_sizes"])]
-                for point in ("initial", "trained")
-                for name in settings["procedures"]
-            ],
-        )
-        for group in ("means", "log variances")
-    ]

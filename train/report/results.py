@@ -86,8 +86,8 @@ def table(
     made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in left:
         made.add_column(heading, no_wrap=True)
-    for heading in right:
-        made.add_column(heading, justify="right", no_wrap=True)
+    for heading in right:  # where there is no room, on two lines: nothing is cut off
+        made.add_column(heading, justify="right")
     for row in rows:
         made.add_row(*row)
     return made
