@@ -31,9 +31,10 @@ def gradient_picture(results: pathlib.Path) -> str:
 @from_each(FILES)
 def gradient_variance(result: dict[str, Any]) -> str:
     """Variances of gradients by batch size, due to batch and weights, and to the weights alone."""
+    grids = [grid._replace(names=len(grid.head)) for grid in variance_grids(result, PROCEDURES)]
     parts = [
-        f"{_setting(result)}; gradient with respect to the {title}:\n\n{table(*grid[1:3])}"
-        for title, grid in zip(GROUPS.values(), variance_grids(result, PROCEDURES), strict=True)
+        f"{_setting(result)}; gradient with respect to the {title}:\n\n{grid.markdown()}"
+        for title, grid in zip(GROUPS.values(), grids, strict=True)
     ]
     return "\n\n".join([*parts, origin(result)])
 
