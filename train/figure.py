@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from train.report.files import DataFileError
 
@@ -22,17 +23,15 @@ DRAWN = {
 }
 
 
-def draw(results: Sequence[Path], out: Path, curves: Path | None = None) -> None:
-    """Draws results, as the experiment does that they say they are of.
+def drawing(results: Sequence[Path]) -> ModuleType:
+    """The module that draws results, by the experiment that they say they are of.
 
     Args:
         results: files that one experiment has written.
-        out: the picture to write; its suffix decides the format.
-        curves: a picture of learning curves, which sweeps have, if that is wanted too.
 
     Raises:
-        DataFileError: naming a file that is no result with a figure, or cannot be written.
-        ValueError: results that cannot be drawn so: in another format, or together.
+        DataFileError: naming a file that is no result with a figure.
+        ValueError: they are of several, or there are none.
     """
     found: dict[str, Path] = {}
     for path in results:
@@ -50,12 +49,31 @@ def draw(results: Sequence[Path], out: Path, curves: Path | None = None) -> None
     if len(found) != 1:
         files = " and ".join(map(str, found.values()))
         raise ValueError(f"{files} are drawn in other ways" if found else "no results were given")
-    module = importlib.import_module(*found)
+    return importlib.import_module(*found)
+
+
+def draw(results: Sequence[Path], out: Path, curves: Path | None = None) -> None:
+    """Draws results.
+
+    Args:
+        results: files that one experiment has written.
+        out: the picture to write; its suffix decides the format.
+        curves: a picture of learning curves, which sweeps have, if that is wanted too.
+
+    Raises:
+        DataFileError: as `drawing`; or a picture cannot be written.
+        ValueError: naming results that cannot be drawn so: in another format, or together.
+    """
+    module = drawing(results)
     if curves is not None and not hasattr(module, "draw_curves"):
         raise ValueError(f"{results[0]} is of no sweep over rates, and has no learning curves")
-    module.draw(results, out)
-    if curves is not None:
-        module.draw_curves(results, curves)
+    try:
+        module.draw(results, out)
+        if curves is not None:
+            module.draw_curves(results, curves)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        told = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"{', '.join(map(str, results))}: {told}") from error
 
 
 def cli(arguments: Sequence[str] | None = None) -> int:
@@ -77,9 +95,8 @@ def cli(arguments: Sequence[str] | None = None) -> int:
 
     try:
         tyro.cli(chosen, args=arguments, prog="python -m train.figure")
-    except (DataFileError, OSError, ValueError, KeyError) as error:
-        told = repr(error) if isinstance(error, KeyError) else error
-        print(f"error: these results cannot be drawn: {told}", file=sys.stderr)
+    except (DataFileError, OSError, ValueError) as error:
+        print(f"error: these results cannot be drawn: {error}", file=sys.stderr)
         return 1
     return 0
 

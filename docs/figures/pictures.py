@@ -5,28 +5,19 @@ python -m docs.figures.pictures
 """
 
 import pathlib
-from collections.abc import Callable, Sequence
 
-from train.dense import figure as dense
-from train.gradient_variance import figure as gradient_variance
-from train.observation_density import figure as observation_density
-from train.report import sweep_figure
+from train import figure
 from train.report.figures import digest
 
-Draw = Callable[[Sequence[pathlib.Path], pathlib.Path], None]
-
-# The results of each picture of docs/figures/, and what draws them.
-PICTURES: dict[str, tuple[str, Draw]] = {
-    "dense.svg": ("dense/*/*/result.json", dense.draw),
-    "resnet.svg": ("resnet/*/result.json", sweep_figure.draw),
-    "resnet_curves.svg": ("resnet/*/result.json", sweep_figure.draw_curves),
-    "indrnn.svg": ("indrnn/*/result.json", sweep_figure.draw),
-    "indrnn_curves.svg": ("indrnn/*/result.json", sweep_figure.draw_curves),
-    "gradient_variance.svg": ("gradient_variance/*/result.json", gradient_variance.draw),
-    "observation_density.png": (
-        "observation_density/boston/result.json",
-        observation_density.draw,
-    ),
+# The results that each picture is of; how they are drawn is known to `train.figure`.
+PICTURES = {
+    "dense.svg": "dense/*/*/result.json",
+    "resnet.svg": "resnet/*/result.json",
+    "resnet_curves.svg": "resnet/*/result.json",
+    "indrnn.svg": "indrnn/*/result.json",
+    "indrnn_curves.svg": "indrnn/*/result.json",
+    "gradient_variance.svg": "gradient_variance/*/result.json",
+    "observation_density.png": "observation_density/boston/result.json",
 }
 
 
@@ -46,13 +37,14 @@ def draw(root: pathlib.Path, names: list[str]) -> None:
         root: of the repository.
         names: as `outdated` gives them.
     """
-    for name in names:
-        path = root / name
-        PICTURES[path.name][1](_files(root, path.name), path)
+    for path in (root / name for name in names):
+        files = _files(root, path.name)
+        module = figure.drawing(files)
+        (module.draw_curves if path.stem.endswith("_curves") else module.draw)(files, path)
 
 
 def _files(root: pathlib.Path, name: str) -> list[pathlib.Path]:
-    return sorted((root / "results").glob(PICTURES[name][0]))
+    return sorted((root / "results").glob(PICTURES[name]))
 
 
 def _says(picture: pathlib.Path, files: list[pathlib.Path]) -> bool:

@@ -102,8 +102,8 @@ def learning_curves(result: dict[str, Any]) -> str:
 
 def _distance(found: dict[str, Any]) -> str:
     """A relative distance in percent; what its interval cannot tell from 0 as a bound."""
-    squared = Mean(*(found["difference"][k] for k in ("value", "standard error")), ESTIMATES)
-    reference = found["reference"]["value"]
+    difference, reference = found["difference"], found["reference"]["value"]
+    squared = Mean(difference["value"], difference["standard error"], ESTIMATES)
     _, high = squared.interval
     counts = squared.sign > 0
     root = 100 * ((squared.value if counts else max(high, 0)) / reference) ** 0.5

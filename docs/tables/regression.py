@@ -7,12 +7,10 @@ from typing import Any
 
 from docs.tables.parts import NOT_MEASURED, Table, bullets, columns, from_file, origin, shown
 from train.report.statistics import Mean
-from train.report.tables import Grid
 from train.uci import claims as uci_claims
 from train.uci import table as uci_table
 from train.uci import targets as uci_targets
 from train.uci.methods import METHODS
-from train.uci.published import PAPER
 
 MODELS = {
     "moments": "trained by moments",
@@ -36,18 +34,9 @@ def of_cells(function: Callable[[uci_table.Found], str]) -> Table:
 @of_cells
 def regression_beside(found: uci_table.Found) -> str:
     """Log-likelihood and RMSE of moments beside the columns of [B], and beside other published."""
-    parts = []
-    for figure, title in uci_table.FIGURES.items():
-        grid = uci_table.beside(found, uci_claims.measured_sets(found), figure)
-        paper = grid.head.index(PAPER[-1].title) + 1
-        main = grid.head.index(uci_table.title(*uci_claims.MAIN))
-        for text, chosen in (
-            (f"{title}, beside [B] Table 2", [*range(paper)]),
-            (f"{title}, beside others", [0, main, *range(paper, len(grid.head))]),
-        ):
-            lines = [[line[i] for i in chosen] for line in grid.lines]
-            parts.append(Grid(text, [grid.head[i] for i in chosen], lines).titled())
-    return "\n\n".join(parts)
+    names = uci_claims.measured_sets(found)
+    grids = (uci_table.beside(found, names, figure) for figure in uci_table.FIGURES)
+    return "\n\n".join(grid.titled() for pair in grids for grid in pair)
 
 
 @of_cells

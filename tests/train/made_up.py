@@ -50,7 +50,10 @@ def write_sweep(
         for seed in seeds
     ]
     result = {key: known[key] for key in ("command", "commit", "machine")}
-    result |= {"experiment": experiment, "labels": ["regulariser", "rate"], "data": "made up"}
+    title = {"resnet": "residual networks", "indrnn": "independently recurrent networks"}[
+        experiment
+    ]
+    result |= {"experiment": title, "labels": ["regulariser", "rate"], "data": "made up"}
     path = results / experiment / folder / "result.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result | {"settings": facts, "runs": runs}))

@@ -77,10 +77,12 @@ def test_evidence_of_claims(tmp_path: pathlib.Path):
     path = write_sweep(tmp_path, "resnet", RESIDUAL)
     wide, best, _, large = resnet.claims(tmp_path)
     # Seeds differ by 0.02 delta: -0.40, -0.408, -0.416.
-    assert wide.evidence.startswith("less that of none: -0.41 ± 0.00 at 0.1, -0.82 ± 0.01 at 0.3,")
-    assert best.evidence.startswith("lowest mean: 9.28 % at 0.3; less that at 0.3: +0.41 ± 0.00")
+    assert wide.evidence.startswith("less that of none: at 0.1 -0.41 ± 0.00, at 0.3 -0.82 ± 0.01,")
+    assert best.evidence.startswith(
+        "lowest mean: 9.28 % at 0.3; less that at 0.3: at 0.1 +0.41 ± 0.00"
+    )
     assert {claim.source for claim in (wide, best, large)} == {resnet.SOURCE}
-    assert "+10.20 ± 0.12 at 0.5" in large.evidence
+    assert "at 0.5 +10.20 ± 0.12" in large.evidence
     # Seeds that were trained apart count together; twice the same is a mistake.
     whole = resnet.claims(tmp_path)
     path.unlink()
@@ -166,7 +168,7 @@ def test_accuracies_beside_published_ones(tmp_path: pathlib.Path):
 
 def four(*points: float) -> dict[tuple[str, str], float]:
     """By data and nodes: MNIST with tanh, with ReLU, Fashion-MNIST with tanh, with ReLU."""
-    return dict(zip(dense.FOUR, points, strict=True))
+    return dict(zip(dense.FOUR.values(), points, strict=True))
 
 
 def test_the_claim_on_dropout_with_pcff_follows_the_dense_results(tmp_path: pathlib.Path):
@@ -185,8 +187,11 @@ def test_the_claim_on_dropout_with_pcff_follows_the_dense_results(tmp_path: path
     assert further(worse, ended=("reached the last epoch", 654)).verdict == FAILS
     found = further(better)
     assert found.verdict == HOLDS
-    assert "MNIST ReLU: better than either (-0.50 ± 0.00 against dropout, -1.50" in found.evidence
-    assert found.evidence.count("worse than one (+0.50") == 3
+    assert (
+        "MNIST ReLU: better than either (against dropout -0.50 ± 0.00, against PCFF -1.50"
+        in found.evidence
+    )
+    assert found.evidence.count("worse than one (against dropout +0.50") == 3
 
 
 @pytest.mark.parametrize(
@@ -265,6 +270,7 @@ def test_claims_on_simulated_examples_take_splits(tmp_path: pathlib.Path):
     known = json.loads(
         (ROOT / "results" / "observation_density" / "boston" / "result.json").read_text()
     )
+    found: list[Claim] = []
     for split, spread in enumerate((0.9, 0.8, 0.85)):
         models = json.loads(json.dumps(known["models"]))
         models["moments"]["spread of inputs"] = spread

@@ -19,7 +19,6 @@ MODULES = [
     "train.indrnn.published",
     "train.report.tables",
     "train.report.claims",
-    "train.report.results",
     "train.engine.schedule",
     "train.uci.experiment",
     "train.uci.published",

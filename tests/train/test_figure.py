@@ -67,6 +67,17 @@ def test_an_emptied_result_is_named(tmp_path, capsys):
     assert "empty.json is no result of an experiment with runs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("models", [None, {}, {"moments": {}}])
+def test_a_result_without_what_is_drawn_is_named(tmp_path, models, capsys):
+    known = json.loads((RESULTS / "observation_density/boston/result.json").read_text())
+    made = {name: value for name, value in known.items() if name != "models"}
+    (tmp_path / "part.json").write_text(
+        json.dumps(made if models is None else made | {"models": models})
+    )
+    assert figure.cli([str(tmp_path / "part.json"), "--out", str(tmp_path / "x.svg")]) == 1
+    assert "part.json: " in capsys.readouterr().err
+
+
 def test_what_cannot_be_drawn_is_said(tmp_path, capsys):
     def error(*words: str) -> str:
         assert figure.cli([*words, "--out", str(tmp_path / "figure.svg")]) == 1

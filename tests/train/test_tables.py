@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,9 +142,9 @@ def test_a_difference_counts_when_its_interval_leaves_out_0(values, sign):
     found = report.mean(values)
     assert found.sign == sign
     if len(values) > 1:
-        expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-        np.testing.assert_allclose(found.interval, expected, rtol=1e-12)
-        assert bool(sign) == (stats.ttest_1samp(values, 0).pvalue < 0.05)
+        test: Any = stats.ttest_1samp(values, 0)
+        np.testing.assert_allclose(found.interval, test.confidence_interval(0.95), rtol=1e-12)
+        assert bool(sign) == (test.pvalue < 0.05)
 
 
 def test_figures_of_many_sizes_are_told_by_digits():

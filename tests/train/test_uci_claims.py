@@ -125,6 +125,9 @@ def test_claims_are_counted(tmp_path):
             path.with_suffix(".json").write_text(json.dumps(result))
 
     assert set(verdicts().values()) == {ABSENT} and len(verdicts()) == 6
+    assert {claim.evidence for claim in uci_claims.claims(tmp_path)} == {"-"}
+    write([result for result in everything() if result["settings"]["data"] == "wine"])
+    assert set(verdicts().values()) == {OPEN}  # eight sets are missing
     write(everything())
     ensemble = "BP is not behind a deep ensemble on most of the nine sets, by LL"
     reached = "BP reaches its RMSE of the table on all nine sets, at the printed digits"

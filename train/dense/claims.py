@@ -1,6 +1,5 @@
 """What the dense networks say about the claims of [A] 5.1, "Simple dense network"."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,27 @@ from train.report.claims import (
     FAILS,
     HOLDS,
     OPEN,
+    SMALL,
     Claim,
     comparable,
     judged,
     of_three,
+    on_differences,
     together,
+    told,
 )
 from train.report.statistics import Mean
-from train.report.tables import DATA, NODES, Run, difference
+from train.report.tables import DATA, NODES, REGULARISERS, Run, difference
 
 SOURCE = "[A] 5.1, Figure 4 left: dense networks"
 COMMAND = "python -m train.dense --data SET --data-dir FOLDER --regularisers none dropout pcff both"
 SETS = ("mnist", "fashion_mnist")
-FOUR = [(data, nodes) for data in SETS for nodes in NODES]  # the cases of the figure
+FOUR = {f"{DATA[data]} {NODES[nodes]}": (data, nodes) for data in SETS for nodes in NODES}
 # One run was ended by hand, long after its learning rate had reached its smallest value.
 LONG_ENOUGH = 600
 
-Case = tuple[str, str]
 Runs = dict[tuple[str, str, str], list[Run]]
+Differences = dict[str, Mean]  # by the name of the case
 
 
 def by_data(results: Path) -> dict[str, dict[str, Any]]:
@@ -50,95 +52,63 @@ def whole(results: Path) -> Runs:
 
 
 def claims(results: Path) -> list[Claim]:
-    """All of them.
-
-    Args:
-        results: the folder of results.
-    """
+    """All of them, from the folder of results."""
     runs = whole(results)
 
-    def less(one: str, other: str) -> dict[Case, Mean]:
-        return {
-            case: of_three(difference(runs.get((*case, one), []), runs.get((*case, other), [])))
-            for case in FOUR
-        }
+    def between(one: tuple[str, str, str], other: tuple[str, str, str]) -> Mean:
+        return of_three(difference(runs.get(one, []), runs.get(other, [])))
+
+    def less(one: str, other: str) -> Differences:
+        return {name: between((*case, one), (*case, other)) for name, case in FOUR.items()}
 
     dropout, pcff, rivals = less("dropout", "none"), less("pcff", "none"), less("pcff", "dropout")
-    together_less = less("both", "dropout"), less("both", "pcff")
     nodes = {
-        (data, name): of_three(
-            difference(runs.get((data, "relu", name), []), runs.get((data, "tanh", name), []))
-        )
+        f"{DATA[data]} {REGULARISERS[name]}": between((data, "relu", name), (data, "tanh", name))
         for data in SETS
         for name in ("none", "dropout", "pcff")
     }
+    most = "improves on none in most of the four cases"
+    near, of_rivals = on_differences(rivals, 1)
+    if near != ABSENT:
+        near = together(comparable(each, COMPARABLE) for each in rivals.values())
+        of_rivals = f"PCFF − dropout: {of_rivals}"
     made = [
-        (f"{name} improves on none in most of the four cases", _judged(found, -1, 3), _told(found))
-        for name, found in (("Dropout", dropout), ("PCFF", pcff))
-    ]
-    made += [
-        (
-            f"Dropout and PCFF are comparable (within {COMPARABLE} points)",
-            together(comparable(each, COMPARABLE) for each in rivals.values())
-            if _measured(rivals)
-            else ABSENT,
-            f"PCFF − dropout: {_told(rivals)}",
-        ),
-        (
-            "PCFF improves on none more consistently than dropout: in more of the cases",
-            _more(pcff, dropout),
-            f"{_counted(pcff)} by PCFF, {_counted(dropout)} by dropout",
-        ),
-        ("ReLU is better than tanh, whatever the regulariser", _judged(nodes, -1), _told(nodes)),
-        ("Dropout and PCFF together improve further in some case", *_further(*together_less)),
+        (f"Dropout {most}", *on_differences(dropout, -1, at_least=3)),
+        (f"PCFF {most}", *on_differences(pcff, -1, at_least=3)),
+        (f"Dropout and PCFF are comparable (within {COMPARABLE} points)", near, of_rivals),
+        ("PCFF improves on none more consistently than dropout: in more of the cases",)
+        + _more(pcff, dropout),
+        ("ReLU is better than tanh, whatever the regulariser", *on_differences(nodes, -1)),
+        ("Dropout and PCFF together improve further in some case",)
+        + _further(less("both", "dropout"), less("both", "pcff")),
     ]
     return [Claim(SOURCE, *each, COMMAND) for each in made]
 
 
-def _measured(found: Mapping[Case, Mean]) -> bool:
-    return any(each.number for each in found.values())
-
-
-def _judged(found: Mapping[Case, Mean], wanted: int, at_least: int | None = None) -> str:
-    signs = [each.sign for each in found.values()]
-    return judged(signs, wanted, at_least) if _measured(found) else ABSENT
-
-
-def _more(found: Mapping[Case, Mean], other: Mapping[Case, Mean]) -> str:
+def _more(found: Differences, other: Differences) -> tuple[str, str]:
     """Whether errors are known to be lower in more cases than they can be in others."""
-    if not (_measured(found) and _measured(other)):
-        return ABSENT
-    (known, possible), (least, most) = (
-        (signs.count(-1), signs.count(-1) + signs.count(0))
-        for signs in ([each.sign for each in some.values()] for some in (found, other))
+    signs, others = ([each.sign for each in some.values()] for some in (found, other))
+    if not any(each.number for some in (found, other) for each in some.values()):
+        return ABSENT, SMALL
+    possible, most = (some.count(-1) + some.count(0) for some in (signs, others))
+    verdict = FAILS if possible <= others.count(-1) else OPEN
+    evidence = "; ".join(
+        f"{name} better in {some.count(-1)}, worse in {some.count(1)}, not decided in "
+        f"{some.count(0)}"
+        for name, some in (("PCFF", signs), ("dropout", others))
     )
-    return HOLDS if known > most else FAILS if possible <= least else OPEN
+    return HOLDS if signs.count(-1) > most else verdict, evidence
 
 
-def _further(dropout: Mapping[Case, Mean], pcff: Mapping[Case, Mean]) -> tuple[str, str]:
+def _further(dropout: Differences, pcff: Differences) -> tuple[str, str]:
     """Whether both are better than either somewhere, and the evidence."""
-    if not (_measured(dropout) and _measured(pcff)):
-        return ABSENT, "-"
-    signs, told = [], []
-    for case in FOUR:
-        found = dropout[case].sign, pcff[case].sign
-        signs.append(1 if 1 in found else max(found))
+    if not all(any(each.number for each in some.values()) for some in (dropout, pcff)):
+        return ABSENT, SMALL
+    signs, parts = [], []
+    for name in FOUR:
+        found = {"against dropout": dropout[name], "against PCFF": pcff[name]}
+        both = [each.sign for each in found.values()]
+        signs.append(1 if 1 in both else max(both))
         word = {-1: "better than either", 0: "not decided", 1: "worse than one"}[signs[-1]]
-        each = [m.told(2, signed=True) for m in (dropout[case], pcff[case])]
-        told.append(f"{_name(case)}: {word} ({each[0]} against dropout, {each[1]} against PCFF)")
-    return judged(signs, -1, at_least=1), "; ".join(told)
-
-
-def _counted(found: Mapping[Case, Mean]) -> str:
-    signs = [each.sign for each in found.values()]
-    return f"better in {signs.count(-1)}, worse in {signs.count(1)}, open in {signs.count(0)}"
-
-
-def _told(found: Mapping[Case, Mean]) -> str:
-    told = (f"{_name(case)} {each.told(2, signed=True)}" for case, each in found.items())
-    return ", ".join(told) if _measured(found) else "-"
-
-
-def _name(case: Case) -> str:
-    data, other = case
-    return f"{DATA[data]} {(NODES | report.REGULARISERS)[other]}"
+        parts.append(f"{name}: {word} ({told(found)})")
+    return judged(signs, -1, at_least=1), "; ".join(parts)

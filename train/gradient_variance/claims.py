@@ -43,11 +43,7 @@ TABLE_1 = (
 
 
 def claims(results: Path) -> list[Claim]:
-    """Those of Table 1 and of Figure 1.
-
-    Args:
-        results: the folder of results.
-    """
+    """Those of Table 1 and of Figure 1, from the folder of results."""
     source = "[B] Table 1: image classification"
     made = [Claim(source, text, ABSENT, told, "no program yet") for text, told in TABLE_1]
     every = report.read_all(results / "gradient_variance")

@@ -10,12 +10,11 @@ from train.indrnn.settings import Config
 from train.report.claims import (
     ABSENT,
     COMPARABLE,
-    SMALL,
     Cases,
     Claim,
     comparable,
-    judged,
     of_three,
+    on_differences,
     together,
     whole,
 )
@@ -58,41 +57,32 @@ def accuracies(results: Path) -> list[Accuracy]:
 
 
 def claims(results: Path) -> list[Claim]:
-    """All of them.
-
-    Args:
-        results: the folder of results.
-    """
+    """All of them, from the folder of results."""
     made = []
-    for order, names, text in (
-        ("sequential", ["dropout"], "dropout is worse than none"),
-        ("sequential", ["pcff"], f"PCFF is comparable to none (within {COMPARABLE} points)"),
-        ("permuted", ["dropout", "pcff"], "dropout and PCFF improve on none"),
+    for order, names, wanted, text in (
+        ("sequential", ["dropout"], 1, "dropout is worse than none"),
+        ("sequential", ["pcff"], 0, f"PCFF is comparable to none (within {COMPARABLE} points)"),
+        ("permuted", ["dropout", "pcff"], -1, "dropout and PCFF improve on none"),
     ):
         cases = _cases(results, order)
         none = cases.get(("none", 0.0), [])
-        found = [of_three(difference(cases.get((name, 0.1), []), none)) for name in names]
-        signs = [each.sign for each in found]
-        verdict = judged(signs, -1 if order == "permuted" else 1)
-        if names == ["pcff"]:
-            verdict = comparable(found[0], COMPARABLE)
-        evidence = "; ".join(
-            f"{REGULARISERS[name]} − none: {each.told(2, signed=True)}"
-            for name, each in zip(names, found, strict=True)
-        )
-        if not any(each.number for each in found):
-            verdict, evidence = ABSENT, SMALL
+        found = {
+            f"{REGULARISERS[name]} − none": of_three(difference(cases.get((name, 0.1), []), none))
+            for name in names
+        }
+        verdict, evidence = on_differences(found, wanted)
+        if wanted == 0 and verdict != ABSENT:
+            verdict = together(comparable(each, COMPARABLE) for each in found.values())
         command = COMMAND + " --order permuted" * (order == "permuted")
-        text = f"{order.capitalize()}: {text}"
-        made.append(Claim(SOURCE, text, verdict, evidence, command))
-    six = accuracies(results)
-    reached = together(
-        comparable(of_three(each.apart), SAME) if each.ours.number else ABSENT for each in six
-    )
-    known = [f"{a.order} {REGULARISERS[a.regulariser]} {a.apart.told(2, signed=True)}" for a in six]
+        made.append(Claim(SOURCE, f"{order.capitalize()}: {text}", verdict, evidence, command))
+    six = {f"{a.order} {REGULARISERS[a.regulariser]}": a.apart for a in accuracies(results)}
+    verdict, evidence = on_differences(six, 1)
+    if verdict != ABSENT:
+        verdict = together(
+            comparable(of_three(each), SAME) if each.number else ABSENT for each in six.values()
+        )
     text = f"Both: the six accuracies are those that [A] prints (within {SAME} points)"
-    evidence = ", ".join(known) if any(each.ours.number for each in six) else SMALL
-    return [*made, Claim(SOURCE, text, reached, evidence, f"{COMMAND} --order ORDER")]
+    return [*made, Claim(SOURCE, text, verdict, evidence, f"{COMMAND} --order ORDER")]
 
 
 def _cases(results: Path, order: str) -> Cases:

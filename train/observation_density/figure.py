@@ -35,6 +35,7 @@ def draw(results: Sequence[Path], out: Path) -> None:
     figure, axes = panels(2, len(models), (0.8 + 3.5 * len(models), 6.8))
     labels = [v for found in models.values() for v in found["draws"]["label"]] + given["label"]
     span = min(labels), max(labels)
+    points: Any = None
     for (top, bottom), (name, found) in zip(axes.T, models.items(), strict=True):
         draws = found["draws"]
         top.plot(span, span, color="#999999", linewidth=1)
@@ -56,6 +57,6 @@ def draw(results: Sequence[Path], out: Path) -> None:
             vmax=span[1],
         )
         bottom.set(xlabel="first principal component", ylabel="second")
-    figure.colorbar(points, ax=bottom, label="predicted label")  # of the last column
+    figure.colorbar(points, ax=axes[1, -1], label="predicted label")  # of the last column
     axes[1, 0].legend(frameon=False, fontsize="small")
     save(figure, out, description=digest(results), dpi=120)

@@ -17,7 +17,7 @@ HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "not decided", "not yet m
 VERDICTS = (HOLDS, FAILS, OPEN, ABSENT)
 SEEDS = 3  # at least, for claims of [A], each of which is on means of three runs
 COMPARABLE = 0.1  # percentage points: [A] calls 0.11 worse and 0.01 comparable, on sequential MNIST
-SMALL = "whole schedules take a GPU; smaller runs decide nothing"
+SMALL = "no run of the whole schedule; smaller ones decide nothing"
 
 Cases = dict[tuple[str, float], list[report.Run]]
 
@@ -81,6 +81,25 @@ def of_three(difference: Mean) -> Mean:
     """
     enough = difference.number >= SEEDS
     return difference if enough else difference._replace(number=min(difference.number, 1))
+
+
+def on_differences(
+    found: Mapping[str, Mean], wanted: int, at_least: int | None = None
+) -> tuple[str, str]:
+    """Verdict and evidence of a claim that differences have a sign; see `judged`.
+
+    Example:
+        >>> on_differences({"MNIST": Mean(-0.5, 0.1, 3), "digits": Mean(0.1, 0.1, 3)}, -1)
+        ('not decided', 'MNIST -0.50 ± 0.10, digits +0.10 ± 0.10')
+    """
+    if not any(each.number for each in found.values()):
+        return ABSENT, SMALL
+    return judged([each.sign for each in found.values()], wanted, at_least), told(found)
+
+
+def told(found: Mapping[str, Mean]) -> str:
+    """Differences by name, in percentage points."""
+    return ", ".join(f"{name} {each.told(2, signed=True)}" for name, each in found.items())
 
 
 def together(verdicts: Iterable[str]) -> str:

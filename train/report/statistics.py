@@ -5,8 +5,8 @@ splits) leaves out 0. What does not count is "not decided", whatever its sign.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 CONFIDENCE = 0.95
 
@@ -84,7 +84,7 @@ def mean(values: Sequence[float]) -> Mean:
     return Mean(average, math.sqrt(squares / (n - 1) / n) if n > 1 else math.nan, n)
 
 
-def paired(ours: Mapping[Hashable, float], others: Mapping[Hashable, float]) -> Mean:
+def paired(ours: Mapping[Any, float], others: Mapping[Any, float]) -> Mean:
     """The mean of `ours - others` over what both have.
 
     Args:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.report import results as kept
 from train.report.files import DataFileError
 from train.report.settings import but_epochs
 from train.report.statistics import Mean, mean, paired
@@ -60,8 +59,16 @@ class Grid(NamedTuple):
 
     def rich(self) -> Any:
         """The table for a terminal."""
-        left, right = self.head[: self.names], self.head[self.names :]
-        return kept.table(self.title, left, right, self.lines)
+        from rich import box
+        from rich.table import Table
+
+        made = Table(title=self.title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for i, heading in enumerate(self.head):
+            name = i < self.names  # figures wrap where a terminal is narrow: none may be cut off
+            made.add_column(heading, justify="left" if name else "right", no_wrap=name)
+        for line in self.lines:
+            made.add_row(*line)
+        return made
 
 
 # -- results

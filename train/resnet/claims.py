@@ -4,7 +4,17 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from train.report.claims import ABSENT, OPEN, SEEDS, SMALL, Claim, judged, of_three, whole
+from train.report.claims import (
+    ABSENT,
+    OPEN,
+    SEEDS,
+    Claim,
+    judged,
+    of_three,
+    on_differences,
+    told,
+    whole,
+)
 from train.report.statistics import Mean
 from train.report.tables import Result, Run, difference, over_seeds
 from train.resnet.settings import Config
@@ -18,11 +28,7 @@ LARGE = 0.5  # and from where on drop rates are taken to be "large"
 
 
 def claims(results: Path) -> list[Claim]:
-    """All of them.
-
-    Args:
-        results: the folder of results.
-    """
+    """All of them, from the folder of results."""
     cases = whole(results / "resnet", Config().facts(), _ended)
     none = cases.get(("none", 0.0), [])
     pcff, dropout = (
@@ -33,27 +39,19 @@ def claims(results: Path) -> list[Claim]:
         {rate: of_three(difference(runs, none)) for rate, runs in by_rate.items()}
         for by_rate in (pcff, dropout)
     )
-    others = {
-        rate: of_three(difference(runs, pcff.get(0.3, [])))
-        for rate, runs in pcff.items()
-        if rate != 0.3
-    }
-    best, only, large = (
-        [each.sign for each in others.values()],
-        [-each.sign if rate == 0.1 else each.sign for rate, each in losses.items()],
-        [each.sign for rate, each in losses.items() if rate >= LARGE],
-    )
-    made = [
+    at_best = pcff.get(0.3, [])
+    others = {rate: of_three(difference(runs, at_best)) for rate, runs in pcff.items()}
+    others.pop(0.3, None)
+    only = [-each.sign if rate == 0.1 else each.sign for rate, each in losses.items()]
+    large = [each.sign for rate, each in losses.items() if rate >= LARGE]
+    best = judged([each.sign for each in others.values()], 1)
+    text = f"Dropout is worse than none at large rates ({LARGE} and above)"
+    return [
         _claim("PCFF improves on none over a wide range of rates", gains, wide_range(gains)),
-        _claim("PCFF's best rate is 0.3", gains, judged(best, 1), _lowest(pcff, others)),
+        _claim("PCFF's best rate is 0.3", gains, best, _lowest(pcff, others)),
         _claim("Dropout improves on none at 0.1 only", losses, judged(only, 1)),
-        _claim(
-            f"Dropout is worse than none at large rates ({LARGE} and above)",
-            losses,
-            judged(large, 1),
-        ),
+        _claim(text, losses, judged(large, 1)),
     ]
-    return made
 
 
 def wide_range(gains: Mapping[float, Mean]) -> str:
@@ -61,10 +59,8 @@ def wide_range(gains: Mapping[float, Mean]) -> str:
 
     It fails if that is so not even with what is open taken to be lower.
     """
-    signs = [
-        1 if _widest(gains, among) >= WIDE else -1 for among in ((-1,), (-1, 0))
-    ]  # known, possible
-    return judged([signs[0] if signs[0] == signs[1] else 0], 1)
+    known, possible = (_widest(gains, among) >= WIDE for among in ((-1,), (-1, 0)))
+    return judged([1 if known else 0 if possible else -1], 1)
 
 
 def _widest(gains: Mapping[float, Mean], among: tuple[int, ...]) -> float:
@@ -77,11 +73,12 @@ def _widest(gains: Mapping[float, Mean], among: tuple[int, ...]) -> float:
     return widest
 
 
-def _claim(text: str, found: Mapping[float, Mean], verdict: str, told: str = "") -> Claim:
+def _claim(text: str, found: Mapping[float, Mean], verdict: str, lowest: str = "") -> Claim:
+    measured, differences = on_differences(_named(found), 1)
     missing = [rate for rate in RATES if rate not in found or found[rate].number < SEEDS]
-    evidence = f"{told}less that of none: {_rates(found)}"
-    if not any(each.number for each in found.values()):
-        verdict, evidence = ABSENT, SMALL
+    evidence = f"{lowest}less that of none: {differences}"
+    if measured == ABSENT:
+        verdict, evidence = ABSENT, differences
     elif missing:
         needed = f"fewer than {SEEDS} seeds at {', '.join(map(str, missing))}"
         verdict, evidence = OPEN, f"{needed}; {evidence}"
@@ -89,17 +86,14 @@ def _claim(text: str, found: Mapping[float, Mean], verdict: str, told: str = "")
 
 
 def _lowest(pcff: Mapping[float, list[Run]], others: Mapping[float, Mean]) -> str:
-    if not pcff:
-        return ""
     means = {rate: over_seeds(runs, "test", "error").value for rate, runs in pcff.items()}
-    best = min(means, key=lambda rate: means[rate])
-    told = f"lowest mean: {100 * means[best]:.2f} % at {best:g}; less that at 0.3: {_rates(others)}"
-    return f"{told}; "
+    best = min(means, key=lambda rate: means[rate], default=math.nan)
+    lowest = 100 * means.get(best, math.nan)
+    return f"lowest mean: {lowest:.2f} % at {best:g}; less that at 0.3: {told(_named(others))}; "
 
 
-def _rates(found: Mapping[float, Mean]) -> str:
-    told = (f"{each.told(2, signed=True)} at {rate:g}" for rate, each in found.items())
-    return ", ".join(told)
+def _named(found: Mapping[float, Mean]) -> dict[str, Mean]:
+    return {f"at {rate:g}": each for rate, each in found.items()}
 
 
 def _ended(result: Result, run: Run) -> bool:

@@ -52,18 +52,20 @@ def measured_sets(found: Found) -> list[str]:
 
 
 def claims(results: Path) -> list[Claim]:
-    """Those of Table 2, where `MAIN` stands for BP.
-
-    Args:
-        results: the folder of results.
-    """
+    """Those of Table 2, where `MAIN` stands for BP, from the folder of results."""
     found = by_cell(read_all(results / "uci")) if (results / "uci").exists() else {}
     made = []
+
+    def add(text: str, signs: dict[str, int], at_least: int, told: str) -> None:
+        missing = [0] * (len(SETS) - len(signs))  # not measured, so open
+        verdict = judged([*signs.values(), *missing], 1, at_least) if signs else ABSENT
+        made.append(Claim(SOURCE, text, verdict, told if signs else "-", COMMAND))
+
     for short in SHORT.values():
         words = {d: standing(found[d, *MAIN])[f"{short}: BP"] for d in measured_sets(found)}
-        verdict = judged([-1 if word == "worse" else 1 for word in words.values()], 1, len(SETS))
+        reached = {data: -1 if word == "worse" else 1 for data, word in words.items()}
         text = f"BP reaches its {short} of the table on all nine sets, at the printed digits"
-        made.append((text, verdict if words else ABSENT, _named(words, ("worse", "level"))))
+        add(text, reached, len(SETS), _named(words, ("worse", "level")))
     for (column, rival), figure in itertools.product(zip(PAPER[1:], RIVALS, strict=True), SHORT):
         sign = -1 if figure == "rmse" else 1
         behind = sum(
@@ -72,15 +74,12 @@ def claims(results: Path) -> list[Claim]:
             for data in SETS
         )
         signs = between(found, *MAIN, rival, figure)
-        most = len(SETS) // 2 + 1
-        missing = [0] * (len(SETS) - len(signs))
+        words = {data: WORDS[each] for data, each in signs.items()}
         name = "a deep ensemble" if rival == "ensemble" else METHODS[rival].title
         text = f"BP is not behind {name} on most of the nine sets, by {SHORT[figure]}"
-        verdict = judged([*signs.values(), *missing], 1, most) if signs else ABSENT
-        words = {data: WORDS[each] for data, each in signs.items()}
         told = f"{_named(words, ('better', 'worse'))}; in print behind on {behind}"
-        made.append((text, verdict, told))
-    return [Claim(SOURCE, *each, COMMAND) for each in made]
+        add(text, signs, len(SETS) // 2 + 1, told)
+    return made
 
 
 def gain(found: Found, data: str, figure: str, one: str, other: str, noise: str) -> Mean:

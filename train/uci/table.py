@@ -139,7 +139,7 @@ def grids(results: Sequence[dict[str, Any]]) -> list[Grid]:
     published = [name for name in SETS if any(data == name for data, _, _ in found)]
     made = own(found)
     if published:
-        made += [beside(found, published, figure) for figure in FIGURES]
+        made += [grid for figure in FIGURES for grid in beside(found, published, figure)]
         made += [reached(found, published, *each) for each in ours(found)]
     return [*made, times(found)]
 
@@ -183,23 +183,25 @@ def times(found: Found) -> Grid:
     )
 
 
-def beside(found: Found, names: Sequence[str], figure: str) -> Grid:
-    """A figure of ours beside those of [B] and of others."""
-    chosen = ours(found)
-    columns = [c for c in (*PAPER, *ANCHORS) if figure != "rmse" or c.rmse]
-    return Grid(
-        f"{FIGURES[figure]} beside published figures (as printed; sources in "
-        "train/uci/published.py)",
-        ["data", *(title(*each) for each in chosen), *(column.title for column in columns)],
-        [
+def beside(found: Found, names: Sequence[str], figure: str) -> list[Grid]:
+    """A figure of ours beside the columns of [B], and beside those of others."""
+    mine = ours(found)
+    return [
+        Grid(
+            f"{FIGURES[figure]} beside {whose} (as printed; sources in train/uci/published.py)",
+            ["data", *(title(*each) for each in mine), *(column.title for column in columns)],
             [
-                data,
-                *(told(found, data, method, noise, figure) for method, noise in chosen),
-                *(printed(column, figure, data) for column in columns),
-            ]
-            for data in names
-        ],
-    )
+                [
+                    data,
+                    *(told(found, data, method, noise, figure) for method, noise in mine),
+                    *(printed(column, figure, data) for column in columns),
+                ]
+                for data in names
+            ],
+        )
+        for whose, every in (("[B] Table 2", PAPER), ("others", ANCHORS))
+        if (columns := [c for c in every if figure != "rmse" or c.rmse])
+    ]
 
 
 def reached(found: Found, names: Sequence[str], method: str, noise: str) -> Grid:
