@@ -273,7 +273,7 @@ def preferred(nlls: np.ndarray) -> np.ndarray:
         array([1])
     """
     split, best = np.arange(nlls.shape[1]), np.zeros(nlls.shape[1], int)
-    finite = np.isfinite(nlls).all(-1)
+    finite: np.ndarray = np.all(np.isfinite(nlls), axis=-1)
     for candidate in range(1, len(nlls)):
         # An overconfident candidate's numbers may overflow, or not be numbers.
         with np.errstate(invalid="ignore", over="ignore"):
