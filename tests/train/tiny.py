@@ -15,6 +15,7 @@ import numpy as np
 from cgjax import metrics
 from train.data import Dataset
 from train.engine.loop import stateless
+from train.engine.progress import Display, Progress
 from train.engine.recipes import PlateauRecipe
 from train.engine.runs import Finished, Group, train
 
@@ -74,14 +75,14 @@ def flat(finished: list[Finished]) -> list:
     ]
 
 
-class Lines:
+class Lines(Display):
     """A display that prints a line for each epoch, for another process to read."""
 
     def message(self, text: str) -> None:
         print(text, flush=True)
 
-    def update(self, *, epoch: int, **_) -> None:
-        print(f"epoch {epoch}", flush=True)
+    def update(self, progress: Progress) -> None:
+        print(f"epoch {progress.epoch}", flush=True)
 
 
 def main(folder: str, result: str) -> None:

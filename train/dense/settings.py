@@ -25,8 +25,6 @@ class Config(Computation):
 
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
     """The images; digits are scikit-learn's, of 8 x 8 pixels."""
-    data_dir: Path | None = None
-    """A folder with the IDX files, or one prepared by TensorFlow Datasets as array_record."""
     nodes: Annotated[tuple[Nodes, ...], SOME] = ("tanh", "relu")
     """Families of the hidden nodes."""
     regularisers: Annotated[tuple[Regulariser, ...], SOME] = ("none", "dropout", "pcff")
@@ -52,6 +50,11 @@ class Config(Computation):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, data_dir=without_folder(self))
+
+    @property
+    def folder(self) -> Path:
+        """The folder for results."""
+        return self.out or Path("runs/dense") / self.data
 
     @property
     def hidden_nodes(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from train.report.settings import Check, Checked, at_least, more_than
 
@@ -17,12 +17,8 @@ if TYPE_CHECKING:
     import optax
     from jaxtyping import Array, Float, Int
 
-    from train.engine.schedule import (
-        PatientProgress,
-        PlateauProgress,
-        SteppedProgress,
-        Verdict,
-    )
+    from train.engine.loop import Record
+    from train.engine.schedule import PatientProgress, PlateauProgress, SteppedProgress, Verdict
 
 MOMENTUM = Check(lambda value: 0 <= value < 1, "in [0, 1)")
 # Of a schedule.
@@ -30,16 +26,6 @@ PARTS = Check(
     lambda values: sorted({0.0, *values, 1.0}) == [0.0, *values, 1.0],
     "rising, each between 0 and 1",
 )
-
-
-class Figures(Protocol):
-    """What a recipe looks at of an epoch; see `train.engine.loop.Record`."""
-
-    @property
-    def validation_loss(self) -> Float[Array, ""]: ...
-
-    @property
-    def validation_error(self) -> Float[Array, ""]: ...
 
 
 class Recipe(Checked, abc.ABC):
@@ -76,9 +62,7 @@ class Recipe(Checked, abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def advance(
-        self, progress: Any, figures: Figures, epoch: Int[Array, ""]
-    ) -> tuple[Any, Verdict]:
+    def advance(self, progress: Any, figures: Record, epoch: Int[Array, ""]) -> tuple[Any, Verdict]:
         """The progress after an epoch (numbered from 1), and what follows from it."""
 
     def fewest_epochs_left(self, progress: Any) -> int:
@@ -126,7 +110,7 @@ class PlateauRecipe(Recipe):
         return schedule.PlateauProgress.first(self.learning_rate)
 
     def advance(
-        self, progress: PlateauProgress, figures: Figures, epoch: Int[Array, ""]
+        self, progress: PlateauProgress, figures: Record, epoch: Int[Array, ""]
     ) -> tuple[PlateauProgress, Verdict]:
         """By the validation loss; see `train/engine/schedule.py`."""
         from train.engine import schedule
@@ -223,7 +207,7 @@ class SteppedRecipe(Recipe):
         return {"weight_decay": progress.weight_decay}
 
     def advance(
-        self, progress: SteppedProgress, figures: Figures, epoch: Int[Array, ""]
+        self, progress: SteppedProgress, figures: Record, epoch: Int[Array, ""]
     ) -> tuple[SteppedProgress, Verdict]:
         """By the number of the epoch."""
         import jax.numpy as jnp
@@ -299,7 +283,7 @@ class PatientRecipe(Recipe):
         return {"weight_decay": jnp.float32(self.weight_decay)}
 
     def advance(
-        self, progress: PatientProgress, figures: Figures, epoch: Int[Array, ""]
+        self, progress: PatientProgress, figures: Record, epoch: Int[Array, ""]
     ) -> tuple[PatientProgress, Verdict]:
         """By the validation error; see `train/engine/schedule.py`."""
         from train.engine import schedule

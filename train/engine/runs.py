@@ -4,11 +4,12 @@ A group is what one program computes: all runs of a node family, or a single run
 the runs that have stopped are set aside; now and then everything goes into one checkpoint.
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,6 +32,7 @@ from train.engine.loop import (
     init_run,
     programs,
 )
+from train.engine.progress import Display, Progress
 from train.engine.recipes import Recipe
 from train.engine.settings import Mode
 from train.report import machine
@@ -67,46 +69,6 @@ class Finished(NamedTuple):
     best: Variables  # those of that epoch
     history: np.ndarray  # float32[epochs, figures], in the order of train.engine.loop.Record
     log: Log  # of the training of all runs
-
-
-class Display(Protocol):
-    """Where progress is told."""
-
-    def message(self, text: str) -> None:
-        """Tells something that happened."""
-
-    def update(
-        self,
-        *,
-        epoch: int,
-        finished: int,
-        loss: float,
-        error: float,
-        rate: float,
-        left: float,
-        exact: bool,
-    ) -> None:
-        """Tells how far it is.
-
-        Args:
-            epoch: the number of the epoch.
-            finished: how many runs have ended.
-            loss: mean training loss of the runs that had this epoch.
-            error: their mean validation error.
-            rate: training images per second, over all runs.
-            left: seconds to go.
-            exact: whether `left` is the most it can take, else the least.
-        """
-
-
-class Silent:
-    """Tells nothing."""
-
-    def message(self, text: str) -> None:
-        """Nothing."""
-
-    def update(self, **figures: float) -> None:
-        """Nothing."""
 
 
 class _Active:
@@ -231,6 +193,7 @@ def train(
     mesh: Mesh | None = None,
     width: int | None = None,
     folder: Path | None = None,
+    earlier: Path | None = None,
     settings: dict[str, Any] | None = None,
     save_seconds: float = 30.0,
     display: Display | None = None,
@@ -249,6 +212,8 @@ def train(
         width: how many runs a device maps at a time; see `train.engine.loop.programs`.
         folder: where the checkpoint lies; a run of the same command continues from it. Without it
             nothing is saved.
+        earlier: where another checkpoint of this training lies, which is only read. It is continued
+            unless that in `folder` is as new.
         settings: the settings of the experiment; a checkpoint of others is refused, except that
             the last epoch ("epochs") may be another: runs that were ended by it go on, or end.
         save_seconds: the least time between two saves. It has no influence on results.
@@ -267,7 +232,7 @@ def train(
             evenly.
     """
     _require_batches(dataset, recipe, devices.size(mesh, devices.BATCH))
-    display, began = display or Silent(), clock()
+    display, began = display or Display(), clock()
     largest = np.float32(dataset.largest)
     arrays = dataset.train_x, dataset.train_y, dataset.validation_x, dataset.validation_y, largest
     data = Data(*devices.placed(arrays, mesh))
@@ -275,7 +240,7 @@ def train(
     facts = {"settings": settings or {}, "identity": machine.identity(mode, *parts)}
     active = [_Active(group, recipe, mode, mesh, width, data) for group in groups]
     training = _Training(active, recipe, facts, folder, display)
-    training.begin()
+    training.begin(earlier)
     before = training.log.seconds
     training.save()  # so that a folder that cannot be written is known before an epoch is spent
     last_save = clock()
@@ -339,31 +304,45 @@ class _Training:
         """How many runs have not ended."""
         return sum(len(a.running) for a in self.active)
 
-    def begin(self) -> None:
-        """Initial states, or those of the checkpoint."""
-        saved = None if self.checkpoints is None else self.checkpoints.latest()
-        self._step = -1 if saved is None else saved.step
-        if devices.agreed(self._step) != self._step:
-            assert self.checkpoints is not None
+    def begin(self, earlier: Path | None) -> None:
+        """Initial states, or those of the newest checkpoint."""
+        found = self._newest(earlier)
+        step = -1 if found is None else found[1].step
+        if devices.agreed(step) != step:
             raise CheckpointError(
-                f"{self.checkpoints.folder}: the processes do not see the same checkpoint there. "
-                "Choose a folder that they share."
+                f"{self.checkpoints and self.checkpoints.folder}: the processes do not see the "
+                "same checkpoint there. Choose a folder that they share."
             )
-        if saved is None:
+        if found is None:
             for a in self.active:
                 a.begin()
         else:
-            assert self.checkpoints is not None
-            folder = self.checkpoints.folder
+            folder, saved = found
             self.history, self.log = _restore(folder, saved, self.facts, self.active)
             self.display.message(f"continuing after epoch {len(self.history)} of {folder}")
-            if self.running:
+            if self.running and self.checkpoints is not None and self._step >= 0:
                 self.checkpoints.require_writable()
         commits, commit = self.log.commits, machine.commit()
         if self.running and commit not in commits[-1:]:
             if commits:
                 self.display.message(f"the code has changed: {commits[-1]} there, {commit} now")
             self.log = self.log._replace(commits=(*commits, commit))
+
+    def _newest(self, earlier: Path | None) -> tuple[Path, Saved] | None:
+        """The newest checkpoint and its folder."""
+        own = None if self.checkpoints is None else self.checkpoints.latest()
+        self._step = -1 if own is None else own.step
+        if earlier is not None:
+            with contextlib.closing(Checkpoints(earlier)) as there:
+                brought = there.latest()
+            if brought is None:
+                raise CheckpointError(
+                    f"{earlier}: no checkpoint there. Give the folder that was --out, or leave "
+                    "--from out to begin anew."
+                )
+            if self._step < brought.step:
+                return earlier, brought
+        return None if self.checkpoints is None or own is None else (self.checkpoints.folder, own)
 
     def save(self) -> None:
         """Saves all, if there is a folder and something new."""
@@ -388,8 +367,8 @@ class _Training:
         offset = images = 0
         for a in self.active:
             if len(a.running):
-                rows, told = a.epoch()
-                figures[offset + rows] = told
+                rows, found = a.epoch()
+                figures[offset + rows] = found
                 images += len(rows) * seen
                 for run in set(rows) - set(a.running):
                     _tell(self.display, self.names[offset + run], a.stored.status[run], epoch)
@@ -397,18 +376,34 @@ class _Training:
                 done = figures[np.isfinite(figures[:, 0])]
                 elapsed = clock() - start
                 if len(done):
-                    self.display.update(
+                    told = Progress(
                         epoch=epoch,
                         finished=len(self.names) - self.running,
                         loss=float(done[:, 0].mean()),
                         error=float(done[:, 3].mean()),
                         rate=images / max(elapsed, 1e-9),
-                        **_left(self.active, self.recipe, epoch, elapsed * concerned / len(done)),
+                        left=elapsed * concerned / len(done) * self._epochs_left(epoch),
+                        exact=self.recipe.last_epoch is not None,
                     )
+                    self.display.update(told)
             offset += len(a.group.runs)
         self.history.append(figures)
         end = clock()
         return images / max(end - start, 1e-9), end
+
+    def _epochs_left(self, epoch: int) -> int:
+        """The most it can be if there is a last epoch, else the least, in which no run improves any
+        more."""
+        if self.recipe.last_epoch is not None:
+            return self.recipe.last_epoch - epoch
+        epochs = [
+            self.recipe.fewest_epochs_left(
+                jax.tree.map(lambda leaf, a=a: leaf[a.running], a.stored.progress)
+            )
+            for a in self.active
+            if len(a.running)
+        ]
+        return max(epochs, default=0)
 
     def close(self) -> None:
         """Lets go of the checkpoint, and brings all states to the host."""
@@ -465,21 +460,6 @@ def _tell(display: Display, name: str, status: int, epoch: int) -> None:
         )
     elif status != CAPPED:
         display.message(f"{name}: {STATUS[status]} after epoch {epoch}")
-
-
-def _left(active: Sequence[_Active], recipe: Recipe, epoch: int, seconds: float) -> dict[str, Any]:
-    """The time to go if epochs last as long as this one did: the most it can be if there is a last
-    epoch, else the least, in which no run improves any more."""
-    if recipe.last_epoch is not None:
-        return {"left": (recipe.last_epoch - epoch) * seconds, "exact": True}
-    epochs = [
-        recipe.fewest_epochs_left(
-            jax.tree.map(lambda leaf, a=a: leaf[a.running], a.stored.progress)
-        )
-        for a in active
-        if len(a.running)
-    ]
-    return {"left": max(epochs, default=0) * seconds, "exact": False}
 
 
 def _finished(

@@ -33,7 +33,6 @@ tried.
 import functools
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -43,7 +42,6 @@ import optax
 from jaxtyping import Array, Float
 
 import cgjax as cg
-from train import data
 from train.data import Dataset
 from train.engine import loop, sweep
 from train.engine.decay import decayed
@@ -55,16 +53,6 @@ from train.models.indrnn import MOMENTUM, DenselyConnected, Plain, Residual
 
 # The most that running statistics keep of what they were before they are estimated anew.
 LARGEST_REST = 1e-4
-
-
-def main(config: Config, command: str, console: Any) -> dict[str, Any]:
-    """Trains, tests, and leaves the result behind; see `train.engine.sweep.run`."""
-
-    def build() -> sweep.Experiment:
-        return experiment(config, data.load(config.data, config.data_dir))
-
-    out = config.out or Path("runs/indrnn") / f"{config.data}_{config.order}"
-    return sweep.run(config, build, command, out, console)
 
 
 def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
@@ -83,6 +71,9 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         prepare=sequences,
         statistics=functools.partial(reestimated, net, config.recipe.batch_size, ordered),
     )
+
+
+main = functools.partial(sweep.run, experiment)
 
 
 def in_order(config: Config, known: Dataset) -> Dataset:

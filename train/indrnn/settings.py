@@ -25,8 +25,6 @@ class Config(Settings):
     """Rates of PCFF, each of which is a run."""
     data: Literal["mnist", "fashion_mnist", "digits"] = "mnist"
     """The images, whose pixels are the sequences: 784, or 64 of scikit-learn's digits."""
-    data_dir: Path | None = None
-    """A folder with the IDX files, or one prepared by TensorFlow Datasets as array_record."""
     order: Order = "sequential"
     """Of the pixels: row by row, or one random order for all images."""
     order_seed: Annotated[int, Check(lambda seed: 0 <= seed < 2**32, "in [0, 2^32)")] = 0
@@ -64,3 +62,8 @@ class Config(Settings):
                 "at least 1, and a multiple of 8 for a dense stack",
             ),
         )
+
+    @property
+    def folder(self) -> Path:
+        """The folder for results."""
+        return self.out or Path("runs/indrnn") / f"{self.data}_{self.order}"

@@ -2,7 +2,20 @@
 
 An experiment `train/NAME/` has `settings.py`, with a frozen dataclass `Config` below
 `train.report.settings.Checked`, that imports no JAX; `experiment.py`, with
-`main(config, command, console)`; and `__main__.py`, which hands both to `run`.
+`main(config, command, console)`; and `__main__.py`, which hands both to `run`:
+
+    cli = functools.partial(
+        commandline.run,
+        "train.NAME",
+        Config,
+        "train.NAME.experiment",
+        description="What it compares ([A] 5.1).",
+        example="python -m train.NAME --data-dir FOLDER",
+        continues="from its last checkpoint",
+    )
+
+    if __name__ == "__main__":
+        sys.exit(cli())
 """
 
 import contextlib
@@ -27,11 +40,11 @@ def run(
     module: str,
     config: type,
     experiment: str,
+    arguments: Sequence[str] | None = None,
     *,
     description: str,
     example: str,
     continues: str | None,
-    arguments: Sequence[str] | None = None,
 ) -> int:
     """Runs an experiment with settings from the command line.
 
@@ -44,10 +57,10 @@ def run(
         experiment: the module, such as "train.dense.experiment", whose
             `main(config, command, console)` takes the settings, what was typed, and the
             `rich.console.Console` to tell progress on.
+        arguments: the words of the command line; none: those of the process.
         description: what `--help` says of the experiment, in a sentence.
         example: commands that `--help` shows, one a line.
         continues: from where the same command goes on after an interruption; none: it begins anew.
-        arguments: the words of the command line; none: those of the process.
 
     Returns:
         The exit status: 0, 1 after an error that the user can mend, 130 after Ctrl-C, 143 after

@@ -27,7 +27,6 @@ tried.
 """
 
 import functools
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -35,7 +34,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from train import data
 from train.data import Dataset
 from train.engine import sweep
 from train.engine.loop import Learner
@@ -47,16 +45,6 @@ from train.resnet.settings import Config, Dtype, Form, Shortcut
 SIDE, PADDING = 32, 4
 # Of ImageNet, which the authors took for CIFAR-10 too.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def main(config: Config, command: str, console: Any) -> dict[str, Any]:
-    """Trains, tests, and leaves the result behind; see `train.engine.sweep.run`."""
-
-    def build() -> sweep.Experiment:
-        return experiment(config, data.load(config.data, config.data_dir))
-
-    out = config.out or Path("runs/resnet")
-    return sweep.run(config, build, command, out, console)
 
 
 def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
@@ -71,6 +59,9 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         models={"": sweep.Model(network(shape), functools.partial(learner, shape))},
         prepare=standardised,
     )
+
+
+main = functools.partial(sweep.run, experiment)
 
 
 class Shape(NamedTuple):

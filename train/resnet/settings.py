@@ -22,9 +22,7 @@ class Config(Settings):
     pcff: Annotated[tuple[float, ...], RATES] = (0.1, 0.3, 0.5, 1.0)
     """Rates of PCFF, each of which is a run."""
     data: Literal["cifar10"] = "cifar10"
-    """The images."""
-    data_dir: Path | None = None
-    """A folder with CIFAR-10; see `train/data/cifar.py`. Without it the set is fetched."""
+    """The images; without a folder they are fetched."""
     shortcut: Shortcut = "convolution"
     """Of the blocks that begin a stage: 3 x 3 convolutions, as the authors'; or, as is usual, no
     parameters and zeros for new channels."""
@@ -39,3 +37,8 @@ class Config(Settings):
     """Of convolutions and nodes in training, on weights, statistics and updates of float32. The
     validation and the test are those of the float32 network."""
     recipe: SteppedRecipe = SteppedRecipe()
+
+    @property
+    def folder(self) -> Path:
+        """The folder for results."""
+        return self.out or Path("runs/resnet")
