@@ -53,7 +53,7 @@ help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 train: $(VENV)/installed-train
-	@test -n "$(filter $(EXPERIMENT),$(EXPERIMENTS))" || \
+	@test -n "$(filter $(EXPERIMENT),$(EXPERIMENTS))$(wildcard train/$(subst .,/,$(EXPERIMENT)).py)" || \
 	    { echo "There is no experiment '$(EXPERIMENT)'; there are: $(EXPERIMENTS)."; exit 2; }
 	$(RUN) train.$(EXPERIMENT) $(ARGS)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.train import tiny
-from train.engine import loop, runs
+from train.engine import groups, loop, runs
 from train.engine.checkpoint import CheckpointError, Checkpoints
 from train.engine.progress import Display
 from train.engine.recipes import PlateauRecipe
@@ -94,16 +94,16 @@ def test_stopped_runs_are_left_out_and_change_nothing(monkeypatch):
     recipe = PlateauRecipe(batch_size=8, learning_rate=0.3, stop_patience=2, epochs=30)
     hyper = (3.0, 0.0, 4.0, 5.0)
     slots = []
-    original = runs._Active.compact
+    original = groups.Active.compact
 
     def watched(self):
         original(self)
         slots.append(len(self.slots))
 
-    monkeypatch.setattr(runs._Active, "compact", watched)
+    monkeypatch.setattr(groups.Active, "compact", watched)
     compacted = run(hyper, recipe=recipe, width=1)
     assert slots[0] == 4 and 0 < min(s for s in slots if s) <= 2 and slots[-1] == 0
-    monkeypatch.setattr(runs._Active, "compact", lambda self: None)
+    monkeypatch.setattr(groups.Active, "compact", lambda self: None)
     # One run at a time in both programs, so that every bit can be compared.
     assert tiny.flat(compacted) == tiny.flat(run(hyper, recipe=recipe, width=1))
     assert len({f.epochs for f in compacted}) > 1

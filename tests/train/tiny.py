@@ -1,7 +1,7 @@
 """A classifier small enough to train hundreds of epochs in a test; also a script that trains it.
 
-python -m tests.train.tiny FOLDER RESULT: trains with a checkpoint after every epoch in FOLDER,
-prints a line for each epoch, and writes all figures and weights to RESULT.
+python -m tests.train.tiny FOLDER RESULT ...: trains with a checkpoint after every epoch in FOLDER,
+prints a line for each epoch, and writes all figures and weights to RESULT; then the next two.
 """
 
 import json
@@ -85,7 +85,7 @@ class Lines(Display):
         print(f"epoch {progress.epoch}", flush=True)
 
 
-def main(folder: str, result: str) -> None:
+def main(folder: str, result: str, *more: str) -> None:
     finished = train(
         [group([0.0, 0.1, np.nan, 0.4])],
         dataset(),
@@ -96,6 +96,8 @@ def main(folder: str, result: str) -> None:
         display=Lines(),
     )
     Path(result).write_text(json.dumps(flat(finished)))
+    if more:
+        main(*more)
 
 
 if __name__ == "__main__":

@@ -38,17 +38,11 @@ Build = Callable[[nnx.Rngs], nnx.Module]
 
 
 class Network(NamedTuple):
-    """A module in its two modes, as pure functions.
+    """A module in its two modes, as pure functions."""
 
-    Attributes:
-        init: `init(key) -> Variables`.
-        training: `training(params, state, x, drop_rate) -> (logits, state)`.
-        evaluation: the same with running statistics.
-    """
-
-    init: Callable[[Any], Variables]
-    training: Callable[..., tuple[Array, Any]]
-    evaluation: Callable[..., tuple[Array, Any]]
+    init: Callable[[Any], Variables]  # init(key)
+    training: Callable[..., tuple[Array, Any]]  # (params, state, x, drop_rate) -> (logits, state)
+    evaluation: Callable[..., tuple[Array, Any]]  # the same with running statistics
 
 
 def network(build: Build, evaluated: Build | None = None) -> Network:
@@ -130,40 +124,25 @@ def first(dataset: Dataset, images: int | None) -> Dataset:
 
 
 class Model(NamedTuple):
-    """A network and how it is trained.
-
-    Attributes:
-        network: the network.
-        learner_of: the learner that knows its rates, or (None) takes them.
-    """
+    """A network and how it is trained."""
 
     network: Network
-    learner_of: Callable[[Rates | None], Learner]
+    learner_of: Callable[[Rates | None], Learner]  # the one that knows its rates, or takes them
 
 
 class Experiment(NamedTuple):
-    """What is compared, on what, and how.
+    """What is compared, on what, and how."""
 
-    Attributes:
-        title, source: what `result.json` calls it, and where the paper has it.
-        settings: which runs, and how they are computed.
-        recipe: how each is trained.
-        dataset: on what.
-        models: the networks, by the `nodes` of their runs.
-        prepare: from rows of numbers in [0, 1] to what the networks take.
-        statistics: `statistics(variables) -> variables`, new running statistics before the test.
-        samples: of each Monte Carlo prediction of the test images; 0: none are made.
-    """
-
-    title: str
-    source: str
-    settings: Computation
+    title: str  # what `result.json` calls it
+    source: str  # where the paper has it
+    settings: Computation  # which runs, and how they are computed
     recipe: Recipe
     dataset: Dataset
-    models: Mapping[str, Model]
-    prepare: Callable[[Array], Array]
+    models: Mapping[str, Model]  # by the `nodes` of their runs
+    prepare: Callable[[Array], Array]  # from rows of numbers in [0, 1] to what the networks take
+    # statistics(variables): those with new running statistics, for the test
     statistics: Callable[[Variables], Variables] | None = None
-    samples: int = 0
+    samples: int = 0  # of each Monte Carlo prediction of the test images; 0: none are made
 
 
 def groups(experiment: Experiment) -> list[Group]:

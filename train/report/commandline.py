@@ -24,7 +24,7 @@ import io
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from train.engine.checkpoint import CheckpointError
@@ -39,7 +39,7 @@ class Terminated(KeyboardInterrupt):
 def run(
     module: str,
     config: type,
-    experiment: str,
+    experiment: str | Callable[[Any, str, Any], Any],
     arguments: Sequence[str] | None = None,
     *,
     description: str,
@@ -54,9 +54,9 @@ def run(
     Args:
         module: what is typed, as in `python -m train.dense`.
         config: the type of the settings, a dataclass whose fields become options.
-        experiment: the module, such as "train.dense.experiment", whose
-            `main(config, command, console)` takes the settings, what was typed, and the
-            `rich.console.Console` to tell progress on.
+        experiment: the module, such as "train.dense.experiment", that has
+            `main(config, command, console)`, or that function. It takes the settings, what was
+            typed, and the `rich.console.Console` to tell progress on.
         arguments: the words of the command line; none: those of the process.
         description: what `--help` says of the experiment, in a sentence.
         example: commands that `--help` shows, one a line.
@@ -83,7 +83,9 @@ def run(
             sys.stdout.reconfigure(errors="replace")
         machine.keep_memory()
         try:
-            main = importlib.import_module(experiment).main
+            main = experiment
+            if isinstance(main, str):
+                main = importlib.import_module(main).main
             main(chosen, shlex.join(["python", "-m", module, *arguments]), Console())
         except (DataFileError, CheckpointError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
