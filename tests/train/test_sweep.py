@@ -306,7 +306,9 @@ def test_statistics_are_estimated_anew_on_validation_images():
 
 def test_what_does_not_decay():
     net = indrnn.network(indrnn.Shape("plain", 2, 8, 64))
-    optimiser = optax.with_extra_args_support(indrnn.optimiser(net, PatientRecipe()))
+    known = indrnn.learner_of(net, PatientRecipe(), None).optimiser
+    assert known is not None
+    optimiser = optax.with_extra_args_support(known)
     params = net.init(jax.random.key(0)).params
     zero = jax.tree.map(jnp.zeros_like, params)
     change, _ = optimiser.update(zero, optimiser.init(params), params, weight_decay=1.0)

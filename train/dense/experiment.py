@@ -15,9 +15,6 @@ together sometimes help further.
 
 **Cost**: digits about a minute on two CPU cores. MNIST and Fashion-MNIST three to four seconds for
 an epoch of a run there, and from 30 to more than 100 epochs a run.
-
-**Left behind** in `--out`: `result.json`, `timing.json`, `figure.png`, and the checkpoint, from
-which the same command continues after any interruption, to the same bits.
 """
 
 import functools

@@ -107,7 +107,7 @@ class PlateauRecipe(Recipe):
         """The progress before the first epoch."""
         from train.engine import schedule
 
-        return schedule.PlateauProgress.first(self.learning_rate)
+        return schedule.plateau_init(self.learning_rate)
 
     def advance(
         self, progress: PlateauProgress, figures: Record, epoch: Int[Array, ""]
@@ -115,25 +115,18 @@ class PlateauRecipe(Recipe):
         """By the validation loss; see `train/engine/schedule.py`."""
         from train.engine import schedule
 
-        loss = figures.validation_loss
-        plateau, learning_rate, floor = schedule.plateau_step(
-            progress.plateau,
-            progress.learning_rate,
-            loss,
+        return schedule.plateau_step(
+            progress,
+            figures.validation_loss,
             factor=self.plateau_factor,
             patience=self.plateau_patience,
             threshold=self.plateau_threshold,
+            stop_patience=self.stop_patience,
         )
-        stopper, improved, stops = schedule.stopper_step(
-            progress.stopper, loss, patience=self.stop_patience
-        )
-        after = schedule.PlateauProgress(learning_rate, plateau, stopper)
-        # A rate that is constant on purpose has no floor.
-        return after, schedule.Verdict(improved, stops, settled=floor & (self.plateau_factor < 1))
 
     def fewest_epochs_left(self, progress: PlateauProgress) -> int:
         """If no run improves any more, and no rate reaches its floor before."""
-        return self.stop_patience + 1 - int(min(progress.stopper.strikes.ravel()))
+        return self.stop_patience + 1 - int(min(progress.strikes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,9 +265,12 @@ class PatientRecipe(Recipe):
 
     def begin(self) -> PatientProgress:
         """The progress before the first epoch."""
+        import jax.numpy as jnp
+
         from train.engine import schedule
 
-        return schedule.PatientProgress.first(self.learning_rate, self.patience)
+        rate, patience = jnp.float32(self.learning_rate), jnp.int32(self.patience)
+        return schedule.PatientProgress(rate, patience, jnp.float32(jnp.inf), jnp.int32(0))
 
     def extra_arguments(self, progress: PatientProgress) -> dict[str, Any]:
         """The weight decay."""

@@ -2,20 +2,7 @@
 
 An experiment `train/NAME/` has `settings.py`, with a frozen dataclass `Config` below
 `train.report.settings.Checked`, that imports no JAX; `experiment.py`, with
-`main(config, command, console)`; and `__main__.py`, which hands both to `run`:
-
-    cli = functools.partial(
-        commandline.run,
-        "train.NAME",
-        Config,
-        "train.NAME.experiment",
-        description="What it compares ([A] 5.1).",
-        example="python -m train.NAME --data-dir FOLDER",
-        continues="from its last checkpoint",
-    )
-
-    if __name__ == "__main__":
-        sys.exit(cli())
+`main(config, command, console)`; and `__main__.py`, which hands both to `run`.
 """
 
 import contextlib
@@ -24,6 +11,7 @@ import io
 import shlex
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -70,12 +58,13 @@ def run(
     from rich.console import Console
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    commands = textwrap.indent(textwrap.dedent(example).strip(), "    ")
     with interrupted_by_sigterm():
         chosen = tyro.cli(
             config,
             args=arguments,
             prog=f"python -m {module}",
-            description="\n".join([description, "", "example:", *_indented(example)]),
+            description=f"{description}\n\nexample:\n{commands}",
             config=(tyro.conf.OmitArgPrefixes,),
         )
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -99,10 +88,6 @@ def run(
             print(f"{'ended by SIGTERM' if terminated else 'interrupted'}{end}", file=sys.stderr)
             return 143 if terminated else 130
     return 0
-
-
-def _indented(text: str) -> list[str]:
-    return [f"    {line.strip()}" for line in text.strip().splitlines()]
 
 
 @contextlib.contextmanager
