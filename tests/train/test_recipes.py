@@ -124,13 +124,13 @@ def test_decay_comes_before_momentum():
 
 def test_gradients_are_cut_off_before_decay_and_adam():
     decays = {"w": True, "b": False}
-    optimiser = optax.with_extra_args_support(PatientRecipe().optimiser_of(decays))
+    optimiser = PatientRecipe(weight_decay=0.5).optimiser_of(decays)
     adam = optax.adam(1.0)
     params = {"w": jnp.array([3.0, -1.0]), "b": jnp.array([2.0])}
     state, expected_state = optimiser.init(params), adam.init(params)
     for scale in (1.0, 50.0):
         gradient = {"w": jnp.array([scale, 0.2]), "b": jnp.array([-scale])}
-        change, state = optimiser.update(gradient, state, params, weight_decay=jnp.float32(0.5))
+        change, state = optimiser.update(gradient, state, params)
         known = {
             "w": jnp.clip(gradient["w"], -10, 10) + 0.5 * params["w"],
             "b": jnp.clip(gradient["b"], -10, 10),

@@ -1,8 +1,7 @@
 """The settings of the dense experiment."""
 
 import dataclasses
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from train.engine.recipes import PlateauRecipe
 from train.engine.settings import (
@@ -22,6 +21,8 @@ Nodes = Literal["tanh", "relu"]
 @dataclasses.dataclass(frozen=True)
 class Config(Computation):
     """The settings of the experiment; the defaults are those of [A] 5.1."""
+
+    default_out: ClassVar[str] = "runs/dense/{data}"
 
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
     """The images; digits are scikit-learn's, of 8 x 8 pixels."""
@@ -50,11 +51,6 @@ class Config(Computation):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, data_dir=without_folder(self))
-
-    @property
-    def folder(self) -> Path:
-        """The folder for results."""
-        return self.out or Path("runs/dense") / self.data
 
     @property
     def hidden_nodes(self) -> int:

@@ -257,11 +257,8 @@ class PatientRecipe(Recipe):
         """
         import optax
 
-        from train.engine import decay
-
-        return optax.chain(
-            optax.clip(self.largest_gradient), decay.by_argument(decays), optax.adam(1.0)
-        )
+        decay = optax.add_decayed_weights(self.weight_decay, decays)
+        return optax.chain(optax.clip(self.largest_gradient), decay, optax.adam(1.0))
 
     def begin(self) -> PatientProgress:
         """The progress before the first epoch."""
@@ -271,12 +268,6 @@ class PatientRecipe(Recipe):
 
         rate, patience = jnp.float32(self.learning_rate), jnp.int32(self.patience)
         return schedule.PatientProgress(rate, patience, jnp.float32(jnp.inf), jnp.int32(0))
-
-    def extra_arguments(self, progress: PatientProgress) -> dict[str, Any]:
-        """The weight decay."""
-        import jax.numpy as jnp
-
-        return {"weight_decay": jnp.float32(self.weight_decay)}
 
     def advance(
         self, progress: PatientProgress, figures: Record, epoch: Int[Array, ""]

@@ -4,7 +4,7 @@ to be read."""
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import tyro
 
@@ -67,6 +67,8 @@ class Run(NamedTuple):
 class Computation(Checked):
     """Which data and seeds, how runs are computed, and where they are kept."""
 
+    default_out: ClassVar[str] = "runs/{data}"  # of which settings
+
     data: str = "digits"
     """The data set."""
     data_dir: Path | None = None
@@ -120,7 +122,7 @@ class Computation(Checked):
     @property
     def folder(self) -> Path:
         """The folder for results."""
-        raise NotImplementedError
+        return self.out or Path(self.default_out.format(**vars(self)))
 
     @property
     def how(self) -> Mode:

@@ -2,8 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from train.engine.recipes import PatientRecipe
 from train.engine.settings import RATES, Settings, without_folder
@@ -18,6 +17,8 @@ Implementation = Literal["scan", "parallel", "mosaic_gpu"]
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
     """The settings of the experiment; the defaults are those of [A] 5.1."""
+
+    default_out: ClassVar[str] = "runs/indrnn/{data}_{order}"
 
     dropout: Annotated[tuple[float, ...], RATES] = (0.1,)
     """Drop rates, each of which is a run."""
@@ -62,8 +63,3 @@ class Config(Settings):
                 "at least 1, and a multiple of 8 for a dense stack",
             ),
         )
-
-    @property
-    def folder(self) -> Path:
-        """The folder for results."""
-        return self.out or Path("runs/indrnn") / f"{self.data}_{self.order}"

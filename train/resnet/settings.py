@@ -1,8 +1,7 @@
 """The settings of the experiment with residual networks."""
 
 import dataclasses
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from train.engine.recipes import SteppedRecipe
 from train.engine.settings import RATES, Settings
@@ -16,6 +15,8 @@ Dtype = Literal["float32", "bfloat16"]
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
     """The settings of the experiment; the defaults are those of [A] 5.1."""
+
+    default_out: ClassVar[str] = "runs/resnet"
 
     dropout: Annotated[tuple[float, ...], RATES] = (0.1, 0.3, 0.5)
     """Drop rates, each of which is a run."""
@@ -37,8 +38,3 @@ class Config(Settings):
     """Of convolutions and nodes in training, on weights, statistics and updates of float32. The
     validation and the test are those of the float32 network."""
     recipe: SteppedRecipe = SteppedRecipe()
-
-    @property
-    def folder(self) -> Path:
-        """The folder for results."""
-        return self.out or Path("runs/resnet")
