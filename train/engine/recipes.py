@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from train.engine.loop import Record
     from train.engine.schedule import PatientProgress, PlateauProgress, SteppedProgress, Verdict
 
-MOMENTUM = Check(lambda value: 0 <= value < 1, "in [0, 1)")
+FRACTION = Check(lambda value: 0 <= value < 1, "in [0, 1)")
 # Of a schedule.
 PARTS = Check(
     lambda values: sorted({0.0, *values, 1.0}) == [0.0, *values, 1.0],
@@ -80,13 +80,13 @@ class PlateauRecipe(Recipe):
     """Images of a batch."""
     learning_rate: Annotated[float, at_least(0)] = 1e-2
     """Of the first epoch."""
-    momentum: Annotated[float, MOMENTUM] = 0.9
+    momentum: Annotated[float, FRACTION] = 0.9
     """The part of the last update that the next one keeps."""
     plateau_factor: Annotated[float, Check(lambda v: 0 < v <= 1, "in (0, 1]")] = 0.1
     """The learning rate is multiplied by this on a plateau of the validation loss."""
     plateau_patience: Annotated[int, at_least(0)] = 10
     """Epochs in a row without a gain that are borne; the next one lowers the rate."""
-    plateau_threshold: Annotated[float, MOMENTUM] = 1e-4
+    plateau_threshold: Annotated[float, FRACTION] = 1e-4
     """The relative gain below which an epoch counts as a plateau's."""
     stop_patience: Annotated[int, at_least(0)] = 20
     """A run stops once the validation loss has not fallen for more than this many epochs. It ends
@@ -143,7 +143,7 @@ class SteppedRecipe(Recipe):
     """Images of a batch."""
     learning_rate: Annotated[float, at_least(0)] = 0.1
     """Of the first epoch."""
-    momentum: Annotated[float, MOMENTUM] = 0.9
+    momentum: Annotated[float, FRACTION] = 0.9
     """The part of the last update that the next one keeps."""
     weight_decay: Annotated[float, at_least(0)] = 1e-4
     """Added to the gradient, times the parameters."""
