@@ -106,7 +106,7 @@ smoke: $(VENV)/installed-train
 	folder=$$(mktemp -d) && \
 	JAX_PLATFORMS=cpu $(RUN) train.dense --regularisers none dropout pcff both --seeds 0 \
 	    --hidden 8 --epochs 2 --samples 2 --out "$$folder" && \
-	$(RUN) train.dense.figure "$$folder/result.json" --out "$$folder/figure.svg" && \
+	$(RUN) train.figure "$$folder/result.json" --out "$$folder/figure.svg" && \
 	test -s "$$folder/figure.png" && test -s "$$folder/figure.svg" && rm -rf "$$folder"
 
 clean:

@@ -102,14 +102,3 @@ def interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def drawing() -> Iterator[None]:
-    """Ends the process with a message where results cannot be read or drawn."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        what = error if isinstance(error, OSError) else repr(error)
-        print(f"error: these results cannot be drawn: {what}", file=sys.stderr)
-        sys.exit(1)

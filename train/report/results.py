@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,37 +57,3 @@ def write(path: Path, result: dict[str, Any]) -> None:
 def said_on(console: Any) -> Callable[[str], None]:
     """A function that prints lines on a `rich.console.Console` as they are."""
     return functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-
-
-def table(
-    title: str, left: Sequence[str], right: Sequence[str], rows: Iterable[Sequence[str]]
-) -> Any:
-    """A `rich` table.
-
-    Args:
-        title: stands above it.
-        left: headings of the first columns, which hold names.
-        right: headings of the others, which hold numbers.
-        rows: a cell for each column.
-
-    Example:
-        >>> from rich.console import Console
-        >>> Console(width=20).print(table("Errors", ["network"], ["%"], [["dense", "1.5"]]))
-            Errors
-        <BLANKLINE>
-         network    %
-         ─────────────
-         dense    1.5
-        <BLANKLINE>
-    """
-    from rich import box
-    from rich.table import Table
-
-    made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in left:
-        made.add_column(heading, no_wrap=True)
-    for heading in right:
-        made.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        made.add_row(*row)
-    return made

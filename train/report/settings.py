@@ -17,6 +17,7 @@ Example:
 
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -29,6 +30,9 @@ __all__ = [
     "Check",
     "Checked",
     "at_least",
+    "but_epochs",
+    "differences",
+    "each",
     "facts",
     "more_than",
     "require",
@@ -48,8 +52,18 @@ def at_least(least: float) -> Check:
 
 
 def more_than(bound: float) -> Check:
-    """A number that has to be larger."""
-    return Check(lambda value: value > bound, f"more than {bound:g}")
+    """A number that has to be larger, and finite."""
+    return Check(lambda value: bound < value < math.inf, f"more than {bound:g}, and finite")
+
+
+def each(check: Check) -> Check:
+    """Several values that are all like this.
+
+    Example:
+        >>> each(at_least(1)).fits((3, 0)), each(at_least(1)).expected
+        (False, 'at least 1 each')
+    """
+    return Check(lambda values: all(map(check.fits, values)), f"{check.expected} each")
 
 
 def _distinct(values: Sequence[Any]) -> bool:
@@ -92,24 +106,6 @@ def require(settings: Any, **conditions: tuple[bool, str]) -> None:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected {expected}.")
 
 
-def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
-    """Without the last epoch, on which those before it do not depend."""
-    return {
-        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
-        for name, fact in facts.items()
-        if name != "epochs"
-    }
-
-
-def differences(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """What differs between two records, in words; "" if nothing does."""
-    return "; ".join(
-        f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
-        for name in sorted({*then, *now})
-        if then.get(name) != now.get(name)
-    )
-
-
 def facts(settings: Any, *but: str) -> dict[str, Any]:
     """What a result depends on, in the form that JSON gives back.
 
@@ -127,3 +123,21 @@ def facts(settings: Any, *but: str) -> dict[str, Any]:
     """
     chosen = dataclasses.asdict(settings)  # pyright: ignore[reportArgumentType]
     return json.loads(json.dumps({k: v for k, v in chosen.items() if k not in but}))
+
+
+def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without the last epoch, on which those before it do not depend."""
+    return {
+        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
+        for name, fact in facts.items()
+        if name != "epochs"
+    }
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two records, in words; "" if nothing does."""
+    return "; ".join(
+        f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    )
