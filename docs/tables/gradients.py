@@ -4,7 +4,7 @@ import pathlib
 from typing import Any
 
 from docs.tables.parts import NOT_MEASURED, columns, from_each, origin, picture, shown, table
-from train.gradient_variance.figure import NETWORKS
+from train.gradient_variance.figure import GROUPS, NETWORKS, variance_grids
 from train.report.statistics import Mean
 from train.report.tables import DATA, over_seeds
 
@@ -17,7 +17,6 @@ PROCEDURES = {
     "plain": "plain network at the means",
 }
 POINTS = ("initial", "trained")
-GROUPS = {"means": "means", "log variances": "log-variances"}
 ESTIMATES = 8  # of each bias, from which its error comes
 
 
@@ -32,28 +31,11 @@ def gradient_picture(results: pathlib.Path) -> str:
 @from_each(FILES)
 def gradient_variance(result: dict[str, Any]) -> str:
     """Variances of gradients by batch size, due to batch and weights, and to the weights alone."""
-    parts, settings = [], result["settings"]
-
-    def cell(found: dict[str, Any]) -> str:
-        total, own = found["total"], found["weights"]["value"]
-        told = Mean(total["value"], total["standard error"], settings["pairs"]).told(2, style="g")
-        return f"{told} ({own:.2g})" if own else f"{told} (0)"
-
-    for group, title in GROUPS.items():
-        found = {
-            (row["point"], row["procedure"], row["batch size"]): row[group]
-            for row in result["variance"]
-        }
-        rows = [
-            [point, PROCEDURES[procedure]]
-            + [cell(found[point, procedure, size]) for size in settings["batch_sizes"]]
-            for point in POINTS
-            for procedure in settings["procedures"]
-            if group == "means" or procedure != "plain"
-        ]
-        headings = [f"batch {size}" for size in settings["batch_sizes"]]
-        parts.append(f"{_setting(result)}; gradient with respect to the {title}:")
-        parts.append(table(["posterior", "procedure", *headings], rows))
+    grids = [grid._replace(names=len(grid.head)) for grid in variance_grids(result, PROCEDURES)]
+    parts = [
+        f"{_setting(result)}; gradient with respect to the {title}:\n\n{grid.markdown()}"
+        for title, grid in zip(GROUPS.values(), grids, strict=True)
+    ]
     return "\n\n".join([*parts, origin(result)])
 
 

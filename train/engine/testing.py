@@ -36,18 +36,19 @@ def logarithm(probabilities: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def figures(
     log_probs: Float[Array, "n classes"], labels: Int[Array, " n"]
 ) -> dict[str, Float[Array, ""]]:
-    """Error, negative log-likelihood and calibration error of predictions, as numbers in [0, 1],
-    in nats, and in [0, 1].
+    """Error, negative log-likelihood, calibration error and Brier score of predictions: numbers in
+    [0, 1], in nats, in [0, 1], in [0, 2].
 
     Example:
         >>> found = figures(jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75]])), jnp.array([0, 1]))
         >>> {name: round(float(value), 4) for name, value in found.items()}
-        {'error': 0.0, 'nll': 0.4904, 'ece': 0.375}
+        {'error': 0.0, 'nll': 0.4904, 'ece': 0.375, 'brier': 0.3125}
     """
     return {
         "error": metrics.error(log_probs, labels),
         "nll": metrics.nll(log_probs, labels),
         "ece": metrics.ece(jnp.exp(log_probs), labels),
+        "brier": metrics.brier(jnp.exp(log_probs), labels),
     }
 
 

@@ -3,13 +3,14 @@
 python -m train.figure results/gradient_variance/*/result.json --out figure.png
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from train.report import tables as report
 from train.report.figures import digest, panels, save
-from train.report.tables import DATA
+from train.report.statistics import Mean
+from train.report.tables import DATA, Grid
 
 COLOURS = {
     "moments": "#cc6677",
@@ -26,6 +27,7 @@ LABELS = {
     "plain": "plain",
 }
 NETWORKS = {"dense": "dense", "small_vgg": "small VGG", "vgg16": "VGG16"}
+GROUPS = {"means": "means", "log variances": "log-variances"}
 CURVES = (
     ("validation_loss", "validation NLL", 1),
     ("validation_error", "validation error (%)", 100),
@@ -87,3 +89,35 @@ def _curves(panel: Any, result: dict[str, Any], name: str, factor: float) -> Non
         values = [float("nan") if v is None else factor * v for v in run["history"][name]]
         epochs = range(1, len(values) + 1)
         panel.plot(epochs, values, color=COLOURS[run["procedure"]], linewidth=1.2)
+
+
+def variance_grids(result: dict[str, Any], names: Mapping[str, str] = LABELS) -> list[Grid]:
+    """Variances by batch size, for the gradient by either group of parameters: the total ± its
+    standard error, and the part of the weights alone.
+
+    Args:
+        result: as in `result.json`.
+        names: of the procedures.
+    """
+    settings, of_batches = result["settings"], result["settings"]["batch_sizes"]
+    found = {(row["point"], row["procedure"], row["batch size"]): row for row in result["variance"]}
+
+    def cell(group: str, *which: Any) -> str:
+        total, own = found[which][group]["total"], found[which][group]["weights"]["value"]
+        told = Mean(total["value"], total["standard error"], settings["pairs"]).told(2, style="g")
+        return f"{told} ({own:.2g})" if own else f"{told} (0)"
+
+    return [
+        Grid(
+            f"Variance of the gradient by the {title}: total (part of the weights)",
+            ["posterior", "procedure", *(f"batch {size}" for size in of_batches)],
+            [
+                [point, names[name], *(cell(group, point, name, size) for size in of_batches)]
+                for point in ("initial", "trained")
+                for name in settings["procedures"]
+                if group == "means" or name != "plain"  # which has no log-variances to learn
+            ],
+            names=2,
+        )
+        for group, title in GROUPS.items()
+    ]

@@ -17,6 +17,7 @@ Example:
 
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -31,6 +32,7 @@ __all__ = [
     "at_least",
     "but_epochs",
     "differences",
+    "each",
     "facts",
     "more_than",
     "require",
@@ -50,8 +52,18 @@ def at_least(least: float) -> Check:
 
 
 def more_than(bound: float) -> Check:
-    """A number that has to be larger."""
-    return Check(lambda value: value > bound, f"more than {bound:g}")
+    """A number that has to be larger, and finite."""
+    return Check(lambda value: bound < value < math.inf, f"more than {bound:g}, and finite")
+
+
+def each(check: Check) -> Check:
+    """Several values that are all like this.
+
+    Example:
+        >>> each(at_least(1)).fits((3, 0)), each(at_least(1)).expected
+        (False, 'at least 1 each')
+    """
+    return Check(lambda values: all(map(check.fits, values)), f"{check.expected} each")
 
 
 def _distinct(values: Sequence[Any]) -> bool:
