@@ -1,6 +1,7 @@
 """Tables of the regression experiments of [B]."""
 
 import functools
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from docs.tables.parts import NOT_MEASURED, Table, bullets, columns, from_file, origin, shown
 from train.report.statistics import Mean
 from train.uci import claims as uci_claims
+from train.uci import starts as uci_starts
 from train.uci import table as uci_table
 from train.uci import targets as uci_targets
 from train.uci.methods import METHODS
@@ -72,6 +74,16 @@ def regression_tails(found: uci_table.Found) -> str:
         "Splits of all sets whose log-likelihood is lower by more than 1 than with homoscedastic "
         f"noise: {uci_claims.overconfident(found)}."
     )
+
+
+@shown
+def regression_starts(results: pathlib.Path) -> str:
+    """Where trainings end from different starts."""
+    made = [
+        json.loads(path.read_text()) for path in sorted((results / "uci_starts").glob("*.json"))
+    ]
+    origins = sorted({origin(result, data=False) for result in made})
+    return "\n\n".join([uci_starts.table(made).titled(), *origins]) if made else NOT_MEASURED
 
 
 @of_cells

@@ -113,6 +113,18 @@ def test_gains_are_taken_split_by_split():
     assert gain(found).sign == -1
 
 
+def test_cells_of_different_recipes_are_not_compared():
+    found = changed("wine", "ensemble", "heteroscedastic", rmse=[2.9, 3.0])
+    for split in found["wine", *uci_claims.MAIN]["splits"]:
+        split["coverage"] = 0.95  # of the present recipe; the ensemble's cell has none
+    assert "wine" not in uci_claims.between(found, *uci_claims.MAIN, "ensemble", "rmse")
+    row = next(line for line in uci_claims.gains(found).lines if line[0] == "wine")
+    assert row == ["wine", "-", "-", "-", "-"]
+    for split in found["wine", "ensemble", "heteroscedastic"]["splits"]:
+        split["coverage"] = 0.95
+    assert uci_claims.between(found, *uci_claims.MAIN, "ensemble", "rmse")["wine"] == 1
+
+
 def test_claims_are_counted(tmp_path):
     def verdicts() -> dict[str, str]:
         return {claim.text: claim.verdict for claim in uci_claims.claims(tmp_path)}

@@ -30,6 +30,7 @@ from train.uci.table import (
     seconds_per_split,
     standing,
     title,
+    together,
     told,
     values,
 )
@@ -97,11 +98,12 @@ def gain(found: Found, data: str, figure: str, one: str, other: str, noise: str)
 
 
 def between(found: Found, one: str, noise: str, other: str, figure: str) -> dict[str, int]:
-    """On each set the sign of what a method gains over another; 0 where it is not decided."""
+    """On each set the sign of what a method gains over another; 0 where it is not decided. Sets
+    on which the two were trained by different recipes are left out."""
     return {
         data: gain(found, data, figure, one, other, noise).sign
         for data in SETS
-        if (data, one, noise) in found and (data, other, noise) in found
+        if together(found, (data, one, noise), (data, other, noise))
     }
 
 
@@ -118,10 +120,11 @@ def gains(found: Found) -> Grid:
                 gain(found, data, figure, one, other, noise).told(
                     digits_of(data, figure), signed=True
                 )
+                if together(found, (data, one, noise), (data, other, noise))
+                else "-"
                 for figure, other in pairs
             ]
-            for data in SETS
-            if all((data, method, noise) in found for method in (one, *RIVALS))
+            for data in measured_sets(found)
         ],
     )
 
@@ -183,7 +186,9 @@ def tails(found: Found, data: str) -> Grid:
                 values(found[data, method, noise], f) for f in ("rmse", "log likelihood")
             )
             each = [f"{a:.2f} ({b:.2f})" for a, b in zip(rmses, likelihoods, strict=True)]
-            lines.append([METHODS[method].title, *each, str(len(gone_wrong(found, data, method)))])
+            wrong = str(len(gone_wrong(found, data, method)))
+            alike = together(found, *((data, method, noise) for noise in NOISES))
+            lines.append([METHODS[method].title, *each, wrong if alike else "-"])
     splits = len(lines[0]) - 2 if lines else 0
     return Grid(
         f"{data}, {noise}: RMSE (log-likelihood) of each split",
@@ -203,7 +208,7 @@ def overconfident(found: Found) -> str:
     """Splits whose log-likelihood falls by more than 1 if the network computes the noise."""
     texts = []
     for data, method in itertools.product(SETS, METHODS):
-        if all((data, method, noise) in found for noise in NOISES):
+        if together(found, *((data, method, noise) for noise in NOISES)):
             varying, fixed = (values(found[data, method, n], "log likelihood") for n in NOISES)
             bad = [each for i, each in enumerate(varying) if not each >= fixed[i] - 1]
             if bad:

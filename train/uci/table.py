@@ -110,6 +110,13 @@ def told(found: Found, data: str, method: str, noise: str, figure: str) -> str:
     return over_splits(result, figure).told(digits_of(data, figure))
 
 
+def together(found: Found, *names: tuple[str, str, str]) -> bool:
+    """Whether cells are there and were made by one recipe: coverage came with the present one."""
+    if not all(name in found for name in names):
+        return False
+    return len({COVERAGE in found[name]["splits"][0] for name in names}) == 1
+
+
 def line(result: dict[str, Any]) -> str:
     """A cell in a few words."""
     settings = result["settings"]
