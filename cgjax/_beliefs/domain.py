@@ -115,7 +115,7 @@ class BeliefDomain(Domain):
         return Gaussian(jnp.asarray(mean, x.dtype), jnp.asarray(variance, x.dtype))
 
     def statistic(self, family: Family, e: Value) -> Value:
-        dtype = mean_of(e).dtype
+        dtype = e.dtype
         if not is_random(e):
             mean, variance = family.mean(e), family.variance(e)
         elif self.visitor.order == 1:

@@ -69,6 +69,10 @@ class Complex(Lazy):
         """The moments."""
         return self
 
+    def at_mean(self) -> Array:
+        """The means."""
+        return self.mean
+
     @classmethod
     def certain(cls, value: Array) -> Complex:
         """A value that is known."""

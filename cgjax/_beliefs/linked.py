@@ -22,7 +22,7 @@ from cgjax._beliefs.curves.elementwise import elementwise, is_elementwise
 from cgjax._beliefs.grouped import Grouped
 from cgjax._beliefs.laid import Laid, retraced, source
 from cgjax._beliefs.linear import moments
-from cgjax._beliefs.values import Exact, Gaussian, Lazy, Value, is_random, settle
+from cgjax._beliefs.values import Gaussian, Known, Lazy, Value, is_random, settle
 from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
 
@@ -63,7 +63,7 @@ class Linked(Lazy):
         """Whether the elements are known to be independent."""
         return self.places is not None and np.unique(self.places).size == self.places.size
 
-    def at_mean(self) -> Exact:
+    def at_mean(self) -> Known:
         """The value at the means."""
         x = self.plain
         return x.at_mean() if isinstance(x, Lazy) else x.mean

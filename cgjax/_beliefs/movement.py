@@ -11,6 +11,7 @@ from jaxtyping import Array
 from cgjax._beliefs.values import (
     Exact,
     Gaussian,
+    Known,
     Value,
     is_random,
     over_even_pairs,
@@ -196,7 +197,7 @@ def _pad(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     return replace(moved, mean=mean, variance=variance)
 
 
-def _exactly(array: Exact) -> Gaussian:
+def _exactly(array: Known) -> Gaussian:
     array = jnp.asarray(array)
     return Gaussian(array, jnp.zeros_like(array))
 

@@ -34,7 +34,7 @@ from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule
 from cgjax._beliefs.sums import reduced
 from cgjax._beliefs.totals import TOTALS, total_of
 from cgjax._beliefs.valleys import lowest_point
-from cgjax._beliefs.values import Exact, Gaussian, Value, at_mean, is_random, settle
+from cgjax._beliefs.values import Gaussian, Known, Value, at_mean, is_random, settle
 from cgjax._program.jaxprs import Atom, Params, aval, bind
 from cgjax._program.jaxprs import Literal as Constant
 from cgjax._program.primitives import facts
@@ -293,7 +293,7 @@ def without_rule(
     return outs
 
 
-def _is_differentiable(eqn: JaxprEqn, means: Sequence[Exact]) -> bool:
+def _is_differentiable(eqn: JaxprEqn, means: Sequence[Known]) -> bool:
     """Whether JAX has the derivatives of an operation by its inexact operands."""
     at = [k for k, m in enumerate(means) if jnp.issubdtype(jnp.result_type(m), jnp.inexact)]
 

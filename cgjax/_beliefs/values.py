@@ -21,8 +21,10 @@ from jaxtyping import Array, Float, Num
 from cgjax._gaussian.numerics import root
 from cgjax.nodes import Belief
 
-# A value that is known. What a network closes over may be numpy's.
+# An array that is known. What a network closes over may be numpy's.
 Exact = Array | np.ndarray
+# The same, or one of the numbers that stand in a program.
+Known = Exact | int | float | complex
 # An array, or the shape or placeholder that a transformation puts where one was.
 _Leaf = object
 
@@ -188,7 +190,7 @@ class Lazy(abc.ABC):
     def settled(self, order: int) -> "Value":
         """The moments: matched, or to first order."""
 
-    def at_mean(self) -> "Exact":
+    def at_mean(self) -> Known:
         """The value at the means."""
         return mean_of(self.settled(1))
 
@@ -209,7 +211,7 @@ def stored(array: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 Random = Gaussian | Lazy
-Value: TypeAlias = Any  # an `Exact`, or a `Random`
+Value: TypeAlias = Any  # a `Known`, or a `Random`
 
 
 def is_random(value: Value) -> bool:
@@ -217,12 +219,12 @@ def is_random(value: Value) -> bool:
     return isinstance(value, Gaussian | Lazy)
 
 
-def at_mean(value: Value) -> Exact:
+def at_mean(value: Value) -> Known:
     """The value at its root's mean: for decisions and indices."""
     return value.at_mean() if isinstance(value, Lazy) else mean_of(value)
 
 
-def mean_of(value: Value) -> Exact:
+def mean_of(value: Value) -> Known:
     """An array as it is, and the mean of a Gaussian."""
     return value.mean if isinstance(value, Gaussian) else value
 
