@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -185,10 +187,8 @@ def _selected(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value:
     if not axes:
         return Gaussian(mean, variance)
     # Each case contributes where it is chosen.
-    shared = sum(
-        shared_variance(c, axes, jnp.where(which == k, 1, 0)) for k, c in enumerate(settled)
-    )
-    return sharing(mean, variance, shared, axes)
+    parts = (shared_variance(c, axes, jnp.where(which == k, 1, 0)) for k, c in enumerate(settled))
+    return sharing(mean, variance, reduce(operator.add, parts), axes)
 
 
 def _by_decision(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
