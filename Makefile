@@ -44,6 +44,9 @@ NO_VECTORS = --xla_backend_extra_options=-vectorize-loops=false
 ALL_PASSES = $(NO_VECTORS) --xla_backend_optimization_level=3 \
     --xla_llvm_disable_expensive_passes=false
 
+# All annotations are checked while examples run, not only those of the packages in pyproject.toml.
+CHECK_ALL = --jaxtyping-packages=cgjax,beartype.beartype
+
 # Two targets must not install into one environment at the same time.
 .NOTPARALLEL:
 .PHONY: help train test test-changed bench docs lint types doctest smoke newest \
