@@ -91,12 +91,16 @@ class BeliefDomain(Domain):
         index, given = frame.start, frame.given
         site, visitor = self.program.sites[index], self.visitor
         activation, e, *rest = (without_link(x) for x in operands)
-        rest = [mean_of(settle(x, visitor.order)) for x in rest]
-        family = _static.join(site.family, rest[: site.family.num_arrays])
-        if visitor.nodes == "random" and site.kind != "observe":
-            value = self.statistic(family, e)
+        drawn = visitor.nodes == "random" and site.kind != "observe"
+        unknown = next((x for x in (e, *rest) if isinstance(x, Unknown)), None)
+        if unknown is not None:
+            # Of what is known, the activation needs nothing else.
+            value = unknown if drawn or _uncertain(e) else activation
         else:
-            value = self.collapsed(family, activation, e)
+            rest = [mean_of(settle(x, visitor.order)) for x in rest]
+            family = _static.join(site.family, rest[: site.family.num_arrays])
+            moments = self.statistic if drawn else functools.partial(self.collapsed, activation)
+            value = moments(family, e)
         if isinstance(value, Unknown) and (index in given or visitor.capture):
             raise value.error
         if index in given:
@@ -104,7 +108,7 @@ class BeliefDomain(Domain):
         record = belief(value, visitor.order) if visitor.capture else None
         return value, record
 
-    def collapsed(self, family: Family, activation: Value, e: Value) -> Value:
+    def collapsed(self, activation: Value, family: Family, e: Value) -> Value:
         """The activation of a belief."""
         if not is_random(e) or self.visitor.order == 1:
             return activation
