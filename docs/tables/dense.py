@@ -2,7 +2,7 @@
 
 import pathlib
 
-from docs.tables.parts import NOT_MEASURED, origin, picture, shown, table
+from docs.tables.parts import NOT_MEASURED, of_runs, origin, picture, shown, table
 from train.dense.claims import SETS, by_data
 from train.report import tables as report
 from train.report.tables import DATA, NODES, REGULARISERS, Result, Run, difference, over_seeds
@@ -76,20 +76,13 @@ def dense_figures(results: pathlib.Path) -> str:
             parts.append(f"### {DATA[name]}\n\n{NOT_MEASURED}")
             continue
         result = measured[name]
-        rows = []
-        for nodes, regulariser, runs in report.rows(result):
-            pairs = zip(report.cells(runs, "test"), report.cells(runs, "monte carlo"), strict=True)
-            figures = [cell for pair in pairs for cell in pair]
-            rows.append([NODES[nodes], REGULARISERS[regulariser], *figures, str(len(runs))])
-        headings = ["nodes", "regulariser", "error %", "averaged"]
-        headings += ["NLL", "averaged", "ECE %", "averaged", "runs"]
         made_by = [r for r in report.read_all(results / "dense") if r["settings"]["data"] == name]
         notes = [f"- {origin(each)}" for each in made_by]
         for run in result["runs"]:
             if run["status"] != "stopped early":
                 which = f"{NODES[run['nodes']]}, {REGULARISERS[run['regulariser']]}"
                 notes.append(f"- {which}, seed {run['seed']}: {run['status']}, {run['epochs']}.")
-        parts.append(f"### {DATA[name]}\n\n{table(headings, rows)}\n\n{chr(10).join(notes)}")
+        parts.append(f"### {DATA[name]}\n\n{of_runs(result)}\n\n{chr(10).join(notes)}")
     return "\n\n".join(parts)
 
 

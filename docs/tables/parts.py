@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from train.report.tables import Grid
+from train.report import tables as report
+from train.report.tables import NODES, REGULARISERS, Grid, Result
 
 NOT_MEASURED = "*Not yet measured.*"
 
@@ -105,6 +106,20 @@ def columns(rows: Iterable[Row], *given: str) -> str:
     pairs = [column.strip().partition("{") for column in "|".join(given).split("|")]
     lines = [[cell(row, "{" + template) for _, _, template in pairs] for row in rows]
     return table([heading.strip() for heading, _, _ in pairs], lines)
+
+
+def of_runs(result: Result) -> str:
+    """The figures of an experiment's runs: means over seeds, and beside them those of averages of
+    samples of the procedure that a run was trained with."""
+    rows = []
+    for first, second, runs in report.rows(result):
+        names = [(NODES | REGULARISERS).get(name, name) for name in (first, second)]
+        if first == "none":
+            names[1] = ""  # the rate
+        pairs = zip(report.cells(runs, "test"), report.cells(runs, "monte carlo"), strict=True)
+        rows.append([*names, *(cell for pair in pairs for cell in pair), str(len(runs))])
+    figures = [heading for _, title, _, _ in report.FIGURES for heading in (title, "averaged")]
+    return table([*report.labels(result), *figures, "runs"], rows)
 
 
 def bullets(lines: list[str]) -> str:

@@ -3,7 +3,7 @@
 import math
 import pathlib
 
-from docs.tables.parts import NOT_MEASURED, columns, origin, picture, shown, table
+from docs.tables.parts import NOT_MEASURED, columns, of_runs, origin, picture, shown, table
 from train.indrnn.claims import accuracies
 from train.indrnn.published import Log, Point, log_beside
 from train.report import tables as report
@@ -114,17 +114,7 @@ def _errors(results: pathlib.Path, experiment: str) -> str:
 
 
 def _of_one(result: Result) -> str:
-    rows = [
-        [
-            REGULARISERS[regulariser],
-            "" if regulariser == "none" else rate,
-            *report.cells(runs, "test")[:2],
-            str(len(runs)),
-        ]
-        for regulariser, rate, runs in report.rows(result)
-    ]
-    headings = ["regulariser", "rate", "test error %", "NLL", "seeds"]
-    return f"{_name(result)}: {schedule(result)}.\n\n{table(headings, rows)}\n\n{origin(result)}"
+    return f"{_name(result)}: {schedule(result)}.\n\n{of_runs(result)}\n\n{origin(result)}"
 
 
 def _name(result: Result) -> str:

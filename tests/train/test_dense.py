@@ -25,6 +25,7 @@ from train.engine.checkpoint import CheckpointError
 from train.engine.recipes import PlateauRecipe
 from train.engine.settings import Rates, Regulariser, Run
 from train.models.dense import Dense
+from train.report import files
 
 TINY = Config(hidden=8, seeds=(0, 1), samples=4, recipe=PlateauRecipe(epochs=2))
 
@@ -218,6 +219,18 @@ def test_another_command_in_the_same_folder_is_refused(finished, capsys):
     assert cli([*command, "--drop-rate", "0.3"]) == 1
     assert "drop_rate: 0.5 there, 0.3 now" in capsys.readouterr().err
     assert (out / "result.json").read_bytes() == before
+
+
+def test_the_folder_of_another_experiment_or_process_is_refused(finished, capsys):
+    out, command = finished
+    with files.held(out):
+        assert cli(command) == 1
+    assert "another process writes here" in capsys.readouterr().err
+    before = (out / "result.json").read_bytes()
+    (out / "result.json").write_bytes(before.replace(b"dense networks", b"sparse networks"))
+    assert cli(command) == 1
+    assert "it holds 'sparse networks on images', not 'dense" in capsys.readouterr().err
+    (out / "result.json").write_bytes(before)
 
 
 def test_splitting_the_runs_over_devices_changes_no_bit():

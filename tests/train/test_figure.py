@@ -99,3 +99,16 @@ def test_what_cannot_be_drawn_is_said(tmp_path, capsys):
     assert figure.cli([]) == 1 and "no results" in capsys.readouterr().err
     assert figure.cli([dense, "--out", str(tmp_path / "figure.odd")]) == 1
     assert "odd" in capsys.readouterr().err
+
+
+def test_a_picture_is_whole_or_absent_and_the_same_each_time(tmp_path, capsys):
+    path = str(RESULTS / "resnet/cifar10-small/result.json")
+    made = []
+    for name in ("one.svg", "two.svg"):
+        assert figure.cli([path, "--out", str(tmp_path / name)]) == 0
+        made.append((tmp_path / name).read_bytes())
+    assert made[0] == made[1]
+    (tmp_path / "file").write_text("")
+    assert figure.cli([path, "--out", str(tmp_path / "file" / "figure.svg")]) == 1
+    assert "cannot write" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "one.svg", "two.svg"]
