@@ -185,6 +185,7 @@ def test_the_claim_on_dropout_with_pcff_follows_the_dense_results(tmp_path: path
     assert further(better, seeds=2).verdict == OPEN
     assert further(worse, ended=("reached the last epoch", 40)).verdict == ABSENT
     assert further(worse, ended=("reached the last epoch", 654)).verdict == FAILS
+    assert further(worse, ended=("reached the smallest learning rate", 90)).verdict == FAILS
     found = further(better)
     assert found.verdict == HOLDS
     assert (
