@@ -10,6 +10,10 @@ sampling are not independent; those of different networks are.
     python -m benchmarks.moments_accuracy --quick --no-write
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__)
+
 import functools
 import math
 import time
@@ -22,7 +26,7 @@ import numpy as np
 from jax import lax
 
 import cgjax as cg
-from benchmarks import command
+from benchmarks.records import Figure, table
 
 SHARES = (0.01, 0.1, 0.5)
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -75,20 +79,21 @@ def residual(activation: Callable[..., Any], params: Any, x: Any) -> Any:
     return x @ last[0] + last[1]
 
 
-def _dense_shapes(*sizes: int) -> list[tuple[int, ...]]:
+def dense_shapes(*sizes: int) -> list[tuple[int, ...]]:
+    """Of kernels."""
     return list(zip(sizes[:-1], sizes[1:], strict=True))
 
 
 ARCHITECTURES = {
-    "dense 32-64-64-64-10": Architecture(multilayer, _dense_shapes(32, 64, 64, 64, 10), (32,)),
+    "dense 32-64-64-64-10": Architecture(multilayer, dense_shapes(32, 64, 64, 64, 10), (32,)),
     "dense 16-48-48-48-48-48-5": Architecture(
-        multilayer, _dense_shapes(16, 48, 48, 48, 48, 48, 5), (16,)
+        multilayer, dense_shapes(16, 48, 48, 48, 48, 48, 5), (16,)
     ),
     "residual, 3 blocks": Architecture(
         residual, [(32, 48), *((48, 64), (64, 48)) * 3, (48, 10)], (32,)
     ),
     "dense, uncertain inputs": Architecture(
-        multilayer, _dense_shapes(32, 64, 64, 64, 10), (32,), uncertain_inputs=True
+        multilayer, dense_shapes(32, 64, 64, 64, 10), (32,), uncertain_inputs=True
     ),
 }
 
@@ -253,12 +258,7 @@ def accuracy(
             for figure, value in found.items():
                 cell.setdefault(figure, []).append(value)
     return [
-        {
-            "network": name,
-            "activation": activation,
-            "share": share,
-            **cell,
-        }
+        {"network": name, "activation": activation, "share": share, **cell}
         for (activation, share), cell in cells.items()
     ]
 
@@ -281,27 +281,22 @@ def measured(
     return {"seeds": list(seeds), "inputs": INPUTS, "draws": draws, "cells": cells}
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the tables: over the networks of a cell the mean, and the worst in brackets."""
-    print(
-        f"{'network':42} {'activation':10} {'share':>5} {'mean error':>15} {'variance':>17}", end=""
-    )
-    print(f" {'one output':>10} {'reference':>9} {'diagonal':>8}")
-    for cell in result["cells"]:
-        mean, ratio = np.array(cell["mean_error"]), np.array(cell["variance_ratio"])
-        worst = ratio[np.abs(ratio - 1).argmax()]
-        line = f"{cell['network']:42} {cell['activation']:10} {cell['share']:5}"
-        line += f" {mean.mean():.4f} ({mean.max():.4f}) {ratio.mean():8.3f} ({worst:.3f})"
-        line += f" {np.mean(cell['output_error']):10.3f} {np.mean(cell['reference_error']):9.4f}"
-        if "diagonal_ratio" in cell:
-            line += f" {np.mean(cell['diagonal_ratio']):8.3f}"
-        print(line)
+def farthest(ratios: list[float]) -> float:
+    """The one that is farthest from 1."""
+    return max(ratios, key=lambda ratio: abs(ratio - 1))
 
+
+TABLES = [
+    table(
+        "cells",
+        *("network", "activation", "share"),
+        Figure("mean_error", "mean error (worst)", ".4f", worst=max),
+        Figure("variance_ratio", "variance (worst)", ".3f", worst=farthest),
+        Figure("output_error", "one output", ".3f"),
+        Figure("reference_error", "reference", ".4f"),
+        Figure("diagonal_ratio", "diagonal", ".3f"),
+    )
+]
 
 if __name__ == "__main__":
-    command.run(
-        "moments_accuracy",
-        "How far are the means and variances of moments from those of sampled networks?",
-        measure,
-        show,
-    )
+    command.run(OPTIONS, measure, TABLES)

@@ -19,6 +19,12 @@ Targets, on a GPU, forward and backward: 20 times as fast as the plain scan at (
 the rest measured; figures are written after each size.
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(
+    __name__, __doc__, dtype=command.DTYPE._replace(choices=("all", *command.DTYPES))
+)
+
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -30,13 +36,13 @@ import numpy as np
 from jax import lax
 
 import cgjax as cg
-from benchmarks import bounds, command, targets
+from benchmarks import bounds, targets
+from benchmarks.records import MILLISECONDS, Figure, Quartiles, table
 from benchmarks.timing import called, interleaved
 from cgjax.kernels import independent_recurrence, sampled_independent_recurrence
 from cgjax.kernels.random_bits import random_words, uniform
 
 RATE, SEED = 0.4, 5
-DTYPES = ("float32", "bfloat16")
 # (time, batch, units)
 SIZES = {
     "cpu": [(784, 1, 128), (784, 32, 128), (784, 128, 128), (5000, 32, 128)],
@@ -142,12 +148,12 @@ def measure(
 
     Args:
         quick: few rounds and a small size.
-        dtype: one of `DTYPES`, or "all".
+        dtype: one of `command.DTYPES`, or "all".
         sizes: (time, batch, units) of each problem; by default those of the device's kind.
         clock: as in `benchmarks.timing.interleaved`.
     """
     platform = "cpu" if jax.default_backend() == "cpu" else "gpu"
-    dtypes = DTYPES if dtype == "all" else (dtype,)
+    dtypes = command.DTYPES if dtype == "all" else (dtype,)
     problems = [
         (size, name)
         for size in sizes or ([(64, 4, 32)] if quick else SIZES[platform])
@@ -216,62 +222,44 @@ def _rows(
     errors: dict[str, float],
     bound_seconds: float | None,
 ) -> list[dict[str, Any]]:
-    rows = []
     baseline = next((timings[name] for name in BASELINES if name in timings), None)
-    for name, timing in timings.items():
-        ratio = None if baseline is None else baseline.ratio(timing)
-        rows.append(
-            problem
-            | {
-                "part": part,
-                "implementation": name,
-                "baseline": name in BASELINES,
-                "milliseconds": 1e3 * timing.seconds,
-                "speedup": ratio and ratio.median,
-                "speedup_low": ratio and ratio.low,
-                "speedup_high": ratio and ratio.high,
-                "bound_milliseconds": bound_seconds and 1e3 * bound_seconds,
-                "share_of_bound": bound_seconds and bound_seconds / timing.seconds,
-                "compile_seconds": compiled[name][1],
-                "error": errors.get(name),
-            }
-        )
-    return rows
+    return [
+        problem
+        | {
+            "part": part,
+            "implementation": name,
+            "baseline": name in BASELINES,
+            "milliseconds": 1e3 * timing.seconds,
+            **(baseline.ratio(timing).figures("speedup") if baseline else {"speedup": None}),
+            "bound_milliseconds": bound_seconds and 1e3 * bound_seconds,
+            "share_of_bound": bound_seconds and bound_seconds / timing.seconds,
+            "compile_seconds": compiled[name][1],
+            "error": errors.get(name),
+        }
+        for name, timing in timings.items()
+    ]
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the table."""
-    if result["bytes_per_second"]:
-        print(f"memory: {result['bytes_per_second'] / 1e9:.0f} GB/s")
-    print(
-        f"{'size':16} {'dtype':8} {'noise':5} {'part':20} {'implementation':14} {'ms':>9} "
-        f"{'speedup':>7} {'quartiles':>11} {'bound ms':>8} {'share':>6} {'compile s':>9} "
-        f"{'error':>8}"
-    )
-    for r in result["rows"]:
-        speedup, quartiles, bound, share = "", "", "", ""
-        if r["speedup"] is not None:
-            speedup = f"{r['speedup']:.2f}"
-            quartiles = f"{r['speedup_low']:.2f}-{r['speedup_high']:.2f}"
-        if r["share_of_bound"] is not None:
-            bound, share = f"{r['bound_milliseconds']:.3f}", f"{r['share_of_bound']:.1%}"
-        wrong = "" if r["error"] is None else f"{r['error']:8.1e}"
-        print(
-            f"{str(tuple(r['size'])):16} {r['dtype']:8} {r['noise']:5} {r['part']:20} "
-            f"{r['implementation']:14} {r['milliseconds']:9.3f} {speedup:>7} {quartiles:>11} "
-            f"{bound:>8} {share:>6} {r['compile_seconds']:9.2f} {wrong:>8}"
-        )
-    for r in result["failed"]:
-        print(f"{tuple(r['size'])} {r['dtype']} {r['noise']} {r['implementation']}: {r['message']}")
-    if result["bytes_per_second"]:
-        print("", *targets.recurrence(result["rows"]), sep="\n")
+PROBLEM = ("size", "dtype", "noise")
+TABLES = [
+    table(
+        "rows",
+        *(*PROBLEM, "part", "implementation", MILLISECONDS),
+        Quartiles("speedup", "speed-up (quartiles)", worse=-1),
+        Figure("bound_milliseconds", "bound ms", ".3f"),
+        Figure("share_of_bound", "share", ".1%"),
+        Figure("compile_seconds", "compile s"),
+        Figure("error", "error", ".1e"),
+    ),
+    table("failed", *PROBLEM, "implementation", "message", title="failed"),
+]
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """The memory's speed and the targets, which are for GPUs."""
+    speed = result["bytes_per_second"]
+    return [f"memory: {speed / 1e9:.0f} GB/s", *targets.recurrence(result["rows"])] if speed else []
 
 
 if __name__ == "__main__":
-    command.run(
-        "recurrence",
-        "Which implementation of the independent recurrence is fastest here?",
-        measure,
-        show,
-        choices={"dtype": ("all", *DTYPES)},
-    )
+    command.run(OPTIONS, measure, TABLES, notes)

@@ -22,6 +22,10 @@ kernel, where both draw the same random numbers (not with PCFF); of PyTorch, the
 its log-probabilities of a batch from the program's, for the same weights, in units of the largest.
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__)
+
 import functools
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -33,7 +37,7 @@ import numpy as np
 from flax import nnx
 
 import cgjax as cg
-from benchmarks import command
+from benchmarks.records import Figure, Quartiles, Speed, table
 from benchmarks.sweep import distance
 from benchmarks.timing import interleaved
 from benchmarks.training_throughput import epochs, keys, made_up
@@ -249,45 +253,33 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, 
         steps = network.steps(case.recipe, inputs, np.asarray(y))
         functions["torch"] = lambda calls: steps(calls * sizes.steps)
     timings = interleaved(functions, rounds=sizes.rounds, calls=1, pause=0.1)
-    for name, timing in timings.items():
-        own = name == "cgjax"
-        figures["images_per_second" if own else f"{name}_images_per_second"] = (
-            images / timing.seconds
-        )
-        if not own:
-            figures[f"over_{name}"] = timing.ratio(timings["cgjax"])._asdict()
+    figures["images_per_second"] = images / timings["cgjax"].seconds
+    for name in list(timings)[1:]:
+        figures[f"{name}_images_per_second"] = images / timings[name].seconds
+        figures[f"over_{name}"] = timings[name].ratio(timings["cgjax"])._asdict()
     return figures
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the table."""
-    sizes = result["sizes"]
-    print(f"{sizes['rounds']} rounds of {sizes['steps']} steps\n")
-    print(f"{'network':8} {'':11} {'parameters':>10} {'images/s':>9}", end="")
-    for name in ("plain scan", "PyTorch"):
-        print(f" {name:>10} {'ratio':>6} {'quartiles':>12} {'fastest':>7} {'error':>8}", end="")
-    print()
-    for r in result["trainings"]:
-        rate = f"{r['rate']:g}" if r["rate"] else ""
-        line = f"{r['network']:8} {r['regulariser']:7} {rate:3} {r['parameters']:10}"
-        line += f" {r['images_per_second']:9.1f}"
-        for name in ("plain_scan", "torch"):
-            if f"over_{name}" not in r:
-                line += " " * 48
-                continue
-            ratio = r[f"over_{name}"]
-            quartiles = f"{ratio['low']:.2f}-{ratio['high']:.2f}"
-            line += f" {r[f'{name}_images_per_second']:10.1f} {ratio['median']:6.2f}"
-            line += f" {quartiles:>12} {ratio['fastest']:7.2f}"
-            wrong = r.get(f"{name}_error")
-            line += f" {'' if wrong is None else f'{wrong:.1e}':>8}"
-        print(line.rstrip())
+TABLES = [
+    table(
+        "trainings",
+        *("network", "regulariser", "rate"),
+        Figure("parameters", "parameters", ".0f"),
+        Speed("images_per_second", "images/s", ".1f"),
+        Speed("plain_scan_images_per_second", "plain scan", ".1f"),
+        Quartiles("over_plain_scan", "ratio (quartiles)", worse=-1),
+        Figure("plain_scan_error", "error", ".1e"),
+        Speed("torch_images_per_second", "PyTorch", ".1f"),
+        Quartiles("over_torch", "ratio (quartiles)", worse=-1),
+        Figure("torch_error", "error", ".1e"),
+    )
+]
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """How often it was measured."""
+    return ["{rounds} rounds of {steps} steps".format(**result["sizes"])]
 
 
 if __name__ == "__main__":
-    command.run(
-        "structured_throughput",
-        "How fast is the training of recurrent and residual networks?",
-        measure,
-        show,
-    )
+    command.run(OPTIONS, measure, TABLES, notes)

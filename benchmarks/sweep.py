@@ -29,8 +29,18 @@ its gradients over all parameters of two runs (of one, where there is one), from
 float64 on a CPU with the same random numbers: a fast wrong program would show.
 """
 
+from benchmarks import command
+
+_PRESETS, _FORMS = ("tiny", "cpu", "gpu"), ("grouped", "products", "loop")
+OPTIONS = command.read(
+    __name__,
+    __doc__,
+    preset=command.Option("sizes; auto: of the device", ("auto", *_PRESETS)),
+    form=command.Option("of the convolutions", ("all", *_FORMS)),
+    dtype=command.DTYPE._replace(choices=("all", *command.DTYPES)),
+)
+
 import functools
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -39,8 +49,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from benchmarks import bounds, command, targets
-from benchmarks.timing import Timing, interleaved, repeated
+from benchmarks import bounds, targets
+from benchmarks.records import COMPILED, MILLISECONDS, Figure, Quartiles, Speed, Timing, table
+from benchmarks.timing import compiled, interleaved, repeated
 from benchmarks.training_throughput import made_up
 from train.engine import sweep
 from train.engine.loop import Data, Learner, RunState, init_run, programs, run_epoch
@@ -50,7 +61,7 @@ from train.models.convolution import convolved, products
 from train.models.resnet import ResNet
 from train.resnet import experiment as resnet
 
-DTYPES = ("float32", "bfloat16")
+DTYPES = command.DTYPES
 
 
 class Preset(NamedTuple):
@@ -67,11 +78,10 @@ class Preset(NamedTuple):
     copy: int  # bytes of the large array
 
 
-PRESETS = {
-    "tiny": Preset(1, 2, 4, 2, DTYPES, (1, 3), 2, 256, 2**22),
-    "cpu": Preset(3, 16, 16, 2, ("float32",), (1, 4), 5, 2048, 2**27),
-    "gpu": Preset(3, 16, 128, 16, DTYPES, (1, 60), 7, 8192, 2**30),
-}
+TINY = Preset(1, 2, 4, 2, DTYPES, (1, 3), 2, 256, 2**22)
+CPU = Preset(3, 16, 16, 2, ("float32",), (1, 4), 5, 2048, 2**27)
+GPU = Preset(3, 16, 128, 16, DTYPES, (1, 60), 7, 8192, 2**30)
+PRESETS = dict(zip(_PRESETS, (TINY, CPU, GPU), strict=True))
 
 # What is trained: the rates, if the program knows them; and whether at all lengths or at 1 alone.
 PROCEDURES = {
@@ -82,11 +92,7 @@ PROCEDURES = {
 
 
 # Name: how a convolution is computed, and how many runs are mapped at a time (none: all).
-FORMS = {
-    "grouped": (convolved, None),
-    "products": (products, None),
-    "loop": (convolved, 1),
-}
+FORMS = dict(zip(_FORMS, ((convolved, None), (products, None), (convolved, 1)), strict=True))
 
 
 class Measured(NamedTuple):
@@ -179,18 +185,12 @@ def prepare(preset: Preset, measured: Measured) -> tuple[Callable[[int], None], 
     width = FORMS[measured.form][1]
     epoch: Any = programs(trained, recipe(preset), "vmap", width=width)[1]
     states, hyper, data = start(preset, measured.runs), rates(measured.runs), images(preset)
-    begin = time.perf_counter()
-    compiled = epoch.lower(states, hyper, data).compile()
-    seconds = time.perf_counter() - begin
-    analysis = compiled.memory_analysis()
+    made, facts = compiled(epoch, states, hyper, data)
     copied = jax.tree.map(jnp.copy, at_rest(states))  # an epoch takes its states over
-    momentum = compiled(copied, hyper, data)[0].momentum
-    facts = {
-        "compile_seconds": seconds,
-        "temporary_bytes": analysis.temp_size_in_bytes if analysis else None,
-        "error": distance(momentum, reference(preset, measured.procedure, measured.runs)),
-    }
-    return repeated(lambda *args: compiled(*args)[:1], (states,), hyper, data), facts
+    momentum = made(copied, hyper, data)[0].momentum
+    error = distance(momentum, reference(preset, measured.procedure, measured.runs))
+    steps = repeated(lambda *args: made(*args)[:1], (states,), hyper, data)
+    return steps, facts | {"error": error}
 
 
 # -- accuracy
@@ -256,16 +256,16 @@ def work(preset: Preset) -> bounds.Work:
 
 
 def measure(
-    quick: bool, preset_name: str = "auto", form: str = "all", dtype: str = "all"
+    quick: bool, preset: str = "auto", form: str = "all", dtype: str = "all"
 ) -> dict[str, Any]:
     """One row for each program."""
-    name = chosen(quick, preset_name)
-    preset = PRESETS[name]
+    name = chosen(quick, preset)
+    sizes = PRESETS[name]
     prepared: dict[Measured, tuple[Any, dict[str, Any]]] = {}
     failed = []
-    for measured in programs_of(preset, form, dtype):
+    for measured in programs_of(sizes, form, dtype):
         try:
-            epochs, facts = prepare(preset, measured)
+            epochs, facts = prepare(sizes, measured)
             epochs(1)
         except jax.errors.JaxRuntimeError as error:  # out of memory, above all
             failed.append(measured._asdict() | {"message": str(error).splitlines()[0]})
@@ -277,20 +277,20 @@ def measure(
         )
     timings = interleaved(
         {str(k): epochs for k, (epochs, _) in enumerate(prepared.values())},
-        rounds=preset.rounds,
+        rounds=sizes.rounds,
         calls=1,
     )
     by_program = dict(zip(prepared, timings.values(), strict=True))
     facts = {measured: facts for measured, (_, facts) in prepared.items()}
-    device = bounds.rates(preset.product, preset.copy, max(preset.rounds, 5), DTYPES)
-    needed = work(preset)
+    device = bounds.rates(sizes.product, sizes.copy, max(sizes.rounds, 5), DTYPES)
+    needed = work(sizes)
     return {
         "preset": name,
-        "settings": preset._asdict(),
+        "settings": sizes._asdict(),
         "work_of_an_image": needed._asdict(),
         "rates_of_the_device": device,
         "steps": [
-            row(preset, measured, by_program, needed, device) | facts[measured]
+            row(sizes, measured, by_program, needed, device) | facts[measured]
             for measured in by_program
         ],
         "failed": failed,
@@ -323,63 +323,41 @@ def row(
     plain = measured._replace(procedure="plain")
     if single in timings:
         # How many runs of their own the runs side by side are worth.
-        gain = timings[single].ratio(timing)
-        figures["speed_up"] = measured.runs * gain.median
-        figures["speed_up_low"] = measured.runs * gain.low
-        figures["speed_up_high"] = measured.runs * gain.high
+        figures |= timings[single].ratio(timing).times(measured.runs).figures("speed_up")
     if measured.procedure == "pcff" and plain in timings:
-        ratio = timing.ratio(timings[plain])
-        figures |= {"over_plain": ratio.median, "over_plain_low": ratio.low}
-        figures |= {"over_plain_high": ratio.high, "over_plain_of_fastest": ratio.fastest}
+        figures |= timing.ratio(timings[plain]).figures("over_plain")
     return figures
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the table."""
+PROGRAM = ("form", "dtype", "procedure", "runs")
+TABLES = [
+    table(
+        "steps",
+        *(*PROGRAM, MILLISECONDS),
+        Speed("images_per_second_of_a_run", "img/s of a run", ".0f"),
+        Speed("images_per_second", "img/s", ".0f"),
+        Quartiles("speed_up", "speed-up (quartiles)", worse=-1),
+        Quartiles("over_plain", "over plain (quartiles)"),
+        Figure("arithmetic_bound_milliseconds", "arithmetic ms", ".3f"),
+        Figure("memory_bound_milliseconds", "memory ms", ".3f"),
+        Figure("share_of_memory_bound", "share", ".1%"),
+        *(*COMPILED, Figure("error", "error", ".1e")),
+    ),
+    table("failed", *PROGRAM, "message", title="failed"),
+]
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """The preset, the rates of the device, and the targets."""
     device, preset = result["rates_of_the_device"], result["settings"]
-    print(
+    return [
         f"preset {result['preset']}: batch {preset['batch']}, {preset['channels']} channels; "
         + ", ".join(f"{device[dtype] / 1e12:.2f} TFLOP/s {dtype}" for dtype in DTYPES)
-        + f", {device['bytes'] / 1e9:.0f} GB/s\n"
-    )
-    print(
-        f"{'form':9} {'dtype':9} {'':6} {'runs':>4} {'ms':>9} {'img/s run':>9} {'img/s':>9} "
-        f"{'speed-up':>8} {'quartiles':>11} {'/plain':>6} {'quartiles':>11} {'arith ms':>8} "
-        f"{'memory ms':>9} {'share':>6} {'temp MB':>8} {'compile s':>9} {'error':>8}"
-    )
-    for r in result["steps"]:
-        speed_up, over, quartiles, over_quartiles = "", "", "", ""
-        if "speed_up" in r:
-            speed_up = f"{r['speed_up']:.2f}"
-            quartiles = f"{r['speed_up_low']:.2f}-{r['speed_up_high']:.2f}"
-        if "over_plain" in r:
-            over = f"{r['over_plain']:.2f}"
-            over_quartiles = f"{r['over_plain_low']:.2f}-{r['over_plain_high']:.2f}"
-        print(
-            f"{r['form']:9} {r['dtype']:9} {r['procedure']:6} {r['runs']:4} "
-            f"{r['milliseconds']:9.2f} {r['images_per_second_of_a_run']:9.0f} "
-            f"{r['images_per_second']:9.0f} {speed_up:>8} {quartiles:>11} {over:>6} "
-            f"{over_quartiles:>11} {r['arithmetic_bound_milliseconds']:8.3f} "
-            f"{r['memory_bound_milliseconds']:9.3f} {r['share_of_memory_bound']:6.1%} "
-            f"{(r['temporary_bytes'] or 0) / 1e6:8.1f} {r['compile_seconds']:9.1f} "
-            f"{r['error']:8.1e}"
-        )
-    for r in result["failed"]:
-        print(
-            f"{r['form']:9} {r['dtype']:9} {r['procedure']:6} {r['runs']:4} failed: {r['message']}"
-        )
-    print("\ntargets, which are for GPUs:", *targets.sweep(result["steps"]), sep="\n")
+        + f", {device['bytes'] / 1e9:.0f} GB/s",
+        "targets, which are for GPUs:",
+        *targets.sweep(result["steps"]),
+    ]
 
 
 if __name__ == "__main__":
-    command.run(
-        "sweep",
-        "How many runs are one program worth, and in which form of small convolutions?",
-        measure,
-        show,
-        choices={
-            "preset": ("auto", *PRESETS),
-            "form": ("all", *FORMS),
-            "dtype": ("all", *DTYPES),
-        },
-    )
+    command.run(OPTIONS, measure, TABLES, notes)

@@ -12,6 +12,10 @@ Without PyTorch only the program's own figures are made. The two share the netwo
 the optimiser and the figures that are read: the program reads them once for an epoch.
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__)
+
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -20,8 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import command, torch_steps
-from benchmarks.timing import interleaved
+from benchmarks import torch_steps
+from benchmarks.records import Quartiles, Speed, table
+from benchmarks.timing import called, interleaved
 from train.dense import experiment as dense
 from train.engine.loop import Data, Learner, RunState, programs
 from train.engine.recipes import PlateauRecipe, Recipe
@@ -108,11 +113,7 @@ def products(data: Data) -> Callable[[int], None]:
 
     images = (data.train_x / data.largest).reshape(-1, BATCH, FEATURES)
 
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            jax.block_until_ready(program(images))
-
-    return run
+    return called(program, images)
 
 
 def made_up(images: int, features: int = FEATURES) -> Data:
@@ -135,35 +136,29 @@ def measure(quick: bool) -> dict[str, Any]:
             made = torch_steps.steps(sizes, BATCH, {name: training}, classes=dense.CLASSES)
             functions["torch"] = lambda calls, run=made[name]: run(calls * steps)
         timings = interleaved(functions, rounds=rounds, calls=1, pause=0.1)
-        row = {
-            "training": name,
-            "images_per_second": steps * BATCH / timings["cgjax"].seconds,
-            "products_images_per_second": steps * BATCH / timings["products"].seconds,
-        }
+        ends = {"cgjax": "", "products": "products_", "torch": "torch_"}
+        row: dict[str, Any] = {"training": name}
+        for which, timing in timings.items():
+            row[f"{ends[which]}images_per_second"] = steps * BATCH / timing.seconds
         if "torch" in timings:
-            ratio = timings["torch"].ratio(timings["cgjax"])
-            row["torch_images_per_second"] = steps * BATCH / timings["torch"].seconds
-            row |= {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high}
-            row["ratio_of_fastest"] = ratio.fastest
+            row |= timings["torch"].ratio(timings["cgjax"]).figures()
+        # What the program reaches of its bound, where there is nothing else to compare it with.
+        row |= timings["products"].ratio(timings["cgjax"]).figures("share_of_products")
         rows.append(row)
     return {"trainings": rows}
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the table."""
-    print(
-        f"{'training':18} {'images/s':>9} {'products':>9} {'PyTorch':>9} {'ratio':>6} "
-        f"{'quartiles':>12} {'fastest':>7}"
+TABLES = [
+    table(
+        "trainings",
+        "training",
+        Speed("images_per_second", "images/s", ".0f"),
+        Speed("products_images_per_second", "products", ".0f"),
+        Quartiles("share_of_products", "of products (quartiles)", worse=-1),
+        Speed("torch_images_per_second", "PyTorch", ".0f"),
+        Quartiles("ratio", "over PyTorch (quartiles)", worse=-1),
     )
-    for row in result["trainings"]:
-        line = f"{row['training']:18} {row['images_per_second']:9.0f}"
-        line += f" {row['products_images_per_second']:9.0f}"
-        if "ratio" in row:
-            quartiles = f"{row['ratio_low']:.2f}-{row['ratio_high']:.2f}"
-            line += f" {row['torch_images_per_second']:9.0f} {row['ratio']:6.2f} {quartiles:>12}"
-            line += f" {row['ratio_of_fastest']:7.2f}"
-        print(line)
-
+]
 
 if __name__ == "__main__":
-    command.run("training_throughput", "How fast is the training program?", measure, show)
+    command.run(OPTIONS, measure, TABLES)

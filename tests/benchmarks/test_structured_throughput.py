@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import benchmarks
+from benchmarks import command
 from benchmarks import structured_throughput as benchmark
 from benchmarks.training_throughput import keys
 from train.engine.loop import programs
@@ -66,10 +67,11 @@ def test_the_plain_scan_is_the_same_training_and_pytorch_makes_as_many_steps(sta
         ratio = figures[f"over_{name}"]
         assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
         assert figures[f"{name}_images_per_second"] > 0
-    benchmark.show({"sizes": TINY._asdict(), "trainings": [figures]})
+    (text,) = command.shown(benchmark.TABLES, {"trainings": [figures]})
+    assert "plain scan" in text and "PyTorch" in text
 
 
-def test_without_pytorch_the_program_is_measured_alone(start, monkeypatch, capsys):
+def test_without_pytorch_the_program_is_measured_alone(start, monkeypatch):
     case, state = start
     monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
     monkeypatch.setattr(benchmark, "programs", lambda *_: (lambda _: state, None))
@@ -80,8 +82,9 @@ def test_without_pytorch_the_program_is_measured_alone(start, monkeypatch, capsy
     assert result["sizes"]["steps"] == 2
     assert row["images_per_second"] > 0
     assert not [name for name in row if "torch" in name or "scan" in name]
-    benchmark.show(result)
-    assert capsys.readouterr().out.splitlines()[-1].startswith("IndRNN   none")
+    (text,) = command.shown(benchmark.TABLES, result)
+    assert text.splitlines()[-1].startswith("IndRNN   none") and "PyTorch" not in text
+    assert benchmark.notes(result) == ["2 rounds of 2 steps"]
 
 
 def test_parameters_have_the_names_and_shapes_of_pytorch():
