@@ -23,48 +23,22 @@ from benchmarks import history
 from benchmarks.records import Table
 
 FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
-DTYPES = ("float32", "bfloat16")
 FIRST = (
     "No earlier run of these options on this kind of machine ({device kind}, {threads} threads)."
 )
 
 
 class Option(NamedTuple):
-    """An option besides those that all benchmarks have.
-
-    Attributes:
-        meaning: what `--help` says of it.
-        choices: its values, the default first; without any it is a path that must be given, which
-            says nothing about the figures.
-        numbers: the default of one that takes any whole numbers instead.
-    """
+    """An option besides those that all benchmarks have. Without choices or numbers it is a path
+    that must be given, and that says nothing about the figures."""
 
     meaning: str
-    choices: Sequence[str] = ()
-    numbers: Sequence[int] = ()
+    choices: Sequence[str] = ()  # the first is the default
+    numbers: Sequence[int] = ()  # the default of one that takes any whole numbers
 
 
+DTYPES = ("float32", "bfloat16")
 DTYPE = Option("of convolutions and nodes", DTYPES)
-
-
-class Options(NamedTuple):
-    """What was typed.
-
-    Attributes:
-        name: of the benchmark.
-        command: as it is typed, without paths that say nothing about the figures.
-        kind: the options that change what is measured.
-        quick: few rounds.
-        output: where the result goes; none: nowhere.
-        others: the benchmark's own, by name.
-    """
-
-    name: str
-    command: str
-    kind: str
-    quick: bool
-    output: Path | None
-    others: dict[str, Any]
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -73,7 +47,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
 
 def read(
     module: str, description: str | None, output: Path | None = FOLDER, **others: Option
-) -> Options | None:
+) -> argparse.Namespace | None:
     """Reads the options of the process, if a benchmark is what it runs.
 
     Args:
@@ -83,7 +57,9 @@ def read(
         others: its own options.
 
     Returns:
-        None, if the module is imported by another.
+        What was typed, the benchmark's own options in `others`; its `name`; its `command`; and its
+        `kind`, the options that change what is measured, one text for one meaning. None, if the
+        module is imported by another.
     """
     if module != "__main__":
         return None
@@ -99,29 +75,25 @@ def read(
         how: dict[str, Any] = {"required": True, "metavar": option.upper()}
         if choices:
             how = {"choices": choices, "default": choices[0]}
-        if numbers:
+        elif numbers:
             how = {"type": int, "nargs": "+", "default": list(numbers)}
         parser.add_argument(f"--{option}", help=meaning, **how)
     chosen = parser.parse_args(words)
-    hidden = [name for name, option in others.items() if not (option.choices or option.numbers)]
-    paths = {getattr(chosen, option): option.upper() for option in hidden}
-    kind = ["--quick"] if chosen.quick else []
+    kind, hidden = ["--quick"] * chosen.quick, {}
     for option in others:
         value, default = getattr(chosen, option), parser.get_default(option)
-        if default is not None and value != default:
+        if default is None:
+            hidden[value] = option.upper()
+        elif value != default:
             kind += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
-    return Options(
-        name=name,
-        command=" ".join([parser.prog, *(paths.get(word, word) for word in words)]),
-        kind=" ".join(kind),
-        quick=chosen.quick,
-        output=None if chosen.no_write else chosen.output,
-        others={option: getattr(chosen, option) for option in others},
-    )
+    chosen.name, chosen.kind = name, " ".join(kind)
+    chosen.command = " ".join([parser.prog, *(hidden.get(word, word) for word in words)])
+    chosen.others = {option: getattr(chosen, option) for option in others}
+    return chosen
 
 
 def run(
-    options: Options | None,
+    options: argparse.Namespace | None,
     measure: Callable[..., dict[str, Any] | Iterable[dict[str, Any]]],
     tables: Sequence[Table],
     notes: Callable[[dict[str, Any]], Sequence[str]] = lambda result: (),
@@ -156,13 +128,16 @@ def run(
         f"{origin['machine']['device kind']}, jax {origin['machine']['jax']}{torch}\n", flush=True
     )
     found = measure(options.quick, **options.others)
-    result: dict[str, Any] = origin
-    for figures in [found] if isinstance(found, dict) else found:
+    output = None if options.no_write else options.output
+    result = origin
+    parts: Any = [found] if isinstance(found, dict) else found
+    for figures in parts:
         result = origin | figures
-        if options.output:
-            write_atomic(options.output, (json.dumps(result, indent=1) + "\n").encode())
-    print(*shown(tables, result), *notes(result), sep="\n")
-    print("", *_remembered(options, tables, result), sep="\n")
+        if output:
+            write_atomic(output, (json.dumps(result, indent=1) + "\n").encode())
+    print(*shown(tables, result), *notes(result), "", sep="\n")
+    new = history.record(options.name, options.kind, tables, result)
+    print(*_remembered(output, tables, new), sep="\n")
     return result
 
 
@@ -171,17 +146,16 @@ def shown(tables: Sequence[Table], result: dict[str, Any]) -> list[str]:
     return [f"{text}\n" for text in (table.told(result) for table in tables) if text]
 
 
-def _remembered(options: Options, tables: Sequence[Table], result: dict[str, Any]) -> list[str]:
+def _remembered(output: Path | None, tables: Sequence[Table], new: history.Record) -> list[str]:
     """Compares with the last run of the repository's history or of that beside the output, to which
     it then adds this one; the sentences about both."""
-    new = history.record(options.name, options.kind, tables, result)
-    known = FOLDER / f"{options.name}.json"
-    paths = [p.parent / "history" / f"{p.stem}.jsonl" for p in (known, options.output or known)]
+    known = FOLDER / f"{new['benchmark']}.json"
+    paths = [path.parent / "history" / f"{path.stem}.jsonl" for path in (known, output or known)]
     found = [history.read(path) for path in dict.fromkeys(paths)]
     lines = [sentence for _, wrong in found for sentence in wrong]
     before = history.last([record for records, _ in found for record in records], new)
     lines += history.compared(tables, before, new) if before else [FIRST.format(**new["machine"])]
-    if options.output:
+    if output:
         history.append(paths[1], new)
-        lines += ["", str(options.output), str(paths[1])]
+        lines += ["", str(output), str(paths[1])]
     return lines

@@ -37,15 +37,13 @@ from flax import nnx
 
 import cgjax as cg
 from benchmarks import targets
+from benchmarks.epochs import epochs, initial, made_up, slow
 from benchmarks.pcff_overhead import PARTS, measure_parts
 from benchmarks.records import MILLISECONDS, RATIO, Quartiles, table
-from benchmarks.sweep import initial
 from benchmarks.timing import interleaved
-from benchmarks.training_throughput import epochs, made_up
 from cgjax.kernels.random_bits import standard_normal
 from train.engine import sweep
 from train.engine.loop import Learner
-from train.engine.recipes import SteppedRecipe
 from train.engine.sweep import Rates
 from train.models.resnet import ResNet
 from train.resnet import experiment as resnet
@@ -148,8 +146,7 @@ def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> 
     """
     own = CPU if jax.default_backend() == "cpu" else GPU
     sizes = sizes or (QUICK if quick else own)
-    # As slow as it takes for many epochs on few images to stay with ordinary numbers.
-    recipe = SteppedRecipe(batch_size=sizes.batch, learning_rate=1e-4, length=10**6)
+    recipe = slow(sizes.batch)
     data = made_up(sizes.steps * sizes.batch, 3 * resnet.SIDE**2)
     learners = {name: learner(sizes, dtype, training) for name, training in TRAININGS.items()}
     start = initial(learners["none"], recipe, 1)  # which is the same for all

@@ -37,10 +37,9 @@ import numpy as np
 from flax import nnx
 
 import cgjax as cg
+from benchmarks.epochs import distance, epochs, keys, made_up
 from benchmarks.records import Figure, Quartiles, Speed, table
-from benchmarks.sweep import distance
 from benchmarks.timing import interleaved
-from benchmarks.training_throughput import epochs, keys, made_up
 from train.engine import sweep
 from train.engine.loop import Learner, RunState, Variables, programs, scaled
 from train.engine.recipes import PatientRecipe, Recipe, SteppedRecipe

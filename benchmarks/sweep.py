@@ -29,37 +29,9 @@ its gradients over all parameters of two runs (of one, where there is one), from
 float64 on a CPU with the same random numbers: a fast wrong program would show.
 """
 
-from benchmarks import command
-
-_PRESETS, _FORMS = ("tiny", "cpu", "gpu"), ("grouped", "products", "loop")
-OPTIONS = command.read(
-    __name__,
-    __doc__,
-    preset=command.Option("sizes; auto: of the device", ("auto", *_PRESETS)),
-    form=command.Option("of the convolutions", ("all", *_FORMS)),
-    dtype=command.DTYPE._replace(choices=("all", *command.DTYPES)),
-)
-
-import functools
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import lax
-
-from benchmarks import bounds, targets
-from benchmarks.records import COMPILED, MILLISECONDS, Figure, Quartiles, Speed, Timing, table
-from benchmarks.timing import compiled, interleaved, repeated
-from benchmarks.training_throughput import made_up
-from train.engine import sweep
-from train.engine.loop import Data, Learner, RunState, init_run, programs, run_epoch
-from train.engine.recipes import SteppedRecipe
-from train.engine.sweep import Rates
-from train.models.convolution import convolved, products
-from train.models.resnet import ResNet
-from train.resnet import experiment as resnet
+from benchmarks import command
 
 DTYPES = command.DTYPES
 
@@ -78,10 +50,41 @@ class Preset(NamedTuple):
     copy: int  # bytes of the large array
 
 
-TINY = Preset(1, 2, 4, 2, DTYPES, (1, 3), 2, 256, 2**22)
-CPU = Preset(3, 16, 16, 2, ("float32",), (1, 4), 5, 2048, 2**27)
-GPU = Preset(3, 16, 128, 16, DTYPES, (1, 60), 7, 8192, 2**30)
-PRESETS = dict(zip(_PRESETS, (TINY, CPU, GPU), strict=True))
+PRESETS = {
+    "tiny": Preset(1, 2, 4, 2, DTYPES, (1, 3), 2, 256, 2**22),
+    "cpu": Preset(3, 16, 16, 2, ("float32",), (1, 4), 5, 2048, 2**27),
+    "gpu": Preset(3, 16, 128, 16, DTYPES, (1, 60), 7, 8192, 2**30),
+}
+# How `train.resnet` computes a convolution, and how many runs are mapped at a time (none: all).
+FORMS = {
+    "grouped": ("convolution", None),
+    "products": ("products", None),
+    "loop": ("convolution", 1),
+}
+OPTIONS = command.read(
+    __name__,
+    __doc__,
+    preset=command.Option("sizes; auto: of the device", ("auto", *PRESETS)),
+    form=command.Option("of the convolutions", ("all", *FORMS)),
+    dtype=command.DTYPE._replace(choices=("all", *DTYPES)),
+)
+
+import functools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from benchmarks import bounds, targets
+from benchmarks.epochs import distance, initial, made_up, slow
+from benchmarks.records import COMPILED, MILLISECONDS, Figure, Quartiles, Speed, Timing, table
+from benchmarks.timing import compiled, interleaved, repeated
+from train.engine import sweep
+from train.engine.loop import Data, Learner, RunState, programs, run_epoch
+from train.engine.sweep import Rates
+from train.resnet import experiment as resnet
 
 # What is trained: the rates, if the program knows them; and whether at all lengths or at 1 alone.
 PROCEDURES = {
@@ -89,10 +92,6 @@ PROCEDURES = {
     "pcff": (Rates(0.0, 0.3), False),
     "sweep": (None, True),
 }
-
-
-# Name: how a convolution is computed, and how many runs are mapped at a time (none: all).
-FORMS = dict(zip(_FORMS, ((convolved, None), (products, None), (convolved, 1)), strict=True))
 
 
 class Measured(NamedTuple):
@@ -113,18 +112,10 @@ def programs_of(preset: Preset, form: str = "all", dtype: str = "all") -> Iterat
                     yield Measured(name, type_name, procedure, runs)
 
 
-def network(preset: Preset, form: str, dtype: str) -> sweep.Network:
+def network(preset: Preset, form: str, dtype: Any) -> sweep.Network:
     """ResNet20, or a smaller one."""
-    widths = tuple(preset.channels * factor for factor in (1, 2, 4))
-    return sweep.network(
-        lambda rngs: ResNet(
-            blocks=preset.blocks,
-            widths=widths,
-            convolution=FORMS[form][0],
-            dtype=jnp.dtype(dtype),
-            rngs=rngs,
-        )
-    )
+    sizes = "convolution", preset.blocks, preset.channels
+    return resnet.network(resnet.Shape(*sizes, FORMS[form][0], dtype))
 
 
 @functools.lru_cache
@@ -142,27 +133,10 @@ def augmented(key: Any, x: Any) -> Any:
         return resnet.augmented(key, x)
 
 
-def recipe(preset: Preset) -> SteppedRecipe:
-    """As slow as it takes for many epochs on few images to stay with ordinary numbers."""
-    return SteppedRecipe(batch_size=preset.batch, learning_rate=1e-4, length=10**6)
-
-
 @functools.lru_cache
 def start(preset: Preset, runs: int) -> RunState:
     """All runs before their first epoch. The first run is the same in a sweep of any length."""
-    return initial(learner(preset, "loop", "float32", "plain"), recipe(preset), runs)
-
-
-def initial(learner: Learner, recipe: SteppedRecipe, runs: int) -> RunState:
-    """So many runs before their first epoch."""
-    # One run after the other and without optimisations: to compile the program takes as long as
-    # that of an epoch, and it is executed once.
-    init = jax.jit(
-        functools.partial(init_run, learner, recipe),
-        compiler_options={"xla_backend_optimization_level": 0},
-    )
-    states = [init(jax.random.key_data(jax.random.key(run))) for run in range(runs)]
-    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *states)
+    return initial(learner(preset, "loop", "float32", "plain"), slow(preset.batch), runs)
 
 
 def rates(runs: int) -> Rates:
@@ -183,7 +157,7 @@ def prepare(preset: Preset, measured: Measured) -> tuple[Callable[[int], None], 
     """A function that trains all runs for epochs, and what is known of it before it is timed."""
     trained = learner(preset, measured.form, measured.dtype, measured.procedure)
     width = FORMS[measured.form][1]
-    epoch: Any = programs(trained, recipe(preset), "vmap", width=width)[1]
+    epoch: Any = programs(trained, slow(preset.batch), "vmap", width=width)[1]
     states, hyper, data = start(preset, measured.runs), rates(measured.runs), images(preset)
     made, facts = compiled(epoch, states, hyper, data)
     copied = jax.tree.map(jnp.copy, at_rest(states))  # an epoch takes its states over
@@ -214,7 +188,7 @@ def reference(preset: Preset, procedure: str, runs: int) -> list[np.ndarray]:
 
     def one(run: Any, data: Data) -> Any:
         exact, (state, rates) = learner(preset, "loop", "float64", procedure), run
-        return run_epoch(exact, recipe(preset), state, rates, data)[0].momentum
+        return run_epoch(exact, slow(preset.batch), state, rates, data)[0].momentum
 
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         variables, momentum = jax.tree.map(
@@ -223,16 +197,6 @@ def reference(preset: Preset, procedure: str, runs: int) -> list[np.ndarray]:
         states = states._replace(variables=variables, momentum=momentum)
         all_runs = jax.jit(lambda runs, data: lax.map(lambda run: one(run, data), runs))
         return [np.asarray(m) for m in jax.tree.leaves(all_runs((states, hyper), data))]
-
-
-def distance(gradient: Any, exact: list[np.ndarray]) -> float:
-    """Of the first runs' gradient from the reference, relative to it."""
-    squares = [
-        (np.sum((np.asarray(g[: len(e)], np.float64) - e) ** 2), np.sum(e**2))
-        for g, e in zip(jax.tree.leaves(gradient), exact, strict=True)
-    ]
-    error, size = np.sum(squares, axis=0)
-    return float(np.sqrt(error / size))
 
 
 # -- the measurement

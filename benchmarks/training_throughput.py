@@ -22,14 +22,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from benchmarks import torch_steps
+from benchmarks.epochs import epochs, made_up
 from benchmarks.records import Quartiles, Speed, table
 from benchmarks.timing import called, interleaved
 from train.dense import experiment as dense
-from train.engine.loop import Data, Learner, RunState, programs
-from train.engine.recipes import PlateauRecipe, Recipe
+from train.engine.loop import Data
+from train.engine.recipes import PlateauRecipe
 
 FEATURES, HIDDEN, BATCH = 784, 1024, 32
 
@@ -42,36 +42,6 @@ TRAININGS: dict[str, tuple[dense.Nodes, str, float]] = {
     "ReLU, dropout .5": ("relu", "dropout", 0.5),
     "ReLU, PCFF 1": ("relu", "pcff", 1.0),
 }
-
-
-def epochs(
-    learner: Learner, recipe: Recipe, rates: Any, data: Data, start: RunState | None = None
-) -> Callable[[int], None]:
-    """A function that trains for so many epochs of the data.
-
-    Args:
-        learner: what is trained, at rates that it knows.
-        recipe: how.
-        rates: the rates.
-        data: the data.
-        start: the state before the first epoch, which is copied; without it a new one.
-    """
-    init, epoch = programs(learner, recipe, "sequential")
-    state = init(keys()) if start is None else jax.tree.map(jnp.copy, start)
-    hyper = jax.tree.map(lambda rate: np.array([rate], np.float32), rates)
-
-    def run(calls: int) -> None:
-        nonlocal state
-        for _ in range(calls):
-            state, record = epoch(state, hyper, data)
-            jax.device_get(record)
-
-    return run
-
-
-def keys() -> Any:
-    """That of the only run."""
-    return jax.random.key_data(jax.random.key(0))[None]
 
 
 def dense_epochs(
@@ -116,18 +86,10 @@ def products(data: Data) -> Callable[[int], None]:
     return called(program, images)
 
 
-def made_up(images: int, features: int = FEATURES) -> Data:
-    """Random images and labels; as few of them for validation as there can be."""
-    generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, (images + 1, features)).astype(np.uint8)
-    y = generator.integers(0, dense.CLASSES, images + 1).astype(np.int32)
-    return Data(*jax.device_put((x[1:], y[1:], x[:1], y[:1], np.float32(255))))
-
-
 def measure(quick: bool) -> dict[str, Any]:
     """One row for each training."""
     rounds, steps = (2, 20) if quick else (15, 150)
-    data = made_up(steps * BATCH)
+    data = made_up(steps * BATCH, FEATURES)
     rows = []
     for name, training in TRAININGS.items():
         functions = {"cgjax": dense_epochs(*training, data), "products": products(data)}

@@ -25,7 +25,9 @@ def folder(monkeypatch, tmp_path):
 
 def read(monkeypatch, *words, **options):
     monkeypatch.setattr(sys, "argv", ["/somewhere/made_up.py", *words])
-    return command.read("__main__", "Does it write?", command.FOLDER, **options)
+    chosen = command.read("__main__", "Does it write?", command.FOLDER, **options)
+    assert chosen is not None
+    return chosen
 
 
 def figures(slowness):

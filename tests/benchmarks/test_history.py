@@ -13,16 +13,16 @@ TABLES = [
     table("steps", "network", "rate", MILLISECONDS, RATIO),
     table("speeds", "name", Speed("images", "images/s"), Quartiles("gain", "gain", worse=-1)),
 ]
-MACHINE = {"device kind": "CPU A", "threads": 2, "python": "3.11", "jax": "0.10", "flax": "0.12"}
+MACHINE = {"device kind": "CPU A", "threads": 2} | dict.fromkeys(history.VERSIONS, "0.10")
 
 
-def recorded(ratio, *, gain=None, options="", milliseconds=2.0, date="2026-01-02", **machine):
+def recorded(ratio, *, gain=None, options="", milliseconds=2.0, date="2026-01-02", machine=None):
     gain = gain or Ratio(3, 2.9, 3.1, 3)
     step = {"network": "dense", "rate": 0.5, "milliseconds": milliseconds, **ratio.figures()}
     result = {
         "command": "python -m benchmarks.made_up",
         "commit": "0123456789abcdef",
-        "machine": {**MACHINE, "jaxlib": "0.10", **machine},
+        "machine": MACHINE | (machine or {}),
         "steps": [step],
         "speeds": [{"name": "one", "images": 100.0, "gain": gain._asdict()}],
     }
@@ -69,7 +69,7 @@ def test_speeds_are_worse_if_smaller_and_those_slower_come_first():
 
 
 def test_seconds_and_versions_are_told_and_not_judged():
-    lines = told(recorded(Ratio(2, 1.9, 2.1, 2), milliseconds=20.0, jax="0.11"))
+    lines = told(recorded(Ratio(2, 1.9, 2.1, 2), milliseconds=20.0, machine={"jax": "0.11"}))
     assert "2026-01-02, commit 0123456789ab, jax 0.10 -> 0.11" in lines[0]
     assert lines[1].startswith("  0 of 2 ratios slower")
     # Of 10 and 1: times that depend on the day.
@@ -85,8 +85,8 @@ def test_rows_that_are_new_or_gone_are_not_compared():
 def test_the_last_run_is_of_the_same_machine_options_and_threads():
     now = recorded(Ratio(2, 1.9, 2.1, 2), date="2026-03-01")
     others = [
-        recorded(Ratio(1, 1, 1, 1), **{"device kind": "CPU B"}),
-        recorded(Ratio(1, 1, 1, 1), threads=1),
+        recorded(Ratio(1, 1, 1, 1), machine={"device kind": "CPU B"}),
+        recorded(Ratio(1, 1, 1, 1), machine={"threads": 1}),
         recorded(Ratio(1, 1, 1, 1), options="--quick"),
         recorded(Ratio(1, 1, 1, 1)) | {"benchmark": "another"},
     ]

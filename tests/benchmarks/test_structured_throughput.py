@@ -9,7 +9,7 @@ import pytest
 import benchmarks
 from benchmarks import command
 from benchmarks import structured_throughput as benchmark
-from benchmarks.training_throughput import keys
+from benchmarks.epochs import keys
 from train.engine.loop import programs
 
 TINY = benchmark.QUICK._replace(depth=1, features=3, pixels=9, steps=2, rounds=2)
