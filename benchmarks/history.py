@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.records import Column, Ratio, Table
+from benchmarks.records import Ratio, Table
 from train.report.files import write_atomic
 
 # Where nothing had changed that they measure, 1 of 96 ratios of `benchmarks.moments` was beyond it.
@@ -47,10 +47,8 @@ def record(
     versions = {name: machine[name] for name in VERSIONS} | {"torch": result.get("torch")}
     rows: dict[str, dict[str, Any]] = {}
     for table in tables:
-        kept = [column for column in table.columns if column.kind != "label"]
         for name, row in table.rows(result).items():
-            known = {column.key: _rounded(column.value(row)) for column in kept}
-            known = {key: value for key, value in known.items() if value is not None}
+            known = {key: _rounded(value) for key, value in table.figures(row).items()}
             rows |= {f"{table.key}: {name}": known} if known else {}
     return {
         "benchmark": benchmark,
@@ -113,21 +111,20 @@ def last(records: Sequence[Record], new: Record) -> Record | None:
 
 def compared(tables: Sequence[Table], before: Record, now: Record) -> list[str]:
     """What has changed since a record: sentences, those about slower rows first."""
-    slower, faster, judged, day = [], [], 0, []
+    told: dict[int, list[str]] = {1: [], 0: [], -1: []}
+    day = []
     for name, row in now["rows"].items():
         old = before["rows"].get(name, {})
-        for column in next(t.columns for t in tables if t.key == name.partition(": ")[0]):
-            if column.key not in row or column.key not in old:
-                continue
-            if column.kind == "ratio" and column.worse:
-                judged += 1
-                was, found = Ratio(*old[column.key]), Ratio(*row[column.key])
-                verdict = _judged(column, was, found)
-                text = f"{name}: {column.key} {found.told(3)}, was {was.told(3)}"
-                (slower if verdict > 0 else faster if verdict < 0 else []).append(text)
-            elif column.kind in ("time", "speed"):
-                sign = 1 if column.kind == "time" else -1
-                day.append((row[column.key] / old[column.key]) ** sign)
+        signs = next(table.faster for table in tables if table.key == name.partition(": ")[0])
+        for key in (key for key in row if key in old):
+            if isinstance(row[key], list):
+                was, found = Ratio(*old[key]), Ratio(*row[key])
+                verdict = _judged(was, found) * (-1 if key in signs else 1)
+                told[verdict].append(f"{name}: {key} {found.told(3)}, was {was.told(3)}")
+            elif "second" in key:
+                day.append((row[key] / old[key]) ** (-1 if "per_second" in key else 1))
+    slower, faster = told[1], told[-1]
+    judged = sum(map(len, told.values()))
     noise = f"quartiles apart, and medians more than {100 * (MARGIN - 1):.0f} %"
     origin = f"{before['date'][:10]}, commit {before['commit'][:12]}"
     changed = [
@@ -147,8 +144,7 @@ def compared(tables: Sequence[Table], before: Record, now: Record) -> list[str]:
     return lines
 
 
-def _judged(column: Column, was: Ratio, found: Ratio) -> int:
-    """1 if slower, -1 if faster, 0 within noise."""
+def _judged(was: Ratio, found: Ratio) -> int:
+    """1 if larger beyond noise, -1 if smaller."""
     apart = (found.low > was.high) - (found.high < was.low)
-    far = max(found.median / was.median, was.median / found.median) > MARGIN
-    return column.worse * apart * far
+    return apart * (max(found.median / was.median, was.median / found.median) > MARGIN)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.records import Figure, Quartiles, Time, Timing, table
+from benchmarks.records import Table, Timing
 
 MEGABYTES = (16, 40, 200)
 ROUNDS = 5
@@ -75,14 +75,11 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 TABLES = [
-    table(
+    Table(
         "sizes",
-        "megabytes",
-        Time("return.milliseconds", "given back, ms"),
-        Figure("return.pages", "pages", ".0f"),
-        Time("keep.milliseconds", "kept, ms"),
-        Figure("keep.pages", "pages", ".0f"),
-        Quartiles("ratio", "kept / given back (quartiles)"),
+        "array, MB {megabytes} | given back, ms {return[milliseconds]:.2f} | "
+        "pages {return[pages]:.0f} | kept, ms {keep[milliseconds]:.2f} | pages {keep[pages]:.0f} | "
+        "kept / given back (quartiles) {ratio~2}",
     )
 ]
 

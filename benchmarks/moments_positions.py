@@ -28,7 +28,7 @@ from jax import lax
 import cgjax as cg
 from benchmarks import moments_accuracy
 from benchmarks.moments_accuracy import Architecture, random_network, uncertain
-from benchmarks.records import Quartiles, Time, table
+from benchmarks.records import Table
 from benchmarks.timing import compiled, interleaved
 
 ACTIVATIONS = {a: f for a, f in moments_accuracy.ACTIVATIONS.items() if a != "leaky ReLU"}
@@ -174,14 +174,11 @@ def measure(quick: bool) -> dict[str, Any]:
 
 TABLES = [
     *moments_accuracy.TABLES,
-    table(
+    Table(
         "cost",
-        *("network", "activation"),
-        *(Time("value_milliseconds", "value, ms"), Quartiles("value_ratio", "ratio (quartiles)")),
-        *(
-            Time("gradient_milliseconds", "gradient, ms"),
-            Quartiles("gradient_ratio", "ratio (quartiles)"),
-        ),
+        "network {network} | activation {activation} | "
+        "value, ms {value_milliseconds:.2f} | ratio (quartiles) {value_ratio~2} | "
+        "gradient, ms {gradient_milliseconds:.2f} | ratio (quartiles) {gradient_ratio~2}",
     ),
 ]
 

@@ -29,7 +29,7 @@ from flax import nnx
 
 import cgjax as cg
 from benchmarks import torch_steps
-from benchmarks.records import COMPILED, MILLISECONDS, RATIO, Figure, Speed, Time, table
+from benchmarks.records import MEASURED, Table
 from benchmarks.timing import batch, called, descent, interleaved
 from cgjax.kernels.random_bits import random_words, standard_normal
 
@@ -249,24 +249,21 @@ def measure(quick: bool) -> dict[str, Any]:
     }
 
 
-STEPS = table(
+STEPS = Table(
     "steps",
-    *("batch_size", "library", "procedure", MILLISECONDS, RATIO._replace(digits=".3f")),
-    Speed("images_per_second", "images/s", ".0f"),
-    Figure("sampled", "sampled", ".3f"),
-    *COMPILED,
+    f"batch {{batch_size}} | library {{library}} | procedure {{procedure}} | {MEASURED} | "
+    "images/s {images_per_second:.0f} | sampled {sampled:.3f}",
 )
-COMPILATION = table(
+COMPILATION = Table(
     "compilation",
-    *("procedure", "what", Time("seconds", "s")),
+    "procedure {procedure} | of {what} | s {seconds:.2f}",
     title=f"trace, lower and compile, {DEEP} layers of {DEEP_WIDTH}, batch {DEEP_BATCH}",
 )
-PARTS = table(
+PARTS = Table(
     "parts",
-    *("part", Time("microseconds", "us", ".1f")),
+    "part {part} | us {microseconds:.1f}",
     title="one layer of nodes, forwards and backwards, without the matrix products",
 )
-
 TABLES = [STEPS, COMPILATION, PARTS]
 
 if __name__ == "__main__":

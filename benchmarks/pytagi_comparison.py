@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import moments
-from benchmarks.records import Figure, Quartiles, Time, table
+from benchmarks.records import Table
 from benchmarks.timing import interleaved
 
 BATCH = 128
@@ -103,12 +103,12 @@ def measure(quick: bool, pytagi: str) -> dict[str, Any]:
 
 
 TABLES = [
-    table(
+    Table(
         "",
-        Time("milliseconds.cgjax", "cgjax, ms"),
-        Time("milliseconds.pyTAGI", "pyTAGI, ms"),
-        Quartiles("ratio", "pyTAGI / cgjax (quartiles)", ".1f", worse=-1),
-        Figure("pytagi_hits", "pyTAGI is right in"),
+        "cgjax, ms {milliseconds[cgjax]:.2f} | pyTAGI, ms {milliseconds[pyTAGI]:.2f} | "
+        "pyTAGI / cgjax (quartiles) {ratio~1} | of the fastest {ratio_of_fastest:.1f} | "
+        "pyTAGI is right in {pytagi_hits:.2f}",
+        faster=("ratio",),
     )
 ]
 

@@ -36,7 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.records import Figure, Time, table
+from benchmarks.records import Table
 from cgjax.kernels.random_bits import random_words
 
 WORDS_PER_KEY = 2**20
@@ -139,15 +139,10 @@ def _run(rounds: int, tests: list[int], seeds: list[int]) -> dict[str, Any]:
 
 
 TABLES = [
-    table(
+    Table(
         "runs",
-        "rounds",
-        Figure("values", "p-values", ".0f"),
-        Figure("smallest", "smallest", ".2g"),
-        Figure("largest", "largest", ".6f"),
-        Figure("weak", "weak", ".0f"),
-        Figure("failed", "failed", ".0f"),
-        Time("seconds", "s", ".0f"),
+        "rounds {rounds} | p-values {values:.0f} | smallest {smallest:.2g} | "
+        "largest {largest:.6f} | weak {weak:.0f} | failed {failed:.0f} | s {seconds:.0f}",
     )
 ]
 

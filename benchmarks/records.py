@@ -3,11 +3,14 @@
 Nothing here imports JAX.
 """
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal, NamedTuple
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+
+Row = Mapping[str, Any]
+FIELD = re.compile(r"{(\w+)(?:\[(\w+)\])?([:~]?)([^}]*)}")
 
 
 class Ratio(NamedTuple):
@@ -16,21 +19,21 @@ class Ratio(NamedTuple):
 
     Example:
         >>> ratio = Ratio(1.05, 1.02, 1.07, 1.04)
-        >>> print(ratio)
-        1.05 (1.02-1.07)
+        >>> ratio.told()
+        '1.05 (1.02-1.07)'
         >>> ratio.figures("r")
         {'r': 1.05, 'r_low': 1.02, 'r_high': 1.07, 'r_of_fastest': 1.04}
-        >>> Ratio.read(ratio.figures("r"), "r") == ratio
+        >>> Ratio.read(ratio.figures("r"), "r") == Ratio.read({"r": ratio._asdict()}, "r") == ratio
         True
     """
 
     median: float
     low: float
     high: float
-    fastest: float | None = None
+    fastest: float | None = None  # not in all results
 
     @classmethod
-    def read(cls, row: dict[str, Any], name: str = "ratio") -> "Ratio | None":
+    def read(cls, row: Row, name: str = "ratio") -> "Ratio | None":
         """The ratio of that name in a row of JSON, in one entry or in several; none without."""
         found = row.get(name)
         if isinstance(found, dict):
@@ -44,17 +47,9 @@ class Ratio(NamedTuple):
         ends = ("", "_low", "_high", "_of_fastest")
         return {f"{name}{end}": value for end, value in zip(ends, self, strict=True)}
 
-    def times(self, factor: float) -> "Ratio":
-        """The same times a number."""
-        fastest = None if self.fastest is None else factor * self.fastest
-        return Ratio(factor * self.median, factor * self.low, factor * self.high, fastest)
-
     def told(self, digits: int = 2) -> str:
         """The median, and the quartiles in brackets."""
         return f"{self.median:.{digits}f} ({self.low:.{digits}f}-{self.high:.{digits}f})"
-
-    def __str__(self) -> str:
-        return self.told()
 
 
 class Timing(NamedTuple):
@@ -67,11 +62,11 @@ class Timing(NamedTuple):
         """The median over the rounds."""
         return float(np.median(self.each))
 
-    def ratio(self, baseline: "Timing") -> Ratio:
-        """Relative to another function in the same rounds."""
+    def ratio(self, baseline: "Timing", factor: float = 1.0) -> Ratio:
+        """Relative to another function in the same rounds, times a factor."""
         low, median, high = np.percentile(self.each / baseline.each, [25, 50, 75])
         fastest = self.each.min() / baseline.each.min()
-        return Ratio(float(median), float(low), float(high), float(fastest))
+        return Ratio(*(float(factor * value) for value in (median, low, high, fastest)))
 
     def figures(self, baseline: "Timing", steps: int = 1, images: int = 0) -> dict[str, Any]:
         """As entries of a row of JSON: milliseconds, ratio, and images per second if it has any.
@@ -86,74 +81,32 @@ class Timing(NamedTuple):
         return milliseconds | self.ratio(baseline).figures() | speed
 
 
-Kind = Literal["label", "figure", "time", "speed", "ratio"]
+def cell(row: Row, template: str, missing: str = "") -> str:
+    """A template with the entries of a row: `{name:.2f}`, `{name[part]:.2f}` as in `str.format`,
+    and `{name~2}` a `Ratio` to two places.
 
-
-class Column(NamedTuple):
-    """A column of a table.
-
-    Attributes:
-        kind: whether an entry names the row, or is a figure; a time or speed, which depends on the
-            day, or a `Ratio`, by which runs of the benchmark are compared.
-        key: of the entry; "a.b" is the entry b of the entry a. Of a list of numbers, the mean.
-        heading: above it, with the unit.
-        digits: how a number is written, as in `format`.
-        factor: what a number is multiplied by.
-        worst: of a list of numbers the one that is shown beside the mean.
-        worse: of a ratio, 1 if a larger one is slower, -1 if a smaller one is; 0 if neither.
+    Example:
+        >>> cell({"b": 2, "b_low": 1, "b_high": 3, "a": {"c": 1.25}}, "{a[c]:.1f} of {b~1}")
+        '1.2 of 2.0 (1.0-3.0)'
+        >>> cell({"a": None}, "{a:.1f}", "-")
+        '-'
     """
+    values = [_value(row, field) for field in FIELD.finditer(template)]
+    if any(value is None for value in values):
+        return missing
 
-    kind: Kind
-    key: str
-    heading: str
-    digits: str = ".2f"
-    factor: float = 1.0
-    worst: Callable[[list[float]], float] | None = None
-    worse: int = 1
+    def written(field: re.Match[str]) -> str:
+        value, form = values.pop(0), field[4]
+        return value.told(int(form)) if isinstance(value, Ratio) else format(value, form)
 
-    def value(self, row: dict[str, Any]) -> Any:
-        """The entry of a row; none without."""
-        if self.kind == "ratio":
-            return Ratio.read(row, self.key)
-        value: Any = row
-        for name in self.key.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        return float(np.mean(value)) if isinstance(value, list) and self.kind != "label" else value
-
-    def cells(self, row: dict[str, Any]) -> list[str]:
-        """What is shown; of a ratio, that of the fastest rounds besides."""
-        value = self.value(row)
-        if self.kind == "label":
-            value = " x ".join(map(str, value)) if isinstance(value, list) else value
-            return [
-                f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
-            ]
-        if self.kind == "ratio":
-            fastest = value.fastest if value else None
-            digits = int(self.digits.strip(".f"))
-            return [value.told(digits) if value else "", self._number(fastest)]
-        beside = f" ({self._number(self.worst(row[self.key]))})" if self.worst else ""
-        return [self._number(value) + beside]
-
-    def headings(self) -> list[str]:
-        """As many as there are cells."""
-        return [self.heading, *["of fastest"] * (self.kind == "ratio")]
-
-    def _number(self, value: float | None) -> str:
-        return "" if value is None else f"{self.factor * value:{self.digits}}"
+    return FIELD.sub(written, template)
 
 
-Label = partial(Column, "label")
-Figure = partial(Column, "figure")
-Time = partial(Column, "time")
-Speed = partial(Column, "speed")
-Quartiles = partial(Column, "ratio")
-RATIO = Quartiles("ratio", "ratio (quartiles)")
-MILLISECONDS = Time("milliseconds", "ms")
-COMPILED = (
-    Figure("compile_seconds", "compile s"),
-    Figure("temporary_bytes", "temporary MB", ".1f", 1e-6),
-)
+def _value(row: Row, field: re.Match[str]) -> Any:
+    if field[3] == "~":
+        return Ratio.read(row, field[1])
+    value = row.get(field[1])
+    return value.get(field[2]) if field[2] and isinstance(value, dict) else value
 
 
 class Table(NamedTuple):
@@ -161,37 +114,48 @@ class Table(NamedTuple):
 
     Attributes:
         key: of the list of rows in the result; without one the result is the only row.
-        columns: in order.
+        columns: the heading, with the unit, and the template of a `cell` of each, with "|" between
+            them. Entries without a format name the row; the others are its figures.
+        faster: ratios of which a larger one is faster.
         title: above the table.
+        more: makes a row that has further entries.
     """
 
     key: str
-    columns: tuple[Column, ...]
+    columns: str
+    faster: tuple[str, ...] = ()
     title: str = ""
+    more: Callable[[Row], Row] = dict
 
-    def rows(self, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """By name, which the labels are."""
-        labels = [column for column in self.columns if column.kind == "label"]
-        rows = result.get(self.key, []) if self.key else [result]
-        return {", ".join(filter(None, (c.cells(row)[0] for c in labels))): row for row in rows}
+    def rows(self, result: Row) -> dict[str, Row]:
+        """By name."""
+        labels = [field[0] for field in FIELD.finditer(self.columns) if not field[3]]
+        rows = map(self.more, result.get(self.key, []) if self.key else [result])
+        return {", ".join(filter(None, (cell(row, f) for f in labels))): row for row in rows}
 
-    def told(self, result: dict[str, Any]) -> str:
+    def figures(self, row: Row) -> dict[str, Any]:
+        """Numbers and `Ratio`s that are known of a row."""
+        fields = [field for field in FIELD.finditer(self.columns) if field[3]]
+        found = {f[0][1:-1].partition(f[3])[0]: _value(row, f) for f in fields}
+        return {n: value for n, value in found.items() if isinstance(value, int | float | Ratio)}
+
+    def told(self, result: Row) -> str:
         """As text; columns of which nothing is known are left out, as is a table without rows."""
-        rows = self.rows(result).values()
-        lines = [[cell for column in self.columns for cell in column.cells(row)] for row in rows]
-        headings = [heading for column in self.columns for heading in column.headings()]
-        kinds = [column.kind for column in self.columns for _ in column.headings()]
-        shown = []
-        for kind, heading, *cells in zip(kinds, headings, *lines, strict=True):
+        rows, shown = self.rows(result).values(), []
+        for column in self.columns.split("|"):
+            heading, brace, template = column.partition("{")
+            heading = heading.strip()
+            cells = [cell(row, brace + template.strip()) for row in rows]
             if any(cells):
+                side = ">" if re.search("[:~]", template) else "<"
                 width = max(map(len, (heading, *cells)))
-                side = "<" if kind == "label" else ">"
-                shown.append([f"{cell:{side}{width}}" for cell in (heading, *cells)])
-        text = "\n".join("  ".join(line).rstrip() for line in zip(*shown, strict=True))
-        return f"{self.title}\n{text}" if self.title and text else text
+                shown.append([f"{text:{side}{width}}" for text in (heading, *cells)])
+        lines = [self.title] if self.title and shown else []
+        return "\n".join([*lines, *("  ".join(line).rstrip() for line in zip(*shown, strict=True))])
 
 
-def table(key: str, *columns: Column | str, title: str = "") -> Table:
-    """A table; a word stands for the label of that key."""
-    made = (Label(c, c.replace("_", " ")) if isinstance(c, str) else c for c in columns)
-    return Table(key, tuple(made), title)
+# What `Timing.figures` and `timing.compiled` tell.
+MEASURED = (
+    "ms {milliseconds:.2f} | ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f} | "
+    "compile s {compile_seconds:.2f} | temporary bytes {temporary_bytes:,}"
+)

@@ -37,7 +37,7 @@ from jax import lax
 
 import cgjax as cg
 from benchmarks import bounds, targets
-from benchmarks.records import MILLISECONDS, Figure, Quartiles, table
+from benchmarks.records import Table
 from benchmarks.timing import called, interleaved
 from cgjax.kernels import independent_recurrence, sampled_independent_recurrence
 from cgjax.kernels.random_bits import random_words, uniform
@@ -240,18 +240,16 @@ def _rows(
     ]
 
 
-PROBLEM = ("size", "dtype", "noise")
 TABLES = [
-    table(
+    Table(
         "rows",
-        *(*PROBLEM, "part", "implementation", MILLISECONDS),
-        Quartiles("speedup", "speed-up (quartiles)", worse=-1),
-        Figure("bound_milliseconds", "bound ms", ".3f"),
-        Figure("share_of_bound", "share", ".1%"),
-        Figure("compile_seconds", "compile s"),
-        Figure("error", "error", ".1e"),
+        "size {size} | dtype {dtype} | noise {noise} | part {part} | "
+        "implementation {implementation} | ms {milliseconds:.3f} | "
+        "speed-up (quartiles) {speedup~2} | bound ms {bound_milliseconds:.3f} | "
+        "share {share_of_bound:.1%} | compile s {compile_seconds:.2f} | error {error:.1e}",
+        faster=("speedup",),
     ),
-    table("failed", *PROBLEM, "implementation", "message", title="failed"),
+    Table("failed", "failed {size} | {dtype} | {noise} | {implementation} | {message}"),
 ]
 
 

@@ -39,7 +39,7 @@ import cgjax as cg
 from benchmarks import targets
 from benchmarks.epochs import epochs, initial, made_up, slow
 from benchmarks.pcff_overhead import PARTS, measure_parts
-from benchmarks.records import MILLISECONDS, RATIO, Quartiles, table
+from benchmarks.records import Table
 from benchmarks.timing import interleaved
 from cgjax.kernels.random_bits import standard_normal
 from train.engine import sweep
@@ -179,10 +179,11 @@ def difference(seconds: Any, steps: int) -> dict[str, float]:
 
 
 TABLES = [
-    table(
+    Table(
         "steps",
-        *("training", "dtype", MILLISECONDS, RATIO._replace(digits=".3f")),
-        *("beside", Quartiles("part", "part, ms (quartiles)", ".3f", worse=0)),
+        "training {training} | dtype {dtype} | ms {milliseconds:.3f} | "
+        "ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f} | "
+        "ms more than (quartiles) {part:.3f} ({part_low:.3f}-{part_high:.3f}): {beside:}",
     ),
     PARTS,
 ]

@@ -38,7 +38,7 @@ from flax import nnx
 
 import cgjax as cg
 from benchmarks.epochs import distance, epochs, keys, made_up
-from benchmarks.records import Figure, Quartiles, Speed, table
+from benchmarks.records import Table
 from benchmarks.timing import interleaved
 from train.engine import sweep
 from train.engine.loop import Learner, RunState, Variables, programs, scaled
@@ -260,17 +260,14 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, 
 
 
 TABLES = [
-    table(
+    Table(
         "trainings",
-        *("network", "regulariser", "rate"),
-        Figure("parameters", "parameters", ".0f"),
-        Speed("images_per_second", "images/s", ".1f"),
-        Speed("plain_scan_images_per_second", "plain scan", ".1f"),
-        Quartiles("over_plain_scan", "ratio (quartiles)", worse=-1),
-        Figure("plain_scan_error", "error", ".1e"),
-        Speed("torch_images_per_second", "PyTorch", ".1f"),
-        Quartiles("over_torch", "ratio (quartiles)", worse=-1),
-        Figure("torch_error", "error", ".1e"),
+        "network {network} | {regulariser} | {rate} | parameters {parameters:.0f} | "
+        "images/s {images_per_second:.1f} | plain scan {plain_scan_images_per_second:.1f} | "
+        "ratio (quartiles) {over_plain_scan~2} | error {plain_scan_error:.1e} | "
+        "PyTorch {torch_images_per_second:.1f} | ratio (quartiles) {over_torch~2} | "
+        "error {torch_error:.1e}",
+        faster=("over_plain_scan", "over_torch"),
     )
 ]
 

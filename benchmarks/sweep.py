@@ -79,7 +79,7 @@ from jax import lax
 
 from benchmarks import bounds, targets
 from benchmarks.epochs import distance, initial, made_up, slow
-from benchmarks.records import COMPILED, MILLISECONDS, Figure, Quartiles, Speed, Timing, table
+from benchmarks.records import Table, Timing
 from benchmarks.timing import compiled, interleaved, repeated
 from train.engine import sweep
 from train.engine.loop import Data, Learner, RunState, programs, run_epoch
@@ -287,27 +287,26 @@ def row(
     plain = measured._replace(procedure="plain")
     if single in timings:
         # How many runs of their own the runs side by side are worth.
-        figures |= timings[single].ratio(timing).times(measured.runs).figures("speed_up")
+        figures |= timings[single].ratio(timing, measured.runs).figures("speed_up")
     if measured.procedure == "pcff" and plain in timings:
         figures |= timing.ratio(timings[plain]).figures("over_plain")
     return figures
 
 
-PROGRAM = ("form", "dtype", "procedure", "runs")
 TABLES = [
-    table(
+    Table(
         "steps",
-        *(*PROGRAM, MILLISECONDS),
-        Speed("images_per_second_of_a_run", "img/s of a run", ".0f"),
-        Speed("images_per_second", "img/s", ".0f"),
-        Quartiles("speed_up", "speed-up (quartiles)", worse=-1),
-        Quartiles("over_plain", "over plain (quartiles)"),
-        Figure("arithmetic_bound_milliseconds", "arithmetic ms", ".3f"),
-        Figure("memory_bound_milliseconds", "memory ms", ".3f"),
-        Figure("share_of_memory_bound", "share", ".1%"),
-        *(*COMPILED, Figure("error", "error", ".1e")),
+        "form {form} | dtype {dtype} | training {procedure} | runs {runs} | "
+        "ms {milliseconds:.2f} | img/s of a run {images_per_second_of_a_run:.0f} | "
+        "img/s {images_per_second:.0f} | speed-up (quartiles) {speed_up~2} | "
+        "over plain (quartiles) {over_plain~2} | "
+        "arithmetic ms {arithmetic_bound_milliseconds:.3f} | "
+        "memory ms {memory_bound_milliseconds:.3f} | share {share_of_memory_bound:.1%} | "
+        "temporary bytes {temporary_bytes:,} | compile s {compile_seconds:.1f} | "
+        "error {error:.1e}",
+        faster=("speed_up",),
     ),
-    table("failed", *PROGRAM, "message", title="failed"),
+    Table("failed", "failed {form} | {dtype} | {procedure} | {runs} | {message}"),
 ]
 
 

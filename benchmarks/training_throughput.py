@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from benchmarks import torch_steps
 from benchmarks.epochs import epochs, made_up
-from benchmarks.records import Quartiles, Speed, table
+from benchmarks.records import Table
 from benchmarks.timing import called, interleaved
 from train.dense import experiment as dense
 from train.engine.loop import Data
@@ -111,14 +111,13 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 TABLES = [
-    table(
+    Table(
         "trainings",
-        "training",
-        Speed("images_per_second", "images/s", ".0f"),
-        Speed("products_images_per_second", "products", ".0f"),
-        Quartiles("share_of_products", "of products (quartiles)", worse=-1),
-        Speed("torch_images_per_second", "PyTorch", ".0f"),
-        Quartiles("ratio", "over PyTorch (quartiles)", worse=-1),
+        "training {training} | images/s {images_per_second:.0f} | "
+        "products {products_images_per_second:.0f} | share (quartiles) {share_of_products~2} | "
+        "PyTorch {torch_images_per_second:.0f} | over PyTorch (quartiles) {ratio~2} | "
+        "of the fastest {ratio_of_fastest:.2f}",
+        faster=("share_of_products", "ratio"),
     )
 ]
 

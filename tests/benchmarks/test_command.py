@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import command
-from benchmarks.records import MILLISECONDS, RATIO, Ratio, table
+from benchmarks.records import Ratio, Table
 
 FOLDER = Path(command.__file__).parent
 PROGRAMS = [p.stem for p in FOLDER.glob("*.py") if "\nOPTIONS = command" in p.read_text()]
-TABLES = [table("rows", "name", MILLISECONDS, RATIO)]
+TABLES = [Table("rows", "name {name} | ms {milliseconds:.2f} | ratio (quartiles) {ratio~2}")]
 FORM = command.Option("which", ("a", "b"))
 
 
@@ -50,7 +50,7 @@ def test_figures_are_written_with_their_origin(monkeypatch, tmp_path, capsys):
     assert "/x/python" not in result["command"]
     assert "matrix product precision" in result["machine"]
     out = capsys.readouterr().out
-    assert "one   1.00   2.00 (1.98-2.02)        2.00\n\nform b" in out
+    assert "one   1.00   2.00 (1.98-2.02)\n\nform b" in out
     (line,) = (path.parent / "history" / "made_up.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert record["options"] == "--quick --form b"  # what changes the figures

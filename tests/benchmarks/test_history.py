@@ -7,11 +7,11 @@ import re
 import pytest
 
 from benchmarks import history
-from benchmarks.records import MILLISECONDS, RATIO, Quartiles, Ratio, Speed, table
+from benchmarks.records import Ratio, Table
 
 TABLES = [
-    table("steps", "network", "rate", MILLISECONDS, RATIO),
-    table("speeds", "name", Speed("images", "images/s"), Quartiles("gain", "gain", worse=-1)),
+    Table("steps", "network {network} | {rate} | ms {milliseconds:.2f} | ratio {ratio~2}"),
+    Table("speeds", "name {name} | {images_per_second:.0f} | gain {gain~2}", ("gain",)),
 ]
 MACHINE = {"device kind": "CPU A", "threads": 2} | dict.fromkeys(history.VERSIONS, "0.10")
 
@@ -24,7 +24,7 @@ def recorded(ratio, *, gain=None, options="", milliseconds=2.0, date="2026-01-02
         "commit": "0123456789abcdef",
         "machine": MACHINE | (machine or {}),
         "steps": [step],
-        "speeds": [{"name": "one", "images": 100.0, "gain": gain._asdict()}],
+        "speeds": [{"name": "one", "images_per_second": 100.0, "gain": gain._asdict()}],
     }
     return history.record("made_up", options, TABLES, result, date)
 
@@ -39,7 +39,7 @@ def told(now, before=BEFORE):
 def test_a_record_holds_medians_and_quartiles_by_row():
     rows = recorded(Ratio(2.00004, 1.9, 2.1, None))["rows"]
     assert rows["steps: dense, 0.5"] == {"milliseconds": 2, "ratio": [2, 1.9, 2.1, None]}
-    assert rows["speeds: one"] == {"images": 100, "gain": [3, 2.9, 3.1, 3]}
+    assert rows["speeds: one"] == {"images_per_second": 100, "gain": [3, 2.9, 3.1, 3]}
 
 
 @pytest.mark.parametrize(

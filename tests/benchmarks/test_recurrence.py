@@ -33,8 +33,8 @@ def test_errors_are_those_of_states_and_gradients_and_what_fails_ends_nothing(mo
         assert row["message"] == "RuntimeError: no such instruction"
     assert len(result["rows"]) == 8
     rows, failed = command.shown(recurrence.TABLES, result)
-    assert "5 x 2 x 3  float32  none   forward and backward  wrong" in rows
-    assert failed.splitlines()[2].endswith("broken          RuntimeError: no such instruction")
+    assert "[5, 2, 3]  float32  none   forward and backward  wrong" in rows
+    assert failed.splitlines()[1].endswith("none  broken  RuntimeError: no such instruction")
     assert recurrence.notes(result) == []
 
 
