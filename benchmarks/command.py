@@ -11,6 +11,7 @@ runs what it defines at its end:
 """
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -139,6 +140,15 @@ def run(
     new = history.record(options.name, options.kind, tables, result)
     print(*_remembered(output, tables, new), sep="\n")
     return result
+
+
+@functools.cache
+def has_torch() -> bool:
+    """Whether PyTorch is installed, which is said where it is not."""
+    found = find_spec("torch") is not None
+    if not found:
+        print("PyTorch is not installed (pip install torch): its rows are left out.\n", flush=True)
+    return found
 
 
 def shown(tables: Sequence[Table], result: dict[str, Any]) -> list[str]:

@@ -43,21 +43,13 @@ FAST: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
 
 
 class Architecture(NamedTuple):
-    """A family of networks.
+    """A family of networks."""
 
-    Attributes:
-        function: `(activation, params, x)`.
-        shapes: of the parameters; kernels and biases in turns.
-        example: the shape of an example.
-        convolutional: whether its weights are shared by positions.
-        uncertain_inputs: whether the inputs are uncertain too, as much as the weights.
-    """
-
-    function: Callable[..., jax.Array]
-    shapes: list[tuple[int, ...]]
-    example: tuple[int, ...]
-    convolutional: bool = False
-    uncertain_inputs: bool = False
+    function: Callable[..., jax.Array]  # (activation, params, x)
+    shapes: list[tuple[int, ...]]  # of the kernels; each has a bias
+    example: tuple[int, ...]  # the shape of an example
+    convolutional: bool = False  # whether weights are shared by positions
+    uncertain_inputs: bool = False  # as much as the weights
 
 
 # -- networks
@@ -132,17 +124,11 @@ def _uncertain(mean: jax.Array, share: float) -> cg.Belief:
 
 
 class Sampled(NamedTuple):
-    """Moments of the outputs of sampled networks.
-
-    Attributes:
-        mean: the means.
-        variance: the variances.
-        relative_error: the standard error of the sum of all variances, relative to it.
-    """
+    """Moments of the outputs of sampled networks."""
 
     mean: np.ndarray
     variance: np.ndarray
-    relative_error: float
+    relative_error: float  # the standard error of the sum of all variances, relative to it
 
 
 def sampler(architecture: Architecture, activations: list[str]) -> Callable[..., Any]:

@@ -18,7 +18,6 @@ OPTIONS = command.read(__name__, __doc__)
 
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -28,7 +27,6 @@ import optax
 from flax import nnx
 
 import cgjax as cg
-from benchmarks import torch_steps
 from benchmarks.records import MEASURED, Table
 from benchmarks.timing import batch, called, descent, interleaved
 from cgjax.kernels.random_bits import random_words, standard_normal
@@ -135,13 +133,17 @@ def measure_steps(batch_size: int, rounds: int, calls: int) -> list[dict[str, An
         prepared = {name: prepare(name, batch_size) for name in PROCEDURES if name.startswith(node)}
         for row in timed("cgjax", node, {name: steps for name, (steps, _) in prepared.items()}):
             rows.append(row | prepared[row["procedure"]][1])
-    for node in ("tanh", "ReLU") if find_spec("torch") else ():
+    if not command.has_torch():
+        return rows
+    from benchmarks import torch_networks
+
+    for node in ("tanh", "ReLU"):
         own = {
             name.replace("nnx.", ""): p
             for name, p in PROCEDURES.items()
             if name.startswith(node) and p[1] != "noise"
         }
-        rows += timed("torch", node, torch_steps.steps(SIZES, batch_size, own))
+        rows += timed("torch", node, torch_networks.steps(SIZES, batch_size, own))
     return rows
 
 

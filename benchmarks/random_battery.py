@@ -23,6 +23,7 @@ OPTIONS = command.read(
     seeds=command.Option("one stream each", numbers=(0,)),
 )
 
+import itertools
 import os
 import re
 import shutil
@@ -52,10 +53,8 @@ def chunks(rounds: int, seed: int) -> Iterator[bytes]:
         key = jax.random.fold_in(jax.random.key(seed), number)
         return jnp.stack(random_words(key, (WORDS_PER_KEY,), rounds=rounds), axis=-1)
 
-    number = 0
-    while True:
+    for number in itertools.count():
         yield np.asarray(chunk(number)).tobytes()
-        number += 1
 
 
 def run_test(test: int, rounds: int, seed: int) -> list[dict[str, Any]]:
@@ -99,30 +98,20 @@ def program_version() -> str:
 
 
 def measure(quick: bool, rounds: list[int], tests: list[int], seeds: list[int]) -> dict[str, Any]:
-    """The p-values of all tests, of each number of rounds.
-
-    Args:
-        quick: the first test alone.
-        rounds: of the generator.
-        tests: dieharder's numbers.
-        seeds: of the streams.
-    """
+    """The p-values of all tests (if quick, of the first), for each number of rounds."""
     if shutil.which("dieharder") is None:
         print("dieharder is not installed (Debian and Ubuntu: apt-get install dieharder).")
         sys.exit(2)
-    return {
-        "dieharder": program_version(),
-        "runs": [_run(n, tests[: 1 if quick else None], seeds) for n in rounds],
-    }
+    runs = [_run(number, tests[: 1 if quick else None], seeds) for number in rounds]
+    return {"dieharder": program_version(), "runs": runs}
 
 
 def _run(rounds: int, tests: list[int], seeds: list[int]) -> dict[str, Any]:
     start, results = time.time(), []
-    for test in tests:
-        for seed in seeds:
-            for result in run_test(test, rounds, seed):
-                results.append({"test": test, "seed": seed, **result})
-                print(f"{rounds} rounds  {result['name']:24s} {result['p']:.6f}", flush=True)
+    for test, seed in itertools.product(tests, seeds):
+        for result in run_test(test, rounds, seed):
+            results.append({"test": test, "seed": seed, **result})
+            print(f"{rounds} rounds  {result['name']:24s} {result['p']:.6f}", flush=True)
     values = [result["p"] for result in results]
     failures = [r for r in results if not FAILURE < r["p"] < 1 - FAILURE]
     return {

@@ -110,22 +110,14 @@ def _value(row: Row, field: re.Match[str]) -> Any:
 
 
 class Table(NamedTuple):
-    """Rows of a result, and what is shown of them.
+    """Rows of a result, and what is shown of them. A column is its heading, with the unit, and the
+    template of a `cell`; entries without a format name the row, the others are its figures."""
 
-    Attributes:
-        key: of the list of rows in the result; without one the result is the only row.
-        columns: the heading, with the unit, and the template of a `cell` of each, with "|" between
-            them. Entries without a format name the row; the others are its figures.
-        faster: ratios of which a larger one is faster.
-        title: above the table.
-        more: makes a row that has further entries.
-    """
-
-    key: str
-    columns: str
-    faster: tuple[str, ...] = ()
-    title: str = ""
-    more: Callable[[Row], Row] = dict
+    key: str  # of the list of rows in the result; without one the result is the only row
+    columns: str  # with "|" between them
+    faster: tuple[str, ...] = ()  # ratios of which a larger one is faster
+    title: str = ""  # above the table
+    more: Callable[[Row], Row] = dict  # makes a row that has further entries
 
     def rows(self, result: Row) -> dict[str, Row]:
         """By name."""

@@ -28,7 +28,6 @@ OPTIONS = command.read(__name__, __doc__)
 
 import functools
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import jax
@@ -101,27 +100,16 @@ def plain_network(depth: int, features: int, steps: int) -> sweep.Network:
 
 
 class Case(NamedTuple):
-    """One network and its training.
-
-    Attributes:
-        name: of the network.
-        recipe: how it is trained.
-        pixels: numbers of an image.
-        runs: what regularises it.
-        learner: what is trained, at given rates.
-        plain: the same with plain scans, if it is recurrent.
-        inputs: from images in [0, 1] to what the PyTorch network takes.
-        torch: from the module `benchmarks.torch_networks` and rates to the PyTorch network.
-    """
+    """One network and its training."""
 
     name: str
     recipe: Recipe
-    pixels: int
-    runs: tuple[sweep.Run, ...]
-    learner: Callable[[Rates], Learner]
-    plain: Callable[[Rates], Learner] | None
-    inputs: Callable[[Any], Any]
-    torch: Callable[[Any, Rates], Any]
+    pixels: int  # numbers of an image
+    runs: tuple[sweep.Run, ...]  # what regularises it
+    learner: Callable[[Rates], Learner]  # what is trained
+    plain: Callable[[Rates], Learner] | None  # the same with plain scans, if it is recurrent
+    inputs: Callable[[Any], Any]  # from images in [0, 1] to what the PyTorch network takes
+    torch: Callable[[Any, Rates], Any]  # from `benchmarks.torch_networks` to the PyTorch network
 
 
 def cases(sizes: Sizes) -> list[Case]:
@@ -238,7 +226,7 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, 
             ours, theirs = (gradient(k, variables, rates, x, y) for k in (learner, plain))
             exact = [np.asarray(g, np.float64) for g in jax.tree.leaves(ours)]
             figures["plain_scan_error"] = distance(theirs, exact)
-    if find_spec("torch"):
+    if command.has_torch():
         from benchmarks import torch_networks
 
         network = case.torch(torch_networks, rates)

@@ -1,7 +1,7 @@
 """How fast is the training program, relative to the loop of the training script of [A] in PyTorch?
 
 Images per second of an epoch of `train.dense` (network 784-1024-1024-9 and a zero, batches of 32 in
-random order), and of as many steps of `benchmarks.torch_steps`, interleaved in one run. Neither
+random order), and of as many steps of `benchmarks.torch_networks`, interleaved in one run. Neither
 loads data, and nothing is validated.
 
     python -m benchmarks.training_throughput                # 2 minutes on 2 cores
@@ -17,13 +17,11 @@ from benchmarks import command
 OPTIONS = command.read(__name__, __doc__)
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks import torch_steps
 from benchmarks.epochs import epochs, made_up
 from benchmarks.records import Table
 from benchmarks.timing import called, interleaved
@@ -93,9 +91,11 @@ def measure(quick: bool) -> dict[str, Any]:
     rows = []
     for name, training in TRAININGS.items():
         functions = {"cgjax": dense_epochs(*training, data), "products": products(data)}
-        if find_spec("torch"):
+        if command.has_torch():
+            from benchmarks import torch_networks
+
             sizes = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
-            made = torch_steps.steps(sizes, BATCH, {name: training}, classes=dense.CLASSES)
+            made = torch_networks.steps(sizes, BATCH, {name: training}, classes=dense.CLASSES)
             functions["torch"] = lambda calls, run=made[name]: run(calls * steps)
         timings = interleaved(functions, rounds=rounds, calls=1, pause=0.1)
         ends = {"cgjax": "", "products": "products_", "torch": "torch_"}

@@ -53,7 +53,7 @@ def test_the_plain_scan_is_the_same_training_and_pytorch_makes_as_many_steps(sta
         fill=lambda _, weights: filled.update(weights),
         log_probs=lambda _, x: np.zeros((4, 10)),
     )
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: name == "torch")
+    monkeypatch.setattr(command, "has_torch", lambda: True)
     monkeypatch.setattr(benchmarks, "torch_networks", fake, raising=False)
     dropout = case.runs[1]
     figures = benchmark.row(TINY, case, dropout, state)
@@ -71,9 +71,10 @@ def test_the_plain_scan_is_the_same_training_and_pytorch_makes_as_many_steps(sta
     assert "plain scan" in text and "PyTorch" in text
 
 
-def test_without_pytorch_the_program_is_measured_alone(start, monkeypatch):
+def test_without_pytorch_the_program_is_measured_alone(start, monkeypatch, capsys):
     case, state = start
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
+    command.has_torch.cache_clear()
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
     monkeypatch.setattr(benchmark, "programs", lambda *_: (lambda _: state, None))
     alone = case._replace(plain=None, runs=case.runs[:1])
     monkeypatch.setattr(benchmark, "cases", lambda sizes: [alone])
@@ -82,6 +83,7 @@ def test_without_pytorch_the_program_is_measured_alone(start, monkeypatch):
     assert result["sizes"]["steps"] == 2
     assert row["images_per_second"] > 0
     assert not [name for name in row if "torch" in name or "scan" in name]
+    assert capsys.readouterr().out.count("PyTorch is not installed") == 1
     (text,) = command.shown(benchmark.TABLES, result)
     assert text.splitlines()[-1].startswith("IndRNN   none") and "PyTorch" not in text
     assert benchmark.notes(result) == ["2 rounds of 2 steps"]
