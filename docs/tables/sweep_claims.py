@@ -14,10 +14,11 @@ from scipy import stats
 
 from docs.tables import dense
 from docs.tables.parts import signed, table
-from train.engine.loop import STATUS, STOPPED, but_epochs
+from train.engine.loop import STATUS, STOPPED
 from train.indrnn import experiment as indrnn
 from train.indrnn.published import LOGS, PAPER
 from train.report import tables as report
+from train.report.settings import but_epochs
 from train.report.tables import Mean, difference
 from train.resnet import experiment as resnet
 

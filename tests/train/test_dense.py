@@ -19,10 +19,12 @@ import cgjax as cg
 from train import data
 from train.dense import experiment as dense
 from train.dense import figure as dense_figure
-from train.dense.experiment import Config, Rates, Run
-from train.engine import loop
+from train.dense.__main__ import cli
+from train.dense.settings import Config
+from train.engine import loop, sweep
 from train.engine.checkpoint import CheckpointError
 from train.engine.recipes import PlateauRecipe
+from train.engine.settings import Rates, Regulariser, Run
 from train.models.dense import Dense
 from train.report import tables as report
 
@@ -104,7 +106,7 @@ def test_feed_forward_marginalises_dropout_and_pcff_samples_it():
 
 def test_the_settings_are_those_of_the_paper():
     config = Config(data="mnist")
-    assert dense.hidden(config) == 1024
+    assert config.hidden_nodes == 1024
     assert dataclasses.asdict(config.recipe) == {
         "batch_size": 32,
         "learning_rate": 0.01,
@@ -115,7 +117,10 @@ def test_the_settings_are_those_of_the_paper():
         "stop_patience": 20,
         "epochs": None,
     }
-    every = {(n, r): dense.rates(config, Run(n, r, 0)) for n in ("tanh", "relu") for r in REGULAR}
+    every = {
+        (run.nodes, run.regulariser): run.rates
+        for run in dataclasses.replace(config, regularisers=REGULAR, seeds=(0,)).runs
+    }
     assert every == {
         ("tanh", "none"): Rates(0.0, 0.0),
         ("tanh", "dropout"): Rates(0.5, 0.0),
@@ -128,7 +133,7 @@ def test_the_settings_are_those_of_the_paper():
     }
 
 
-REGULAR: tuple[dense.Regulariser, ...] = ("none", "dropout", "pcff", "both")
+REGULAR: tuple[Regulariser, ...] = ("none", "dropout", "pcff", "both")
 
 
 @pytest.mark.parametrize("known", [Rates(0.0, 0.0), Rates(0.5, 0.0), Rates(0.5, 0.4)])
@@ -138,21 +143,32 @@ def test_a_rate_of_zero_is_the_program_without_it(known):
     x = jax.random.uniform(jax.random.key(0), (4, 20))
     y = jnp.array([0, 3, 9, 9])
     traced, fixed = dense.learner("tanh", 20, 8), dense.learner("tanh", 20, 8, known)
-    params = fixed.init(jax.random.key(1))
+    variables = fixed.init(jax.random.key(1))
+
+    def differentiated(learner, hyper):
+        def loss(params):
+            value, (wrong, _) = learner.loss(variables._replace(params=params), key, hyper, x, y)
+            return value, wrong
+
+        return jax.value_and_grad(loss, has_aux=True)(variables.params)
+
     hyper = Rates(*map(jnp.float32, known))
-    ours = jax.value_and_grad(traced.loss, has_aux=True)(params, key, hyper, x, y)
-    theirs = jax.value_and_grad(fixed.loss, has_aux=True)(params, key, None, x, y)
+    ours, theirs = differentiated(traced, hyper), differentiated(fixed, None)
     # The same numbers in another order of rounding.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, theirs)
 
 
+def experiment(config, dataset=None):
+    return dense.experiment(config, data.load("digits") if dataset is None else dataset)
+
+
 def test_a_family_is_one_program_and_a_run_alone_is_its_own():
-    together = dense.groups(dataclasses.replace(TINY, mode="vmap"), 64)
+    together = sweep.groups(experiment(dataclasses.replace(TINY, mode="vmap")))
     assert [g.name for g in together] == ["tanh", "relu"]
     assert together[0].runs == tuple(f"tanh {r} {s}" for r in REGULAR[:3] for s in (0, 1))
     assert together[0].hyper.drop.tolist() == [0, 0, 0.5, 0.5, 0, 0]
     np.testing.assert_allclose(together[0].hyper.pcff, [0, 0, 0, 0, 0.4, 0.4])
-    alone = dense.groups(dataclasses.replace(TINY, mode="sequential"), 64)
+    alone = sweep.groups(experiment(dataclasses.replace(TINY, mode="sequential")))
     assert len(alone) == 12
     # Seeds share a program.
     assert len({g.learner for g in alone}) == 6
@@ -167,7 +183,7 @@ def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("dense") / "out"
     arguments = "--hidden 8 --seeds 0 1 --epochs 2 --samples 4 --save-seconds 0 --out"
     command = [*arguments.split(), str(out)]
-    assert dense.cli(command) == 0
+    assert cli(command) == 0
     return out, command
 
 
@@ -190,7 +206,7 @@ def test_the_same_command_again_gives_the_same_result_and_a_table(finished, caps
     out, command = finished
     before = json.loads((out / "result.json").read_text())
     (out / "result.json").unlink()
-    assert dense.cli(command) == 0
+    assert cli(command) == 0
     assert json.loads((out / "result.json").read_text()) == before
     shown = capsys.readouterr().out
     assert "continuing after epoch 2" in shown
@@ -201,16 +217,15 @@ def test_the_same_command_again_gives_the_same_result_and_a_table(finished, caps
 def test_another_command_in_the_same_folder_is_refused(finished, capsys):
     out, command = finished
     before = (out / "result.json").read_bytes()
-    assert dense.cli([*command, "--drop-rate", "0.3"]) == 1
+    assert cli([*command, "--drop-rate", "0.3"]) == 1
     assert "drop_rate: 0.5 there, 0.3 now" in capsys.readouterr().err
     assert (out / "result.json").read_bytes() == before
 
 
 def test_splitting_the_runs_over_devices_changes_no_bit():
-    digits = data.load("digits")
     config = dataclasses.replace(TINY, nodes=("relu",), width=2)
-    expected = dense.experiment(config, digits, None)
-    split = dense.experiment(dataclasses.replace(config, devices=4), digits, None)
+    expected = sweep.trained(experiment(config), None)
+    split = sweep.trained(experiment(dataclasses.replace(config, devices=4)), None)
     for a, b in zip(expected, split, strict=True):
         np.testing.assert_array_equal(a.history, b.history)
         jax.tree.map(np.testing.assert_array_equal, a.best, b.best)
@@ -219,21 +234,21 @@ def test_splitting_the_runs_over_devices_changes_no_bit():
 def test_monte_carlo_figures_are_those_of_the_average_prediction():
     digits = data.load("digits")._replace(test_x=np.zeros((3, 64), np.uint8) + 5)
     digits = digits._replace(test_y=np.array([1, 2, 9], np.int32))
-    run = Run("tanh", "both", 0)
-    config = dataclasses.replace(TINY, samples=500)
-    (made,) = dense.experiment(
-        dataclasses.replace(TINY, nodes=("tanh",), regularisers=("both",), seeds=(0,)), digits, None
+    one = dataclasses.replace(
+        TINY, samples=500, nodes=("tanh",), regularisers=("both",), seeds=(0,)
     )
-    told = dense.test(config, digits, run, made)
-    f, state = dense._network("tanh", 64, 8)
-    known = dense.rates(config, run)
+    (run,) = one.runs
+    assert run == Run("both", Rates(0.5, 0.4), 0, "tanh")
+    tried = experiment(one, digits)
+    (made,) = sweep.trained(tried, None)
+    told = sweep._test(tried, run, made)
 
-    def probs(params, x):
-        return jax.nn.softmax(f(params, state, x, known.drop)[0])
+    def probs(variables, x):
+        return jax.nn.softmax(tried.models["tanh"].network.evaluation(*variables, x, 0.5)[0])
 
     x = jnp.asarray(digits.test_x / np.float32(16))
-    estimate = cg.monte_carlo(cg.pcff(probs, known.pcff), 5000)(
-        jax.random.key(9), made.best.params, x
+    estimate = cg.monte_carlo(cg.pcff(probs, 0.4), 5000)(
+        jax.random.key(9), jax.tree.map(jnp.asarray, made.best), x
     )
     rows = jnp.arange(3)
     expected = -jnp.log(estimate.mean[rows, digits.test_y]).mean()
@@ -245,7 +260,6 @@ def test_monte_carlo_figures_are_those_of_the_average_prediction():
 
 
 def test_a_run_that_never_had_a_loss_has_no_figures():
-    digits = data.load("digits")
     config = dataclasses.replace(
         TINY,
         nodes=("relu",),
@@ -253,8 +267,9 @@ def test_a_run_that_never_had_a_loss_has_no_figures():
         seeds=(0,),
         recipe=PlateauRecipe(learning_rate=1e30, epochs=2),
     )
-    (made,) = dense.experiment(config, digits, None)
-    told = dense.test(config, digits, Run("relu", "none", 0), made)
+    tried = experiment(config)
+    (made,) = sweep.trained(tried, None)
+    told = sweep._test(tried, config.runs[0], made)
     assert told["status"] == "diverged" and told["test"] is None
     json.dumps(told, allow_nan=False)
 
@@ -281,7 +296,7 @@ def test_bad_data_is_an_error_message_and_not_a_trace(tmp_path):
 
 def test_an_impossible_folder_is_an_error_message(tmp_path, capsys):
     (tmp_path / "taken").write_text("")
-    assert dense.cli(["--out", str(tmp_path / "taken"), "--epochs", "1"]) == 1
+    assert cli(["--out", str(tmp_path / "taken"), "--epochs", "1"]) == 1
     assert "taken" in capsys.readouterr().err
 
 
@@ -325,7 +340,7 @@ def test_settings_without_sense_are_refused(wrong):
 @pytest.mark.parametrize("option", ["--seeds 3 3", "--epochs 0", "--drop-rate 2", "--batch-size 0"])
 def test_the_command_says_what_is_wrong_with_a_setting(option, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        dense.cli([*option.split(), "--out", str(tmp_path / "out")])
+        cli([*option.split(), "--out", str(tmp_path / "out")])
     shown = capsys.readouterr()
     assert option.split()[0].strip("-").replace("-", "_") in shown.out + shown.err
     assert not (tmp_path / "out").exists()
@@ -348,9 +363,9 @@ def test_odd_names_and_encodings_are_no_trouble(tmp_path):
 
 
 def test_the_mode_is_chosen_by_width():
-    assert dense.mode(Config()) == "vmap"
-    assert dense.mode(Config(data="mnist")) == "sequential"
-    assert dense.mode(Config(data="mnist", mode="vmap")) == "vmap"
+    assert Config().how == "vmap" and Config().mapped == 3
+    assert Config(data="mnist").how == "sequential"
+    assert Config(data="mnist", mode="vmap").how == "vmap"
     assert loop.STATUS[loop.RUNNING] == "running"
 
 
@@ -435,4 +450,4 @@ def test_a_damaged_checkpoint_is_reported(finished, tmp_path):
     step = max((tmp_path / "checkpoint").iterdir(), key=lambda p: int(p.name))
     (step / "facts" / "metadata").write_text("{")
     with pytest.raises(CheckpointError, match="damaged"):
-        dense.experiment(TINY, data.load("digits"), tmp_path / "checkpoint")
+        sweep.trained(experiment(TINY), tmp_path / "checkpoint")

@@ -63,5 +63,5 @@ def test_the_commit_of_a_repository_comes_first(tmp_path, monkeypatch):
     assert len(found) == 40
     (tmp_path / "results" / "figures.json").write_text("2")
     assert machine.commit() == found
-    (tmp_path / "package" / "file.py").write_text("2")
+    (tmp_path / "package" / "part" / "file.py").write_text("2")
     assert machine.commit() == f"{found} + changes"

@@ -11,11 +11,10 @@ import pytest
 
 from tests.train import tiny
 from train.engine import loop, runs
-from train.engine.checkpoint import CheckpointError
-from train.engine.loop import Mode
-from train.engine.plain_checkpoint import PlainCheckpoints
+from train.engine.checkpoint import CheckpointError, Checkpoints
 from train.engine.recipes import PlateauRecipe
 from train.engine.runs import train
+from train.engine.settings import Mode
 
 
 class Recorder:
@@ -144,11 +143,11 @@ def test_at_the_deadline_it_saves_and_comes_back(tmp_path):
     expected = tiny.flat(run(recipe=SHORT))
     time = itertools.count()
     clock = functools.partial(next, time)
-    options: Any = {"folder": tmp_path / "c", "store": PlainCheckpoints}
+    options: Any = {"folder": tmp_path / "c"}
     display = Recorder()
     ended = run(recipe=SHORT, clock=clock, deadline=0.0, display=display, **options)
     assert {(f.status, f.epochs) for f in ended} == {("running", 1)}
-    saved = PlainCheckpoints(tmp_path / "c").latest()
+    saved = Checkpoints(tmp_path / "c").latest()
     assert saved is not None and saved.step == 1
     ended = run(recipe=SHORT, clock=clock, deadline=next(time) + 5.0, **options)
     assert {f.status for f in ended} == {"running"} and {f.epochs for f in ended} < {2, 3}
@@ -199,7 +198,7 @@ def test_the_log_is_of_all_starts(tmp_path, monkeypatch):
 
 def test_other_settings_are_refused(tmp_path):
     run(recipe=SHORT, folder=tmp_path / "c", settings={"rate": 0.1, "kept": 1})
-    with pytest.raises(CheckpointError, match="another settings. rate: 0.1 there, 0.2 now"):
+    with pytest.raises(CheckpointError, match="made with other settings. rate: 0.1 there, 0.2 now"):
         run(recipe=SHORT, folder=tmp_path / "c", settings={"rate": 0.2, "kept": 1})
 
 
@@ -227,7 +226,10 @@ def test_another_machine_is_refused(tmp_path, monkeypatch, fact, value):
     run(recipe=SHORT, folder=tmp_path / "c")
     identity = runs.machine.identity
     monkeypatch.setattr(runs.machine, "identity", lambda *a: identity(*a) | {fact: value})
-    with pytest.raises(CheckpointError, match=f"another identity. {fact}: .* there, {value!r} now"):
+    with pytest.raises(
+        CheckpointError,
+        match=f"by another machine or in another way. {fact}: .* there, {value!r} now",
+    ):
         run(recipe=SHORT, folder=tmp_path / "c")
 
 

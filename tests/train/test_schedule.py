@@ -15,7 +15,7 @@ def rates(losses):
     """The learning rate at the start and after each epoch, by PyTorch's default settings."""
     state, found = plateau_init(), [jnp.float32(0.01)]
     for loss in losses:
-        state, rate = plateau_step(
+        state, rate, _ = plateau_step(
             state, found[-1], jnp.float32(loss), factor=0.1, patience=10, threshold=1e-4
         )
         found.append(rate)

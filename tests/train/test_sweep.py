@@ -20,11 +20,13 @@ from train.engine import loop, sweep
 from train.engine.checkpoint import Checkpoints
 from train.engine.recipes import PatientRecipe, SteppedRecipe
 from train.engine.runs import Silent
-from train.engine.sweep import Run, Settings
+from train.engine.settings import Run, Settings
 from train.indrnn import experiment as indrnn
+from train.indrnn.__main__ import cli as indrnn_cli
 from train.report import sweep_figure
 from train.report import tables as report
 from train.resnet import experiment as resnet
+from train.resnet.__main__ import cli as resnet_cli
 
 RESNET = resnet.Config(
     none=False,
@@ -119,7 +121,7 @@ def test_what_the_command_for_residual_networks_leaves_behind(pictures, tmp_path
     arguments = "--blocks 1 --channels 2 --mode sequential --no-none --dropout --pcff .3".split()
     arguments += "--seeds 0 --batch-size 30 --length 5 --epochs 2".split()
     arguments += ["--data-dir", str(pictures), "--out", str(tmp_path)]
-    assert resnet.cli(arguments) == 0
+    assert resnet_cli(arguments) == 0
     result = json.loads((tmp_path / "result.json").read_text())
     (run,) = result["runs"]
     assert (run["regulariser"], run["rate"], run["seed"]) == ("pcff", 0.3, 0)
@@ -133,7 +135,7 @@ def test_what_the_command_for_residual_networks_leaves_behind(pictures, tmp_path
 def test_what_the_command_for_recurrent_networks_leaves_behind(tmp_path):
     arguments = "--data digits --depth 2 --features 8 --images 100 --mode vmap --seeds 0".split()
     arguments += ["--order", "permuted", "--batch-size", "20", "--epochs", "2"]
-    assert indrnn.cli([*arguments, "--out", str(tmp_path)]) == 0
+    assert indrnn_cli([*arguments, "--out", str(tmp_path)]) == 0
     result = json.loads((tmp_path / "result.json").read_text())
     assert [r["regulariser"] for r in result["runs"]] == ["none", "dropout", "pcff"]
     assert "permuted pixels" in result["data"]

@@ -20,7 +20,7 @@ from train.engine import sweep
 from train.engine.checkpoint import CheckpointError
 from train.engine.recipes import PlateauRecipe
 from train.engine.runs import Silent
-from train.engine.sweep import Rates, Run, Settings
+from train.engine.settings import Rates, Run, Settings
 from train.indrnn import experiment as indrnn
 from train.report import machine, sweep_figure
 from train.report import tables as report
@@ -66,9 +66,8 @@ def experiment(config: Config, dataset: Any = DIGITS) -> sweep.Experiment:
         settings=config,
         recipe=PlateauRecipe(batch_size=540, epochs=3),
         dataset=dataset,
-        network=NETWORK,
+        models={"": sweep.Model(NETWORK, functools.partial(sweep.learner, NETWORK, whole))},
         prepare=whole,
-        learner_of=functools.partial(sweep.learner, NETWORK, whole),
     )
 
 

@@ -1,12 +1,13 @@
 """One atomic checkpoint of an experiment: named arrays and JSON facts, in one Orbax step.
 
 Orbax writes a step into a temporary folder and commits it at the end, so that a process killed
-during a save leaves the previous step. Two steps are kept, and every array has a digest, because a
-flipped bit in a weight would otherwise go unseen.
+during a save leaves the previous step. Two steps are kept, and each has one digest over its number,
+facts and arrays, because a flipped bit in any of them would otherwise go unseen.
 """
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -14,9 +15,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 KEPT = 2
@@ -35,23 +35,6 @@ class Saved(NamedTuple):
     step: int
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]  # whatever JSON can hold
-
-
-class Store(Protocol):
-    """What a training asks of its checkpoints; see `Checkpoints` for each."""
-
-    @property
-    def folder(self) -> Path: ...
-
-    def save(
-        self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
-    ) -> None: ...
-
-    def latest(self) -> Saved | None: ...
-
-    def require_writable(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Checkpoints:
@@ -87,6 +70,7 @@ class Checkpoints:
 
     def _open(self) -> Any:
         if self._manager is None:
+            import jax
             import orbax.checkpoint as ocp
 
             # Whatever fails comes as an exception too; Orbax's log would print it twice before.
@@ -130,7 +114,7 @@ class Checkpoints:
                     args=ocp.args.Composite(
                         arrays=ocp.args.StandardSave(dict(arrays)),
                         facts=ocp.args.JsonSave(
-                            {"digests": _digests(arrays), "facts": dict(facts)}
+                            {"digest": _digest(step, arrays, facts), "step": step, "facts": facts}
                         ),
                     ),
                 )
@@ -164,13 +148,16 @@ class Checkpoints:
                     ),
                 )
             arrays = {name: np.asarray(array) for name, array in restored["arrays"].items()}
-            digests, facts = restored["facts"]["digests"], restored["facts"]["facts"]
-            wrong = sorted(set(digests.items()) ^ set(_digests(arrays).items()))
+            told = restored["facts"]
+            saved = Saved(told["step"], arrays, told["facts"])
+            whole = told["digest"] == _digest(*saved)
         except Exception as error:  # a damaged step may raise anything
             raise self._damaged(step, _short(error)) from error
-        if wrong:
-            raise self._damaged(step, f"the bytes of {wrong[0][0]} do not match their digest")
-        return Saved(step, arrays, facts)
+        if not whole:
+            raise self._damaged(step, "its content does not match its digest")
+        if saved.step != step:
+            raise self._damaged(step, f"it holds step {saved.step}")
+        return saved
 
     def require_writable(self) -> None:
         """Raises CheckpointError if a later save could not write to the folder, which exists."""
@@ -208,13 +195,13 @@ def _steps(folder: Path) -> list[int]:
         ) from error
 
 
-def _digests(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-    return {
-        name: hashlib.sha256(
-            f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
-        ).hexdigest()
-        for name, array in arrays.items()
-    }
+def _digest(step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> str:
+    """SHA-256 of a step; the same before JSON and after."""
+    names = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
+    found = hashlib.sha256(json.dumps([step, names, facts], sort_keys=True).encode())
+    for name in sorted(arrays):
+        found.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()
 
 
 @contextlib.contextmanager

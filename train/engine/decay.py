@@ -6,6 +6,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
+import optax
+from jaxtyping import Array
 
 
 def decayed(params: Any, *, but: Sequence[str] = ()) -> Any:
@@ -38,3 +40,20 @@ def decayed(params: Any, *, but: Sequence[str] = ()) -> Any:
             raise ValueError(f"{pattern!r} matches no parameter; there are {', '.join(names)}.")
     keep = [any(fnmatchcase(name, pattern) for pattern in but) for name in names]
     return jax.tree.unflatten(structure, [not kept for kept in keep])
+
+
+def by_argument(decays: Any = None) -> optax.GradientTransformationExtraArgs:
+    """Adds `weight_decay * params` to gradients, with the decay as an argument of the update.
+
+    Args:
+        decays: a tree like the parameters, of whether each decays; none: all do.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None, **arguments: Any) -> tuple[Any, Any]:
+        def added(gradient: Array, param: Array, does: bool = True) -> Array:
+            return gradient + arguments["weight_decay"] * param if does else gradient
+
+        trees = (updates, params) if decays is None else (updates, params, decays)
+        return jax.tree.map(added, *trees), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

@@ -8,7 +8,7 @@ one. Nothing here touches files; `train/engine/runs.py` does.
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,14 @@ from jaxtyping import Array, Float, Int, Shaped, UInt8, UInt32
 from cgjax import metrics
 from train.engine import devices
 from train.engine.recipes import Recipe
-
-Mode = Literal["vmap", "sequential"]
+from train.engine.settings import Mode
 
 # What has become of a run.
-RUNNING, STOPPED, DIVERGED, CAPPED = range(4)
-STATUS = ("running", "stopped early", "diverged", "reached the last epoch")
+RUNNING, STOPPED, DIVERGED, CAPPED, SETTLED = range(5)
+STATUS = (
+    *("running", "stopped early", "diverged", "reached the last epoch"),
+    "reached the smallest learning rate",
+)
 
 # Each run's key is split by these into streams that no two uses share.
 _INIT, _SHUFFLE, _NOISE, TEST = range(4)
@@ -32,15 +34,6 @@ _INIT, _SHUFFLE, _NOISE, TEST = range(4)
 # comes before the backward pass has read them: a twentieth of a step at batch 32.
 _CPU_OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
 _EVALUATION_BATCH = 1000  # bounds the memory of a validation; the recipe does not depend on it
-
-
-def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
-    """Without the last epoch, on which those before it do not depend."""
-    return {
-        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
-        for name, fact in facts.items()
-        if name != "epochs"
-    }
 
 
 class Variables(NamedTuple):
@@ -263,9 +256,11 @@ def _after(
     progress, verdict = recipe.advance(old.progress, record, epoch)
     finite = jnp.isfinite(record.train_loss) & jnp.isfinite(record.validation_loss)
     last = recipe.last_epoch
-    capped = epoch >= last if last is not None else jnp.bool_(False)
-    status = jnp.where(
-        finite, jnp.where(verdict.stops, STOPPED, jnp.where(capped, CAPPED, RUNNING)), DIVERGED
+    capped = jnp.bool_(False) if last is None else epoch >= last
+    status = jnp.select(
+        [~finite, verdict.stops, verdict.settled, capped],
+        [DIVERGED, STOPPED, SETTLED, CAPPED],
+        RUNNING,
     )
     running = old.status == RUNNING
 

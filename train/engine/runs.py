@@ -16,23 +16,25 @@ from jax.sharding import Mesh
 
 from train.data import Dataset
 from train.engine import devices
-from train.engine.checkpoint import CheckpointError, Checkpoints, Saved, Store
+from train.engine.checkpoint import CheckpointError, Checkpoints, Saved
+from train.engine.interruption import saved_first
 from train.engine.loop import (
     CAPPED,
     DIVERGED,
     RUNNING,
+    SETTLED,
     STATUS,
     Data,
     Learner,
-    Mode,
     Record,
     Variables,
-    but_epochs,
     init_run,
     programs,
 )
 from train.engine.recipes import Recipe
+from train.engine.settings import Mode
 from train.report import machine
+from train.report.settings import but_epochs, differences
 
 
 class Group(NamedTuple):
@@ -233,7 +235,6 @@ def train(
     save_seconds: float = 30.0,
     display: Display | None = None,
     clock: Callable[[], float] = time.monotonic,
-    store: Callable[[Path], Store] = Checkpoints,
     deadline: float | None = None,
 ) -> list[Finished]:
     """Trains every run until it stops early, diverges or reaches the last epoch.
@@ -253,7 +254,6 @@ def train(
         save_seconds: the least time between two saves. It has no influence on results.
         display: where progress is told.
         clock: the time in seconds.
-        store: opens the folder of checkpoints.
         deadline: the time after which no further epoch is begun. All is saved then, and runs that
             have not ended come back as "running"; each has had an epoch at least.
 
@@ -266,133 +266,179 @@ def train(
         ValueError: there are fewer training images than a batch holds, or batches cannot be split
             evenly.
     """
+    _require_batches(dataset, recipe, devices.size(mesh, devices.BATCH))
+    display, began = display or Silent(), clock()
+    largest = np.float32(dataset.largest)
+    arrays = dataset.train_x, dataset.train_y, dataset.validation_x, dataset.validation_y, largest
+    data = Data(*devices.placed(arrays, mesh))
+    parts = devices.size(mesh, devices.RUNS), width, devices.size(mesh, devices.BATCH)
+    facts = {"settings": settings or {}, "identity": machine.identity(mode, *parts)}
+    active = [_Active(group, recipe, mode, mesh, width, data) for group in groups]
+    training = _Training(active, recipe, facts, folder, display)
+    training.begin()
+    before = training.log.seconds
+    training.save()  # so that a folder that cannot be written is known before an epoch is spent
+    last_save = clock()
+    with saved_first() as interruption:
+        while training.running:
+            rate, end = training.epoch(clock)
+            interruption.unsaved = folder is not None
+            log = training.log
+            training.log = log._replace(seconds=before + end - began, rates=(*log.rates, rate))
+            now = clock()
+            over = not training.running or (deadline is not None and now >= deadline)
+            due = over or interruption.end is not None or now - last_save >= save_seconds
+            due, over = devices.agreed((due, over))
+            if due:
+                training.save()
+                interruption.unsaved = False
+                last_save = clock()
+            if interruption.end is not None:
+                if folder is not None:
+                    display.message(f"saved after epoch {len(training.history)}")
+                interruption.end()
+            if over:
+                break
+    training.close()
+    return _finished(active, recipe, training.history, training.log)
+
+
+def _require_batches(dataset: Dataset, recipe: Recipe, parts: int) -> None:
     if len(dataset.train_x) < recipe.batch_size:
         raise ValueError(
             f"{len(dataset.train_x)} training images are less than one batch of "
             f"{recipe.batch_size}: use a smaller batch."
         )
-    if recipe.batch_size % devices.size(mesh, devices.BATCH):
+    if recipe.batch_size % parts:
         raise ValueError(
-            f"A batch of {recipe.batch_size} cannot be split evenly over "
-            f"{devices.size(mesh, devices.BATCH)} devices: choose another size or number."
+            f"A batch of {recipe.batch_size} cannot be split evenly over {parts} devices: choose "
+            "another size or number."
         )
-    display, began = display or Silent(), clock()
-    largest = np.float32(dataset.largest)
-    arrays = dataset.train_x, dataset.train_y, dataset.validation_x, dataset.validation_y, largest
-    data = Data(*devices.placed(arrays, mesh))
-    active = [_Active(group, recipe, mode, mesh, width, data) for group in groups]
-    facts = {
-        "settings": settings or {},
-        "identity": machine.identity(
-            mode, devices.size(mesh, devices.RUNS), width, devices.size(mesh, devices.BATCH)
-        ),
-    }
-    names = [name for group in groups for name in group.runs]
-    checkpoints = None if folder is None else store(folder)
-    saved = None if checkpoints is None else checkpoints.latest()
-    step = -1 if saved is None else saved.step
-    if devices.agreed(step) != step:
-        raise CheckpointError(
-            f"{folder}: the processes do not see the same checkpoint there. Choose a folder that "
-            "they share."
-        )
-    history: list[np.ndarray] = []
-    log = Log()
-    if saved is None:
-        for a in active:
-            a.begin()
-    else:
-        assert checkpoints is not None
-        history, log = _restore(checkpoints.folder, saved, facts, active)
-        display.message(f"continuing after epoch {len(history)} of {checkpoints.folder}")
-        if any(len(a.running) for a in active):
-            checkpoints.require_writable()
-    before, commit = log.seconds, machine.commit()
-    if any(len(a.running) for a in active) and commit not in log.commits[-1:]:
-        if log.commits:
-            display.message(f"the code has changed: {log.commits[-1]} there, {commit} now")
-        log = log._replace(commits=(*log.commits, commit))
 
-    def save() -> None:
-        if checkpoints is None or (saved is not None and saved.step == len(history)):
+
+class _Training:
+    """Groups in the making, with their history, their log and their checkpoint."""
+
+    def __init__(
+        self,
+        active: Sequence[_Active],
+        recipe: Recipe,
+        facts: dict[str, Any],
+        folder: Path | None,
+        display: Display,
+    ):
+        self.active, self.recipe, self.facts, self.display = active, recipe, facts, display
+        self.names = [name for a in active for name in a.group.runs]
+        self.checkpoints = None if folder is None else Checkpoints(folder)
+        self.history: list[np.ndarray] = []  # float32[runs, figures] of each epoch
+        self.log = Log()
+        self._step = -1  # the last that was saved
+
+    @property
+    def running(self) -> int:
+        """How many runs have not ended."""
+        return sum(len(a.running) for a in self.active)
+
+    def begin(self) -> None:
+        """Initial states, or those of the checkpoint."""
+        saved = None if self.checkpoints is None else self.checkpoints.latest()
+        self._step = -1 if saved is None else saved.step
+        if devices.agreed(self._step) != self._step:
+            assert self.checkpoints is not None
+            raise CheckpointError(
+                f"{self.checkpoints.folder}: the processes do not see the same checkpoint there. "
+                "Choose a folder that they share."
+            )
+        if saved is None:
+            for a in self.active:
+                a.begin()
+        else:
+            assert self.checkpoints is not None
+            folder = self.checkpoints.folder
+            self.history, self.log = _restore(folder, saved, self.facts, self.active)
+            self.display.message(f"continuing after epoch {len(self.history)} of {folder}")
+            if self.running:
+                self.checkpoints.require_writable()
+        commits, commit = self.log.commits, machine.commit()
+        if self.running and commit not in commits[-1:]:
+            if commits:
+                self.display.message(f"the code has changed: {commits[-1]} there, {commit} now")
+            self.log = self.log._replace(commits=(*commits, commit))
+
+    def save(self) -> None:
+        """Saves all, if there is a folder and something new."""
+        step = len(self.history)
+        if self.checkpoints is None or self._step == step:
             return
-        arrays = {name: array for a in active for name, array in a.arrays().items()}
-        if history:
-            arrays["history"] = np.stack(history)
-        slots = {a.group.name: a.slots.tolist() for a in active}
+        arrays = {name: array for a in self.active for name, array in a.arrays().items()}
+        if self.history:
+            arrays["history"] = np.stack(self.history)
         if devices.is_first():
-            told = {**facts, "slots": slots, "log": log._asdict()}
-            checkpoints.save(len(history), arrays, told)
+            slots = {a.group.name: a.slots.tolist() for a in self.active}
+            told = {**self.facts, "slots": slots, "log": self.log._asdict()}
+            self.checkpoints.save(step, arrays, told)
+        self._step = step
 
-    save()  # at once, so that a folder that cannot be written is known before an epoch is spent
-    last_save = clock()
-    seen = recipe.steps(len(data.train_x)) * recipe.batch_size  # images, by a run in an epoch
-    while any(len(a.running) for a in active):
-        start, epoch = clock(), len(history) + 1
-        figures = np.full((len(names), len(Record._fields)), np.nan, np.float32)
-        concerned = sum(len(a.running) for a in active)
+    def epoch(self, clock: Callable[[], float]) -> tuple[float, float]:
+        """An epoch of all groups; the training images per second, and the time at its end."""
+        start, epoch = clock(), len(self.history) + 1
+        seen = self.recipe.steps(len(self.active[0].data.train_x)) * self.recipe.batch_size
+        figures = np.full((len(self.names), len(Record._fields)), np.nan, np.float32)
+        concerned = self.running
         offset = images = 0
-        for a in active:
+        for a in self.active:
             if len(a.running):
                 rows, told = a.epoch()
                 figures[offset + rows] = told
                 images += len(rows) * seen
                 for run in set(rows) - set(a.running):
-                    _tell(display, names[offset + run], a.stored.status[run], epoch)
+                    _tell(self.display, self.names[offset + run], a.stored.status[run], epoch)
                 a.compact()
                 done = figures[np.isfinite(figures[:, 0])]
                 elapsed = clock() - start
                 if len(done):
-                    display.update(
+                    self.display.update(
                         epoch=epoch,
-                        finished=len(names) - sum(len(b.running) for b in active),
+                        finished=len(self.names) - self.running,
                         loss=float(done[:, 0].mean()),
                         error=float(done[:, 3].mean()),
                         rate=images / max(elapsed, 1e-9),
-                        **_left(active, recipe, epoch, elapsed * concerned / len(done)),
+                        **_left(self.active, self.recipe, epoch, elapsed * concerned / len(done)),
                     )
             offset += len(a.group.runs)
-        history.append(figures)
+        self.history.append(figures)
         end = clock()
-        rate = images / max(end - start, 1e-9)
-        log = log._replace(seconds=before + end - began, rates=(*log.rates, rate))
-        now = clock()
-        over = not any(len(a.running) for a in active) or (deadline is not None and now >= deadline)
-        due, over = devices.agreed((over or now - last_save >= save_seconds, over))
-        if due:
-            save()
-            last_save = clock()
-        if over:
-            break
-    if checkpoints is not None:
-        checkpoints.close()
-    for a in active:
-        a._store()
-    return _finished(active, recipe, history, log)
+        return images / max(end - start, 1e-9), end
+
+    def close(self) -> None:
+        """Lets go of the checkpoint, and brings all states to the host."""
+        if self.checkpoints is not None:
+            self.checkpoints.close()
+        for a in self.active:
+            a._store()
 
 
 def _restore(
     folder: Path, saved: Saved, facts: dict[str, Any], active: Sequence[_Active]
 ) -> tuple[list[np.ndarray], Log]:
     """Puts a checkpoint's states in place; its history and its log."""
-    for kind, remedy in (
-        ("settings", "Give the settings it was made with, or choose another folder."),
+    for kind, told, remedy in (
+        (
+            "settings",
+            "with other settings",
+            "Give the settings it was made with, or choose another folder.",
+        ),
         (
             "identity",
+            "by another machine or in another way",
             "The same bits are promised only where these agree: continue there, or choose another "
             "folder to begin anew.",
         ),
     ):
-        then, now = (but_epochs(told) for told in (saved.facts.get(kind, {}), facts[kind]))
-        differing = [
-            f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
-            for name in sorted({*then, *now})
-            if then.get(name) != now.get(name)
-        ]
-        if differing:
+        then, now = (but_epochs(known) for known in (saved.facts.get(kind, {}), facts[kind]))
+        if differing := differences(then, now):
             raise CheckpointError(
-                f"{folder}: the checkpoint was made with another {kind}. "
-                f"{'; '.join(differing)}. {remedy}"
+                f"{folder}: the checkpoint was made {told}. {differing}. {remedy}"
             )
     try:
         for a in active:
@@ -411,6 +457,11 @@ def _tell(display: Display, name: str, status: int, epoch: int) -> None:
     if status == DIVERGED:
         display.message(
             f"{name}: stopped at epoch {epoch}, its loss is not a finite number; the others go on"
+        )
+    elif status == SETTLED:
+        display.message(
+            f"{name}: ended after epoch {epoch}, as the validation loss has stopped falling and "
+            "the learning rate is so small that lowering it further would change nothing"
         )
     elif status != CAPPED:
         display.message(f"{name}: {STATUS[status]} after epoch {epoch}")

@@ -1,4 +1,4 @@
-"""When a run lowers its learning rate and when it stops: pure functions of its validation losses.
+"""When a run lowers its learning rate and when it ends: pure functions of its validation figures.
 
 `optax.contrib.reduce_on_plateau` is not used. It counts the epoch of the drop differently (it drops
 *at* `patience` epochs without gain, PyTorch's `ReduceLROnPlateau` one later), it has no smallest
@@ -6,13 +6,27 @@ change of the rate, and it lives inside the gradient transformation, which sees 
 step, while the rule here sees one validation loss for every epoch.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 # PyTorch leaves the learning rate alone when it would change by no more than this.
 SMALLEST_CHANGE = 1e-8
+
+
+class Verdict(NamedTuple):
+    """What follows from the figures of an epoch."""
+
+    improved: Bool[Array, ""]  # whether it is the best so far
+    stops: Bool[Array, ""] | bool = False  # whether the run ends
+    back: Bool[Array, ""] | bool = False  # whether it goes back to the best so far
+    settled: Bool[Array, ""] | bool = False  # whether it ends as its rate is too small to matter
+
+
+# -- plateaus and early stopping
 
 
 class Plateau(NamedTuple):
@@ -27,6 +41,19 @@ class Stopper(NamedTuple):
 
     best: Float[Array, ""]  # the lowest loss
     strikes: Int[Array, ""]  # epochs since then
+
+
+class PlateauProgress(NamedTuple):
+    """What `train.engine.recipes.PlateauRecipe` remembers of a run."""
+
+    learning_rate: Float[Array, ""]
+    plateau: Plateau
+    stopper: Stopper
+
+    @classmethod
+    def first(cls, learning_rate: float) -> "PlateauProgress":
+        """Before the first epoch."""
+        return cls(jnp.float32(learning_rate), plateau_init(), stopper_init())
 
 
 def plateau_init() -> Plateau:
@@ -47,7 +74,7 @@ def plateau_step(
     factor: float,
     patience: int,
     threshold: float,
-) -> tuple[Plateau, Float[Array, ""]]:
+) -> tuple[Plateau, Float[Array, ""], Bool[Array, ""]]:
     """The learning rate of the next epoch, as PyTorch's `ReduceLROnPlateau(mode="min")` has it.
 
     An epoch is good if loss < best (1 - threshold). On bad epoch number `patience + 1` in a row the
@@ -62,12 +89,13 @@ def plateau_step(
         threshold: the relative gain that makes an epoch good.
 
     Returns:
-        `(state, learning_rate)`.
+        `(state, learning_rate, floor)`; the last tells whether the rate was due to fall, and is so
+        small that it cannot.
 
     Example:
         >>> state, rate = plateau_init(), jnp.float32(1.0)
         >>> for loss in (2.0, 2.0, 2.0, 2.0):
-        ...     state, rate = plateau_step(
+        ...     state, rate, floor = plateau_step(
         ...         state, rate, jnp.float32(loss), factor=0.5, patience=2, threshold=1e-4)
         ...     print(float(rate), int(state.bad_epochs))
         1.0 0
@@ -83,6 +111,7 @@ def plateau_step(
     return (
         Plateau(jnp.where(good, loss, state.best), jnp.where(due, 0, bad_epochs)),
         jnp.where(changes, lower, learning_rate),
+        due & ~changes,
     )
 
 
@@ -110,3 +139,68 @@ def stopper_step(
     improved = loss < state.best
     strikes = jnp.where(improved, 0, state.strikes + 1)
     return Stopper(jnp.where(improved, loss, state.best), strikes), improved, strikes > patience
+
+
+# -- fixed epochs, and patience
+
+
+class SteppedProgress(NamedTuple):
+    """What `train.engine.recipes.SteppedRecipe` remembers of a run."""
+
+    learning_rate: Float[Array, ""]
+    weight_decay: Float[Array, ""]
+    best: Float[Array, ""]  # the lowest validation error
+
+
+def stepped(epoch: Int[Array, ""], start: float, drops: Sequence[int]) -> Float[Array, ""]:
+    """A rate that is divided by ten at each of some epochs, ascending, numbered from 0.
+
+    Example:
+        >>> [round(float(stepped(jnp.int32(epoch), 0.1, [2, 3])), 6) for epoch in range(4)]
+        [0.1, 0.1, 0.01, 0.001]
+    """
+    rates = jnp.asarray([start * 10.0**-k for k in range(len(drops) + 1)], jnp.float32)
+    return rates[(epoch >= np.array(drops, np.int32)).sum()]
+
+
+class PatientProgress(NamedTuple):
+    """What `train.engine.recipes.PatientRecipe` remembers of a run."""
+
+    learning_rate: Float[Array, ""]
+    patience: Int[Array, ""]
+    best: Float[Array, ""]  # the lowest validation error
+    strikes: Int[Array, ""]  # epochs since then, or since the rate fell
+
+    @classmethod
+    def first(cls, learning_rate: float, patience: int) -> "PatientProgress":
+        """Before the first epoch."""
+        best = jnp.float32(jnp.inf)
+        return cls(jnp.float32(learning_rate), jnp.int32(patience), best, jnp.int32(0))
+
+
+def patient_step(
+    progress: PatientProgress, error: Float[Array, ""], *, factor: float, smallest: float
+) -> tuple[PatientProgress, Verdict]:
+    """When patience is over, the run goes back to its best epoch with a lower rate and half of the
+    patience.
+
+    Args:
+        progress: what the rule remembers.
+        error: the epoch's validation error; only a strictly lower one is better.
+        factor: of the rate, in (0, 1).
+        smallest: the run ends when its rate is below this.
+
+    Returns:
+        `(progress, verdict)`.
+    """
+    improved = error < progress.best
+    strikes = jnp.where(improved, 0, progress.strikes + 1)
+    over = strikes > progress.patience
+    rate = jnp.where(over, progress.learning_rate * factor, progress.learning_rate)
+    after = PatientProgress(
+        rate,
+        jnp.where(over, progress.patience // 2, progress.patience),
+        jnp.where(improved, error, progress.best),
+        jnp.where(over, 0, strikes),
+    )
+    return after, Verdict(improved, rate < smallest, over)

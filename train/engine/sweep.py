@@ -1,15 +1,17 @@
-"""What experiments share that compare rates of dropout and PCFF on one network ([A] 5.1).
+"""What experiments share that compare dropout and PCFF ([A] 5.1).
 
-Runs are (regulariser, rate, seed). Mapped, all of them are one program with arrays of rates; one
-after the other, each is a program that knows its rates, and what is off is not computed.
+Runs are (regulariser, rate, seed), of networks of one kind of nodes or of several. Mapped, those of
+a kind are one program with arrays of rates, in which what is off has rate 0; one after the other,
+each is a program that knows its rates, and what is off is not computed.
 """
 
-import dataclasses
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,151 +24,16 @@ import cgjax as cg
 from cgjax import metrics
 from train.data import Dataset
 from train.engine import devices, loop
-from train.engine.checkpoint import Checkpoints, Store
+from train.engine.checkpoint import CheckpointError, Checkpoints
 from train.engine.loop import Learner, Variables
 from train.engine.recipes import Recipe
 from train.engine.runs import Display, Finished, Group, train
-from train.report import machine
+from train.engine.settings import Computation, Rates, Run
+from train.report import files, machine
 from train.report import tables as report
-from train.report.files import write_atomic
-from train.report.settings import require
 
-# Settings on which results do not depend, or which are told as the machine's.
-_NOT_FACTS = (
-    *("data_dir", "out", "save_seconds", "mode", "width"),
-    *("devices", "batch_devices", "coordinator", "processes", "process"),
-)
-
-Regulariser = Literal["none", "dropout", "pcff", "both"]
-
-
-class Rates(NamedTuple):
-    """What regularises a run; numbers, or arrays over runs."""
-
-    drop: Any
-    pcff: Any
-
-
-class Run(NamedTuple):
-    """One training of the network."""
-
-    regulariser: Regulariser
-    rate: float | Rates  # the latter of both together
-    seed: int
-
-    @property
-    def name(self) -> str:
-        rate = self.told_rate if isinstance(self.rate, Rates) else f"{self.rate:g}"
-        return f"{self.regulariser} {rate} {self.seed}"
-
-    @property
-    def told_rate(self) -> float | str:
-        """The rate as the result has it: of both together "DROP RATE + RATE OF PCFF"."""
-        if isinstance(self.rate, Rates):
-            return f"{self.rate.drop:g} + {self.rate.pcff:g}"
-        return self.rate
-
-    @property
-    def rates(self) -> Rates:
-        """Its rates; 0 for what is off."""
-        if isinstance(self.rate, Rates):
-            return self.rate
-        drop, pcff = (self.rate if self.regulariser == r else 0.0 for r in ("dropout", "pcff"))
-        return Rates(drop, pcff)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """The settings that such experiments share."""
-
-    none: bool = True
-    """Whether the network without regulariser is among the runs."""
-    dropout: tuple[float, ...] = ()
-    """Drop rates, each of which is a run."""
-    pcff: tuple[float, ...] = ()
-    """Rates of PCFF, each of which is a run."""
-    both: tuple[tuple[float, float], ...] = ()
-    """Drop rates and rates of PCFF in turn, each pair of which is a run with both."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Of each run; they are of initial weights, order, noise and augmentation."""
-    images: int | None = None
-    """Train on the first so many images only; without it on all."""
-    mode: Literal["auto", "vmap", "sequential"] = "auto"
-    """All runs at once, or one after the other. "auto": the latter on a CPU."""
-    devices: int = 1
-    """Over how many devices the runs are split; only with "vmap"."""
-    batch_devices: int = 1
-    """Over how many devices each batch is split besides; only with "vmap"."""
-    coordinator: str | None = None
-    """Where several processes compute together: HOST:PORT, on which the first of them listens, or
-    "auto" on a cluster that JAX knows (Slurm, Open MPI, TPU). All are started with the same command
-    but for `--process`, share the folder `--out`, and the devices above are those of all."""
-    processes: int = 1
-    """How many such processes there are."""
-    process: int = 0
-    """The number of this one, from 0; the first one writes the files."""
-    width: int | None = None
-    """How many runs a device maps at a time; without it all."""
-    out: Path | None = None
-    """The folder for results; without it one under `runs/`."""
-    save_seconds: float = 30.0
-    """The least time between two checkpoints."""
-
-    def __post_init__(self) -> None:
-        def rates(values: Sequence[Any]) -> tuple[bool, str]:
-            fits = len(set(values)) == len(values) and all(0 < v <= 1 for v in np.ravel(values))
-            return fits, "probabilities in (0, 1], none twice"
-
-        some = self.dropout or self.pcff or self.both
-        require(
-            self,
-            none=(self.none or bool(some), "True where there are no rates"),
-            dropout=rates(self.dropout),
-            pcff=rates(self.pcff),
-            both=rates(self.both),
-            seeds=(
-                len(self.seeds) > 0
-                and len(set(self.seeds)) == len(self.seeds)
-                and all(0 <= s < 2**32 for s in self.seeds),
-                "at least one in [0, 2^32), and none twice: a run counts once in a mean",
-            ),
-            images=(self.images is None or self.images >= 1, "at least 1"),
-            devices=(self.devices >= 1, "at least 1"),
-            batch_devices=(self.batch_devices >= 1, "at least 1"),
-            processes=(
-                self.processes == 1 if self.coordinator in (None, "auto") else self.processes >= 1,
-                "at least 1, and more only with a coordinator's address",
-            ),
-            process=(0 <= self.process < self.processes, "from 0 to one less than the processes"),
-            width=(self.width is None or self.width >= 1, "at least 1"),
-            save_seconds=(self.save_seconds >= 0, "0 or more"),
-        )
-
-    @property
-    def runs(self) -> list[Run]:
-        """The runs, in the order of the results."""
-        cases = [
-            *(Run("none", 0.0, 0) for _ in range(self.none)),
-            *(Run("dropout", rate, 0) for rate in self.dropout),
-            *(Run("pcff", rate, 0) for rate in self.pcff),
-            *(Run("both", Rates(*pair), 0) for pair in self.both),
-        ]
-        return [case._replace(seed=seed) for case in cases for seed in self.seeds]
-
-    @property
-    def how(self) -> loop.Mode:
-        """How the runs are computed."""
-        if self.mode != "auto":
-            return self.mode
-        return "sequential" if jax.default_backend() == "cpu" else "vmap"
-
-    def facts(self) -> dict[str, Any]:
-        """What the results depend on, in the form that JSON gives back."""
-        chosen = dataclasses.asdict(self)
-        for name in _NOT_FACTS:
-            chosen.pop(name, None)
-        return json.loads(json.dumps(chosen))
-
+# In --out.
+RESULT, CHECKPOINT = "result.json", "checkpoint"
 
 Build = Callable[[nnx.Rngs], nnx.Module]
 
@@ -225,7 +92,8 @@ def learner(
         prepare: from rows of numbers in [0, 1] to what the network takes.
         known: the rates, if they are known when it is compiled; else the loss takes them as its
             `hyper`.
-        augment: `augment(key, x)`, of prepared examples in training.
+        augment: `augment(key, x)`, of prepared examples in training; without it the noise has the
+            whole key of a step, else a half of it.
         optimiser, project: as in `train.engine.loop.Learner`.
         rounds: as in `cgjax.pcff`.
     """
@@ -234,8 +102,10 @@ def learner(
         variables: Variables, key: Any, hyper: Rates, x: Array, y: Array
     ) -> tuple[Array, tuple[Array, Any]]:
         drop, rate = hyper if known is None else known
-        noise, other = jax.random.split(key)
-        x = prepare(x) if augment is None else augment(other, prepare(x))
+        x, noise = prepare(x), key
+        if augment is not None:
+            noise, other = jax.random.split(key)
+            x = augment(other, x)
         off = known is not None and not drop
         sampled = cg.pcff(network.training, rate, rounds=rounds)
         logits, state = sampled(noise, *variables, x, None if off else drop)
@@ -249,20 +119,6 @@ def learner(
     return Learner(network.init, loss, log_probs, optimiser, project)
 
 
-def groups(settings: Settings, learner_of: Callable[[Rates | None], Learner]) -> list[Group]:
-    """The programs of an experiment: one, or one for each run."""
-    if settings.how == "sequential":
-        return [_group(run.name, [run], learner_of(run.rates)) for run in settings.runs]
-    return [_group("runs", settings.runs, learner_of(None))]
-
-
-def _group(name: str, runs: Sequence[Run], learner: Learner) -> Group:
-    keys = [jax.random.key_data(jax.random.key(run.seed)) for run in runs]
-    columns = zip(*(run.rates for run in runs), strict=True)
-    hyper = Rates(*(np.array(column, np.float32) for column in columns))
-    return Group(name, learner, tuple(run.name for run in runs), np.stack(keys), hyper)
-
-
 def first(dataset: Dataset, images: int | None) -> Dataset:
     """A data set with the first training images only."""
     if images is None or images >= len(dataset.train_x):
@@ -274,6 +130,18 @@ def first(dataset: Dataset, images: int | None) -> Dataset:
     )
 
 
+class Model(NamedTuple):
+    """A network and how it is trained.
+
+    Attributes:
+        network: the network.
+        learner_of: the learner that knows its rates, or (None) takes them.
+    """
+
+    network: Network
+    learner_of: Callable[[Rates | None], Learner]
+
+
 class Experiment(NamedTuple):
     """What is compared, on what, and how.
 
@@ -282,29 +150,49 @@ class Experiment(NamedTuple):
         settings: which runs, and how they are computed.
         recipe: how each is trained.
         dataset: on what.
-        network: the network.
-        prepare: from rows of numbers in [0, 1] to what the network takes.
-        learner_of: the learner that knows its rates, or (None) takes them.
+        models: the networks, by the `nodes` of their runs.
+        prepare: from rows of numbers in [0, 1] to what the networks take.
         statistics: `statistics(variables) -> variables`, new running statistics before the test.
+        samples: of each Monte Carlo prediction of the test images; 0: none are made.
     """
 
     title: str
     source: str
-    settings: Settings
+    settings: Computation
     recipe: Recipe
     dataset: Dataset
-    network: Network
+    models: Mapping[str, Model]
     prepare: Callable[[Array], Array]
-    learner_of: Callable[[Rates | None], Learner]
     statistics: Callable[[Variables], Variables] | None = None
+    samples: int = 0
+
+
+def groups(experiment: Experiment) -> list[Group]:
+    """The programs of an experiment: one for each kind of nodes, or one for each run."""
+    runs, models = experiment.settings.runs, experiment.models
+    if experiment.settings.how == "sequential":
+        return [_group(run.name, [run], models[run.nodes].learner_of(run.rates)) for run in runs]
+    kinds = {nodes: [run for run in runs if run.nodes == nodes] for nodes in models}
+    return [
+        _group(nodes or "runs", same, models[nodes].learner_of(None))
+        for nodes, same in kinds.items()
+    ]
+
+
+def _group(name: str, runs: Sequence[Run], learner: Learner) -> Group:
+    keys = [jax.random.key_data(jax.random.key(run.seed)) for run in runs]
+    columns = zip(*(run.rates for run in runs), strict=True)
+    hyper = Rates(*(np.array(column, np.float32) for column in columns))
+    return Group(name, learner, tuple(run.name for run in runs), np.stack(keys), hyper)
 
 
 def run(
-    settings: Settings,
+    settings: Computation,
     build: Callable[[], Experiment],
     command: str,
     out: Path,
     console: Any,
+    draw: Callable[[Sequence[Path], Path], None] | None = None,
 ) -> dict[str, Any]:
     """Trains, tests, and leaves the result and a figure behind.
 
@@ -314,30 +202,64 @@ def run(
         command: what was typed, for the result.
         out: the folder.
         console: the `rich.console.Console` to tell progress on.
+        draw: `draw([result.json], figure)`; none: `train.report.sweep_figure.draw`.
 
     Returns:
         The result, as in `result.json`.
 
     Raises:
-        DataFileError: no data, or bad files.
+        DataFileError: no data, or bad files; the folder cannot be written, is another process's, or
+            holds the result of another experiment.
         CheckpointError, ValueError: see `train.engine.runs.train` and `train.engine.devices`.
     """
     from train.engine.progress import ProgressBar
-    from train.report.sweep_figure import draw
+    from train.report import sweep_figure
 
+    budget, began = settings.budget_seconds, time.monotonic()
     devices.join(settings.coordinator, settings.processes, settings.process)
     console.quiet = not devices.is_first()
-    experiment = build()
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    say(f"{experiment.dataset.source}; results go to {out}")
-    with ProgressBar(experiment.recipe.last_epoch, len(settings.runs), console) as bar:
-        finished = trained(experiment, out / "checkpoint", bar)
-    result = tested(experiment, finished, command, out)
-    if devices.is_first():
-        draw([out / "result.json"], out / "figure.png")
-    console.print(*report.tables(result))
-    say(f"{out}/result.json, {out}/figure.png")
+    with files.held(out) if devices.is_first() else contextlib.nullcontext():
+        experiment = build()
+        say(f"{experiment.dataset.source}; results go to {out}")
+        if devices.is_first():
+            files.refuse_other_result(out / RESULT, experiment.title, settings.facts())
+            if settings.earlier is not None:
+                bring(settings.earlier / CHECKPOINT, out / CHECKPOINT)
+        with ProgressBar(experiment.recipe.last_epoch, len(settings.runs), console) as bar:
+            deadline = None if budget is None else began + budget
+            finished = trained(experiment, out / CHECKPOINT, bar, deadline=deadline)
+        result = tested(experiment, finished, command, out)
+        if devices.is_first():
+            (draw or sweep_figure.draw)([out / RESULT], out / "figure.png")
+        console.print(*report.tables(result))
+        say(f"{out / RESULT}, {out}/figure.png")
+        running = sum(run.status == loop.STATUS[loop.RUNNING] for run in finished)
+        if running:
+            say(
+                f"{running} of {len(finished)} runs have not ended. The same command continues "
+                f"them, elsewhere with --from and a copy of {out}."
+            )
     return result
+
+
+def bring(source: Path, target: Path) -> None:
+    """Copies the newest checkpoint of a folder, which is only read, to another where that has no
+    newer one.
+
+    Raises:
+        CheckpointError: there is none, or a damaged one, or it cannot be written.
+    """
+    there, here = Checkpoints(source), Checkpoints(target)
+    with contextlib.closing(there), contextlib.closing(here):
+        brought, known = there.latest(), here.latest()
+        if brought is None:
+            raise CheckpointError(
+                f"{source}: no checkpoint there. Give the folder that was --out, or leave --from "
+                "out to begin anew."
+            )
+        if known is None or known.step < brought.step:
+            here.save(*brought)
 
 
 def trained(
@@ -345,7 +267,6 @@ def trained(
     folder: Path | None,
     display: Display | None = None,
     *,
-    store: Callable[[Path], Store] = Checkpoints,
     deadline: float | None = None,
 ) -> list[Finished]:
     """Trains all runs.
@@ -354,24 +275,23 @@ def trained(
         experiment: the experiment.
         folder: where the checkpoint lies, if any.
         display: where progress is told.
-        store, deadline: as in `train.engine.runs.train`.
+        deadline: as in `train.engine.runs.train`.
 
     Raises:
         ValueError: see `train.engine.devices.mesh`.
     """
     settings, dataset = experiment.settings, experiment.dataset
     return train(
-        groups(settings, experiment.learner_of),
+        groups(experiment),
         dataset,
         experiment.recipe,
         mode=settings.how,
         mesh=devices.mesh(settings.devices, settings.batch_devices),
-        width=settings.width,
+        width=settings.mapped,
         folder=folder,
         settings=settings.facts() | {"data digest": dataset.digest},
         save_seconds=settings.save_seconds,
         display=display,
-        store=store,
         deadline=deadline,
     )
 
@@ -404,16 +324,16 @@ def tested(
         "commit": commit,
         **({"earlier commits": earlier} if earlier else {}),
         "machine": machine.identity(
-            settings.how, settings.devices, settings.width, settings.batch_devices
+            settings.how, settings.devices, settings.mapped, settings.batch_devices
         ),
         "data": dataset.source,
         "settings": settings.facts(),
         "updates per epoch": experiment.recipe.steps(len(dataset.train_x)),
-        "labels": ["regulariser", "rate"],
+        "labels": list(settings.runs[0].labels),
         "runs": [_test(experiment, run, done) for run, done in pairs],
     }
     if devices.is_first():
-        write_atomic(out / "result.json", json.dumps(result, indent=1).encode())
+        files.write_atomic(out / RESULT, json.dumps(result, indent=1).encode())
         timing = {
             **{name: result[name] for name in ("experiment", "command", "commit", "machine")},
             "seconds of training": round(log.seconds, 1),
@@ -422,15 +342,16 @@ def tested(
             "runs": len(finished),
             "epochs": len(log.rates),
         }
-        write_atomic(out / "timing.json", json.dumps(timing, indent=1).encode())
+        files.write_atomic(out / "timing.json", json.dumps(timing, indent=1).encode())
     return result
 
 
 def _test(experiment: Experiment, run: Run, finished: Finished) -> dict[str, Any]:
-    """What `result.json` says of a run."""
+    """What `result.json` says of a run; the figures are `None` if its loss never was a number."""
     told = {
-        **run._asdict(),
+        **run.labels,
         "rate": run.told_rate,
+        "seed": run.seed,
         "status": finished.status,
         "epochs": finished.epochs,
         "best epoch": finished.best_epoch,
@@ -446,24 +367,61 @@ def _test(experiment: Experiment, run: Run, finished: Finished) -> dict[str, Any
     variables, dataset = jax.tree.map(jnp.asarray, finished.best), experiment.dataset
     if experiment.statistics is not None:
         variables = experiment.statistics(variables)
-    figures = _tester(experiment.network, experiment.prepare)(
-        variables, dataset.test_x, dataset.test_y, np.float32(dataset.largest)
-    )
-    return told | {"test": {name: float(value) for name, value in figures.items()}}
+    network = experiment.models[run.nodes].network
+    plain, sampled = _testers(network, experiment.prepare, experiment.samples)
+    inputs = variables, dataset.test_x, dataset.test_y, np.float32(dataset.largest)
+    told["test"] = _floats(plain(*inputs))
+    # Without noise the average of samples is the feed-forward prediction.
+    if experiment.samples and any(run.rates):
+        key = jax.random.fold_in(jax.random.key(run.seed), loop.TEST)
+        told["monte carlo"] = _floats(sampled(*inputs, Rates(*map(np.float32, run.rates)), key))
+    return told
+
+
+def _floats(figures: dict[str, Array]) -> dict[str, float]:
+    return {name: float(value) for name, value in figures.items()}
 
 
 @functools.lru_cache
-def _tester(network: Network, prepare: Callable[[Array], Array]) -> Callable[..., dict[str, Array]]:
-    def figures(variables: Variables, x: Array, y: Array, largest: Array) -> dict[str, Array]:
+def _testers(
+    network: Network, prepare: Callable[[Array], Array], samples: int
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Figures of feed-forward predictions, and of the average prediction of the procedure that the
+    network was trained by."""
+
+    def plain(variables: Variables, x: Array, y: Array, largest: Array) -> dict[str, Array]:
         def some(x: Array) -> Array:
             prepared = prepare(loop.scaled(x, largest))
             return jax.nn.log_softmax(network.evaluation(*variables, prepared, None)[0])
 
-        log_probs = loop.in_batches(some, x)
-        return {
-            "error": metrics.error(log_probs, y),
-            "nll": metrics.nll(log_probs, y),
-            "ece": metrics.ece(jnp.exp(log_probs), y),
-        }
+        return _figures(loop.in_batches(some, x), y)
 
-    return jax.jit(figures)
+    def probs(variables: Variables, x: Array, drop: Any) -> Array:
+        return jax.nn.softmax(network.evaluation(*variables, x, drop)[0])
+
+    def sampled(
+        variables: Variables, x: Array, y: Array, largest: Array, rates: Rates, key: Any
+    ) -> dict[str, Array]:
+        # A batch at a time, so that memory is that of a few samples of a thousand images.
+        average = cg.monte_carlo(cg.pcff(probs, rates.pcff), samples, batch_size=4)
+
+        def some(x: Array, number: Array) -> Array:
+            images = prepare(loop.scaled(x, largest))
+            return average(jax.random.fold_in(key, number), variables, images, rates.drop).mean
+
+        # An average may underflow to 0, whose logarithm would make the figures infinite.
+        smallest = jnp.finfo(jnp.float32).tiny
+        probabilities = jnp.maximum(loop.in_batches(some, x, numbered=True), smallest)
+        return _figures(jnp.log(probabilities), y)
+
+    return jax.jit(plain), jax.jit(sampled)
+
+
+def _figures(log_probs: Array, labels: Array) -> dict[str, Array]:
+    probs = jnp.exp(log_probs)
+    return {
+        "error": metrics.error(log_probs, labels),
+        "nll": metrics.nll(log_probs, labels),
+        "ece": metrics.ece(probs, labels),
+        "brier": metrics.brier(probs, labels),
+    }

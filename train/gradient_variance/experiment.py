@@ -777,10 +777,11 @@ def tables(result: dict[str, Any]) -> list[Any]:
 def cli(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     return commandline.run(
-        main,
-        Config,
         "train.gradient_variance",
-        "Variance of gradients of procedures for weights ([B] Figure 1).",
-        arguments,
+        Config,
+        "train.gradient_variance.experiment",
+        description="Variance of gradients of procedures for weights ([B] Figure 1).",
+        example="python -m train.gradient_variance",
         continues="from its last checkpoint",
+        arguments=arguments,
     )

@@ -30,12 +30,11 @@ which the same command continues after any interruption: on a CPU to the same bi
 tried.
 """
 
-import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,68 +49,12 @@ from train.engine import loop, sweep
 from train.engine.decay import decayed
 from train.engine.loop import Learner, Variables
 from train.engine.recipes import PatientRecipe
-from train.engine.sweep import Rates, Settings
-from train.models.indrnn import MOMENTUM, DenselyConnected, Implementation, Plain, Residual
-from train.report import commandline
-from train.report.settings import require
-
-Order = Literal["sequential", "permuted"]
-Stack = Literal["plain", "residual", "dense"]
+from train.engine.settings import Rates
+from train.indrnn.settings import Config, Implementation, Stack
+from train.models.indrnn import MOMENTUM, DenselyConnected, Plain, Residual
 
 # The most that running statistics keep of what they were before they are estimated anew.
 LARGEST_REST = 1e-4
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(Settings):
-    """The settings of the experiment; the defaults are those of [A] 5.1."""
-
-    dropout: tuple[float, ...] = (0.1,)
-    pcff: tuple[float, ...] = (0.1,)
-    data: Literal["mnist", "fashion_mnist", "digits"] = "mnist"
-    data_dir: Path | None = None
-    """A folder with the IDX files, or one prepared by TensorFlow Datasets as array_record."""
-    order: Order = "sequential"
-    """Of the pixels: row by row, or one random order for all images."""
-    order_seed: int = 0
-    """Of the permutation, and of the split into training and validation images."""
-    stack: Stack = "plain"
-    """How layers are connected: one on the other, in residual blocks, or densely."""
-    depth: int = 6
-    """Recurrent layers of a plain stack."""
-    features: int = 128
-    """Nodes of a layer; of a dense stack eight times the features that a layer adds."""
-    implementation: Implementation | None = None
-    """Of the recurrence: a loop, the parallel form, or the kernel for GPUs; without it the library
-    chooses. They differ by roundings."""
-    recipe: PatientRecipe = PatientRecipe()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
-        def twice(rates: Sequence[float]) -> tuple[bool, str]:
-            fits = self.stack != "dense" or all(2 * rate <= 1 for rate in rates)
-            told = "some of whose layers drop twice as often"
-            return fits, f"drop rates of at most 0.5 for a dense stack, {told}"
-
-        require(
-            self,
-            data_dir=(
-                self.data_dir is None or self.data != "digits",
-                "None for digits, which are part of scikit-learn",
-            ),
-            order_seed=(0 <= self.order_seed < 2**32, "in [0, 2^32)"),
-            depth=(
-                self.depth >= 1 and (self.stack == "plain" or self.depth == Config.depth),
-                "at least 1, and given for a plain stack only",
-            ),
-            dropout=twice(self.dropout),
-            both=twice([drop for drop, _ in self.both]),
-            features=(
-                self.features >= 1 and (self.stack != "dense" or self.features % 8 == 0),
-                "at least 1, and a multiple of 8 for a dense stack",
-            ),
-        )
 
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
@@ -129,18 +72,16 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
     ordered = in_order(config, dataset)
     steps = dataset.train_x.shape[1]
     shape = Shape(config.stack, config.depth, config.features, steps, config.implementation)
+    net = network(shape)
     return sweep.Experiment(
         title=f"independently recurrent networks, {config.order} pixels",
         source="[A] 5.1",
         settings=config,
         recipe=config.recipe,
         dataset=ordered,
-        network=network(shape),
+        models={"": sweep.Model(net, functools.partial(learner, shape, config.recipe))},
         prepare=sequences,
-        learner_of=functools.partial(learner, shape, config.recipe),
-        statistics=functools.partial(
-            reestimated, network(shape), config.recipe.batch_size, ordered
-        ),
+        statistics=functools.partial(reestimated, net, config.recipe.batch_size, ordered),
     )
 
 
@@ -201,9 +142,15 @@ def learner_of(net: sweep.Network, recipe: PatientRecipe, known: Rates | None) -
         net,
         sequences,
         known,
+        augment=_as_it_is,
         optimiser=optimiser(net, recipe),
         project=cg.layers.clip_recurrent_weights,
     )
+
+
+def _as_it_is(key: Any, x: Array) -> Array:
+    # The noise then has the half of the key that it had in the published runs.
+    return x
 
 
 def optimiser(net: sweep.Network, recipe: PatientRecipe) -> optax.GradientTransformation:
@@ -251,15 +198,3 @@ def _reestimate(net: sweep.Network, batch: int) -> Callable[..., Variables]:
         return variables._replace(state=state)
 
     return jax.jit(estimate)
-
-
-def cli(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    return commandline.run(
-        main,
-        Config,
-        "train.indrnn",
-        "Independently recurrent networks on sequences of pixels ([A] 5.1).",
-        arguments,
-        continues="from its last checkpoint",
-    )

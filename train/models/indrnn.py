@@ -11,7 +11,7 @@ Sequences are (*batch, time, features). Inside, time comes first.
 
 import abc
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,7 @@ from jaxtyping import Array, Float
 import cgjax as cg
 from cgjax.layers import Dropout, IndependentRecurrent, recurrent_weight_bound
 from cgjax.nodes import Family
-
-# Of the recurrence; see `cgjax.layers.IndependentRecurrent`.
-Implementation = Literal["scan", "parallel", "mosaic_gpu"]
+from train.indrnn.settings import Implementation
 
 _INIT = nnx.initializers
 # Uniform with |w| <= sqrt(6 / (65 n)) for n inputs: He's initialisation for a leak of 8.

@@ -596,10 +596,11 @@ def _rounded(values: Any) -> list[float]:
 def cli(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     return commandline.run(
-        main,
-        Config,
         "train.observation_density",
-        "Examples that a trained network expects ([B] Figure 2).",
-        arguments,
+        Config,
+        "train.observation_density.experiment",
+        description="Examples that a trained network expects ([B] Figure 2).",
+        example="python -m train.observation_density",
         continues=None,
+        arguments=arguments,
     )

@@ -1,10 +1,17 @@
-"""What the command lines of all experiments share: settings as options, errors as messages."""
+"""What the command lines of all experiments share: settings as options, errors as messages.
+
+An experiment `train/NAME/` has `settings.py`, with a frozen dataclass `Config` below
+`train.report.settings.Checked`, that imports no JAX; `experiment.py`, with
+`main(config, command, console)`; and `__main__.py`, which hands both to `run`.
+"""
 
 import contextlib
+import importlib
 import io
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from train.engine.checkpoint import CheckpointError
@@ -12,57 +19,89 @@ from train.report import machine
 from train.report.files import DataFileError
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, by which clusters take machines back. It ends what Ctrl-C ends."""
+
+
 def run(
-    main: Callable[[Any, str, Any], Any],
-    config: type,
     module: str,
-    description: str,
-    arguments: Sequence[str] | None,
+    config: type,
+    experiment: str,
     *,
+    description: str,
+    example: str,
     continues: str | None,
+    arguments: Sequence[str] | None = None,
 ) -> int:
     """Runs an experiment with settings from the command line.
 
+    The experiment, and with it JAX, is imported after the options are read, so that a mistyped one
+    is refused at once.
+
     Args:
-        main: `main(config, command, console)`, with the settings, what was typed, and the
-            `rich.console.Console` to tell progress on.
+        module: what is typed, as in `python -m train.dense`.
         config: the type of the settings, a dataclass whose fields become options.
-        module: the experiment's module, as in `python -m train.dense`.
-        description: what `--help` says of it.
-        arguments: the words of the command line; none: those of the process.
+        experiment: the module, such as "train.dense.experiment", whose
+            `main(config, command, console)` takes the settings, what was typed, and the
+            `rich.console.Console` to tell progress on.
+        description: what `--help` says of the experiment, in a sentence.
+        example: commands that `--help` shows, one a line.
         continues: from where the same command goes on after an interruption; none: it begins anew.
+        arguments: the words of the command line; none: those of the process.
 
     Returns:
-        The exit status: 0, 1 after an error that the user can mend, 130 after an interruption.
+        The exit status: 0, 1 after an error that the user can mend, 130 after Ctrl-C, 143 after
+        SIGTERM.
     """
     import tyro
     from rich.console import Console
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    chosen = tyro.cli(
-        config,
-        args=arguments,
-        prog=f"python -m {module}",
-        description=description,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A locale without "±" must not end a training.
-        sys.stdout.reconfigure(errors="replace")
-    machine.keep_memory()
-    try:
-        main(chosen, shlex.join(["python", "-m", module, *arguments]), Console())
-    except (DataFileError, CheckpointError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        print(f"error: {error}: `pip install cgjax[train]`", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        end = f"; the same command continues {continues}" if continues else ""
-        print(f"interrupted{end}", file=sys.stderr)
-        return 130
+    with interrupted_by_sigterm():
+        chosen = tyro.cli(
+            config,
+            args=arguments,
+            prog=f"python -m {module}",
+            description="\n".join([description, "", "example:", *_indented(example)]),
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A locale without "±" must not end a training.
+            sys.stdout.reconfigure(errors="replace")
+        machine.keep_memory()
+        try:
+            main = importlib.import_module(experiment).main
+            main(chosen, shlex.join(["python", "-m", module, *arguments]), Console())
+        except (DataFileError, CheckpointError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except ImportError as error:
+            print(f"error: {error}: `pip install cgjax[train]`", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt as interruption:
+            terminated = isinstance(interruption, Terminated)
+            end = f"; the same command continues {continues}" if continues else ""
+            print(f"{'ended by SIGTERM' if terminated else 'interrupted'}{end}", file=sys.stderr)
+            return 143 if terminated else 130
     return 0
+
+
+def _indented(text: str) -> list[str]:
+    return [f"    {line.strip()}" for line in text.strip().splitlines()]
+
+
+@contextlib.contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Raises `Terminated` when SIGTERM comes."""
+
+    def raised(*_: Any) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, raised)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

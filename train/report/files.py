@@ -1,8 +1,17 @@
-"""Files that are either whole or absent, and the error for those that are neither."""
+"""Files that are either whole or absent, folders that one process holds, and the error for those
+that are neither."""
 
+import contextlib
+import fcntl
+import json
 import os
 import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from train.report.settings import but_epochs, differences
 
 
 class DataFileError(Exception):
@@ -49,3 +58,82 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:  # also after an interruption by the keyboard
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps a folder for the results of this process alone.
+
+    Another process that wants it is refused, until this one has let go or ended, in whatever way.
+    The lock is one of the operating system on the folder itself, so that no file is left behind.
+
+    Args:
+        folder: it is created, and removed again if nothing was written.
+
+    Raises:
+        DataFileError: it cannot be created or written, or another process holds it.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with held(folder), held(folder):
+        ...     pass
+        Traceback (most recent call last):
+        ...
+        train.report.files.DataFileError: ...: another process writes here. ...
+    """
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise DataFileError(
+            f"{folder}: results cannot be written there ({error.strerror or error}). Make it "
+            "writable, or choose another folder with --out."
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataFileError(
+                f"{folder}: another process writes here. Wait until it has ended, or choose "
+                "another folder with --out."
+            ) from error
+        except OSError as error:  # a file system without locks
+            warnings.warn(
+                f"{folder} cannot be locked ({error.strerror}): let no other process write there.",
+                stacklevel=3,
+            )
+        yield
+    finally:
+        os.close(descriptor)
+        if made:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+
+
+def refuse_other_result(path: Path, experiment: str, settings: dict[str, Any]) -> None:
+    """Raises DataFileError if a result is there that this experiment would not leave.
+
+    Args:
+        path: where the result will be.
+        experiment: what a result calls it, under "experiment".
+        settings: those under "settings". The last epoch may be another.
+    """
+    if not path.exists():
+        return
+    try:
+        known = json.loads(path.read_bytes())
+        title, facts = known["experiment"], known["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        title, facts = "something that is no result of an experiment", settings
+    if title != experiment:
+        what = f"it holds {title!r}, not {experiment!r}"
+    else:
+        then, now = (but_epochs(told) for told in (facts, settings))
+        differing = differences(then, now)
+        if not differing:
+            return
+        what = f"it was made with other settings. {differing}"
+    raise DataFileError(f"{path}: {what}. Choose another folder with --out, or move the file away.")

@@ -8,8 +8,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
-
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -28,6 +26,11 @@ def identity(
     Returns:
         Facts that JSON can hold; they are stored with a checkpoint and compared on the way back.
     """
+    import jax
+
+    def setting(name: str) -> Any:
+        return jax.config.values[name]
+
     return {
         "mode": mode,
         "device kind": device_kind(),
@@ -38,11 +41,11 @@ def identity(
         # XLA splits sums on CPU by the threads it may use.
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "compiler flags": os.environ.get("XLA_FLAGS", ""),
-        "64 bit": _setting("jax_enable_x64"),
-        "matrix product precision": _setting("jax_default_matmul_precision"),
+        "64 bit": setting("jax_enable_x64"),
+        "matrix product precision": setting("jax_default_matmul_precision"),
         "random numbers": [
-            _setting("jax_default_prng_impl"),
-            _setting("jax_threefry_partitionable"),
+            setting("jax_default_prng_impl"),
+            setting("jax_threefry_partitionable"),
         ],
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in VERSIONED},
@@ -69,12 +72,10 @@ def keep_memory() -> bool:
     return all([mallopt(mmap_threshold, 2**30), mallopt(trim_threshold, 2**31 - 1)])
 
 
-def _setting(name: str) -> Any:
-    return jax.config.values[name]
-
-
 def device_kind() -> str:
     """The kind of device that JAX computes on; for a CPU its model, since code depends on it."""
+    import jax
+
     device = jax.devices()[0]
     if device.platform != "cpu":
         return device.device_kind

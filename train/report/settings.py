@@ -78,3 +78,21 @@ def require(settings: Any, **conditions: tuple[bool, str]) -> None:
     for name, (fits, expected) in conditions.items():
         if not fits:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected {expected}.")
+
+
+def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without the last epoch, on which those before it do not depend."""
+    return {
+        name: {k: v for k, v in fact.items() if k != "epochs"} if isinstance(fact, dict) else fact
+        for name, fact in facts.items()
+        if name != "epochs"
+    }
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two records, in words; "" if nothing does."""
+    return "; ".join(
+        f"{name}: {then.get(name)!r} there, {now.get(name)!r} now"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    )

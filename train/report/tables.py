@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from train.engine.loop import but_epochs
+from train.report.settings import but_epochs
 
 # Name in the JSON, heading, factor, decimal places.
 FIGURES = (("error", "error %", 100, 2), ("nll", "NLL", 1, 4), ("ece", "ECE %", 100, 2))

@@ -26,11 +26,9 @@ which the same command continues after any interruption: on a CPU to the same bi
 tried.
 """
 
-import dataclasses
 import functools
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,53 +39,14 @@ from train import data
 from train.data import Dataset
 from train.engine import sweep
 from train.engine.loop import Learner
-from train.engine.recipes import SteppedRecipe
-from train.engine.sweep import Rates, Settings
+from train.engine.settings import Rates
 from train.models.convolution import convolved, products
 from train.models.resnet import ResNet
-from train.report import commandline
-from train.report.settings import require
+from train.resnet.settings import Config, Dtype, Form, Shortcut
 
 SIDE, PADDING = 32, 4
 # Of ImageNet, which the authors took for CIFAR-10 too.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-Shortcut = Literal["convolution", "pad"]
-Form = Literal["convolution", "products"]
-Dtype = Literal["float32", "bfloat16"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(Settings):
-    """The settings of the experiment; the defaults are those of [A] 5.1."""
-
-    dropout: tuple[float, ...] = (0.1, 0.3, 0.5)
-    pcff: tuple[float, ...] = (0.1, 0.3, 0.5, 1.0)
-    data: Literal["cifar10"] = "cifar10"
-    data_dir: Path | None = None
-    """A folder with CIFAR-10; see `train/data/cifar.py`. Without it the set is fetched."""
-    shortcut: Shortcut = "convolution"
-    """Of the blocks that begin a stage: 3 x 3 convolutions, as the authors'; or, as is usual, no
-    parameters and zeros for new channels."""
-    blocks: int = 3
-    """Residual blocks of each of the three stages."""
-    channels: int = 16
-    """Of the first stage; each further one has twice as many."""
-    form: Form = "convolution"
-    """How 3 x 3 convolutions are computed, which of all runs at once are one grouped convolution;
-    or as products of patches and kernels, one batched product. With a width of 1, run by run."""
-    dtype: Dtype = "float32"
-    """Of convolutions and nodes in training, on weights, statistics and updates of float32. The
-    validation and the test are those of the float32 network."""
-    recipe: SteppedRecipe = SteppedRecipe()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self,
-            blocks=(self.blocks >= 1, "at least 1"),
-            channels=(self.channels >= 1, "at least 1"),
-        )
 
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
@@ -109,9 +68,8 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         settings=config,
         recipe=config.recipe,
         dataset=sweep.first(dataset, config.images),
-        network=network(shape),
+        models={"": sweep.Model(network(shape), functools.partial(learner, shape))},
         prepare=standardised,
-        learner_of=functools.partial(learner, shape),
     )
 
 
@@ -182,15 +140,3 @@ def augmented(
         return jax.lax.dynamic_slice(image, (start[0], start[1], 0), x.shape[1:])
 
     return jax.vmap(cropped)(padded, starts)
-
-
-def cli(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    return commandline.run(
-        main,
-        Config,
-        "train.resnet",
-        "Residual networks on CIFAR-10 ([A] 5.1, Figure 4 right).",
-        arguments,
-        continues="from its last checkpoint",
-    )

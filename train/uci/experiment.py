@@ -419,10 +419,11 @@ def _work(config: Config, cell: Cell, table: Table) -> float:
 def cli(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     return commandline.run(
-        main,
-        Config,
         "train.uci",
-        "Regression on UCI tables ([B] 4.2, Table 2).",
-        arguments,
+        Config,
+        "train.uci.experiment",
+        description="Regression on UCI tables ([B] 4.2, Table 2).",
+        example="python -m train.uci --data-dir FOLDER --data yacht --methods moments_adam",
         continues="with the next cell",
+        arguments=arguments,
     )

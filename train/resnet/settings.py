@@ -1,0 +1,41 @@
+"""The settings of the experiment with residual networks."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+from train.engine.recipes import SteppedRecipe
+from train.engine.settings import RATES, Settings
+from train.report.settings import at_least
+
+Shortcut = Literal["convolution", "pad"]
+Form = Literal["convolution", "products"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """The settings of the experiment; the defaults are those of [A] 5.1."""
+
+    dropout: Annotated[tuple[float, ...], RATES] = (0.1, 0.3, 0.5)
+    """Drop rates, each of which is a run."""
+    pcff: Annotated[tuple[float, ...], RATES] = (0.1, 0.3, 0.5, 1.0)
+    """Rates of PCFF, each of which is a run."""
+    data: Literal["cifar10"] = "cifar10"
+    """The images."""
+    data_dir: Path | None = None
+    """A folder with CIFAR-10; see `train/data/cifar.py`. Without it the set is fetched."""
+    shortcut: Shortcut = "convolution"
+    """Of the blocks that begin a stage: 3 x 3 convolutions, as the authors'; or, as is usual, no
+    parameters and zeros for new channels."""
+    blocks: Annotated[int, at_least(1)] = 3
+    """Residual blocks of each of the three stages."""
+    channels: Annotated[int, at_least(1)] = 16
+    """Of the first stage; each further one has twice as many."""
+    form: Form = "convolution"
+    """How 3 x 3 convolutions are computed, which of all runs at once are one grouped convolution;
+    or as products of patches and kernels, one batched product. With a width of 1, run by run."""
+    dtype: Dtype = "float32"
+    """Of convolutions and nodes in training, on weights, statistics and updates of float32. The
+    validation and the test are those of the float32 network."""
+    recipe: SteppedRecipe = SteppedRecipe()
