@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks.records import Ratio, Table
 from train.report.files import write_atomic
 
-# Where nothing had changed that they measure, 1 of 96 ratios of `benchmarks.moments` was beyond it.
+# What is smaller is nobody's concern. Noise is what the quartiles are for: of 40 ratios in two runs of
+# `benchmarks.moments`, half an hour apart, 7 differ by more than this, and the quartiles of none.
 MARGIN = 1.05
 ENTRIES = {*"benchmark options machine date command commit versions rows".split()}
 VERSIONS = ("python", "jax", "jaxlib", "flax")

@@ -37,7 +37,7 @@ from jax import lax
 
 import cgjax as cg
 from benchmarks import bounds, targets
-from benchmarks.records import Table
+from benchmarks.records import Table, Timing
 from benchmarks.timing import called, interleaved
 from cgjax.kernels import independent_recurrence, sampled_independent_recurrence
 from cgjax.kernels.random_bits import random_words, uniform
@@ -139,10 +139,7 @@ def calls_of(size: tuple[int, ...], platform: str) -> int:
 
 
 def measure(
-    quick: bool,
-    dtype: str = "all",
-    sizes: Any = None,
-    clock: Callable[[], float] | None = None,
+    quick: bool, dtype: str = "all", sizes: Any = None, clock: Any = None
 ) -> Iterator[dict[str, Any]]:
     """All implementations, one size after the other: all figures so far after each.
 
@@ -172,27 +169,38 @@ def measure(
         for noise, functions in implementations(platform).items():
             problem = {"size": list(size), "dtype": name, "noise": noise}
             key = None if noise == "none" else jax.random.key(SEED)
-            known = exact(x, u, g, key)
-            compiled, errors = _compiled(problem, functions, (x, u, g), known, failed)
-            for part in PARTS:
-                functions_of_part = {
-                    name: called(*ways[part]) for name, (ways, _) in compiled.items()
-                }
-                timings = interleaved(functions_of_part, rounds=rounds, calls=calls, clock=clock)
-                bound_seconds = None if speed is None else PARTS[part][noise] * x.nbytes / speed
-                rows += _rows(problem, part, timings, compiled, errors, bound_seconds)
+            compiled = _compiled(problem, functions, (x, u, g), exact(x, u, g, key), failed)
+            for part, arrays in PARTS.items():
+                steps = {name: called(*ways[part]) for name, (ways, _) in compiled.items()}
+                timings = interleaved(steps, rounds=rounds, calls=calls, clock=clock)
+                least = None if speed is None else arrays[noise] * x.nbytes / speed
+                baseline = next((timings[name] for name in BASELINES if name in timings), None)
+                for name, timing in timings.items():
+                    own = {"part": part, "implementation": name, "baseline": name in BASELINES}
+                    rows.append(
+                        problem | own | _figures(timing, baseline, least) | compiled[name][1]
+                    )
             print(*problem.values(), "measured", flush=True)
         yield {"bytes_per_second": speed, "rows": rows, "failed": failed}
 
 
+def _figures(timing: Timing, baseline: Timing | None, least: float | None) -> dict[str, Any]:
+    """Of one implementation, with the seconds that it takes at least."""
+    return {
+        "milliseconds": 1e3 * timing.seconds,
+        **(baseline.ratio(timing).figures("speedup") if baseline else {"speedup": None}),
+        "bound_milliseconds": least and 1e3 * least,
+        "share_of_bound": least and least / timing.seconds,
+    }
+
+
 def _compiled(
     problem: dict[str, Any], functions: Any, arrays: Any, known: Any, failed: list[dict[str, Any]]
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """What is timed of each implementation, by part, with the seconds of its compilation; and the
-    errors. What fails is put with the failed."""
+) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """What is timed of each implementation, by part; the seconds of its compilation and its error.
+    What fails is put with the failed."""
     x, u, g = arrays
-    compiled: dict[str, Any] = {}
-    errors: dict[str, float] = {}
+    compiled = {}
     for name, f in functions.items():
         start = time.perf_counter()
         try:
@@ -208,36 +216,9 @@ def _compiled(
             print(*problem.values(), name, "failed:", message, flush=True)
             continue
         ways = dict(zip(PARTS, [(forward, x, u), (both, x, u, g)], strict=True))
-        compiled[name] = ways, seconds
-        if name != "walked":
-            errors[name] = error_of(got, known)
-    return compiled, errors
-
-
-def _rows(
-    problem: dict[str, Any],
-    part: str,
-    timings: Any,
-    compiled: dict[str, Any],
-    errors: dict[str, float],
-    bound_seconds: float | None,
-) -> list[dict[str, Any]]:
-    baseline = next((timings[name] for name in BASELINES if name in timings), None)
-    return [
-        problem
-        | {
-            "part": part,
-            "implementation": name,
-            "baseline": name in BASELINES,
-            "milliseconds": 1e3 * timing.seconds,
-            **(baseline.ratio(timing).figures("speedup") if baseline else {"speedup": None}),
-            "bound_milliseconds": bound_seconds and 1e3 * bound_seconds,
-            "share_of_bound": bound_seconds and bound_seconds / timing.seconds,
-            "compile_seconds": compiled[name][1],
-            "error": errors.get(name),
-        }
-        for name, timing in timings.items()
-    ]
+        wrong = None if name == "walked" else error_of(got, known)
+        compiled[name] = ways, {"compile_seconds": seconds, "error": wrong}
+    return compiled
 
 
 TABLES = [
