@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.records import Ratio, Table
 from train.report.files import write_atomic
 
-# What is smaller is nobody's concern. Noise is what the quartiles are for: of 40 ratios in two runs of
+# What is smaller is nobody's concern; noise is what quartiles are for: of 40 ratios in two runs of
 # `benchmarks.moments`, half an hour apart, 7 differ by more than this, and the quartiles of none.
 MARGIN = 1.05
 ENTRIES = {*"benchmark options machine date command commit versions rows".split()}

@@ -28,6 +28,7 @@ from benchmarks import command
 OPTIONS = command.read(__name__, __doc__, dtype=command.DTYPE)
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -126,14 +127,9 @@ def network(sizes: Sizes, dtype: str, family: cg.nodes.Family, rngs: nnx.Rngs) -
 
 def learner(sizes: Sizes, dtype: str, training: Training) -> Learner:
     """What is trained."""
-    functions = sweep.network(lambda rngs: network(sizes, dtype, training.family, rngs))
-    return sweep.learner(
-        functions,
-        resnet.standardised,
-        training.rates,
-        augment=resnet.augmented,
-        rounds=training.rounds,
-    )
+    net = sweep.network(functools.partial(network, sizes, dtype, training.family))
+    how: Any = {"augment": resnet.augmented, "rounds": training.rounds}
+    return sweep.learner(net, resnet.standardised, training.rates, **how)
 
 
 def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> dict[str, Any]:
@@ -144,8 +140,7 @@ def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> 
         dtype: of convolutions and nodes.
         sizes: others.
     """
-    own = CPU if jax.default_backend() == "cpu" else GPU
-    sizes = sizes or (QUICK if quick else own)
+    sizes = sizes or (QUICK if quick else CPU if jax.default_backend() == "cpu" else GPU)
     recipe = slow(sizes.batch)
     data = made_up(sizes.steps * sizes.batch, 3 * resnet.SIDE**2)
     learners = {name: learner(sizes, dtype, training) for name, training in TRAININGS.items()}

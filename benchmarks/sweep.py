@@ -18,11 +18,10 @@ whose runs have dropout, PCFF or none at rates of their own ("sweep"). All in on
     python -m benchmarks.sweep --form products --dtype bfloat16         # four programs
     python -m benchmarks.sweep --quick --no-write --form loop           # of a tiny network
 
-It needs jax, flax, optax, chex, jaxtyping and numpy alone. Beside each time stand two bounds, of a
-program that makes as many multiply-adds and as much traffic at the rates of the device; formulas
-and rates are in `benchmarks.bounds`. Target, on a GPU: 60 runs at least 8 times as fast, in images
-per second, as a sweep of one run in the same form and dtype; or at half of the memory-traffic
-bound, if that is slower.
+Beside each time stand two bounds: as many multiply-adds, and as much traffic, at the rates of the
+device (`benchmarks.bounds`). Target, on a GPU: 60 runs at least 8 times as fast, in images per
+second, as a sweep of one run in the same form and dtype; or at half of the memory-traffic bound, if
+that is slower.
 
 "error" is the relative distance of what the momentum is after an epoch at learning rate 0, a sum of
 its gradients over all parameters of two runs (of one, where there is one), from that of the loop in
@@ -239,13 +238,8 @@ def measure(
         print(
             *measured, {name: float(f"{fact or 0:.2g}") for name, fact in facts.items()}, flush=True
         )
-    timings = interleaved(
-        {str(k): epochs for k, (epochs, _) in enumerate(prepared.values())},
-        rounds=sizes.rounds,
-        calls=1,
-    )
-    by_program = dict(zip(prepared, timings.values(), strict=True))
-    facts = {measured: facts for measured, (_, facts) in prepared.items()}
+    functions = {measured: epochs for measured, (epochs, _) in prepared.items()}
+    timings = interleaved(functions, rounds=sizes.rounds, calls=1)
     device = bounds.rates(sizes.product, sizes.copy, max(sizes.rounds, 5), DTYPES)
     needed = work(sizes)
     return {
@@ -254,8 +248,8 @@ def measure(
         "work_of_an_image": needed._asdict(),
         "rates_of_the_device": device,
         "steps": [
-            row(sizes, measured, by_program, needed, device) | facts[measured]
-            for measured in by_program
+            row(sizes, measured, timings, needed, device) | facts
+            for measured, (_, facts) in prepared.items()
         ],
         "failed": failed,
     }

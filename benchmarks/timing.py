@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ import numpy as np
 import optax
 
 from benchmarks.records import Timing
+
+Name = TypeVar("Name")
 
 
 def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Callable[[int], None]:
@@ -96,13 +98,13 @@ def called(function: Callable[..., Any], *arguments: Any) -> Callable[[int], Non
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[int], None]],
+    functions: Mapping[Name, Callable[[int], None]],
     *,
     rounds: int,
     calls: int,
     pause: float = 0.0,
     clock: Callable[[], float] | None = None,
-) -> dict[str, Timing]:
+) -> dict[Name, Timing]:
     """Times functions in rounds; each round runs every function, in an order that rotates.
 
     Args:
@@ -119,7 +121,7 @@ def interleaved(
     names = list(functions)
     for name in names:
         functions[name](2)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[Name, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             time.sleep(pause)

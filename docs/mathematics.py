@@ -8,7 +8,6 @@ Gaussian of all variables, or the derivative of -log p(y). Part 2: the optimum o
 linear regression with a conjugate prior. Cost: about two minutes on 2 CPU cores.
 """
 
-import functools
 import json
 import pathlib
 import sys
@@ -96,11 +95,6 @@ def equations() -> dict[str, Any]:
 # -- the optima of objectives
 
 
-def linear(params: Any, x: Any) -> Any:
-    """The model of the regression."""
-    return x @ params["w"]
-
-
 def regression(key: Any, number: int) -> tuple[Any, Any, Any]:
     """Inputs, targets, and the exact variances of the weights, with the prior N(0, 1)."""
     a, b, c = jax.random.split(key, 3)
@@ -109,21 +103,24 @@ def regression(key: Any, number: int) -> tuple[Any, Any, Any]:
     return x, y, jnp.diag(jnp.linalg.inv(x.T @ x / NOISE + jnp.eye(3)))
 
 
+HEAD = weights.GaussianHead(float(np.log(NOISE)))
+PREDICTED = weights.deterministic(lambda params, x: x @ params["w"])
+
+
+def _updated(optimiser: Any, loss: Callable[..., Any], posterior: Any, state: Any) -> Any:
+    updates, state = optimiser.update(jax.grad(loss)(posterior), state, posterior)
+    return optax.apply_updates(posterior, updates), state
+
+
 def _descended(objective: Any, temperature: float, optimiser: Any, steps: int) -> Callable:
     def run(x: Any, y: Any) -> Any:
         def loss(posterior: Any) -> Any:
-            output = weights.deterministic(linear)(None, posterior, x)
-            parts = objective(HEAD, output, y, posterior)
+            parts = objective(HEAD, PREDICTED(None, posterior, x), y, posterior)
             return parts.per_example(len(y), temperature)
 
-        def step(carry: Any, _: Any) -> Any:
-            posterior, state = carry
-            updates, state = optimiser(len(y)).update(jax.grad(loss)(posterior), state, posterior)
-            return (optax.apply_updates(posterior, updates), state), None
-
-        start = weights.mean_field({"w": jnp.zeros(3)}, 0.1)
-        state = optimiser(len(y)).init(start)
-        return jax.lax.scan(step, (start, state), None, steps)[0][0]["w"].variance
+        own, start = optimiser(len(y)), weights.mean_field({"w": jnp.zeros(3)}, 0.1)
+        step = lambda carry, _: (_updated(own, loss, *carry), None)  # noqa: E731
+        return jax.lax.scan(step, (start, own.init(start)), None, steps)[0][0]["w"].variance
 
     return run
 
@@ -133,34 +130,23 @@ def _one_pass(x: Any, y: Any) -> Any:
 
     def step(posterior: Any, example: Any) -> Any:
         def loss(posterior: Any) -> Any:
-            output = weights.deterministic(linear)(None, posterior, example[0][None])
+            output = PREDICTED(None, posterior, example[0][None])
             return HEAD.marginal_nll(output, example[1][None])[0]
 
-        gradient = jax.grad(loss)(posterior)
-        updates, _ = optimiser.update(gradient, optimiser.init(posterior), posterior)
-        return optax.apply_updates(posterior, updates), None
+        return _updated(optimiser, loss, posterior, optimiser.init(posterior))[0], None
 
     start = weights.mean_field({"w": jnp.zeros(3)}, 1.0)
     return jax.lax.scan(step, start, (x, y))[0]["w"].variance
 
 
-HEAD = weights.GaussianHead(float(np.log(NOISE)))
-
-
-@functools.cache
-def _adam(_: int) -> Any:
-    return optax.adam(0.02)
-
-
-@functools.cache
 def _natural(number: int) -> Any:
     return weights.natural_gradient(0.3, number_of_examples=number, momentum=0.0)
 
 
 WAYS = {
     "elbo": _descended(weights.elbo, 1.0, _natural, 300),
-    "marginal": _descended(weights.marginal, 1.0, _adam, 12_000),
-    "marginal without KL": _descended(weights.marginal, 0.0, _adam, 12_000),
+    "marginal": _descended(weights.marginal, 1.0, lambda _: optax.adam(0.02), 12_000),
+    "marginal without KL": _descended(weights.marginal, 0.0, lambda _: optax.adam(0.02), 12_000),
     "assumed_density": _one_pass,
 }
 
