@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import history
 from benchmarks.records import Table
+from train.report.files import DataFileError, held, write_atomic
 
 FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
 FIRST = (
@@ -114,7 +115,6 @@ def run(
         The result.
     """
     from train.report import machine  # imports JAX
-    from train.report.files import write_atomic
 
     assert options is not None
     machine.keep_memory()
@@ -128,8 +128,14 @@ def run(
     print(
         f"{origin['machine']['device kind']}, jax {origin['machine']['jax']}{torch}\n", flush=True
     )
-    found = measure(options.quick, **options.others)
     output = None if options.no_write else options.output
+    if output:
+        try:
+            with held(output.parent):
+                pass
+        except DataFileError as error:  # before all is measured
+            sys.exit(f"error: {error}")
+    found = measure(options.quick, **options.others)
     result = origin
     parts: Any = [found] if isinstance(found, dict) else found
     for figures in parts:

@@ -54,12 +54,7 @@ PRESETS = {
     "cpu": Preset(3, 16, 16, 2, ("float32",), (1, 4), 5, 2048, 2**27),
     "gpu": Preset(3, 16, 128, 16, DTYPES, (1, 60), 7, 8192, 2**30),
 }
-# How `train.resnet` computes a convolution, and how many runs are mapped at a time (none: all).
-FORMS = {
-    "grouped": ("convolution", None),
-    "products": ("products", None),
-    "loop": ("convolution", 1),
-}
+FORMS = {"grouped": None, "products": None, "loop": 1}  # how many runs are mapped (none: all)
 OPTIONS = command.read(
     __name__,
     __doc__,
@@ -83,6 +78,8 @@ from benchmarks.timing import compiled, interleaved, repeated
 from train.engine import sweep
 from train.engine.loop import Data, Learner, RunState, programs, run_epoch
 from train.engine.sweep import Rates
+from train.models.convolution import convolved, products
+from train.models.resnet import ResNet
 from train.resnet import experiment as resnet
 
 # What is trained: the rates, if the program knows them; and whether at all lengths or at 1 alone.
@@ -111,10 +108,11 @@ def programs_of(preset: Preset, form: str = "all", dtype: str = "all") -> Iterat
                     yield Measured(name, type_name, procedure, runs)
 
 
-def network(preset: Preset, form: str, dtype: Any) -> sweep.Network:
-    """ResNet20, or a smaller one."""
-    sizes = "convolution", preset.blocks, preset.channels
-    return resnet.network(resnet.Shape(*sizes, FORMS[form][0], dtype))
+def network(preset: Preset, form: str, dtype: str) -> sweep.Network:
+    """ResNet20, or a smaller one; not `train.resnet.network`, whose evaluation stays in float32."""
+    sizes: Any = {"blocks": preset.blocks, "widths": tuple(preset.channels * k for k in (1, 2, 4))}
+    how = {"convolution": {"products": products}.get(form, convolved), "dtype": jnp.dtype(dtype)}
+    return sweep.network(lambda rngs: ResNet(**sizes, **how, rngs=rngs))
 
 
 @functools.lru_cache
@@ -155,7 +153,7 @@ def images(preset: Preset) -> Data:
 def prepare(preset: Preset, measured: Measured) -> tuple[Callable[[int], None], dict[str, Any]]:
     """A function that trains all runs for epochs, and what is known of it before it is timed."""
     trained = learner(preset, measured.form, measured.dtype, measured.procedure)
-    width = FORMS[measured.form][1]
+    width = FORMS[measured.form]
     epoch: Any = programs(trained, slow(preset.batch), "vmap", width=width)[1]
     states, hyper, data = start(preset, measured.runs), rates(measured.runs), images(preset)
     made, facts = compiled(epoch, states, hyper, data)
