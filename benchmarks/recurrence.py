@@ -171,15 +171,14 @@ def measure(
             key = None if noise == "none" else jax.random.key(SEED)
             compiled = _compiled(problem, functions, (x, u, g), exact(x, u, g, key), failed)
             for part, arrays in PARTS.items():
-                steps = {name: called(*ways[part]) for name, (ways, _) in compiled.items()}
+                steps = {which: called(*ways[part]) for which, (ways, _) in compiled.items()}
                 timings = interleaved(steps, rounds=rounds, calls=calls, clock=clock)
                 least = None if speed is None else arrays[noise] * x.nbytes / speed
-                baseline = next((timings[name] for name in BASELINES if name in timings), None)
-                for name, timing in timings.items():
-                    own = {"part": part, "implementation": name, "baseline": name in BASELINES}
-                    rows.append(
-                        problem | own | _figures(timing, baseline, least) | compiled[name][1]
-                    )
+                baseline = next((timings[which] for which in BASELINES if which in timings), None)
+                for which, timing in timings.items():
+                    own = {"part": part, "implementation": which, "baseline": which in BASELINES}
+                    facts = own | _figures(timing, baseline, least) | compiled[which][1]
+                    rows.append(problem | facts)
             print(*problem.values(), "measured", flush=True)
         yield {"bytes_per_second": speed, "rows": rows, "failed": failed}
 

@@ -92,9 +92,7 @@ def test_figures_so_far_are_written_and_left_behind(monkeypatch, folder):
     assert [p.name for p in folder.iterdir()] == ["made_up.json"]
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_measuring(
-    monkeypatch, folder
-):
+def test_a_folder_that_cannot_be_written_is_refused_before_measuring(monkeypatch, folder):
     folder.write_text("not a folder")
     options = read(monkeypatch, "--output", str(folder / "made_up.json"))
     with pytest.raises(SystemExit, match="error: .*results: results cannot be written there"):
