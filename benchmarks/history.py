@@ -79,12 +79,12 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
     records, wrong = [], []
     for number, line in enumerate(_lines(path), 1):
         try:
-            found = json.loads(line)
+            found = json.loads(line) if line else {}
         except ValueError:
-            found = None
+            found = {}
         if isinstance(found, dict) and found.keys() >= ENTRIES:
             records.append(found)
-        else:
+        elif line:
             wrong.append(f"{path}, line {number} is no record of a run and left out: restore it.")
     return records, wrong
 
@@ -95,12 +95,12 @@ def append(path: Path, new: Record) -> None:
     Raises:
         DataFileError: naming the file, if it cannot be written.
     """
-    lines = [*_lines(path), json.dumps(new, separators=(",", ":")).encode()]
+    lines = [*filter(None, _lines(path)), json.dumps(new, separators=(",", ":")).encode()]
     write_atomic(path, b"".join(line + b"\n" for line in lines))
 
 
 def _lines(path: Path) -> list[bytes]:
-    return [line for line in path.read_bytes().split(b"\n") if line] if path.exists() else []
+    return path.read_bytes().split(b"\n") if path.exists() else []
 
 
 def last(records: Sequence[Record], new: Record) -> Record | None:
@@ -118,11 +118,11 @@ def compared(tables: Sequence[Table], before: Record, now: Record) -> list[str]:
         old = before["rows"].get(name, {})
         signs = next(table.faster for table in tables if table.key == name.partition(": ")[0])
         for key in (key for key in row if key in old):
-            if isinstance(row[key], list):
+            if isinstance(row[key], list) and isinstance(old[key], list):
                 was, found = Ratio(*old[key]), Ratio(*row[key])
                 verdict = _judged(was, found) * (-1 if key in signs else 1)
                 told[verdict].append(f"{name}: {key} {found.told(3)}, was {was.told(3)}")
-            elif "second" in key:
+            elif "second" in key and row[key] and old[key]:
                 day.append((row[key] / old[key]) ** (-1 if "per_second" in key else 1))
     slower, faster = told[1], told[-1]
     judged = sum(map(len, told.values()))

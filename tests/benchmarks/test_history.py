@@ -102,7 +102,7 @@ def test_a_file_keeps_what_it_had_and_corrupt_lines_are_named(tmp_path):
     history.append(path, BEFORE)
     whole = path.read_bytes()
     # As a process leaves it that was killed while it wrote, and as an editor may.
-    path.write_bytes(b"{}\n" + whole + b'\xff\n["x"]\n' + whole[:50])
+    path.write_bytes(b"{}\n" + whole + b'\xff\n\n["x"]\n' + whole[:50])
     history.append(path, BEFORE)
     records, wrong = history.read(path)
     assert records == [json.loads(json.dumps(BEFORE))] * 2
