@@ -38,25 +38,18 @@ class Dataset(NamedTuple):
         test: tuple[np.ndarray, np.ndarray],
         boundary: int,
         source: str,
+        largest: int = 255,
     ) -> "Dataset":
         """The last part of the training images is for validation.
 
         Args:
             train, test: images, of any shape, and their classes.
             boundary: how many of the training images are for training.
-            source: where the bytes came from, in words.
+            source, largest: as above.
         """
-        (train_x, test_x), (train_y, test_y) = (
-            [images.reshape(len(images), -1) for images, _ in (train, test)],
-            [classes.astype(np.int32) for _, classes in (train, test)],
+        (x, y), (test_x, test_y) = (
+            (images.reshape(len(images), -1), classes.astype(np.int32))
+            for images, classes in (train, test)
         )
-        return cls(
-            train_x=train_x[:boundary],
-            train_y=train_y[:boundary],
-            validation_x=train_x[boundary:],
-            validation_y=train_y[boundary:],
-            test_x=test_x,
-            test_y=test_y,
-            largest=255,
-            source=source,
-        )
+        training = x[:boundary], y[:boundary]
+        return cls(*training, x[boundary:], y[boundary:], test_x, test_y, largest, source)

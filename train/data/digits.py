@@ -24,15 +24,6 @@ def load_digits() -> Dataset:
     x, y = datasets.load_digits(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(x))
     x, y = np.asarray(x, np.uint8)[order], np.asarray(y, np.int32)[order]
-    train, validation = slice(0, TRAIN), slice(TRAIN, TRAIN + VALIDATION)
-    test = slice(TRAIN + VALIDATION, None)
-    return Dataset(
-        train_x=x[train],
-        train_y=y[train],
-        validation_x=x[validation],
-        validation_y=y[validation],
-        test_x=x[test],
-        test_y=y[test],
-        largest=16,
-        source="scikit-learn's embedded digits, fixed split 1088/352/357",
-    )
+    end = TRAIN + VALIDATION
+    source = f"scikit-learn's embedded digits, fixed split {TRAIN}/{VALIDATION}/{len(x) - end}"
+    return Dataset.of((x[:end], y[:end]), (x[end:], y[end:]), TRAIN, source, largest=16)

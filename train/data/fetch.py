@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from train.report.files import DataFileError
+from train.report.files import DataFileError, open_regular
 
 PROBE_SECONDS = 2.0  # so that, with start-up, an offline machine says so within 5 seconds
 STALL_SECONDS = 30.0
@@ -51,7 +51,7 @@ def registered(name: str) -> list[RemoteFile]:
     if found is None or not found.submodule_search_locations:
         raise DataFileError(
             "the addresses and checksums come with the package tensorflow-datasets, which is not "
-            f"installed: `pip install cgjax[train]`. {ways_out(name)}"
+            "installed: `pip install cgjax[train]`."
         )
     table = Path(found.submodule_search_locations[0]) / "url_checksums" / f"{name}.txt"
     try:
@@ -59,31 +59,8 @@ def registered(name: str) -> list[RemoteFile]:
         return [RemoteFile(url, int(size), sha256, file) for url, size, sha256, file in lines]
     except (OSError, ValueError) as error:
         raise DataFileError(
-            f"{table}: cannot be read as TFDS's table of addresses ({error}). {ways_out(name)}"
+            f"{table}: cannot be read as TFDS's table of addresses ({error})."
         ) from error
-
-
-def ways_out(name: str) -> str:
-    """What someone without the data can do, in one sentence."""
-    if name == "cifar10":
-        return (
-            "Ways out: --data-dir FOLDER with one of the original archives cifar-10-binary.tar.gz "
-            "and cifar-10-python.tar.gz, with the files of either (data_batch_1.bin or "
-            "data_batch_1, and so on), or with cifar10.zip (lossless pictures); or --data-dir "
-            "FOLDER that TensorFlow Datasets has prepared as array_record (FOLDER/cifar10/VERSION)."
-        )
-    debian = ""
-    if name == "fashion_mnist":
-        debian = (
-            "; Debian's package dataset-fashion-mnist puts them in /usr/share/datasets/"
-            "fashion-mnist"
-        )
-    return (
-        "Ways out: --data-dir FOLDER with the four original IDX files, gzipped or not "
-        f"(train-images-idx3-ubyte and so on{debian}); or --data-dir FOLDER that TensorFlow "
-        f"Datasets has prepared as array_record (FOLDER/{name}/VERSION). "
-        "--data digits needs no files."
-    )
 
 
 def cache_folder(name: str) -> Path:
@@ -110,14 +87,15 @@ def fetch(name: str) -> Path:
         probe(missing[0].url, name)
     for file in missing:
         print(f"fetching {file.url} ({file.size / 1e6:.1f} MB)", flush=True)
-        download(file, folder / file.name, name)
+        download(file, folder / file.name)
     return folder
 
 
 def _present(path: Path, file: RemoteFile) -> bool:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
-    except OSError:
+        with open_regular(path) as kept:
+            return hashlib.file_digest(kept, "sha256").hexdigest() == file.sha256
+    except (DataFileError, OSError):
         return False
 
 
@@ -130,7 +108,7 @@ def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
         seconds: the time allowed, name resolution included.
 
     Raises:
-        DataFileError: with the reason and the ways out.
+        DataFileError: with the reason.
     """
     outcome: list[str] = []
 
@@ -149,52 +127,48 @@ def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
     reason = outcome[0] if outcome else f"no answer within {seconds:g} s"
     if reason:
         raise DataFileError(
-            f"{name} is not on this machine, and {url} cannot be reached ({reason}). "
-            f"{ways_out(name)}"
+            f"{name} is not on this machine, and {url} cannot be reached ({reason})."
         )
 
 
-def download(file: RemoteFile, path: Path, name: str) -> None:
+def download(file: RemoteFile, path: Path) -> None:
     """Fetches one file, whole and with the right checksum, or not at all.
 
     Args:
         file: what to fetch.
         path: where it goes.
-        name: the set, for messages.
 
     Raises:
         DataFileError: naming address and path.
     """
-    temporary = None
+    digest, size = hashlib.sha256(), 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        digest, size = hashlib.sha256(), 0
-        with (
-            os.fdopen(descriptor, "wb") as target,
-            urllib.request.urlopen(file.url, timeout=STALL_SECONDS) as answer,
-        ):
-            while size <= file.size and (chunk := answer.read(_CHUNK)):
-                digest.update(chunk)
-                size += len(chunk)
-                target.write(chunk)
-        if digest.hexdigest() != file.sha256:
-            raise DataFileError(
-                f"{file.url}: {size} bytes with SHA-256 {digest.hexdigest()}, expected "
-                f"{file.size} bytes with {file.sha256}; nothing was kept. Start the same command "
-                f"again; if this stays so, the file at that address has changed. {ways_out(name)}"
-            )
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        # In the same folder, since a rename is atomic only within one file system.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+            temporary = Path(folder) / path.name
+            with (
+                temporary.open("wb") as target,
+                urllib.request.urlopen(file.url, timeout=STALL_SECONDS) as answer,
+            ):
+                while size <= file.size and (chunk := answer.read(_CHUNK)):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    target.write(chunk)
+            if digest.hexdigest() == file.sha256:
+                temporary.replace(path)
+                return
     except _FAILURES as error:
         _close(error)
         raise DataFileError(
             f"fetching {file.url} to {path} failed ({error}); nothing was kept. Start the same "
-            f"command again. {ways_out(name)}"
+            "command again."
         ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    raise DataFileError(
+        f"{file.url}: {size} bytes with SHA-256 {digest.hexdigest()}, expected "
+        f"{file.size} bytes with {file.sha256}; nothing was kept. Start the same command "
+        "again; if this stays so, the file at that address has changed."
+    )
 
 
 def _close(error: Exception) -> None:

@@ -1,29 +1,36 @@
-"""The IDX format of MNIST: big-endian header, then unsigned bytes; gzipped or not.
+"""The IDX format of MNIST: big-endian header, then unsigned bytes; and sets in four such files.
 
 Header: two zero bytes, the element type (8: unsigned byte), the number of dimensions, then each
 dimension as a 32-bit big-endian integer.
 """
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from train.report.files import DataFileError
+from train.data.archives import Stream, advised, naming, take, unpacked
+from train.data.images import Part, Parts
+from train.report.files import DataFileError, open_regular
 
+FILES = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
 _REMEDY = "Replace it with a fresh copy of the original file."
-_GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTE = 8
 
 
-def parse_idx(content: bytes, ndim: int, path: Path | str) -> np.ndarray:
-    """The array in an uncompressed IDX file of unsigned bytes.
+def parse_idx(stream: Stream, ndim: int, path: Path | str) -> np.ndarray:
+    """The array in an IDX file of unsigned bytes.
+
+    No more than one byte is read beyond what the header announces.
 
     Args:
-        content: the bytes of the file.
+        stream: the content of the file, from its start.
         ndim: the number of dimensions it must have: 3 for images, 1 for labels.
         path: its name, for error messages.
 
@@ -35,35 +42,37 @@ def parse_idx(content: bytes, ndim: int, path: Path | str) -> np.ndarray:
         or fewer bytes than it announces.
 
     Example:
-        >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]), ndim=1, path="labels")
+        >>> import io
+        >>> content = bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9])
+        >>> parse_idx(io.BytesIO(content), ndim=1, path="labels")
         array([7, 8, 9], dtype=uint8)
-        >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7]), ndim=1, path="labels")
+        >>> parse_idx(io.BytesIO(content[:-2]), ndim=1, path="labels")
         Traceback (most recent call last):
         ...
         train.report.files.DataFileError: labels: truncated: the header announces 3 bytes of...
     """
-    header_size = 4 + 4 * ndim
+    header = take(stream, 4 + 4 * ndim)
     expected = bytes([0, 0, _UNSIGNED_BYTE, ndim])
-    if len(content) >= 4 and content[:4] != expected:
+    if len(header) >= 4 and header[:4] != expected:
         raise DataFileError(
-            f"{path}: wrong magic number {content[:4].hex()}, expected {expected.hex()} (an IDX "
-            f"file of unsigned bytes with {ndim} dimension{'s' * (ndim > 1)}). {_REMEDY}"
+            f"{path}: wrong magic number {header[:4].hex()}, expected {expected.hex()} (an IDX "
+            f"file of unsigned bytes with {ndim} dimension{'s' * (ndim > 1)})."
         )
-    if len(content) < header_size:
+    if len(header) < 4 + 4 * ndim:
+        raise DataFileError(f"{path}: truncated: {len(header)} bytes, shorter than its header.")
+    shape = struct.unpack(f">{ndim}I", header[4:])
+    announced, sizes = math.prod(shape), " x ".join(map(str, shape))
+    content = take(stream, announced + 1)
+    if len(content) != announced:
+        short = len(content) < announced
         raise DataFileError(
-            f"{path}: truncated: {len(content)} bytes, shorter than its header. {_REMEDY}"
+            f"{path}: {'truncated' if short else 'too long'}: the header announces {announced} "
+            f"bytes of data ({sizes}), there are {len(content) if short else 'more'}."
         )
-    shape = struct.unpack(f">{ndim}I", content[4:header_size])
-    announced = math.prod(shape)
-    present = len(content) - header_size
-    if present != announced:
-        what = "truncated" if present < announced else "too long"
-        sizes = " x ".join(map(str, shape))
-        raise DataFileError(
-            f"{path}: {what}: the header announces {announced} bytes of data ({sizes}), there are "
-            f"{present}. {_REMEDY}"
-        )
-    return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
+    try:
+        return np.frombuffer(content, np.uint8).reshape(shape)
+    except ValueError as error:  # none of these bytes, but more than can be counted of the others
+        raise DataFileError(f"{path}: the header announces {sizes}, no array.") from error
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
@@ -80,17 +89,23 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         DataFileError: naming `path` if it cannot be read, is not a whole gzip file, or
         is not such an IDX file.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataFileError(
-            f"{path}: cannot be read: {error.strerror or error}. {_REMEDY}"
-        ) from error
-    if content.startswith(_GZIP_MAGIC):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error, struct.error) as error:
-            raise DataFileError(
-                f"{path}: truncated or corrupt gzip file: {error}. {_REMEDY}"
-            ) from error
-    return parse_idx(content, ndim, path)
+    with advised(_REMEDY), open_regular(path) as file, naming(path):
+        return parse_idx(unpacked(file), ndim, path)
+
+
+def read(folder: Path) -> Parts:
+    """The four arrays of MNIST or Fashion-MNIST from their files in a folder, gzipped or not.
+
+    Raises:
+        DataFileError: naming the file that is missing or wrong.
+    """
+    parts = {}
+    for role, stem in FILES.items():
+        # `train-images.idx3-ubyte` is how some archives unpack.
+        stems = (stem, stem.replace("-idx", ".idx"))
+        candidates = [folder / f"{s}{suffix}" for s in stems for suffix in ("", ".gz")]
+        path = next((candidate for candidate in candidates if candidate.exists()), None)
+        if path is None:
+            raise DataFileError(f"{folder / stem}: missing, gzipped (.gz) or not.")
+        parts[role] = Part(read_idx(path, ndim=3 if role.endswith("images") else 1), path)
+    return parts, "local IDX files"

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from train.data import fetch
+from train.data import archives
 from train.report.files import DataFileError
 
 SIDE, PLANES = 32, 3
@@ -47,16 +47,9 @@ def parse_pickled_batch(content: bytes, path: Path | str) -> tuple[np.ndarray, n
         ...
         train.report.files.DataFileError: data_batch_1: asks for builtins.print, which no...
     """
-    try:
+    with archives.naming(path):
         _require_small_numbers(content)
         planes, labels = _parts(_Unpickler(content, path).load())
-    except DataFileError:
-        raise
-    except Exception as error:  # of any kind, depending on where the damage is
-        raise DataFileError(
-            f"{path}: truncated, or not a pickled batch of CIFAR-10 ({type(error).__name__}: "
-            f"{error}). {fetch.ways_out('cifar10')}"
-        ) from error
     return planes.reshape(-1, PLANES, SIDE, SIDE).transpose(0, 2, 3, 1), labels
 
 
@@ -101,7 +94,7 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, content: bytes, path: Path | str):
         super().__init__(io.BytesIO(content), encoding="bytes")  # of Python 2's strings
-        self._path = path
+        self._path, self._left = path, len(content)
 
     def find_class(self, module: str, name: str) -> Any:
         # Functions made anew: a pickle may change the attributes of what it is given.
@@ -115,16 +108,21 @@ class _Unpickler(pickle.Unpickler):
             case "numpy", "ndarray":
                 return "ndarray"  # an argument of `_reconstruct`
             case "_codecs", "encode":  # how Python 3 writes bytes in protocol 2
-                return lambda text, _: text.encode("latin1")
+                return lambda text, _: self._encoded(text)
         self._refuse(f"{module}.{name}")
+
+    def _encoded(self, text: str) -> bytes:
+        self._left -= len(text)  # of a text that is asked for again and again, too
+        if self._left < 0:
+            raise ValueError("it unpacks to more bytes than it has")
+        return text.encode("latin1")
 
     def persistent_load(self, pid: Any) -> NoReturn:
         self._refuse("an object outside the file")
 
     def _refuse(self, wish: str) -> NoReturn:
         raise DataFileError(
-            f"{self._path}: asks for {wish}, which no batch of CIFAR-10 needs; nothing of it was "
-            f"run. {fetch.ways_out('cifar10')}"
+            f"{self._path}: asks for {wish}, which no batch of CIFAR-10 needs; nothing was run."
         )
 
 

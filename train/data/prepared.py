@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from train.data import fetch
-from train.report.files import DataFileError
+from train.data import archives
+from train.report.files import DataFileError, open_regular
 
 FORMAT = "array_record"
+_REMEDY = "Prepare the data set again."
 _BATCH = 1000  # records decoded between two look-ups
 
 
@@ -61,16 +62,11 @@ def file_format(folder: Path) -> str:
     """The format of the records, from the folder's `dataset_info.json`.
 
     Raises:
-        DataFileError: naming that file if it is not JSON.
+        DataFileError: naming that file if it is not such a description.
     """
     path = folder / "dataset_info.json"
-    try:
-        info = json.loads(path.read_text())
-        return str(info.get("fileFormat", "tfrecord"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataFileError(
-            f"{path}: not the description of a prepared data set ({error}). Prepare it again."
-        ) from error
+    with archives.advised(_REMEDY), open_regular(path) as file, archives.naming(path):
+        return str(json.loads(archives.whole(file)).get("fileFormat", "tfrecord"))
 
 
 def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,17 +89,20 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
     if file_format(folder) != FORMAT:
         raise DataFileError(
             f"{folder}: prepared as {file_format(folder)}, which needs TensorFlow to read. Prepare "
-            f'it with file_format="{FORMAT}". {fetch.ways_out(name)}'
+            f'it with file_format="{FORMAT}".'
         )
     try:
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core import hashing
     except ImportError as error:
         raise DataFileError(
-            f"{folder}: reading it needs the package {error.name}: `pip install cgjax[train]`. "
-            f"{fetch.ways_out(name)}"
+            f"{folder}: reading it needs the package {error.name}: `pip install cgjax[train]`."
         ) from error
-    try:
+    # The errors of TFDS, array_record and Pillow share no base class.
+    with archives.advised(_REMEDY), archives.naming(f"{folder}, {split} split"):
+        for path in folder.iterdir():  # TFDS would wait for ever at a pipe
+            if not path.is_dir():
+                open_regular(path).close()
         source: Any = tfds.data_source(
             f"{name}:{folder.name}",
             split=split,
@@ -117,11 +116,6 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
         images = np.stack([np.asarray(image, np.uint8) for image, _ in records])
         images = images[..., 0] if images.shape[-1] == 1 else images
         labels = np.asarray([label for _, label in records], np.uint8)
-    except Exception as error:  # TFDS, array_record and Pillow share no base class
-        raise DataFileError(
-            f"{folder}: the {split} split cannot be read ({type(error).__name__}: {error}). "
-            f"Prepare it again. {fetch.ways_out(name)}"
-        ) from error
     if len(images) != count:
         return images, labels
     hasher = hashing.Hasher(split)

@@ -3,8 +3,10 @@ that are neither."""
 
 import contextlib
 import fcntl
+import io
 import json
 import os
+import stat
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -58,6 +60,26 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:  # also after an interruption by the keyboard
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Opens a file of bytes, and refuses anything else at once: a pipe may never answer.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataFileError: naming `path` and what is wrong with it.
+    """
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return path.open("rb")
+        reason = "a folder" if path.is_dir() else "a pipe or a device, not a file of bytes"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:  # of a name with a zero byte
+        reason = str(error)
+    raise DataFileError(f"cannot read {path}: {reason}.")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers import reachable_folder as reachable_folder
 from tests.helpers import unwritable
+from train import data
 from train.data import fetch
 from train.data.fetch import RemoteFile
 from train.report.files import DataFileError
@@ -105,7 +106,7 @@ def test_a_bad_transfer_names_the_address_and_keeps_nothing(server, monkeypatch,
     file = remote(server, name, sha256)
     folder = fetch.cache_folder("some_set")
     with pytest.raises(DataFileError, match=message) as caught:
-        fetch.download(file, folder / file.name, "some_set")
+        fetch.download(file, folder / file.name)
     assert file.url in str(caught.value)
     assert list(folder.iterdir()) == []
 
@@ -134,7 +135,8 @@ def test_a_cache_that_is_a_file_is_named(server, monkeypatch, tmp_path):
 @pytest.mark.parametrize("how", ["refuses", "never answers", "has no such name"])
 def test_an_unreachable_address_is_an_error_within_seconds(monkeypatch, tmp_path, how):
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         if how == "never answers":
@@ -144,7 +146,7 @@ def test_an_unreachable_address_is_an_error_within_seconds(monkeypatch, tmp_path
         registers(monkeypatch, RemoteFile(url, 1, "0" * 64, "file.gz"))
         start = time.monotonic()
         with pytest.raises(DataFileError) as caught:
-            fetch.fetch("mnist")
+            data.load("mnist")
         assert time.monotonic() - start < 4
     message = str(caught.value)
     assert url in message

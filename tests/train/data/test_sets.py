@@ -12,7 +12,7 @@ import pytest
 
 from tests.train.data.preparing import prepare
 from train import data
-from train.data import mnist, prepared
+from train.data import idx, images, prepared
 from train.report.files import DataFileError
 
 TRAIN, TEST = 50, 20
@@ -38,9 +38,9 @@ def folder(tmp_path):
     """A small set in the format of MNIST: some files gzipped, some not."""
     for role, array in arrays().items():
         if role.startswith("train"):
-            (tmp_path / f"{mnist.FILES[role]}.gz").write_bytes(gzip.compress(encode(array)))
+            (tmp_path / f"{idx.FILES[role]}.gz").write_bytes(gzip.compress(encode(array)))
         else:
-            (tmp_path / mnist.FILES[role]).write_bytes(encode(array))
+            (tmp_path / idx.FILES[role]).write_bytes(encode(array))
     return tmp_path
 
 
@@ -48,8 +48,9 @@ def folder(tmp_path):
 def published(monkeypatch):
     """Lets the small set pass for the published one."""
     digests = {role: hashlib.sha256(a.tobytes()).hexdigest() for role, a in arrays().items()}
-    monkeypatch.setitem(mnist.SHA256, "mnist", digests)
-    monkeypatch.setattr(mnist, "COUNTS", {role: len(a) for role, a in arrays().items()})
+    counts = {"train": TRAIN, "test": TEST}
+    small = images.SETS["mnist"]._replace(counts=counts, sha256=digests)
+    monkeypatch.setitem(images.SETS, "mnist", small)
 
 
 def test_digits_are_all_there_in_a_fixed_split():
@@ -100,13 +101,13 @@ def test_the_published_set_is_verified(folder, published):
 
 
 def test_file_names_of_other_archives_are_known(folder):
-    stem = mnist.FILES["test_images"]
+    stem = idx.FILES["test_images"]
     (folder / stem).rename(folder / stem.replace("-idx3", ".idx3"))
     assert len(data.load("mnist", folder).test_x) == TEST
 
 
 def replace(folder, role, content):
-    for path in (folder / mnist.FILES[role], folder / f"{mnist.FILES[role]}.gz"):
+    for path in (folder / idx.FILES[role], folder / f"{idx.FILES[role]}.gz"):
         if path.exists():
             path.write_bytes(content)
             return path
@@ -120,7 +121,7 @@ def fails(folder, name="mnist"):
 
 
 def test_a_missing_file_is_named_with_the_ways_out(folder):
-    (folder / mnist.FILES["test_labels"]).unlink()
+    (folder / idx.FILES["test_labels"]).unlink()
     message = fails(folder)
     assert str(folder / "t10k-labels-idx1-ubyte") in message
     assert "--data-dir" in message and "array_record" in message
@@ -165,7 +166,7 @@ def test_training_and_test_files_in_place_of_each_other_are_named(folder, publis
     for role, other in (("train", "test"), ("test", "train")):
         for kind in ("images", "labels"):
             replace(folder, f"{role}_{kind}", encode(made[f"{other}_{kind}"]))
-    path = folder / f"{mnist.FILES['train_images']}.gz"
+    path = folder / f"{idx.FILES['train_images']}.gz"
     assert f"{path}: not the train images of mnist, but the test images of mnist" in fails(folder)
 
 
@@ -173,14 +174,16 @@ def test_a_folder_that_cannot_be_entered_is_named(folder, monkeypatch):
     def forbidden(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(mnist.Path, "is_dir", forbidden)
-    assert f"{folder}: cannot be read: Permission denied" in (message := fails(folder))
+    monkeypatch.setattr(images.Path, "is_dir", forbidden)
+    assert f"cannot read {folder}: Permission denied" in (message := fails(folder))
     assert "--data-dir" in message
 
 
 def test_another_published_set_is_recognised(folder, published, monkeypatch):
-    monkeypatch.setitem(mnist.SHA256, "fashion_mnist", mnist.SHA256["mnist"])
-    monkeypatch.setitem(mnist.SHA256, "mnist", dict.fromkeys(mnist.FILES, "0" * 64))
+    small = images.SETS["mnist"]
+    monkeypatch.setitem(images.SETS, "fashion_mnist", small)
+    other = small._replace(sha256=dict.fromkeys(idx.FILES, "0" * 64))
+    monkeypatch.setitem(images.SETS, "mnist", other)
     assert "but the train images of fashion_mnist" in fails(folder)
 
 

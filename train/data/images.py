@@ -1,0 +1,201 @@
+"""Published sets of images: the ways to them, and the proof that they are the published ones.
+
+1. A folder prepared by TensorFlow Datasets as array_record (`train/data/prepared.py`).
+2. The original files from the addresses that TensorFlow Datasets registers (`train/data/fetch.py`).
+3. Files in a local folder (`train/data/idx.py`, `train/data/cifar.py`).
+
+Whatever the way, the arrays are the same, bit for bit: images and labels are held to the SHA-256 of
+the published sets, in their published order. The recipe of [A] 5.1 validates on the last fifth of
+MNIST's training file.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from train.data import archives, fetch, prepared
+from train.data.dataset import Dataset
+from train.report.files import DataFileError
+
+CLASSES = 10
+
+
+class Published(NamedTuple):
+    """What is known of a set."""
+
+    shape: tuple[int, ...]  # of an image: rows, columns, channels if there are several
+    training: Fraction  # of the training images; the last ones are for validation
+    counts: dict[str, int]  # of the training and test images
+    sha256: dict[str, str]  # of each array, uint8[n, *shape] and uint8[n]
+
+
+_MNIST = Published(
+    (28, 28),
+    Fraction(4, 5),
+    {"train": 60_000, "test": 10_000},
+    {
+        "train_images": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+        "train_labels": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+        "test_images": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+        "test_labels": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+    },
+)
+SETS = {
+    "mnist": _MNIST,
+    "fashion_mnist": _MNIST._replace(
+        sha256={
+            "train_images": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+            "train_labels": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
+            "test_images": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+            "test_labels": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
+        },
+    ),
+    "cifar10": Published(
+        (32, 32, 3),
+        Fraction(9, 10),
+        {"train": 50_000, "test": 10_000},
+        {
+            "train_images": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
+            "train_labels": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
+            "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+            "test_labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+        },
+    ),
+}
+
+
+def ways_out(name: str) -> str:
+    """What someone without the data can do, in one sentence."""
+    if name == "cifar10":
+        return (
+            "Ways out: --data-dir FOLDER with one of the original archives cifar-10-binary.tar.gz "
+            "and cifar-10-python.tar.gz, with the files of either (data_batch_1.bin or "
+            "data_batch_1, and so on), or with cifar10.zip (lossless pictures); or --data-dir "
+            "FOLDER that TensorFlow Datasets has prepared as array_record (FOLDER/cifar10/VERSION)."
+        )
+    debian = (
+        "; Debian's package dataset-fashion-mnist has them in /usr/share/datasets/fashion-mnist"
+    )
+    return (
+        "Ways out: --data-dir FOLDER with the four original IDX files, gzipped or not "
+        f"(train-images-idx3-ubyte and so on{debian * (name == 'fashion_mnist')}); or --data-dir "
+        "FOLDER that TensorFlow Datasets has prepared as array_record "
+        f"(FOLDER/{name}/VERSION). --data digits needs no files."
+    )
+
+
+class Part(NamedTuple):
+    """One of the four arrays of a set, and the file or folder to name when it is wrong."""
+
+    array: np.ndarray  # uint8[n, *shape] or uint8[n]
+    path: Path
+
+
+# The parts "train_images", "train_labels", "test_images", "test_labels"; and the way in words.
+Parts = tuple[dict[str, Part], str]
+
+
+def load_images(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    read: Callable[[Path], Parts],
+) -> Dataset:
+    """A set by the first way that applies.
+
+    Args:
+        name: one of `SETS`.
+        data_dir: a folder with files of the set, or one that TensorFlow Datasets prepared as
+            array_record. Without it: TensorFlow Datasets' own folder if it holds a prepared set,
+            else the files are fetched once and kept.
+        read: finds and reads the files of the set in a folder.
+
+    Raises:
+        DataFileError: naming the file or folder and the way out. A set with other counts than the
+            published one cannot be verified; it is accepted and its `source` says so.
+    """
+    with archives.advised(ways_out(name)):
+        parts, way = _read(name, None if data_dir is None else Path(data_dir).expanduser(), read)
+        verified = _check(name, parts)
+    train, test = (
+        (parts[f"{split}_images"].array, parts[f"{split}_labels"].array)
+        for split in ("train", "test")
+    )
+    proof = "verified by SHA-256" if verified else "NOT the published set, hence unverified"
+    source = f"{name} from {way}, {len(train[0])} + {len(test[0])} images, {proof}"
+    return Dataset.of(train, test, int(len(train[0]) * SETS[name].training), source)
+
+
+def _read(name: str, data_dir: Path | None, read: Callable[[Path], Parts]) -> Parts:
+    try:
+        if data_dir is not None and not data_dir.is_dir():
+            raise DataFileError(f"{data_dir}: no such folder.")
+        made = prepared.find(data_dir or prepared.default_root(), name)
+        if made is not None and (
+            data_dir is not None or prepared.file_format(made) == prepared.FORMAT
+        ):
+            return _from_prepared(made, name), "a prepared TFDS folder"
+        if data_dir is not None:
+            return read(data_dir)
+        return read(fetch.fetch(name))[0], "the addresses that TFDS registers"
+    except OSError as error:  # of a folder that may not be entered, for example
+        raise DataFileError(f"cannot read {error.filename}: {error.strerror}.") from error
+
+
+def _from_prepared(folder: Path, name: str) -> dict[str, Part]:
+    parts = {}
+    for split, count in SETS[name].counts.items():
+        images, labels = prepared.read(folder, name, split, count)
+        parts[f"{split}_images"], parts[f"{split}_labels"] = (
+            Part(images, folder),
+            Part(labels, folder),
+        )
+    return parts
+
+
+def _check(name: str, parts: dict[str, Part]) -> bool:
+    """Raises unless the arrays fit together; whether they are the published ones."""
+    known = SETS[name]
+
+    def require(fits: bool, path: Path, what: str) -> None:
+        if not fits:
+            raise DataFileError(f"{path}: {what}.")
+
+    for split in known.counts:
+        (images, path), (labels, labels_path) = parts[f"{split}_images"], parts[f"{split}_labels"]
+        require(
+            images.shape[1:] == known.shape,
+            path,
+            f"images of shape {images.shape[1:]}, expected {known.shape}: this is not {name}",
+        )
+        require(
+            len(images) == len(labels) >= CLASSES,
+            labels_path,
+            f"{len(labels)} labels for the {len(images)} images of {path}; expected as many, and "
+            f"at least {CLASSES}",
+        )
+        require(
+            labels.max() < CLASSES,
+            labels_path,
+            f"a label {labels.max()}, expected 0 to {CLASSES - 1}: this is not {name}",
+        )
+    published = {
+        digest: f"{role.replace('_', ' ')} of {other}"
+        for other, its in SETS.items()
+        for role, digest in its.sha256.items()
+    }
+    complete = all(len(parts[f"{split}_images"].array) == n for split, n in known.counts.items())
+    for role, (array, path) in parts.items():
+        digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+        which, expected = published.get(digest), f"{role.replace('_', ' ')} of {name}"
+        found = f"the {which}" if which else f"SHA-256 {digest}"
+        require(
+            which == expected or (which is None and not complete),
+            path,
+            f"not the {expected}, but {found}; expected SHA-256 {known.sha256[role]}",
+        )
+    return complete
