@@ -267,11 +267,6 @@ def measured(
     return {"seeds": list(seeds), "inputs": INPUTS, "draws": draws, "cells": cells}
 
 
-def farthest(ratios: list[float]) -> float:
-    """The one that is farthest from 1."""
-    return max(ratios, key=lambda ratio: abs(ratio - 1))
-
-
 def summary(cell: Any) -> dict[str, Any]:
     """A cell, and of its networks' figures the means and the worst."""
     means = {f"{name}_mean": np.mean(v) for name, v in cell.items() if isinstance(v, list)}
