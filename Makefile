@@ -18,8 +18,9 @@
 # Another interpreter:        make train PYTHON=/path/to/python3.12
 
 ARGS ?=
-# Of `make train`: dense, resnet, indrnn, uci, …
+# Of `make train`: one of EXPERIMENTS, which are the packages in train/ that can be run.
 EXPERIMENT ?= dense
+EXPERIMENTS = $(filter-out report,$(patsubst train/%/__main__.py,%,$(sort $(wildcard train/*/__main__.py))))
 # Names to look for, in this order. PYTHON_NEWEST is the one for `make newest`.
 PYTHON ?= python3 python3.13 python3.12 python3.11 python
 PYTHON_NEWEST ?= python3.13 python3.12
@@ -52,6 +53,8 @@ help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 train: $(VENV)/installed-train
+	@test -n "$(filter $(EXPERIMENT),$(EXPERIMENTS))$(wildcard train/$(subst .,/,$(EXPERIMENT)).py)" || \
+	    { echo "There is no experiment '$(EXPERIMENT)'; there are: $(EXPERIMENTS)."; exit 2; }
 	$(RUN) train.$(EXPERIMENT) $(ARGS)
 
 # Each core has a process with tests: threads of numpy's products would wait for each other.
@@ -103,7 +106,7 @@ smoke: $(VENV)/installed-train
 	folder=$$(mktemp -d) && \
 	JAX_PLATFORMS=cpu $(RUN) train.dense --regularisers none dropout pcff both --seeds 0 \
 	    --hidden 8 --epochs 2 --samples 2 --out "$$folder" && \
-	$(RUN) train.dense.figure "$$folder/result.json" --out "$$folder/figure.svg" && \
+	$(RUN) train.figure "$$folder/result.json" --out "$$folder/figure.svg" && \
 	test -s "$$folder/figure.png" && test -s "$$folder/figure.svg" && rm -rf "$$folder"
 
 clean:

@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
 # What is to be measured on a GPU, one measurement a call, results into $OUT (default: runs/on_gpu).
-# It needs jax, flax, optax, chex, jaxtyping, numpy and pillow alone, and the data in data/cifar10
-# and data/mnist ($DATA, if not data). Where .git is not, CGJAX_COMMIT is the commit that results tell.
+# It needs what `pip install cgjax[train]` brings but tensorflow-datasets and blackjax, and the data in
+# data/cifar10 and data/mnist ($DATA, if not data). Where there is no package index, but jax, flax,
+# optax, chex, jaxtyping, orbax-checkpoint, scikit-learn, matplotlib, rich and pillow, three pure
+# Python wheels are missing, tyro, docstring-parser and typeguard (for cp312/any, as for others):
+#
+#   benchmarks/on_gpu.sh wheels    # downloads them into wheels/ ($WHEELS, if not that); carry it along
+#
+# Where .git is not, CGJAX_COMMIT is the commit that results tell.
 # Each call is meant to end within ten minutes on an H200. The tables find what recurrence, cost and
 # sweep leave in results/benchmarks/gpu/. Factors of float32 products may be rounded to TF32;
 # JAX_DEFAULT_MATMUL_PRECISION=highest keeps all their bits.
@@ -22,11 +28,14 @@
 #   benchmarks/on_gpu.sh indrnn sequential 20   # epochs; or permuted
 #   benchmarks/on_gpu.sh resnet 25              # epochs of the shortened schedule
 #
-# The last two take options of `python -m train.bare` behind, as the faster of
-# `--implementation mosaic_gpu` and none, or of `--form products --dtype bfloat16 --width 8` and none.
-# They begin no epoch after $BUDGET seconds (default: 420), save, test, and say how to continue: with
-# `--from FOLDER` behind, a copy of what came back. ResNet20's checkpoint has 3.5 MB a run, so that
-# `--seeds 0 1` makes 56 MB of the 16 runs; other seeds in calls of their own (`train.report` joins).
+# The last two are `python -m train.indrnn` and `train.resnet`, and take their options behind, as the
+# faster of `--implementation mosaic_gpu` and none, or of `--form products --dtype bfloat16 --width 8`
+# and none. They begin no epoch after $BUDGET seconds (default: 400, which leaves three minutes of ten
+# for the start, the last epoch and the test), save, test, and say how to continue: the same call in
+# the same place. Where only few small files come back, PACK=1 leaves the checkpoint in pieces of
+# 15 MiB beside result.json, and FROM=FOLDER has a later call continue from what came back. ResNet20's
+# has 3.5 MB a run, so that `--seeds 0 1` makes 56 MB of the 16 runs; other seeds in calls of their own
+# (`train.report` joins).
 #
 # Where a call carries less than CIFAR-10 (98.7 MB), but files stay for the next: here, once,
 #
@@ -39,9 +48,36 @@
 #   benchmarks/on_gpu.sh data data/cifar10/cifar10.zip
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=${OUT:-runs/on_gpu} data=${DATA:-data} budget=${BUDGET:-420}
+out=${OUT:-runs/on_gpu} data=${DATA:-data} budget=${BUDGET:-400} wheels=${WHEELS:-wheels}
+carried=(tyro docstring-parser typeguard)
 mkdir -p "$out"
 python=${PYTHON:-python3}
+
+# train NAME FOLDER OPTION...: an experiment, with the wheels it lacks, from a packed checkpoint
+train() {
+    local folder=$out/$2 packed=${FROM:-$out/$2} from=() newest
+    if ! "$python" -c 'import tyro' 2>/dev/null; then
+        PYTHONPATH=$(mktemp -d):${PYTHONPATH:-}
+        export PYTHONPATH
+        "$python" -m pip install --quiet --no-index --find-links "$wheels" --no-deps \
+            --target "${PYTHONPATH%%:*}" "${carried[@]}"
+    fi
+    if [[ -e $packed/checkpoint.tar.aa ]]; then
+        from=(--from "$(mktemp -d)")
+        cat "$packed"/checkpoint.tar.* | tar --extract --directory "${from[1]}"
+    elif [[ -n ${FROM:-} ]]; then
+        from=(--from "$FROM")
+    fi
+    "$python" -m "train.$1" --out "$folder" --budget-seconds "$budget" "${from[@]}" "${@:3}"
+    if [[ -n ${PACK:-} ]]; then
+        newest=$(ls "$folder/checkpoint" | sort --numeric-sort | tail --lines=1)
+        rm -f "$folder"/checkpoint.tar.*
+        tar --create --directory "$folder" "checkpoint/$newest" |
+            split --bytes=15M - "$folder/checkpoint.tar."
+        rm -r "$folder/checkpoint"
+    fi
+}
+
 case ${1:-} in
     recurrence)
         dtype=${2:-float32}
@@ -59,13 +95,17 @@ case ${1:-} in
     pcff) "$python" -m benchmarks.pcff_overhead --output "$out/pcff_overhead.json" ;;
     indrnn)
         order=${2:?sequential or permuted} epochs=${3:?the number of epochs}
-        "$python" -m train.bare indrnn --data-dir "$data/mnist" --order "$order" \
-            --epochs "$epochs" --out "$out/indrnn_$order" --budget-seconds "$budget" "${@:4}"
+        train indrnn "indrnn_$order" --data-dir "$data/mnist" --order "$order" \
+            --epochs "$epochs" "${@:4}"
         ;;
     resnet)
-        "$python" -m train.bare resnet --data-dir "$data/cifar10" \
-            --length "${2:?the number of epochs}" --out "$out/resnet" \
-            --budget-seconds "$budget" "${@:3}"
+        train resnet resnet --data-dir "$data/cifar10" \
+            --length "${2:?the number of epochs}" "${@:3}"
+        ;;
+    wheels)
+        "$python" -m pip download --quiet --dest "$wheels" --no-deps --only-binary=:all: \
+            --python-version 3.12 --constraint constraints.txt "${carried[@]}"
+        ls "$wheels"
         ;;
     split)
         file=${2:?the file}

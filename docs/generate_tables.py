@@ -4,8 +4,8 @@
     python -m docs.generate_tables --check    # only say whether they are up to date
 
 A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`; the function of that name is
-in docs/tables. What was not measured is said to be so. Figures of residual and recurrent networks,
-which say which results they are of, are drawn again where these are others.
+in docs/tables. What was not measured is said to be so. Figures of results, which say which results
+they are of, are drawn again where these are others.
 """
 
 import argparse
@@ -14,7 +14,8 @@ import pathlib
 import re
 import sys
 
-from docs.figures import sweeps as sweep_pictures
+from docs.figures import pictures
+from docs.tables.parts import TABLES
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -25,12 +26,8 @@ PAGES = [
     "docs/tutorials/how_wrong_is_feed_forward.md",
     "docs/mathematics.md",
 ]
-MODULES = "benchmarks checks dense gradients regression structured sweep_claims sweeps".split()
-TABLES = {
-    function.__name__.replace("_", "-"): function
-    for name in MODULES
-    for function in importlib.import_module(f"docs.tables.{name}").TABLES
-}
+for name in "benchmarks checks claims dense gradients regression structured sweeps".split():
+    importlib.import_module(f"docs.tables.{name}")
 
 
 def generate(page: str, results: pathlib.Path) -> str:
@@ -63,10 +60,10 @@ def main() -> int:
             outdated.append(name)
             if not check:
                 page.write_text(generated)
-    pictures = sweep_pictures.outdated(ROOT)
+    drawn = pictures.outdated(ROOT)
     if not check:
-        sweep_pictures.draw(ROOT, pictures)
-    outdated += pictures
+        pictures.draw(ROOT, drawn)
+    outdated += drawn
     print(f"{'outdated' if check else 'rewritten'}: {', '.join(outdated) or 'none'}")
     return 1 if check and outdated else 0
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Int
 
 from cgjax import _static
 from cgjax._gaussian.belief import Normal
+from cgjax._gaussian.numerics import wide
 from cgjax._static import Function, Leaf, Tree
 
 ScalarOrSchedule = ArrayLike | Callable[[ArrayLike], ArrayLike]
@@ -39,17 +40,27 @@ def natural_gradient(
     With s = 1 / v, the total loss L = number_of_examples * loss, and its gradients g:
 
         u = 2 rho_v g_log_variance,   s' = s (1 + u if u >= 0 else 1 + u + u^2 / 2)
-        m' = m - rho_m g_mean / s',   |m' - m| <= largest_step * sqrt(v)
+        m' = m - rho_m g_mean / s',   sum_i (m'_i - m_i)^2 / v_i <= largest_step^2
 
     the Bayesian learning rule, with a retraction that at most doubles a variance in one step and is
     exact where the precision grows, so no variance is ever zero, negative or infinite.
+
+    The sum is over the weights i of one output unit (all axes but the last; a vector counts as the
+    weights of one unit), whose step is scaled down as a whole. By the inequality of Cauchy and
+    Schwarz it bounds what the step does to that output, for every input x, however far from data:
+
+        |sum_i x_i (m'_i - m_i)| <= largest_step * sqrt(sum_i x_i^2 v_i),
+
+    `largest_step` posterior deviations of the output. (The sum is also twice the divergence of the
+    new means from the old ones.) A bound for each weight alone lets n weights that move together
+    move the output by n^1/2 deviations: tens, on a row 30 deviations out.
 
     Args:
         learning_rate: rho_m, in (0, 1], or an Optax schedule. On a conjugate model 1 is exact.
         learning_rate_of_variance: rho_v; by default the same.
         number_of_examples: N, where the loss is `Loss.per_example(N)`; 1 for a loss that is summed.
         momentum: decay of the average of the means' gradients, from 0.
-        largest_step: of a mean, in standard deviations.
+        largest_step: of the mean of a layer's output, in its posterior deviations.
 
     Returns:
         A transformation for trees of `Normal` leaves, whose `update` needs the parameters.
@@ -107,13 +118,23 @@ def natural_gradient(
             log_variance = p.clipped_log_variance - jnp.log(grown)
             new = Normal(p.mean, log_variance)
             move = rate * number_of_examples * new.variance * average / debias
-            most = largest_step * jnp.sqrt(p.variance)
+            move = _bounded(move, jnp.sqrt(p.variance), largest_step)
             # What is returned is added by Optax.
-            return Normal(-jnp.clip(move, -most, most), new.clipped_log_variance - p.log_variance)
+            return Normal(-move, new.clipped_log_variance - p.log_variance)
 
         return _each(step, params, updates, averages), NaturalGradientState(steps, averages)
 
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+
+def _bounded(move: Array, deviation: Array, largest: ArrayLike) -> Array:
+    """A step of the weights of each output unit, at most so many deviations long."""
+    # One by one first: no square overflows below, and an infinite step becomes a finite one.
+    steps = wide(jnp.clip(move / deviation, -largest, largest))
+    axes = tuple(range(max(steps.ndim - 1, 1))) if steps.ndim else ()
+    length = jnp.sqrt(jnp.sum(steps**2, axes, keepdims=True))
+    factor = jnp.minimum(largest / jnp.maximum(length, jnp.finfo(length.dtype).tiny), 1)
+    return jnp.asarray(steps * factor, move.dtype) * deviation
 
 
 def _check_options(

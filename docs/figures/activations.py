@@ -12,14 +12,9 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 
-from docs.figures import pages
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-
-import cgjax as cg  # noqa: E402
+import cgjax as cg
+from train.report.figures import panels, save
 
 NUM_SAMPLES = 200
 PANELS = {
@@ -42,15 +37,8 @@ def largest_gap(family: cg.nodes.Family, activation) -> tuple[float, float]:
 
 def draw(path: pathlib.Path) -> None:
     """Draws the figure into a file; the suffix says the format."""
-    figure, axes = plt.subplots(
-        2,
-        4,
-        figsize=(13, 5.2),
-        sharex=True,
-        sharey="row",
-        height_ratios=[3, 1.5],
-        layout="constrained",
-    )
+    shared = {"sharex": True, "sharey": "row", "height_ratios": [3, 1.5]}
+    figure, axes = panels(2, 4, (13, 5.2), **shared)
     grid = jnp.linspace(-4, 4, 801)
     points = jnp.linspace(-4, 4, 81)
     for index, (title, (family, activation)) in enumerate(PANELS.items()):
@@ -72,12 +60,11 @@ def draw(path: pathlib.Path) -> None:
         )
         gap.set_xlabel("natural parameter $e$")
     for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
     axes[0, 0].set_ylabel("expected statistic")
     axes[1, 0].set_ylabel("exact mean\n$-$ activation")
     axes[0, 0].legend(loc="upper left", frameon=False, fontsize=9)
-    pages.save(figure, path, dpi=150)
+    save(figure, path)
 
 
 def main() -> None:

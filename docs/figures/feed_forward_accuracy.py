@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import cgjax as cg
 from docs.figures import pages
 from train.report import machine
+from train.report.figures import panels, save
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 RESULT = ROOT / "results" / "feed_forward_accuracy" / "result.json"
@@ -104,12 +105,9 @@ def measure() -> dict[str, Any]:
 
 def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
     """Draws the error against the size of the weights, and against depth, for both families."""
-    import matplotlib
+    figure, axes = panels(2, 2, (10, 7.8), sharey=True)
+    from matplotlib import pyplot as plt
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7.8), sharey=True, layout="constrained")
     shades = plt.get_cmap("plasma_r")
     for row, states in zip(axes, FAMILIES, strict=True):
         mine = [r for r in result["rows"] if r["states"] == states]
@@ -140,10 +138,9 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
         row[1].set(xlabel="layers", xlim=(1.8, DEPTH + 1.4), xticks=range(2, DEPTH + 1))
         for axis in row:
             axis.grid(alpha=0.25)
-            axis.spines[["top", "right"]].set_visible(False)
     labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(*labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    pages.save(figure, path, dpi=150)
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import optax
 from sklearn.datasets import load_digits
@@ -28,9 +27,7 @@ import cgjax as cg
 from cgjax import weights
 from docs.figures import pages
 from train.report import machine
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+from train.report.figures import panels, save
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 RESULT = ROOT / "results" / "innovations" / "result.json"
@@ -125,7 +122,7 @@ def measure() -> dict[str, Any]:
 
 def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
     """Draws the distribution over digits for each layer; the suffix says the format."""
-    figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    figure, ((axis,),) = panels(1, 1, (7, 3.4))
     generator = np.random.default_rng(0)
     for row in result["rows"]:
         at = NAMES.index(row["layer"]) + (0.17 if row["label"] == "wrong" else -0.17)
@@ -138,9 +135,8 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
     axis.set(yscale="log", xticks=range(LAYERS), xticklabels=NAMES)
     axis.set_ylabel("innovation, in deviations")
     axis.grid(alpha=0.25, axis="y")
-    axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=9, loc="lower right")
-    pages.save(figure, path)
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,10 @@
-"""What the programs for the figures of the pages share: files that do not change by themselves."""
+"""What the programs for the figures of the pages share: one command line."""
 
 import argparse
 import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-
-
-def save(figure: Any, path: pathlib.Path, **options: Any) -> None:
-    """Writes a figure; the suffix says the format. The same picture is the same file.
-
-    Args:
-        figure: of Matplotlib; it is closed.
-        path: the file.
-        options: as for `savefig`.
-    """
-    # Neither a date nor random identifiers.
-    plt.rcParams["svg.hashsalt"] = "cgjax"
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, **options)
-    plt.close(figure)
 
 
 def measure_and_draw(

@@ -10,12 +10,8 @@ import pathlib
 import re
 
 import jax.numpy as jnp
-import matplotlib
 
-from docs.figures import pages
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+from train.report.figures import panels, save
 
 HERE = pathlib.Path(__file__).parent
 PAGE = HERE.parent / "tutorials" / "bayesian_in_three_lines.md"
@@ -29,28 +25,21 @@ def draw(path: pathlib.Path) -> None:
         exec(block, page)
     grid, output = page["grid"][:, 0], page["output"]
     noise = jnp.exp(page["trained"]["log_noise"])
-    figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+    figure, ((axes,),) = panels(1, 1, (7.5, 3.6))
     bands = (
         (output.variance + noise, 0.15, "two deviations of a new observation"),
         (output.variance, 0.35, "two deviations of the function"),
     )
     for variance, opacity, label in bands:
         half = 2 * jnp.sqrt(variance)
-        axes.fill_between(
-            grid,
-            output.mean - half,
-            output.mean + half,
-            color=BLUE,
-            alpha=opacity,
-            lw=0,
-            label=label,
-        )
+        low, high = output.mean - half, output.mean + half
+        axes.fill_between(grid, low, high, color=BLUE, alpha=opacity, lw=0, label=label)
     axes.plot(grid, output.mean, color=BLUE, label="mean")
     axes.plot(grid, jnp.sin(3 * grid), "--", color=GREY, label="truth")
     axes.plot(page["x"][:, 0], page["y"], ".", color=RED, label="data")
     axes.set(xlabel="x", ylabel="y", ylim=(-3.2, 3.2))
     axes.legend(fontsize=8, loc="lower left")
-    pages.save(figure, path)
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,27 @@
 """Tables of what was computed to check the papers' equations and claims."""
 
+import pathlib
 from typing import Any
 
 from docs import mathematics
-from docs.tables.parts import from_file, table
+from docs.tables.parts import columns, from_file, table
+from train.report.claims import ABSENT, FAILS, HOLDS, Claim
+
+
+def claims(results: pathlib.Path) -> list[Claim]:
+    """That of [B] about its equations, by their verdicts in `docs.mathematics`."""
+    path = results / "mathematics" / "result.json"
+    right = [name for name, row in mathematics.ROWS.items() if row.verdict == "holds"]
+    verdict, evidence = ABSENT, "-"
+    if path.exists():
+        verdict = HOLDS if len(right) == len(mathematics.ROWS) else FAILS
+        evidence = (
+            f"{len(right)} of {len(mathematics.ROWS)} are right in print; all, once corrected "
+            "([equations of the papers](mathematics.md))"
+        )
+    text = "The equations of sections 2 and 3, Theorems 1 and 2 hold as they are printed"
+    command = "python -m docs.mathematics"
+    return [Claim("[B] sections 2 and 3: equations", text, verdict, evidence, command)]
 
 
 @from_file("feed_forward_accuracy/result.json")
@@ -20,60 +38,50 @@ def feed_forward_accuracy(result: dict[str, Any]) -> str:
         for states, scale in dict.fromkeys(key[:2] for key in errors)
         for depth in (2, 8)
     ]
-    return f"{table(['states', 'weight size', 'layers', *methods], rows)}"
+    return table(["states", "weight size", "layers", *methods], rows)
 
 
 @from_file("mathematics/result.json")
 def equations(result: dict[str, Any]) -> str:
     """Each equation of [B]: the verdict, the correct form, and both residuals."""
-    rows = []
-    for name, row in mathematics.ROWS.items():
-        measured = result["equations"][name]
-        printed = measured["printed"]
-        rows.append(
-            [
-                *(text.replace("|", "&#124;") for text in row),
-                "-" if printed is None else f"{printed:.2g}",
-                f"{measured['corrected']:.0e}",
-                f"{measured['worst']:.0e}",
-            ]
-        )
-    headings = ["in [B]", "the print", "correct form", "residual of the print"]
-    headings += ["of the correct form", "its worst"]
-    return table(headings, rows)
+    rows = [
+        {name: text.replace("|", "&#124;") for name, text in row._asdict().items()}
+        | result["equations"][equation]
+        for equation, row in mathematics.ROWS.items()
+    ]
+    return columns(
+        rows,
+        "in [B] {place} | the print {verdict} | correct form {correct}",
+        "residual of the print {printed:.2g} | of the correct form {corrected:.0e}",
+        "its worst {worst:.0e}",
+    )
 
 
 @from_file("mathematics/result.json")
 def objectives(result: dict[str, Any]) -> str:
     """The variance at each objective's optimum, relative to the exact posterior's."""
-    cells = {(r["examples"], r["objective"]): r for r in result["objectives"]}
-    ways = list(dict.fromkeys(way for _, way in cells))
-    rows = [
-        [str(number)]
-        + [
-            f"{r['median']:.2g} ({r['least']:.1g} to {r['most']:.2g})"
-            for r in (cells[number, way] for way in ways)
-        ]
-        for number in dict.fromkeys(number for number, _ in cells)
-    ]
-    headings = ["examples", *(way.replace("_", " ") for way in ways)]
-    return table(headings, rows)
+    rows: dict[int, dict[str, Any]] = {}
+    for row in result["objectives"]:
+        rows.setdefault(row["examples"], {"examples": row["examples"]})[row["objective"]] = row
+    ways = dict.fromkeys(row["objective"] for row in result["objectives"])
+    cells = (
+        f"{way.replace('_', ' ')} {{{way}[median]:.2g}} "
+        f"({{{way}[least]:.1g}} to {{{way}[most]:.2g}})"
+        for way in ways
+    )
+    return columns(rows.values(), "examples {examples}", *cells)
 
 
 @from_file("innovations/result.json")
 def innovations(result: dict[str, Any]) -> str:
     """How far the label moves each layer, for digits that a network got right and wrong."""
-    cells = {(r["layer"], r["label"]): r for r in result["rows"]}
-    rows = [
-        [layer]
-        + [f"{cells[layer, label]['median']:.3f}" for label in ("right", "wrong")]
-        + [f"{cells[layer, label]['information']:.1e}" for label in ("right", "wrong")]
-        for layer in dict.fromkeys(layer for layer, _ in cells)
-    ]
-    headings = ["layer", "innovation, right", "innovation, wrong"]
-    headings += ["information, right", "information, wrong"]
-    error = f"Test error {100 * result['error']:.1f} %."
-    return f"{table(headings, rows)}\n\n{error}"
-
-
-TABLES = [feed_forward_accuracy, equations, objectives, innovations]
+    rows: dict[str, dict[str, Any]] = {}
+    for row in result["rows"]:
+        rows.setdefault(row["layer"], {"layer": row["layer"]})[row["label"]] = row
+    figures = columns(
+        rows.values(),
+        "layer {layer}",
+        "innovation, right {right[median]:.3f} | innovation, wrong {wrong[median]:.3f}",
+        "information, right {right[information]:.1e} | information, wrong {wrong[information]:.1e}",
+    )
+    return f"{figures}\n\nTest error {100 * result['error']:.1f} %."

@@ -3,10 +3,12 @@
 import pathlib
 from typing import Any
 
-from docs.tables.parts import DATA, NOT_MEASURED, from_each, mean, origin, table
+from docs.tables.parts import NOT_MEASURED, columns, from_each, origin, picture, shown, table
+from train.gradient_variance.figure import GROUPS, NETWORKS, variance_grids
+from train.report.statistics import Mean
+from train.report.tables import DATA, over_seeds
 
 FILES = "gradient_variance/**/result.json"
-NETWORKS = {"dense": "dense", "small_vgg": "small VGG", "vgg16": "VGG16"}
 PROCEDURES = {
     "moments": "moments (`deterministic`)",
     "local": "`local_reparameterization`",
@@ -14,35 +16,26 @@ PROCEDURES = {
     "weights": "`weight_sample`",
     "plain": "plain network at the means",
 }
+POINTS = ("initial", "trained")
+ESTIMATES = 8  # of each bias, from which its error comes
 
 
+@shown
 def gradient_picture(results: pathlib.Path) -> str:
     """The figure of the experiment, where it was measured."""
-    if not any(results.glob(FILES)):
-        return NOT_MEASURED
-    return "![Variance of gradients and learning curves](../figures/gradient_variance.svg)"
+    told = "Variance of gradients and learning curves"
+    made = picture(told, "../figures/gradient_variance.svg")
+    return made if any(results.glob(FILES)) else NOT_MEASURED
 
 
 @from_each(FILES)
 def gradient_variance(result: dict[str, Any]) -> str:
     """Variances of gradients by batch size, due to batch and weights, and to the weights alone."""
-    parts = []
-    sizes = result["settings"]["batch_sizes"]
-    headings = ["posterior", "procedure", *(f"batch {size}" for size in sizes)]
-    for group, title in (("means", "the means"), ("log variances", "the log-variances")):
-        found = {
-            (row["point"], row["procedure"], row["batch size"]): row[group]
-            for row in result["variance"]
-        }
-        rows = [
-            [point, PROCEDURES[procedure]]
-            + [_with_part(found[point, procedure, size]) for size in sizes]
-            for point in ("initial", "trained")
-            for procedure in result["settings"]["procedures"]
-            if group == "means" or procedure != "plain"
-        ]
-        parts.append(f"{_setting(result)}; gradient with respect to {title}:")
-        parts.append(table(headings, rows))
+    grids = [grid._replace(names=len(grid.head)) for grid in variance_grids(result, PROCEDURES)]
+    parts = [
+        f"{_setting(result)}; gradient with respect to the {title}:\n\n{grid.markdown()}"
+        for title, grid in zip(GROUPS.values(), grids, strict=True)
+    ]
     return "\n\n".join([*parts, origin(result)])
 
 
@@ -55,35 +48,32 @@ def gradient_bias(result: dict[str, Any]) -> str:
             _distance(row[group])
             for row in result["bias"]
             if row["procedure"] == procedure
-            for group in ("means", "log variances")
+            for group in GROUPS
         ]
         rows.append([PROCEDURES[procedure], *cells])
-    headings = ["procedure"] + [
-        f"{point}, {group}"
-        for point in ("initial", "trained")
-        for group in ("means", "log-variances")
-    ]
+    headings = [f"{point}, {group}" for point in POINTS for group in GROUPS.values()]
     batch = result["settings"]["batch_size"]
-    return f"{_setting(result)}, one batch of {batch}:\n\n{table(headings, rows)}"
+    return f"{_setting(result)}, one batch of {batch}:\n\n{table(['procedure', *headings], rows)}"
 
 
 @from_each(FILES)
 def gradient_cost(result: dict[str, Any]) -> str:
     """Times of a gradient."""
-    times = {row["procedure"]: row for row in result["cost"]}
-    plain = times.get("plain", {}).get("fastest milliseconds")
+    plain = {row["procedure"]: row["fastest milliseconds"] for row in result["cost"]}.get("plain")
     rows = [
-        [
-            PROCEDURES[name],
-            f"{row['fastest milliseconds']:.2f}",
-            f"{row['fastest milliseconds'] / plain:.1f}" if plain else "-",
-            f"{row['milliseconds']:.2f}",
-        ]
-        for name, row in times.items()
+        row
+        | {
+            "name": PROCEDURES[row["procedure"]],
+            "ratio": row["fastest milliseconds"] / plain if plain else None,
+        }
+        for row in result["cost"]
     ]
-    headings = ["procedure", "ms, fastest round", "relative to plain", "ms, median"]
-    batch = result["settings"]["batch_size"]
-    return f"{_setting(result)}, batch {batch}:\n\n{table(headings, rows)}"
+    figures = columns(
+        rows,
+        "procedure {name} | ms, fastest round {fastest milliseconds:.2f}",
+        "relative to plain {ratio:.1f} | ms, median {milliseconds:.2f}",
+    )
+    return f"{_setting(result)}, batch {result['settings']['batch_size']}:\n\n{figures}"
 
 
 @from_each(FILES)
@@ -94,13 +84,12 @@ def learning_curves(result: dict[str, Any]) -> str:
         runs = [run for run in result["runs"] if run["procedure"] == procedure]
         curve = runs[0]["history"]["validation_loss"]
         rows.append(
-            [
-                PROCEDURES[procedure],
-                *("-" if curve[k] is None else f"{curve[k]:.4f}" for k in (0, -1)),
-                mean(runs, "test", "nll", 1, 4),
-                mean(runs, "test", "error", 100, 2),
-                mean(runs, "weight samples", "nll", 1, 4),
-                mean(runs, "weight samples", "error", 100, 2),
+            [PROCEDURES[procedure]]
+            + ["-" if curve[k] is None else f"{curve[k]:.4f}" for k in (0, -1)]
+            + [
+                over_seeds(runs, way, figure).told(digits, factor)
+                for way in ("test", "weight samples")
+                for figure, digits, factor in (("nll", 4, 1), ("error", 2, 100))
             ]
         )
     epochs = result["settings"]["epochs"]
@@ -111,23 +100,14 @@ def learning_curves(result: dict[str, Any]) -> str:
     return f"{told}:\n\n{table(headings, rows)}"
 
 
-def _with_part(found: dict[str, Any]) -> str:
-    total, own = found["total"], found["weights"]
-    relative = 100 * total["standard error"] / total["value"] if total["value"] else 0
-    part = f"{own['value']:.2g}" if own["value"] else "0"
-    return f"{total['value']:.2g} ± {relative:.0f} % ({part})"
-
-
 def _distance(found: dict[str, Any]) -> str:
-    """A relative distance in percent; what noise cannot tell from 0 as a bound.
-
-    Errors are those of eight estimates, and a table has a dozen that may be 0: hence four of them.
-    """
-    value, error = (found["difference"][k] for k in ("value", "standard error"))
-    reference = found["reference"]["value"]
-    if value > 4 * error:
-        return f"{100 * (value / reference) ** 0.5:.1f} %"
-    return f"< {100 * ((max(value, 0) + 2 * error) / reference) ** 0.5:.1f} %"
+    """A relative distance in percent; what its interval cannot tell from 0 as a bound."""
+    difference, reference = found["difference"], found["reference"]["value"]
+    squared = Mean(difference["value"], difference["standard error"], ESTIMATES)
+    _, high = squared.interval
+    counts = squared.sign > 0
+    root = 100 * ((squared.value if counts else max(high, 0)) / reference) ** 0.5
+    return f"{root:.1f} %" if counts else f"< {root:.1f} %"
 
 
 def _setting(result: dict[str, Any]) -> str:
@@ -138,6 +118,3 @@ def _setting(result: dict[str, Any]) -> str:
         f"{NETWORKS[chosen['network']]} network{hidden}, "
         f"{sizes['uncertain weights']} uncertain weights"
     )
-
-
-TABLES = [gradient_picture, gradient_variance, gradient_bias, gradient_cost, learning_curves]

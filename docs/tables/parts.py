@@ -1,119 +1,131 @@
-"""What the tables share."""
+"""What the tables share: files, where results come from, and tables laid out by their columns."""
 
 import functools
 import json
 import pathlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from train.report import tables as report
+from train.report.tables import NODES, REGULARISERS, Grid, Result
 
 NOT_MEASURED = "*Not yet measured.*"
-DATA = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "digits": "Digits",
-    "cifar10": "CIFAR-10",
-}
 
+Row = Mapping[str, Any]
 Table = Callable[[pathlib.Path], str]
 
-
-def from_file(name: str) -> Callable[[Callable[[dict[str, Any]], str]], Table]:
-    """Makes a function of a result a table, of the result in a file and where that comes from.
-
-    Args:
-        name: the file, below the folder of results.
-    """
-
-    def decorate(function: Callable[[dict[str, Any]], str]) -> Table:
-        @functools.wraps(function)
-        def made(results: pathlib.Path) -> str:
-            path = results / name
-            if not path.exists():
-                return NOT_MEASURED
-            result = json.loads(path.read_text())
-            return f"{function(result)}\n\n{origin(result)}"
-
-        return made
-
-    return decorate
+TABLES: dict[str, Table] = {}  # by the name that pages call them
 
 
-def from_each(pattern: str) -> Callable[[Callable[[dict[str, Any]], str]], Table]:
-    """Makes a function of a result a table, of the results in all files of a pattern.
+def shown(function: Table) -> Table:
+    """Makes a function of the folder of results a table of the pages, by its name."""
+    TABLES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def from_each(pattern: str, *, origins: bool = False) -> Callable[[Callable[[Any], str]], Table]:
+    """Makes a function of a result a table of the pages, of the results in all files of a pattern.
 
     Args:
         pattern: of files below the folder of results.
+        origins: whether it ends with where the result comes from.
     """
 
     def decorate(function: Callable[[dict[str, Any]], str]) -> Table:
+        def of_one(path: pathlib.Path) -> str:
+            result = json.loads(path.read_text())
+            return function(result) + f"\n\n{origin(result)}" * origins
+
         @functools.wraps(function)
         def made(results: pathlib.Path) -> str:
-            found = [json.loads(path.read_text()) for path in sorted(results.glob(pattern))]
-            return "\n\n".join(map(function, found)) or NOT_MEASURED
+            return "\n\n".join(map(of_one, sorted(results.glob(pattern)))) or NOT_MEASURED
 
-        return made
+        return shown(made)
 
     return decorate
+
+
+def from_file(name: str) -> Callable[[Callable[[Any], str]], Table]:
+    """The same of the result in one file, and where that comes from."""
+    return from_each(name, origins=True)
 
 
 def origin(result: dict[str, Any], data: bool = True) -> str:
     """Which command, commit and machine a result comes from, and if asked which data."""
     machine = result["machine"]
+    commit, *changed = result["commit"].split(" + ")
     torch = f", PyTorch {result['torch']}" if result.get("torch") else ""
     blackjax = f", BlackJAX {machine['blackjax']}" if "blackjax" in machine else ""
     files = f"; {result['data']}" if data and "data" in result else ""
     return (
-        f"`{result['command'].strip()}`, {_commit(result)}, "
+        f"`{result['command'].strip()}`, commit `{commit[:12]}`"
+        f"{' with uncommitted changes' * bool(changed)}, "
         f"{machine['device kind']} ({machine['threads']} threads), Python {machine['python']}, "
         f"JAX {machine['jax']}, Flax {machine['flax']}{torch}{blackjax}{files}."
     )
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return Grid("", headings, rows, names=len(headings)).markdown()
+
+
+def columns(rows: Iterable[Row], *given: str) -> str:
+    """A table by its columns.
+
+    Args:
+        rows: the values, by name. What a row lacks, or has as None, is "-".
+        given: one or, with "|" between them, several columns: the heading, and from the first brace
+            on how a cell is written. `{ratio~2}` is a median with its quartiles, to two places,
+            which a row has as `ratio_low` and `ratio_high` or as a `benchmarks.timing.Ratio`.
+
+    Example:
+        >>> rows = [{"a": 1.25, "b": 2, "b_low": 1, "b_high": 3}, {"a": None}]
+        >>> print(columns(rows, "size {a:.1f} m | time (quartiles) {b~1}"))
+        | size | time (quartiles) |
+        | --- | --- |
+        | 1.2 m | 2.0 (1.0-3.0) |
+        | - | - |
+    """
+
+    def cell(row: Row, template: str) -> str:
+        def quartiles(match: re.Match[str]) -> str:
+            name, digits = match.groups()
+            value = row[name]
+            three = (
+                [row[name + end] for end in ("", "_low", "_high")] if name + "_low" in row else ""
+            )
+            median, low, high = three or (value["median"], value["low"], value["high"])
+            return f"{median:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+        try:
+            return re.sub(r"{(\w+)~(\d)}", quartiles, template).format_map(row)
+        except (KeyError, TypeError):  # a None has no format
+            return "-"
+
+    pairs = [column.strip().partition("{") for column in "|".join(given).split("|")]
+    lines = [[cell(row, "{" + template) for _, _, template in pairs] for row in rows]
+    return table([heading.strip() for heading, _, _ in pairs], lines)
+
+
+def of_runs(result: Result) -> str:
+    """The figures of an experiment's runs: means over seeds, and beside them those of averages of
+    samples of the procedure that a run was trained with."""
+    rows = []
+    for first, second, runs in report.rows(result):
+        names = [(NODES | REGULARISERS).get(name, name) for name in (first, second)]
+        if first == "none":
+            names[1] = ""  # the rate
+        pairs = zip(report.cells(runs, "test"), report.cells(runs, "monte carlo"), strict=True)
+        rows.append([*names, *(cell for pair in pairs for cell in pair), str(len(runs))])
+    figures = [heading for _, title, _, _ in report.FIGURES for heading in (title, "averaged")]
+    return table([*report.labels(result), *figures, "runs"], rows)
 
 
 def bullets(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def with_quartiles(row: dict[str, Any], name: str, digits: int = 2) -> str:
-    """A median, and the quartiles that the row has under the same name with "_low" and "_high"."""
-    median, low, high = (f"{row[name + end]:.{digits}f}" for end in ("", "_low", "_high"))
-    return f"{median} ({low}-{high})"
-
-
-def of_ratio(ratio: dict[str, float], digits: int = 2) -> str:
-    """A `benchmarks.timing.Ratio`: its median, and its quartiles."""
-    row = {"ratio": ratio["median"], "ratio_low": ratio["low"], "ratio_high": ratio["high"]}
-    return with_quartiles(row, "ratio", digits)
-
-
-def mean(runs: list[dict[str, Any]], way: str, figure: str, factor: int, digits: int) -> str:
-    found = report.over_seeds(runs, way, figure)
-    if found.seeds == 0:
-        return "-"
-    value = f"{factor * found.value:.{digits}f}"
-    return value if found.seeds == 1 else f"{value} ± {factor * found.standard_error:.{digits}f}"
-
-
-def difference(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> str:
-    """Mean difference of the test errors of runs of the same seeds, in percentage points."""
-    return signed(report.difference(runs, others))
-
-
-def signed(found: report.Mean) -> str:
-    """A mean difference with its standard error."""
-    if found.seeds == 0:
-        return "-"
-    value = f"{found.value:+.2f}"
-    return value if found.seeds == 1 else f"{value} ± {found.standard_error:.2f}"
-
-
-def _commit(result: dict[str, Any]) -> str:
-    """The commit that a result comes from, and whether files differed from it."""
-    commit, *changed = result["commit"].split(" + ")
-    return f"commit `{commit[:12]}`" + " with uncommitted changes" * bool(changed)
+def picture(told: str, file: str) -> str:
+    """A picture that docs/figures/pictures.py draws."""
+    return f"![{told}]({file})"

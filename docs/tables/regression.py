@@ -1,13 +1,18 @@
 """Tables of the regression experiments of [B]."""
 
+import functools
+import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
-from docs.tables.parts import NOT_MEASURED, bullets, from_file, origin, table
+from docs.tables.parts import NOT_MEASURED, Table, bullets, columns, from_file, origin, shown
+from train.report.statistics import Mean
 from train.uci import claims as uci_claims
+from train.uci import starts as uci_starts
 from train.uci import table as uci_table
+from train.uci import targets as uci_targets
 from train.uci.methods import METHODS
-from train.uci.published import PAPER
 
 MODELS = {
     "moments": "trained by moments",
@@ -16,91 +21,106 @@ MODELS = {
 }
 
 
-def regression_beside(results: pathlib.Path) -> str:
+def of_cells(function: Callable[[uci_table.Found], str]) -> Table:
+    """Makes a function of all cells, by data, method and noise, a table."""
+
+    @functools.wraps(function)
+    def made(results: pathlib.Path) -> str:
+        if not (results / "uci").exists():
+            return NOT_MEASURED
+        return function(uci_table.by_cell(uci_table.read_all(results / "uci")))
+
+    return shown(made)
+
+
+@of_cells
+def regression_beside(found: uci_table.Found) -> str:
     """Log-likelihood and RMSE of moments beside the columns of [B], and beside other published."""
-    found = uci_table.by_cell(_regression(results))
-    if not found:
-        return NOT_MEASURED
-    parts = []
-    for figure, title in uci_table.FIGURES.items():
-        grid = uci_table.beside(found, uci_claims.measured_sets(found), figure, title)
-        paper = grid.head.index(PAPER[-1].title) + 1
-        main = grid.head.index(uci_claims.main_title())
-        for text, columns in (
-            (f"{title}, beside [B] Table 2:", [*range(paper)]),
-            (f"{title}, beside others:", [0, main, *range(paper, len(grid.head))]),
-        ):
-            rows = [[line[i] for i in columns] for line in grid.lines]
-            parts.append(f"{text}\n\n{table([grid.head[i] for i in columns], rows)}")
+    names = uci_claims.measured_sets(found)
+    grids = (uci_table.beside(found, names, figure) for figure in uci_table.FIGURES)
+    return "\n\n".join(grid.titled() for pair in grids for grid in pair)
+
+
+@of_cells
+def regression_reached(found: uci_table.Found) -> str:
+    """What was to be reached, point by point, and the verdicts that it is counted from."""
+    by_set = uci_table.reached(found, uci_claims.measured_sets(found), *uci_claims.MAIN)
+    parts = [
+        bullets(uci_targets.reached(found)),
+        by_set.titled(),
+        uci_targets.counts(found).titled(),
+    ]
     return "\n\n".join(parts)
 
 
-def regression_reached(results: pathlib.Path) -> str:
-    """What was to be reached, point by point, and the verdicts that it is counted from."""
-    found = uci_table.by_cell(_regression(results))
-    if not found:
-        return NOT_MEASURED
-    by_set = uci_table.reached(found, uci_claims.measured_sets(found), *uci_claims.MAIN)
-    return "\n\n".join(
-        [bullets(uci_claims.reached(found)), _grid(by_set), _grid(uci_claims.counts(found))]
-    )
-
-
-def regression_claims(results: pathlib.Path) -> str:
+@of_cells
+def regression_duels(found: uci_table.Found) -> str:
     """Our methods against one another."""
-    found = uci_table.by_cell(_regression(results))
-    if not found:
-        return NOT_MEASURED
-    tables = [_grid(uci_claims.gains(found)), _grid(uci_claims.duels(found))]
-    return "\n\n".join([bullets(uci_claims.claims(found)), *tables])
+    grids = uci_claims.gains(found), uci_claims.duels(found)
+    return "\n\n".join([*(grid.titled() for grid in grids), uci_claims.natural(found)])
 
 
-def regression_methods(results: pathlib.Path) -> str:
+@of_cells
+def regression_methods(found: uci_table.Found) -> str:
     """All methods' figures."""
-    measured = _regression(results)
-    if not measured:
-        return NOT_MEASURED
-    own = [grid for grid in uci_table.grids(measured) if "mean over splits" in grid.title]
-    return "\n\n".join(map(_grid, own))
+    return "\n\n".join(grid.titled() for grid in uci_table.own(found))
 
 
-def regression_tails(results: pathlib.Path) -> str:
+@of_cells
+def regression_tails(found: uci_table.Found) -> str:
     """Splits on which a method's predictions go wrong."""
-    found = uci_table.by_cell(_regression(results))
-    if not found:
-        return NOT_MEASURED
     return (
-        f"{_grid(uci_claims.tails(found, 'protein'))}\n\n"
+        f"{uci_claims.tails(found, 'protein').titled()}\n\n"
         "Splits of all sets whose log-likelihood is lower by more than 1 than with homoscedastic "
         f"noise: {uci_claims.overconfident(found)}."
     )
 
 
+@shown
+def regression_starts(results: pathlib.Path) -> str:
+    """Where trainings end from different starts."""
+    made = [
+        json.loads(path.read_text()) for path in sorted((results / "uci_starts").glob("*.json"))
+    ]
+    origins = sorted({origin(result, data=False) for result in made})
+    return "\n\n".join([uci_starts.table(made).titled(), *origins]) if made else NOT_MEASURED
+
+
+@of_cells
+def regression_time(found: uci_table.Found) -> str:
+    """Seconds per split, their sum, and where they come from."""
+    measured = list(found.values())
+    origins = sorted({origin(result, data=False) for result in measured})
+    return "\n\n".join([uci_table.times(found).titled(), uci_claims.total(measured), *origins])
+
+
+@of_cells
+def regression_likelihoods(found: uci_table.Found) -> str:
+    """The log-likelihoods in short."""
+    return uci_claims.summary(found).markdown()
+
+
 @from_file("uci_rows/protein.json")
 def regression_rows(result: dict[str, Any]) -> str:
     """The test rows behind splits that go wrong."""
-    rows = [
-        [
-            METHODS[cell["method"]].title,
-            str(number + 1),
-            f"{split['rmse']:.2f}",
-            f"{split['rmse without the largest errors']:.2f}",
-            f"{split['rmse without unsure rows']:.2f} ({split['unsure rows']})",
-            f"{split['log likelihood']:.2f}",
-            f"{split['without the worst row']:.2f}",
-            f"{worst['error']:.1f}",
-            f"{worst['predicted deviation']:.2g}",
-            f"{worst['largest input']:.1f} ({worst['column'] + 1})",
-        ]
+    splits = [
+        split
+        | {"method": METHODS[cell["method"]].title, "split": number, "worst": split["worst row"]}
         for cell in result["cells"]
-        for number, split in enumerate(cell["splits"])
-        for worst in [split["worst row"]]
+        for number, split in enumerate(cell["splits"], 1)
     ]
-    headings = ["method", "split", "RMSE", "without the ten largest errors"]
-    headings += ["without unsure rows (their number)", "LL"]
-    headings += ["without its worst row", "that row's error", "its predicted deviation"]
-    headings += ["its largest input (column)"]
-    splits = [split for cell in result["cells"] for split in cell["splits"]]
+    for split in splits:
+        split["column"] = split["worst"]["column"] + 1
+    figures = columns(
+        splits,
+        "method {method} | split {split} | RMSE {rmse:.2f}",
+        "without the ten largest errors {rmse without the largest errors:.2f}",
+        "without unsure rows (their number) {rmse without unsure rows:.2f} ({unsure rows})",
+        "LL {log likelihood:.2f} | without its worst row {without the worst row:.2f}",
+        "that row's error {worst[error]:.1f}",
+        "its predicted deviation {worst[predicted deviation]:.2g}",
+        "its largest input (column) {worst[largest input]:.1f} ({column})",
+    )
     far = [
         f"{min(values)} to {max(values)} of a split's {splits[0][rows]} {rows}"
         for name, rows in (("far training rows", "training rows"), ("far test rows", "test rows"))
@@ -108,86 +128,37 @@ def regression_rows(result: dict[str, Any]) -> str:
     ]
     same = max(split["distance"] for split in splits)
     return (
-        f"{table(headings, rows)}\n\nAn input lies more than 10 deviations from the mean in "
+        f"{figures}\n\nAn input lies more than 10 deviations from the mean in "
         f"{' and in '.join(far)}. The trainings were repeated; their RMSE is that of the table "
         f"above to a relative {same:.0e}."
     )
 
 
-def regression_time(results: pathlib.Path) -> str:
-    """Seconds per split, their sum, and where they come from."""
-    measured = _regression(results)
-    if not measured:
-        return NOT_MEASURED
-    grid = uci_table.grids(measured)[-1]
-    origins = sorted({origin(result, data=False) for result in measured})
-    return "\n\n".join([_grid(grid), uci_claims.total(measured), *origins])
-
-
-def regression_likelihoods(results: pathlib.Path) -> str:
-    """The log-likelihoods in short."""
-    found = uci_table.by_cell(_regression(results))
-    if not found:
-        return NOT_MEASURED
-    grid = uci_claims.summary(found)
-    return table(grid.head, grid.lines)
-
-
 @from_file("observation_density/boston/result.json")
 def observation_density(result: dict[str, Any]) -> str:
     """Simulated examples of trained networks, and whether the chains that made them agree."""
-    models = result["models"].items()
-    distances = ("label - prediction", "label - members", "spread of members")
-    rows = [
-        [
-            MODELS[name],
-            *(_spread(found[what]) for what in distances),
-            f"{found['noise']:.2f}",
-            f"{found['spread of inputs']:.3f}",
-            f"{found['test']['rmse']:.2f}",
-            f"{found['test']['nll']:.2f}",
-        ]
-        for name, found in models
-    ]
-    headings = ["model", "label − own prediction", "label − independent networks"]
-    headings += ["spread of those networks", "learnt noise", "inputs, relative to their prior"]
-    headings += ["test RMSE", "test NLL"]
-    chains = [
-        [
-            MODELS[name],
-            f"{found['largest R-hat']:.3f}" + ("" if found["converged"] else " (NOT converged)"),
-            f"{found['smallest effective sample size']:.0f}",
-            str(found["divergences"]),
-            f"{found['acceptance']:.2f}",
-            f"{found['leapfrog steps']:.0f}",
-        ]
-        for name, found in models
-    ]
-    about = ["model", "largest R-hat", "smallest effective sample size", "divergences"]
-    about += ["acceptance", "leapfrog steps a draw"]
-    return f"{table(headings, rows)}\n\n{table(about, chains)}"
-
-
-def _regression(results: pathlib.Path) -> list[dict[str, Any]]:
-    return uci_table.read_all(results / "uci") if (results / "uci").exists() else []
-
-
-def _grid(grid: uci_table.Grid) -> str:
-    return f"{grid.title}:\n\n{table(grid.head, grid.lines)}"
-
-
-def _spread(found: dict[str, float]) -> str:
-    return f"{found['value']:.2f} ± {found['standard error']:.2f}"
-
-
-TABLES = [
-    regression_beside,
-    regression_reached,
-    regression_claims,
-    regression_methods,
-    regression_tails,
-    regression_rows,
-    regression_time,
-    regression_likelihoods,
-    observation_density,
-]
+    rows = []
+    for name, found in result["models"].items():
+        row = found | {"name": MODELS[name]}
+        for what in ("label - prediction", "label - members", "spread of members"):
+            figures = found[what]["value"], found[what]["standard error"]
+            row[what] = Mean(*figures, result["settings"]["chains"]).told(2)
+        row["agreement"] = f"{found['largest R-hat']:.3f}"
+        row["agreement"] += " (NOT converged)" * (not found["converged"])
+        rows.append(row)
+    figures = columns(
+        rows,
+        "model {name} | label − own prediction {label - prediction}",
+        "label − independent networks {label - members}",
+        "spread of those networks {spread of members} | learnt noise {noise:.2f}",
+        "inputs, relative to their prior {spread of inputs:.3f}",
+        "test RMSE {test[rmse]:.2f} | test NLL {test[nll]:.2f}",
+    )
+    chains = columns(
+        rows,
+        "model {name} | largest R-hat {agreement}",
+        "smallest effective sample size {smallest effective sample size:.0f}",
+        "divergences {divergences} | acceptance {acceptance:.2f}",
+        "leapfrog steps a draw {leapfrog steps:.0f}",
+    )
+    return f"{figures}\n\n{chains}"

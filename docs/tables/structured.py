@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import targets
-from docs.tables.parts import bullets, from_file, of_ratio, origin, table, with_quartiles
+from docs.tables.parts import bullets, columns, from_file, origin, shown
 
 NOT_ON_A_GPU = "*Not yet measured on a GPU.*"
 
@@ -64,8 +64,9 @@ def _with_lines(text: str, lines: list[str]) -> str:
     return f"{text}\n\n{bullets(lines)}" if lines else text
 
 
-def _or_dash(value: Any, pattern: str) -> str:
-    return "-" if value is None else format(value, pattern)
+def _failures(found: Results, what: Callable[[dict[str, Any]], str]) -> list[str]:
+    """What could not be compiled or run, and why."""
+    return [f"{what(row)} failed: {row['message']}" for row in _merged(found, "failed")]
 
 
 @from_file("benchmarks/structured_throughput.json")
@@ -73,38 +74,29 @@ def structured_throughput(result: dict[str, Any]) -> str:
     """Images per second of recurrent and residual networks, of plain scans, and in PyTorch."""
     rows = []
     for row in result["trainings"]:
-        cells = [row["network"], _regulariser(row), f"{row['images_per_second']:.1f}"]
-        for name in ("plain_scan", "torch"):
-            if f"over_{name}" not in row:
-                cells += ["-", "-", "-"]
-                continue
-            ratio = row[f"over_{name}"]
-            cells.append(f"{row[f'{name}_images_per_second']:.1f}")
-            cells.append(of_ratio(ratio))
-            cells.append(f"{ratio['fastest']:.2f}")
-        errors = (row.get(f"{name}_error") for name in ("plain_scan", "torch"))
-        rows.append(cells + ["-" if error is None else f"{error:.1g}" for error in errors])
-    headings = ["network", "regulariser", "images/s"]
-    headings += ["plain scan", "ratio (quartiles)", "of the fastest"]
-    headings += ["PyTorch", "ratio (quartiles)", "of the fastest", "error, scan", "error, PyTorch"]
-    sizes = result["sizes"]
-    lines = [f"{sizes['rounds']} rounds of {sizes['steps']} training steps."]
+        name = "PCFF" if row["regulariser"] == "pcff" else row["regulariser"]
+        rows.append(row | {"told": f"{name} {row['rate']:g}" if row["rate"] else name})
+    lines = ["{rounds} rounds of {steps} training steps.".format_map(result["sizes"])]
     for name, said, bound in (("plain_scan", "a plain scan", 1.1), ("torch", "PyTorch", 1.0)):
-        key = f"over_{name}"
-        ratios = [row[key]["median"] for row in result["trainings"] if key in row]
+        ratios = [row[f"over_{name}"]["median"] for row in rows if f"over_{name}" in row]
         if ratios:
             reached = sum(ratio >= bound for ratio in ratios)
             lines.append(
                 f"At least {bound:g} times as fast as {said}: {reached} of {len(ratios)} trainings."
             )
-    return f"{table(headings, rows)}\n\n{bullets(lines)}"
+    figures = columns(
+        rows,
+        "network {network} | regulariser {told} | images/s {images_per_second:.1f}",
+        "plain scan {plain_scan_images_per_second:.1f} | ratio (quartiles) {over_plain_scan~2}",
+        "of the fastest {over_plain_scan[fastest]:.2f}",
+        "PyTorch {torch_images_per_second:.1f} | ratio (quartiles) {over_torch~2}",
+        "of the fastest {over_torch[fastest]:.2f}",
+        "error, scan {plain_scan_error:.1g} | error, PyTorch {torch_error:.1g}",
+    )
+    return f"{figures}\n\n{bullets(lines)}"
 
 
-def _regulariser(row: dict[str, Any]) -> str:
-    name = "PCFF" if row["regulariser"] == "pcff" else row["regulariser"]
-    return f"{name} {row['rate']:g}" if row["rate"] else name
-
-
+@shown
 def recurrence(results: pathlib.Path) -> str:
     """Implementations of the independent recurrence, relative to the plain scan."""
     return _by_device(results, "recurrence", _recurrence)
@@ -112,108 +104,72 @@ def recurrence(results: pathlib.Path) -> str:
 
 def _recurrence(found: Results, gpu: bool) -> str:
     measured = _merged(found, "rows")
-    rows = [
-        [
-            _size(row),
-            row.get("dtype", "float32"),
-            row["noise"],
-            row["part"],
-            row["implementation"],
-            f"{row['milliseconds']:.2f}",
-            "-" if row["speedup"] is None else with_quartiles(row, "speedup"),
-            _or_dash(row["share_of_bound"], ".1%"),
-            f"{row['compile_seconds']:.2f}",
-            _or_dash(row["error"], ".1g"),
-        ]
-        for row in measured
-    ]
-    headings = ["time x batch x units", "dtype", "noise", "part", "implementation", "ms"]
-    headings += ["speed-up (quartiles)", "of the bound", "compile s", "error"]
+    rows = [{"dtype": "float32"} | row | {"told": _size(row)} for row in measured]
     lines = targets.recurrence(measured) if gpu else []
     lines += _failures(
         found, lambda r: f"{_size(r)}, {r['dtype']}, {r['noise']}: {r['implementation']}"
     )
-    return _with_lines(table(headings, rows), lines)
-
-
-def _failures(found: Results, what: Callable[[dict[str, Any]], str]) -> list[str]:
-    """What could not be compiled or run, and why."""
-    return [f"{what(row)} failed: {row['message']}" for row in _merged(found, "failed")]
+    figures = columns(
+        rows,
+        "time x batch x units {told} | dtype {dtype} | noise {noise} | part {part}",
+        "implementation {implementation} | ms {milliseconds:.2f}",
+        "speed-up (quartiles) {speedup~2} | of the bound {share_of_bound:.1%}",
+        "compile s {compile_seconds:.2f} | error {error:.1g}",
+    )
+    return _with_lines(figures, lines)
 
 
 def _size(row: dict[str, Any]) -> str:
     return " x ".join(map(str, row["size"]))
 
 
+@shown
 def residual_cost(results: pathlib.Path) -> str:
     """Training steps of ResNet20 with PCFF and with parts of it, relative to the plain step."""
     return _by_device(results, "resnet_cost", _residual_cost)
 
 
 def _residual_cost(found: Results, gpu: bool) -> str:
-    measured = _merged(found, "steps")
-    rows = [
-        [
-            row["training"],
-            row["dtype"],
-            f"{row['milliseconds']:.2f}",
-            with_quartiles(row, "ratio", 3),
-            f"{row['ratio_of_fastest']:.3f}",
-            "-" if row["beside"] is None else f"{with_quartiles(row, 'part', 3)}: {row['beside']}",
-        ]
-        for row in measured
-    ]
-    headings = ["training step", "dtype", "ms", "ratio (quartiles)", "of the fastest"]
-    headings.append("ms (quartiles) more than")
-    parts = [[row["part"], f"{row['microseconds']:.1f}"] for row in found[0]["parts"]]
+    measured, first = _merged(found, "steps"), found[0]
+    figures = columns(
+        measured,
+        "training step {training} | dtype {dtype} | ms {milliseconds:.2f}",
+        "ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f}",
+        "ms (quartiles) more than {part~3}: {beside}",
+    )
+    place = " x ".join(map(str, first["place"]))
     return "\n\n".join(
         [
-            _with_lines(table(headings, rows), targets.cost(measured) if gpu else []),
-            f"One place of {' x '.join(map(str, found[0]['place']))} nodes, forwards and "
-            "backwards:",
-            table(["what", "microseconds"], parts),
+            _with_lines(figures, targets.cost(measured) if gpu else []),
+            f"One place of {place} nodes, forwards and backwards:",
+            columns(first["parts"], "what {part} | microseconds {microseconds:.1f}"),
         ]
     )
 
 
+@shown
 def sweep_forms(results: pathlib.Path) -> str:
     """Forms of many small convolutions: training steps of runs side by side."""
     return _by_device(results, "sweep", _sweep_forms)
 
 
 def _sweep_forms(found: Results, gpu: bool) -> str:
+    def procedure(row: dict[str, Any]) -> str:
+        return "PCFF .3" if row["procedure"] == "pcff" else row["procedure"]
+
     measured = _merged(found, "steps")
-    rows = [
-        [
-            step["form"],
-            step["dtype"],
-            _procedure(step),
-            str(step["runs"]),
-            f"{step['milliseconds']:.1f}",
-            f"{step['images_per_second']:.0f}",
-            f"{step['images_per_second_of_a_run']:.0f}",
-            with_quartiles(step, "speed_up") if "speed_up" in step else "-",
-            with_quartiles(step, "over_plain") if "over_plain" in step else "-",
-            f"{step['arithmetic_bound_milliseconds']:.1f}",
-            f"{step['memory_bound_milliseconds']:.1f}",
-            f"{step['share_of_memory_bound']:.1%}",
-            f"{step['compile_seconds']:.1f}",
-            f"{step['error']:.1g}",
-        ]
-        for step in measured
-    ]
-    headings = ["form", "dtype", "training", "runs", "ms", "images/s", "of a run"]
-    headings += ["runs' worth (quartiles)", "over plain (quartiles)", "arithmetic bound, ms"]
-    headings += ["memory bound, ms", "share of it", "compile s", "error"]
     lines = targets.sweep(measured) if gpu else []
     lines += _failures(
-        found, lambda r: f"{r['form']}, {r['dtype']}, {_procedure(r)}, {r['runs']} runs"
+        found, lambda r: f"{r['form']}, {r['dtype']}, {procedure(r)}, {r['runs']} runs"
     )
-    return _with_lines(table(headings, rows), lines)
-
-
-def _procedure(row: dict[str, Any]) -> str:
-    return "PCFF .3" if row["procedure"] == "pcff" else row["procedure"]
-
-
-TABLES = [structured_throughput, recurrence, residual_cost, sweep_forms]
+    figures = columns(
+        [row | {"told": procedure(row)} for row in measured],
+        "form {form} | dtype {dtype} | training {told} | runs {runs} | ms {milliseconds:.1f}",
+        "images/s {images_per_second:.0f} | of a run {images_per_second_of_a_run:.0f}",
+        "runs' worth (quartiles) {speed_up~2} | over plain (quartiles) {over_plain~2}",
+        "arithmetic bound, ms {arithmetic_bound_milliseconds:.1f}",
+        "memory bound, ms {memory_bound_milliseconds:.1f}",
+        "share of it {share_of_memory_bound:.1%} | compile s {compile_seconds:.1f}",
+        "error {error:.1g}",
+    )
+    return _with_lines(figures, lines)

@@ -1,38 +1,60 @@
 """Tables of the experiments with residual and with recurrent networks of [A]."""
 
-import json
 import math
 import pathlib
-from typing import Any
 
-from docs.tables.parts import DATA, NOT_MEASURED, mean, origin, table
+from docs.tables.parts import NOT_MEASURED, columns, of_runs, origin, picture, shown, table
+from train.indrnn.claims import accuracies
 from train.indrnn.published import Log, Point, log_beside
 from train.report import tables as report
 from train.report.sweep_figure import history, schedule, title, updates
+from train.report.tables import DATA, REGULARISERS, Result
 
-REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}
 
-
+@shown
 def residual_picture(results: pathlib.Path) -> str:
     """The figures of residual networks."""
     return _pictures(results, "resnet", "residual networks")
 
 
+@shown
 def recurrent_picture(results: pathlib.Path) -> str:
     """The figures of recurrent networks."""
     return _pictures(results, "indrnn", "recurrent networks")
 
 
+@shown
 def residual_networks(results: pathlib.Path) -> str:
     """Test errors of residual networks on CIFAR-10 by regulariser and rate."""
     return _errors(results, "resnet")
 
 
+@shown
 def recurrent_networks(results: pathlib.Path) -> str:
     """Test errors of recurrent networks on sequences of pixels by regulariser and rate."""
     return _errors(results, "indrnn")
 
 
+@shown
+def recurrent_accuracies(results: pathlib.Path) -> str:
+    """Test accuracies of recurrent networks beside those of [A] and of the authors of IndRNN."""
+    rows = [
+        each._asdict()
+        | {
+            "name": REGULARISERS[each.regulariser],
+            "told": each.ours.told(4),
+            "less": each.apart.told(2, signed=True),
+        }
+        for each in accuracies(results)
+    ]
+    return columns(
+        rows,
+        "task {order} MNIST | regulariser {name} | [A] {published:.4f}",
+        "authors of IndRNN {log:.4f} | ours {told} | ours − [A], points {less}",
+    )
+
+
+@shown
 def recurrent_training(results: pathlib.Path) -> str:
     """Accuracies on the way with dropout 0.1, beside the logs of the authors of IndRNN."""
     rows = []
@@ -74,17 +96,16 @@ def _span(last: int, span: int) -> str:
     return f"{last - span + 1:,}-{last:,}"
 
 
-def _read(results: pathlib.Path, experiment: str) -> list[dict[str, Any]]:
-    return [json.loads(p.read_text()) for p in sorted(results.glob(f"{experiment}/*/result.json"))]
+def _read(results: pathlib.Path, experiment: str) -> list[Result]:
+    return report.read_all(results / experiment, "*/result.json")
 
 
 def _pictures(results: pathlib.Path, experiment: str, what: str) -> str:
-    """The pictures that docs/figures/sweeps.py draws."""
     if not _read(results, experiment):
         return NOT_MEASURED
     return (
-        f"![Test errors of {what} by rate](figures/{experiment}.svg)\n\n"
-        f"![Learning curves of {what}](figures/{experiment}_curves.svg)"
+        f"{picture(f'Test errors of {what} by rate', f'figures/{experiment}.svg')}\n\n"
+        f"{picture(f'Learning curves of {what}', f'figures/{experiment}_curves.svg')}"
     )
 
 
@@ -92,30 +113,10 @@ def _errors(results: pathlib.Path, experiment: str) -> str:
     return "\n\n".join(map(_of_one, _read(results, experiment))) or NOT_MEASURED
 
 
-def _of_one(result: dict[str, Any]) -> str:
-    rows = [
-        [
-            REGULARISERS[regulariser],
-            "" if regulariser == "none" else rate,
-            mean(runs, "test", "error", 100, 2),
-            mean(runs, "test", "nll", 1, 3),
-            str(len(runs)),
-        ]
-        for regulariser, rate, runs in report.rows(result)
-    ]
-    headings = ["regulariser", "rate", "test error %", "NLL", "seeds"]
-    return f"{_name(result)}: {schedule(result)}.\n\n{table(headings, rows)}\n\n{origin(result)}"
+def _of_one(result: Result) -> str:
+    return f"{_name(result)}: {schedule(result)}.\n\n{of_runs(result)}\n\n{origin(result)}"
 
 
-def _name(result: dict[str, Any]) -> str:
+def _name(result: Result) -> str:
     parts = title(result).split(", ")
     return ", ".join([DATA.get(parts[0], parts[0]), *parts[1:]])
-
-
-TABLES = [
-    residual_picture,
-    recurrent_picture,
-    residual_networks,
-    recurrent_networks,
-    recurrent_training,
-]

@@ -98,6 +98,33 @@ def test_a_damaged_step_is_named_and_nothing_is_deleted(checkpoints, how, which)
     assert {path: path.read_bytes() for path in files(checkpoints.folder)} == before
 
 
+def test_no_flipped_bit_of_the_facts_goes_unseen(checkpoints):
+    save(checkpoints, 2)
+    checkpoints.close()
+    (path,) = [p for p in files(checkpoints.folder / "2" / "facts") if b"text" in p.read_bytes()]
+    content = path.read_bytes()
+    positions = np.random.default_rng(0).choice(8 * len(content), 60, replace=False)
+    for position in positions.tolist():
+        flipped = bytearray(content)
+        flipped[position // 8] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match="damaged"):
+            checkpoints.latest()
+    path.write_bytes(content)
+    assert_saved(checkpoints.latest(), 2)
+
+
+def test_steps_whose_folders_were_swapped_are_told(checkpoints):
+    for step in (1, 2):
+        save(checkpoints, step)
+    checkpoints.close()
+    folder = checkpoints.folder
+    for source, target in (("1", "other"), ("2", "1"), ("other", "2")):
+        (folder / source).rename(folder / target)
+    with pytest.raises(CheckpointError, match="2: damaged .it holds step 1"):
+        checkpoints.latest()
+
+
 def test_without_the_damaged_step_the_one_before_is_used(checkpoints):
     save(checkpoints, 1)
     save(checkpoints, 2)

@@ -94,3 +94,15 @@ def test_signals_end_a_program_with_a_message(number, status, told, continues, m
     end = f"; the same command continues {continues}" if continues else ""
     assert capsys.readouterr().err == f"{told}{end}\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_make_lists_the_experiments(tmp_path):
+    for name in ("created", "installed-train"):
+        (tmp_path / name).touch()
+    ended = subprocess.run(
+        ["make", "--directory", ROOT, "train", "EXPERIMENT=nosuch", f"VENV={tmp_path}"],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2 and "There is no experiment 'nosuch'; there are: " in ended.stdout
+    assert {*EXPERIMENTS} <= {*ended.stdout.replace(".", "").split()}

@@ -18,7 +18,6 @@ from flax import nnx
 import cgjax as cg
 from train import data
 from train.dense import experiment as dense
-from train.dense import figure as dense_figure
 from train.dense.__main__ import cli
 from train.dense.settings import Config
 from train.engine import loop, sweep
@@ -26,7 +25,7 @@ from train.engine.checkpoint import CheckpointError
 from train.engine.recipes import PlateauRecipe
 from train.engine.settings import Rates, Regulariser, Run
 from train.models.dense import Dense
-from train.report import tables as report
+from train.report import files
 
 TINY = Config(hidden=8, seeds=(0, 1), samples=4, recipe=PlateauRecipe(epochs=2))
 
@@ -222,6 +221,18 @@ def test_another_command_in_the_same_folder_is_refused(finished, capsys):
     assert (out / "result.json").read_bytes() == before
 
 
+def test_the_folder_of_another_experiment_or_process_is_refused(finished, capsys):
+    out, command = finished
+    with files.held(out):
+        assert cli(command) == 1
+    assert "another process writes here" in capsys.readouterr().err
+    before = (out / "result.json").read_bytes()
+    (out / "result.json").write_bytes(before.replace(b"dense networks", b"sparse networks"))
+    assert cli(command) == 1
+    assert "it holds 'sparse networks on images', not 'dense" in capsys.readouterr().err
+    (out / "result.json").write_bytes(before)
+
+
 def test_splitting_the_runs_over_devices_changes_no_bit():
     config = dataclasses.replace(TINY, nodes=("relu",), width=2)
     expected = sweep.trained(experiment(config), None)
@@ -300,15 +311,6 @@ def test_an_impossible_folder_is_an_error_message(tmp_path, capsys):
     assert "taken" in capsys.readouterr().err
 
 
-def test_a_figure_of_what_is_no_result_is_a_clear_error(tmp_path, monkeypatch, capsys):
-    (tmp_path / "other.json").write_text("{}")
-    for name, told in (("missing.json", "missing.json"), ("other.json", "KeyError")):
-        monkeypatch.setattr(sys, "argv", ["dense_figure", str(tmp_path / name)])
-        with pytest.raises(SystemExit, match="1"):
-            dense_figure.cli()
-        assert told in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -367,81 +369,6 @@ def test_the_mode_is_chosen_by_width():
     assert Config(data="mnist").how == "sequential"
     assert Config(data="mnist", mode="vmap").how == "vmap"
     assert loop.STATUS[loop.RUNNING] == "running"
-
-
-def result(errors):
-    """A made-up result of one (nodes, regulariser)."""
-    figures = [
-        None if e is None else {"error": e, "nll": 10 * e, "ece": e / 2, "brier": e} for e in errors
-    ]
-    return {
-        "settings": {"data": "mnist"},
-        "runs": [
-            {
-                "nodes": "tanh",
-                "regulariser": "pcff",
-                "seed": i,
-                "epochs": 3,
-                "test": figure,
-                "monte carlo": None,
-            }
-            for i, figure in enumerate(figures)
-        ],
-    }
-
-
-def test_means_and_standard_errors_by_hand():
-    runs = result([0.01, 0.03, None])["runs"]
-    found = report.over_seeds(runs, "test", "error")
-    # Variance of (1, 3): 2; standard error of the mean of two: sqrt(2 / 2) = 1.
-    assert found.seeds == 2
-    np.testing.assert_allclose((found.value, found.standard_error), (0.02, 0.01))
-    assert np.isnan(report.over_seeds(runs[:1], "test", "error").standard_error)
-    assert report.over_seeds(runs[2:], "test", "error").seeds == 0
-
-
-def test_seeds_that_were_trained_apart_are_put_together():
-    first, second = result([0.01]), result([0.03])
-    second["runs"][0]["seed"] = 7
-    (whole,) = report.merged([first, second])
-    assert [run["seed"] for run in whole["runs"]] == [0, 7]
-    assert len(first["runs"]) == 1
-    line = report.markdown([first, second]).splitlines()[-1]
-    assert line == (
-        "| mnist | tanh | pcff | 2.00 ±1.00 | 0.2000 ±0.1000 | 1.00 ±0.50 | - | - | - | 2 |"
-    )
-    with pytest.raises(ValueError, match="the same run"):
-        report.merged([first, first])
-    with pytest.raises(ValueError, match="differ in the setting 'hidden'"):
-        report.merged([first | {"settings": {"data": "mnist", "hidden": 3}}, second])
-    # The last epoch may have been moved; its runs tell their status.
-    ended = {"settings": first["settings"] | {"recipe": {"epochs": 9, "batch_size": 32}}}
-    open_end = {"settings": first["settings"] | {"recipe": {"epochs": None, "batch_size": 32}}}
-    assert len(report.merged([first | ended, second | open_end])) == 1
-    other = {"settings": first["settings"] | {"recipe": {"epochs": None, "batch_size": 64}}}
-    with pytest.raises(ValueError, match="differ in the setting 'recipe'"):
-        report.merged([first | ended, second | other])
-
-
-def test_the_figure_names_every_regulariser(tmp_path):
-    """Also one that the first node family was not trained with."""
-    made = result([0.01, 0.02])
-    made["runs"][1] |= {"nodes": "relu", "regulariser": "both"}
-    (tmp_path / "a.json").write_text(json.dumps(made))
-    dense_figure.draw([tmp_path / "a.json"], tmp_path / "figure.svg")
-    # Matplotlib draws text as paths, and writes the text beside them.
-    drawn = (tmp_path / "figure.svg").read_text()
-    assert "<!-- PCFF -->" in drawn and "<!-- dropout + PCFF -->" in drawn
-    assert "<!-- none -->" not in drawn
-
-
-@pytest.mark.parametrize("errors", [[0.01, 0.03], [0.01], [None, 0.02], [None, None]])
-def test_the_figure_draws_whatever_there_is(tmp_path, errors):
-    other = result(errors) | {"settings": {"data": "fashion_mnist"}}
-    (tmp_path / "a.json").write_text(json.dumps(result(errors)))
-    (tmp_path / "b.json").write_text(json.dumps(other))
-    dense_figure.draw([tmp_path / "a.json", tmp_path / "b.json"], tmp_path / "figure.svg")
-    assert "<svg" in (tmp_path / "figure.svg").read_text()
 
 
 def test_a_damaged_checkpoint_is_reported(finished, tmp_path):

@@ -18,12 +18,12 @@ MODULES = [
     "train.report.statistics",
     "train.indrnn.published",
     "train.report.tables",
+    "train.report.claims",
     "train.engine.schedule",
     "train.uci.experiment",
-    "train.uci.claims",
     "train.uci.published",
     "train.uci.table",
-    "docs.tables.sweep_claims",
+    "docs.tables.parts",
 ]
 
 

@@ -1,6 +1,5 @@
 """The variance of gradients: its estimators against algebra, and the command on a tiny setting."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -9,16 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tyro
 from flax import nnx
 
 import cgjax as cg
 from cgjax import weights
 from train import data
-from train.gradient_variance import experiment as gradient_variance
-from train.gradient_variance import figure as gradient_variance_figure
+from train.engine.runs import Finished, Log
+from train.gradient_variance import experiment, figure, measurements, training
 from train.gradient_variance import noise as gradient_noise
-from train.gradient_variance.experiment import Config
-from train.models.vgg import SMALL, VGG, VGG16, Perceptron
+from train.gradient_variance.__main__ import cli
+from train.gradient_variance.settings import Config
+from train.models.perceptron import Perceptron
+from train.models.vgg import SMALL, VGG, VGG16
 
 HEAD = weights.GaussianHead(0.0)
 
@@ -71,7 +73,7 @@ def exact(x, y, posterior, batch_size):
 @pytest.mark.parametrize("name", ["weights", "local", "moments"])
 def test_a_linear_model_has_the_variance_of_algebra(name):
     x, y, posterior = linear_problem()
-    gradient = gradient_by(gradient_variance.PROCEDURES[name].transform)
+    gradient = gradient_by(training.PROCEDURES[name])
     size = 5
 
     @jax.jit
@@ -117,16 +119,6 @@ def test_a_distance_is_that_of_the_expectations():
         assert abs(float(difference.mean()) - expected) < error < 0.05
         error = 5 * float(reference.std()) / 20_000**0.5
         assert abs(float(reference.mean()) - whole) < error < 0.3 * whole
-
-
-def test_too_few_draws_are_refused():
-    x, y, posterior = linear_problem()
-    gradient = gradient_by(weights.weight_sample)
-    where = jax.random.key(0), posterior, x, y
-    with pytest.raises(ValueError, match="draws is 1"):
-        gradient_noise.variance(gradient, *where, batch_size=1, pairs=1, draws=1)
-    with pytest.raises(ValueError, match="draws is 1"):
-        gradient_noise.distances({}, gradient, *where, groups=1, draws=1)
 
 
 # --- the networks ---------------------------------------------------------------------------------
@@ -193,7 +185,7 @@ SHORT = (
 def finished(tmp_path_factory):
     """The whole command, once."""
     out = tmp_path_factory.mktemp("gradient_variance") / "out"
-    assert gradient_variance.cli([*SHORT.split(), str(out)]) == 0
+    assert cli([*SHORT.split(), str(out)]) == 0
     return out
 
 
@@ -224,57 +216,52 @@ def test_the_command_leaves_a_result_and_a_figure(finished):
     assert bias["plain", "initial"]["log variances"]["relative"] > 0.5
 
 
-def test_the_same_command_continues_and_agrees(finished, capsys):
+def test_the_same_command_continues_and_agrees(finished):
     before = json.loads((finished / "result.json").read_text())
-    dataset = gradient_variance.restricted(
-        config := dataclasses.replace(
-            Config(hidden=4, epochs=2, images=64, evaluation_images=40, batch_sizes=(4,), pairs=6),
-            draws=2,
-            bias_draws=4,
-            samples=3,
-            rounds=1,
-            procedures=("weights", "plain"),
-            trained_by="weights",
-        ),
-        data.load("digits"),
-    )
-    runs = gradient_variance.learn(config, dataset, finished / "checkpoint")
+    # The very settings, so that the programs are those of the command.
+    config = tyro.cli(Config, args=[*SHORT.split(), str(finished)])
+    dataset = experiment.restricted(config, data.load("digits"))
+    runs = training.learn(config, dataset, finished / "checkpoint")
     for run, told in zip(runs, before["runs"], strict=True):
         found = [round(float(v), 6) for v in run.history[:, 2]]
         assert found == told["history"]["validation_loss"]
 
 
+def test_another_result_is_not_overwritten(finished, capsys):
+    before = (finished / "result.json").read_bytes()
+    assert cli([*SHORT.replace("--draws 2", "--draws 3").split(), str(finished)]) == 1
+    assert "draws: 2 there, 3 now" in capsys.readouterr().err
+    assert (finished / "result.json").read_bytes() == before
+
+
+def test_a_training_that_diverged_leaves_nothing_to_measure_at():
+    config = Config(procedures=("moments",))
+    dataset = data.load("digits")
+    run = Finished("moments 0", "diverged", 1, 0, None, np.zeros((1, 5)), Log())  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="training by moments diverged"):
+        measurements.posteriors(config, dataset, [run])
+    told = training.tested(config, dataset, ("moments", 0), run)
+    assert told["status"] == "diverged" and told["test"] is told["weight samples"] is None
+
+
 def test_all_procedures_begin_with_the_same_means():
     config = Config(hidden=4)
     key = jax.random.key(3)
-    learners = {
-        name: gradient_variance.learner(config, name, 64, 10) for name in ("moments", "plain")
-    }
-    posterior = learners["moments"].init(key)
-    plain = learners["plain"].init(key)
+    learners = {name: training.learner(config, name, 64, 10) for name in ("moments", "plain")}
+    posterior, plain = (learners[name].init(key).params for name in ("moments", "plain"))
     jax.tree.map(np.testing.assert_array_equal, weights.means(posterior), plain)
-    (first, *_), prior = gradient_variance.uncertain(posterior), 2 / 64
+    (first, *_), prior = training.uncertain(posterior), 2 / 64
     # A tenth of the prior's variance, 2 / inputs.
     np.testing.assert_allclose(first.variance, 0.1 * prior, rtol=1e-5)
 
 
 def test_the_figure_is_drawn_from_the_result_alone(finished, tmp_path):
-    gradient_variance_figure.draw(
-        [finished / "result.json", finished / "result.json"], tmp_path / "figure.svg"
-    )
+    figure.draw([finished / "result.json", finished / "result.json"], tmp_path / "figure.svg")
     drawn = (tmp_path / "figure.svg").read_text()
     # Matplotlib draws text as paths, and writes the text beside them.
-    for text in ("weight sample", "plain", "digits, dense: trained posterior"):
+    for text in ("weight sample", "plain", "Digits, dense: trained posterior"):
         assert f"<!-- {text} -->" in drawn
     assert "<!-- flipout -->" not in drawn
-
-
-def test_a_figure_of_what_is_no_result_is_a_clear_error(tmp_path, monkeypatch, capsys):
-    (tmp_path / "other.json").write_text("{}")
-    monkeypatch.setattr(sys, "argv", ["figure", str(tmp_path / "other.json")])
-    with pytest.raises(SystemExit, match="1"):
-        gradient_variance_figure.cli()
-    assert "KeyError" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -284,6 +271,7 @@ def test_a_figure_of_what_is_no_result_is_a_clear_error(tmp_path, monkeypatch, c
         {"hidden": 0},
         {"initial_variance": 0.0},
         {"prior_scale": float("nan")},
+        {"prior_scale": float("inf")},
         {"temperature": -1.0},
         {"draws": 1},
         {"pairs": 1},
@@ -301,9 +289,11 @@ def test_settings_without_sense_are_refused(wrong):
         Config(**wrong)
 
 
-def test_it_needs_neither_blackjax_nor_tfds():
+def test_settings_need_no_jax_and_the_experiment_neither_blackjax_nor_tfds():
     code = (
         "import sys; sys.modules['blackjax'] = sys.modules['tensorflow_datasets'] = None; "
-        "import train.gradient_variance"
+        "import train.gradient_variance.settings, train.observation_density.settings; "
+        "assert not {'jax', 'flax', 'optax', 'cgjax'} & sys.modules.keys(); "
+        "import train.gradient_variance.experiment"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

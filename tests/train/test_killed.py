@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
 from tests import compiler
 from tests.train.data.test_cifar import write_files
 from train.engine.checkpoint import Checkpoints
@@ -28,15 +26,19 @@ class Ended(NamedTuple):
 
 
 def run(
-    compiled: Path, command: Sequence[str | Path], until: Callable[[Any], None] | None = None
+    compiled: Path,
+    command: Sequence[str | Path],
+    until: Callable[[Any], None] | None = None,
+    given: str = "",
 ) -> Ended:
-    """Runs a command to its end, or kills it when `until(process)` returns.
+    """Runs a command on given lines to its end, or kills it when `until(process)` returns.
 
     Almost all of the time goes to the compiler, so the programs of one command are kept, in a
     folder of this test: processes that may be killed while they write leave nothing to others.
     """
     process = subprocess.Popen(
         command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,24 +47,23 @@ def run(
     if until is not None:
         until(process)
         process.send_signal(signal.SIGKILL)
-    printed, errors = process.communicate()
+    printed, errors = process.communicate(given)
     killed = until is not None and process.returncode == -signal.SIGKILL
     assert killed or process.returncode == 0, errors
     return Ended(killed, printed)
 
 
 def test_at_any_moment(tmp_path):
-    """Processes, each saving after every epoch, are killed at random moments until one ends.
+    """Processes, each saving after every epoch, are killed at random moments until one ends, which
+    then does the same from the beginning.
 
     Saving takes most of an epoch here, so that most kills fall into a save.
     """
-    command = [sys.executable, "-m", "tests.train.tiny"]
-    whole = tmp_path / "whole.json"
-    begin = time.monotonic()
-    start = functools.partial(run, tmp_path / "compiled")
-    start([*command, tmp_path / "a", whole])
-    limit = 20 * (time.monotonic() - begin)
-    result = tmp_path / "killed.json"
+    whole, result = tmp_path / "whole.json", tmp_path / "killed.json"
+    words = [tmp_path / "killed", result, tmp_path / "whole", whole]
+    start = functools.partial(
+        run, tmp_path / "compiled", [sys.executable, "-m", "tests.train.tiny", *words]
+    )
     generator = random.Random(0)
     kills, lines = 0, []
 
@@ -72,8 +73,8 @@ def test_at_any_moment(tmp_path):
             lines.append(process.stdout.readline())
         time.sleep(generator.random() * 0.05)
 
-    while not result.exists() and time.monotonic() - begin < limit:
-        ended = start([*command, tmp_path / "b", result], until if kills < 4 else None)
+    while not whole.exists():
+        ended = start(until if kills < 4 else None)
         lines += ended.printed.splitlines()
         kills += ended.killed
     assert kills >= 2
@@ -81,39 +82,59 @@ def test_at_any_moment(tmp_path):
     assert sum("continuing after epoch" in line for line in lines) >= 2
 
 
-RESNET = "resnet --blocks 1 --channels 2 --no-none --dropout --pcff .3 --batch-size 30 --length 20"
-INDRNN = "indrnn --data digits --depth 1 --features 4 --images 60 --batch-size 20 --epochs 20"
+RESNET = "resnet --blocks 1 --channels 2 --no-none --dropout --pcff .3 --batch-size 30 --length 12"
+INDRNN = "indrnn --data digits --depth 1 --features 4 --images 60 --batch-size 20 --epochs 12"
+# Continues each command, puts what it leaves aside, and runs it again from the beginning.
+TWICE = """
+import importlib, pathlib, sys
+
+for line in sys.stdin:
+    name, *words = line.split()
+    out = pathlib.Path(words[-1])
+    for place in ("killed", "whole"):
+        assert importlib.import_module(f"train.{name}.__main__").cli(words) == 0
+        out.rename(out.with_name(f"{name} {place}"))
+"""
 
 
-@pytest.mark.parametrize(
-    "options", [f"{RESNET} --mode sequential", f"{INDRNN} --mode vmap"], ids=["resnet", "indrnn"]
-)
-def test_in_the_middle_of_an_experiment(options, tmp_path):
+def test_in_the_middle_of_an_experiment(tmp_path):
     """The same command in the same folder, so that even its result's file has the same bytes."""
-    name, *chosen = f"{options} --seeds 0 --save-seconds 0".split()
-    out, whole = tmp_path / "out", tmp_path / "whole"
-    command = [sys.executable, "-m", f"train.{name}", *chosen, "--out", out]
-    if name == "resnet":
-        (tmp_path / "pictures").mkdir()
-        write_files(tmp_path / "pictures")
-        command += ["--data-dir", tmp_path / "pictures"]
-    start = functools.partial(run, tmp_path / "compiled", command)
-    start()
-    out.rename(whole)
+    (tmp_path / "pictures").mkdir()
+    write_files(tmp_path / "pictures")
+    commands = [
+        f"{RESNET} --data-dir {tmp_path / 'pictures'} --mode sequential",
+        f"{INDRNN} --mode vmap",
+    ]
+    names = [command.split()[0] for command in commands]
+    commands = [
+        f"{command} --seeds 0 --save-seconds 0 --out {tmp_path / name}"
+        for name, command in zip(names, commands, strict=True)
+    ]
+    for name, command in zip(names, commands, strict=True):
+        steps = tmp_path / name / "checkpoint"
 
-    def until(process: Any) -> None:
-        while process.poll() is None and latest(out / "checkpoint") < 2:
-            time.sleep(0.01)
+        def until(process: Any, steps: Path = steps) -> None:
+            while process.poll() is None and latest(steps) < 2:
+                time.sleep(0.01)
 
-    assert start(until).killed and not (out / "result.json").exists()
-    middle = re.search(r"continuing after epoch (\d+) of", start().printed)
-    assert middle is not None and 2 <= int(middle[1]) < 20
-    expected, got = (Checkpoints(folder / "checkpoint").latest() for folder in (whole, out))
-    assert expected is not None and got is not None
-    assert got.step == expected.step == 20 and got.arrays.keys() == expected.arrays.keys()
-    for key, array in expected.arrays.items():
-        assert got.arrays[key].tobytes() == array.tobytes(), key
-    assert (out / "result.json").read_bytes() == (whole / "result.json").read_bytes()
+        experiment, *words = command.split()
+        killed = run(
+            tmp_path / "compiled", [sys.executable, "-m", f"train.{experiment}", *words], until
+        )
+        assert killed.killed and not (tmp_path / name / "result.json").exists()
+    printed = run(
+        tmp_path / "compiled", [sys.executable, "-c", TWICE], given="\n".join(commands)
+    ).printed
+    continued = [int(epoch) for epoch in re.findall(r"continuing after epoch (\d+) of", printed)]
+    assert len(continued) == 2 and all(2 <= epoch < 12 for epoch in continued)
+    for name in names:
+        whole, killed = tmp_path / f"{name} whole", tmp_path / f"{name} killed"
+        expected, got = (Checkpoints(folder / "checkpoint").latest() for folder in (whole, killed))
+        assert expected is not None and got is not None
+        assert got.step == expected.step == 12 and got.arrays.keys() == expected.arrays.keys()
+        for key, array in expected.arrays.items():
+            assert got.arrays[key].tobytes() == array.tobytes(), key
+        assert (killed / "result.json").read_bytes() == (whole / "result.json").read_bytes()
 
 
 def latest(folder: Path) -> int:

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from train.engine import progress
-from train.engine.progress import ProgressBar
+from train.engine.progress import Progress, ProgressBar
 
 
 def shown(seconds, *, terminal):
@@ -16,15 +16,7 @@ def shown(seconds, *, terminal):
     now = iter(seconds)
     with ProgressBar(3, 2, console, lambda: next(now)) as bar:
         for epoch in range(1, len(seconds) + 1):
-            bar.update(
-                epoch=epoch,
-                finished=0,
-                loss=0.5,
-                error=0.25,
-                rate=1000.0,
-                left=90.0,
-                exact=True,
-            )
+            bar.update(Progress(epoch, 0, loss=0.5, error=0.25, rate=1000.0, left=90.0, exact=True))
         bar.message("run [b]one[/b] stopped")
     return file.getvalue()
 

@@ -56,6 +56,20 @@ def test_a_shorter_schedule_is_the_same_in_proportion():
     assert SteppedRecipe(length=25, epochs=70).last_epoch == 25
 
 
+def test_a_loss_that_gains_a_unit_in_the_last_place_does_not_go_on_for_ever():
+    """Every epoch is the best, and a plateau's; the rate falls at the 12th epoch and at each 11th
+    after it, six times, to 1e-8."""
+    recipe, loss = PlateauRecipe(), np.float32(1)
+    progress, advance, found = recipe.begin(), jax.jit(recipe.advance), []
+    for epoch in range(1, 79):
+        progress, verdict = advance(progress, figures(loss), jnp.int32(epoch))
+        assert verdict.improved and not verdict.stops
+        found.append(bool(verdict.settled))
+        loss = np.nextafter(loss, np.float32(0))
+    assert found == 77 * [False] + [True]
+    np.testing.assert_allclose(progress.learning_rate, 1e-8, rtol=1e-5)
+
+
 def patient(errors, recipe):
     """The rule in plain Python: (rate of the epoch, whether it improved, back, ended)."""
     rate, patience, best, strikes = recipe.learning_rate, recipe.patience, np.inf, 0
@@ -110,13 +124,13 @@ def test_decay_comes_before_momentum():
 
 def test_gradients_are_cut_off_before_decay_and_adam():
     decays = {"w": True, "b": False}
-    optimiser = optax.with_extra_args_support(PatientRecipe().optimiser_of(decays))
+    optimiser = PatientRecipe(weight_decay=0.5).optimiser_of(decays)
     adam = optax.adam(1.0)
     params = {"w": jnp.array([3.0, -1.0]), "b": jnp.array([2.0])}
     state, expected_state = optimiser.init(params), adam.init(params)
     for scale in (1.0, 50.0):
         gradient = {"w": jnp.array([scale, 0.2]), "b": jnp.array([-scale])}
-        change, state = optimiser.update(gradient, state, params, weight_decay=jnp.float32(0.5))
+        change, state = optimiser.update(gradient, state, params)
         known = {
             "w": jnp.clip(gradient["w"], -10, 10) + 0.5 * params["w"],
             "b": jnp.clip(gradient["b"], -10, 10),

@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import itertools
+import os
+import signal
 from typing import Any
 
 import jax
@@ -10,26 +12,32 @@ import numpy as np
 import pytest
 
 from tests.train import tiny
-from train.engine import loop, runs
+from train.engine import groups, loop, runs
 from train.engine.checkpoint import CheckpointError, Checkpoints
+from train.engine.progress import Display
 from train.engine.recipes import PlateauRecipe
 from train.engine.runs import train
 from train.engine.settings import Mode
+from train.report import commandline
 
 
-class Recorder:
-    """A display that remembers, and can fail in place of a killed process."""
+class Recorder(Display):
+    """A display that remembers, and can fail in place of a killed process, or be told to end."""
 
-    def __init__(self, fail_at=None):
+    def __init__(self, fail_at=None, signals=(), signal_at=None):
         self.messages, self.updates, self.fail_at = [], [], fail_at
+        self.signals, self.signal_at = signals, signal_at
 
     def message(self, text):
         self.messages.append(text)
 
-    def update(self, **figures):
-        self.updates.append(figures)
-        if figures["epoch"] == self.fail_at:
+    def update(self, progress):
+        self.updates.append(progress._asdict())
+        if progress.epoch == self.fail_at:
             raise KeyboardInterrupt
+        if progress.epoch == self.signal_at:
+            for number in self.signals:
+                os.kill(os.getpid(), number)
 
 
 def run(hyper=(0.0, 0.1, 0.4), mode: Mode = "vmap", recipe=tiny.RECIPE, **options):
@@ -86,16 +94,16 @@ def test_stopped_runs_are_left_out_and_change_nothing(monkeypatch):
     recipe = PlateauRecipe(batch_size=8, learning_rate=0.3, stop_patience=2, epochs=30)
     hyper = (3.0, 0.0, 4.0, 5.0)
     slots = []
-    original = runs._Active.compact
+    original = groups.Active.compact
 
     def watched(self):
         original(self)
         slots.append(len(self.slots))
 
-    monkeypatch.setattr(runs._Active, "compact", watched)
+    monkeypatch.setattr(groups.Active, "compact", watched)
     compacted = run(hyper, recipe=recipe, width=1)
     assert slots[0] == 4 and 0 < min(s for s in slots if s) <= 2 and slots[-1] == 0
-    monkeypatch.setattr(runs._Active, "compact", lambda self: None)
+    monkeypatch.setattr(groups.Active, "compact", lambda self: None)
     # One run at a time in both programs, so that every bit can be compared.
     assert tiny.flat(compacted) == tiny.flat(run(hyper, recipe=recipe, width=1))
     assert len({f.epochs for f in compacted}) > 1
@@ -152,6 +160,69 @@ def test_at_the_deadline_it_saves_and_comes_back(tmp_path):
     ended = run(recipe=SHORT, clock=clock, deadline=next(time) + 5.0, **options)
     assert {f.status for f in ended} == {"running"} and {f.epochs for f in ended} < {2, 3}
     assert tiny.flat(run(recipe=SHORT, deadline=np.inf, **options)) == expected
+
+
+@pytest.mark.parametrize(
+    ("signals", "saved"),
+    [([signal.SIGINT], 3), ([signal.SIGTERM], 3), ([signal.SIGTERM, signal.SIGINT], 0)],
+)
+def test_a_signal_waits_until_all_is_saved_but_not_the_second(tmp_path, signals, saved):
+    """Nothing is saved between the beginning and the third epoch, in which it comes."""
+    folder, display = tmp_path / "c", Recorder(signals=signals, signal_at=3)
+    before = signal.getsignal(signal.SIGINT)
+    with commandline.interrupted_by_sigterm(), pytest.raises(KeyboardInterrupt):
+        run(recipe=SHORT, folder=folder, display=display)
+    assert signal.getsignal(signal.SIGINT) is before
+    found = Checkpoints(folder).latest()
+    assert found is not None and found.step == saved
+    assert ("saved after epoch 3" in display.messages) == bool(saved)
+    assert tiny.flat(run(recipe=SHORT, folder=folder)) == tiny.flat(run(recipe=SHORT))
+
+
+@pytest.mark.parametrize("folder", ["c", None])
+def test_a_signal_ends_at_once_where_nothing_is_lost(tmp_path, folder):
+    display = Recorder(signals=[signal.SIGINT], signal_at=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe=SHORT, folder=folder and tmp_path / folder, display=display)
+    assert display.messages == [] and len(display.updates) == 1
+
+
+def test_another_folder_is_continued_which_is_only_read(tmp_path):
+    expected = tiny.flat(run(recipe=SHORT))
+    there, here = tmp_path / "there", tmp_path / "here"
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe=SHORT, folder=there, save_seconds=0, display=Recorder(fail_at=3))
+    for path in there.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: path.read_bytes() for path in there.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match="nowhere: no checkpoint there"):
+        run(recipe=SHORT, folder=here, earlier=tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="other settings"):
+        run(recipe=SHORT, folder=here, earlier=there, settings={"rate": 1})
+    display = Recorder()
+    assert tiny.flat(run(recipe=SHORT, folder=here, earlier=there, display=display)) == expected
+    assert display.messages[0] == f"continuing after epoch 2 of {there}"
+    # Once more, with an older checkpoint at hand: nothing is left to do.
+    display = Recorder()
+    assert tiny.flat(run(recipe=SHORT, folder=here, earlier=there, display=display)) == expected
+    assert display.messages == [f"continuing after epoch 4 of {here}"] and not display.updates
+    assert {path: path.read_bytes() for path in there.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_whose_rate_is_too_small_to_matter_ends():
+    """Plateaus at a rate that cannot fall any more, while each epoch's loss is lower."""
+    recipe = PlateauRecipe(
+        batch_size=8, learning_rate=1e-9, plateau_patience=2, stop_patience=90, epochs=60
+    )
+    display = Recorder()
+    (ended,) = run((0.0,), recipe=recipe, display=display)
+    assert (ended.status, ended.epochs) == ("reached the smallest learning rate", 4)
+    assert (
+        "linear 0: ended after epoch 4, as the validation loss has stopped" in display.messages[0]
+    )
+    constant = dataclasses.replace(recipe, plateau_factor=1.0, epochs=9)
+    (going,) = run((0.0,), recipe=constant)
+    assert (going.status, going.epochs) == ("reached the last epoch", 9)
 
 
 def ticking():

@@ -3,23 +3,29 @@
 import jax.numpy as jnp
 import numpy as np
 
-from train.engine.schedule import (
-    plateau_init,
-    plateau_step,
-    stopper_init,
-    stopper_step,
-)
+from train.engine.schedule import plateau_init, plateau_step
+
+
+def epochs(losses, stop_patience=99):
+    """The progress and the verdict after each epoch, by PyTorch's default settings."""
+    progress, found = plateau_init(0.01), []
+    for loss in losses:
+        progress, verdict = plateau_step(
+            progress,
+            jnp.float32(loss),
+            factor=0.1,
+            patience=10,
+            threshold=1e-4,
+            stop_patience=stop_patience,
+        )
+        found.append((progress, verdict))
+    return found
 
 
 def rates(losses):
-    """The learning rate at the start and after each epoch, by PyTorch's default settings."""
-    state, found = plateau_init(), [jnp.float32(0.01)]
-    for loss in losses:
-        state, rate, _ = plateau_step(
-            state, found[-1], jnp.float32(loss), factor=0.1, patience=10, threshold=1e-4
-        )
-        found.append(rate)
-    return [float(rate) for rate in found]
+    """The learning rate at the start and after each epoch."""
+    found = [plateau_init(0.01), *(progress for progress, _ in epochs(losses))]
+    return [float(progress.learning_rate) for progress in found]
 
 
 def drops(losses):
@@ -30,12 +36,11 @@ def drops(losses):
 
 def stop(losses, patience=20):
     """The epoch after which a run stops, and the epochs that improved."""
-    state, improvements = stopper_init(), []
-    for epoch, loss in enumerate(losses, start=1):
-        state, improved, stops = stopper_step(state, jnp.float32(loss), patience=patience)
-        if improved:
+    improvements = []
+    for epoch, (_, verdict) in enumerate(epochs(losses, patience), start=1):
+        if verdict.improved:
             improvements.append(epoch)
-        if stops:
+        if verdict.stops:
             return epoch, improvements
     return None, improvements
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train import data
+from train import data, figure
 from train.indrnn import experiment as indrnn
 from train.indrnn.published import LOGS, PAPER
 from train.report import sweep_figure
+from train.report.figures import digest
 from train.report.sweep_figure import TRAINING_IMAGES
 from train.resnet import experiment as resnet
 
@@ -77,16 +78,15 @@ def test_curves_and_errors_are_drawn(tmp_path, monkeypatch, suffix):
     folder = Path(__file__).parent.parent.parent / "results"
     results = [folder / "indrnn/sequential-small/result.json"]
     errors, curves = tmp_path / f"errors.{suffix}", tmp_path / f"curves.{suffix}"
-    monkeypatch.setattr("sys.argv", ["x", str(results[0]), "--out", str(errors)])
-    sweep_figure.cli()
+    assert figure.cli([str(results[0]), "--out", str(errors)]) == 0
     assert errors.exists() and not curves.exists()
-    monkeypatch.setattr("sys.argv", ["x", str(results[0]), "--curves", str(curves)])
     monkeypatch.chdir(tmp_path)
-    sweep_figure.cli()
+    assert figure.cli([str(results[0]), "--curves", str(curves)]) == 0
+    assert (tmp_path / "figure.png").exists()
     for picture in (errors, curves):
         written = picture.read_bytes()
         assert len(written) > 5000
-        assert (sweep_figure.digest(results).encode() in written) == (suffix != "pdf")
+        assert (digest(results).encode() in written) == (suffix != "pdf")
     if suffix == "svg":
         text = curves.read_text()
         for label in ("dropout 0.1", "PCFF 0.1", "authors of IndRNN, dropout 0.1", "updates"):

@@ -18,8 +18,8 @@ import cgjax as cg
 from train import data
 from train.engine import sweep
 from train.engine.checkpoint import CheckpointError
+from train.engine.progress import Display, Progress
 from train.engine.recipes import PlateauRecipe
-from train.engine.runs import Silent
 from train.engine.settings import Rates, Run, Settings
 from train.indrnn import experiment as indrnn
 from train.report import machine, sweep_figure
@@ -71,7 +71,7 @@ def experiment(config: Config, dataset: Any = DIGITS) -> sweep.Experiment:
     )
 
 
-class Told(Silent):
+class Told(Display):
     """Remembers messages, and stands for a key pressed during an epoch."""
 
     def __init__(self, until: int | None = None):
@@ -81,8 +81,8 @@ class Told(Silent):
     def message(self, text: str) -> None:
         self.messages.append(text)
 
-    def update(self, **figures: float) -> None:
-        if figures["epoch"] == self.until:
+    def update(self, progress: Progress) -> None:
+        if progress.epoch == self.until:
             raise KeyboardInterrupt
 
 

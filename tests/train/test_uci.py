@@ -23,14 +23,16 @@ from train.data.uci import Table, load_table, scaled
 from train.engine.checkpoint import CheckpointError
 from train.models.regression import initial, network
 from train.report.files import DataFileError
-from train.report.tables import Mean
+from train.report.statistics import Mean
 from train.uci import experiment as uci
 from train.uci import published as uci_published
 from train.uci import rows as uci_rows
+from train.uci import starts as uci_starts
 from train.uci import table as uci_table
-from train.uci.experiment import Cell, Config
-from train.uci.methods import CANDIDATES, METHODS, Hyper
-from train.uci.training import Shape, scored, trained, trainer
+from train.uci.__main__ import cli
+from train.uci.methods import METHODS
+from train.uci.settings import CANDIDATES, Cell, Config, Hyper
+from train.uci.training import Scores, Shape, scored, trained, trainer
 
 TINY = Config(splits=2, epochs=2, hidden=4, samples=3)
 CELL = Cell("diabetes", "moments_adam", "heteroscedastic")
@@ -39,6 +41,16 @@ DIABETES = load_table("diabetes")
 
 def test_every_method_has_candidates():
     assert METHODS.keys() == CANDIDATES.keys() == set(Config().methods)
+
+
+@pytest.mark.parametrize("method", CANDIDATES)
+def test_every_method_chooses_between_the_same_four_things(method):
+    centre, *others = CANDIDATES[method]
+    changed = [
+        {name for name, value in other._asdict().items() if value != getattr(centre, name)}
+        for other in others
+    ]
+    assert changed == [{"first_noise"}, {"output_prior"}, {"learning_rate"}]
 
 
 def test_the_network_is_an_ordinary_one():
@@ -57,7 +69,7 @@ def test_the_network_is_an_ordinary_one():
 )
 def test_predictions_are_mixtures_of_gaussians_and_losses_can_be_descended(name, noise):
     method = METHODS[name]
-    params = method.init(jax.random.key(0), 3, 4, noise)
+    params = method.init(jax.random.key(0), 3, 4, noise, Hyper(0.01, -0.5))
     x, y = jax.random.normal(jax.random.key(1), (6, 3)), jnp.linspace(-1.0, 1.0, 6)
     hyper = Hyper(0.01, rate=0.5)
 
@@ -77,21 +89,26 @@ def test_predictions_are_mixtures_of_gaussians_and_losses_can_be_descended(name,
 
 
 def test_the_loss_of_a_single_network_is_its_log_posterior():
-    method, hyper = METHODS["pcff"], Hyper(0.01, prior=2.0)
-    params = method.init(jax.random.key(0), 3, 4, "homoscedastic")
+    method, hyper = METHODS["pcff"], Hyper(0.01, prior=2.0, output_prior=0.5)
+    params = method.init(jax.random.key(0), 3, 4, "homoscedastic", hyper)
     x, y = jax.random.normal(jax.random.key(1), (6, 3)), jnp.linspace(-1.0, 1.0, 6)
     noise = math.exp(params["log_noise"])
     outputs = np.asarray(network(params["network"], x))[:, 0]
     nll = -stats.norm.logpdf(y, outputs, noise**0.5).mean()
-    every = np.concatenate([np.ravel(w) for w in jax.tree.leaves(params["network"])])
-    log_prior = (stats.norm.logpdf(every, 0, 2) - stats.norm.logpdf(0, 0, 2)).sum()
+    deviations = {"hidden": {"kernel": 2, "bias": 2}, "output": {"kernel": 0.5, "bias": 2}}
+    log_priors = jax.tree.map(
+        lambda w, s: (stats.norm.logpdf(w, 0, s) - stats.norm.logpdf(0, 0, s)).sum(),
+        params["network"],
+        deviations,
+    )
+    log_prior = sum(jax.tree.leaves(log_priors))
     loss = method.loss(params, jax.random.key(2), hyper, 60, x, y)
     np.testing.assert_allclose(loss, nll - log_prior / 60, rtol=1e-5)  # float32
 
 
 def test_moments_and_samples_of_a_posterior_predict_alike():
     """The same posterior by `moments` and by sampling: mean and variance of a target agree."""
-    params = METHODS["moments_adam"].init(jax.random.key(0), 3, 4, "homoscedastic")
+    params = METHODS["moments_adam"].init(jax.random.key(0), 3, 4, "homoscedastic", Hyper(0.01))
     x = jax.random.normal(jax.random.key(1), (5, 3))
     samples = 4000
 
@@ -127,26 +144,25 @@ def fitted(changed: str = "nothing") -> Any:
 
 
 def test_test_rows_influence_nothing_but_the_test():
-    (hyper, nlls), params, test, _ = fitted()
-    (other_hyper, other_nlls), other_params, other_test, _ = fitted("test")
+    fit, other = fitted(), fitted("test")
     jax.tree.map(
         np.testing.assert_array_equal,
-        (hyper, nlls, params),
-        (other_hyper, other_nlls, other_params),
+        (fit.hyper, fit.nlls, fit.params),
+        (other.hyper, other.nlls, other.params),
     )
-    assert other_test[0][0] > 2 * test[0][0]  # the changed rows are what is tested
-    assert other_test[0][1] == test[0][1]  # those of the other split are not
-    _, trained_otherwise, _, _ = fitted("train")
-    leaves = zip(jax.tree.leaves(params), jax.tree.leaves(trained_otherwise), strict=True)
+    # The changed rows are what is tested; those of the other split are not.
+    assert (fit.scores.level[0] != other.scores.level[0]).any()
+    np.testing.assert_array_equal(fit.scores.nll[1], other.scores.nll[1])
+    leaves = zip(jax.tree.leaves(fit.params), jax.tree.leaves(fitted("train").params), strict=True)
     assert all((a[0] != b[0]).any() for a, b in leaves)  # so the comparison could have failed
 
 
 def test_the_preferred_candidate_is_chosen_for_each_split():
-    (hyper, nlls), *_ = fitted()
-    assert len(nlls) == len(CANDIDATES["moments_adam"])
-    best = uci.preferred(np.stack(nlls))
+    fit = fitted()
+    assert len(fit.nlls) == len(CANDIDATES["moments_adam"])
+    best = uci.preferred(np.stack(fit.nlls))
     for split in range(2):
-        chosen = [value[split] for value in hyper]
+        chosen = [value[split] for value in fit.hyper]
         expected = CANDIDATES["moments_adam"][best[split]]
         np.testing.assert_array_equal(chosen, np.array(list(expected), np.float32))
 
@@ -214,14 +230,15 @@ def test_splits_at_once_are_splits_one_by_one():
 def test_figures_are_those_of_numpy_in_original_units():
     """From the trained parameters alone, in float64 and in the units of the file."""
     cell = Cell("diabetes", "ensemble", "heteroscedastic")
-    result = uci.run(TINY, cell, DIABETES)
     splits = [scaled(DIABETES, i) for i in range(2)]
-    _, params, _, _ = uci.fitted(TINY, cell, splits)
-    for i, figures in enumerate(result["splits"]):
+    fit = uci.fitted(TINY, cell, splits)
+    params = fit.params
+    for i, split in enumerate(splits):
+        figures: Any = uci.figures(split, Scores(*(v[i] for v in fit.scores)), split.test_y)
         train, test = DIABETES.train[i], DIABETES.test[i]
         x = (DIABETES.x[test] - DIABETES.x[train].mean(0)) / DIABETES.x[train].std(0)
         mean, deviation = DIABETES.y[train].mean(), DIABETES.y[train].std()
-        densities, predictions = [], []
+        densities, levels, predictions = [], [], []
         for member in range(5):
             w = jax.tree.map(lambda a, i=i, m=member: np.float64(a[i, m]), params)["network"]
             h = np.maximum(x @ w["hidden"]["kernel"] + w["hidden"]["bias"], 0)
@@ -229,25 +246,58 @@ def test_figures_are_those_of_numpy_in_original_units():
             predictions.append(mean + deviation * f)
             noise = deviation * np.sqrt(np.exp(s) + 1e-6)
             densities.append(stats.norm.pdf(DIABETES.y[test], predictions[-1], noise))
+            levels.append(stats.norm.cdf(DIABETES.y[test], predictions[-1], noise))
         likelihood = np.log(np.mean(densities, 0)).mean()
         rmse = np.sqrt(np.mean((np.mean(predictions, 0) - DIABETES.y[test]) ** 2))
         # float32 against float64, and log(77) is near 4.3.
         np.testing.assert_allclose(figures["log likelihood"], likelihood, atol=1e-4)
         np.testing.assert_allclose(figures["rmse"], rmse, rtol=1e-5)
+        inside = np.abs(np.mean(levels, 0) - 0.5) < 0.475
+        assert figures["coverage"] == inside.mean()
         assert likelihood < -5  # in the units of the file, where the deviation is 77
 
 
 def test_a_posterior_s_figures_are_those_of_its_closed_form_gaussian():
-    params = METHODS["moments_adam"].init(jax.random.key(0), 3, 4, "homoscedastic")
+    params = METHODS["moments_adam"].init(jax.random.key(0), 3, 4, "homoscedastic", Hyper(0.01))
     x, y = jax.random.normal(jax.random.key(1), (6, 3)), jnp.linspace(-1.0, 1.0, 6)
     belief = cg.weights.deterministic(network)(None, params["network"], x)
     mean = np.float64(belief.mean[:, 0])
     variance = np.float64(belief.variance[:, 0]) + math.exp(params["log_noise"])
     shape = Shape("moments_adam", "homoscedastic", 4, 6, 1)
-    rmse, nll = scored(shape, params, jax.random.key(2), Hyper(0.01), x, y)
-    expected = -stats.norm.logpdf(y, mean, np.sqrt(variance)).mean()
-    np.testing.assert_allclose(nll.mean(), expected, rtol=1e-5)  # float32
-    np.testing.assert_allclose(rmse, np.sqrt(((mean - y) ** 2).mean()), rtol=1e-5)
+    scores = scored(shape, params, jax.random.key(2), Hyper(0.01), x, y)
+    gaussian = mean, np.sqrt(variance)
+    np.testing.assert_allclose(scores.nll, -stats.norm.logpdf(y, *gaussian), rtol=1e-5)  # float32
+    np.testing.assert_allclose(scores.level, stats.norm.cdf(y, *gaussian), rtol=1e-4)
+    np.testing.assert_allclose(scores.mean, mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores.deviation, np.sqrt(variance), rtol=1e-5)
+
+
+def test_coverage_is_the_share_of_rows_in_the_central_interval():
+    split = scaled(DIABETES, 0)
+    level = np.array([0.01, 0.03, 0.5, 0.97, 0.98])
+    scores = Scores(np.zeros(5), np.ones(5), np.ones(5), level)
+    assert uci.figures(split, scores, np.zeros(5))["coverage"] == 0.6
+    scores = scores._replace(level=np.array([np.nan, *level[1:]]))
+    assert uci.figures(split, scores, np.zeros(5))["coverage"] is None
+
+
+def test_the_cost_of_weights_rises_from_nothing(monkeypatch):
+    """The loss is told of more examples at first: so many that the cost's share is as planned."""
+    told = []
+    method = METHODS["moments_adam"]
+
+    def loss(params: Any, key: Any, hyper: Hyper, examples: Any, x: Any, y: Any) -> Any:
+        jax.debug.callback(lambda e: told.append(float(e)), examples)
+        return method.loss(params, key, hyper, examples, x, y)
+
+    monkeypatch.setitem(METHODS, "moments_adam", method._replace(loss=loss))
+    x = jax.random.normal(jax.random.key(1), (20, 3))
+    shape = Shape("moments_adam", "homoscedastic", 4, 5, 1)
+    for warm_up, shares in ((0.5, [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]), (0.0, [1] * 8)):
+        told.clear()
+        trained(shape, 2, jax.random.key(0), Hyper(0.01, warm_up=warm_up), 20, x, x[:, 0])
+        jax.effects_barrier()
+        np.testing.assert_allclose(sorted(20 / np.array(told)), sorted(shares), rtol=1e-6)
 
 
 # -- the command
@@ -288,6 +338,7 @@ def test_what_the_command_leaves_behind(results):
     for split in result["splits"]:
         assert 40 < split["rmse"] < 120 and -8 < split["log likelihood"] < -5
         assert len(split["validation nll"]) == len(CANDIDATES["dropout"])
+        assert 0 <= split["coverage"] <= 1 and split["hyperparameters"].keys() == set(Hyper._fields)
 
 
 def test_finished_cells_are_skipped_and_missing_ones_made_again(results, tmp_path, monkeypatch):
@@ -299,7 +350,12 @@ def test_finished_cells_are_skipped_and_missing_ones_made_again(results, tmp_pat
     missing.unlink()
     made = []
     monkeypatch.setattr(
-        uci, "run", lambda config, cell, table: (made.append(cell.method), dict(before))[1]
+        uci,
+        "run",
+        lambda config, cell, table, command: (
+            made.append(cell.method),
+            {**before, "command": command},
+        )[1],
     )
     config = dataclasses.replace(SETTINGS, out=tmp_path)
     uci.main(config, "again", QUIET())
@@ -321,12 +377,14 @@ def test_results_of_other_settings_are_not_mixed(results, change, message):
 
 def test_a_result_does_not_depend_on_the_process_or_on_other_cells(results):
     cell = Cell("diabetes", "moments_natural", "heteroscedastic")
-    again = uci.run(SETTINGS, cell, DIABETES)
+    again = uci.run(SETTINGS, cell, DIABETES, "again")
     expected = uci_table.read(results / cell.file)
     assert again["splits"] == expected["splits"] and again["settings"] == expected["settings"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"splits": [{}]}', b"[1]", b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b'{"splits": [{}]}', b'{"splits": []}', b"[1]", b"\xff"]
+)
 def test_a_bad_result_is_named(tmp_path, content):
     path = tmp_path / "diabetes/x.json"
     path.parent.mkdir()
@@ -344,7 +402,7 @@ def test_a_bad_result_is_named(tmp_path, content):
     ],
 )
 def test_mistakes_end_the_command_with_one_line(arguments, message, capsys):
-    assert uci.cli(arguments) == 1
+    assert cli(arguments) == 1
     assert message in capsys.readouterr().err
 
 
@@ -393,12 +451,13 @@ def test_tables_from_results():
     )
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert ["data", "moments, Adam", "PCFF"] in rows
-    assert ["boston", "-2.460 ±0.020", "nan"] in rows  # a split that is not a number shows
-    assert ["yacht", "-0.500 ±0.100", "-"] in rows
-    assert ["yacht", "1.100 ±0.100", "-"] in rows
+    assert ["boston", "-2.460 ± 0.020", "nan"] in rows  # a split that is not a number shows
+    assert ["yacht", "-0.500 ± 0.100", "-"] in rows
+    assert ["yacht", "1.100 ± 0.100", "-"] in rows
     assert ["boston", "heteroscedastic", "2.00", "2.00"] in rows
-    beside = next(row for row in rows if row[:1] == ["boston"] and "-2.6±0.4" in row)
-    assert beside[1] == "-2.460 ±0.020" and "-2.42" in beside and "-2.57±.09" in beside
+    for printed in ("-2.6±0.4", "-2.57±.09"):  # of [B], and of others
+        beside = next(row for row in rows if row[:1] == ["boston"] and printed in row)
+        assert beside[1] == "-2.460 ± 0.020" and ("-2.42" in beside) == (printed == "-2.57±.09")
     reached = [row for row in rows if row and row[-1] in ("better", "level", "worse")]
     # Sets in the order of the paper. Against [B]: -2.5, -2.6 and 3.3, 3.5; -2.5, -2.8 and 4.1, 64.
     assert reached == [
@@ -482,3 +541,63 @@ def test_what_rows_contribute():
         "column": 3,
     }
     assert (found["unsure rows"], found["far test rows"], found["far training rows"]) == (1, 1, 0)
+
+
+def test_a_cell_of_another_recipe_is_not_made_again(results, tmp_path, capsys):
+    result = uci_table.read(results / "diabetes/dropout-heteroscedastic.json")
+    result["settings"]["candidates"] = [[0.01, 1.0, 0.0]]
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(result))
+    assert uci_rows.main([str(tmp_path), str(path), "--out", str(tmp_path / "rows.json")]) == 1
+    assert "was made with candidates" in capsys.readouterr().err
+
+
+# -- where trainings end
+
+
+def ends(**figures: Any) -> dict[str, Any]:
+    """A made-up result: bound and log-likelihood of starts, in three splits that hardly differ."""
+    made = {name: (0.0, 0.0) for name in uci_starts.STARTS} | {
+        getattr(uci_starts, name.upper()): both for name, both in figures.items()
+    }
+    return {
+        "settings": {"data": "yacht", "noise": "homoscedastic"},
+        "starts": {
+            name: [
+                {"bound": b + e, "log likelihood": ll + e, "rmse": 1.0, "coverage": 1.0}
+                for e in (0.0, 0.01 * (name in (uci_starts.RECIPE, uci_starts.SETTLED)), 0.02)
+            ]
+            for name, (b, ll) in made.items()
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "figures, expected",
+    [
+        ({"recipe": (1.0, 0.0)}, "no difference that counts"),
+        ({"recipe": (-0.5, 1.0), "settled": (0.5, 1.0)}, "a poor optimum"),
+        ({"recipe": (-0.5, 1.0), "longer": (0.5, 0.8)}, "slow convergence"),
+        ({"recipe": (-0.5, 1.0), "longer": (0.5, 0.2)}, "the bound prefers the worse prediction"),
+    ],
+)
+def test_what_is_wrong_with_a_start(figures, expected):
+    assert uci_starts.verdict(ends(**figures)) == expected
+    assert uci_starts.table([ends(**figures)]).lines[0][-1] == expected
+
+
+def test_the_starts_command(tmp_path):
+    config = dataclasses.replace(
+        TINY,
+        methods=("moments_adam", "dropout"),
+        noise=("homoscedastic",),
+        starts=True,
+        out=tmp_path,
+    )
+    (made,) = uci.main(config, "again", QUIET())
+    name = "starts-diabetes-moments_adam-homoscedastic.json"
+    assert json.loads((tmp_path / name).read_text()) == made
+    assert {path.name for path in tmp_path.iterdir()} == {name, "starts.md"}
+    assert made["starts"].keys() == uci_starts.STARTS.keys()
+    first, second = made["starts"]["recipe"], made["starts"]["full cost at once, small noise"]
+    assert first[0]["bound"] > second[0]["bound"] + 1  # after two epochs the noise is still small

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from train.report.tables import Mean
+from train.report.claims import ABSENT, FAILS, HOLDS, OPEN
+from train.report.statistics import Mean
 from train.uci import claims as uci_claims
+from train.uci import table as uci_table
+from train.uci import targets as uci_targets
 from train.uci.methods import METHODS
 from train.uci.published import DIAGONAL_DVI, SETS, number
 from train.uci.table import NOISES, Found, by_cell
@@ -52,69 +55,116 @@ def changed(data: str, method: str, noise: str, **figures: Any) -> Found:
 
 
 def test_what_was_reached_follows_the_figures():
-    likelihood, bp, _, _, dvi = uci_claims.reached(by_cell(everything()))
-    assert "precision*: holds: on 9 of 9 (better on boston, concrete" in likelihood
-    # 1.13 rounds to the 1.1 of [B] on kin8nm, where 1.20 was published.
-    assert "does not hold: better on boston" in bp and "level on kin8nm, with room" in bp
-    # -2.80 rounds to the -2.8 of [B], and so does the best published figure, -2.79.
-    assert "level on power, where the best published figure rounds to the same" in bp
-    assert "at least 6 sets*: holds: on 9 of 9 (better on none; level on boston" in dvi
-    assert dvi.endswith("missed: none.")
-    worse = changed("boston", *uci_claims.MAIN, log_likelihood=[-2.9, -2.7])
-    likelihood, bp, _, _, dvi = uci_claims.reached(worse)
-    assert "does not hold: on 8 of 9" in likelihood
-    assert likelihood.endswith("worse on boston, -2.800 against -2.5.")
-    assert "does not hold: " in bp and bp.endswith("worse on boston.")
-    assert dvi.endswith("missed: boston by 0.380 (standard error 0.100).")
+    likelihood, rmse, dvi, ensemble, covered, seconds = uci_targets.reached(by_cell(everything()))
+    for line in (likelihood, rmse):
+        assert line.endswith("as printed, on at least 9*: holds: on 9 of 9; missed: none.")
+    assert "on at least 8*: holds: on 9 of 9" in dvi
+    # Every method has the same figures here.
+    assert "on at least 5*: does not hold: on 0 of 9; missed: boston (not decided); c" in ensemble
+    assert covered.endswith(f"within their 95 % intervals*: {ABSENT}.")
+    # 3.55 s a split.
+    assert "on at least 6*: does not hold: on 3 of 9; missed: boston (3.55 s against 0.1" in seconds
+    worse = changed("boston", *uci_claims.MAIN, log_likelihood=[-2.9, -2.7], rmse=[9.0, 9.2])
+    likelihood, rmse, dvi, *_ = uci_targets.reached(worse)
+    assert likelihood.endswith("does not hold: on 8 of 9; missed: boston (-2.800 against -2.5).")
+    assert rmse.endswith("does not hold: on 8 of 9; missed: boston (9.100 against 3.3).")
+    assert dvi.endswith("holds: on 8 of 9; missed: boston (by 0.380, standard error 0.100).")
 
 
-@pytest.mark.parametrize("missing, verdict", [(3, "holds"), (4, "does not hold")])
-def test_six_sets_are_to_be_level_with_diagonal_dvi(missing, verdict):
+def test_coverage_is_counted_where_it_was_measured():
+    found = by_cell(everything())
+    for share, data in enumerate(SETS):
+        for split in found[data, *uci_claims.MAIN]["splits"]:
+            split["coverage"] = 0.925 + 0.01 * (share > 0)
+    line = uci_targets.reached(found)[4]
+    assert line.endswith("on at least 9*: does not hold: on 8 of 9; missed: boston (0.925).")
+    grids = {grid.title.partition(" noise")[0]: grid for grid in uci_table.own(found)}
+    shares = grids["Share of test rows within the 95 % interval, heteroscedastic"]
+    column = list(METHODS).index(uci_claims.MAIN[0]) + 1
+    assert shares.lines[1][column] == "0.935 ± 0.000" and shares.lines[1][column + 1] == "-"
+
+
+@pytest.mark.parametrize("missing, verdict", [(1, HOLDS), (2, FAILS)])
+def test_eight_sets_are_to_be_level_with_diagonal_dvi(missing, verdict):
     found = by_cell(everything())
     for data in SETS[:missing]:
         for split in found[data, *uci_claims.MAIN]["splits"]:
             split["log likelihood"] -= 1
-    assert f"6 sets*: {verdict}: on {9 - missing} of 9" in uci_claims.reached(found)[-1]
-
-
-def test_a_level_figure_that_could_have_been_better_is_said_to_have_had_room():
-    better = changed("kin8nm", *uci_claims.MAIN, log_likelihood=[1.16, 1.16])
-    assert "leaves room*: holds: " in uci_claims.reached(better)[1]
-    for split in better["yacht", *uci_claims.MAIN]["splits"]:
-        split["log likelihood"] = -2.8
-    bp = uci_claims.reached(better)[1]
-    assert "does not hold" in bp and "level on yacht, with room" in bp
+    assert f"on at least 8*: {verdict}: on {9 - missing} of 9" in uci_targets.reached(found)[2]
 
 
 def test_gains_are_taken_split_by_split():
+    def gain(found: Found) -> Mean:
+        pair = "moments_adam", "ensemble"
+        return uci_claims.gain(found, "wine", "rmse", *pair, "heteroscedastic")
+
     found = changed("wine", "ensemble", "heteroscedastic", rmse=[1.0, 3.0])
-    gain = uci_claims.gain(found, "wine", "rmse", "moments_adam", "ensemble", "heteroscedastic")
-    assert gain == Mean(2.0, 1.0, 2)  # a smaller RMSE is a gain
-    assert uci_claims.verdict_of(gain) == "level"
-    assert uci_claims.verdict_of(gain._replace(standard_error=0.99)) == "better"
-    assert uci_claims.verdict_of(gain._replace(value=float("nan"))) == "worse"
+    assert gain(found) == Mean(2.0, 1.0, 2)  # a smaller RMSE is a gain
     row = next(line for line in uci_claims.gains(found).lines if line[0] == "wine")
     assert row == ["wine", "+0.000 ± 0.000", "+0.000 ± 0.000", "+2.000 ± 1.000", "+0.000 ± 0.000"]
+    # Of two standard errors; of one degree of freedom, 12.7 of them leave out 0.
+    assert uci_claims.between(found, *uci_claims.MAIN, "ensemble", "rmse")["wine"] == 0
+    found = changed("wine", "ensemble", "heteroscedastic", rmse=[2.9, 3.0])
+    assert uci_claims.between(found, *uci_claims.MAIN, "ensemble", "rmse")["wine"] == 1
+    # A method that diverged on a split is worse, and better is who did not.
+    found = changed("wine", "ensemble", "heteroscedastic", rmse=[1.0, None])
+    assert gain(found).sign == 1
+    found = changed("wine", *uci_claims.MAIN, rmse=[1.0, None])
+    assert gain(found).sign == -1
 
 
-def test_claims_are_counted():
-    found = by_cell(everything())
-    assert "LL holds here, on 9 of 9 (better on none; worse on none)" in uci_claims.claims(found)[0]
-    for data in SETS[:5]:
-        for split in found[data, "ensemble", "heteroscedastic"]["splits"]:
-            split["log likelihood"] += 1
-    ensemble, local, natural = uci_claims.claims(found)
+def test_cells_of_different_recipes_are_not_compared():
+    found = changed("wine", "ensemble", "heteroscedastic", rmse=[2.9, 3.0])
+    for split in found["wine", *uci_claims.MAIN]["splits"]:
+        split["coverage"] = 0.95  # of the present recipe; the ensemble's cell has none
+    assert "wine" not in uci_claims.between(found, *uci_claims.MAIN, "ensemble", "rmse")
+    row = next(line for line in uci_claims.gains(found).lines if line[0] == "wine")
+    assert row == ["wine", "-", "-", "-", "-"]
+    for split in found["wine", "ensemble", "heteroscedastic"]["splits"]:
+        split["coverage"] = 0.95
+    assert uci_claims.between(found, *uci_claims.MAIN, "ensemble", "rmse")["wine"] == 1
+
+
+def test_claims_are_counted(tmp_path):
+    def verdicts() -> dict[str, str]:
+        return {claim.text: claim.verdict for claim in uci_claims.claims(tmp_path)}
+
+    def write(results: list[dict[str, Any]]) -> None:
+        for result in results:
+            settings = result["settings"]
+            path = tmp_path / "uci" / settings["data"] / f"{settings['method']}-{settings['noise']}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".json").write_text(json.dumps(result))
+
+    assert set(verdicts().values()) == {ABSENT} and len(verdicts()) == 6
+    assert {claim.evidence for claim in uci_claims.claims(tmp_path)} == {"-"}
+    write([result for result in everything() if result["settings"]["data"] == "wine"])
+    assert set(verdicts().values()) == {OPEN}  # eight sets are missing
+    write(everything())
+    ensemble = "BP is not behind a deep ensemble on most of the nine sets, by LL"
+    reached = "BP reaches its RMSE of the table on all nine sets, at the printed digits"
+    assert verdicts()[ensemble] == OPEN and verdicts()[reached] == HOLDS
+    results = everything()
+    for result in results:
+        settings = result["settings"]
+        if settings["method"] == "ensemble" and settings["data"] in SETS[:5]:
+            for split in result["splits"]:
+                split["log likelihood"] += 1
+        if (settings["method"], settings["noise"], settings["data"]) == (*uci_claims.MAIN, "wine"):
+            for split in result["splits"]:
+                split["rmse"] = 0.66
+    write(results)
+    assert verdicts()[ensemble] == FAILS and verdicts()[reached] == FAILS
+    claims = {claim.text: claim for claim in uci_claims.claims(tmp_path)}
     # In print BP is worse than DE on boston, wine and yacht.
-    assert "by LL does not hold here, on 4 of 9" in ensemble and "in print on 6 of 9" in ensemble
-    assert "by LL holds here, on 9 of 9" in local and "in print on 7 of 9" in local
-    assert natural.startswith("Natural gradient against Adam") and "worse on none" in natural
+    assert claims[ensemble].evidence == (
+        "better on none; worse on boston, concrete, energy, kin8nm, naval; in print behind on 3"
+    )
+    assert claims[reached].evidence.startswith("worse on wine; level on ")
+    found = by_cell(results)
     duels = {line[0]: line[1:] for line in uci_claims.duels(found).lines}
-    assert duels["deep ensemble"] == [
-        "0 / 4 / 5",
-        *["0 / 9 / 0"] * 3,
-        "0 / 4 / 5",
-        *["0 / 9 / 0"] * 3,
-    ]
+    assert duels["deep ensemble"] == ["0 / 4 / 5", "0 / 8 / 1", *["0 / 4 / 5", "0 / 9 / 0"] * 3]
+    assert uci_claims.natural(found).startswith("Natural gradient against Adam, both by moments")
 
 
 def test_splits_that_go_wrong():
@@ -137,7 +187,11 @@ def test_parts_that_stalled_are_found():
     text = uci_claims.total(results)
     assert text == f"All 8 cells took {8 * 7.1:.0f} s, 0.02 hours."
     results[2]["seconds"]["search"] = 102.0  # twice 5 epochs, as many as in training
-    (stall,) = uci_claims.stalls(results)
-    assert stall[:4] == ("boston", list(METHODS)[2], NOISES[0], "search")
-    np.testing.assert_allclose(stall[4:], [102.0, 2.0])
+    ((name, lost),) = uci_claims.stalls(results)
+    each = 3 + 102 + 2 + 0.1
+    title = METHODS[list(METHODS)[2]].title
+    assert name == (
+        f"boston, {title}, {NOISES[0]} (search 102 s instead of about 2; {each:.1f} s a split)"
+    )
+    np.testing.assert_allclose(lost, 100.0)
     assert "of which 100 s were lost" in uci_claims.total(results)

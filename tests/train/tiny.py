@@ -1,7 +1,7 @@
 """A classifier small enough to train hundreds of epochs in a test; also a script that trains it.
 
-python -m tests.train.tiny FOLDER RESULT: trains with a checkpoint after every epoch in FOLDER,
-prints a line for each epoch, and writes all figures and weights to RESULT.
+python -m tests.train.tiny FOLDER RESULT ...: trains with a checkpoint after every epoch in FOLDER,
+prints a line for each epoch, and writes all figures and weights to RESULT; then the next two.
 """
 
 import json
@@ -15,6 +15,7 @@ import numpy as np
 from cgjax import metrics
 from train.data import Dataset
 from train.engine.loop import stateless
+from train.engine.progress import Display, Progress
 from train.engine.recipes import PlateauRecipe
 from train.engine.runs import Finished, Group, train
 
@@ -74,17 +75,17 @@ def flat(finished: list[Finished]) -> list:
     ]
 
 
-class Lines:
+class Lines(Display):
     """A display that prints a line for each epoch, for another process to read."""
 
     def message(self, text: str) -> None:
         print(text, flush=True)
 
-    def update(self, *, epoch: int, **_) -> None:
-        print(f"epoch {epoch}", flush=True)
+    def update(self, progress: Progress) -> None:
+        print(f"epoch {progress.epoch}", flush=True)
 
 
-def main(folder: str, result: str) -> None:
+def main(folder: str, result: str, *more: str) -> None:
     finished = train(
         [group([0.0, 0.1, np.nan, 0.4])],
         dataset(),
@@ -95,6 +96,8 @@ def main(folder: str, result: str) -> None:
         display=Lines(),
     )
     Path(result).write_text(json.dumps(flat(finished)))
+    if more:
+        main(*more)
 
 
 if __name__ == "__main__":

@@ -15,20 +15,14 @@ together sometimes help further.
 
 **Cost**: digits about a minute on two CPU cores. MNIST and Fashion-MNIST three to four seconds for
 an epoch of a run there, and from 30 to more than 100 epochs a run.
-
-**Left behind** in `--out`: `result.json`, `timing.json`, `figure.png`, and the checkpoint, from
-which the same command continues after any interruption, to the same bits.
 """
 
 import functools
-from pathlib import Path
-from typing import Any
 
 from flax import nnx
 from jaxtyping import Array, Float
 
 import cgjax as cg
-from train import data
 from train.data import Dataset
 from train.dense import figure
 from train.dense.settings import Config, Nodes
@@ -39,16 +33,6 @@ from train.models.dense import Dense
 
 FAMILIES = {"tanh": cg.nodes.Spin(), "relu": cg.nodes.ReLU()}
 CLASSES = 10
-
-
-def main(config: Config, command: str, console: Any) -> dict[str, Any]:
-    """Trains, tests, and leaves the result behind; see `train.engine.sweep.run`."""
-
-    def build() -> sweep.Experiment:
-        return experiment(config, data.load(config.data, config.data_dir))
-
-    out = config.out or Path("runs/dense") / config.data
-    return sweep.run(config, build, command, out, console, figure.draw)
 
 
 def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
@@ -68,6 +52,9 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         prepare=rows,
         samples=config.samples,
     )
+
+
+main = functools.partial(sweep.run, experiment, draw=figure.draw)
 
 
 @functools.lru_cache

@@ -1,8 +1,7 @@
 """The settings of the dense experiment."""
 
 import dataclasses
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from train.engine.recipes import PlateauRecipe
 from train.engine.settings import (
@@ -23,10 +22,10 @@ Nodes = Literal["tanh", "relu"]
 class Config(Computation):
     """The settings of the experiment; the defaults are those of [A] 5.1."""
 
+    default_out: ClassVar[str] = "runs/dense/{data}"
+
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
     """The images; digits are scikit-learn's, of 8 x 8 pixels."""
-    data_dir: Path | None = None
-    """A folder with the IDX files, or one prepared by TensorFlow Datasets as array_record."""
     nodes: Annotated[tuple[Nodes, ...], SOME] = ("tanh", "relu")
     """Families of the hidden nodes."""
     regularisers: Annotated[tuple[Regulariser, ...], SOME] = ("none", "dropout", "pcff")

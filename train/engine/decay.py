@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import optax
-from jaxtyping import Array
 
 
 def decayed(params: Any, *, but: Sequence[str] = ()) -> Any:
@@ -42,18 +41,11 @@ def decayed(params: Any, *, but: Sequence[str] = ()) -> Any:
     return jax.tree.unflatten(structure, [not kept for kept in keep])
 
 
-def by_argument(decays: Any = None) -> optax.GradientTransformationExtraArgs:
-    """Adds `weight_decay * params` to gradients, with the decay as an argument of the update.
-
-    Args:
-        decays: a tree like the parameters, of whether each decays; none: all do.
-    """
+def by_argument() -> optax.GradientTransformationExtraArgs:
+    """Adds `weight_decay * params` to gradients, with the decay as an argument of the update."""
 
     def update(updates: Any, state: Any, params: Any = None, **arguments: Any) -> tuple[Any, Any]:
-        def added(gradient: Array, param: Array, does: bool = True) -> Array:
-            return gradient + arguments["weight_decay"] * param if does else gradient
-
-        trees = (updates, params) if decays is None else (updates, params, decays)
-        return jax.tree.map(added, *trees), state
+        decay = arguments["weight_decay"]
+        return jax.tree.map(lambda gradient, p: gradient + decay * p, updates, params), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

@@ -8,18 +8,19 @@ one. Nothing here touches files; `train/engine/runs.py` does.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Shaped, UInt8, UInt32
+from jaxtyping import Array, Float, Shaped, UInt8, UInt32
 
 from cgjax import metrics
 from train.engine import devices
 from train.engine.recipes import Recipe
 from train.engine.settings import Mode
+from train.engine.state import Data, Learner, Record, RunState, Variables
 
 # What has become of a run.
 RUNNING, STOPPED, DIVERGED, CAPPED, SETTLED = range(5)
@@ -34,29 +35,6 @@ _INIT, _SHUFFLE, _NOISE, TEST = range(4)
 # comes before the backward pass has read them: a twentieth of a step at batch 32.
 _CPU_OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
 _EVALUATION_BATCH = 1000  # bounds the memory of a validation; the recipe does not depend on it
-
-
-class Variables(NamedTuple):
-    """What a network is a function of besides its input."""
-
-    params: Any  # what is trained
-    state: Any  # what changes otherwise: running statistics
-
-
-class Learner(NamedTuple):
-    """What is trained, as pure functions of one run."""
-
-    # init(key) -> variables
-    init: Callable[[Any], Variables]
-    # loss(variables, key, hyper, x, y) ->
-    #     (mean loss of the batch, (number of wrong predictions, state after it))
-    loss: Callable[[Variables, Any, Any, Array, Array], tuple[Array, tuple[Array, Any]]]
-    # log_probs(variables, x): float[batch, classes], without noise
-    log_probs: Callable[[Variables, Array], Array]
-    # At learning rate 1; none: the recipe's.
-    optimiser: optax.GradientTransformation | None = None
-    # project(params) -> params: brings parameters back into their bounds after every update
-    project: Callable[[Any], Any] | None = None
 
 
 def stateless(
@@ -84,41 +62,6 @@ def stateless(
         log_probs=lambda variables, x: log_probs(variables.params, x),
         optimiser=optimiser,
     )
-
-
-class Data(NamedTuple):
-    """A data set on the device; see `train.data.Dataset`."""
-
-    train_x: UInt8[Array, "train features"]
-    train_y: Int[Array, " train"]
-    validation_x: UInt8[Array, "validation features"]
-    validation_y: Int[Array, " validation"]
-    largest: Float[Array, ""]
-
-
-class RunState(NamedTuple):
-    """What the next epoch of a run needs, and the best it has seen. Arrays of all runs are stacked
-    along a leading axis."""
-
-    variables: Variables
-    momentum: Any  # the optimiser's state
-    best: Variables  # those of the best epoch, as the recipe counts
-    kept: Any  # the optimiser's state then, where the recipe goes back to it
-    key: UInt32[Array, "2"]
-    progress: Any  # what the recipe remembers; its `learning_rate` is that of the next epoch
-    epoch: Int[Array, ""]
-    status: Int[Array, ""]
-
-
-class Record(NamedTuple):
-    """What is told of an epoch of a run. Training figures are means over the epoch's batches, with
-    noise and changing weights; validation figures are those of its last weights."""
-
-    train_loss: Float[Array, ""]
-    train_error: Float[Array, ""]
-    validation_loss: Float[Array, ""]
-    validation_error: Float[Array, ""]
-    learning_rate: Float[Array, ""]
 
 
 def _optimiser(learner: Learner, recipe: Recipe) -> optax.GradientTransformationExtraArgs:

@@ -1,15 +1,36 @@
-"""A progress bar for `runs.train`: epoch, loss, error, images per second, time left."""
+"""Where a training tells its progress: epoch, loss, error, images per second, time left."""
 
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 LINE_SECONDS = 10.0  # the least time between two lines where there is no terminal
 
 
-class ProgressBar:
-    """Shows the progress of training; a `train.engine.runs.Display`.
+class Progress(NamedTuple):
+    """How far a training is."""
+
+    epoch: int
+    finished: int  # how many runs have ended
+    loss: float  # mean training loss of the runs that had this epoch
+    error: float  # their mean validation error
+    rate: float  # training images per second, over all runs
+    left: float  # seconds to go
+    exact: bool  # whether they are the most that it can take, else the least
+
+
+class Display:
+    """Tells nothing."""
+
+    def message(self, text: str) -> None:
+        """Tells something that happened."""
+
+    def update(self, progress: Progress) -> None:
+        """Tells how far it is."""
+
+
+class ProgressBar(Display):
+    """Shows the progress of training.
 
     In a terminal it is a bar. In a file or a pipe, where nothing can be drawn over, it is a line
     now and then.
@@ -49,12 +70,7 @@ class ProgressBar:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._bar.stop()
         if self._line:
             self.message(self._line)
@@ -63,36 +79,21 @@ class ProgressBar:
         """Prints a line above the bar."""
         self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def update(
-        self,
-        *,
-        epoch: int,
-        finished: int,
-        loss: float,
-        error: float,
-        rate: float,
-        left: float,
-        exact: bool,
-    ) -> None:
-        """Moves the bar; see `train.engine.runs.Display`."""
+    def update(self, progress: Progress) -> None:
+        """Moves the bar, or prints a line."""
+        epoch, finished, loss, error, rate, left, exact = progress
         minutes, seconds = divmod(max(round(left), 0), 60)
         figures = (
             f"loss {loss:.3f} error {100 * error:.2f}% {rate:.0f} images/s "
             f"{'≤' if exact else '≥'}{minutes}:{seconds:02} left"
         )
-        if self._bar.disable:
-            self._line, now = (
-                f"epoch {epoch} {finished}/{self._runs} ended {figures}",
-                self._clock(),
-            )
-            if now >= self._next_line:
-                self.message(self._line)
-                self._line, self._next_line = "", now + LINE_SECONDS
+        if not self._bar.disable:
+            completed = finished if self._epochs is None else epoch
+            told = {"epoch": epoch, "finished": finished, "figures": figures}
+            self._bar.update(self._task, completed=completed, **told)
             return
-        self._bar.update(
-            self._task,
-            completed=finished if self._epochs is None else epoch,
-            epoch=epoch,
-            finished=finished,
-            figures=figures,
-        )
+        self._line = f"epoch {epoch} {finished}/{self._runs} ended {figures}"
+        now = self._clock()
+        if now >= self._next_line:
+            self.message(self._line)
+            self._line, self._next_line = "", now + LINE_SECONDS

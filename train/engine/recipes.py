@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from train.report.settings import Check, Checked, at_least, more_than
 
@@ -17,29 +17,15 @@ if TYPE_CHECKING:
     import optax
     from jaxtyping import Array, Float, Int
 
-    from train.engine.schedule import (
-        PatientProgress,
-        PlateauProgress,
-        SteppedProgress,
-        Verdict,
-    )
+    from train.engine.loop import Record
+    from train.engine.schedule import PatientProgress, PlateauProgress, SteppedProgress, Verdict
 
-MOMENTUM = Check(lambda value: 0 <= value < 1, "in [0, 1)")
+FRACTION = Check(lambda value: 0 <= value < 1, "in [0, 1)")
 # Of a schedule.
 PARTS = Check(
     lambda values: sorted({0.0, *values, 1.0}) == [0.0, *values, 1.0],
     "rising, each between 0 and 1",
 )
-
-
-class Figures(Protocol):
-    """What a recipe looks at of an epoch; see `train.engine.loop.Record`."""
-
-    @property
-    def validation_loss(self) -> Float[Array, ""]: ...
-
-    @property
-    def validation_error(self) -> Float[Array, ""]: ...
 
 
 class Recipe(Checked, abc.ABC):
@@ -76,9 +62,7 @@ class Recipe(Checked, abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def advance(
-        self, progress: Any, figures: Figures, epoch: Int[Array, ""]
-    ) -> tuple[Any, Verdict]:
+    def advance(self, progress: Any, figures: Record, epoch: Int[Array, ""]) -> tuple[Any, Verdict]:
         """The progress after an epoch (numbered from 1), and what follows from it."""
 
     def fewest_epochs_left(self, progress: Any) -> int:
@@ -96,13 +80,13 @@ class PlateauRecipe(Recipe):
     """Images of a batch."""
     learning_rate: Annotated[float, at_least(0)] = 1e-2
     """Of the first epoch."""
-    momentum: Annotated[float, MOMENTUM] = 0.9
+    momentum: Annotated[float, FRACTION] = 0.9
     """The part of the last update that the next one keeps."""
     plateau_factor: Annotated[float, Check(lambda v: 0 < v <= 1, "in (0, 1]")] = 0.1
     """The learning rate is multiplied by this on a plateau of the validation loss."""
     plateau_patience: Annotated[int, at_least(0)] = 10
     """Epochs in a row without a gain that are borne; the next one lowers the rate."""
-    plateau_threshold: Annotated[float, MOMENTUM] = 1e-4
+    plateau_threshold: Annotated[float, FRACTION] = 1e-4
     """The relative gain below which an epoch counts as a plateau's."""
     stop_patience: Annotated[int, at_least(0)] = 20
     """A run stops once the validation loss has not fallen for more than this many epochs. It ends
@@ -123,33 +107,26 @@ class PlateauRecipe(Recipe):
         """The progress before the first epoch."""
         from train.engine import schedule
 
-        return schedule.PlateauProgress.first(self.learning_rate)
+        return schedule.plateau_init(self.learning_rate)
 
     def advance(
-        self, progress: PlateauProgress, figures: Figures, epoch: Int[Array, ""]
+        self, progress: PlateauProgress, figures: Record, epoch: Int[Array, ""]
     ) -> tuple[PlateauProgress, Verdict]:
         """By the validation loss; see `train/engine/schedule.py`."""
         from train.engine import schedule
 
-        loss = figures.validation_loss
-        plateau, learning_rate, floor = schedule.plateau_step(
-            progress.plateau,
-            progress.learning_rate,
-            loss,
+        return schedule.plateau_step(
+            progress,
+            figures.validation_loss,
             factor=self.plateau_factor,
             patience=self.plateau_patience,
             threshold=self.plateau_threshold,
+            stop_patience=self.stop_patience,
         )
-        stopper, improved, stops = schedule.stopper_step(
-            progress.stopper, loss, patience=self.stop_patience
-        )
-        after = schedule.PlateauProgress(learning_rate, plateau, stopper)
-        # A rate that is constant on purpose has no floor.
-        return after, schedule.Verdict(improved, stops, settled=floor & (self.plateau_factor < 1))
 
     def fewest_epochs_left(self, progress: PlateauProgress) -> int:
         """If no run improves any more, and no rate reaches its floor before."""
-        return self.stop_patience + 1 - int(min(progress.stopper.strikes.ravel()))
+        return self.stop_patience + 1 - int(min(progress.strikes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +143,7 @@ class SteppedRecipe(Recipe):
     """Images of a batch."""
     learning_rate: Annotated[float, at_least(0)] = 0.1
     """Of the first epoch."""
-    momentum: Annotated[float, MOMENTUM] = 0.9
+    momentum: Annotated[float, FRACTION] = 0.9
     """The part of the last update that the next one keeps."""
     weight_decay: Annotated[float, at_least(0)] = 1e-4
     """Added to the gradient, times the parameters."""
@@ -223,7 +200,7 @@ class SteppedRecipe(Recipe):
         return {"weight_decay": progress.weight_decay}
 
     def advance(
-        self, progress: SteppedProgress, figures: Figures, epoch: Int[Array, ""]
+        self, progress: SteppedProgress, figures: Record, epoch: Int[Array, ""]
     ) -> tuple[SteppedProgress, Verdict]:
         """By the number of the epoch."""
         import jax.numpy as jnp
@@ -280,26 +257,20 @@ class PatientRecipe(Recipe):
         """
         import optax
 
-        from train.engine import decay
-
-        return optax.chain(
-            optax.clip(self.largest_gradient), decay.by_argument(decays), optax.adam(1.0)
-        )
+        decay = optax.add_decayed_weights(self.weight_decay, decays)
+        return optax.chain(optax.clip(self.largest_gradient), decay, optax.adam(1.0))
 
     def begin(self) -> PatientProgress:
         """The progress before the first epoch."""
-        from train.engine import schedule
-
-        return schedule.PatientProgress.first(self.learning_rate, self.patience)
-
-    def extra_arguments(self, progress: PatientProgress) -> dict[str, Any]:
-        """The weight decay."""
         import jax.numpy as jnp
 
-        return {"weight_decay": jnp.float32(self.weight_decay)}
+        from train.engine import schedule
+
+        rate, patience = jnp.float32(self.learning_rate), jnp.int32(self.patience)
+        return schedule.PatientProgress(rate, patience, jnp.float32(jnp.inf), jnp.int32(0))
 
     def advance(
-        self, progress: PatientProgress, figures: Figures, epoch: Int[Array, ""]
+        self, progress: PatientProgress, figures: Record, epoch: Int[Array, ""]
     ) -> tuple[PatientProgress, Verdict]:
         """By the validation error; see `train/engine/schedule.py`."""
         from train.engine import schedule

@@ -4,11 +4,11 @@ A group is what one program computes: all runs of a node family, or a single run
 the runs that have stopped are set aside; now and then everything goes into one checkpoint.
 """
 
-import functools
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,34 +17,15 @@ from jax.sharding import Mesh
 from train.data import Dataset
 from train.engine import devices
 from train.engine.checkpoint import CheckpointError, Checkpoints, Saved
+from train.engine.groups import Active, Group
 from train.engine.interruption import saved_first
-from train.engine.loop import (
-    CAPPED,
-    DIVERGED,
-    RUNNING,
-    SETTLED,
-    STATUS,
-    Data,
-    Learner,
-    Record,
-    Variables,
-    init_run,
-    programs,
-)
+from train.engine.loop import CAPPED, DIVERGED, SETTLED, STATUS
+from train.engine.progress import Display, Progress
 from train.engine.recipes import Recipe
 from train.engine.settings import Mode
+from train.engine.state import Data, Record, Variables
 from train.report import machine
 from train.report.settings import but_epochs, differences
-
-
-class Group(NamedTuple):
-    """Runs that one program computes."""
-
-    name: str
-    learner: Learner
-    runs: tuple[str, ...]  # a name for each
-    keys: np.ndarray  # uint32[runs, 2], the data of each run's key
-    hyper: Any  # arrays [runs, ...]: what their losses depend on besides
 
 
 class Log(NamedTuple):
@@ -69,159 +50,6 @@ class Finished(NamedTuple):
     log: Log  # of the training of all runs
 
 
-class Display(Protocol):
-    """Where progress is told."""
-
-    def message(self, text: str) -> None:
-        """Tells something that happened."""
-
-    def update(
-        self,
-        *,
-        epoch: int,
-        finished: int,
-        loss: float,
-        error: float,
-        rate: float,
-        left: float,
-        exact: bool,
-    ) -> None:
-        """Tells how far it is.
-
-        Args:
-            epoch: the number of the epoch.
-            finished: how many runs have ended.
-            loss: mean training loss of the runs that had this epoch.
-            error: their mean validation error.
-            rate: training images per second, over all runs.
-            left: seconds to go.
-            exact: whether `left` is the most it can take, else the least.
-        """
-
-
-class Silent:
-    """Tells nothing."""
-
-    def message(self, text: str) -> None:
-        """Nothing."""
-
-    def update(self, **figures: float) -> None:
-        """Nothing."""
-
-
-class _Active:
-    """A group in the making: the states on the device of the runs that have a slot in its program,
-    and the latest known states of all its runs on the host."""
-
-    def __init__(
-        self,
-        group: Group,
-        recipe: Recipe,
-        mode: Mode,
-        mesh: Mesh | None,
-        width: int | None,
-        data: Data,
-    ):
-        self.group, self.mesh, self.data, self._last = group, mesh, data, recipe.last_epoch
-        self._init, self._epoch = programs(group.learner, recipe, mode, mesh, width)
-        # The number of slots is a multiple of this.
-        self._unit = (width or 1) * devices.size(mesh, devices.RUNS)
-        init = jax.vmap(functools.partial(init_run, group.learner, recipe))
-        self._abstract = jax.eval_shape(init, group.keys)
-        # A RunState of NumPy arrays.
-        self.stored: Any = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), self._abstract)
-        self.slots = self._padded(np.arange(len(group.runs)))
-        self.state: Any = None
-        self.hyper: Any = None
-
-    def begin(self) -> None:
-        """Initial states."""
-        self.state = self._init(self._placed(self.group.keys[self.slots]))
-        self.hyper = self._placed(jax.tree.map(lambda a: a[self.slots], self.group.hyper))
-
-    def restore(self, arrays: dict[str, np.ndarray], slots: Sequence[int]) -> None:
-        """States from a checkpoint."""
-        paths, structure = jax.tree_util.tree_flatten_with_path(self._abstract)
-        leaves = [arrays[self._path(path)] for path, _ in paths]
-        for (path, expected), leaf in zip(paths, leaves, strict=True):
-            if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
-                raise ValueError(f"{self._path(path)} has shape {leaf.shape} and type {leaf.dtype}")
-        self.stored = jax.tree.unflatten(structure, [np.array(leaf) for leaf in leaves])
-        self.slots = np.asarray(slots, int)
-        self._end_or_revive()
-        self._load()
-
-    def _end_or_revive(self) -> None:
-        """The last epoch may be another than it was when the checkpoint was made."""
-        status, last = self.stored.status, self._last
-        over = self.stored.epoch >= (np.inf if last is None else last)
-        now = np.where((status == RUNNING) & over, CAPPED, status)
-        now = np.where((status == CAPPED) & ~over, RUNNING, now)
-        if (now != status).any():
-            self.stored = self.stored._replace(status=now.astype(status.dtype))
-            self.slots = self._padded(self.running)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All states, by name, for a checkpoint."""
-        self._store()
-        leaves, _ = jax.tree_util.tree_flatten_with_path(self.stored)
-        return {self._path(path): leaf for path, leaf in leaves}
-
-    def _path(self, path: Any) -> str:
-        return f"{self.group.name}{jax.tree_util.keystr(path)}"
-
-    @property
-    def running(self) -> np.ndarray:
-        """The numbers of the runs that are still running."""
-        return np.flatnonzero(np.asarray(self.stored.status) == RUNNING)
-
-    def epoch(self) -> tuple[np.ndarray, np.ndarray]:
-        """One epoch; the runs it concerned, and their figures `[runs, figures]`."""
-        before = self.running
-        self.state, record = self._epoch(self.state, self.hyper, self.data)
-        fetch = (record, self.state.status, self.state.progress)
-        told, status, progress = devices.fetched(fetch, self.mesh)
-        _write(self.stored.status, self.slots, status)
-        jax.tree.map(lambda a, b: _write(a, self.slots, b), self.stored.progress, progress)
-        figures = np.zeros((len(self.group.runs), len(told)), np.float32)
-        _write(figures, self.slots, np.stack(told, axis=-1))
-        return before, figures[before]
-
-    def compact(self) -> None:
-        """Leaves stopped runs out of the program, once at least half of its slots are idle: every
-        number of slots is a program of its own, which takes longer to compile than to share."""
-        slots = self._padded(self.running)
-        if 2 * len(slots) <= len(self.slots):
-            self._store()
-            self.slots = slots
-            self._load()
-
-    def _store(self) -> None:
-        if self.state is not None:
-            fresh = devices.fetched(self.state, self.mesh)
-            jax.tree.map(lambda kept, new: _write(kept, self.slots, new), self.stored, fresh)
-
-    def _load(self) -> None:
-        if len(self.slots) == 0:
-            self.state = self.hyper = None
-            return
-        rows, hyper = (
-            jax.tree.map(lambda a: a[self.slots], tree) for tree in (self.stored, self.group.hyper)
-        )
-        self.state, self.hyper = self._placed(rows), self._placed(hyper)
-
-    def _padded(self, runs: np.ndarray) -> np.ndarray:
-        """As many slots as devices and widths share evenly. A run with two is computed twice."""
-        return np.resize(runs, -(-len(runs) // self._unit) * self._unit)
-
-    def _placed(self, tree: Any) -> Any:
-        return devices.placed(tree, self.mesh, devices.RUNS)
-
-
-def _write(rows: np.ndarray, slots: np.ndarray, values: np.ndarray) -> None:
-    rows[slots] = values
-
-
 def train(
     groups: Sequence[Group],
     dataset: Dataset,
@@ -231,6 +59,7 @@ def train(
     mesh: Mesh | None = None,
     width: int | None = None,
     folder: Path | None = None,
+    earlier: Path | None = None,
     settings: dict[str, Any] | None = None,
     save_seconds: float = 30.0,
     display: Display | None = None,
@@ -249,6 +78,8 @@ def train(
         width: how many runs a device maps at a time; see `train.engine.loop.programs`.
         folder: where the checkpoint lies; a run of the same command continues from it. Without it
             nothing is saved.
+        earlier: where another checkpoint of this training lies, which is only read. It is continued
+            unless that in `folder` is as new.
         settings: the settings of the experiment; a checkpoint of others is refused, except that
             the last epoch ("epochs") may be another: runs that were ended by it go on, or end.
         save_seconds: the least time between two saves. It has no influence on results.
@@ -267,20 +98,20 @@ def train(
             evenly.
     """
     _require_batches(dataset, recipe, devices.size(mesh, devices.BATCH))
-    display, began = display or Silent(), clock()
+    display, began = display or Display(), clock()
     largest = np.float32(dataset.largest)
     arrays = dataset.train_x, dataset.train_y, dataset.validation_x, dataset.validation_y, largest
     data = Data(*devices.placed(arrays, mesh))
     parts = devices.size(mesh, devices.RUNS), width, devices.size(mesh, devices.BATCH)
     facts = {"settings": settings or {}, "identity": machine.identity(mode, *parts)}
-    active = [_Active(group, recipe, mode, mesh, width, data) for group in groups]
+    active = [Active(group, recipe, mode, mesh, width, data) for group in groups]
     training = _Training(active, recipe, facts, folder, display)
-    training.begin()
+    training.begin(earlier)
     before = training.log.seconds
     training.save()  # so that a folder that cannot be written is known before an epoch is spent
-    last_save = clock()
+    last_save, over = clock(), False
     with saved_first() as interruption:
-        while training.running:
+        while training.running and not over:
             rate, end = training.epoch(clock)
             interruption.unsaved = folder is not None
             log = training.log
@@ -297,8 +128,6 @@ def train(
                 if folder is not None:
                     display.message(f"saved after epoch {len(training.history)}")
                 interruption.end()
-            if over:
-                break
     training.close()
     return _finished(active, recipe, training.history, training.log)
 
@@ -321,7 +150,7 @@ class _Training:
 
     def __init__(
         self,
-        active: Sequence[_Active],
+        active: Sequence[Active],
         recipe: Recipe,
         facts: dict[str, Any],
         folder: Path | None,
@@ -339,31 +168,45 @@ class _Training:
         """How many runs have not ended."""
         return sum(len(a.running) for a in self.active)
 
-    def begin(self) -> None:
-        """Initial states, or those of the checkpoint."""
-        saved = None if self.checkpoints is None else self.checkpoints.latest()
-        self._step = -1 if saved is None else saved.step
-        if devices.agreed(self._step) != self._step:
-            assert self.checkpoints is not None
+    def begin(self, earlier: Path | None) -> None:
+        """Initial states, or those of the newest checkpoint."""
+        found = self._newest(earlier)
+        step = -1 if found is None else found[1].step
+        if devices.agreed(step) != step:
             raise CheckpointError(
-                f"{self.checkpoints.folder}: the processes do not see the same checkpoint there. "
-                "Choose a folder that they share."
+                f"{self.checkpoints and self.checkpoints.folder}: the processes do not see the "
+                "same checkpoint there. Choose a folder that they share."
             )
-        if saved is None:
+        if found is None:
             for a in self.active:
                 a.begin()
         else:
-            assert self.checkpoints is not None
-            folder = self.checkpoints.folder
+            folder, saved = found
             self.history, self.log = _restore(folder, saved, self.facts, self.active)
             self.display.message(f"continuing after epoch {len(self.history)} of {folder}")
-            if self.running:
+            if self.running and self.checkpoints is not None and self._step >= 0:
                 self.checkpoints.require_writable()
         commits, commit = self.log.commits, machine.commit()
         if self.running and commit not in commits[-1:]:
             if commits:
                 self.display.message(f"the code has changed: {commits[-1]} there, {commit} now")
             self.log = self.log._replace(commits=(*commits, commit))
+
+    def _newest(self, earlier: Path | None) -> tuple[Path, Saved] | None:
+        """The newest checkpoint and its folder."""
+        own = None if self.checkpoints is None else self.checkpoints.latest()
+        self._step = -1 if own is None else own.step
+        if earlier is not None:
+            with contextlib.closing(Checkpoints(earlier)) as there:
+                brought = there.latest()
+            if brought is None:
+                raise CheckpointError(
+                    f"{earlier}: no checkpoint there. Give the folder that was --out, or leave "
+                    "--from out to begin anew."
+                )
+            if self._step < brought.step:
+                return earlier, brought
+        return None if self.checkpoints is None or own is None else (self.checkpoints.folder, own)
 
     def save(self) -> None:
         """Saves all, if there is a folder and something new."""
@@ -388,8 +231,8 @@ class _Training:
         offset = images = 0
         for a in self.active:
             if len(a.running):
-                rows, told = a.epoch()
-                figures[offset + rows] = told
+                rows, found = a.epoch()
+                figures[offset + rows] = found
                 images += len(rows) * seen
                 for run in set(rows) - set(a.running):
                     _tell(self.display, self.names[offset + run], a.stored.status[run], epoch)
@@ -397,48 +240,62 @@ class _Training:
                 done = figures[np.isfinite(figures[:, 0])]
                 elapsed = clock() - start
                 if len(done):
-                    self.display.update(
+                    told = Progress(
                         epoch=epoch,
                         finished=len(self.names) - self.running,
                         loss=float(done[:, 0].mean()),
                         error=float(done[:, 3].mean()),
                         rate=images / max(elapsed, 1e-9),
-                        **_left(self.active, self.recipe, epoch, elapsed * concerned / len(done)),
+                        left=elapsed * concerned / len(done) * self._epochs_left(epoch),
+                        exact=self.recipe.last_epoch is not None,
                     )
+                    self.display.update(told)
             offset += len(a.group.runs)
         self.history.append(figures)
         end = clock()
         return images / max(end - start, 1e-9), end
+
+    def _epochs_left(self, epoch: int) -> int:
+        """The most it can be if there is a last epoch, else the least, in which no run improves any
+        more."""
+        if self.recipe.last_epoch is not None:
+            return self.recipe.last_epoch - epoch
+        epochs = [
+            self.recipe.fewest_epochs_left(
+                jax.tree.map(lambda leaf, a=a: leaf[a.running], a.stored.progress)
+            )
+            for a in self.active
+            if len(a.running)
+        ]
+        return max(epochs, default=0)
 
     def close(self) -> None:
         """Lets go of the checkpoint, and brings all states to the host."""
         if self.checkpoints is not None:
             self.checkpoints.close()
         for a in self.active:
-            a._store()
+            a.fetch()
+
+
+_REFUSED = {
+    "settings": ("with other settings", "Give those it was made with, or choose another folder."),
+    "identity": (
+        "by another machine or in another way",
+        "The same bits are promised only where these agree: continue there, or choose another "
+        "folder to begin anew.",
+    ),
+}
 
 
 def _restore(
-    folder: Path, saved: Saved, facts: dict[str, Any], active: Sequence[_Active]
+    folder: Path, saved: Saved, facts: dict[str, Any], active: Sequence[Active]
 ) -> tuple[list[np.ndarray], Log]:
     """Puts a checkpoint's states in place; its history and its log."""
-    for kind, told, remedy in (
-        (
-            "settings",
-            "with other settings",
-            "Give the settings it was made with, or choose another folder.",
-        ),
-        (
-            "identity",
-            "by another machine or in another way",
-            "The same bits are promised only where these agree: continue there, or choose another "
-            "folder to begin anew.",
-        ),
-    ):
+    for kind, (made, remedy) in _REFUSED.items():
         then, now = (but_epochs(known) for known in (saved.facts.get(kind, {}), facts[kind]))
         if differing := differences(then, now):
             raise CheckpointError(
-                f"{folder}: the checkpoint was made {told}. {differing}. {remedy}"
+                f"{folder}: the checkpoint was made {made}. {differing}. {remedy}"
             )
     try:
         for a in active:
@@ -467,23 +324,8 @@ def _tell(display: Display, name: str, status: int, epoch: int) -> None:
         display.message(f"{name}: {STATUS[status]} after epoch {epoch}")
 
 
-def _left(active: Sequence[_Active], recipe: Recipe, epoch: int, seconds: float) -> dict[str, Any]:
-    """The time to go if epochs last as long as this one did: the most it can be if there is a last
-    epoch, else the least, in which no run improves any more."""
-    if recipe.last_epoch is not None:
-        return {"left": (recipe.last_epoch - epoch) * seconds, "exact": True}
-    epochs = [
-        recipe.fewest_epochs_left(
-            jax.tree.map(lambda leaf, a=a: leaf[a.running], a.stored.progress)
-        )
-        for a in active
-        if len(a.running)
-    ]
-    return {"left": max(epochs, default=0) * seconds, "exact": False}
-
-
 def _finished(
-    active: Sequence[_Active], recipe: Recipe, history: Sequence[np.ndarray], log: Log
+    active: Sequence[Active], recipe: Recipe, history: Sequence[np.ndarray], log: Log
 ) -> list[Finished]:
     results = []
     for a in active:

@@ -26,122 +26,77 @@ class Verdict(NamedTuple):
     settled: Bool[Array, ""] | bool = False  # whether it ends as its rate is too small to matter
 
 
-# -- plateaus and early stopping
-
-
-class Plateau(NamedTuple):
-    """What the plateau rule remembers of a run."""
-
-    best: Float[Array, ""]  # the loss to beat
-    bad_epochs: Int[Array, ""]  # epochs since it was beaten or the rate was lowered
-
-
-class Stopper(NamedTuple):
-    """What early stopping remembers of a run."""
-
-    best: Float[Array, ""]  # the lowest loss
-    strikes: Int[Array, ""]  # epochs since then
-
-
 class PlateauProgress(NamedTuple):
     """What `train.engine.recipes.PlateauRecipe` remembers of a run."""
 
     learning_rate: Float[Array, ""]
-    plateau: Plateau
-    stopper: Stopper
-
-    @classmethod
-    def first(cls, learning_rate: float) -> "PlateauProgress":
-        """Before the first epoch."""
-        return cls(jnp.float32(learning_rate), plateau_init(), stopper_init())
+    best: Float[Array, ""]  # the loss that the plateau rule wants beaten
+    bad_epochs: Int[Array, ""]  # since it was beaten or the rate was lowered
+    lowest: Float[Array, ""]  # the lowest loss
+    strikes: Int[Array, ""]  # epochs since then
 
 
-def plateau_init() -> Plateau:
-    """The state before the first epoch."""
-    return Plateau(jnp.float32(jnp.inf), jnp.int32(0))
-
-
-def stopper_init() -> Stopper:
-    """The state before the first epoch."""
-    return Stopper(jnp.float32(jnp.inf), jnp.int32(0))
+def plateau_init(learning_rate: float) -> PlateauProgress:
+    """The progress before the first epoch."""
+    inf, zero = jnp.float32(jnp.inf), jnp.int32(0)
+    return PlateauProgress(jnp.float32(learning_rate), inf, zero, inf, zero)
 
 
 def plateau_step(
-    state: Plateau,
-    learning_rate: Float[Array, ""],
+    progress: PlateauProgress,
     loss: Float[Array, ""],
     *,
     factor: float,
     patience: int,
     threshold: float,
-) -> tuple[Plateau, Float[Array, ""], Bool[Array, ""]]:
-    """The learning rate of the next epoch, as PyTorch's `ReduceLROnPlateau(mode="min")` has it.
+    stop_patience: int,
+) -> tuple[PlateauProgress, Verdict]:
+    """The learning rate as PyTorch's `ReduceLROnPlateau(mode="min")` has it, and early stopping.
 
     An epoch is good if loss < best (1 - threshold). On bad epoch number `patience + 1` in a row the
-    rate is multiplied by `factor` and the count starts again.
+    rate is multiplied by `factor` and the count starts again. Where it cannot fall any more, the
+    run has settled. It stops after `stop_patience + 1` epochs in a row without the lowest loss so
+    far.
 
     Args:
-        state: what the rule remembers.
-        learning_rate: that of the epoch that just ended.
+        progress: what the rules remember; its rate is that of the epoch that just ended.
         loss: its validation loss; not a number counts as bad.
-        factor: in (0, 1).
+        factor: in (0, 1]; a rate that is constant on purpose (1) does not settle.
         patience: how many bad epochs in a row are borne.
         threshold: the relative gain that makes an epoch good.
+        stop_patience: how many epochs in a row without the lowest loss are borne.
 
     Returns:
-        `(state, learning_rate, floor)`; the last tells whether the rate was due to fall, and is so
-        small that it cannot.
+        `(progress, verdict)`.
 
     Example:
-        >>> state, rate = plateau_init(), jnp.float32(1.0)
+        >>> progress = plateau_init(1.0)
         >>> for loss in (2.0, 2.0, 2.0, 2.0):
-        ...     state, rate, floor = plateau_step(
-        ...         state, rate, jnp.float32(loss), factor=0.5, patience=2, threshold=1e-4)
-        ...     print(float(rate), int(state.bad_epochs))
-        1.0 0
-        1.0 1
-        1.0 2
-        0.5 0
+        ...     progress, verdict = plateau_step(progress, jnp.float32(loss), factor=0.5,
+        ...         patience=2, threshold=1e-4, stop_patience=2)
+        ...     print(float(progress.learning_rate), verdict.improved, verdict.stops)
+        1.0 True False
+        1.0 False False
+        1.0 False False
+        0.5 False True
     """
-    good = loss < state.best * (1 - threshold)
-    bad_epochs = jnp.where(good, 0, state.bad_epochs + 1)
+    rate, best, bad_epochs, lowest, strikes = progress
+    good = loss < best * (1 - threshold)
+    bad_epochs = jnp.where(good, 0, bad_epochs + 1)
     due = bad_epochs > patience
-    lower = learning_rate * factor
-    changes = due & (learning_rate - lower > SMALLEST_CHANGE)
-    return (
-        Plateau(jnp.where(good, loss, state.best), jnp.where(due, 0, bad_epochs)),
-        jnp.where(changes, lower, learning_rate),
-        due & ~changes,
+    lower = rate * factor
+    changes = due & (rate - lower > SMALLEST_CHANGE)
+    improved = loss < lowest
+    strikes = jnp.where(improved, 0, strikes + 1)
+    after = PlateauProgress(
+        learning_rate=jnp.where(changes, lower, rate),
+        best=jnp.where(good, loss, best),
+        bad_epochs=jnp.where(due, 0, bad_epochs),
+        lowest=jnp.where(improved, loss, lowest),
+        strikes=strikes,
     )
-
-
-def stopper_step(
-    state: Stopper, loss: Float[Array, ""], *, patience: int
-) -> tuple[Stopper, Bool[Array, ""], Bool[Array, ""]]:
-    """Whether an epoch was the best so far, and whether a run stops after it.
-
-    Args:
-        state: what the rule remembers.
-        loss: the epoch's validation loss. Only a strictly lower one is better; not a number is not.
-        patience: the run stops at strike number `patience + 1` in a row.
-
-    Returns:
-        `(state, improved, stops)`.
-
-    Example:
-        >>> state, improved, stops = stopper_step(stopper_init(), jnp.float32(2.0), patience=0)
-        >>> bool(improved), bool(stops)
-        (True, False)
-        >>> state, improved, stops = stopper_step(state, jnp.float32(2.0), patience=0)
-        >>> bool(improved), bool(stops)
-        (False, True)
-    """
-    improved = loss < state.best
-    strikes = jnp.where(improved, 0, state.strikes + 1)
-    return Stopper(jnp.where(improved, loss, state.best), strikes), improved, strikes > patience
-
-
-# -- fixed epochs, and patience
+    settled = due & ~changes & (factor < 1)
+    return after, Verdict(improved, strikes > stop_patience, settled=settled)
 
 
 class SteppedProgress(NamedTuple):
@@ -170,12 +125,6 @@ class PatientProgress(NamedTuple):
     patience: Int[Array, ""]
     best: Float[Array, ""]  # the lowest validation error
     strikes: Int[Array, ""]  # epochs since then, or since the rate fell
-
-    @classmethod
-    def first(cls, learning_rate: float, patience: int) -> "PatientProgress":
-        """Before the first epoch."""
-        best = jnp.float32(jnp.inf)
-        return cls(jnp.float32(learning_rate), jnp.int32(patience), best, jnp.int32(0))
 
 
 def patient_step(

@@ -2,14 +2,13 @@
 to be read."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import tyro
 
-from train.report.settings import SEEDS, Check, Checked, at_least, require
+from train.report.settings import SEEDS, Check, Checked, at_least, facts, require
 
 # Settings on which results do not depend, or which are told as the machine's.
 _NOT_FACTS = (
@@ -66,8 +65,15 @@ class Run(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Computation(Checked):
-    """Which seeds, how runs are computed, and where they are kept."""
+    """Which data and seeds, how runs are computed, and where they are kept."""
 
+    default_out: ClassVar[str] = "runs/{data}"  # of which settings
+
+    data: str = "digits"
+    """The data set."""
+    data_dir: Path | None = None
+    """A folder with its files, in a form that `train/data/` tells; without it, where TensorFlow
+    Datasets has them."""
     seeds: Annotated[tuple[int, ...], SEEDS] = (0, 1, 2)
     """Of each run; they are of initial weights, order, noise and augmentation."""
     mode: Literal["auto", Mode] = "auto"
@@ -114,6 +120,11 @@ class Computation(Checked):
         raise NotImplementedError
 
     @property
+    def folder(self) -> Path:
+        """The folder for results."""
+        return self.out or Path(self.default_out.format(**vars(self)))
+
+    @property
     def how(self) -> Mode:
         """How the runs are computed."""
         return self.mode if self.mode != "auto" else "sequential" if on_cpu() else "vmap"
@@ -125,10 +136,7 @@ class Computation(Checked):
 
     def facts(self) -> dict[str, Any]:
         """What the results depend on, in the form that JSON gives back."""
-        chosen = dataclasses.asdict(self)
-        for name in _NOT_FACTS:
-            chosen.pop(name, None)
-        return json.loads(json.dumps(chosen))
+        return facts(self, *_NOT_FACTS)
 
 
 def on_cpu() -> bool:

@@ -7,7 +7,6 @@ each is a program that knows its rates, and what is off is not computed.
 
 import contextlib
 import functools
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,15 +20,15 @@ from flax import nnx
 from jaxtyping import Array
 
 import cgjax as cg
-from cgjax import metrics
+from train import data
 from train.data import Dataset
-from train.engine import devices, loop
-from train.engine.checkpoint import CheckpointError, Checkpoints
+from train.engine import devices, loop, testing
 from train.engine.loop import Learner, Variables
+from train.engine.progress import ProgressBar
 from train.engine.recipes import Recipe
 from train.engine.runs import Display, Finished, Group, train
 from train.engine.settings import Computation, Rates, Run
-from train.report import files, machine
+from train.report import files, machine, results, sweep_figure
 from train.report import tables as report
 
 # In --out.
@@ -39,17 +38,11 @@ Build = Callable[[nnx.Rngs], nnx.Module]
 
 
 class Network(NamedTuple):
-    """A module in its two modes, as pure functions.
+    """A module in its two modes, as pure functions."""
 
-    Attributes:
-        init: `init(key) -> Variables`.
-        training: `training(params, state, x, drop_rate) -> (logits, state)`.
-        evaluation: the same with running statistics.
-    """
-
-    init: Callable[[Any], Variables]
-    training: Callable[..., tuple[Array, Any]]
-    evaluation: Callable[..., tuple[Array, Any]]
+    init: Callable[[Any], Variables]  # init(key)
+    training: Callable[..., tuple[Array, Any]]  # (params, state, x, drop_rate) -> (logits, state)
+    evaluation: Callable[..., tuple[Array, Any]]  # the same with running statistics
 
 
 def network(build: Build, evaluated: Build | None = None) -> Network:
@@ -131,40 +124,25 @@ def first(dataset: Dataset, images: int | None) -> Dataset:
 
 
 class Model(NamedTuple):
-    """A network and how it is trained.
-
-    Attributes:
-        network: the network.
-        learner_of: the learner that knows its rates, or (None) takes them.
-    """
+    """A network and how it is trained."""
 
     network: Network
-    learner_of: Callable[[Rates | None], Learner]
+    learner_of: Callable[[Rates | None], Learner]  # the one that knows its rates, or takes them
 
 
 class Experiment(NamedTuple):
-    """What is compared, on what, and how.
+    """What is compared, on what, and how."""
 
-    Attributes:
-        title, source: what `result.json` calls it, and where the paper has it.
-        settings: which runs, and how they are computed.
-        recipe: how each is trained.
-        dataset: on what.
-        models: the networks, by the `nodes` of their runs.
-        prepare: from rows of numbers in [0, 1] to what the networks take.
-        statistics: `statistics(variables) -> variables`, new running statistics before the test.
-        samples: of each Monte Carlo prediction of the test images; 0: none are made.
-    """
-
-    title: str
-    source: str
-    settings: Computation
+    title: str  # what `result.json` calls it
+    source: str  # where the paper has it
+    settings: Computation  # which runs, and how they are computed
     recipe: Recipe
     dataset: Dataset
-    models: Mapping[str, Model]
-    prepare: Callable[[Array], Array]
+    models: Mapping[str, Model]  # by the `nodes` of their runs
+    prepare: Callable[[Array], Array]  # from rows of numbers in [0, 1] to what the networks take
+    # statistics(variables): those with new running statistics, for the test
     statistics: Callable[[Variables], Variables] | None = None
-    samples: int = 0
+    samples: int = 0  # of each Monte Carlo prediction of the test images; 0: none are made
 
 
 def groups(experiment: Experiment) -> list[Group]:
@@ -187,22 +165,22 @@ def _group(name: str, runs: Sequence[Run], learner: Learner) -> Group:
 
 
 def run(
-    settings: Computation,
-    build: Callable[[], Experiment],
+    experiment_of: Callable[[Any, Dataset], Experiment],
+    settings: Any,
     command: str,
-    out: Path,
     console: Any,
-    draw: Callable[[Sequence[Path], Path], None] | None = None,
+    *,
+    draw: Callable[[Sequence[Path], Path], None] = sweep_figure.draw,
 ) -> dict[str, Any]:
     """Trains, tests, and leaves the result and a figure behind.
 
     Args:
-        settings: those of the experiment.
-        build: makes it; called when this process has joined the others, if there are any.
+        experiment_of: makes the experiment of settings and data; called when this process has
+            joined the others, if there are any.
+        settings: those of the experiment, below `Computation`.
         command: what was typed, for the result.
-        out: the folder.
         console: the `rich.console.Console` to tell progress on.
-        draw: `draw([result.json], figure)`; none: `train.report.sweep_figure.draw`.
+        draw: `draw([result.json], figure)`.
 
     Returns:
         The result, as in `result.json`.
@@ -212,26 +190,21 @@ def run(
             holds the result of another experiment.
         CheckpointError, ValueError: see `train.engine.runs.train` and `train.engine.devices`.
     """
-    from train.engine.progress import ProgressBar
-    from train.report import sweep_figure
-
-    budget, began = settings.budget_seconds, time.monotonic()
+    out, budget, began = settings.folder, settings.budget_seconds, time.monotonic()
     devices.join(settings.coordinator, settings.processes, settings.process)
     console.quiet = not devices.is_first()
-    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say = results.said_on(console)
     with files.held(out) if devices.is_first() else contextlib.nullcontext():
-        experiment = build()
+        experiment = experiment_of(settings, data.load(settings.data, settings.data_dir))
         say(f"{experiment.dataset.source}; results go to {out}")
         if devices.is_first():
             files.refuse_other_result(out / RESULT, experiment.title, settings.facts())
-            if settings.earlier is not None:
-                bring(settings.earlier / CHECKPOINT, out / CHECKPOINT)
         with ProgressBar(experiment.recipe.last_epoch, len(settings.runs), console) as bar:
             deadline = None if budget is None else began + budget
             finished = trained(experiment, out / CHECKPOINT, bar, deadline=deadline)
         result = tested(experiment, finished, command, out)
         if devices.is_first():
-            (draw or sweep_figure.draw)([out / RESULT], out / "figure.png")
+            draw([out / RESULT], out / "figure.png")
         console.print(*report.tables(result))
         say(f"{out / RESULT}, {out}/figure.png")
         running = sum(run.status == loop.STATUS[loop.RUNNING] for run in finished)
@@ -241,25 +214,6 @@ def run(
                 f"them, elsewhere with --from and a copy of {out}."
             )
     return result
-
-
-def bring(source: Path, target: Path) -> None:
-    """Copies the newest checkpoint of a folder, which is only read, to another where that has no
-    newer one.
-
-    Raises:
-        CheckpointError: there is none, or a damaged one, or it cannot be written.
-    """
-    there, here = Checkpoints(source), Checkpoints(target)
-    with contextlib.closing(there), contextlib.closing(here):
-        brought, known = there.latest(), here.latest()
-        if brought is None:
-            raise CheckpointError(
-                f"{source}: no checkpoint there. Give the folder that was --out, or leave --from "
-                "out to begin anew."
-            )
-        if known is None or known.step < brought.step:
-            here.save(*brought)
 
 
 def trained(
@@ -289,6 +243,7 @@ def trained(
         mesh=devices.mesh(settings.devices, settings.batch_devices),
         width=settings.mapped,
         folder=folder,
+        earlier=settings.earlier and settings.earlier / CHECKPOINT,
         settings=settings.facts() | {"data digest": dataset.digest},
         save_seconds=settings.save_seconds,
         display=display,
@@ -314,26 +269,26 @@ def tested(
         The result, as in the file.
     """
     settings, dataset = experiment.settings, experiment.dataset
-    pairs = zip(settings.runs, finished, strict=True)
-    log, commit = finished[0].log, machine.commit()
-    earlier = [known for known in log.commits if known != commit]
-    result = {
-        "experiment": experiment.title,
-        "source": experiment.source,
-        "command": command,
-        "commit": commit,
-        **({"earlier commits": earlier} if earlier else {}),
-        "machine": machine.identity(
+    log = finished[0].log
+    result = results.origin(
+        experiment.title,
+        experiment.source,
+        command=command,
+        identity=machine.identity(
             settings.how, settings.devices, settings.mapped, settings.batch_devices
         ),
-        "data": dataset.source,
-        "settings": settings.facts(),
+        data=dataset.source,
+        settings=settings.facts(),
+    )
+    if earlier := [known for known in log.commits if known != result["commit"]]:
+        result["earlier commits"] = earlier
+    result |= {
         "updates per epoch": experiment.recipe.steps(len(dataset.train_x)),
         "labels": list(settings.runs[0].labels),
-        "runs": [_test(experiment, run, done) for run, done in pairs],
+        "runs": [_test(experiment, *pair) for pair in zip(settings.runs, finished, strict=True)],
     }
     if devices.is_first():
-        files.write_atomic(out / RESULT, json.dumps(result, indent=1).encode())
+        results.write(out / RESULT, result)
         timing = {
             **{name: result[name] for name in ("experiment", "command", "commit", "machine")},
             "seconds of training": round(log.seconds, 1),
@@ -342,86 +297,50 @@ def tested(
             "runs": len(finished),
             "epochs": len(log.rates),
         }
-        files.write_atomic(out / "timing.json", json.dumps(timing, indent=1).encode())
+        results.write(out / "timing.json", timing)
     return result
 
 
 def _test(experiment: Experiment, run: Run, finished: Finished) -> dict[str, Any]:
     """What `result.json` says of a run; the figures are `None` if its loss never was a number."""
-    told = {
-        **run.labels,
-        "rate": run.told_rate,
-        "seed": run.seed,
-        "status": finished.status,
-        "epochs": finished.epochs,
-        "best epoch": finished.best_epoch,
-        "history": {
-            name: [round(float(v), 6) if np.isfinite(v) else None for v in column]
-            for name, column in zip(loop.Record._fields, finished.history.T, strict=True)
-        },
-        "test": None,
-        "monte carlo": None,
-    }
+    told = {**run.labels, "rate": run.told_rate, "seed": run.seed, **testing.told(finished)}
+    told |= {"test": None, "monte carlo": None}
     if finished.best_epoch == 0:
         return told
-    variables, dataset = jax.tree.map(jnp.asarray, finished.best), experiment.dataset
+    variables = jax.tree.map(jnp.asarray, finished.best)
     if experiment.statistics is not None:
         variables = experiment.statistics(variables)
     network = experiment.models[run.nodes].network
-    plain, sampled = _testers(network, experiment.prepare, experiment.samples)
-    inputs = variables, dataset.test_x, dataset.test_y, np.float32(dataset.largest)
-    told["test"] = _floats(plain(*inputs))
+    plain, sampled = _scorers(network, experiment.prepare, experiment.samples)
+    told["test"] = testing.scores(plain, variables, experiment.dataset)
     # Without noise the average of samples is the feed-forward prediction.
     if experiment.samples and any(run.rates):
         key = jax.random.fold_in(jax.random.key(run.seed), loop.TEST)
-        told["monte carlo"] = _floats(sampled(*inputs, Rates(*map(np.float32, run.rates)), key))
+        rates = Rates(*map(np.float32, run.rates))
+        told["monte carlo"] = testing.scores(sampled, variables, experiment.dataset, rates, key)
     return told
 
 
-def _floats(figures: dict[str, Array]) -> dict[str, float]:
-    return {name: float(value) for name, value in figures.items()}
-
-
 @functools.lru_cache
-def _testers(
+def _scorers(
     network: Network, prepare: Callable[[Array], Array], samples: int
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Figures of feed-forward predictions, and of the average prediction of the procedure that the
-    network was trained by."""
+) -> tuple[testing.Scorer, testing.Scorer]:
+    """Of feed-forward predictions, and of the average prediction of the procedure that the network
+    was trained by."""
 
-    def plain(variables: Variables, x: Array, y: Array, largest: Array) -> dict[str, Array]:
-        def some(x: Array) -> Array:
-            prepared = prepare(loop.scaled(x, largest))
-            return jax.nn.log_softmax(network.evaluation(*variables, prepared, None)[0])
+    def logits(variables: Variables, x: Array, drop: Any = None) -> Array:
+        return network.evaluation(*variables, prepare(x), drop)[0]
 
-        return _figures(loop.in_batches(some, x), y)
+    def plain(variables: Variables, x: Array) -> Array:
+        return jax.nn.log_softmax(logits(variables, x))
 
     def probs(variables: Variables, x: Array, drop: Any) -> Array:
-        return jax.nn.softmax(network.evaluation(*variables, x, drop)[0])
+        return jax.nn.softmax(logits(variables, x, drop))
 
-    def sampled(
-        variables: Variables, x: Array, y: Array, largest: Array, rates: Rates, key: Any
-    ) -> dict[str, Array]:
+    def sampled(variables: Variables, x: Array, number: Array, rates: Rates, key: Any) -> Array:
         # A batch at a time, so that memory is that of a few samples of a thousand images.
         average = cg.monte_carlo(cg.pcff(probs, rates.pcff), samples, batch_size=4)
+        found = average(jax.random.fold_in(key, number), variables, x, rates.drop)
+        return testing.logarithm(found.mean)
 
-        def some(x: Array, number: Array) -> Array:
-            images = prepare(loop.scaled(x, largest))
-            return average(jax.random.fold_in(key, number), variables, images, rates.drop).mean
-
-        # An average may underflow to 0, whose logarithm would make the figures infinite.
-        smallest = jnp.finfo(jnp.float32).tiny
-        probabilities = jnp.maximum(loop.in_batches(some, x, numbered=True), smallest)
-        return _figures(jnp.log(probabilities), y)
-
-    return jax.jit(plain), jax.jit(sampled)
-
-
-def _figures(log_probs: Array, labels: Array) -> dict[str, Array]:
-    probs = jnp.exp(log_probs)
-    return {
-        "error": metrics.error(log_probs, labels),
-        "nll": metrics.nll(log_probs, labels),
-        "ece": metrics.ece(probs, labels),
-        "brier": metrics.brier(probs, labels),
-    }
+    return testing.scorer(plain), testing.scorer(sampled, numbered=True)

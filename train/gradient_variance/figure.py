@@ -1,16 +1,16 @@
 """Draws the results of `train.gradient_variance` in the manner of [B] Figure 1. It reads JSON only.
 
-python -m train.gradient_variance.figure results/gradient_variance/*/result.json --out figure.png
+python -m train.figure results/gradient_variance/*/result.json --out figure.png
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.report import commandline
 from train.report import tables as report
-from train.report.files import write_atomic
+from train.report.figures import digest, panels, save
+from train.report.statistics import Mean
+from train.report.tables import DATA, Grid
 
 COLOURS = {
     "moments": "#cc6677",
@@ -26,13 +26,8 @@ LABELS = {
     "weights": "weight sample",
     "plain": "plain",
 }
-DATA = {
-    "digits": "digits",
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-}
 NETWORKS = {"dense": "dense", "small_vgg": "small VGG", "vgg16": "VGG16"}
+GROUPS = {"means": "means", "log variances": "log-variances"}
 CURVES = (
     ("validation_loss", "validation NLL", 1),
     ("validation_error", "validation error (%)", 100),
@@ -51,24 +46,19 @@ def draw(results: Sequence[Path], out: Path) -> None:
         results: files that `train.gradient_variance` has written.
         out: the picture to write; its suffix decides the format.
     """
-    import io
+    loaded = [report.read(path) for path in results]
+    figure, axes = panels(len(loaded), 4, (15, 0.7 + 3.3 * len(loaded)))
+    from matplotlib import lines
 
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import lines, pyplot
-
-    loaded = [json.loads(path.read_text()) for path in results]
-    figure, axes = pyplot.subplots(
-        len(loaded), 4, figsize=(15, 0.7 + 3.3 * len(loaded)), squeeze=False, layout="constrained"
-    )
     for row, result in zip(axes, loaded, strict=True):
         chosen = result["settings"]
         title = f"{DATA[chosen['data']]}, {NETWORKS[chosen['network']]}"
-        _variance(row[0], result, "initial", f"{title}: initial posterior")
-        _variance(row[1], result, "trained", f"{title}: trained posterior")
+        for panel, point in zip(row[:2], ("initial", "trained"), strict=True):
+            _variance(panel, result, point)
+            panel.set_title(f"{title}: {point} posterior", fontsize="medium")
         for panel, (name, label, factor) in zip(row[2:], CURVES, strict=True):
-            _curves(panel, result, name, label, factor)
+            _curves(panel, result, name, factor)
+            panel.set(xlabel="epoch", ylabel=label)
     drawn = {name for result in loaded for name in result["settings"]["procedures"]}
     handles = [
         lines.Line2D([], [], color=COLOURS[name], label=label)
@@ -77,81 +67,57 @@ def draw(results: Sequence[Path], out: Path) -> None:
     ]
     handles.append(lines.Line2D([], [], color="black", linestyle=":", label="weights alone"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=out.suffix.lstrip(".") or "png", dpi=120)
-    pyplot.close(figure)
-    write_atomic(out, buffer.getvalue())
+    save(figure, out, description=digest(results), dpi=120)
 
 
-def _variance(panel: Any, result: dict[str, Any], point: str, title: str) -> None:
+def _variance(panel: Any, result: dict[str, Any], point: str) -> None:
     for procedure in result["settings"]["procedures"]:
-        rows = [
-            row
-            for row in result["variance"]
-            if (row["procedure"], row["point"]) == (procedure, point)
-        ]
+        rows = [r for r in result["variance"] if (r["procedure"], r["point"]) == (procedure, point)]
         sizes = [row["batch size"] for row in rows]
         for kind, style in (("total", "o-"), ("weights", ".:")):
             values = [row["means"][kind]["value"] for row in rows]
             errors = [2 * row["means"][kind]["standard error"] for row in rows]
             if max(values) > 0:  # without noise of weights there is nothing on a logarithmic axis
-                panel.errorbar(
-                    sizes,
-                    values,
-                    errors,
-                    fmt=style,
-                    color=COLOURS[procedure],
-                    markersize=4,
-                    linewidth=1.2,
-                )
+                looks = {"color": COLOURS[procedure], "markersize": 4, "linewidth": 1.2}
+                panel.errorbar(sizes, values, errors, fmt=style, **looks)
     panel.set_xscale("log", base=2)
-    panel.set_yscale("log")
-    panel.set_xlabel("batch size")
-    panel.set_ylabel("variance of the gradient")
-    panel.set_title(title, fontsize="medium")
-    panel.spines[["top", "right"]].set_visible(False)
+    panel.set(yscale="log", xlabel="batch size", ylabel="variance of the gradient")
 
 
-def _curves(panel: Any, result: dict[str, Any], name: str, label: str, factor: float) -> None:
+def _curves(panel: Any, result: dict[str, Any], name: str, factor: float) -> None:
     for run in result["runs"]:
         values = [float("nan") if v is None else factor * v for v in run["history"][name]]
-        panel.plot(
-            range(1, len(values) + 1), values, color=COLOURS[run["procedure"]], linewidth=1.2
-        )
-    panel.set_xlabel("epoch")
-    panel.set_ylabel(label)
-    panel.spines[["top", "right"]].set_visible(False)
+        epochs = range(1, len(values) + 1)
+        panel.plot(epochs, values, color=COLOURS[run["procedure"]], linewidth=1.2)
 
 
-def final(result: dict[str, Any], procedure: str, way: str, figure: str) -> report.Mean:
-    """Mean over seeds of a figure of the tests of a procedure.
+def variance_grids(result: dict[str, Any], names: Mapping[str, str] = LABELS) -> list[Grid]:
+    """Variances by batch size, for the gradient by either group of parameters: the total ± its
+    standard error, and the part of the weights alone.
 
     Args:
         result: as in `result.json`.
-        procedure: by which the networks were trained.
-        way: "test" (moments) or "weight samples".
-        figure: "error", "nll" or "ece".
+        names: of the procedures.
     """
-    runs = [run for run in result["runs"] if run["procedure"] == procedure]
-    return report.over_seeds(runs, way, figure)
+    settings, of_batches = result["settings"], result["settings"]["batch_sizes"]
+    found = {(row["point"], row["procedure"], row["batch size"]): row for row in result["variance"]}
 
+    def cell(group: str, *which: Any) -> str:
+        total, own = found[which][group]["total"], found[which][group]["weights"]["value"]
+        told = Mean(total["value"], total["standard error"], settings["pairs"]).told(2, style="g")
+        return f"{told} ({own:.2g})" if own else f"{told} (0)"
 
-def cli() -> None:
-    """The command line."""
-    import tyro
-
-    def arguments(results: tuple[Path, ...], /, out: Path = Path("figure.png")) -> None:
-        """Draws the results of train.gradient_variance.
-
-        Args:
-            results: the files result.json to draw, one row of panels for each.
-            out: the picture to write.
-        """
-        with commandline.drawing():
-            draw(results, out)
-
-    tyro.cli(arguments, prog="python -m train.gradient_variance.figure")
-
-
-if __name__ == "__main__":
-    cli()
+    return [
+        Grid(
+            f"Variance of the gradient by the {title}: total (part of the weights)",
+            ["posterior", "procedure", *(f"batch {size}" for size in of_batches)],
+            [
+                [point, names[name], *(cell(group, point, name, size) for size in of_batches)]
+                for point in ("initial", "trained")
+                for name in settings["procedures"]
+                if group == "means" or name != "plain"  # which has no log-variances to learn
+            ],
+            names=2,
+        )
+        for group, title in GROUPS.items()
+    ]

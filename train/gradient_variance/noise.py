@@ -12,6 +12,7 @@ batch; estimates of several pairs are independent, so that their spread is a sta
 Nothing but a few gradients is ever in memory.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,18 +38,21 @@ class Distance(NamedTuple):
     reference: Float[Array, " groups"]  # |E reference|^2
 
 
-def inner(a: Any, b: Any) -> Float[Array, ""]:
-    """The inner product of two trees of arrays."""
-    parts = jax.tree.map(lambda u, v: jnp.vdot(u, v), a, b)
-    return jnp.sum(jnp.stack(jax.tree.leaves(parts)))
+class Source(NamedTuple):
+    """A gradient, and whether it depends on its key; if not, it need not be computed anew."""
+
+    gradient: Gradient
+    random: bool
 
 
-def _inner(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    return {group: inner(a[group], b[group]) for group in a}
+_subtract = functools.partial(jax.tree.map, jnp.subtract)
+_zeros = functools.partial(jax.tree.map, jnp.zeros_like)
 
 
-def _subtract(a: Any, b: Any) -> Any:
-    return jax.tree.map(jnp.subtract, a, b)
+def _inner(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Array]:
+    """The inner product of two gradients, by group."""
+    products = {group: jax.tree.leaves(jax.tree.map(jnp.vdot, a[group], b[group])) for group in a}
+    return {group: jnp.sum(jnp.stack(parts)) for group, parts in products.items()}
 
 
 def variance(
@@ -84,8 +88,6 @@ def variance(
     Source: [B] Figure 1 a, c, which does not define its variance; the estimator is that of a
     one-way analysis of variance with random effects.
     """
-    if draws < 2:
-        raise ValueError(f"draws is {draws}; the variance over draws needs at least 2.")
 
     def batch(key: Any) -> tuple[Any, Any]:
         """Mean of the draws, and their sample variance, by Welford's recursion: the variance of
@@ -100,12 +102,11 @@ def variance(
             new = gradient(key, posterior, *some)
             delta = _subtract(new, mean)
             mean = jax.tree.map(lambda m, d: m + d / (number + 1), mean, delta)
-            added = _inner(delta, _subtract(new, mean))
-            return (mean, {group: squares[group] + added[group] for group in added}), None
+            squares = jax.tree.map(jnp.add, squares, _inner(delta, _subtract(new, mean)))
+            return (mean, squares), None
 
         like = jax.eval_shape(gradient, noise, posterior, *some)
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-        start = zeros, {group: jnp.zeros(()) for group in like}
+        start = _zeros(like), {group: jnp.zeros(()) for group in like}
         counted = jnp.arange(draws), jax.random.split(noise, draws)
         (mean, squares), _ = jax.lax.scan(draw, start, counted)
         return mean, {group: s / (draws - 1) for group, s in squares.items()}
@@ -114,21 +115,13 @@ def variance(
         # A loop over the two, so that the gradient is compiled once.
         means, within = jax.lax.map(batch, jax.random.split(key))
         difference = jax.tree.map(lambda m: m[0] - m[1], means)
-        between = _inner(difference, difference)
-        out = {}
-        for group, each in within.items():
-            own = each.mean()
-            out[group] = Variance(own, between[group] / 2 + own * (draws - 1) / draws)
-        return out
+        between, own = _inner(difference, difference), {g: s.mean() for g, s in within.items()}
+        return {
+            group: Variance(own[group], between[group] / 2 + own[group] * (draws - 1) / draws)
+            for group in own
+        }
 
     return jax.lax.map(pair, jax.random.split(key, pairs))
-
-
-class Source(NamedTuple):
-    """A gradient to compare, and whether it depends on its key; if not, it is computed once."""
-
-    gradient: Gradient
-    random: bool
 
 
 def distances(
@@ -160,47 +153,28 @@ def distances(
     Returns:
         `Distance` by name and by group of parameters.
     """
-    if draws < 2:
-        raise ValueError(f"draws is {draws}; the correction for noise needs at least 2.")
-    fixed = {
-        name: source.gradient(key, posterior, x, y)
-        for name, source in sources.items()
-        if not source.random
-    }
+    fixed = {n: s.gradient(key, posterior, x, y) for n, s in sources.items() if not s.random}
 
-    def draw(carry: Any, key: Any) -> Any:
+    def draw(key: Any) -> tuple[Any, Any]:
+        """The reference ("") and the differences from it, and their squared norms."""
         first, second = jax.random.split(key)
         true = reference(second, posterior, x, y)
-        seen = {"reference": true}
+        seen = {"": true}
         for number, (name, source) in enumerate(sources.items()):
             own = fixed.get(name)
             if own is None:
                 own = source.gradient(jax.random.fold_in(first, number), posterior, x, y)
-            seen[f"of {name}"] = _subtract(own, true)
-        sums, squares = carry
-        sums = jax.tree.map(jnp.add, sums, seen)
-        squares = jax.tree.map(jnp.add, squares, {what: _inner(d, d) for what, d in seen.items()})
-        return (sums, squares), None
+            seen[name] = _subtract(own, true)
+        return seen, {name: _inner(d, d) for name, d in seen.items()}
 
     def one(key: Any) -> dict[str, dict[str, Distance]]:
-        like = jax.eval_shape(reference, key, posterior, x, y)
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-        none = {group: jnp.zeros(()) for group in like}
-        names = ["reference", *(f"of {name}" for name in sources)]
-        start = dict.fromkeys(names, zeros), dict.fromkeys(names, none)
-        carry: Any = jax.lax.scan(draw, start, jax.random.split(key, draws))[0]
-        sums, squares = carry
+        def add(totals: Any, key: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, totals, draw(key)), None
 
-        def unbiased(what: str, group: str) -> Array:
-            whole = inner(sums[what][group], sums[what][group])
-            return (whole - squares[what][group]) / (draws * (draws - 1))
-
-        return {
-            name: {
-                group: Distance(unbiased(f"of {name}", group), unbiased("reference", group))
-                for group in like
-            }
-            for name in sources
-        }
+        start = _zeros(jax.eval_shape(draw, key))
+        sums, squares = jax.lax.scan(add, start, jax.random.split(key, draws))[0]
+        whole = {name: _inner(total, total) for name, total in sums.items()}
+        unbiased = jax.tree.map(lambda a, b: (a - b) / (draws * (draws - 1)), whole, squares)
+        return {name: jax.tree.map(Distance, unbiased[name], unbiased[""]) for name in sources}
 
     return jax.lax.map(one, jax.random.split(key, groups))

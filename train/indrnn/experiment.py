@@ -24,26 +24,19 @@ without the factor n/(n-1). For `--stack dense --order permuted` they waited for
 
 **Cost**: some 700,000 updates a run. On a CPU core an update takes a third of a second: use a GPU,
 perhaps with `--implementation mosaic_gpu`, or fewer epochs.
-
-**Left behind** in `--out`: `result.json`, `timing.json`, `figure.png`, and the checkpoint, from
-which the same command continues after any interruption: on a CPU to the same bits, on a GPU not yet
-tried.
 """
 
 import functools
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 
 import cgjax as cg
-from train import data
 from train.data import Dataset
 from train.engine import loop, sweep
 from train.engine.decay import decayed
@@ -55,16 +48,6 @@ from train.models.indrnn import MOMENTUM, DenselyConnected, Plain, Residual
 
 # The most that running statistics keep of what they were before they are estimated anew.
 LARGEST_REST = 1e-4
-
-
-def main(config: Config, command: str, console: Any) -> dict[str, Any]:
-    """Trains, tests, and leaves the result behind; see `train.engine.sweep.run`."""
-
-    def build() -> sweep.Experiment:
-        return experiment(config, data.load(config.data, config.data_dir))
-
-    out = config.out or Path("runs/indrnn") / f"{config.data}_{config.order}"
-    return sweep.run(config, build, command, out, console)
 
 
 def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
@@ -83,6 +66,9 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         prepare=sequences,
         statistics=functools.partial(reestimated, net, config.recipe.batch_size, ordered),
     )
+
+
+main = functools.partial(sweep.run, experiment)
 
 
 def in_order(config: Config, known: Dataset) -> Dataset:
@@ -137,26 +123,17 @@ def learner(shape: Shape, recipe: PatientRecipe, known: Rates | None) -> Learner
 
 
 def learner_of(net: sweep.Network, recipe: PatientRecipe, known: Rates | None) -> Learner:
-    """The same of any recurrent network for sequences."""
+    """The same of any recurrent network for sequences; neither biases nor recurrent weights
+    decay."""
+    params = jax.eval_shape(net.init, jax.random.key(0)).params
     return sweep.learner(
         net,
         sequences,
         known,
-        augment=_as_it_is,
-        optimiser=optimiser(net, recipe),
+        augment=lambda key, x: x,  # the noise has the half of the key that it always had
+        optimiser=recipe.optimiser_of(decayed(params, but=("*bias", "*recurrent"))),
         project=cg.layers.clip_recurrent_weights,
     )
-
-
-def _as_it_is(key: Any, x: Array) -> Array:
-    # The noise then has the half of the key that it had in the published runs.
-    return x
-
-
-def optimiser(net: sweep.Network, recipe: PatientRecipe) -> optax.GradientTransformation:
-    """The recipe's, in which neither biases nor recurrent weights decay."""
-    params = jax.eval_shape(net.init, jax.random.key(0)).params
-    return recipe.optimiser_of(decayed(params, but=("*bias", "*recurrent")))
 
 
 def sequences(x: Float[Array, "n pixels"]) -> Float[Array, "n pixels 1"]:

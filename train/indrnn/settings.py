@@ -2,8 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from train.engine.recipes import PatientRecipe
 from train.engine.settings import RATES, Settings, without_folder
@@ -19,14 +18,14 @@ Implementation = Literal["scan", "parallel", "mosaic_gpu"]
 class Config(Settings):
     """The settings of the experiment; the defaults are those of [A] 5.1."""
 
+    default_out: ClassVar[str] = "runs/indrnn/{data}_{order}"
+
     dropout: Annotated[tuple[float, ...], RATES] = (0.1,)
     """Drop rates, each of which is a run."""
     pcff: Annotated[tuple[float, ...], RATES] = (0.1,)
     """Rates of PCFF, each of which is a run."""
     data: Literal["mnist", "fashion_mnist", "digits"] = "mnist"
     """The images, whose pixels are the sequences: 784, or 64 of scikit-learn's digits."""
-    data_dir: Path | None = None
-    """A folder with the IDX files, or one prepared by TensorFlow Datasets as array_record."""
     order: Order = "sequential"
     """Of the pixels: row by row, or one random order for all images."""
     order_seed: Annotated[int, Check(lambda seed: 0 <= seed < 2**32, "in [0, 2^32)")] = 0

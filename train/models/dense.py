@@ -1,5 +1,6 @@
 """The dense network of [A] 5.1: two hidden layers of nodes, and nine logits for ten classes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,6 +10,15 @@ from jaxtyping import Array, Float
 
 import cgjax as cg
 from cgjax.nodes import Family
+
+
+def between(low: float, high: float) -> Any:
+    """Initial values that are uniform from `low` to `high`."""
+
+    def initial(key: Any, shape: Any, dtype: Any = jnp.float32, **_: Any) -> Array:
+        return jax.random.uniform(key, shape, dtype, low, high)
+
+    return initial
 
 
 def affine(features_in: int, features_out: int, rngs: nnx.Rngs) -> nnx.Linear:
@@ -21,11 +31,7 @@ def affine(features_in: int, features_out: int, rngs: nnx.Rngs) -> nnx.Linear:
         features_out: the number of outputs.
         rngs: the source of randomness.
     """
-    bound = features_in**-0.5
-
-    def uniform(key: Any, shape: Any, dtype: Any = jnp.float32, **_: Any) -> Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
+    uniform = between(-(features_in**-0.5), features_in**-0.5)
     return nnx.Linear(
         features_in,
         features_out,
@@ -92,12 +98,22 @@ class Dense(nnx.Module):
                 a number or a traced value; `None`: the network has no noise nodes.
         """
         h = cg.node(self.family, self.first(x), name="hidden_1")
-        h = _dropped(h, drop_rate, "dropout_1")
+        h = dropped(h, drop_rate, "dropout_1")
         h = cg.node(self.family, self.second(h), name="hidden_2")
-        h = _dropped(h, drop_rate, "dropout_2")
+        h = dropped(h, drop_rate, "dropout_2")
         logits = self.output(h)
         return jnp.pad(logits, ((0, 0), (0, 1)))
 
 
-def _dropped(x: Array, drop_rate: Any, name: str) -> Array:
-    return x if drop_rate is None else cg.layers.Dropout(drop_rate, name=name)(x)
+def dropped(x: Array, drop_rate: Any, name: str, broadcast_dims: Sequence[int] = ()) -> Array:
+    """`x` behind a layer of dropout; without a rate, without noise nodes.
+
+    Args:
+        x: what is dropped.
+        drop_rate: the probability, a number or a traced value; none: nothing is.
+        name: of the noise nodes.
+        broadcast_dims: axes along which a mask is the same.
+    """
+    if drop_rate is None:
+        return x
+    return cg.layers.Dropout(drop_rate, broadcast_dims=broadcast_dims, name=name)(x)

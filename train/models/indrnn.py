@@ -10,18 +10,19 @@ Sequences are (*batch, time, features). Inside, time comes first.
 """
 
 import abc
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 import cgjax as cg
-from cgjax.layers import Dropout, IndependentRecurrent, recurrent_weight_bound
+from cgjax.layers import IndependentRecurrent, recurrent_weight_bound
 from cgjax.nodes import Family
 from train.indrnn.settings import Implementation
+from train.models.dense import between, dropped
 
 _INIT = nnx.initializers
 # Uniform with |w| <= sqrt(6 / (65 n)) for n inputs: He's initialisation for a leak of 8.
@@ -29,6 +30,16 @@ INPUT_WEIGHTS = _INIT.variance_scaling(2 / 65, "fan_in", "uniform")
 CLASSIFIER_WEIGHTS = _INIT.variance_scaling(2.0, "fan_in", "normal")
 # Of the running statistics of batch normalisation; PyTorch's 0.1 is 0.9 in Flax's convention.
 MOMENTUM = 0.9
+RELU = cg.nodes.ReLU()
+
+
+class _Options(NamedTuple):
+    """What all layers of a network are built with."""
+
+    steps: int  # the length of the sequences, which bounds the recurrent weights
+    family: Family
+    implementation: Implementation | None
+    rngs: nnx.Rngs
 
 
 class Layer(nnx.Module):
@@ -37,62 +48,45 @@ class Layer(nnx.Module):
     Args:
         in_features: the number of inputs; None: no affine map.
         features: the number of nodes.
-        steps: the length of the sequences, which bounds the recurrent weights.
-        family: of the nodes.
         name: of the nodes.
+        options: what it has in common with the others.
         last: whether it is the last layer, whose weights start close to 1: its last state is all
             that the classifier sees, and so it remembers the whole sequence.
         drop_factor: the drop rate relative to the network's.
-        implementation: of the recurrence, as in `cgjax.layers.IndependentRecurrent`.
-        rngs: the source of randomness of the initial weights.
     """
 
     def __init__(
         self,
         in_features: int | None,
         features: int,
-        steps: int,
-        family: Family,
         name: str,
+        options: _Options,
         *,
         last: bool = False,
         drop_factor: float = 1.0,
-        implementation: Implementation | None = None,
-        rngs: nnx.Rngs,
     ):
-        bound = recurrent_weight_bound(steps)
+        bound = recurrent_weight_bound(options.steps)
         self.recurrent = IndependentRecurrent(
             in_features,
             features,
-            family=family,
+            family=options.family,
             max_recurrent_weight=bound,
             time_major=True,
             kernel_init=INPUT_WEIGHTS,
-            recurrent_init=_between(1 / bound, bound) if last else None,
-            implementation=implementation,
+            recurrent_init=between(1 / bound, bound) if last else None,
+            implementation=options.implementation,
             name=name,
-            rngs=rngs,
+            rngs=options.rngs,
         )
-        self.norm = nnx.BatchNorm(features, momentum=MOMENTUM, epsilon=1e-5, rngs=rngs)
+        self.norm = nnx.BatchNorm(features, momentum=MOMENTUM, epsilon=1e-5, rngs=options.rngs)
         self.name = name
         self.drop_factor = drop_factor
 
     def __call__(self, x: Float[Array, "time *batch n"], drop_rate: Any) -> Array:
         """The normalised states, time first."""
-        return _dropped(self.norm(self.recurrent(x)), drop_rate, self.drop_factor, self.name)
-
-
-def _between(low: float, high: float) -> Any:
-    def initial(key: Any, shape: Any, dtype: Any = jnp.float32, **_: Any) -> Array:
-        return jax.random.uniform(key, shape, dtype, low, high)
-
-    return initial
-
-
-def _dropped(x: Array, drop_rate: Any, factor: float, name: str) -> Array:
-    if drop_rate is None:
-        return x
-    return Dropout(factor * drop_rate, broadcast_dims=(0,), name=f"{name}_dropout")(x)
+        rate = None if drop_rate is None else self.drop_factor * drop_rate
+        # One mask for all steps.
+        return dropped(self.norm(self.recurrent(x)), rate, f"{self.name}_dropout", (0,))
 
 
 class _Network(nnx.Module):
@@ -144,22 +138,20 @@ class Plain(_Network):
         in_features: int = 1,
         features: int = 128,
         classes: int = 10,
-        family: Family = cg.nodes.ReLU(),  # noqa: B008 (immutable)
+        family: Family = RELU,
         last_close_to_one: bool = False,
         implementation: Implementation | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(features, classes, rngs)
+        options = _Options(steps, family, implementation, rngs)
         self.layers = nnx.List(
             Layer(
                 features if i else in_features,
                 features,
-                steps,
-                family,
                 f"layer_{i}",
+                options,
                 last=last_close_to_one and i == depth - 1,
-                implementation=implementation,
-                rngs=rngs,
             )
             for i in range(depth)
         )
@@ -178,13 +170,7 @@ class Residual(_Network):
 
     Args:
         blocks: their number.
-        steps: the length of the sequences.
-        in_features: of a step of the input.
-        features: the number of nodes of a layer.
-        classes: the number of logits.
-        family: of the nodes.
-        implementation: of the recurrence, as in `cgjax.layers.IndependentRecurrent`.
-        rngs: the source of randomness of the initial weights.
+        steps, in_features, features, classes, family, implementation, rngs: as in `Plain`.
     """
 
     def __init__(
@@ -195,31 +181,23 @@ class Residual(_Network):
         in_features: int = 1,
         features: int = 128,
         classes: int = 10,
-        family: Family = cg.nodes.ReLU(),  # noqa: B008 (immutable)
+        family: Family = RELU,
         implementation: Implementation | None = None,
         rngs: nnx.Rngs,
     ):
         super().__init__(features, classes, rngs)
+        options = _Options(steps, family, implementation, rngs)
 
         def affine(inputs: int) -> nnx.Linear:
             return nnx.Linear(inputs, features, kernel_init=INPUT_WEIGHTS, rngs=rngs)
 
-        def layer(name: str, last: bool = False) -> Layer:
-            return Layer(
-                None,
-                features,
-                steps,
-                family,
-                name,
-                last=last,
-                implementation=implementation,
-                rngs=rngs,
-            )
+        def layer(number: int, last: bool = False) -> Layer:
+            return Layer(None, features, f"layer_{number}", options, last=last)
 
         self.first = affine(in_features)
-        self.layers = nnx.List(layer(f"layer_{i}") for i in range(2 * blocks))
+        self.layers = nnx.List(layer(i) for i in range(2 * blocks))
         self.affine = nnx.List(affine(features) for _ in range(2 * blocks))
-        self.last = layer(f"layer_{2 * blocks}", last=True)
+        self.last = layer(2 * blocks, last=True)
 
     def _states(self, x: Array, drop_rate: Any) -> Array:
         x = self.first(x)
@@ -239,12 +217,7 @@ class DenselyConnected(_Network):
     Args:
         blocks: the number of pairs of each.
         growth: how many features a pair adds; the first layer has 6 times as many.
-        steps: the length of the sequences.
-        in_features: of a step of the input.
-        classes: the number of logits.
-        family: of the nodes.
-        implementation: of the recurrence, as in `cgjax.layers.IndependentRecurrent`.
-        rngs: the source of randomness of the initial weights.
+        steps, in_features, classes, family, implementation, rngs: as in `Plain`.
     """
 
     def __init__(
@@ -255,26 +228,15 @@ class DenselyConnected(_Network):
         steps: int = 784,
         in_features: int = 1,
         classes: int = 10,
-        family: Family = cg.nodes.ReLU(),  # noqa: B008 (immutable)
+        family: Family = RELU,
         implementation: Implementation | None = None,
         rngs: nnx.Rngs,
     ):
-        number = 0
+        numbers, options = itertools.count(), _Options(steps, family, implementation, rngs)
 
         def layer(inputs: int, size: int, factor: float, last: bool = False) -> Layer:
-            nonlocal number
-            name, number = f"layer_{number}", number + 1
-            return Layer(
-                inputs,
-                size,
-                steps,
-                family,
-                name,
-                last=last,
-                drop_factor=factor,
-                implementation=implementation,
-                rngs=rngs,
-            )
+            name = f"layer_{next(numbers)}"
+            return Layer(inputs, size, name, options, last=last, drop_factor=factor)
 
         size = 6 * growth
         first = layer(in_features, size, 2.0)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import cgjax as cg
+from train.models.dense import dropped
 
 
 def initial(key: Any, features: int, hidden: int, outputs: int) -> dict[str, Any]:
@@ -46,6 +47,4 @@ def network(
     """
     hidden, output = params["hidden"], params["output"]
     h = cg.node(cg.nodes.ReLU(), x @ hidden["kernel"] + hidden["bias"][None], name="hidden")
-    if drop_rate is not None:
-        h = cg.layers.Dropout(drop_rate)(h)
-    return h @ output["kernel"] + output["bias"][None]
+    return dropped(h, drop_rate, "dropout") @ output["kernel"] + output["bias"][None]

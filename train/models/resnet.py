@@ -5,7 +5,7 @@ Every place of batch normalisation and ReLU is one component of nodes: 19 in Res
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,20 @@ from jaxtyping import Array, Float
 
 import cgjax as cg
 from train.models.convolution import convolved
-from train.models.dense import affine
+from train.models.dense import affine, dropped
 
 Images = Float[Array, "batch rows columns channels"]
 Map = Callable[[Any], Any]
 
 _SHORTCUTS = ("convolution", "pad")
+
+
+class _Options(NamedTuple):
+    """What all parts of a network are built with."""
+
+    convolution: Callable[..., Array]
+    dtype: Any
+    rngs: nnx.Rngs
 
 
 class Convolution(nnx.Module):
@@ -28,7 +36,7 @@ class Convolution(nnx.Module):
     Weights are U(-1/sqrt(n), 1/sqrt(n)) for n = 9 `inputs`.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, options: "_Options"):
+    def __init__(self, inputs: int, outputs: int, stride: int, options: _Options):
         bound = (9 * inputs) ** -0.5
         key, shape = options.rngs.params(), (3, 3, inputs, outputs)
         self.kernel = nnx.Param(jax.random.uniform(key, shape, minval=-bound, maxval=bound))
@@ -46,7 +54,7 @@ class Convolution(nnx.Module):
 class Place(nnx.Module):
     """Batch normalisation, ReLU nodes, and dropout where a rate is given."""
 
-    def __init__(self, width: int, name: str, options: "_Options"):
+    def __init__(self, width: int, name: str, options: _Options):
         # PyTorch's momentum of 0.1 is 0.9 in Flax's convention.
         normalise = nnx.BatchNorm(
             width, momentum=0.9, epsilon=1e-5, dtype=options.dtype, rngs=options.rngs
@@ -55,16 +63,13 @@ class Place(nnx.Module):
         self.name = name
 
     def __call__(self, e: Images, drop_rate: Any) -> Images:
-        h = self.node(e)
-        if drop_rate is None:
-            return h
-        return cg.layers.Dropout(drop_rate, name=f"{self.name}_dropout")(h)
+        return dropped(self.node(e), drop_rate, f"{self.name}_dropout")
 
 
 class Side(nnx.Module):
     """A block's side chain: nodes, convolution, nodes, convolution."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, name: str, options: "_Options"):
+    def __init__(self, inputs: int, outputs: int, stride: int, name: str, options: _Options):
         self.before = Place(inputs, f"{name}_before", options)
         self.first = Convolution(inputs, outputs, stride, options)
         self.between = Place(outputs, f"{name}_between", options)
@@ -78,7 +83,7 @@ class Side(nnx.Module):
 class Identity(nnx.Module):
     """A block whose shortcut is the identity: a refinement of all that lies below."""
 
-    def __init__(self, width: int, name: str, options: "_Options"):
+    def __init__(self, width: int, name: str, options: _Options):
         self.side = Side(width, width, 1, name, options)
 
     def after(self, base: Map, drop_rate: Any) -> Map:
@@ -99,7 +104,7 @@ class Refined(nnx.Module):
     its own: three convolutions, where the usual block has two.
     """
 
-    def __init__(self, inputs: int, outputs: int, name: str, options: "_Options"):
+    def __init__(self, inputs: int, outputs: int, name: str, options: _Options):
         self.before = Place(inputs, f"{name}_before", options)
         self.base = Convolution(inputs, outputs, 2, options)
         self.copy = Convolution(inputs, outputs, 2, options)
@@ -120,7 +125,7 @@ class Padded(nnx.Module):
     A"): a fixed connection. It is no refinement, whose two ends have one shape.
     """
 
-    def __init__(self, inputs: int, outputs: int, name: str, options: "_Options"):
+    def __init__(self, inputs: int, outputs: int, name: str, options: _Options):
         self.side = Side(inputs, outputs, 2, name, options)
         self.channels = (outputs - inputs) // 2, (outputs - inputs + 1) // 2
 
@@ -213,12 +218,3 @@ class ResNet(nnx.Module):
         # The sum over positions in at least 32 bits.
         pooled = h.mean((1, 2), dtype=jnp.promote_types(h.dtype, jnp.float32))
         return self.output(pooled)
-
-
-class _Options:
-    """What all parts of a network are built with."""
-
-    def __init__(self, convolution: Callable[..., Array], dtype: Any, rngs: nnx.Rngs):
-        self.convolution = convolution
-        self.dtype = dtype
-        self.rngs = rngs

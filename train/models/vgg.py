@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -62,26 +61,3 @@ class VGG(nnx.Module):
                 h = nnx.relu(next(convolutions)(h))
             h = nnx.max_pool(h, (2, 2), strides=(2, 2))
         return self.output(h.reshape(h.shape[0], -1))
-
-
-class Perceptron(nnx.Module):
-    """Dense layers with ReLU in between, He-normal weights and biases 0.
-
-    Args:
-        widths: the number of inputs, of nodes of each hidden layer, and of outputs.
-        rngs: the source of randomness of the initial weights.
-    """
-
-    def __init__(self, widths: Sequence[int], rngs: nnx.Rngs):
-        initial = nnx.initializers.he_normal()
-        self.layers = nnx.List(
-            nnx.Linear(a, b, kernel_init=initial, rngs=rngs)
-            for a, b in zip(widths, widths[1:], strict=False)
-        )
-
-    def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch outputs"]:
-        """The outputs."""
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = jax.nn.relu(layer(x))
-        return last(x)

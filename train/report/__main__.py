@@ -1,9 +1,14 @@
 """`python -m train.report RESULT.json ...`: tables as Markdown."""
 
-import json
 import sys
 from pathlib import Path
 
-from train.report.tables import markdown
+from train.report.files import DataFileError
+from train.report.tables import markdown, read
 
-print(markdown([json.loads(Path(name).read_text()) for name in sys.argv[1:]]), end="")
+if len(sys.argv) < 2:
+    sys.exit("usage: python -m train.report RESULT.json ...")
+try:
+    print(markdown([read(Path(name)) for name in sys.argv[1:]]), end="")
+except (DataFileError, ValueError) as error:
+    sys.exit(f"error: {error}")

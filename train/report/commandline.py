@@ -11,7 +11,8 @@ import io
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from train.engine.checkpoint import CheckpointError
@@ -26,12 +27,12 @@ class Terminated(KeyboardInterrupt):
 def run(
     module: str,
     config: type,
-    experiment: str,
+    experiment: str | Callable[[Any, str, Any], Any],
+    arguments: Sequence[str] | None = None,
     *,
     description: str,
     example: str,
     continues: str | None,
-    arguments: Sequence[str] | None = None,
 ) -> int:
     """Runs an experiment with settings from the command line.
 
@@ -41,13 +42,13 @@ def run(
     Args:
         module: what is typed, as in `python -m train.dense`.
         config: the type of the settings, a dataclass whose fields become options.
-        experiment: the module, such as "train.dense.experiment", whose
-            `main(config, command, console)` takes the settings, what was typed, and the
-            `rich.console.Console` to tell progress on.
+        experiment: the module, such as "train.dense.experiment", that has
+            `main(config, command, console)`, or that function. It takes the settings, what was
+            typed, and the `rich.console.Console` to tell progress on.
+        arguments: the words of the command line; none: those of the process.
         description: what `--help` says of the experiment, in a sentence.
         example: commands that `--help` shows, one a line.
         continues: from where the same command goes on after an interruption; none: it begins anew.
-        arguments: the words of the command line; none: those of the process.
 
     Returns:
         The exit status: 0, 1 after an error that the user can mend, 130 after Ctrl-C, 143 after
@@ -57,12 +58,13 @@ def run(
     from rich.console import Console
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    commands = textwrap.indent(textwrap.dedent(example).strip(), "    ")
     with interrupted_by_sigterm():
         chosen = tyro.cli(
             config,
             args=arguments,
             prog=f"python -m {module}",
-            description="\n".join([description, "", "example:", *_indented(example)]),
+            description=f"{description}\n\nexample:\n{commands}",
             config=(tyro.conf.OmitArgPrefixes,),
         )
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -70,7 +72,9 @@ def run(
             sys.stdout.reconfigure(errors="replace")
         machine.keep_memory()
         try:
-            main = importlib.import_module(experiment).main
+            main = experiment
+            if isinstance(main, str):
+                main = importlib.import_module(main).main
             main(chosen, shlex.join(["python", "-m", module, *arguments]), Console())
         except (DataFileError, CheckpointError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
@@ -86,10 +90,6 @@ def run(
     return 0
 
 
-def _indented(text: str) -> list[str]:
-    return [f"    {line.strip()}" for line in text.strip().splitlines()]
-
-
 @contextlib.contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
     """Raises `Terminated` when SIGTERM comes."""
@@ -102,14 +102,3 @@ def interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def drawing() -> Iterator[None]:
-    """Ends the process with a message where results cannot be read or drawn."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        what = error if isinstance(error, OSError) else repr(error)
-        print(f"error: these results cannot be drawn: {what}", file=sys.stderr)
-        sys.exit(1)

@@ -16,11 +16,27 @@ Example:
 """
 
 import dataclasses
+import json
+import math
 import typing
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
-__all__ = ["PROBABILITY", "SEEDS", "SOME", "Annotated", "Check", "Checked", "at_least", "more_than"]
+__all__ = [
+    "PROBABILITY",
+    "SEEDS",
+    "SOME",
+    "Annotated",
+    "Check",
+    "Checked",
+    "at_least",
+    "but_epochs",
+    "differences",
+    "each",
+    "facts",
+    "more_than",
+    "require",
+]
 
 
 class Check(NamedTuple):
@@ -36,8 +52,18 @@ def at_least(least: float) -> Check:
 
 
 def more_than(bound: float) -> Check:
-    """A number that has to be larger."""
-    return Check(lambda value: value > bound, f"more than {bound:g}")
+    """A number that has to be larger, and finite."""
+    return Check(lambda value: bound < value < math.inf, f"more than {bound:g}, and finite")
+
+
+def each(check: Check) -> Check:
+    """Several values that are all like this.
+
+    Example:
+        >>> each(at_least(1)).fits((3, 0)), each(at_least(1)).expected
+        (False, 'at least 1 each')
+    """
+    return Check(lambda values: all(map(check.fits, values)), f"{check.expected} each")
 
 
 def _distinct(values: Sequence[Any]) -> bool:
@@ -78,6 +104,25 @@ def require(settings: Any, **conditions: tuple[bool, str]) -> None:
     for name, (fits, expected) in conditions.items():
         if not fits:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected {expected}.")
+
+
+def facts(settings: Any, *but: str) -> dict[str, Any]:
+    """What a result depends on, in the form that JSON gives back.
+
+    Args:
+        settings: a dataclass.
+        but: the names of those on which it does not depend; there need not be such settings.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Training(Checked):
+        ...     seeds: tuple[int, ...] = (0, 1)
+        ...     out: str = "runs"
+        >>> facts(Training(), "out", "data_dir")
+        {'seeds': [0, 1]}
+    """
+    chosen = dataclasses.asdict(settings)  # pyright: ignore[reportArgumentType]
+    return json.loads(json.dumps({k: v for k, v in chosen.items() if k not in but}))
 
 
 def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:

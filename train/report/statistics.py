@@ -5,8 +5,8 @@ splits) leaves out 0. What does not count is "not decided", whatever its sign.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 CONFIDENCE = 0.95
 
@@ -46,13 +46,16 @@ class Mean(NamedTuple):
         low, high = self.interval
         return int(low > 0) - int(high < 0)
 
-    def told(self, digits: int, factor: float = 1.0, *, signed: bool = False) -> str:
+    def told(
+        self, digits: int, factor: float = 1.0, *, signed: bool = False, style: str = "f"
+    ) -> str:
         """The mean ± its standard error; "-" for no values, the mean alone for a single one.
 
         Args:
             digits: decimal places.
             factor: what both are multiplied by, as 100 for percentages.
             signed: whether a plus is written, as for differences.
+            style: "f"; or "g" for figures of many sizes, of which so many digits count.
 
         Example:
             >>> mean([0.01, 0.03]).told(1, 100), mean([0.5]).told(2, signed=True), mean([]).told(2)
@@ -60,10 +63,10 @@ class Mean(NamedTuple):
         """
         if self.number == 0:
             return "-"
-        value = f"{factor * self.value:{'+' if signed else ''}.{digits}f}"
+        value = f"{factor * self.value:{'+' if signed else ''}.{digits}{style}}"
         if math.isnan(self.standard_error):
             return value
-        return f"{value} ± {factor * self.standard_error:.{digits}f}"
+        return f"{value} ± {factor * self.standard_error:.{digits}{style}}"
 
 
 def mean(values: Sequence[float]) -> Mean:
@@ -81,7 +84,7 @@ def mean(values: Sequence[float]) -> Mean:
     return Mean(average, math.sqrt(squares / (n - 1) / n) if n > 1 else math.nan, n)
 
 
-def paired(ours: Mapping[Hashable, float], others: Mapping[Hashable, float]) -> Mean:
+def paired(ours: Mapping[Any, float], others: Mapping[Any, float]) -> Mean:
     """The mean of `ours - others` over what both have.
 
     Args:

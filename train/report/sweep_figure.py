@@ -1,16 +1,10 @@
-"""Draws the results of `train.resnet` and `train.indrnn`: errors in the manner of [A] Figure 4
-right, and learning curves.
+"""Draws results of `train.resnet` and `train.indrnn`: errors in the manner of [A] Figure 4 right,
+and learning curves.
 
-It reads JSON only:
-
-    python -m train.report.sweep_figure results/resnet/*/result.json --out figure.png
-
-With `--curves curves.png` it draws the curves too.
+python -m train.figure results/resnet/*/result.json --out figure.png --curves curves.png
 """
 
-import hashlib
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from train.dense.figure import COLOURS, LABELS
 from train.engine.recipes import PatientRecipe, SteppedRecipe
 from train.indrnn.published import Log, log_beside
-from train.report import commandline
 from train.report import tables as report
-from train.report.files import write_atomic
+from train.report.figures import COLOURS, digest, panels, save
+from train.report.statistics import Mean, mean
+from train.report.tables import REGULARISERS
 
 # Of the whole data sets, without those for validation.
 TRAINING_IMAGES = {"cifar10": 45_000, "mnist": 57_000, "fashion_mnist": 57_000, "digits": 1368}
@@ -42,7 +36,7 @@ def draw(results: Sequence[Path], out: Path) -> None:
         out: the picture to write; its suffix decides the format.
     """
     sets = _read(results)
-    figure, axes = _panels(1, len(sets), sharex=False, sharey=False)
+    figure, axes = panels(1, len(sets), (1 + 4 * len(sets), 3.4))
     drawn: dict[str, Any] = {}
     for panel, result in zip(axes[0], sets, strict=True):
         _panel(panel, result)
@@ -50,7 +44,7 @@ def draw(results: Sequence[Path], out: Path) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             drawn.setdefault(label, handle)
     figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=3, frameon=False)
-    _save(figure, out, results)
+    save(figure, out, description=digest(results))
 
 
 def draw_curves(results: Sequence[Path], out: Path) -> None:
@@ -67,7 +61,8 @@ def draw_curves(results: Sequence[Path], out: Path) -> None:
         out: the picture to write; its suffix decides the format.
     """
     sets = _read(results)
-    figure, axes = _panels(2, len(sets), sharex="col", sharey="col")
+    size = 1 + 4 * len(sets), 6.4
+    figure, axes = panels(2, len(sets), size, sharex="col", sharey="col")
     for column, result in zip(axes.T, sets, strict=True):
         for panel, part in zip(column, PARTS, strict=True):
             _curves(panel, result, part)
@@ -75,7 +70,7 @@ def draw_curves(results: Sequence[Path], out: Path) -> None:
         column[0].set_title(f"{title(result)}\n{schedule(result)}", fontsize="medium")
         column[0].legend(fontsize="x-small", frameon=False, ncols=1 + len(column[0].lines) // 8)
         column[-1].set_xlabel("updates")
-    _save(figure, out, results)
+    save(figure, out, description=digest(results))
 
 
 def title(result: dict[str, Any]) -> str:
@@ -115,47 +110,8 @@ def history(runs: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     return np.mean(np.array(columns, np.float64), axis=0)  # None becomes not a number
 
 
-def digest(results: Sequence[Path]) -> str:
-    """What a picture says of the results that it was drawn from: their SHA-256."""
-    together = hashlib.sha256()
-    for path in results:
-        together.update(path.read_bytes())
-    return f"SHA-256 of the results: {together.hexdigest()}"
-
-
 def _read(results: Sequence[Path]) -> list[dict[str, Any]]:
-    return report.merged_by_settings([json.loads(path.read_text()) for path in results])
-
-
-def _panels(rows: int, columns: int, **shared: Any) -> tuple[Any, Any]:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    size = (1 + 4 * columns, 0.4 + 3 * rows)
-    return pyplot.subplots(
-        rows, columns, figsize=size, squeeze=False, layout="constrained", **shared
-    )
-
-
-def _save(figure: Any, out: Path, results: Sequence[Path]) -> None:
-    """The same results make the same file, which says so."""
-    import io
-
-    from matplotlib import pyplot
-
-    kind = out.suffix.lstrip(".") or "png"
-    metadata: dict[str, Any] = {}
-    if kind in ("png", "svg"):
-        metadata["Description"] = digest(results)
-    if kind == "svg":
-        metadata["Date"] = None
-    buffer = io.BytesIO()
-    with pyplot.rc_context({"svg.hashsalt": "cgjax"}):
-        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    pyplot.close(figure)
-    write_atomic(out, buffer.getvalue())
+    return report.merged_by_settings([report.read(path) for path in results])
 
 
 def _rate(told: str) -> float:
@@ -164,30 +120,30 @@ def _rate(told: str) -> float:
 
 
 def _panel(panel: Any, result: dict[str, Any]) -> None:
-    means: dict[tuple[str, str], list[tuple[float, report.Mean]]] = {}
+    means: dict[tuple[str, str], list[tuple[float, Mean]]] = {}
     for regulariser, told, runs in report.rows(result):
         drop, rate = told.rpartition(" + ")[0], _rate(told)
-        label = f"dropout {drop} + PCFF" if drop else LABELS[regulariser]
+        label = f"dropout {drop} + PCFF" if drop else REGULARISERS[regulariser]
         errors = [100 * run["test"]["error"] for run in runs if run["test"] is not None]
         if not errors:
             continue
-        means.setdefault((regulariser, label), []).append((rate, report.mean(errors)))
+        means.setdefault((regulariser, label), []).append((rate, mean(errors)))
         if regulariser != "none":
             panel.plot([rate] * len(errors), errors, ".", color="k", markersize=3)
     styles = itertools.cycle(["-", "--", ":", "-."])
     for (regulariser, label), found in means.items():
         colour = COLOURS[regulariser]
         if regulariser == "none":
-            mean = found[0][1]
-            panel.axhline(mean.value, color=colour, label=label)
-            if mean.seeds > 1:
-                low, high = (mean.value + s * mean.standard_error for s in (-1, 1))
+            level = found[0][1]
+            panel.axhline(level.value, color=colour, label=label)
+            if level.number > 1:
+                low, high = (level.value + s * level.standard_error for s in (-1, 1))
                 panel.axhspan(low, high, color=colour, alpha=0.25, linewidth=0)
             continue
         found = sorted(found)
         rates = [rate for rate, _ in found]
-        values = [mean.value for _, mean in found]
-        bars = [mean.standard_error if mean.seeds > 1 else 0.0 for _, mean in found]
+        values = [level.value for _, level in found]
+        bars = [level.standard_error if level.number > 1 else 0.0 for _, level in found]
         style = next(styles) if regulariser == "both" else "-"
         panel.errorbar(
             rates, values, bars, marker="o", capsize=3, color=colour, label=label, linestyle=style
@@ -196,7 +152,6 @@ def _panel(panel: Any, result: dict[str, Any]) -> None:
     panel.set_xlim(0, 1.1 * max([*rates, 0.1]))
     panel.set_xlabel("rate")
     panel.set_ylabel("test error (%)")
-    panel.spines[["top", "right"]].set_visible(False)
 
 
 def _curves(panel: Any, result: dict[str, Any], part: str) -> None:
@@ -213,7 +168,7 @@ def _curves(panel: Any, result: dict[str, Any], part: str) -> None:
             errors,
             color=_shade(COLOURS[regulariser], _rate(told), rates[regulariser]),
             marker="." if len(errors) < 30 else None,
-            label=LABELS[regulariser] + (f" {told}" if _rate(told) else ""),
+            label=REGULARISERS[regulariser] + (f" {told}" if _rate(told) else ""),
         )
     log = log_beside(result["settings"])
     if log is not None:
@@ -228,7 +183,6 @@ def _curves(panel: Any, result: dict[str, Any], part: str) -> None:
         )
         panel.set_xscale("log")
     panel.set_ylabel(f"{PARTS[part]} error (%)")
-    panel.spines[["top", "right"]].set_visible(False)
 
 
 def _logged(log: Log, part: str, per_epoch: int, last: int) -> dict[int, float]:
@@ -250,29 +204,3 @@ def _shade(colour: str, rate: float, rates: Sequence[float]) -> tuple[float, ...
     part = ranks.index(rate) / (len(ranks) - 1) if len(ranks) > 1 else 1.0
     white = 0.6 * (1 - part)
     return tuple(white + (1 - white) * c for c in colors.to_rgb(colour))
-
-
-def cli() -> None:
-    """The command line."""
-    import tyro
-
-    def arguments(
-        results: tuple[Path, ...], /, out: Path = Path("figure.png"), curves: Path | None = None
-    ) -> None:
-        """Draws the results of train.resnet and train.indrnn.
-
-        Args:
-            results: the files result.json to draw.
-            out: the picture to write: test errors against the rate.
-            curves: a picture of learning curves, if that is wanted too.
-        """
-        with commandline.drawing():
-            draw(results, out)
-            if curves is not None:
-                draw_curves(results, curves)
-
-    tyro.cli(arguments, prog="python -m train.report.sweep_figure")
-
-
-if __name__ == "__main__":
-    cli()

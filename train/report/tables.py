@@ -1,49 +1,109 @@
-"""What is said about results: means over seeds with standard errors, as tables.
+"""What is said about results: means over seeds, paired differences, and tables of both.
 
 python -m train.report results/dense/*/*/result.json   # as Markdown
 """
 
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from train.report.files import DataFileError
 from train.report.settings import but_epochs
+from train.report.statistics import Mean, mean, paired
 
 # Name in the JSON, heading, factor, decimal places.
 FIGURES = (("error", "error %", 100, 2), ("nll", "NLL", 1, 4), ("ece", "ECE %", 100, 2))
 # The settings that say which runs there are, and nothing about any of them.
 RUN_SETTINGS = frozenset({"seeds", "nodes", "regularisers", "none", "dropout", "pcff", "both"})
 TITLES = {
-    "test": "Test set, feed-forward: mean over seeds, and its standard error",
+    "test": "Test set, feed-forward: mean over seeds ± its standard error",
     "monte carlo": "Test set, average of samples of the training procedure",
 }
+DATA = {
+    "digits": "Digits",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+}
+NODES = {"tanh": "tanh", "relu": "ReLU"}
+REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}
+
+Run = dict[str, Any]
+Result = dict[str, Any]
 
 
-class Mean(NamedTuple):
-    """A mean over seeds."""
+class Grid(NamedTuple):
+    """A table as text."""
 
-    value: float
-    standard_error: float  # not a number for a single seed
-    seeds: int
+    title: str
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    names: int = 1  # the first so many columns are no numbers
+
+    def markdown(self) -> str:
+        """The table without its title; numbers are set to the right.
+
+        Example:
+            >>> print(Grid("Errors", ["network", "%"], [["dense", "1.5"]]).markdown())
+            | network | % |
+            | --- | ---: |
+            | dense | 1.5 |
+        """
+        rule = ["---"] * self.names + ["---:"] * (len(self.head) - self.names)
+        return "\n".join(f"| {' | '.join(line)} |" for line in (self.head, rule, *self.lines))
+
+    def titled(self) -> str:
+        """The table below its title."""
+        return f"{self.title}:\n\n{self.markdown()}"
+
+    def rich(self) -> Any:
+        """The table for a terminal."""
+        from rich import box
+        from rich.table import Table
+
+        made = Table(title=self.title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for i, heading in enumerate(self.head):
+            name = i < self.names  # figures wrap where a terminal is narrow: none may be cut off
+            made.add_column(heading, justify="left" if name else "right", no_wrap=name)
+        for line in self.lines:
+            made.add_row(*line)
+        return made
 
 
-def mean(values: Sequence[float]) -> Mean:
-    """Mean and standard error of independent values.
+# -- results
 
-    Example:
-        >>> mean([1.0, 3.0])
-        Mean(value=2.0, standard_error=1.0, seeds=2)
+
+def read(path: Path) -> Result:
+    """The result of an experiment that has runs.
+
+    Args:
+        path: of its `result.json`.
+
+    Raises:
+        DataFileError: naming the file, if it cannot be read, is no such result, or has no runs.
     """
-    n = len(values)
-    if n == 0:
-        return Mean(math.nan, math.nan, 0)
-    average = math.fsum(values) / n
-    squares = math.fsum((v - average) ** 2 for v in values)
-    return Mean(average, math.sqrt(squares / (n - 1) / n) if n > 1 else math.nan, n)
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        _ = result["settings"]["data"]
+        for run in result["runs"]:
+            _ = run["seed"], run["test"]
+        if not result["runs"]:
+            raise ValueError("it has no runs")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataFileError(
+            f"{path} is no result of an experiment with runs ({type(error).__name__}: {error}). "
+            "Delete it, and the command that made it makes it again."
+        ) from error
+    return result
 
 
-def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def read_all(folder: Path, pattern: str = "**/result.json") -> list[Result]:
+    """The results below a folder, in the order of their names; see `read`."""
+    return [read(path) for path in sorted(folder.glob(pattern))]
+
+
+def merged(results: Sequence[Result]) -> list[Result]:
     """Results of the same data set as one; the seeds of an experiment may be trained apart.
 
     Args:
@@ -56,25 +116,25 @@ def merged(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         ValueError: if two were made with other settings (the last epoch aside, which each run's
             status tells of), or hold the same run.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Result] = {}
     for result in results:
         name = result["settings"]["data"]
         if name not in found:
             found[name] = {**result, "runs": list(result["runs"])}
             continue
-        kept = found[name]
-        for setting in kept["settings"].keys() - RUN_SETTINGS:
-            one, other = (but_epochs(r["settings"]).get(setting) for r in (kept, result))
+        whole = found[name]
+        for setting in whole["settings"].keys() - RUN_SETTINGS:
+            one, other = (but_epochs(r["settings"]).get(setting) for r in (whole, result))
             if one != other:
                 raise ValueError(f"two results of {name} differ in the setting {setting!r}")
-        kept["runs"] += result["runs"]
-        runs = [(*_labels(kept, run), run["seed"]) for run in kept["runs"]]
+        whole["runs"] += result["runs"]
+        runs = [(*_labels(whole, run), run["seed"]) for run in whole["runs"]]
         if len(set(runs)) < len(runs):
             raise ValueError(f"two results of {name} hold the same run")
     return list(found.values())
 
 
-def merged_by_settings(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def merged_by_settings(results: Sequence[Result]) -> list[Result]:
     """Results of the same settings as one; those of other settings stay apart.
 
     Args:
@@ -86,7 +146,7 @@ def merged_by_settings(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     Raises:
         ValueError: if two of the same settings hold the same run.
     """
-    sets: dict[str, list[dict[str, Any]]] = {}
+    sets: dict[str, list[Result]] = {}
     for result in results:
         facts = {k: v for k, v in result["settings"].items() if k not in RUN_SETTINGS}
         key = json.dumps([result["experiment"], facts], sort_keys=True)
@@ -94,7 +154,40 @@ def merged_by_settings(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     return [whole for same in sets.values() for whole in merged(same)]
 
 
-def difference(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> Mean:
+def labels(result: Result) -> tuple[str, str]:
+    """What two runs that differ in the seed alone have in common."""
+    first, second = result.get("labels", ("nodes", "regulariser"))
+    return first, second
+
+
+def _labels(result: Result, run: Run) -> tuple[str, str]:
+    first, second = labels(result)
+    return str(run[first]), str(run[second])
+
+
+def rows(result: Result) -> list[tuple[str, str, list[Run]]]:
+    """The runs of each pair of labels, in the order of the result."""
+    grouped: dict[tuple[str, str], list[Run]] = {}
+    for run in result["runs"]:
+        grouped.setdefault(_labels(result, run), []).append(run)
+    return [(first, second, runs) for (first, second), runs in grouped.items()]
+
+
+# -- figures
+
+
+def over_seeds(runs: Sequence[Run], way: str, figure: str) -> Mean:
+    """Mean of a figure of several runs; those without it are left out.
+
+    Args:
+        runs: entries of `result["runs"]`.
+        way: "test" (feed-forward), or "monte carlo" or another average of samples.
+        figure: "error", "nll", "ece" or "brier".
+    """
+    return mean([run[way][figure] for run in runs if run[way] is not None])
+
+
+def difference(runs: Sequence[Run], others: Sequence[Run]) -> Mean:
     """Mean difference of the test errors of runs of the same seeds, in percentage points.
 
     Args:
@@ -106,98 +199,127 @@ def difference(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]])
         >>> errors = {2: 0.5, 1: 0.25, 0: 0.125}
         >>> others = [{"seed": s, "test": {"error": e}} for s, e in errors.items()]
         >>> difference(runs, others)
-        Mean(value=43.75, standard_error=6.25, seeds=2)
+        Mean(value=43.75, standard_error=6.25, number=2)
     """
-    known = {run["seed"]: run["test"]["error"] for run in others if run["test"] is not None}
-    return mean(
-        [
-            100 * (run["test"]["error"] - known[run["seed"]])
-            for run in runs
-            if run["test"] is not None and run["seed"] in known
-        ]
+    ours, theirs = (
+        {run["seed"]: 100 * run["test"]["error"] for run in some if run["test"] is not None}
+        for some in (runs, others)
     )
+    return paired(ours, theirs)
 
 
-def labels(result: dict[str, Any]) -> tuple[str, str]:
-    """What two runs that differ in the seed alone have in common."""
-    first, second = result.get("labels", ("nodes", "regulariser"))
-    return first, second
+def differences(result: Result) -> dict[str, Mean]:
+    """What each regulariser changes, by its name: differences of test errors from "none" of the
+    same seeds and, where there are several, of the same nodes; in percentage points."""
+    found = {}
+    for first, second, runs in rows(result):
+        names = dict(zip(labels(result), (first, second), strict=True))
+        regulariser = names.pop("regulariser", "none")
+        of_nodes = names.get("nodes")
+        none = [
+            run
+            for run in result["runs"]
+            if run["regulariser"] == "none" and run.get("nodes") == of_nodes
+        ]
+        if regulariser != "none" and none:
+            name = f"{REGULARISERS[regulariser]} {names.get('rate', '')}".strip()
+            nodes = f" ({NODES[of_nodes]})" if of_nodes else ""
+            found[name + nodes] = difference(runs, none)
+    return found
 
 
-def _labels(result: dict[str, Any], run: dict[str, Any]) -> tuple[str, str]:
-    first, second = labels(result)
-    return str(run[first]), str(run[second])
-
-
-def rows(result: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """The runs of each pair of labels, in the order of the result."""
-    grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for run in result["runs"]:
-        grouped.setdefault(_labels(result, run), []).append(run)
-    return [(first, second, runs) for (first, second), runs in grouped.items()]
-
-
-def over_seeds(runs: Sequence[dict[str, Any]], way: str, figure: str) -> Mean:
-    """Mean of a figure of several runs; those without it are left out.
+def meaning(found: Mapping[str, Mean]) -> str:
+    """What differences from no regularisation say, in a sentence or two.
 
     Args:
-        runs: entries of `result["runs"]`.
-        way: "test" (feed-forward) or "monte carlo".
-        figure: "error", "nll", "ece" or "brier".
+        found: as from `differences`.
+
+    Example:
+        >>> meaning({"PCFF": Mean(-0.5, 0.1, 3), "dropout": Mean(0.2, 0.1, 3)})
+        'Compared with none, the test error is lower by 0.50 points with PCFF. No other difference \
+counts: its 95 % interval holds 0.'
+        >>> meaning({"PCFF": Mean(-0.5, float("nan"), 1)})
+        'With one seed nothing can be decided, whatever the differences.'
     """
-    return mean([run[way][figure] for run in runs if run[way] is not None])
+    if not found:
+        return "There are no runs with and without a regulariser of the same seed to compare."
+    if max(each.number for each in found.values()) < 2:
+        return "With one seed nothing can be decided, whatever the differences."
+    parts = []
+    for sign, word in ((-1, "lower"), (1, "higher")):
+        told = [
+            f"by {abs(each.value):.2f} points with {name}"
+            for name, each in found.items()
+            if each.sign == sign
+        ]
+        if told:
+            parts.append(f"{word} {', '.join(told)}")
+    if not parts:
+        return "No difference counts: each one's 95 % interval holds 0."
+    rest = " No other difference counts: its 95 % interval holds 0."
+    counted = f"Compared with none, the test error is {'; '.join(parts)}."
+    return counted + rest * any(each.sign == 0 for each in found.values())
 
 
-def tables(result: dict[str, Any]) -> list[Any]:
-    """The result as `rich` tables: feed-forward, and Monte Carlo where it differs."""
+# -- tables
+
+
+def tables(result: Result) -> list[Any]:
+    """The result for a terminal: feed-forward, Monte Carlo where it differs, and the differences
+    from no regularisation, with a sentence that says what they mean."""
+    from rich.text import Text
+
     ways = [way for way in TITLES if way == "test" or any(run[way] for run in result["runs"])]
-    return [_table(result, way) for way in ways]
+    found = differences(result)
+    made = [_grid(result, way) for way in ways]
+    if found:
+        made.append(
+            Grid(
+                "Test error less that of none, points: paired by seed",
+                ["regulariser", "difference", "95 % interval", "seeds"],
+                [[name, *_told(each)] for name, each in found.items()],
+            )
+        )
+    return [*(grid.rich() for grid in made), Text(meaning(found))]
 
 
-def markdown(results: Sequence[dict[str, Any]]) -> str:
+def markdown(results: Sequence[Result]) -> str:
     """The results as a Markdown table: mean over seeds, and standard error."""
     headings = [heading for _, heading, _, _ in FIGURES]
     head = ["data", *labels(results[0]), *headings, *(f"MC {h}" for h in headings), "runs"]
-    lines = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
-    for result in merged(results):
-        for first, second, runs in rows(result):
-            cells = [
-                _cell(over_seeds(runs, way, figure), factor, digits)
-                for way in TITLES
-                for figure, _, factor, digits in FIGURES
-            ]
-            name = result["settings"]["data"]
-            lines.append([name, first, second, *cells, str(len(runs))])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = [
+        [
+            result["settings"]["data"],
+            first,
+            second,
+            *(cell for way in TITLES for cell in cells(runs, way)),
+            str(len(runs)),
+        ]
+        for result in merged(results)
+        for first, second, runs in rows(result)
+    ]
+    return f"{Grid('', head, lines, names=3).markdown()}\n"
 
 
-def _table(result: dict[str, Any], way: str) -> Any:
-    from rich import box
-    from rich.table import Table
+def cells(runs: Sequence[Run], way: str) -> list[str]:
+    """The mean of each of `FIGURES` over runs; see `over_seeds`."""
+    return [over_seeds(runs, way, name).told(digits, factor) for name, _, factor, digits in FIGURES]
 
-    made = Table(title=TITLES[way], box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in labels(result):
-        made.add_column(heading, no_wrap=True)
-    for heading in (*(heading for _, heading, _, _ in FIGURES), "epochs", "runs"):
-        made.add_column(heading, justify="right", no_wrap=True)
+
+def _grid(result: Result, way: str) -> Grid:
+    lines = []
     for first, second, runs in rows(result):
         tested = sum(run[way] is not None for run in runs)
         if way == "monte carlo" and not tested:
             continue  # nothing is random
-        cells = [
-            _cell(over_seeds(runs, way, figure), factor, digits)
-            for figure, _, factor, digits in FIGURES
-        ]
         count = str(tested) if tested == len(runs) else f"{tested} of {len(runs)}"
         epochs = f"{mean([run['epochs'] for run in runs]).value:.0f}"
-        made.add_row(first, second, *cells, epochs, count)
-    return made
+        lines.append([first, second, *cells(runs, way), epochs, count])
+    head = [*labels(result), *(heading for _, heading, _, _ in FIGURES), "epochs", "runs"]
+    return Grid(TITLES[way], head, lines, names=2)
 
 
-def _cell(figure: Mean, factor: int, digits: int) -> str:
-    if figure.seeds == 0:
-        return "-"
-    value = f"{factor * figure.value:.{digits}f}"
-    if math.isnan(figure.standard_error):
-        return value
-    return f"{value} ±{factor * figure.standard_error:.{digits}f}"
+def _told(found: Mean) -> list[str]:
+    low, high = found.interval
+    interval = f"{low:+.2f} to {high:+.2f}" if found.number > 1 else "-"
+    return [found.told(2, signed=True), interval, str(found.number)]

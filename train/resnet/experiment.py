@@ -10,9 +10,7 @@ one (`--shortcut pad`, 269,722). Trained on the first 45,000 images, with random
 SGD 0.1 with momentum 0.9, batches of 128, 250 epochs; the rate is divided by ten after 100, 150 and
 200, the weight decay of 1e-4 (of all parameters) after 151 and 201. The weights of the lowest
 validation error are tested once. A shorter `--length` shortens all of this in proportion, except
-that the decay still falls one epoch after the rate. Other than in the authors' code, whose epochs
-end with a batch of the last 72 images, an epoch has 351 whole batches, without 72 images, others
-each time.
+that the decay still falls one epoch after the rate.
 
 **Claims** of the paper (its figure gives no numbers): PCFF improves on none over a wide range of
 rates, best at 0.3; dropout helps only at 0.1, and large rates hurt badly. For comparison: 8.27 %
@@ -20,14 +18,9 @@ errors of the code that the authors' is derived from, 8.75 % of He et al., both 
 network without regularisation, trained on all 50,000 images.
 
 **Cost**: 87,750 updates a run. On two CPU cores a run takes days: use a GPU, or a shorter schedule.
-
-**Left behind** in `--out`: `result.json`, `timing.json`, `figure.png`, and the checkpoint, from
-which the same command continues after any interruption: on a CPU to the same bits, on a GPU not yet
-tried.
 """
 
 import functools
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -35,7 +28,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from train import data
 from train.data import Dataset
 from train.engine import sweep
 from train.engine.loop import Learner
@@ -47,16 +39,6 @@ from train.resnet.settings import Config, Dtype, Form, Shortcut
 SIDE, PADDING = 32, 4
 # Of ImageNet, which the authors took for CIFAR-10 too.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def main(config: Config, command: str, console: Any) -> dict[str, Any]:
-    """Trains, tests, and leaves the result behind; see `train.engine.sweep.run`."""
-
-    def build() -> sweep.Experiment:
-        return experiment(config, data.load(config.data, config.data_dir))
-
-    out = config.out or Path("runs/resnet")
-    return sweep.run(config, build, command, out, console)
 
 
 def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
@@ -71,6 +53,9 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         models={"": sweep.Model(network(shape), functools.partial(learner, shape))},
         prepare=standardised,
     )
+
+
+main = functools.partial(sweep.run, experiment)
 
 
 class Shape(NamedTuple):

@@ -1,8 +1,7 @@
 """The settings of the experiment with residual networks."""
 
 import dataclasses
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from train.engine.recipes import SteppedRecipe
 from train.engine.settings import RATES, Settings
@@ -17,14 +16,14 @@ Dtype = Literal["float32", "bfloat16"]
 class Config(Settings):
     """The settings of the experiment; the defaults are those of [A] 5.1."""
 
+    default_out: ClassVar[str] = "runs/resnet"
+
     dropout: Annotated[tuple[float, ...], RATES] = (0.1, 0.3, 0.5)
     """Drop rates, each of which is a run."""
     pcff: Annotated[tuple[float, ...], RATES] = (0.1, 0.3, 0.5, 1.0)
     """Rates of PCFF, each of which is a run."""
     data: Literal["cifar10"] = "cifar10"
-    """The images."""
-    data_dir: Path | None = None
-    """A folder with CIFAR-10; see `train/data/cifar.py`. Without it the set is fetched."""
+    """The images; without a folder they are fetched."""
     shortcut: Shortcut = "convolution"
     """Of the blocks that begin a stage: 3 x 3 convolutions, as the authors'; or, as is usual, no
     parameters and zeros for new channels."""

@@ -14,62 +14,52 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from cgjax import metrics
 from train.data.uci import Scaled, load_table, scaled
-from train.report import machine
-from train.report.files import DataFileError, write_atomic
+from train.engine.checkpoint import CheckpointError
+from train.report import machine, results
+from train.report.files import DataFileError
 from train.uci import experiment as uci
 from train.uci import table as uci_table
-from train.uci.experiment import Cell, Config
-from train.uci.methods import METHODS, Hyper
-from train.uci.training import TEST, Shape, trainer
+from train.uci.settings import Cell, Config, Hyper
+from train.uci.training import scorer, trainer
 
 FAR = 10.0  # inputs of more than so many deviations from the mean of the training rows
 UNSURE = 2.0  # predictions with a deviation of more than so many of the target's
 LARGEST = 10  # so many errors are left out to see what few rows do
 
 
-def predictions(result: dict[str, Any], data_dir: Path | None) -> tuple[list[Scaled], np.ndarray]:
-    """Trains a cell again with its hyperparameters.
+def inspected(result: dict[str, Any], data_dir: Path | None) -> dict[str, Any]:
+    """A cell row by row, trained again with its hyperparameters.
 
     Args:
         result: the cell's.
         data_dir: the folder with its table.
 
-    Returns:
-        The splits, and float[splits, 3, test rows]: predicted mean, predicted deviation, and minus
-        the logarithm of the predictive density, in scaled units.
+    Raises:
+        CheckpointError: the cell was made by another recipe than today's.
     """
     made = result["settings"]
-    number = len(result["splits"])
     table = load_table(made["data"], data_dir)
-    config = Config(
-        data_dir=data_dir, splits=made["splits"], seed=made["seed"], samples=made["samples"]
-    )
     cell = Cell(made["data"], made["method"], made["noise"])
-    shape = Shape(cell.method, cell.noise, made["hidden"], made["batch"], made["samples"])
-    splits = [scaled(table, split) for split in range(number)]
-    x, y, test_x, test_y = map(np.stack, list(zip(*splits, strict=True))[:4])
-    rows = x.shape[1]
-    order = np.random.RandomState(config.seed).permutation(rows)  # as in `uci.fitted`
-    keys = uci._keys(config, cell, number)
-    chosen = np.array([split["hyperparameters"] for split in result["splits"]], np.float32)
-    hyper = Hyper(*chosen.T)
-    examples = np.full(number, rows, np.int32)
-    params = trainer(shape)(made["epochs"], keys, hyper, examples, x[:, order], y[:, order])
-
-    def predict(params: Any, key: Any, hyper: Hyper, x: Any, y: Any) -> Any:
-        key = jax.random.fold_in(key, TEST)
-        output = METHODS[cell.method].predict(params, key, hyper, shape.samples, x)
-        variance = output.variance.mean(0) + output.mean.var(0)
-        nll = metrics.gaussian_mixture_nll(output.mean, output.variance, y)
-        return output.mean.mean(0), variance**0.5, nll
-
-    numbers = jax.jit(jax.vmap(predict))(params, keys, hyper, test_x, test_y)
-    return splits, np.stack([np.asarray(a, np.float64) for a in numbers], 1)
+    config = Config(
+        **{name: made[name] for name in ("splits", "seed", "samples", "hidden", "epochs")}
+    )
+    expected = uci.settings(config, cell, table) | {"search_epochs": made["search_epochs"]}
+    uci.same_settings("the cell", made, expected)
+    splits = [scaled(table, split) for split in range(made["splits"])]
+    given = uci.problem(config, cell, splits)
+    chosen = [Hyper(**split["hyperparameters"]) for split in result["splits"]]
+    hyper = Hyper(*(np.array(values, np.float32) for values in zip(*chosen, strict=True)))
+    examples = given.number(given.x.shape[1])
+    params = trainer(given.shape)(made["epochs"], given.keys, hyper, examples, given.x, given.y)
+    scores = scorer(given.shape)(params, given.keys, hyper, given.test_x, given.test_y)
+    numbers = np.stack([np.asarray(values, np.float64) for values in scores[:3]], 1)
+    found = [described(*parts) for parts in zip(splits, numbers, table.test, strict=False)]
+    for split, before in zip(found, result["splits"], strict=True):
+        split["distance"] = abs(split["rmse"] / before["rmse"] - 1)
+    return {**cell._asdict(), "cell's commit": result["commit"], "splits": found}
 
 
 def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
@@ -115,23 +105,6 @@ def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str,
     }
 
 
-def inspected(result: dict[str, Any], data_dir: Path | None) -> dict[str, Any]:
-    """A cell row by row.
-
-    Args:
-        result: the cell's.
-        data_dir: the folder with its table.
-    """
-    made = result["settings"]
-    splits, numbers = predictions(result, data_dir)
-    test = load_table(made["data"], data_dir).test
-    found = [described(*parts) for parts in zip(splits, numbers, test, strict=False)]
-    for split, cell in zip(found, result["splits"], strict=True):
-        split["distance"] = abs(split["rmse"] / cell["rmse"] - 1)
-    settings = {name: made[name] for name in ("data", "method", "noise")}
-    return {**settings, "cell's commit": result["commit"], "splits": found}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
@@ -141,12 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen = parser.parse_args(arguments)
     try:
-        results = [uci_table.read(path) for path in chosen.cells]
         found = []
-        for result in results:
+        for result in [uci_table.read(path) for path in chosen.cells]:
             found.append(inspected(result, chosen.data_dir))
             print(json.dumps(found[-1]), flush=True)
-    except DataFileError as error:
+    except (DataFileError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     made = {
@@ -156,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "machine": machine.identity("vmap"),
         "cells": found,
     }
-    write_atomic(chosen.out, json.dumps(made, indent=1, allow_nan=False).encode())
+    results.write(chosen.out, made)
     return 0
 
 

@@ -4,35 +4,27 @@ python -m train.uci.table results/uci   # as Markdown
 """
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from train.report.files import DataFileError
-from train.report.tables import Mean, mean
+from train.report.statistics import Mean, mean
+from train.report.tables import Grid
 from train.uci.methods import METHODS
-from train.uci.published import (
-    ANCHORS,
-    DIAGONAL_DVI,
-    PAPER,
-    SETS,
-    Column,
-    decimals,
-    number,
-)
+from train.uci.published import ANCHORS, DIAGONAL_DVI, PAPER, SETS, Column, decimals, number
 
 FIGURES = {"log likelihood": "Test log-likelihood", "rmse": "Test RMSE"}
+COVERAGE = "coverage"  # the share of test rows in their 95 % interval; older results have none
 NOISES = ("heteroscedastic", "homoscedastic")
 OURS = ("moments_natural", "moments_adam")  # what stands beside the BP column of [B]
 
+Found = dict[tuple[str, str, str], dict[str, Any]]  # by data, method and noise
 
-class Grid(NamedTuple):
-    """A table as text."""
 
-    title: str
-    head: list[str]
-    lines: list[list[str]]
+# -- results
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -45,6 +37,8 @@ def read(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
         for split in result["splits"]:
             _ = split["rmse"], split["log likelihood"]
+        if not result["splits"]:
+            raise ValueError("it has no splits")
         _ = result["settings"]["data"], result["settings"]["method"], result["settings"]["noise"]
         _ = dict(result["seconds"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -69,114 +63,12 @@ def read_all(folder: Path) -> list[dict[str, Any]]:
     return [read(path) for path in paths]
 
 
-def over_splits(result: dict[str, Any], figure: str) -> Mean:
-    """Mean and standard error of a figure over the splits; not a number if one of them is not."""
-    values = [split[figure] for split in result["splits"]]
-    return mean([float("nan") if value is None else value for value in values])
-
-
-def seconds_per_split(result: dict[str, Any]) -> float:
-    """Compilation, search, training and test, divided by the number of splits."""
-    return sum(result["seconds"].values()) / len(result["splits"])
-
-
-def line(result: dict[str, Any]) -> str:
-    """A cell in a few words."""
-    settings = result["settings"]
-    name = f"{settings['data']} {settings['method']} {settings['noise']}"
-    digits = digits_of(settings["data"])
-    return (
-        f"{name}: LL {cell(over_splits(result, 'log likelihood'), 3)}, "
-        f"RMSE {cell(over_splits(result, 'rmse'), digits)}, {seconds_per_split(result):.2f} s/split"
-    )
-
-
-def cell(figure: Mean | None, digits: int) -> str:
-    """A figure with its standard error.
-
-    Example:
-        >>> cell(Mean(1.234, 0.056, 20), 2), cell(None, 2)
-        ('1.23 ±0.06', '-')
-    """
-    if figure is None or figure.seeds == 0:
-        return "-"
-    value = f"{figure.value:.{digits}f}"
-    known = figure.standard_error == figure.standard_error
-    return f"{value} ±{figure.standard_error:.{digits}f}" if known else value
-
-
-def grids(results: Sequence[dict[str, Any]]) -> list[Grid]:
-    """All tables: our methods, ours beside published figures, what was reached, and the time."""
-    found = by_cell(results)
-    names = [n for n in ("diabetes", *SETS) if any(data == n for data, _, _ in found)]
-    methods = [method for method in METHODS if any(m == method for _, m, _ in found)]
-    made = [
-        Grid(
-            f"{title}, {noise} noise: mean over splits ± standard error",
-            ["data", *(METHODS[method].title for method in methods)],
-            [
-                [data, *(figure_of(found, data, m, noise, figure) for m in methods)]
-                for data in names
-            ],
-        )
-        for figure, title in FIGURES.items()
-        for noise in NOISES
-        if any(n == noise for _, _, n in found)
-    ]
-    published = [name for name in names if name in SETS]
-    if published:
-        made += [beside(found, published, figure, title) for figure, title in FIGURES.items()]
-        made += [
-            reached(found, published, method, noise)
-            for method in OURS
-            for noise in NOISES
-            if any((data, method, noise) in found for data in published)
-        ]
-    made.append(
-        Grid(
-            "Seconds per split: compilation, search, training and test, divided by the splits",
-            ["data", "noise", *(METHODS[method].title for method in methods)],
-            [
-                [data, noise, *(_time(found.get((data, m, noise))) for m in methods)]
-                for data in names
-                for noise in NOISES
-                if any((data, m, noise) in found for m in methods)
-            ],
-        )
-    )
-    return made
-
-
-def markdown(results: Sequence[dict[str, Any]]) -> str:
-    """All tables as Markdown."""
-    parts = []
-    for grid in grids(results):
-        rows = [grid.head, ["---"] + ["---:"] * (len(grid.head) - 1), *grid.lines]
-        text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-        parts.append(f"{grid.title}:\n\n{text}")
-    return "\n".join(parts)
-
-
-def tables(results: Sequence[dict[str, Any]]) -> list[Any]:
-    """The tables of our own methods as `rich` tables."""
-    from rich import box
-    from rich.table import Table
-
-    made = []
-    for grid in grids(results):
-        table = Table(title=grid.title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for i, heading in enumerate(grid.head):
-            table.add_column(heading, justify="left" if i == 0 else "right")
-        for row in grid.lines:
-            table.add_row(*row)
-        made.append(table)
-    return made
-
-
-Found = dict[tuple[str, str, str], dict[str, Any]]
-
-
 def by_cell(results: Sequence[dict[str, Any]]) -> Found:
+    """Results by data, method and noise.
+
+    Raises:
+        ValueError: two are of the same cell.
+    """
     found: Found = {}
     for result in results:
         settings = result["settings"]
@@ -187,73 +79,194 @@ def by_cell(results: Sequence[dict[str, Any]]) -> Found:
     return found
 
 
-def digits_of(data: str) -> int:
-    """Decimal places of an RMSE, by the size of the target's unit."""
-    return {"kin8nm": 4, "naval": 5}.get(data, 3)
+# -- figures
 
 
-def figure_of(found: Found, data: str, method: str, noise: str, figure: str) -> str:
+def values(result: dict[str, Any], figure: str) -> list[float]:
+    """A figure of each split; what was not finite is not a number."""
+    return [math.nan if s[figure] is None else s[figure] for s in result["splits"]]
+
+
+def over_splits(result: dict[str, Any], figure: str) -> Mean:
+    """Mean and standard error of a figure over the splits; not a number if one of them is not."""
+    return mean(values(result, figure))
+
+
+def seconds_per_split(result: dict[str, Any]) -> float:
+    """Compilation, search, training and test, divided by the number of splits."""
+    return sum(result["seconds"].values()) / len(result["splits"])
+
+
+def digits_of(data: str, figure: str) -> int:
+    """Decimal places of a figure; of an RMSE by the size of the target's unit."""
+    return {"kin8nm": 4, "naval": 5}.get(data, 3) if figure == "rmse" else 3
+
+
+def told(found: Found, data: str, method: str, noise: str, figure: str) -> str:
+    """A figure of a cell with its standard error; "-" where it was not measured."""
     result = found.get((data, method, noise))
-    digits = digits_of(data) if figure == "rmse" else 3
-    return cell(over_splits(result, figure), digits) if result else "-"
+    if result is None or figure not in result["splits"][0]:
+        return "-"
+    return over_splits(result, figure).told(digits_of(data, figure))
 
 
-def _time(result: dict[str, Any] | None) -> str:
-    return f"{seconds_per_split(result):.2f}" if result else "-"
+def together(found: Found, *names: tuple[str, str, str]) -> bool:
+    """Whether cells are there and were made by one recipe: coverage came with the present one."""
+    if not all(name in found for name in names):
+        return False
+    return len({COVERAGE in found[name]["splits"][0] for name in names}) == 1
 
 
-def printed_figure(column: Column, figure: str, data: str) -> str:
-    values = column.rmse if figure == "rmse" else column.log_likelihood
-    return values[SETS.index(data)] if values else "-"
+def line(result: dict[str, Any]) -> str:
+    """A cell in a few words."""
+    settings = result["settings"]
+    cell = settings["data"], settings["method"], settings["noise"]
+    likelihood, rmse = (told({cell: result}, *cell, figure) for figure in FIGURES)
+    seconds = seconds_per_split(result)
+    return f"{' '.join(cell)}: LL {likelihood}, RMSE {rmse}, {seconds:.2f} s/split"
 
 
-def beside(found: Found, names: Sequence[str], figure: str, title: str) -> Grid:
-    ours = [
-        (method, noise)
-        for method in OURS
+def title(method: str, noise: str) -> str:
+    """The heading of a method with a kind of noise."""
+    return f"{METHODS[method].title}, {noise}"
+
+
+def ours(found: Found) -> list[tuple[str, str]]:
+    """Our two ways of training by moments, with each kind of noise that was measured."""
+    measured = {(method, noise) for _, method, noise in found}
+    return [(m, noise) for m in reversed(OURS) for noise in NOISES if (m, noise) in measured]
+
+
+# -- tables
+
+
+def grids(results: Sequence[dict[str, Any]]) -> list[Grid]:
+    """All tables: our methods, ours beside published figures, what was reached, and the time."""
+    found = by_cell(results)
+    published = [name for name in SETS if any(data == name for data, _, _ in found)]
+    made = own(found)
+    if published:
+        made += [grid for figure in FIGURES for grid in beside(found, published, figure)]
+        made += [reached(found, published, *each) for each in ours(found)]
+    return [*made, times(found)]
+
+
+def own(found: Found) -> list[Grid]:
+    """The figures of all methods, a table for each figure and kind of noise."""
+    titles = FIGURES
+    if any(COVERAGE in result["splits"][0] for result in found.values()):
+        titles = {**FIGURES, COVERAGE: "Share of test rows within the 95 % interval"}
+    methods = _methods(found)
+    return [
+        Grid(
+            f"{name}, {noise} noise: mean over splits ± standard error",
+            ["data", *(METHODS[method].title for method in methods)],
+            [[data, *(told(found, data, m, noise, figure) for m in methods)] for data in names],
+        )
+        for figure, name in titles.items()
         for noise in NOISES
-        if any((data, method, noise) in found for data in names)
+        if (names := [data for data in ("diabetes", *SETS) if _any(found, data, noise)])
     ]
-    columns = [c for c in (*PAPER, *ANCHORS) if figure != "rmse" or c.rmse]
+
+
+def times(found: Found) -> Grid:
+    """What a split took, by method."""
+
+    def seconds(*cell: str) -> str:
+        result = found.get((cell[0], cell[1], cell[2]))
+        return f"{seconds_per_split(result):.2f}" if result else "-"
+
+    methods = _methods(found)
     return Grid(
-        f"{title} beside published figures (as printed; sources in train/uci/published.py)",
+        "Seconds per split: compilation, search, training and test, divided by the splits",
+        ["data", "noise", *(METHODS[method].title for method in methods)],
         [
-            "data",
-            *(f"{METHODS[method].title}, {noise}" for method, noise in ours),
-            *(column.title for column in columns),
+            [data, noise, *(seconds(data, method, noise) for method in methods)]
+            for data in ("diabetes", *SETS)
+            for noise in NOISES
+            if _any(found, data, noise)
         ],
-        [
-            [
-                data,
-                *(figure_of(found, data, method, noise, figure) for method, noise in ours),
-                *(printed_figure(column, figure, data) for column in columns),
-            ]
-            for data in names
-        ],
+        names=2,
     )
+
+
+def beside(found: Found, names: Sequence[str], figure: str) -> list[Grid]:
+    """A figure of ours beside the columns of [B], and beside those of others."""
+    mine = ours(found)
+    return [
+        Grid(
+            f"{FIGURES[figure]} beside {whose} (as printed; sources in train/uci/published.py)",
+            ["data", *(title(*each) for each in mine), *(column.title for column in columns)],
+            [
+                [
+                    data,
+                    *(told(found, data, method, noise, figure) for method, noise in mine),
+                    *(printed(column, figure, data) for column in columns),
+                ]
+                for data in names
+            ],
+        )
+        for whose, every in (("[B] Table 2", PAPER), ("others", ANCHORS))
+        if (columns := [c for c in every if figure != "rmse" or c.rmse])
+    ]
 
 
 def reached(found: Found, names: Sequence[str], method: str, noise: str) -> Grid:
     """How a method stands to [B] and to diagonal DVI, set by set."""
-    lines = []
-    for data in names:
-        result = found.get((data, method, noise))
-        if result is not None:
-            likelihood = over_splits(result, "log likelihood")
-            lines.append(
-                [
-                    data,
-                    *against_paper(likelihood.value, "log likelihood", data),
-                    *against_paper(over_splits(result, "rmse").value, "rmse", data),
-                    against_diagonal_dvi(likelihood, data),
-                ]
-            )
+    verdict = {
+        data: standing(found[cell]) for data in names if (cell := (data, method, noise)) in found
+    }
     return Grid(
-        f"What was reached by {METHODS[method].title}, {noise}: at the printed precision of [B], "
+        f"What was reached by {title(method, noise)}: at the printed precision of [B], "
         "against its best column and its BP; against diagonal DVI within a standard error",
-        ["data", "LL: best of [B]", "LL: BP", "RMSE: best of [B]", "RMSE: BP", "LL: dDVI"],
-        lines,
+        ["data", *next(iter(verdict.values()), {})],
+        [[data, *each.values()] for data, each in verdict.items()],
     )
+
+
+def markdown(results: Sequence[dict[str, Any]]) -> str:
+    """All tables as Markdown."""
+    return "\n\n".join(grid.titled() for grid in grids(results)) + "\n"
+
+
+def tables(results: Sequence[dict[str, Any]]) -> list[Any]:
+    """All tables as `rich` tables."""
+    return [grid.rich() for grid in grids(results)]
+
+
+def _methods(found: Found) -> list[str]:
+    return [method for method in METHODS if any(m == method for _, m, _ in found)]
+
+
+def _any(found: Found, data: str, noise: str) -> bool:
+    return any((d, n) == (data, noise) for d, _, n in found)
+
+
+# -- beside published figures
+
+
+def printed(column: Column, figure: str, data: str) -> str:
+    """A published figure as it is printed; "-" where there is none."""
+    column_values = column.rmse if figure == "rmse" else column.log_likelihood
+    return column_values[SETS.index(data)] if column_values else "-"
+
+
+def standing(result: dict[str, Any]) -> dict[str, str]:
+    """How a cell stands to [B] and to diagonal DVI: "better", "level" or "worse"."""
+    data = result["settings"]["data"]
+    made = {}
+    for figure, short in (("log likelihood", "LL"), ("rmse", "RMSE")):
+        best, own = against_paper(over_splits(result, figure).value, figure, data)
+        made |= {f"{short}: best of [B]": best, f"{short}: BP": own}
+    likelihood = over_splits(result, "log likelihood")
+    return made | {"LL: dDVI": against_diagonal_dvi(likelihood, data)}
+
+
+def best_of_paper(figure: str, data: str) -> str:
+    """The best of the columns of [B], as printed."""
+    sign = -1 if figure == "rmse" else 1
+    every = [printed(column, figure, data) for column in PAPER]
+    return max(every, key=lambda text: sign * number(text))
 
 
 def against_paper(value: float, figure: str, data: str) -> tuple[str, str]:
@@ -272,24 +285,23 @@ def against_paper(value: float, figure: str, data: str) -> tuple[str, str]:
         ('level', 'better')
     """
     sign = -1 if figure == "rmse" else 1
-    printed = [printed_figure(column, figure, data) for column in PAPER]
-    best = max(printed, key=lambda text: sign * number(text))
-    return against(value, best, sign), against(value, printed[0], sign)
+    best, own = best_of_paper(figure, data), printed(PAPER[0], figure, data)
+    return _against(value, best, sign), _against(value, own, sign)
 
 
-def against(value: float, printed: str, sign: int) -> str:
-    difference = sign * (round(value, decimals(printed)) - number(printed))
+def _against(value: float, text: str, sign: int) -> str:
+    difference = sign * (round(value, decimals(text)) - number(text))
     if difference > 0:
         return "better"
     return "level" if difference == 0 else "worse"  # not a number is worse
 
 
-def against_diagonal_dvi(ours: Mean, data: str) -> str:
+def against_diagonal_dvi(likelihood: Mean, data: str) -> str:
     """Our log-likelihood against that of diagonal DVI: "level" is within our standard error."""
-    difference = ours.value - number(printed_figure(DIAGONAL_DVI, "log likelihood", data))
-    if difference > ours.standard_error:
+    difference = likelihood.value - number(printed(DIAGONAL_DVI, "log likelihood", data))
+    if difference > likelihood.standard_error:
         return "better"
-    return "level" if difference >= -ours.standard_error else "worse"
+    return "level" if difference >= -likelihood.standard_error else "worse"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.scipy.stats import norm
 from jaxtyping import Array
 
 from cgjax import metrics
-from train.uci.methods import METHODS, Hyper, MethodName, Noise, optimiser
+from train.uci.methods import METHODS, optimiser
+from train.uci.settings import Hyper, MethodName, Noise
 
 # The streams of random numbers of a run.
 INITIAL, ORDER, NOISE, TEST = range(4)
@@ -23,6 +25,15 @@ class Shape(NamedTuple):
     hidden: int
     batch: int
     samples: int
+
+
+class Scores(NamedTuple):
+    """Of each row, in scaled units; arrays of JAX or of NumPy."""
+
+    mean: Any  # predicted
+    deviation: Any  # predicted, noise included
+    nll: Any  # minus the logarithm of the predictive density
+    level: Any  # the predictive distribution function at the target: uniform if calibrated
 
 
 def trained(
@@ -45,13 +56,15 @@ def trained(
     init_key, order_key, noise_key = (
         jax.random.fold_in(key, stream) for stream in (INITIAL, ORDER, NOISE)
     )
-    params = method.init(init_key, x.shape[1], shape.hidden, shape.noise)
+    params = method.init(init_key, x.shape[1], shape.hidden, shape.noise, hyper)
     update = optimiser(method, hyper, examples, epochs * steps)
 
     def step(carry: Any, chosen: Array) -> tuple[Any, None]:
         params, state, number = carry
         key = jax.random.fold_in(noise_key, number)
-        gradient = jax.grad(method.loss)(params, key, hyper, examples, x[chosen], y[chosen])
+        # The cost of weights rises to its full size, as if there were more examples at first.
+        share = jnp.minimum(1, (number + 1) / jnp.maximum(hyper.warm_up * epochs * steps, 1))
+        gradient = jax.grad(method.loss)(params, key, hyper, examples / share, x[chosen], y[chosen])
         change, state = update.update(gradient, state, params)
         return (optax.apply_updates(params, change), state, number + 1), None
 
@@ -66,22 +79,8 @@ def trained(
     return jax.lax.fori_loop(0, epochs, epoch, start)[0]
 
 
-@functools.lru_cache
-def trainer(shape: Shape) -> Any:
-    """`trained` of all splits: all arguments but the number of epochs have an axis of splits."""
-    return jax.jit(jax.vmap(functools.partial(trained, shape), (None, 0, 0, 0, 0, 0)))
-
-
-@functools.lru_cache
-def scorer(shape: Shape) -> Any:
-    """`scored` of all splits."""
-    return jax.jit(jax.vmap(functools.partial(scored, shape)))
-
-
-def scored(
-    shape: Shape, params: Any, key: Any, hyper: Hyper, x: Array, y: Array
-) -> tuple[Array, Array]:
-    """RMSE of the predictive mean, and minus the log of the predictive density of each row.
+def scored(shape: Shape, params: Any, key: Any, hyper: Hyper, x: Array, y: Array) -> Scores:
+    """What a trained network predicts of rows, and how well.
 
     Args:
         shape: the static settings.
@@ -92,15 +91,36 @@ def scored(
     """
     key = jax.random.fold_in(key, TEST)
     output = METHODS[shape.method].predict(params, key, hyper, shape.samples, x)
-    nll = metrics.gaussian_mixture_nll(output.mean, output.variance, y)
-    return metrics.rmse(output.mean.mean(0), y), nll
+    deviations = jnp.sqrt(output.variance)
+    return Scores(
+        output.mean.mean(0),
+        jnp.sqrt(output.variance.mean(0) + output.mean.var(0)),
+        metrics.gaussian_mixture_nll(output.mean, output.variance, y),
+        norm.cdf((y[None] - output.mean) / deviations).mean(0),
+    )
 
 
-def compiled_trainer(shape: Shape, *example: Any) -> Any:
-    """`trainer`, compiled for arguments like these."""
-    return trainer(shape).lower(*example).compile()
+def bound(shape: Shape, params: Any, key: Any, hyper: Hyper, x: Array, y: Array) -> Array:
+    """Minus the full loss over training rows: of a posterior, its bound for each example."""
+    return -METHODS[shape.method].loss(params, key, hyper, len(x), x, y)
 
 
-def compiled_scorer(shape: Shape, *example: Any) -> Any:
-    """`scorer`, compiled for arguments like these."""
-    return scorer(shape).lower(*example).compile()
+# Of all splits: all arguments but the number of epochs have an axis of splits.
+
+
+@functools.lru_cache
+def trainer(shape: Shape) -> Any:
+    """`trained` of all splits."""
+    return jax.jit(jax.vmap(functools.partial(trained, shape), (None, 0, 0, 0, 0, 0)))
+
+
+@functools.lru_cache
+def scorer(shape: Shape) -> Any:
+    """`scored` of all splits."""
+    return jax.jit(jax.vmap(functools.partial(scored, shape)))
+
+
+@functools.lru_cache
+def bounds(shape: Shape) -> Any:
+    """`bound` of all splits."""
+    return jax.jit(jax.vmap(functools.partial(bound, shape)))

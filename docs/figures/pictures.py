@@ -1,0 +1,58 @@
+"""Draws the pictures of results/ again where these have changed since: a picture says which results
+it was drawn from.
+
+python -m docs.figures.pictures
+"""
+
+import pathlib
+
+from train import figure
+from train.report.figures import digest
+
+# The results that each picture is of; how they are drawn is known to `train.figure`.
+PICTURES = {
+    "dense.svg": "dense/*/*/result.json",
+    "resnet.svg": "resnet/*/result.json",
+    "resnet_curves.svg": "resnet/*/result.json",
+    "indrnn.svg": "indrnn/*/result.json",
+    "indrnn_curves.svg": "indrnn/*/result.json",
+    "gradient_variance.svg": "gradient_variance/*/result.json",
+    "observation_density.png": "observation_density/boston/result.json",
+}
+
+
+def outdated(root: pathlib.Path) -> list[str]:
+    """The pictures that are not of the results, as paths below the root of the repository."""
+    return [
+        f"docs/figures/{name}"
+        for name in PICTURES
+        if (files := _files(root, name)) and not _says(root / "docs/figures" / name, files)
+    ]
+
+
+def draw(root: pathlib.Path, names: list[str]) -> None:
+    """Draws pictures anew.
+
+    Args:
+        root: of the repository.
+        names: as `outdated` gives them.
+    """
+    for path in (root / name for name in names):
+        files = _files(root, path.name)
+        module = figure.drawing(files)
+        (module.draw_curves if path.stem.endswith("_curves") else module.draw)(files, path)
+
+
+def _files(root: pathlib.Path, name: str) -> list[pathlib.Path]:
+    return sorted((root / "results").glob(PICTURES[name]))
+
+
+def _says(picture: pathlib.Path, files: list[pathlib.Path]) -> bool:
+    return picture.exists() and digest(files).encode() in picture.read_bytes()
+
+
+if __name__ == "__main__":
+    root = pathlib.Path(__file__).parent.parent.parent
+    names = outdated(root)
+    draw(root, names)
+    print(f"drawn: {', '.join(names) or 'none'}")

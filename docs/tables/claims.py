@@ -1,0 +1,42 @@
+"""The one table of the papers' claims, and what of them is measured.
+
+Every verdict is computed beside its experiment, by the judge of `train.report.claims`.
+"""
+
+import pathlib
+
+from docs.tables import checks
+from docs.tables.parts import shown, table
+from train.dense import claims as dense
+from train.gradient_variance import claims as gradient_variance
+from train.indrnn import claims as indrnn
+from train.observation_density import claims as observation_density
+from train.report.claims import Claim, summary
+from train.resnet import claims as resnet
+from train.uci import claims as uci
+
+# In the order of [A] 5.1, then of [B].
+EXPERIMENTS = (dense, resnet, indrnn, gradient_variance, uci, observation_density, checks)
+
+
+def every(results: pathlib.Path) -> list[Claim]:
+    """The claims of [A] 5.1 and of [B]."""
+    return [claim for experiment in EXPERIMENTS for claim in experiment.claims(results)]
+
+
+@shown
+def claims(results: pathlib.Path) -> str:
+    """All claims: where, what, the verdict, the evidence, and the command that measures it."""
+    rows, last = [], ""
+    for source, text, verdict, evidence, command in every(results):
+        where = source if source != last else ""
+        told = command if " " not in command or "python" not in command else f"`{command}`"
+        rows.append([where, text, f"**{verdict}**", evidence, told])
+        last = source
+    return table(["of", "claim", "verdict", "evidence", "command"], rows)
+
+
+@shown
+def measured(results: pathlib.Path) -> str:
+    """Which half of the experiments is measured."""
+    return summary(every(results))

@@ -1,0 +1,114 @@
+"""What the dense networks say about the claims of [A] 5.1, "Simple dense network"."""
+
+from pathlib import Path
+from typing import Any
+
+from train.engine.loop import STATUS, STOPPED
+from train.report import tables as report
+from train.report.claims import (
+    ABSENT,
+    COMPARABLE,
+    FAILS,
+    HOLDS,
+    OPEN,
+    SMALL,
+    Claim,
+    comparable,
+    judged,
+    of_three,
+    on_differences,
+    together,
+    told,
+)
+from train.report.statistics import Mean
+from train.report.tables import DATA, NODES, REGULARISERS, Run, difference
+
+SOURCE = "[A] 5.1, Figure 4 left: dense networks"
+COMMAND = "python -m train.dense --data SET --data-dir FOLDER --regularisers none dropout pcff both"
+SETS = ("mnist", "fashion_mnist")
+FOUR = {f"{DATA[data]} {NODES[nodes]}": (data, nodes) for data in SETS for nodes in NODES}
+# One run was ended by hand, long after its learning rate had reached its smallest value.
+LONG_ENOUGH = 600
+
+Runs = dict[tuple[str, str, str], list[Run]]
+Differences = dict[str, Mean]  # by the name of the case
+
+
+def by_data(results: Path) -> dict[str, dict[str, Any]]:
+    """The results by data set, whole or not; several commands may have made their runs."""
+    found = {r["settings"]["data"]: r for r in report.merged(report.read_all(results / "dense"))}
+    return {name: found[name] for name in SETS if name in found}
+
+
+def whole(results: Path) -> Runs:
+    """The runs that ended, by data set, nodes and regulariser."""
+    runs: Runs = {}
+    for data, result in by_data(results).items():
+        for run in result["runs"]:
+            ended = run["status"] == STATUS[STOPPED] or run["epochs"] >= LONG_ENOUGH
+            if run["test"] is not None and ended:
+                runs.setdefault((data, run["nodes"], run["regulariser"]), []).append(run)
+    return runs
+
+
+def claims(results: Path) -> list[Claim]:
+    """All of them, from the folder of results."""
+    runs = whole(results)
+
+    def between(one: tuple[str, str, str], other: tuple[str, str, str]) -> Mean:
+        return of_three(difference(runs.get(one, []), runs.get(other, [])))
+
+    def less(one: str, other: str) -> Differences:
+        return {name: between((*case, one), (*case, other)) for name, case in FOUR.items()}
+
+    dropout, pcff, rivals = less("dropout", "none"), less("pcff", "none"), less("pcff", "dropout")
+    nodes = {
+        f"{DATA[data]} {REGULARISERS[name]}": between((data, "relu", name), (data, "tanh", name))
+        for data in SETS
+        for name in ("none", "dropout", "pcff")
+    }
+    most = "improves on none in most of the four cases"
+    near, of_rivals = on_differences(rivals, 1)
+    if near != ABSENT:
+        near = together(comparable(each, COMPARABLE) for each in rivals.values())
+        of_rivals = f"PCFF − dropout: {of_rivals}"
+    made = [
+        (f"Dropout {most}", *on_differences(dropout, -1, at_least=3)),
+        (f"PCFF {most}", *on_differences(pcff, -1, at_least=3)),
+        (f"Dropout and PCFF are comparable (within {COMPARABLE} points)", near, of_rivals),
+        ("PCFF improves on none more consistently than dropout: in more of the cases",)
+        + _more(pcff, dropout),
+        ("ReLU is better than tanh, whatever the regulariser", *on_differences(nodes, -1)),
+        ("Dropout and PCFF together improve further in some case",)
+        + _further(less("both", "dropout"), less("both", "pcff")),
+    ]
+    return [Claim(SOURCE, *each, COMMAND) for each in made]
+
+
+def _more(found: Differences, other: Differences) -> tuple[str, str]:
+    """Whether errors are known to be lower in more cases than they can be in others."""
+    signs, others = ([each.sign for each in some.values()] for some in (found, other))
+    if not any(each.number for some in (found, other) for each in some.values()):
+        return ABSENT, SMALL
+    possible, most = (some.count(-1) + some.count(0) for some in (signs, others))
+    verdict = FAILS if possible <= others.count(-1) else OPEN
+    evidence = "; ".join(
+        f"{name} better in {some.count(-1)}, worse in {some.count(1)}, not decided in "
+        f"{some.count(0)}"
+        for name, some in (("PCFF", signs), ("dropout", others))
+    )
+    return HOLDS if signs.count(-1) > most else verdict, evidence
+
+
+def _further(dropout: Differences, pcff: Differences) -> tuple[str, str]:
+    """Whether both are better than either somewhere, and the evidence."""
+    if not all(any(each.number for each in some.values()) for some in (dropout, pcff)):
+        return ABSENT, SMALL
+    signs, parts = [], []
+    for name in FOUR:
+        found = {"against dropout": dropout[name], "against PCFF": pcff[name]}
+        both = [each.sign for each in found.values()]
+        signs.append(1 if 1 in both else max(both))
+        word = {-1: "better than either", 0: "not decided", 1: "worse than one"}[signs[-1]]
+        parts.append(f"{name}: {word} ({told(found)})")
+    return judged(signs, -1, at_least=1), "; ".join(parts)

@@ -1,0 +1,110 @@
+"""What [B] 4.1 claims about classification, and what gradients and learning curves say of it.
+
+Nothing trains the networks of Table 1 here; its claims stand beside those of Figure 1 so that none
+is left out.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from train.gradient_variance.figure import LABELS
+from train.report import tables as report
+from train.report.claims import ABSENT, SMALL, Claim, judged
+from train.report.statistics import Mean, paired
+from train.report.tables import Result
+
+COMMAND = "python -m train.gradient_variance --data"
+# The figure's panels: data, network, and the command that measures them.
+PANELS = {
+    "[B] Figure 1 a, b: dense network on MNIST": ("mnist", "dense", f"{COMMAND} mnist"),
+    "[B] Figure 1 c, d: VGG16 on CIFAR-10": (
+        "cifar10",
+        "vgg16",
+        f"{COMMAND} cifar10 --network vgg16",
+    ),
+}
+SHARE = 0.1  # of the variance, from where on noise of weights is taken to be "substantial"
+SAMPLERS = ("weights", "local", "flipout")
+TABLE_1 = (
+    (
+        "Networks without normalisation, trained by belief propagation with natural gradient, have "
+        "lower test errors than those of SGD with normalisation, on all 15 pairs of data and "
+        "network",
+        "in print on 15 of 15",
+    ),
+    ("Natural gradient lowers the errors of belief propagation", "in print on 14 of 15"),
+    (
+        "Bayes-by-backprop with an ensemble and natural gradient is competitive without "
+        "normalisation",
+        "in print lower than SGD with normalisation on 6 of 15, higher on 8",
+    ),
+)
+
+
+def claims(results: Path) -> list[Claim]:
+    """Those of Table 1 and of Figure 1, from the folder of results."""
+    source = "[B] Table 1: image classification"
+    made = [Claim(source, text, ABSENT, told, "no program yet") for text, told in TABLE_1]
+    every = report.read_all(results / "gradient_variance")
+    for source, (data, network, command) in PANELS.items():
+        found = [
+            result
+            for result in every
+            if (result["settings"]["data"], result["settings"]["network"]) == (data, network)
+        ]
+        texts = (
+            f"The noise of weights is substantial beside that of batches (at least {SHARE} of the "
+            "variance, for each sampling procedure and batch size)",
+            "Learning without sampling weights (moments) converges faster than with: a lower "
+            "validation NLL after every epoch",
+            "Learning by moments converges faster than networks that are not Bayesian do",
+        )
+        parts = [(ABSENT, SMALL)] * 3
+        if found:
+            parts = [_noise(found), _faster(found, SAMPLERS), _faster(found, ("plain",))]
+        made += [
+            Claim(source, text, *part, f"{command} --data-dir FOLDER")
+            for text, part in zip(texts, parts, strict=True)
+        ]
+    return made
+
+
+def _noise(found: Sequence[Result]) -> tuple[str, str]:
+    """Whether the share of weights in the variance is known to be large enough everywhere; the
+    interval is over pairs of batches, at one posterior."""
+    signs, shares = [], []
+    for result in found:
+        for row in result["variance"]:
+            total, own = row["means"]["total"], row["means"]["weights"]
+            if row["procedure"] in SAMPLERS:
+                # As if the two were independent, which is on the safe side.
+                error = math.hypot(own["standard error"], SHARE * total["standard error"])
+                above = own["value"] - SHARE * total["value"]
+                signs.append(Mean(above, error, result["settings"]["pairs"]).sign)
+                shares.append(own["value"] / total["value"])
+    told = f"{min(shares):.0%} to {max(shares):.0%} of the variance" if shares else "-"
+    return judged(signs, 1), f"{told}, at the initial and at one trained posterior"
+
+
+def _faster(found: Sequence[Result], others: Sequence[str]) -> tuple[str, str]:
+    """Whether moments are ahead of other procedures after every epoch, seed by seed."""
+    curves: dict[str, dict[int, list[float]]] = {}
+    for run in (run for result in found for run in result["runs"]):
+        losses = [math.nan if v is None else v for v in run["history"]["validation_loss"]]
+        curves.setdefault(run["procedure"], {})[run["seed"]] = losses
+    signs, told = [], []
+    ours = curves.get("moments", {})
+    for other in others:
+        theirs = curves.get(other, {})
+        epochs = min((len(c) for some in (ours, theirs) for c in some.values()), default=0)
+        each = [
+            paired({s: c[k] for s, c in ours.items()}, {s: c[k] for s, c in theirs.items()})
+            for k in range(epochs)
+        ]
+        signs += [difference.sign for difference in each]
+        ahead = sum(difference.value < 0 for difference in each)
+        told.append(f"than {LABELS[other]} after {ahead}")
+    seeds = f"{len(ours)} seed{'s' * (len(ours) != 1)}"
+    epochs = len(signs) // len(others)
+    return judged(signs, -1), f"{seeds}; a lower mean {', '.join(told)} of {epochs} epochs"

@@ -1,0 +1,72 @@
+"""What simulated examples say about the claims of [B] 4.2, Figure 2."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from train.report.claims import ABSENT, Claim, judged
+from train.report.statistics import paired
+
+SOURCE = "[B] Figure 2: examples that a network expects"
+COMMAND = "python -m train.observation_density --data boston --data-dir FOLDER"
+# What is claimed, the two models whose difference is to be below 0, of which figure, and its name.
+CLAIMS = (
+    (
+        "Observations of a network trained by moments lie closer to the diagonal of predicted and "
+        "simulated labels than those of independently trained networks",
+        ("moments", "network"),
+        "label - prediction",
+        "distances from the diagonal",
+    ),
+    (
+        "An ensemble's observations lie closer to the diagonal than a single network's",
+        ("ensemble", "network"),
+        "label - prediction",
+        "distances from the diagonal",
+    ),
+    (
+        "A network trained by moments gathers its observations where its predictions incur less "
+        "loss: its inputs spread less than an independent network's",
+        ("moments", "network"),
+        "spread of inputs",
+        "spreads relative to the prior's",
+    ),
+)
+
+
+def claims(results: Path) -> list[Claim]:
+    """All of them; a split of the data, with its networks, counts once.
+
+    Args:
+        results: the folder of results.
+    """
+    found = [
+        json.loads(path.read_text())
+        for path in sorted((results / "observation_density").glob("**/result.json"))
+    ]
+    found = [result for result in found if result["settings"]["data"] == "boston"]
+    made = []
+    for text, models, figure, name in CLAIMS:
+        one, other = (
+            {
+                (result["settings"]["split"], result["settings"]["seed"]): _value(
+                    result["models"][model][figure]
+                )
+                for result in found
+                if model in result["models"]
+            }
+            for model in models
+        )
+        both = sorted(one.keys() & other.keys())
+        verdict, evidence = ABSENT, "-"
+        if both:
+            difference = paired(one, other)
+            verdict = judged([difference.sign], -1)
+            pairs = ", ".join(f"{one[key]:.3g} against {other[key]:.3g}" for key in both)
+            evidence = f"{len(both)} split{'s' * (len(both) > 1)}; {name}: {pairs}"
+        made.append(Claim(SOURCE, text, verdict, evidence, COMMAND))
+    return made
+
+
+def _value(figure: Any) -> float:
+    return figure["value"] if isinstance(figure, dict) else figure

@@ -1,0 +1,61 @@
+"""The settings of `train.observation_density`. Nothing here imports JAX."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+from train.report.settings import SOME, Check, Checked, at_least, more_than, require
+
+Model = Literal["moments", "ensemble", "network"]
+SEED = Check(lambda seed: 0 <= seed < 2**32, "in [0, 2^32)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Checked):
+    """The settings of the experiment."""
+
+    data: Literal["diabetes", "boston"] = "diabetes"
+    data_dir: Path | None = None
+    """The folder with bostonHousing.npz; diabetes needs none."""
+    split: Annotated[int, at_least(0)] = 0
+    """Which of the splits into training and test rows."""
+    models: Annotated[tuple[Model, ...], SOME] = ("moments", "ensemble", "network")
+    """Whose examples are simulated."""
+    hidden: Annotated[int, at_least(1)] = 50
+    """Nodes of the hidden layer."""
+    members: Annotated[int, at_least(2)] = 5
+    """Independently trained networks."""
+    epochs: Annotated[int, at_least(1)] = 100
+    """Of every training."""
+    batch_size: Annotated[int, at_least(1)] = 32
+    """Rows of a batch of training."""
+    learning_rate: Annotated[float, more_than(0)] = 1e-2
+    """Adam's."""
+    initial_variance: Annotated[float, more_than(0)] = 0.01
+    """Of a weight, relative to its prior's 2 / inputs."""
+    # R-hat compares chains, and its estimates of their spread need some.
+    chains: Annotated[int, at_least(4)] = 4
+    """Independent chains of Hamiltonian Monte Carlo, of each model."""
+    warmup: Annotated[int, at_least(20)] = 1000
+    """Steps in which a chain finds its step size and mass matrix."""
+    draws: Annotated[int, at_least(20)] = 1000
+    """Draws of each chain after that."""
+    perturbation: Annotated[float, more_than(0)] = 0.1
+    """Standard deviation of what is added to the training examples at which chains start, in units
+    of the columns' own."""
+    kept: Annotated[int, at_least(1)] = 400
+    """How many draws of a model the result holds, for the figure."""
+    seed: Annotated[int, SEED] = 0
+    """Of initial weights, the order of examples, and chains."""
+    out: Path | None = None
+    """The folder for results; without it runs/observation_density/DATA."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self,
+            data_dir=(
+                self.data_dir is None or self.data != "diabetes",
+                "None for diabetes, which is part of scikit-learn",
+            ),
+        )

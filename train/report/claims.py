@@ -1,0 +1,170 @@
+"""What the papers claim, and what became of it: one record, one judge for all experiments.
+
+A claim is that differences have a sign, in all or in some of several cases. Which sign a difference
+has is decided by `train.report.statistics.Mean.sign` alone: the 95 % interval of Student's t, over
+the paired differences of seeds or splits, leaves out 0, or nothing is decided.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from train.report import tables as report
+from train.report.settings import but_epochs
+from train.report.statistics import Mean
+
+HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "not decided", "not yet measured"
+VERDICTS = (HOLDS, FAILS, OPEN, ABSENT)
+SEEDS = 3  # at least, for claims of [A], each of which is on means of three runs
+COMPARABLE = 0.1  # percentage points: [A] calls 0.11 worse and 0.01 comparable, on sequential MNIST
+SMALL = "no run of the whole schedule; smaller ones decide nothing"
+
+Cases = dict[tuple[str, float], list[report.Run]]
+
+
+class Claim(NamedTuple):
+    """A claim and what became of it."""
+
+    source: str  # where the paper makes it, as "[A] 5.1, dense networks"
+    text: str
+    verdict: str  # one of `VERDICTS`
+    evidence: str
+    command: str  # what measures it
+
+
+def judged(signs: Iterable[int], wanted: int, at_least: int | None = None) -> str:
+    """Whether differences have a sign, in at least so many cases.
+
+    Args:
+        signs: of each case's difference; 0 where it is not decided.
+        wanted: 1 or -1.
+        at_least: in how many cases; without it in all.
+
+    Returns:
+        "holds"; "does not hold" if not even with every 0 taken to be as wanted; else "not decided";
+        "not yet measured" without cases.
+
+    Example:
+        >>> judged([-1, -1], -1), judged([-1, 0], -1), judged([0, 1], -1)
+        ('holds', 'not decided', 'does not hold')
+        >>> judged([-1, 1, 0], -1, at_least=1), judged([1, 1, 0], -1, at_least=2), judged([], 1)
+        ('holds', 'does not hold', 'not yet measured')
+    """
+    found = list(signs)
+    if not found:
+        return ABSENT
+    needed = len(found) if at_least is None else at_least
+    if found.count(wanted) >= needed:
+        return HOLDS
+    return OPEN if len(found) - found.count(-wanted) >= needed else FAILS
+
+
+def comparable(difference: Mean, margin: float) -> str:
+    """Whether a difference is known to be smaller than a margin, by its 95 % interval.
+
+    Example:
+        >>> [comparable(Mean(value, 0.1, 20), 0.5) for value in (0.1, 0.4, 0.9)]
+        ['holds', 'not decided', 'does not hold']
+    """
+    low, high = difference.interval
+    if -margin < low and high < margin:
+        return HOLDS
+    return FAILS if low > margin or high < -margin else OPEN
+
+
+def of_three(difference: Mean) -> Mean:
+    """A difference as claims of [A] take it: one of fewer than three seeds decides nothing.
+
+    Example:
+        >>> of_three(Mean(1.0, 0.01, 2)).sign, of_three(Mean(1.0, 0.01, 3)).sign
+        (0, 1)
+    """
+    enough = difference.number >= SEEDS
+    return difference if enough else difference._replace(number=min(difference.number, 1))
+
+
+def on_differences(
+    found: Mapping[str, Mean], wanted: int, at_least: int | None = None
+) -> tuple[str, str]:
+    """Verdict and evidence of a claim that differences have a sign; see `judged`.
+
+    Example:
+        >>> on_differences({"MNIST": Mean(-0.5, 0.1, 3), "digits": Mean(0.1, 0.1, 3)}, -1)
+        ('not decided', 'MNIST -0.50 ± 0.10, digits +0.10 ± 0.10')
+    """
+    if not any(each.number for each in found.values()):
+        return ABSENT, SMALL
+    return judged([each.sign for each in found.values()], wanted, at_least), told(found)
+
+
+def told(found: Mapping[str, Mean]) -> str:
+    """Differences by name, in percentage points."""
+    return ", ".join(f"{name} {each.told(2, signed=True)}" for name, each in found.items())
+
+
+def together(verdicts: Iterable[str]) -> str:
+    """Of a claim that is several: it holds if all do, and fails if one does.
+
+    Example:
+        >>> together([HOLDS, OPEN]), together([FAILS, ABSENT]), together([HOLDS, ABSENT])
+        ('not decided', 'does not hold', 'not yet measured')
+    """
+    found = set(verdicts)
+    return next((v for v in (FAILS, ABSENT, OPEN) if v in found), HOLDS if found else ABSENT)
+
+
+def whole(
+    folder: Path,
+    settings: Mapping[str, Any],
+    ended: Callable[[report.Result, report.Run], bool],
+) -> Cases:
+    """Runs of a sweep with the whole schedule of [A], by regulariser and rate.
+
+    Args:
+        folder: of the experiment's results, each in one of its own.
+        settings: those of [A]; which runs there are does not count, nor which permutation.
+        ended: whether a run of a result came to its end.
+
+    Returns:
+        entries of `result["runs"]`, each with a seed that stands for the permutation too.
+
+    Raises:
+        ValueError: if a run is there twice.
+    """
+    cases: Cases = {}
+    wanted = but_epochs(dict(settings))
+    for path in sorted(folder.glob("*/result.json")):
+        result = report.read(path)
+        found = but_epochs(result["settings"])
+        free = {"order_seed", *report.RUN_SETTINGS}
+        if any(found.get(name) != value for name, value in wanted.items() if name not in free):
+            continue
+        for run in result["runs"]:
+            if run["test"] is None or not ended(result, run):
+                continue
+            seed = found.get("order_seed"), run["seed"]
+            known = cases.setdefault((run["regulariser"], run["rate"]), [])
+            if any(other["seed"] == seed for other in known):
+                raise ValueError(f"{path} repeats {run['regulariser']} {run['rate']} {seed}")
+            known.append(run | {"seed": seed})
+    return cases
+
+
+def summary(claims: Sequence[Claim]) -> str:
+    """Which experiments are measured and which are not, and how many claims hold, in two sentences.
+
+    An experiment, that is a source, is measured if something is known of all of its claims.
+    """
+    sources = list(dict.fromkeys(claim.source for claim in claims))
+    absent = {claim.source for claim in claims if claim.verdict == ABSENT}
+    parts = [
+        "; ".join(source for source in sources if (source in absent) == missing) or "nothing"
+        for missing in (False, True)
+    ]
+    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS}
+    return (
+        f"Measured are {len(sources) - len(absent)} of the papers' {len(sources)} experiments "
+        f"({parts[0]}), and not yet measured the others ({parts[1]}). Of their {len(claims)} "
+        f"claims {counts[HOLDS]} hold, {counts[FAILS]} do not, {counts[OPEN]} are not decided by "
+        f"what was measured, and {counts[ABSENT]} wait for a run."
+    )

@@ -1,0 +1,59 @@
+"""What every experiment does with its result: where it comes from, the file, the terminal."""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from train.report import machine
+from train.report.files import write_atomic
+
+
+def origin(
+    title: str,
+    source: str,
+    *,
+    command: str,
+    identity: dict[str, Any],
+    data: str,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """What a result begins with: a number without it is not one.
+
+    Args:
+        title: what the experiment is called.
+        source: where the paper has it, as "[B] 4.1, Figure 1".
+        command: what was typed.
+        identity: of the machine, see `train.report.machine.identity`.
+        data: where the data came from.
+        settings: what the result depends on, see `train.report.settings.facts`.
+    """
+    return {
+        "experiment": title,
+        "source": source,
+        "command": command,
+        "commit": machine.commit(),
+        "machine": identity,
+        "data": data,
+        "settings": settings,
+    }
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Writes a result as JSON, whole or not at all.
+
+    Args:
+        path: where to.
+        result: what JSON can hold; None stands for what is not a finite number.
+
+    Raises:
+        DataFileError: see `write_atomic`.
+        ValueError: a number is not finite.
+    """
+    write_atomic(path, json.dumps(result, indent=1, allow_nan=False).encode())
+
+
+def said_on(console: Any) -> Callable[[str], None]:
+    """A function that prints lines on a `rich.console.Console` as they are."""
+    return functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,157 @@
+"""What can be chosen about the regression tables, and the fixed recipes. Nothing imports JAX."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from train.report.settings import SOME, Check, Checked, at_least
+
+Noise = Literal["heteroscedastic", "homoscedastic"]
+MethodName = Literal[
+    "moments_natural",
+    "moments_adam",
+    "local_reparameterization",
+    "weight_sample",
+    "flipout",
+    "ensemble",
+    "dropout",
+    "pcff",
+]
+TableName = Literal[
+    "diabetes",
+    "boston",
+    "concrete",
+    "energy",
+    "kin8nm",
+    "naval",
+    "power",
+    "protein",
+    "wine",
+    "yacht",
+]
+SETS = get_args(TableName)[1:]  # those that need --data-dir
+
+
+class Recipe(NamedTuple):
+    """How long and how wide a table is trained, whatever the method."""
+
+    epochs: int
+    search_epochs: int  # for comparing candidates
+    batch: int
+    hidden: int = 50
+
+
+RECIPES: dict[str, Recipe] = {
+    "diabetes": Recipe(100, 25, 32),
+    "boston": Recipe(300, 100, 32),
+    "concrete": Recipe(400, 100, 32),
+    "energy": Recipe(600, 150, 32),
+    "kin8nm": Recipe(60, 10, 64),
+    "naval": Recipe(60, 10, 64),
+    "power": Recipe(40, 6, 64),
+    "protein": Recipe(100, 10, 256, hidden=100),
+    "wine": Recipe(60, 20, 32),
+    "yacht": Recipe(800, 200, 32),
+}
+VALIDATION = 5  # one in so many training rows is for choosing hyperparameters
+
+
+class Hyper(NamedTuple):
+    """What is chosen on validation data; numbers, or arrays over runs."""
+
+    learning_rate: Any
+    first_noise: Any = -1.0  # the logarithm of its variance; the target has variance 1
+    output_prior: Any = 1.0  # the standard deviation of the prior of the output's weights
+    prior: Any = 1.0  # the same of all other parameters
+    warm_up: Any = 0.0  # the share of the steps in which the cost of weights rises to its full size
+    rate: Any = 0.0  # of dropout or PCFF
+
+
+def _around(centre: Hyper, other_rate: float = 0.02) -> tuple[Hyper, ...]:
+    """The candidates of every method: its centre, and one number changed at a time."""
+    return (
+        centre,
+        centre._replace(first_noise=-3.0),
+        centre._replace(output_prior=0.3 * centre.output_prior),
+        centre._replace(learning_rate=other_rate),
+    )
+
+
+# What is tried on validation data, the most trusted first. The centres were found on validation
+# rows of a few splits. A posterior's divergence rises slowly: at its full size from the first step
+# it puts most hidden nodes to sleep before their weights have learnt anything: `train.uci.starts`.
+CANDIDATES: dict[MethodName, tuple[Hyper, ...]] = {
+    "moments_natural": _around(Hyper(0.3, warm_up=0.9), 1.0),
+    "moments_adam": _around(Hyper(0.01, warm_up=0.9)),
+    "local_reparameterization": _around(Hyper(0.01, warm_up=0.9)),
+    "weight_sample": _around(Hyper(0.01, warm_up=0.9)),
+    "flipout": _around(Hyper(0.01, warm_up=0.9)),
+    "ensemble": _around(Hyper(0.01, prior=0.3, output_prior=0.3)),
+    "dropout": _around(Hyper(0.01, rate=0.05)),
+    "pcff": _around(Hyper(0.01, rate=0.1)),
+}
+
+_DISTINCT = Check(lambda values: len(set(values)) == len(values), "none twice")
+_SEED = Check(lambda seed: 0 <= seed < 2**32, "in [0, 2^32)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Checked):
+    """The settings of the experiment."""
+
+    data: Annotated[tuple[TableName, ...], _DISTINCT] = ()
+    """Which tables; without it all nine if there is a --data-dir, and diabetes if not."""
+    data_dir: Path | None = None
+    """The folder with the nine files, NAME.npz."""
+    methods: Annotated[tuple[MethodName, ...], SOME] = get_args(MethodName)
+    """What is trained."""
+    noise: Annotated[tuple[Noise, ...], SOME] = get_args(Noise)
+    """Its variance is computed by the network, or is one number."""
+    splits: Annotated[int | None, at_least(1)] = None
+    """How many of a table's splits, from the first; without it all."""
+    seed: Annotated[int, _SEED] = 0
+    """Of the first weights, the order of rows, and all noise."""
+    epochs: Annotated[int | None, at_least(1)] = None
+    """For all tables; without it those of each table's recipe."""
+    hidden: Annotated[int | None, at_least(1)] = None
+    """Units of the hidden layer; without it 50, and 100 for protein."""
+    samples: Annotated[int, at_least(1)] = 100
+    """Networks whose predictions are mixed, for methods that sample."""
+    starts: bool = False
+    """In place of the tables: where trainings by moments end from different starts."""
+    out: Path = Path("runs/uci")
+    """The folder for results."""
+
+
+class Cell(NamedTuple):
+    """One entry of the table: what is trained together, and finished or not."""
+
+    data: TableName
+    method: MethodName
+    noise: Noise
+
+    @property
+    def file(self) -> Path:
+        """Where its result lies, below the folder for results."""
+        return Path(self.data) / f"{self.method}-{self.noise}.json"
+
+
+def cells(config: Config) -> list[Cell]:
+    """All entries of the table, one table after the other."""
+    names = config.data or (SETS if config.data_dir is not None else ("diabetes",))
+    return [
+        Cell(name, method, noise)
+        for name in names
+        for method in config.methods
+        for noise in config.noise
+    ]
+
+
+def recipe(config: Config, data: TableName) -> Recipe:
+    """How a table is trained."""
+    fixed = RECIPES[data]
+    return fixed._replace(
+        epochs=config.epochs or fixed.epochs,
+        search_epochs=config.epochs or fixed.search_epochs,
+        hidden=config.hidden or fixed.hidden,
+    )

@@ -1,0 +1,91 @@
+"""What the regression tables were to reach, and whether they did: counted from their results.
+
+Published figures, which come without their splits, are compared at their printed digits, or within
+a standard error of ours; our own methods by the rule of `train.report.statistics`.
+"""
+
+from train.report.claims import ABSENT, FAILS, HOLDS
+from train.report.tables import Grid
+from train.uci.claims import MAIN, SHORT, WORDS, between, measured_sets, tally
+from train.uci.published import DIAGONAL_DVI, SETS, TAGI_SECONDS, number
+from train.uci.table import (
+    COVERAGE,
+    FIGURES,
+    Found,
+    best_of_paper,
+    digits_of,
+    ours,
+    over_splits,
+    printed,
+    seconds_per_split,
+    standing,
+    title,
+)
+
+# On so many sets, and between which shares of rows.
+DVI_SETS, ENSEMBLE_SETS, TAGI_SETS, COVERED = 8, 5, 6, (0.93, 0.97)
+
+
+def counts(found: Found) -> Grid:
+    """On how many sets each of our columns is better, level and worse than published ones."""
+    lines, head = [], []
+    for each in ours(found):
+        verdict = [standing(found[data, *each]) for data in SETS if (data, *each) in found]
+        head = list(verdict[0]) if verdict else head
+        words = ("better", "level", "worse")
+        lines.append([title(*each), *(tally([v[w] for v in verdict], words) for w in head)])
+    return Grid("Number of sets better / level / worse", ["", *head], lines)
+
+
+def reached(found: Found) -> list[str]:
+    """What was to be reached by `MAIN`, point by point, in sentences."""
+    sets = measured_sets(found)
+    verdict = {data: standing(found[data, *MAIN]) for data in sets}
+    lines = []
+    for figure, short in SHORT.items():
+        words = {data: each[f"{short}: best of [B]"] for data, each in verdict.items()}
+        worse = {
+            data: f"{over_splits(found[data, *MAIN], figure).value:.{digits_of(data, figure)}f} "
+            f"against {best_of_paper(figure, data).partition('±')[0]}"
+            for data, word in words.items()
+            if word == "worse"
+        }
+        what = f"{FIGURES[figure]} not worse than the best column of [B] on any set, as printed"
+        lines.append(_target(what, len(sets) - len(worse), len(sets), len(sets), worse))
+    misses = {}
+    for data in sets:
+        if verdict[data]["LL: dDVI"] == "worse":
+            likelihood = over_splits(found[data, *MAIN], "log likelihood")
+            behind = number(printed(DIAGONAL_DVI, "log likelihood", data)) - likelihood.value
+            misses[data] = f"by {behind:.3f}, standard error {likelihood.standard_error:.3f}"
+    what = "Test log-likelihood level with or better than diagonal DVI, within a standard error"
+    lines.append(_target(what, len(sets) - len(misses), DVI_SETS, len(sets), misses))
+    signs = between(found, *MAIN, "ensemble", "log likelihood")
+    misses = {data: WORDS[each] for data, each in signs.items() if each < 1}
+    what = "Test log-likelihood better than a deep ensemble of the same recipe"
+    lines.append(_target(what, len(signs) - len(misses), ENSEMBLE_SETS, len(signs), misses))
+    covered = {
+        data: over_splits(found[data, *MAIN], COVERAGE).value
+        for data in sets
+        if COVERAGE in found[data, *MAIN]["splits"][0]
+    }
+    low, high = COVERED
+    misses = {d: f"{share:.3f}" for d, share in covered.items() if not low <= share <= high}
+    what = f"A share of {low} to {high} of the test rows within their 95 % intervals"
+    fine = len(covered) - len(misses)
+    lines.append(
+        _target(what, fine, len(sets), len(covered), misses) if covered else f"*{what}*: {ABSENT}."
+    )
+    slow = {
+        data: f"{seconds:.2f} s against {limit:g}"
+        for data, limit in zip(SETS, TAGI_SECONDS, strict=True)
+        if data in sets and (seconds := seconds_per_split(found[data, *MAIN])) >= limit
+    }
+    what = "Time per split below that printed for TAGI"
+    return [*lines, _target(what, len(sets) - len(slow), TAGI_SETS, len(sets), slow)]
+
+
+def _target(what: str, fine: int, needed: int, of: int, misses: dict[str, str]) -> str:
+    verdict = HOLDS if fine >= needed else FAILS
+    missed = "; ".join(f"{data} ({told})" for data, told in misses.items()) or "none"
+    return f"*{what}, on at least {needed}*: {verdict}: on {fine} of {of}; missed: {missed}."
