@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Row = Mapping[str, Any]
-FIELD = re.compile(r"{(\w+)(?:\[(\w+)\])?([:~]?)([^}]*)}")
+FIELD = re.compile(r"{([^{}\[:~]+)((?:\[[^\]]+\])*)([:~]?)([^}]*)}")
 
 
 class Ratio(NamedTuple):
@@ -106,7 +106,9 @@ def _value(row: Row, field: re.Match[str]) -> Any:
     if field[3] == "~":
         return Ratio.read(row, field[1])
     value = row.get(field[1])
-    return value.get(field[2]) if field[2] and isinstance(value, dict) else value
+    for part in re.findall(r"\[(.+?)\]", field[2]):
+        value = value.get(part) if isinstance(value, Mapping) else value and value[int(part)]
+    return value
 
 
 class Table(NamedTuple):
