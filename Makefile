@@ -36,7 +36,7 @@ PYTEST = pytest -n 2 --dist worksteal
 # weights nor experiments, nor, of the rest, what only compares figures at length.
 NEWEST_TESTS = $(wildcard tests/_program tests/_walk tests/_beliefs tests/_weight_noise tests/_lift) \
     tests/inference tests/layers tests/kernels/test_random_bits.py tests/weights/test_procedures.py \
-    $(addprefix tests/test_, component.py functional.py interpret.py lift.py node.py structure.py)
+    $(addprefix tests/test_, component.py functional.py node.py structure.py)
 # Every family and every procedure with all of the compiler, of which the other tests have little
 # (tests/compiler.py); the examples in docstrings have all of the pinned version's.
 COMPILED_TESTS = tests/nodes/test_battery.py tests/inference/test_procedures.py
@@ -45,9 +45,13 @@ NO_VECTORS = --xla_backend_extra_options=-vectorize-loops=false
 ALL_PASSES = $(NO_VECTORS) --xla_backend_optimization_level=3 \
     --xla_llvm_disable_expensive_passes=false
 
+# All annotations are checked while examples run, not only those of the packages in pyproject.toml.
+CHECK_ALL = --jaxtyping-packages=cgjax,beartype.beartype
+
 # Two targets must not install into one environment at the same time.
 .NOTPARALLEL:
-.PHONY: help train test test-changed bench docs lint types doctest smoke newest format clean
+.PHONY: help train test test-changed bench docs lint types doctest smoke newest \
+    newest-environment format clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -90,11 +94,13 @@ doctest: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(RUN) pytest --doctest-modules cgjax $(CHECK_ALL) $(ARGS)
 
 # The newest versions on purpose: constraints.txt is not used, and pip looks for updates each time.
-newest: $(VENV_NEWEST)/created
+newest-environment: $(VENV_NEWEST)/created
 	$(VENV_NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 	    --editable '.[test]'
 	$(VENV_NEWEST)/bin/python -c 'import sys, jax, flax; \
 	    print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
+
+newest: newest-environment
 	XLA_FLAGS="$(NO_VECTORS)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" \
 	    $(NEWEST_TESTS) $(addprefix --ignore=,$(COMPILED_TESTS)) $(ARGS)
 	XLA_FLAGS="$(ALL_PASSES)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" \

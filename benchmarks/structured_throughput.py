@@ -44,7 +44,7 @@ from train.engine.loop import Learner, RunState, Variables, programs, scaled
 from train.engine.recipes import PatientRecipe, Recipe, SteppedRecipe
 from train.engine.sweep import Rates
 from train.indrnn import experiment as indrnn
-from train.models.indrnn import Plain
+from train.models.indrnn import Options, Plain
 from train.resnet import experiment as resnet
 
 
@@ -91,7 +91,7 @@ def plain_network(depth: int, features: int, steps: int) -> sweep.Network:
     """The network of `train.indrnn` with plain scans."""
 
     def build(rngs: nnx.Rngs) -> nnx.Module:
-        network = Plain(depth, features=features, steps=steps, rngs=rngs)
+        network = Plain(depth, Options(steps), features=features, rngs=rngs)
         for layer in network.layers:
             layer.recurrent = PlainScan(layer.recurrent)  # pyright: ignore[reportAttributeAccessIssue]
         return network

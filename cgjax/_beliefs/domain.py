@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +20,22 @@ from cgjax._beliefs.linear import Complex, as_linear, is_complex
 from cgjax._beliefs.linked import without_link
 from cgjax._beliefs.rules import results, ruled
 from cgjax._beliefs.settings import Beliefs, NoMomentRuleError, Place, Unknown
-from cgjax._beliefs.values import Gaussian, Value, belief, is_random, mean_of, settle
+from cgjax._beliefs.values import Exact, Gaussian, Value, belief, is_random, mean_of, settle
 from cgjax._node import node_p
 from cgjax._program.called import called_function
 from cgjax._program.control import Call, Scan, While, control
-from cgjax._program.jaxprs import aval, bind, dtype, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, aval, bind, dtype, open_jaxpr, sub_jaxprs
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._program.repeats import without_repeats
 from cgjax._program.shifts import cancelling
 from cgjax._walk import Domain, Evaluator, Frame, Results
+from cgjax.nodes import Belief, Family
+
+# What the walk hands on.
+Held = Value | Unknown
+# A branch, as a function of its operands.
+Part = Callable[..., Results]
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class BeliefDomain(Domain):
 
     program: Program
     visitor: Beliefs
-    calls: tuple[Any, ...] = ()
+    calls: tuple[JaxprEqn, ...] = ()
     offsets: frozenset[int] = frozenset()
 
     def simplified(self, jaxpr: Jaxpr, nodes_in: Callable[[JaxprEqn], int]) -> Jaxpr:
@@ -57,19 +62,19 @@ class BeliefDomain(Domain):
 
         return without_repeats(jaxpr, kept)
 
-    def scope(self, jaxpr: Any) -> BeliefDomain:
-        def nodes_in(eqn: Any) -> int:
+    def scope(self, jaxpr: AnyJaxpr) -> BeliefDomain:
+        def nodes_in(eqn: JaxprEqn) -> int:
             return sum(self.program.counts[id(open_jaxpr(sub))] for sub in sub_jaxprs(eqn))
 
         return replace(self, offsets=frozenset(_offsets(open_jaxpr(jaxpr), nodes_in)))
 
-    def inside(self, eqn: Any, part: int) -> BeliefDomain:
+    def inside(self, eqn: JaxprEqn, part: int) -> BeliefDomain:
         return replace(self, calls=(*self.calls, eqn))
 
-    def enters(self, eqn: Any, operands: Sequence[Any]) -> bool:
+    def enters(self, eqn: JaxprEqn, operands: Sequence[Held]) -> bool:
         return facts(eqn).entered and any(map(_uncertain, operands))
 
-    def compute(self, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+    def compute(self, eqn: JaxprEqn, operands: Sequence[Held]) -> list[Held]:
         unknown = next((x for x in operands if isinstance(x, Unknown)), None)
         if unknown is not None:
             return [unknown] * len(eqn.outvars)
@@ -81,17 +86,21 @@ class BeliefDomain(Domain):
     # -- nodes
 
     def node(
-        self, walk: Evaluator, eqn: Any, operands: Sequence[Any], frame: Frame
-    ) -> tuple[Any, Any]:
+        self, walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Held], frame: Frame
+    ) -> tuple[Held, Belief | None]:
         index, given = frame.start, frame.given
         site, visitor = self.program.sites[index], self.visitor
         activation, e, *rest = (without_link(x) for x in operands)
-        rest = [mean_of(settle(x, visitor.order)) for x in rest]
-        family = _static.join(site.family, rest[: site.family.num_arrays])
-        if visitor.nodes == "random" and site.kind != "observe":
-            value = self.statistic(family, e)
+        drawn = visitor.nodes == "random" and site.kind != "observe"
+        unknown = next((x for x in (e, *rest) if isinstance(x, Unknown)), None)
+        if unknown is not None:
+            # Of what is known, the activation needs nothing else.
+            value = unknown if drawn or _uncertain(e) else activation
         else:
-            value = self.collapsed(family, activation, e)
+            rest = [mean_of(settle(x, visitor.order)) for x in rest]
+            family = _static.join(site.family, rest[: site.family.num_arrays])
+            moments = self.statistic if drawn else functools.partial(self.collapsed, activation)
+            value = moments(family, e)
         if isinstance(value, Unknown) and (index in given or visitor.capture):
             raise value.error
         if index in given:
@@ -99,7 +108,7 @@ class BeliefDomain(Domain):
         record = belief(value, visitor.order) if visitor.capture else None
         return value, record
 
-    def collapsed(self, family: Any, activation: Value, e: Value) -> Value:
+    def collapsed(self, activation: Value, family: Family, e: Value) -> Value:
         """The activation of a belief."""
         if not is_random(e) or self.visitor.order == 1:
             return activation
@@ -109,8 +118,8 @@ class BeliefDomain(Domain):
         mean, variance = family.moments(x.mean, x.variance)[1]
         return Gaussian(jnp.asarray(mean, x.dtype), jnp.asarray(variance, x.dtype))
 
-    def statistic(self, family: Any, e: Value) -> Value:
-        dtype = mean_of(e).dtype
+    def statistic(self, family: Family, e: Value) -> Value:
+        dtype = e.dtype
         if not is_random(e):
             mean, variance = family.mean(e), family.variance(e)
         elif self.visitor.order == 1:
@@ -124,7 +133,9 @@ class BeliefDomain(Domain):
 
     # -- control flow: what crosses its bounds is an array or a Gaussian
 
-    def enter(self, walk: Evaluator, eqn: Any, operands: Sequence[Any], frame: Frame) -> Results:
+    def enter(
+        self, walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Held], frame: Frame
+    ) -> Results:
         unknown = next((x for x in operands if isinstance(x, Unknown)), None)
         if unknown is not None:
             raise unknown.error
@@ -152,7 +163,7 @@ class BeliefDomain(Domain):
             settled = [x.alone() if isinstance(x, Gaussian) else x for x in settled]
         return walk.enter(walk, eqn, settled, frame)
 
-    def crossing(self, value: Value) -> Value:
+    def crossing(self, value: Held) -> Value:
         """A value as a pytree of arrays, which loops and branches can carry."""
         if isinstance(value, Unknown):
             raise value.error
@@ -168,12 +179,17 @@ class BeliefDomain(Domain):
             )
         return known.settled(self.visitor.order)
 
-    def leave(self, outs: Sequence[Any]) -> list[Any]:
+    def leave(self, outs: Sequence[Held]) -> list[Value]:
         settled = [self.crossing(out) for out in outs]
         return [x.alone() if isinstance(x, Gaussian) else x for x in settled]
 
-    def stable(self, step: Callable[..., Any], carry: Sequence[Any], *rest: Any) -> list[Any]:
-        def one(x: Any) -> Any:
+    def stable(
+        self,
+        step: Callable[..., tuple[Sequence[Value], object]],
+        carry: Sequence[Value],
+        *rest: Exact,
+    ) -> list[Value]:
+        def one(x: Exact) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
 
         carry, rest = list(carry), jax.tree.map(one, rest)
@@ -184,12 +200,12 @@ class BeliefDomain(Domain):
                 return carry
             carry = new
 
-    def alike(self, functions: Sequence[Any], operands: Sequence[Any]) -> Sequence[Any]:
+    def alike(self, functions: Sequence[Part], operands: Sequence[Value]) -> Sequence[Part]:
         shapes = [jax.eval_shape(f, *operands)[0] for f in functions]
         uncertain = [any(map(is_random, same)) for same in zip(*shapes, strict=True)]
 
-        def wrapped(function: Any) -> Any:
-            def call(*operands: Any) -> Any:
+        def wrapped(function: Part) -> Part:
+            def call(*operands: Value) -> Results:
                 outs, records = function(*operands)
                 return [_alike(o, u) for o, u in zip(outs, uncertain, strict=True)], records
 
@@ -216,11 +232,11 @@ def _known(eqn: JaxprEqn, operands: Sequence[Value]) -> list[jax.Array]:
         return bind(eqn, operands)
 
 
-def _shifted(value: Value, shift: Any) -> Value:
+def _shifted(value: Value, shift: jax.Array) -> Value:
     return replace(value, mean=value.mean + shift) if is_random(value) else value + shift
 
 
-def _offsets(jaxpr: Any, nodes_in: Callable[[Any], int]) -> set[int]:
+def _offsets(jaxpr: Jaxpr, nodes_in: Callable[[JaxprEqn], int]) -> set[int]:
     """The equations for a largest value that cancels, or that only `stop_gradient` leads on from.
 
     As in softmax: it is subtracted so that nothing overflows, and added again, so that any number
@@ -238,7 +254,7 @@ def _offsets(jaxpr: Any, nodes_in: Callable[[Any], int]) -> set[int]:
     return found
 
 
-def _uncertain(value: Any) -> bool:
+def _uncertain(value: Held) -> bool:
     return is_random(value) or isinstance(value, Unknown)
 
 

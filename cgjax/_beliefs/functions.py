@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from cgjax._beliefs import layouts
+from cgjax._beliefs.curves import Split
 from cgjax._beliefs.curves.elementwise import elementwise
 from cgjax._beliefs.grouped import Grouped
 from cgjax._beliefs.groups import elementwise_of_groups
@@ -20,6 +21,7 @@ from cgjax._program.primitives import facts
 def of_functions(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
     """The value of an element-wise equation; None where there is no rule, as for some of two."""
     if any(isinstance(x, Grouped) for x in operands):
+        operands = _summed_themselves(operands, order)
         out = elementwise_of_groups(eqn, operands)
         if out is not None:
             return out
@@ -29,6 +31,15 @@ def of_functions(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value 
             return out
     known = [settle(x, order) if isinstance(x, Laid | Grouped) else x for x in operands]
     return elementwise(eqn, known, order)
+
+
+def _summed_themselves(operands: Sequence[Value], order: int) -> list[Value]:
+    """Functions of several variables as the one variable whose sums stand beside them."""
+    roots = [x.root for x in operands if isinstance(x, Grouped)]
+    settled = [settle(x, order) if isinstance(x, Split) else x for x in operands]
+    return [
+        own if any(own is r for r in roots) else x for x, own in zip(operands, settled, strict=True)
+    ]
 
 
 def in_layout(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | None:

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from cgjax._beliefs import layouts, of_one_sum, small
@@ -98,7 +99,7 @@ class Grouped(Lazy):
     sizes: Shape
     layout: Layout
     own: tuple[Layout, ...]
-    dtype: Any
+    dtype: np.dtype
     alone: bool
     straight: bool
     affine: bool

@@ -9,10 +9,10 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from cgjax._beliefs import layouts
@@ -43,23 +43,23 @@ class Laid(Lazy):
         return self.layout.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of the value."""
         return self.value.dtype
 
-    def settled(self, order: int) -> Any:
+    def settled(self, order: int) -> Gaussian | jax.Array:
         """The moments, in the layout; the same object for each use, so that it is one variable."""
         return self._matched if order != 1 else self._linear
 
     @functools.cached_property
-    def _matched(self) -> Any:
+    def _matched(self) -> Gaussian | jax.Array:
         return self._in_layout(settle(self.value, 2))
 
     @functools.cached_property
-    def _linear(self) -> Any:
+    def _linear(self) -> Gaussian | jax.Array:
         return self._in_layout(settle(self.value, 1))
 
-    def _in_layout(self, found: Any) -> Any:
+    def _in_layout(self, found: Value) -> Gaussian | jax.Array:
         if isinstance(found, Gaussian):
             return laid_gaussian(found.shared()[0], self.layout)
         return self.array(found)

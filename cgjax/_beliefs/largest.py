@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import JaxprEqn
+from jaxtyping import Array
 
 from cgjax._beliefs.movement import carried, common_axes, correlation
 from cgjax._beliefs.totals import after, between_windows
@@ -43,12 +44,13 @@ def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool
     if together:
         shared = correlations[0] * over_pairs(parts[0] + parts[1], axes)
     else:
-        shared = sum(c * over_pairs(p, axes) for c, p in zip(correlations, parts, strict=True))
+        terms = [c * over_pairs(p, axes) for c, p in zip(correlations, parts, strict=True)]
+        shared = terms[0] + terms[1]
     return sharing(sign * mean, variance, shared, axes)
 
 
 def _largest(sign: int) -> Callable[..., Gaussian]:
-    def rule(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    def rule(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
         (x,) = operands
         axes = tuple(map(int, eqn.params["axes"]))
         for axis in axes:
@@ -116,7 +118,7 @@ def _tournament(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
 
 
 def _window_largest(sign: int) -> Callable[..., Gaussian]:
-    def rule(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+    def rule(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
         x = operands[0].shared()[0]
         p, ones = eqn.params, (1,) * operands[0].mean.ndim
         windows = zip(
@@ -162,7 +164,7 @@ def _along(
         x = replace(x, mean=mean, variance=lax.pad(x.variance, jnp.zeros_like(filling), config))
     stop = (number - 1) * stride + 1
 
-    def taken(a: Any, start: int) -> Any:
+    def taken(a: Array, start: int) -> Array:
         return lax.slice_in_dim(a, start, start + stop, stride, axis)
 
     pieces = [

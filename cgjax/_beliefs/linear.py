@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves import Curve
@@ -28,6 +29,8 @@ from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
 
 Array = jax.Array
+# For each result the sums of `_Squares`.
+Totals = list[tuple[Array, Array, Array]]
 
 
 # Beyond so many evaluations of a map, their cost is said.
@@ -58,13 +61,17 @@ class Complex(Lazy):
         return self.mean.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of the value."""
         return self.mean.dtype
 
     def settled(self, order: int) -> Complex:
         """The moments."""
         return self
+
+    def at_mean(self) -> Array:
+        """The means."""
+        return self.mean
 
     @classmethod
     def certain(cls, value: Array) -> Complex:
@@ -88,7 +95,7 @@ class Linear(Lazy):
     roots: tuple[Gaussian, ...]
     function: Callable[..., Array]
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype
     rows: bool
 
     def settled(self, order: int) -> Gaussian | Complex:
@@ -132,13 +139,16 @@ def moments(
     """
     means = [x.mean for x in roots]
     outs, push = jax.linearize(lambda *values: list(function(*values)), *means)
-    parts = [(jnp.zeros(jnp.real(o).shape, jnp.real(o).dtype),) * 3 for o in outs]
+    nothing = [jnp.zeros(jnp.real(o).shape, jnp.real(o).dtype) for o in outs]
+    parts: Totals = [(zero, zero, zero) for zero in nothing]
     for k, x in enumerate(roots):
         deviation = root(x.variance)
         shape = (deviation.shape[0], -1) if rows else (1, -1)
         columns = deviation.reshape(shape)
 
-        def one(total: Any, j: Array, k: int = k, columns: Array = columns) -> tuple[Any, None]:
+        def one(
+            total: Totals, j: Array, k: int = k, columns: Array = columns
+        ) -> tuple[Totals, None]:
             direction = jnp.where(jnp.arange(columns.shape[1]) == j, columns, 0)
             tangents = [jnp.zeros_like(m) for m in means]
             tangents[k] = direction.reshape(means[k].shape)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ from cgjax._beliefs.curves.elementwise import elementwise, is_elementwise
 from cgjax._beliefs.grouped import Grouped
 from cgjax._beliefs.laid import Laid, retraced, source
 from cgjax._beliefs.linear import moments
-from cgjax._beliefs.values import Gaussian, Lazy, Value, is_random, settle
+from cgjax._beliefs.values import Gaussian, Known, Lazy, Value, is_random, settle
 from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
 
@@ -55,7 +54,7 @@ class Linked(Lazy):
         return tuple(self.plain.shape)
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of the value."""
         return self.plain.dtype
 
@@ -64,7 +63,7 @@ class Linked(Lazy):
         """Whether the elements are known to be independent."""
         return self.places is not None and np.unique(self.places).size == self.places.size
 
-    def at_mean(self) -> jax.Array:
+    def at_mean(self) -> Known:
         """The value at the means."""
         x = self.plain
         return x.at_mean() if isinstance(x, Lazy) else x.mean

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import JaxprEqn
+from jaxtyping import Array
 
 from cgjax._beliefs.values import (
+    Exact,
     Gaussian,
+    Known,
     Value,
     is_random,
     over_even_pairs,
@@ -17,6 +20,10 @@ from cgjax._beliefs.values import (
 from cgjax._gaussian.numerics import root
 from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
+
+# Moves the elements of an array.
+Move = Callable[[Array], Array]
+
 
 # -- what positions share
 
@@ -30,7 +37,7 @@ def common_axes(values: Sequence[Gaussian]) -> tuple[int, ...]:
     return tuple(sorted(set.intersection(*known))) if known else ()
 
 
-def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Any = 1.0) -> Any:
+def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Exact | float = 1.0) -> Array:
     """The average covariances of two positions, as `over_pairs`.
 
     Args:
@@ -47,14 +54,14 @@ def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Any = 1.0) -> An
     return covariance + over_pairs(x.gain * factor, axes)
 
 
-def correlation(x: Gaussian, axes: tuple[int, ...]) -> Any:
+def correlation(x: Gaussian, axes: tuple[int, ...]) -> Array:
     """The correlations of positions along some axes; 0 where x has none."""
     if x.correlation is None or not set(axes) <= set(x.axes):
         return jnp.zeros((2, *(1,) * len(x.shape)), x.dtype)
     return x.correlation
 
 
-def each(move: Callable[[Any], Any], correlation: Any, x: Gaussian, axes: tuple[int, ...]) -> Any:
+def each(move: Move, correlation: Array, x: Gaussian, axes: tuple[int, ...]) -> Array:
     """Correlations moved as x's elements are; `axes` are those of the positions afterwards."""
     return jnp.stack(
         [move(jnp.broadcast_to(c, x.shape)).max(axes, keepdims=True) for c in correlation]
@@ -70,7 +77,7 @@ def spread(x: Gaussian, shape: tuple[int, ...], dimensions: Sequence[int] = ()) 
         dimensions: the axis of the result that each axis of x becomes.
     """
 
-    def over(array: Any, sizes: Sequence[int]) -> Any:
+    def over(array: Array, sizes: Sequence[int]) -> Array:
         return lax.broadcast_in_dim(array, tuple(sizes), tuple(dimensions))
 
     # The leading axis of several holds examples: what they share does not matter.
@@ -94,7 +101,7 @@ def spread(x: Gaussian, shape: tuple[int, ...], dimensions: Sequence[int] = ()) 
     return Gaussian(mean, variance, axes, both)
 
 
-def carried(x: Gaussian, move: Callable[[Any], Any], axes: tuple[int, ...]) -> Gaussian:
+def carried(x: Gaussian, move: Move, axes: tuple[int, ...]) -> Gaussian:
     """Both moments moved alike; `axes` are the axes of positions afterwards."""
     mean, variance = move(x.mean), move(x.variance)
     if not axes or x.correlation is None or mean.size == 0:
@@ -102,19 +109,19 @@ def carried(x: Gaussian, move: Callable[[Any], Any], axes: tuple[int, ...]) -> G
     return Gaussian(mean, variance, axes, each(move, x.correlation, x, axes))
 
 
-def _transpose(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _transpose(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     (x,) = operands
     permutation = eqn.params["permutation"]
     axes = tuple(i for i, axis in enumerate(permutation) if axis in x.axes)
     return carried(x, lambda a: bind(eqn, [a])[0], axes)
 
 
-def _broadcast(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _broadcast(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     dimensions = tuple(map(int, eqn.params["broadcast_dimensions"]))
     return spread(operands[0], eqn.params["shape"], dimensions)
 
 
-def _reshape(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _reshape(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     x = operands[0]
     axes = reshaped_axes(x.shape, aval(eqn.outvars[0]).shape, x.axes)
     return carried(x, lambda a: bind(eqn, [a, *operands[1:]])[0], axes)
@@ -148,7 +155,7 @@ def reshaped_axes(old: Sequence[int], new: Sequence[int], axes: Sequence[int]) -
     return tuple(found)
 
 
-def _tile(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _tile(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     """Copies side by side; what is repeated from a single element is one number there."""
     x, reps = operands[0], eqn.params["reps"]
     repeated = {axis for axis, number in enumerate(reps) if number > 1}
@@ -158,7 +165,7 @@ def _tile(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     return carried(x, lambda a: bind(eqn, [a])[0], axes)
 
 
-def _squeeze(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _squeeze(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     (x,) = operands
     gone = {d % len(x.shape) for d in eqn.params["dimensions"]}
     kept = [axis for axis in range(len(x.shape)) if axis not in gone]
@@ -166,20 +173,20 @@ def _squeeze(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     return carried(x, lambda a: bind(eqn, [a])[0], axes)
 
 
-def _expand(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _expand(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     (x,) = operands
     shape = aval(eqn.outvars[0]).shape
     axes = reshaped_axes(x.shape, shape, x.axes)
     return carried(x, lambda a: bind(eqn, [a])[0], axes)
 
 
-def _in_place(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _in_place(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     """Slices and reversals: the axes stay what they are; other operands are indices."""
     x, *rest = operands
     return carried(x, lambda a: bind(eqn, [a, *rest])[0], x.axes)
 
 
-def _pad(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _pad(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     x, filling = (v if is_random(v) else _exactly(v) for v in operands)
     mean = bind(eqn, [x.mean, filling.mean])[0]
     variance = bind(eqn, [x.variance, filling.variance])[0]
@@ -190,12 +197,12 @@ def _pad(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     return replace(moved, mean=mean, variance=variance)
 
 
-def _exactly(array: Any) -> Gaussian:
+def _exactly(array: Known) -> Gaussian:
     array = jnp.asarray(array)
     return Gaussian(array, jnp.zeros_like(array))
 
 
-def _together(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _together(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     """Concatenation and stacking."""
     parts = [v if is_random(v) else _exactly(v) for v in operands]
     mean = bind(eqn, [p.mean for p in parts])[0]
@@ -214,7 +221,7 @@ def _together(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     return Gaussian(mean, variance, axes, both)
 
 
-def _apart(eqn: Any, operands: Sequence[Value], order: int) -> list[Gaussian]:
+def _apart(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> list[Gaussian]:
     (x,) = operands
     means, variances = bind(eqn, [x.mean]), bind(eqn, [x.variance])
     if eqn.params["axis"] in x.axes or not x.axes or eqn.primitive.name != "split":
@@ -226,18 +233,18 @@ def _apart(eqn: Any, operands: Sequence[Value], order: int) -> list[Gaussian]:
     ]
 
 
-def _moved(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _moved(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     """Elements picked or written by index: what positions share is not followed."""
     data = facts(eqn).data.of(len(operands))
     parts = [v if is_random(v) else _exactly(v) if i in data else v for i, v in enumerate(operands)]
     mean = bind(eqn, [p.mean if i in data else p for i, p in enumerate(parts)])[0]
-    spread: list[Any] = [p.variance if i in data else p for i, p in enumerate(parts)]
+    spread: list[Value] = [p.variance if i in data else p for i, p in enumerate(parts)]
     if eqn.primitive.name in ("scatter-sub", "scatter_sub"):
         spread[2] = -spread[2]  # differences have the sum of the variances
     return Gaussian(mean, bind(eqn, spread)[0])
 
 
-STRUCTURE: dict[str, Callable[..., Any]] = {
+STRUCTURE: dict[str, Callable[..., Gaussian | list[Gaussian]]] = {
     "transpose": _transpose,
     "broadcast_in_dim": _broadcast,
     "reshape": _reshape,

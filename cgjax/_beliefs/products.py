@@ -17,15 +17,18 @@ gain, is followed position by position: at it the activations that come next ben
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import Any
+import operator
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import JaxprEqn
+from jaxtyping import Array
 
 from cgjax._beliefs.movement import shared_variance
 from cgjax._beliefs.values import (
+    Exact,
     Gaussian,
     Value,
     is_random,
@@ -36,11 +39,14 @@ from cgjax._beliefs.values import (
     stored,
 )
 from cgjax._gaussian.numerics import root
-from cgjax._program.jaxprs import bind
+from cgjax._program.jaxprs import Params, bind
+
+# Of two operands, and linear in both.
+Product = Callable[[Exact, Exact], Array]
 
 
 def dot_general(
-    eqn: Any,
+    eqn: JaxprEqn,
     operands: Sequence[Value],
     order: int,
     positions: bool,
@@ -58,7 +64,7 @@ def dot_general(
     """
     x, y = (v.shared()[0].stored() if is_random(v) else v for v in operands)
 
-    def dot(a: Any, b: Any) -> Any:
+    def dot(a: Exact, b: Exact) -> Array:
         return bind(eqn, [a, b])[0]
 
     mean, variance = bilinear(dot, x, y, order)
@@ -87,7 +93,7 @@ def dot_general(
         out_axes = tuple(first + free[k].index(a) for a in along)
         pairs = over_pairs(_mean_of(data), along)
 
-        def pooled(pairs: Any, b: Any, k: int = k) -> Any:
+        def pooled(pairs: Array, b: Exact, k: int = k) -> Array:
             return jnp.stack([dot(a, b) if k == 0 else dot(b, a) for a in pairs])
 
         shared = jnp.zeros((), mean.dtype)
@@ -104,7 +110,7 @@ def dot_general(
     return _contracted(dot, x, y, mean, variance, contract)
 
 
-def _meetings(eqn: Any, x: Value, same: Sequence[int], shape: Sequence[int]) -> Any:
+def _meetings(eqn: JaxprEqn, x: Value, same: Sequence[int], shape: Sequence[int]) -> Array | None:
     """Where a product of a variable with itself sums squares; None where nowhere, or not only."""
     (contract, other), (batch, other_batch) = eqn.params["dimension_numbers"]
     if tuple(contract) != tuple(same[a] for a in other):
@@ -121,7 +127,14 @@ def _meetings(eqn: Any, x: Value, same: Sequence[int], shape: Sequence[int]) -> 
     return met
 
 
-def _contracted(dot: Any, x: Value, y: Value, mean: Any, variance: Any, contract: Any) -> Gaussian:
+def _contracted(
+    dot: Product,
+    x: Value,
+    y: Value,
+    mean: Array,
+    variance: Array,
+    contract: Sequence[Sequence[int]],
+) -> Gaussian:
     """Positions that are summed (attention's averages over time) add up with what they share."""
     for k, (data, other) in enumerate(((x, y), (y, x))):
         if is_random(data) and data.correlation is not None:
@@ -136,7 +149,7 @@ def _contracted(dot: Any, x: Value, y: Value, mean: Any, variance: Any, contract
     return Gaussian(mean, variance)
 
 
-def bilinear(product: Any, x: Value, y: Value, order: int) -> tuple[Any, Any]:
+def bilinear(product: Product, x: Value, y: Value, order: int) -> tuple[Array, Array]:
     """Mean and variance of a product that is linear in both operands, at least one random."""
     mean = product(_mean_of(x), _mean_of(y))
     if not is_random(y):
@@ -147,17 +160,17 @@ def bilinear(product: Any, x: Value, y: Value, order: int) -> tuple[Any, Any]:
     return mean, product(x.variance, y.mean**2) + product(second, y.variance)
 
 
-def _precision(weights: Gaussian) -> Any:
+def _precision(weights: Gaussian) -> Array:
     """m^2 / v of each weight; a weight that is (almost) known counts as hardly uncertain."""
     smallest = jnp.finfo(weights.dtype).tiny ** 0.5
     return weights.mean**2 / jnp.maximum(weights.variance, smallest)
 
 
-def _inverse(x: Any) -> Any:
+def _inverse(x: Array) -> Array:
     return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
 
 
-def _mean_of(x: Value) -> Any:
+def _mean_of(x: Value) -> Exact:
     return x.mean if is_random(x) else x
 
 
@@ -169,16 +182,16 @@ def _shape(x: Value) -> tuple[int, ...]:
     return tuple(x.shape)
 
 
-def _broadcast_but(a: Any, shape: Sequence[int], axes: Sequence[int]) -> Any:
+def _broadcast_but(a: Array, shape: Sequence[int], axes: Sequence[int]) -> Array:
     return jnp.broadcast_to(a, [2, *(1 if k in axes else n for k, n in enumerate(shape))])
 
 
-def convolution(eqn: Any, operands: Sequence[Value], order: int, positions: bool) -> Gaussian:
+def convolution(eqn: JaxprEqn, operands: Sequence[Value], order: int, positions: bool) -> Gaussian:
     """The rule of `conv_general_dilated`."""
     x, kernel = (v.shared()[0].stored() if is_random(v) else v for v in operands)
     p = eqn.params
 
-    def convolve(a: Any, b: Any) -> Any:
+    def convolve(a: Exact, b: Exact) -> Array:
         return bind(eqn, [a, b])[0]
 
     numbers = p["dimension_numbers"]
@@ -223,13 +236,13 @@ def convolution(eqn: Any, operands: Sequence[Value], order: int, positions: bool
         precision = window.kernel(_precision(kernel)).sum((0, 1))
         gain = mean * window.outputs(root(_inverse(precision))[None])
     shared = jnp.stack([window.outputs(c) for c in shared])
-    return sharing(mean, sum(parts), shared, spatial, gain)
+    return sharing(mean, functools.reduce(operator.add, parts), shared, spatial, gain)
 
 
 class _Window:
     """A convolution's geometry: which inputs each of its taps sees."""
 
-    def __init__(self, params: Any, lhs: Sequence[int], rhs: Sequence[int], out: Sequence[int]):
+    def __init__(self, params: Params, lhs: Sequence[int], rhs: Sequence[int], out: Sequence[int]):
         self.numbers = params["dimension_numbers"]
         self.groups = params["feature_group_count"]
         self.out = out
@@ -253,7 +266,7 @@ class _Window:
             np.add.at(mask, (np.where(seen, index, 0), np.arange(rhs[k])[None] + 0 * index), seen)
             self.masks.append(mask / out[o])
 
-    def taps(self, x: Any) -> Any:
+    def taps(self, x: Exact) -> Array:
         """For each tap the average, over all windows, of the input it sees: (n, taps, g, i)."""
         x = jnp.transpose(x, (self.lhs_spec[0], *self.lhs_spec[2:], self.lhs_spec[1]))
         for mask in self.masks:
@@ -262,7 +275,7 @@ class _Window:
         x = jnp.swapaxes(x.reshape(*x.shape[:2], -1), 1, 2)
         return x.reshape(*x.shape[:2], self.groups, -1)
 
-    def pairs(self, x: Any) -> Any:
+    def pairs(self, x: Exact) -> Array:
         """For each tap the average product of the inputs that two windows see: any, neighbours."""
         number = math.prod(self.out[a] for a in self.out_spec[2:])
         anywhere = (number * self.taps(x) ** 2 - self.taps(x**2)) / (number - 1)
@@ -280,7 +293,7 @@ class _Window:
         neighbours = functools.reduce(jnp.add, near)[:, None] / len(near)
         return jnp.stack([anywhere, neighbours * jnp.asarray(seen, x.dtype)[None, :, None, None]])
 
-    def spaced(self, x: Gaussian, axes: tuple[int, ...]) -> Any:
+    def spaced(self, x: Gaussian, axes: tuple[int, ...]) -> Array:
         """The covariances of x's positions, where neighbours are one stride apart."""
         assert x.correlation is not None
         near, far = x.correlation[1], x.correlation[0]
@@ -288,19 +301,19 @@ class _Window:
         faded = far + (near - far) / max(self.steps)
         return jnp.stack([far, faded]) * over_even_pairs(root(x.variance), axes)
 
-    def kernel(self, kernel: Any) -> Any:
+    def kernel(self, kernel: Exact) -> Array:
         """The kernel as (taps, inputs, groups, outputs)."""
         output, inputs, *taps = self.rhs_spec
         kernel = jnp.transpose(kernel, (*taps, inputs, output))
         *_, inputs, outputs = kernel.shape
         return kernel.reshape(-1, inputs, self.groups, outputs // self.groups)
 
-    def channels(self, x: Any) -> Any:
+    def channels(self, x: Array) -> Array:
         """An array of size 1 along the positions, as (examples, groups, inputs)."""
         x = jnp.transpose(x, self.lhs_spec)
         return x.reshape(x.shape[0], self.groups, -1)
 
-    def outputs(self, x: Any) -> Any:
+    def outputs(self, x: Array) -> Array:
         """(examples, groups, outputs) laid out as the result, of size 1 along the positions."""
         shape = (x.shape[0], x.shape[1] * x.shape[2], *(1,) * len(self.masks))
         return jnp.transpose(x.reshape(shape), [int(a) for a in np.argsort(self.out_spec)])

@@ -1,7 +1,6 @@
 """Walks a program with beliefs for some of its arguments."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,9 @@ import jax.numpy as jnp
 from cgjax._beliefs.domain import BeliefDomain
 from cgjax._beliefs.linear import Complex
 from cgjax._beliefs.settings import Beliefs
-from cgjax._beliefs.values import Gaussian, Value, belief, mean_of
+from cgjax._beliefs.values import Gaussian, Known, Value, belief
 from cgjax._program.program import Program
+from cgjax._static import Tree
 from cgjax._walk import Frame, Records, evaluator
 from cgjax.nodes import Belief
 
@@ -18,9 +18,9 @@ from cgjax.nodes import Belief
 def propagate(
     program: Program,
     visitor: Beliefs,
-    arguments: Sequence[Any],
-    shifts: Mapping[int, Any] | None = None,
-) -> tuple[Any, Records]:
+    arguments: Sequence[Known | Belief],
+    shifts: Mapping[int, jax.Array] | None = None,
+) -> tuple[Tree, Records]:
     """Walks a program with beliefs for some of its flat arguments.
 
     Args:
@@ -43,8 +43,8 @@ def propagate(
     return jax.tree.unflatten(program.out_tree, results), records
 
 
-def _believed(value: Value, order: int) -> Any:
+def _believed(value: Value, order: int) -> Known | Belief:
     """A belief for a number; of a complex one with the variance E[|z - E[z]|^2]."""
     if isinstance(value, Complex):
         return Belief(value.mean, value.real + value.imaginary)
-    return belief(value, order) if jnp.issubdtype(mean_of(value).dtype, jnp.floating) else value
+    return belief(value, order) if jnp.issubdtype(value.dtype, jnp.floating) else value

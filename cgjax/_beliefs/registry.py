@@ -13,29 +13,33 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FunctionType, MethodType
-from typing import Any
 
 import jax
 import jax.extend.core.primitives
 import numpy as np
 from jax import lax
-from jax.extend.core import JaxprEqn, Primitive
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Primitive
 from jax.interpreters import ad, batching
+from jax.typing import ArrayLike
 
 from cgjax import _cache
 from cgjax._component import tracing_a_network
 from cgjax._program.called import CalledFunction, called_function
 from cgjax._program.jaxprs import aval, consts, same_code, source
 from cgjax._program.primitives import facts_of
+from cgjax.nodes import Belief
 
-Rule = Callable[..., Any]
+# What a rule returns for each result of the operation.
+Result = Belief | ArrayLike
+Rule = Callable[..., Result | Sequence[Result]]
 
 
 @dataclass(frozen=True)
 class _OfFunction:
     """A function and its rule."""
 
-    function: Callable[..., Any]
+    function: Callable[..., object]
     rule: Rule
 
 
@@ -44,7 +48,7 @@ _of_primitives: _cache.Registry[Primitive, Rule] = _cache.Registry()
 _of_functions: _cache.Registry[str, tuple[_OfFunction, ...]] = _cache.Registry()
 
 
-def register(target: Primitive | Callable[..., Any] | str, rule: Rule) -> None:
+def register(target: Primitive | Callable[..., object] | str, rule: Rule) -> None:
     """Registers the rule of a primitive, which may be named, or of a function.
 
     Raises:
@@ -140,7 +144,7 @@ def _named(name: str) -> Primitive:
     return found.pop()
 
 
-def _inner(function: Callable[..., Any]) -> Any:
+def _inner(function: Callable[..., object]) -> Callable[..., object]:
     """The function of Python inside, as JAX looks for it to say where it was written."""
     while True:
         inner = inspect.unwrap(function)
@@ -150,7 +154,7 @@ def _inner(function: Callable[..., Any]) -> Any:
         function = inner
 
 
-def _place(function: Callable[..., Any]) -> str | None:
+def _place(function: Callable[..., object]) -> str | None:
     """The name of a function and where it was written, as JAX keeps it in programs."""
     inner = _inner(function)
     code = getattr(inner, "__code__", None)
@@ -159,7 +163,7 @@ def _place(function: Callable[..., Any]) -> str | None:
     return f"{inner.__name__} at {code.co_filename}:{code.co_firstlineno}"
 
 
-def _is_called(function: Callable[..., Any], called: CalledFunction, eqn: JaxprEqn) -> bool:
+def _is_called(function: Callable[..., object], called: CalledFunction, eqn: JaxprEqn) -> bool:
     """Whether an equation calls a function, of those that share its name and place."""
     if called.is_derivative:
         return False
@@ -180,7 +184,7 @@ def _is_called(function: Callable[..., Any], called: CalledFunction, eqn: JaxprE
     )
 
 
-def _traced(function: Callable[..., Any], avals: Sequence[Any]) -> Any:
+def _traced(function: Callable[..., object], avals: Sequence[ShapedArray]) -> ClosedJaxpr | None:
     """The program of a function; None if it takes other arguments."""
     arguments = [
         jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=getattr(a, "weak_type", False))
@@ -193,7 +197,7 @@ def _traced(function: Callable[..., Any], avals: Sequence[Any]) -> Any:
         return None
 
 
-def _called_inside(function: Any) -> Callable[..., Any]:
+def _called_inside(function: Callable[..., object]) -> Callable[..., object]:
     """What stands under `jit` or a custom derivative."""
     if isinstance(function, MethodType):
         return functools.partial(_called_inside(function.__func__), function.__self__)
@@ -201,7 +205,7 @@ def _called_inside(function: Any) -> Callable[..., Any]:
     return function if inner is None else _called_inside(inner)
 
 
-def _all_arguments_are_operands(function: Callable[..., Any], called: CalledFunction) -> bool:
+def _all_arguments_are_operands(function: Callable[..., object], called: CalledFunction) -> bool:
     """Whether nothing that the function was called with is missing among the operands."""
     if called.arguments is None:
         return True
@@ -212,7 +216,7 @@ def _all_arguments_are_operands(function: Callable[..., Any], called: CalledFunc
     return set(parameters) <= set(called.arguments)
 
 
-def _is_the_only_one(function: Callable[..., Any]) -> bool:
+def _is_the_only_one(function: Callable[..., object]) -> bool:
     """Whether no other function can have its name and place."""
     inner = _inner(function)
     if _called_inside(function) is not inner:

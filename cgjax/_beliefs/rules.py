@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import JaxprEqn, Var
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Var
 
 from cgjax._beliefs import registry
 from cgjax._beliefs.complex_values import absolute, multiplied
@@ -35,9 +34,9 @@ from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule
 from cgjax._beliefs.sums import reduced
 from cgjax._beliefs.totals import TOTALS, total_of
 from cgjax._beliefs.valleys import lowest_point
-from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle
+from cgjax._beliefs.values import Gaussian, Known, Value, at_mean, is_random, settle
+from cgjax._program.jaxprs import Atom, Params, aval, bind
 from cgjax._program.jaxprs import Literal as Constant
-from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
 from cgjax.nodes import Belief
 
@@ -160,7 +159,9 @@ def _product(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
     return dot_general(eqn, _settled(operands, how.order), how.order, how.positions, same)
 
 
-def evaluated(jaxpr: Any, operands: Sequence[Value], how: Beliefs, place: Place) -> list[Value]:
+def evaluated(
+    jaxpr: ClosedJaxpr, operands: Sequence[Value], how: Beliefs, place: Place
+) -> list[Value]:
     """The results of several operations that stand for one."""
     known = dict(zip(jaxpr.jaxpr.invars, operands, strict=True))
 
@@ -236,13 +237,13 @@ def largest_of_curve(eqn: JaxprEqn, value: Value, order: int) -> Curve | None:
     smallest = -bind(eqn, [-value.root.mean])[0]
     least = value.function(jnp.minimum(smallest, lowest))
 
-    def at_least(x: Any, least: Any) -> Any:
+    def at_least(x: jax.Array, least: jax.Array) -> jax.Array:
         return jnp.maximum(value.function(x), least)
 
     return Curve(x, lambda x: at_least(x, least), value.dtype, Open(at_least, (least,)))
 
 
-def _whole_number(variable: Any, value: Value) -> int | None:
+def _whole_number(variable: Atom, value: Value) -> int | None:
     """A small exponent that is known while tracing, if it is a whole number."""
     if isinstance(variable, Constant):
         value = variable.val
@@ -292,7 +293,7 @@ def without_rule(
     return outs
 
 
-def _is_differentiable(eqn: JaxprEqn, means: Sequence[Any]) -> bool:
+def _is_differentiable(eqn: JaxprEqn, means: Sequence[Known]) -> bool:
     """Whether JAX has the derivatives of an operation by its inexact operands."""
     at = [k for k, m in enumerate(means) if jnp.issubdtype(jnp.result_type(m), jnp.inexact)]
 
@@ -314,7 +315,7 @@ def _is_differentiable(eqn: JaxprEqn, means: Sequence[Any]) -> bool:
 
 
 def ruled(
-    rule: Callable[..., Any], eqn: Any, operands: Sequence[Value], order: int, params: Any
+    rule: registry.Rule, eqn: JaxprEqn, operands: Sequence[Value], order: int, params: Params
 ) -> list[Value]:
     """The results of a rule that a user has registered, checked."""
     settled = _settled(operands, order)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from jax.core import Tracer
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves import Curve, as_curve
+from cgjax._beliefs.curves.form import Coefficient, Line
 from cgjax._beliefs.finer import finer
 from cgjax._beliefs.grouped import Form, Grouped, Sum, Values
 from cgjax._beliefs.laid import Laid, source
@@ -26,8 +26,6 @@ from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
 from cgjax._program.jaxprs import bind
 from cgjax._program.primitives import facts
-
-Line = tuple[Any, Any]  # slope and offset: numbers, or arrays that broadcast to the root
 
 
 def of_form(eqn: JaxprEqn, operands: Sequence[Value], out: Grouped) -> Value:
@@ -104,16 +102,15 @@ def _shifted(value: Grouped, by: Value, sign: int, out: Grouped) -> Grouped:
     return replace(out, form=value.form, offset=before + by)
 
 
-def _line_in_shape(pair: Line, out: Grouped) -> Line:
+def _line_in_shape(pair: Line, out: Grouped) -> tuple[jax.Array, jax.Array]:
     root = out.root
     slope, offset = (jnp.asarray(s, root.dtype) for s in pair)
     return slope, jnp.broadcast_to(offset, root.shape).reshape(out.fine)
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: Coefficient, b: Coefficient) -> bool:
     """Whether two slopes are one, as far as can be told."""
-    known = isinstance(a, int | float) and isinstance(b, int | float)
-    return a is b or (known and a == b)
+    return a is b or (isinstance(a, int | float) and isinstance(b, int | float) and a == b)
 
 
 def _scaled(value: Value, by: Value, eqn: JaxprEqn, out: Grouped) -> Grouped | None:

@@ -12,7 +12,7 @@ from jax.extend.core import JaxprEqn
 from jax.typing import ArrayLike, DTypeLike
 
 from cgjax._beliefs import layouts, of_one_sum, small
-from cgjax._beliefs.curves import as_curve
+from cgjax._beliefs.curves import Split, as_curve
 from cgjax._beliefs.finer import coarser, finer, finer_axes
 from cgjax._beliefs.grouped import (
     Function,
@@ -41,6 +41,8 @@ def reduced(eqn: JaxprEqn, value: Value, order: int) -> Grouped | None:
     None where there is nothing to sum, or where what is summed and its own sums overlap in part.
     """
     axes = tuple(map(int, eqn.params["axes"]))
+    if isinstance(value, Split):
+        value = settle(value, order)  # of several variables: a function of a new one
     if not jnp.issubdtype(value.dtype, jnp.floating) or 0 in value.shape:
         return None
     group = as_group(value)

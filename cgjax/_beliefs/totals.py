@@ -1,18 +1,19 @@
 """Sums and products along axes, with what positions share."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import JaxprEqn
+from jaxtyping import Array
 
-from cgjax._beliefs.movement import carried, shared_variance
+from cgjax._beliefs.movement import Move, carried, shared_variance
 from cgjax._beliefs.values import Gaussian, Value, over_even_pairs, sharing
 from cgjax._gaussian.numerics import root
 from cgjax._program.jaxprs import bind
 
 
-def total_of(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def total_of(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     (x,) = operands
     return summed(
         x,
@@ -22,7 +23,7 @@ def total_of(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     )
 
 
-def summed(x: Gaussian, axes: tuple[int, ...], mean: Any, total: Callable[[Any], Any]) -> Gaussian:
+def summed(x: Gaussian, axes: tuple[int, ...], mean: Array, total: Move) -> Gaussian:
     """The sum over some axes: positions add up with what they share, all others independently."""
     inside = tuple(axis for axis in axes if axis in x.axes)
     if not inside or x.correlation is None:
@@ -53,7 +54,7 @@ def after(axis: int, gone: Sequence[int]) -> int:
     return axis - sum(g < axis for g in gone)
 
 
-def _running_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _running_sum(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     (x,) = operands
     mean = bind(eqn, [x.mean])[0]
     if eqn.params["axis"] not in x.axes or x.correlation is None:
@@ -61,7 +62,7 @@ def _running_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     return Gaussian(mean, _added_up(x, x.correlation[0], lambda a: bind(eqn, [a])[0])[0])
 
 
-def _window_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _window_sum(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     (x,) = operands
     mean = bind(eqn, [x.mean])[0]
     window = eqn.params["window_dimensions"]
@@ -75,12 +76,12 @@ def _window_sum(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     return sharing(mean, variance, shared, x.axes)
 
 
-def between_windows(correlation: Any) -> Any:
+def between_windows(correlation: Array) -> Array:
     """The correlations of elements in two windows: those of neighbours are further apart."""
     return jnp.stack([correlation[0], (correlation[0] + correlation[1]) / 2])
 
 
-def _added_up(x: Gaussian, correlation: Any, add: Callable[[Any], Any]) -> tuple[Any, Any]:
+def _added_up(x: Gaussian, correlation: Array, add: Move) -> tuple[Array, Array]:
     """The variance of sums of positions, and the sums of the deviations."""
     correlation = jnp.broadcast_to(correlation, x.shape)
     together = add(root(x.variance))
@@ -90,7 +91,7 @@ def _added_up(x: Gaussian, correlation: Any, add: Callable[[Any], Any]) -> tuple
     return jnp.maximum(own + add(correlation) / number * together**2, 0), together
 
 
-def _product(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
+def _product(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     (x,) = operands
     x = x.alone()
     for axis in eqn.params["axes"]:
@@ -98,7 +99,7 @@ def _product(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
             half = size // 2
             m, v = x.mean, x.variance
 
-            def part(a: Any, start: int, stop: int, axis: int = axis) -> Any:
+            def part(a: Array, start: int, stop: int, axis: int = axis) -> Array:
                 return lax.slice_in_dim(a, start, stop, axis=axis)
 
             (m1, m2), (v1, v2) = ((part(a, 0, half), part(a, half, 2 * half)) for a in (m, v))
@@ -112,7 +113,7 @@ def _product(eqn: Any, operands: Sequence[Value], order: int) -> Gaussian:
     return carried(x, lambda a: lax.squeeze(a, eqn.params["axes"]), ())
 
 
-TOTALS: dict[str, Callable[..., Any]] = {
+TOTALS: dict[str, Callable[..., Gaussian]] = {
     "reduce_sum": total_of,
     "cumsum": _running_sum,
     "reduce_window_sum": _window_sum,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ _POINTS = np.concatenate([-_BESIDE[::-1], [0], _BESIDE]).astype(np.float32)
 _ROUNDING = 2e-6
 
 
-def lowest_point(function: Callable[[Any], Any]) -> float | None:
+def lowest_point(function: Callable[[jax.Array], jax.Array]) -> float | None:
     """From where on an element-wise function rises, if it falls a little or not at all before.
 
     The largest of its values is then that of the largest argument or that of the smallest, and the
@@ -46,7 +45,7 @@ def lowest_point(function: Callable[[Any], Any]) -> float | None:
     return known[key]
 
 
-def _looked_at(function: Callable[[Any], Any]) -> float | None:
+def _looked_at(function: Callable[[jax.Array], jax.Array]) -> float | None:
     with jax.ensure_compile_time_eval():
         y = np.asarray(jnp.asarray(jax.jit(function)(_POINTS), jnp.float32), np.float64)
     if not np.isfinite(y).all():

@@ -9,16 +9,24 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from cgjax._gaussian.numerics import root
 from cgjax.nodes import Belief
+
+# An array that is known. What a network closes over may be numpy's.
+Exact = Array | np.ndarray
+# The same, or one of the numbers that stand in a program.
+Known = Exact | int | float | complex
+# An array, or the shape or placeholder that a transformation puts where one was.
+_Leaf = object
 
 
 @jax.tree_util.register_pytree_node_class
@@ -53,7 +61,7 @@ class Gaussian:
         return self.mean.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of the value."""
         return self.mean.dtype
 
@@ -65,7 +73,7 @@ class Gaussian:
         """The same for a factor of a product; see `stored`."""
         return replace(self, variance=stored(self.variance))
 
-    def shared(self) -> tuple["Gaussian", Any]:
+    def shared(self) -> tuple["Gaussian", Float[Array, "..."]]:
         """The same without a gain, and the covariances of positions, as `over_pairs`."""
         if self.correlation is None:
             return self, jnp.zeros((), self.dtype)
@@ -76,12 +84,12 @@ class Gaussian:
         covariance = covariance + over_pairs(self.gain, self.axes)
         return sharing(self.mean, self.variance, covariance, self.axes), covariance
 
-    def tree_flatten(self) -> tuple[Any, Any]:
+    def tree_flatten(self) -> tuple[tuple[_Leaf, ...], tuple[int, ...]]:
         """For JAX."""
         return (self.mean, self.variance, self.correlation, self.gain), self.axes
 
     @classmethod
-    def tree_unflatten(cls, axes: Any, leaves: Any) -> "Gaussian":
+    def tree_unflatten(cls, axes: tuple[int, ...], leaves: Sequence[_Leaf]) -> "Gaussian":
         """For JAX."""
         # Not through __init__: transformations put shapes and placeholders where arrays were.
         x = object.__new__(cls)
@@ -92,7 +100,11 @@ class Gaussian:
 
 
 def sharing(
-    mean: Any, variance: Any, shared: Any, axes: Sequence[int], gain: Any = None
+    mean: Float[Array, "*shape"],
+    variance: Float[Array, "*shape"],
+    shared: Float[Array, "..."],
+    axes: Sequence[int],
+    gain: Float[Array, "*shape"] | None = None,
 ) -> Gaussian:
     """A Gaussian with known average covariances of two positions.
 
@@ -123,7 +135,9 @@ def sharing(
     return Gaussian(mean, variance, tuple(axes), correlation, gain)
 
 
-def over_pairs(loading: Any, axes: Sequence[int], steps: tuple[int, ...] | None = None) -> Any:
+def over_pairs(
+    loading: Num[Exact, "..."], axes: Sequence[int], steps: tuple[int, ...] | None = None
+) -> Num[Array, "..."]:
     """The average of `loading_p loading_q` over pairs of positions.
 
     Args:
@@ -147,21 +161,21 @@ def over_pairs(loading: Any, axes: Sequence[int], steps: tuple[int, ...] | None 
     return jnp.stack([anywhere, sum(near) / len(near) if near else anywhere])
 
 
-def neighbour_products(loading: Any, axis: int, step: int) -> Any:
+def neighbour_products(loading: Num[Exact, "*shape"], axis: int, step: int) -> Num[Array, "*shape"]:
     """Products of what lies `step` apart along an axis; 0 for the last, which have no neighbour."""
     config = [(0, 0, 0)] * loading.ndim
     config[axis] = (-step, step, 0)
-    return loading * lax.pad(loading, jnp.zeros((), loading.dtype), config)
+    return lax.pad(loading, jnp.zeros((), loading.dtype), config) * loading
 
 
-def _anywhere(loading: Any, axes: Sequence[int]) -> Any:
+def _anywhere(loading: Num[Exact, "..."], axes: Sequence[int]) -> Num[Exact, "..."]:
     number = math.prod(loading.shape[axis] for axis in axes)
     average = loading.mean(axes, keepdims=True)
     square = (loading**2).mean(axes, keepdims=True)
     return (number * average**2 - square) / (number - 1)
 
 
-def over_even_pairs(loading: Any, axes: Sequence[int]) -> Any:
+def over_even_pairs(loading: Float[Array, "..."], axes: Sequence[int]) -> Float[Array, "..."]:
     """The same for what varies little from one position to the next, such as a deviation."""
     if math.prod(loading.shape[axis] for axis in axes) < 2:
         return jnp.zeros((2, *loading.shape), loading.dtype)
@@ -173,15 +187,15 @@ class Lazy(abc.ABC):
     """A random value that is kept as a function until its moments are needed."""
 
     @abc.abstractmethod
-    def settled(self, order: int) -> Any:
+    def settled(self, order: int) -> "Value":
         """The moments: matched, or to first order."""
 
-    def at_mean(self) -> Any:
+    def at_mean(self) -> Known:
         """The value at the means."""
         return mean_of(self.settled(1))
 
 
-def stored(array: Any) -> Any:
+def stored(array: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """An array that the compiler does not know to be one number repeated.
 
     XLA's compiler for CPUs (jaxlib 0.10.2 to 0.12.0, at least) fuses a product with sums that
@@ -197,7 +211,7 @@ def stored(array: Any) -> Any:
 
 
 Random = Gaussian | Lazy
-Value = Any  # an array, or a Random
+Value: TypeAlias = Any  # a `Known`, or a `Random`
 
 
 def is_random(value: Value) -> bool:
@@ -205,12 +219,12 @@ def is_random(value: Value) -> bool:
     return isinstance(value, Gaussian | Lazy)
 
 
-def at_mean(value: Value) -> Any:
+def at_mean(value: Value) -> Known:
     """The value at its root's mean: for decisions and indices."""
     return value.at_mean() if isinstance(value, Lazy) else mean_of(value)
 
 
-def mean_of(value: Value) -> Any:
+def mean_of(value: Value) -> Known:
     """An array as it is, and the mean of a Gaussian."""
     return value.mean if isinstance(value, Gaussian) else value
 

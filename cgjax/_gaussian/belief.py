@@ -1,7 +1,7 @@
 """What inference holds about a value."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 LARGEST_LOG_VARIANCE = 80.0
 
 
-def largest_log_variance(dtype: Any) -> float:
+def largest_log_variance(dtype: np.dtype) -> float:
     """What a log-variance is clipped to, on both sides: 80, and 9.7 in float16."""
     return min(LARGEST_LOG_VARIANCE, -math.log(float(jnp.finfo(dtype).tiny)))
 
@@ -25,7 +25,7 @@ def _clipped(log_variance: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
 
 
 @_clipped.defjvp
-def _clipped_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _clipped_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     # That of `jnp.clip` divides by the number of ties, for each weight.
     (log_variance,), (tangent,) = primals, tangents
     inside = jnp.abs(log_variance) <= largest_log_variance(jnp.result_type(log_variance))

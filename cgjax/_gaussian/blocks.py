@@ -7,18 +7,21 @@ more memory than a block does. On other devices it is one kernel anyway.
 """
 
 import math
+import operator
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from functools import partial, reduce
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Float
 
-Rule = Callable[[Any, Any], tuple[Any, Any]]
+Pair = tuple[Array, Array]
+Rule = Callable[[Array, Array], Pair]
 
 # Elements: a block of a quadrature with 16 points takes a megabyte.
 _BLOCK = 1 << 13
@@ -42,7 +45,9 @@ class Response(NamedTuple):
     bend: Float[Array, "*shape"] | None = None
 
 
-def whole(rule: Rule, mean: Any, variance: Any, slopes: bool) -> Response:
+def whole(
+    rule: Rule, mean: Float[Array, "*shape"], variance: Float[Array, "*shape"], slopes: bool
+) -> Response:
     """A rule for mean and variance, applied to all elements at once.
 
     Args:
@@ -59,7 +64,11 @@ def whole(rule: Rule, mean: Any, variance: Any, slopes: bool) -> Response:
 
 
 def in_blocks(
-    rule: Callable[..., tuple[Any, Any]], mean: Any, variance: Any, slopes: bool, *parameters: Any
+    rule: Callable[..., Pair],
+    mean: Float[Array, "*shape"],
+    variance: Float[Array, "*shape"],
+    slopes: bool,
+    *parameters: Float[Array, "*shape"],
 ) -> Response:
     """The same, block by block where that is faster, for a closed rule; see `is_closed`.
 
@@ -72,22 +81,22 @@ def in_blocks(
     return Response(*_evaluated(rule, slopes, mean, variance, *parameters))
 
 
-def is_closed(function: Callable[..., Any], *arrays: Any) -> bool:
+def is_closed(function: Callable[..., Array], *arrays: Array) -> bool:
     """Whether an element-wise function depends on nothing but its arguments and fixed numbers."""
     return constants_are_numbers(jax.make_jaxpr(function)(*arrays))
 
 
-def constants_are_numbers(jaxpr: Any) -> bool:
+def constants_are_numbers(jaxpr: ClosedJaxpr) -> bool:
     """Whether a program closes over nothing but single numbers that are known while tracing."""
     return all(np.ndim(c) == 0 and not isinstance(c, Tracer) for c in jaxpr.consts)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _evaluated(rule: Callable[..., Any], slopes: bool, *arrays: Any) -> tuple[Any, ...]:
+def _evaluated(rule: Callable[..., Pair], slopes: bool, *arrays: Array) -> tuple[Array, ...]:
     if not slopes:
         return by_blocks(lambda *x: tuple(rule(*x)), *arrays)
 
-    def with_slopes(*arrays: Any) -> tuple[Any, ...]:
+    def with_slopes(*arrays: Array) -> tuple[Array, ...]:
         values, by_mean, by_variance, *_ = _partials(rule, *arrays)
         return *values, by_mean[0], by_variance[0]
 
@@ -95,16 +104,22 @@ def _evaluated(rule: Callable[..., Any], slopes: bool, *arrays: Any) -> tuple[An
 
 
 @_evaluated.defjvp
-def _evaluated_jvp(rule: Callable[..., Any], slopes: bool, primals: Any, tangents: Any) -> Any:
+def _evaluated_jvp(
+    rule: Callable[..., Pair],
+    slopes: bool,
+    primals: tuple[Array, ...],
+    tangents: tuple[Array, ...],
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     out, *partials = by_blocks(lambda *arrays: _partials(rule, *arrays), *primals)
-    dout = tuple(sum(p[k] * t for p, t in zip(partials, tangents, strict=True)) for k in (0, 1))
+    terms = ([p[k] * t for p, t in zip(partials, tangents, strict=True)] for k in (0, 1))
+    dout = tuple(reduce(operator.add, parts) for parts in terms)
     if not slopes:
         return out, dout
     constants = partials[0][0], partials[1][0]
     return (*out, *constants), (*dout, *map(jnp.zeros_like, constants))
 
 
-def _partials(rule: Callable[..., Any], *arrays: Any) -> tuple[tuple[Any, Any], ...]:
+def _partials(rule: Callable[..., Pair], *arrays: Array) -> tuple[Pair, ...]:
     """The two values, and their derivatives by each of the arguments."""
     values, push = jax.linearize(rule, *arrays)
     one, zero = jnp.ones_like(arrays[0]), jnp.zeros_like(arrays[0])
@@ -112,7 +127,7 @@ def _partials(rule: Callable[..., Any], *arrays: Any) -> tuple[tuple[Any, Any], 
     return tuple(values), *(tuple(push(*direction)) for direction in directions)
 
 
-def by_blocks(function: Callable[..., _T], *arrays: Any) -> _T:
+def by_blocks(function: Callable[..., _T], *arrays: Array) -> _T:
     """An element-wise function of arrays of one shape, to a tree of arrays of that shape.
 
     Args:
@@ -126,8 +141,8 @@ def by_blocks(function: Callable[..., _T], *arrays: Any) -> _T:
     number = _number(size)
     width = -(-size // number)
 
-    def blockwise(*arrays: Any) -> _T:
-        def split(array: Any) -> Any:
+    def blockwise(*arrays: Array) -> _T:
+        def split(array: Array) -> Array:
             flat = array.reshape(-1)
             if number * width > size:
                 flat = jnp.pad(flat, (0, number * width - size), mode="edge")

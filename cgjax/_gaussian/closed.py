@@ -4,31 +4,34 @@ All are written so that nothing cancels: no variance is negative, and all are ex
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
 
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
 from cgjax._gaussian.rectified import rectified_moments_of_belief
 from cgjax._gaussian.tails import distribution
 
-Rule = Callable[[Any, Any], MeanAndVariance]
+Rule = Callable[[Array, Array], MeanAndVariance]
+Nodes = Float[Array, "*nodes"]
+# One number, or an array that broadcasts against the nodes.
+Number = Num[Array, "..."] | float
 
 
-def rectified(mean: Any, variance: Any, leak: Any = 0.0) -> MeanAndVariance:
+def rectified(mean: Nodes, variance: Nodes, leak: Number = 0.0) -> MeanAndVariance:
     """max(x, leak x), 0 <= leak <= 1."""
     leak = leak if isinstance(leak, float) else jnp.asarray(leak, mean.dtype)
     return rectified_moments_of_belief(mean, variance, leak)
 
 
-def absolute(mean: Any, variance: Any) -> MeanAndVariance:
+def absolute(mean: Nodes, variance: Nodes) -> MeanAndVariance:
     """|x|: with M+ = E[max(x, 0)] and M- = E[max(-x, 0)], M+ + M- and v - 4 M+ M-."""
     up, _ = rectified(mean, variance)
     down, _ = rectified(-mean, variance)
     return up + down, nonnegative(variance - 4 * up * down)
 
 
-def clipped(mean: Any, variance: Any, low: Any, high: Any) -> MeanAndVariance:
+def clipped(mean: Nodes, variance: Nodes, low: Number, high: Number) -> MeanAndVariance:
     """min(max(x, low), high), seen from the nearer end, where less cancels.
 
     With M(k) and V(k) the moments of max(x - k, 0): low + M(low) - M(high), and
@@ -44,24 +47,24 @@ def clipped(mean: Any, variance: Any, low: Any, high: Any) -> MeanAndVariance:
     return jnp.where(above, high - length, low + length), nonnegative(spread)
 
 
-def squared(mean: Any, variance: Any) -> MeanAndVariance:
+def squared(mean: Nodes, variance: Nodes) -> MeanAndVariance:
     """x^2."""
     return mean**2 + variance, (4 * mean**2 + 2 * variance) * variance
 
 
-def exponential(mean: Any, variance: Any) -> MeanAndVariance:
+def exponential(mean: Nodes, variance: Nodes) -> MeanAndVariance:
     """exp(x), a log-normal variable."""
     centre = jnp.exp(mean + variance / 2)
     return centre, centre**2 * jnp.expm1(variance)
 
 
-def logarithm(mean: Any, variance: Any) -> MeanAndVariance:
+def logarithm(mean: Nodes, variance: Nodes) -> MeanAndVariance:
     """log x, of the log-normal variable that has x's moments."""
     spread = jnp.log1p(variance / mean**2)
     return jnp.log(mean) - spread / 2, spread
 
 
-def power(mean: Any, variance: Any, exponent: Any) -> MeanAndVariance:
+def power(mean: Nodes, variance: Nodes, exponent: Number) -> MeanAndVariance:
     """|x|^exponent with x's sign where x is negative, of the log-normal variable with x's moments.
 
     E = |mean|^p (1 + r)^(p (p - 1) / 2) and Var = E^2 ((1 + r)^(p^2) - 1), r = variance / mean^2.
@@ -71,22 +74,28 @@ def power(mean: Any, variance: Any, exponent: Any) -> MeanAndVariance:
     return jnp.sign(mean) * size, size**2 * jnp.expm1(exponent**2 * spread)
 
 
-def square_root(mean: Any, variance: Any) -> MeanAndVariance:
+def square_root(mean: Nodes, variance: Nodes) -> MeanAndVariance:
     """sqrt(x)."""
     return power(mean, variance, 0.5)
 
 
-def reciprocal_square_root(mean: Any, variance: Any) -> MeanAndVariance:
+def reciprocal_square_root(mean: Nodes, variance: Nodes) -> MeanAndVariance:
     """1 / sqrt(x)."""
     return power(mean, variance, -0.5)
 
 
-def reciprocal(mean: Any, variance: Any) -> MeanAndVariance:
+def reciprocal(mean: Nodes, variance: Nodes) -> MeanAndVariance:
     """1 / x, for x that is hardly ever near 0."""
     return power(mean, variance, -1.0)
 
 
-def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> MeanAndVariance:
+def bent(
+    mean: Nodes,
+    variance: Nodes,
+    at: Number,
+    left: tuple[Number, Number],
+    right: tuple[Number, Number],
+) -> MeanAndVariance:
     """A straight line (slope, offset) below `at`, and another one above.
 
     With u = x - at, M+ and M- the means of max(u, 0) and max(-u, 0), P = P(u > 0), slopes l and r
@@ -115,11 +124,11 @@ def bent(mean: Any, variance: Any, at: Any, left: Any, right: Any) -> MeanAndVar
     return centre, nonnegative(spread)
 
 
-def _is(x: Any, number: float) -> bool:
+def _is(x: Number, number: float) -> bool:
     return isinstance(x, float) and x == number
 
 
-def upper(mean: Any, variance: Any) -> Any:
+def upper(mean: Nodes, variance: Nodes) -> Nodes:
     """P(x > 0)."""
     # Beyond 22 deviations it is 0 or 1 to float32, and its derivatives would not be finite.
     known = 484 * variance > mean**2
@@ -127,16 +136,16 @@ def upper(mean: Any, variance: Any) -> Any:
     return jnp.where(known, distribution(ratio), (jnp.sign(mean) + 1) / 2)
 
 
-def sine(mean: Any, variance: Any) -> MeanAndVariance:
+def sine(mean: Nodes, variance: Nodes) -> MeanAndVariance:
     """sin x: the variance is (1 - r) (1 + r cos 2m) / 2 with r = exp(-v)."""
     return _wave(jnp.sin(mean), jnp.cos(mean), variance)
 
 
-def cosine(mean: Any, variance: Any) -> MeanAndVariance:
+def cosine(mean: Nodes, variance: Nodes) -> MeanAndVariance:
     """cos x: the variance is (1 - r) (1 - r cos 2m) / 2 with r = exp(-v)."""
     return _wave(jnp.cos(mean), jnp.sin(mean), variance)
 
 
-def _wave(here: Any, across: Any, variance: Any) -> MeanAndVariance:
+def _wave(here: Nodes, across: Nodes, variance: Nodes) -> MeanAndVariance:
     lost = -jnp.expm1(-variance)  # 1 - r
     return jnp.exp(-variance / 2) * here, lost * (lost / 2 + (1 - lost) * across**2)

@@ -20,7 +20,6 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +30,14 @@ from jaxtyping import Array, Float
 
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
 
-Curve = Callable[..., Float[Array, "*nodes"]]
+Nodes = Float[Array, "*nodes"]
+Curve = Callable[..., Nodes]
+# The mean, the variance, the kinks, and the arrays that a function closes over.
+Primals = tuple[Nodes, Nodes, tuple[Nodes, ...], *tuple[Array, ...]]
+Tangent = Array | SymbolicZero
+Tangents = tuple[Tangent, Tangent, tuple[Tangent, ...], *tuple[Tangent, ...]]
+# Of the values and of their squares, for each power.
+Sums = tuple[list[Array], list[Array]]
 
 # Sixteen points to 4.8 standard deviations, of unit variance. Means are within 1e-4 and variances
 # within 1e-3 of the variance of x for tanh, logistic, softplus, gelu and silu of a Gaussian with
@@ -87,7 +93,7 @@ def _with_derivatives(curve: Curve, has_kink: bool) -> Callable[..., MeanAndVari
 
 
 def _jvp(
-    curve: Curve, has_kink: bool, primals: Any, tangents: Any
+    curve: Curve, has_kink: bool, primals: Primals, tangents: Tangents
 ) -> tuple[MeanAndVariance, MeanAndVariance]:
     mean, variance, kinks, *constants = primals
     dmean, dvariance, _, *dconstants = tangents
@@ -102,7 +108,7 @@ def _jvp(
             for c, t in zip(constants, dconstants, strict=True)
         ]
 
-        def of_constants(*constants: Any) -> MeanAndVariance:
+        def of_constants(*constants: Array) -> MeanAndVariance:
             return _values(curve, has_kink, mean, variance, kinks, *constants)
 
         _, slopes = jax.jvp(of_constants, tuple(constants), tuple(dconstants))
@@ -111,7 +117,12 @@ def _jvp(
 
 
 def _values(
-    curve: Curve, has_kink: bool, mean: Any, variance: Any, kinks: Any, *constants: Any
+    curve: Curve,
+    has_kink: bool,
+    mean: Nodes,
+    variance: Nodes,
+    kinks: tuple[Nodes, ...],
+    *constants: Array,
 ) -> MeanAndVariance:
     there, mean, here = _finite(curve, mean, *constants)
     if not has_kink:
@@ -127,7 +138,12 @@ def _values(
 
 
 def _partials(
-    curve: Curve, has_kink: bool, mean: Any, variance: Any, kinks: Any, *constants: Any
+    curve: Curve,
+    has_kink: bool,
+    mean: Nodes,
+    variance: Nodes,
+    kinks: tuple[Nodes, ...],
+    *constants: Array,
 ) -> tuple[MeanAndVariance, MeanAndVariance, MeanAndVariance]:
     """The values, and their derivatives by the mean and by the variance."""
     value, mean, here = _finite(curve, mean, *constants)
@@ -152,7 +168,7 @@ def _partials(
     return values, by_mean, (tilt / (2 * deviation), cross_tilt - first * tilt)
 
 
-def _finite(curve: Curve, mean: Any, *constants: Any) -> tuple[Any, Any, Any]:
+def _finite(curve: Curve, mean: Nodes, *constants: Array) -> tuple[Array, Nodes, Array]:
     """The value at the mean; a mean that is finite, for which the slopes are alike; its value."""
     far = jnp.isinf(mean)
     near = jnp.where(far, jnp.sign(mean) * (jnp.finfo(mean.dtype).max / 64), mean)
@@ -160,7 +176,7 @@ def _finite(curve: Curve, mean: Any, *constants: Any) -> tuple[Any, Any, Any]:
     return jnp.where(far, curve(mean, *constants), here), near, here
 
 
-def _width(smallest: float, mean: Any, variance: Any) -> tuple[Any, Any]:
+def _width(smallest: float, mean: Nodes, variance: Nodes) -> tuple[Nodes, Nodes]:
     """The deviation to integrate with, and the variance divided by it."""
     least = smallest * (1 + jnp.abs(mean) / 4)
     is_wide = jnp.sqrt(jnp.maximum(variance, jnp.finfo(mean.dtype).tiny)) > least
@@ -169,15 +185,15 @@ def _width(smallest: float, mean: Any, variance: Any) -> tuple[Any, Any]:
 
 
 def _smooth_sums(
-    curve: Curve, powers: int, here: Any, mean: Any, deviation: Any, *constants: Any
-) -> tuple[list[Any], list[Any]]:
+    curve: Curve, powers: int, here: Array, mean: Nodes, deviation: Nodes, *constants: Array
+) -> Sums:
     """Sum w t^k y and sum w t^k y^2 over the points, for k below `powers`.
 
     Here y is by how many deviations the function differs from `here`: squares of differences of
     large numbers may be too large themselves.
     """
 
-    def of_each(here: Any, mean: Any, deviation: Any, *constants: Any) -> Any:
+    def of_each(here: Array, mean: Nodes, deviation: Nodes, *constants: Array) -> Sums:
         first, second = ([jnp.zeros_like(mean) for _ in range(powers)] for _ in "12")
         for t, *weights in zip(_POINTS.tolist(), *_POWERS[:powers].tolist(), strict=True):
             change = (curve(mean + deviation * t, *constants) - here) / deviation
@@ -185,11 +201,11 @@ def _smooth_sums(
             second = [a + w * change**2 for a, w in zip(second, weights, strict=True)]
         return first, second
 
-    def of_all(here: Any, mean: Any, deviation: Any, *constants: Any) -> Any:
+    def of_all(here: Array, mean: Nodes, deviation: Nodes, *constants: Array) -> Sums:
         weights = jnp.asarray(_POWERS[:powers], mean.dtype)
         points = jnp.asarray(_POINTS, mean.dtype)
 
-        def change_at(t: Any) -> Any:
+        def change_at(t: Float[Array, ""]) -> Array:
             return (curve(mean + deviation * t, *constants) - here) / deviation
 
         change = jax.vmap(change_at)(points)
@@ -203,7 +219,9 @@ def _smooth_sums(
     return first, second
 
 
-def _points_beside(kinks: Any, mean: Any, deviation: Any) -> list[tuple[Any, Any]]:
+def _points_beside(
+    kinks: tuple[Nodes, ...], mean: Nodes, deviation: Nodes
+) -> list[tuple[Nodes, Nodes]]:
     """(t, weight) of the points before the first kink, between kinks, and after the last."""
     cuts = [jnp.clip((k - mean) / deviation, -_FURTHEST_KINK, _FURTHEST_KINK) for k in kinks]
     cuts = [lax.stop_gradient(cut) for cut in cuts]

@@ -8,7 +8,7 @@ Gaussian, and a kink at 0 costs nothing.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
+
+_T = TypeVar("_T")  # an array, or a tuple of them
 
 # Sixteen points a side: for all families here and any variance, means are within 2e-5 standard
 # deviations of e and variances within 5e-5 of its variance. Sigmoids, whose values are bounded, are
@@ -46,7 +48,7 @@ _SMALLEST_DEVIATION = 2e-3
 _UNIT = 2.0**8
 
 
-def differentiated_forward(function: Callable[..., Any], *arrays: Float[Array, "*nodes"]) -> Any:
+def differentiated_forward(function: Callable[..., _T], *arrays: Float[Array, "*nodes"]) -> _T:
     """function(*arrays), for an element-wise function of arrays of one shape.
 
     Its derivatives are computed beside its value, one sweep for each array: reverse mode would
@@ -61,7 +63,11 @@ def differentiated_forward(function: Callable[..., Any], *arrays: Float[Array, "
     return wrapped(*arrays)
 
 
-def _jvp(function: Callable[..., Any], primals: Any, tangents: Any) -> Any:
+def _jvp(
+    function: Callable[..., _T],
+    primals: tuple[Float[Array, "*nodes"], ...],
+    tangents: tuple[Float[Array, "*nodes"] | SymbolicZero, ...],
+) -> tuple[_T, _T]:
     values = function(*primals)
     total = jax.tree.map(jnp.zeros_like, values)
     for index, tangent in enumerate(tangents):

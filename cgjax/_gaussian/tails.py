@@ -9,7 +9,7 @@ digits lost grow with t^2 and t^4.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -182,7 +182,7 @@ def _log_distribution(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 @_log_distribution.defjvp
-def _log_distribution_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _log_distribution_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (z,), (tangent,) = primals, tangents
     return _log_distribution(z), _slope(z) * tangent
 
@@ -195,7 +195,7 @@ def _slope(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 @_slope.defjvp
-def _slope_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _slope_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (z,), (tangent,) = primals, tangents
     return _slope(z), _bend(z) * tangent
 
@@ -209,7 +209,7 @@ def _bend(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 @_bend.defjvp
-def _bend_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _bend_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (z,), (tangent,) = primals, tangents
     near, far = _split(z)
     bounded = jnp.clip(z, -LARGEST_RATIO, LARGEST_RATIO)

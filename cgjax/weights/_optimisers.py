@@ -118,7 +118,7 @@ def natural_gradient(
             log_variance = p.clipped_log_variance - jnp.log(grown)
             new = Normal(p.mean, log_variance)
             move = rate * number_of_examples * new.variance * average / debias
-            move = _bounded(move, jnp.sqrt(p.variance), largest_step)
+            move = _bounded(jnp.asarray(move), jnp.sqrt(p.variance), largest_step)
             # What is returned is added by Optax.
             return Normal(-move, new.clipped_log_variance - p.log_variance)
 
@@ -130,10 +130,11 @@ def natural_gradient(
 def _bounded(move: Array, deviation: Array, largest: ArrayLike) -> Array:
     """A step of the weights of each output unit, at most so many deviations long."""
     # One by one first: no square overflows below, and an infinite step becomes a finite one.
-    steps = wide(jnp.clip(move / deviation, -largest, largest))
+    most = jnp.asarray(largest)
+    steps = wide(jnp.clip(move / deviation, -most, most))
     axes = tuple(range(max(steps.ndim - 1, 1))) if steps.ndim else ()
     length = jnp.sqrt(jnp.sum(steps**2, axes, keepdims=True))
-    factor = jnp.minimum(largest / jnp.maximum(length, jnp.finfo(length.dtype).tiny), 1)
+    factor = jnp.minimum(most / jnp.maximum(length, jnp.finfo(length.dtype).tiny), 1)
     return jnp.asarray(steps * factor, move.dtype) * deviation
 
 

@@ -211,3 +211,18 @@ def test_two_primitives_of_one_name_are_told_apart():
     cg.moment_rule(own)(answers(7.0))
     np.testing.assert_array_equal(mean(own.bind), 7)
     assert not (mean(jnp.sinh) == 7).any()
+
+
+@pytest.mark.parametrize("nodes", ["random", "collapsed"])
+def test_what_has_no_rule_is_said_at_nodes_too(nodes):
+    x = cg.Belief(jnp.eye(2) + 1, jnp.full((2, 2), 0.1))
+
+    def below(x):
+        return cg.node(cg.nodes.Spin(), jnp.linalg.cholesky(x), name="h")
+
+    def beside(x):
+        return cg.node(cg.nodes.RectifiedGaussian(jnp.linalg.cholesky(x)), x, name="h")
+
+    for net in (below, beside):
+        with pytest.raises(TypeError, match="mean and variance of `cholesky`"):
+            cg.moments(net, nodes=nodes)(x)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 
 import cgjax as cg
@@ -119,3 +120,65 @@ def test_what_fills_places_outside_is_no_element():
     got = jax.jit(cg.moments(filled))(X)
     np.testing.assert_allclose(got.mean, filled(X.mean), rtol=1e-6)
     np.testing.assert_allclose(got.variance, filled(X.variance), rtol=1e-6)
+
+
+def larger(x, y):
+    """The larger of two variables and what is subtracted, in the forms that users write."""
+    z = jnp.maximum(x, y)
+    chosen = jnp.where(x > y, x, y)
+    return {
+        "maximum": (z.sum(), z - z.mean(), z * z.sum()),
+        "chosen": (chosen.sum(), chosen - chosen.mean(), chosen * chosen.sum()),
+        "by a rectifier": tuple(
+            f(y + jax.nn.relu(x - y))
+            for f in (jnp.sum, lambda v: v - v.mean(), lambda v: v * v.sum())
+        ),
+        "one by one": (
+            jax.vmap(jnp.maximum)(x, y).sum(),
+            z - z.sum() / z.size,
+            jnp.stack([z[k] * z.sum() for k in range(4)]),
+        ),
+    }
+
+
+def test_sums_of_the_larger_of_two_keep_their_link():
+    x = Belief(jnp.array([0.3, -0.2, 0.5, 0.0]), jnp.array([0.5, 1.0, 0.2, 0.7]))
+    y = Belief(jnp.array([0.1, 0.2, 0.6, 0.0]), jnp.array([0.3, 0.4, 0.2, 0.1]))
+    found = jax.jit(cg.moments(larger))(x, y)
+    for name, one in found.items():
+        for a, b in zip(one[:2], found["maximum"][:2], strict=True):
+            np.testing.assert_allclose(a.mean, b.mean, rtol=1e-4, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(a.variance, b.variance, rtol=1e-4, err_msg=name)
+    # Clark's moments of one larger value, by samples; the four are independent.
+    a, b = (
+        np.random.default_rng(k).normal(z.mean, np.sqrt(z.variance), (400_000, 4))
+        for k, z in enumerate((x, y))
+    )
+    own = np.maximum(a, b)
+    mean, variance = own.mean(0), own.var(0)
+    total, centred, product = found["maximum"]
+    np.testing.assert_allclose(total.mean, mean.sum(), atol=0.01)
+    np.testing.assert_allclose(total.variance, variance.sum(), rtol=0.02)
+    np.testing.assert_allclose(
+        centred.variance, variance * (1 - 2 / 4) + variance.sum() / 16, rtol=0.02
+    )
+    # E[z_i sum_j z_j] = m_i sum_j m_j + v_i: without the link the variance is missing.
+    np.testing.assert_allclose(product.mean, mean * mean.sum() + variance, atol=0.02)
+
+
+@pytest.mark.parametrize("decides", [lambda x: x > 0, lambda x: jnp.tanh(x) > 0])
+def test_a_choice_of_a_larger_value_that_shares_what_decides_is_said(decides):
+    x, y = (Belief(jnp.zeros(3), jnp.ones(3)) for _ in range(2))
+    with pytest.warns(UserWarning, match="a decision that depends on several variables"):
+        cg.moments(lambda x, y: jnp.where(decides(x), jnp.maximum(x, y), y).sum())(x, y)
+
+
+def test_a_choice_by_several_decisions_may_be_of_a_larger_value():
+    x, y, z = (Belief(jnp.zeros(3), jnp.ones(3)) for _ in range(3))
+
+    def net(x, y, z):
+        return jnp.where((x > 0) & (y > 0), jnp.maximum(x, z), z)
+
+    with pytest.warns(UserWarning, match="independent of what is chosen"):
+        got = cg.moments(net)(x, y, z)
+    assert np.isfinite(got.mean).all() and (got.variance > 0).all()

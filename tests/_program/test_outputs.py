@@ -1,128 +1,146 @@
-"""Output nodes: returned, renamed at most, and feeding nothing else, however that is written."""
+"""Output nodes, and the parents of nodes."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 
 import cgjax as cg
-from cgjax._program import trace
+from cgjax._program import parents, trace
+from tests.helpers import (
+    assert_identical,
+    spin,
+    weighted,
+)
 
-X = jnp.ones((3, 4))
-W = jnp.eye(4)
-GAIN = jnp.arange(4.0)[None]
-
-
-def _twice(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return x, x
-
-
-def spin(e):
-    return cg.node(cg.nodes.Spin(), e)
-
-
-def beside(use):
-    """The statistic, and what something else makes of it."""
-
-    def net(x):
-        h = spin(x)
-        return h, use(h, x)
-
-    return net
-
-
-def dropped(x):
-    h = spin(x)
-    jax.debug.print("{}", h)
-    jax.debug.callback(lambda value: None, jnp.exp(h))
-    _ = jnp.exp(h) @ W
-    return h
-
-
-def in_a_custom_derivative(x):
-    @jax.custom_jvp
-    def f(x):
-        return 2 * spin(x)
-
-    f.defjvp(lambda primals, tangents: (f(*primals), tangents[0]))
-    return f(x)
-
-
-OUTPUTS = {
-    "itself": spin,
-    "scaled": lambda x: 30 * spin(x / 30),
-    "shifted": lambda x: 1 - spin(x) / 3,
-    "scaled by an array": lambda x: GAIN * spin(x) + GAIN,
-    "scaled by a computed array": lambda x: jnp.linspace(1, 2, 4)[None] * spin(x),
-    "negated": lambda x: -spin(x),
-    "masked by a selection": lambda x: jnp.where(x > 0, spin(x), 0),
-    "masked by a product": lambda x: spin(x) * (x > 0),
-    "masked by a sum": lambda x: spin(x) + jnp.where(x > 0, 0, -1e9),
-    "padded": lambda x: jnp.pad(spin(x), 1),
-    "written": lambda x: jnp.zeros((5, 4)).at[:3].set(spin(x)),
-    "updated": lambda x: lax.dynamic_update_slice(jnp.zeros((5, 4)), spin(x), (0, 0)),
-    "gathered": lambda x: spin(x)[jnp.array([0, 2])],
-    "put together": lambda x: jnp.concatenate([spin(x).T, x.T]).reshape(-1)[::-1],
-    "converted": lambda x: spin(x).astype(jnp.bfloat16).astype(int),
-    "guarded": lambda x: lax.optimization_barrier((spin(x), jnp.exp(x)))[0],
-    "without derivative": lambda x: lax.stop_gradient(spin(x)),
-    "a sum of one": lambda x: spin(x[:, :1]).sum(1),
-    "printed, and dropped": dropped,
-    "in branches": lambda x: lax.cond(x.sum() > 0, lambda: spin(x), lambda: 2 * spin(x)),
-    "in a scan": lambda x: lax.scan(lambda c, row: (c, 2 * spin(row)), 0.0, x)[1],
-    "after a scan": lambda x: 2 * lax.scan(lambda c, row: (spin(row), None), x[0], x)[0],
-    "rows of a scan": lambda x: lax.scan(lambda c, row: (c, 2 * row), 0.0, spin(x))[1],
-    "in a loop": lambda x: lax.fori_loop(0, 3, lambda i, h: spin(x), x),
-    "mapped": jax.vmap(lambda x: 2 * spin(x), in_axes=1),
-    "jitted": jax.jit(lambda x: jax.jit(spin)(x) / 3),
-    "recomputed": jax.checkpoint(lambda x: spin(x)[:1]),
-    "with a custom derivative": in_a_custom_derivative,
-    "in a component": cg.component(lambda x: 2 * spin(x)),
-    "lends its axes": lambda x: (
-        lambda h: (h, cg.noise(cg.nodes.BernoulliMask(), jnp.full(X.shape, 0.5), like=h) * x)
-    )(spin(x)),
-}
-USED = {
-    "an affine map": lambda x: spin(x) @ W,
-    "an affine map of data": lambda x: spin(x) * x,
-    "a sum with data": lambda x: spin(x) + x,
-    "a function": lambda x: jnp.exp(spin(x)),
-    "a square": lambda x: spin(x) ** 2,
-    "a product with itself": lambda x: (lambda h: h * h)(spin(x)),
-    "a denominator": lambda x: 1 / spin(x),
-    "a sum": lambda x: spin(x).sum(),
-    "a running sum": lambda x: jnp.cumsum(spin(x), 0),
-    "a clip": lambda x: jnp.clip(spin(x), -0.5, 0.5),
-    "noise": lambda x: spin(x) * jax.random.normal(jax.random.key(0), x.shape),
-    "a decision": beside(lambda h, x: lax.cond(h.sum() > 0, lambda: x, lambda: 2 * x)),
-    "a selection": beside(lambda h, x: jnp.where(h > 0, x, 0)),
-    "an index": beside(lambda h, x: x[h[0, 0].astype(int)]),
-    "another result": beside(lambda h, x: h @ W),
-    "a loop's end": lambda x: lax.while_loop(lambda c: c.sum() < 3, spin, x),
-    "the next step": lambda x: lax.scan(lambda h, row: _twice(spin(h @ W + row)), x[0], x)[1],
-    "a component": beside(lambda h, x: cg.component(lambda h: jnp.exp(h))(h)),
-}
+KEY = jax.random.key(7)
+X = jnp.linspace(-1.0, 1.0, 4)
 
 
 def outputs(net, *args):
-    return [site.output for site in trace(net, args).sites if site.kind == "node"]
+    return {site.name: site.output for site in trace(net, args).sites}
 
 
-@pytest.mark.parametrize("name", OUTPUTS)
-def test_a_renamed_statistic_is_an_output(name):
-    assert set(outputs(OUTPUTS[name], X)) == {True}
+MOVEMENT = {
+    "as it is": lambda h: h,
+    "reshape": lambda h: h.reshape(2, 2),
+    "slice": lambda h: h[1:3],
+    "strided slice": lambda h: h[::2],
+    "element": lambda h: h[0],
+    "gather": lambda h: h[jnp.array([0, 2])],
+    "transpose": lambda h: h[None].T,
+    "moveaxis": lambda h: jnp.moveaxis(h[None], 0, 1),
+    "convert": lambda h: h.astype(jnp.bfloat16),
+    "concatenate": lambda h: jnp.concatenate([h, jnp.ones(1)]),
+    "stack": lambda h: jnp.stack([h, jnp.ones(4)]),
+    "split": lambda h: jnp.split(h, 2),
+    "flip": lambda h: h[::-1],
+    "squeeze": lambda h: h[None].squeeze(0),
+    "tree": lambda h: {"a": h, "b": (h, 1.0)},
+    "jit": jax.jit(lambda h: h.reshape(2, 2)),
+    "remat": jax.checkpoint(lambda h: h.reshape(2, 2)),
+    "vmap": jax.vmap(lambda h: h[None]),
+    "cond": lambda h: lax.cond(True, lambda h: h, lambda h: h[::-1], h),
+    "carried unchanged": lambda h: lax.fori_loop(0, 2, lambda i, c: c, h),
+    "sharding": lambda h: lax.with_sharding_constraint(
+        h, jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    ),
+    "device_put": lambda h: jax.device_put(h, jax.devices()[0]),
+    "stop_gradient": lax.stop_gradient,
+    "pad": lambda h: jnp.pad(h, 1),
+    "barrier": lambda h: lax.optimization_barrier((jnp.ones(2), h)),
+    "written into an array": lambda h: jnp.zeros((3, 4)).at[1].set(h),
+    "written at each step": lambda h: lax.fori_loop(
+        0, 2, lambda i, a: lax.dynamic_update_slice(a, h[None], (i, 0)), jnp.zeros((2, 4))
+    ),
+    "masked": lambda h: jnp.where(jnp.arange(4) < 2, h, 0.0),
+    "constant scale and shift": lambda h: 2 * h + 1,
+    "negated": lambda h: -h,
+    "scale in a jit": jax.jit(lambda h: h * 2),
+    "scale in a scan": lambda h: lax.scan(lambda c, _: (c * 2, None), h, None, length=2)[0],
+    "mapped cond": lambda h: jax.vmap(lambda h, c: lax.cond(c, lambda h: h, lambda h: 0.0, h))(
+        h, jnp.arange(4) < 2
+    ),
+}
+NOT_MOVEMENT = {
+    "affine map": lambda h, x: weighted(2, h, x) + 1,
+    "matrix": lambda h, x: h @ jnp.ones((4, 2)),
+    "sum": lambda h, x: h.sum(),
+    "negated": lambda h, x: weighted(-1, h, x),
+    "reused": lambda h, x: (h, h.sum()),
+    "chosen by": lambda h, x: lax.cond(h[0] > 0, lambda: 1.0, lambda: 2.0),
+    "index": lambda h, x: (h, jnp.ones(4)[h[0].astype(int)]),
+    "index of a write": lambda h, x: (h, jnp.zeros(4).at[h[0].astype(int)].set(1.0)),
+    "mask": lambda h, x: (h, jnp.where(h > 0, 1.0, 2.0)),
+    "added into an array": lambda h, x: jnp.ones(4).at[:].add(h),
+    "loop condition": lambda h, x: lax.while_loop(lambda c: c < h[0], lambda c: c + 1.0, 0.0),
+    "feeds a node": lambda h, x: (h, spin(h, "next")),
+    "is a node's parameter": lambda h, x: (
+        h,
+        cg.node(cg.nodes.Gaussian(jnp.abs(h)), jnp.ones(4), name="next"),
+    ),
+    "in a jit": jax.jit(lambda h, x: weighted(2, h, x)),
+    "in a scan": lambda h, x: lax.scan(lambda c, _: (weighted(2, c, x), None), h, None, length=2)[
+        0
+    ],
+    "read by a scan": lambda h, x: lax.scan(lambda c, s: (c + s, None), 0.0, h)[0],
+    "not returned": lambda h, x: 1.0,
+}
 
 
-@pytest.mark.parametrize("name", USED)
-def test_a_statistic_that_is_used_is_no_output(name):
-    assert set(outputs(USED[name], X)) == {False}
+@pytest.mark.parametrize("how", MOVEMENT)
+def test_data_movement_leaves_an_output_node(how):
+    assert outputs(lambda x: MOVEMENT[how](spin(x, "h")), X) == {"h": True}
 
 
-def test_a_parameter_scales_and_a_constant_renames():
-    assert outputs(lambda gain, x: gain * spin(x), GAIN, X) == [False]
-    assert outputs(lambda x: GAIN * spin(x), X) == [True]
+@pytest.mark.parametrize("how", NOT_MOVEMENT)
+def test_any_other_use_makes_it_an_inner_node(how):
+    assert outputs(lambda x: NOT_MOVEMENT[how](spin(x, "h"), x), X)["h"] is False
 
 
-def test_of_two_nodes_in_a_row_the_last_may_be_an_output():
-    assert outputs(lambda x: 2 * spin(spin(x) @ W), X) == [False, True]
-    assert outputs(lambda x: (lambda h: (h, spin(h)))(spin(x)), X) == [False, True]
+def test_output_nodes_of_scans():
+    def net(x):
+        def step(c, s):
+            h = spin(c + s, "h")
+            y = spin(h * 2, "y")
+            return h, y.reshape(2, 2)
+
+        return lax.scan(step, x, jnp.ones((3, 4)))[1]
+
+    assert outputs(net, X) == {"h": False, "y": True}
+    carried = lambda x: lax.scan(lambda c, _: (spin(x, "h"), None), x, None, length=2)[0]  # noqa: E731
+    assert outputs(carried, X) == {"h": True}
+    fed_back = lambda x: lax.scan(lambda c, _: (spin(c, "h"), None), x, None, length=2)[0]  # noqa: E731
+    assert outputs(fed_back, X) == {"h": False}
+
+
+def test_pcff_keeps_output_nodes_collapsed_unless_named():
+    def net(x):
+        h = spin(x, "h")
+        return spin(h * 2, "out").reshape(2, 2), h * 2
+
+    for rate in (1.0, {"*": 1.0}, jnp.float32(1.0)):
+        out, h = cg.pcff(net, rate)(KEY, X)
+        assert set(np.abs(h).tolist()) == {2.0}
+        np.testing.assert_array_equal(np.abs(out).ravel(), np.full(4, np.tanh(np.float32(2))))
+    for procedure in (cg.pcff(net, {"*": 1.0, "out": 1.0}), cg.pcff(net, {"o*": 1.0, "h": 1.0})):
+        assert_identical(procedure(KEY, X), cg.forward_sample(net)(KEY, X))
+    assert set(np.abs(cg.forward_sample(net)(KEY, X)[0]).ravel().tolist()) == {1.0}
+
+
+# -- parents
+
+
+def test_parents_follow_the_natural_parameter_alone():
+    def net(x):
+        a = spin(x, "a")
+        b = cg.node(cg.nodes.Gaussian(jnp.abs(a)), x, name="b")
+        mask = cg.noise(cg.nodes.BernoulliMask(), jnp.full(4, 0.5), name="mask", like=b)
+        return spin(mask * b, "c") + lax.cond(a[0] > 0, lambda: 1.0, lambda: 2.0)
+
+    program = trace(net, (X,))
+    found, results = parents(program)
+    by_name = {s.name: {program.sites[i].name for i, _ in found[s.index]} for s in program.sites}
+    assert by_name == {"a": set(), "b": {"a"}, "mask": set(), "c": {"mask", "b"}}
+    assert {program.sites[i].name for i, _ in results[0]} == {"a", "c"}

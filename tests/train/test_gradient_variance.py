@@ -1,5 +1,6 @@
 """The variance of gradients: its estimators against algebra, and the command on a tiny setting."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -32,8 +33,8 @@ def linear(params, x):
     return x @ params["w"]
 
 
-def gradient_by(procedure):
-    def gradient(key, posterior, x, y):
+def gradient_by(procedure, posterior):
+    def gradient(key, x, y):
         def loss(posterior):
             return HEAD.expected_nll(procedure(linear)(key, posterior, x), y).mean()
 
@@ -73,14 +74,14 @@ def exact(x, y, posterior, batch_size):
 @pytest.mark.parametrize("name", ["weights", "local", "moments"])
 def test_a_linear_model_has_the_variance_of_algebra(name):
     x, y, posterior = linear_problem()
-    gradient = gradient_by(training.PROCEDURES[name])
+    gradient = gradient_by(training.PROCEDURES[name], posterior)
     size = 5
 
     @jax.jit
     def measure(key):
-        return gradient_noise.variance(
-            gradient, key, posterior, x, y, batch_size=size, pairs=2000, draws=3
-        )["means"]
+        return gradient_noise.variance(gradient, key, x, y, batch_size=size, pairs=2000, draws=3)[
+            "means"
+        ]
 
     found = measure(jax.random.key(1))
     for values, expected in zip(found, exact(x, y, posterior, size)[name], strict=True):
@@ -94,12 +95,15 @@ def test_a_linear_model_has_the_variance_of_algebra(name):
 def test_a_distance_is_that_of_the_expectations():
     """Of a gradient that is off by a known vector, less than its own noise."""
     x, y, posterior = linear_problem(examples=6)
-    true = gradient_by(weights.weight_sample)
+    # The second is exact for a linear model.
+    true, exactly = (
+        functools.partial(gradient_by(procedure, posterior), x=x, y=y)
+        for procedure in (weights.weight_sample, weights.deterministic)
+    )
 
-    def shifted(key, posterior, x, y):
-        return {"means": true(key, posterior, x, y)["means"] + jnp.array([0.1, 0.0, -0.2])}
+    def shifted(key):
+        return {"means": true(key)["means"] + jnp.array([0.1, 0.0, -0.2])}
 
-    exactly = gradient_by(weights.deterministic)  # exact for a linear model
     sources = {
         "shifted": gradient_noise.Source(shifted, True),
         "exact": gradient_noise.Source(exactly, False),
@@ -107,9 +111,9 @@ def test_a_distance_is_that_of_the_expectations():
 
     @jax.jit
     def measure(key):
-        return gradient_noise.distances(sources, true, key, posterior, x, y, draws=4, groups=20_000)
+        return gradient_noise.distances(sources, true, key, draws=4, groups=20_000)
 
-    whole = float((exactly(None, posterior, x, y)["means"] ** 2).sum())
+    whole = float((exactly(None)["means"] ** 2).sum())
     found = measure(jax.random.key(2))
     # Five standard errors of a mean of 20,000 independent estimates, far below the noise that is
     # taken off: a quarter of the variance of a difference.

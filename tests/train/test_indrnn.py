@@ -11,19 +11,19 @@ import pytest
 from flax import nnx
 
 import cgjax as cg
-from train.models.indrnn import DenselyConnected, Plain, Residual
+from train.models.indrnn import DenselyConnected, Options, Plain, Residual
 
 KEY = jax.random.key(81)
 recurrences = importlib.import_module("cgjax.kernels._recurrence")
 SMALL = {
     "plain": lambda implementation=None: Plain(
-        2, steps=6, features=4, implementation=implementation, rngs=nnx.Rngs(0)
+        2, Options(6, implementation=implementation), features=4, rngs=nnx.Rngs(0)
     ),
     "residual": lambda implementation=None: Residual(
-        1, steps=6, features=4, implementation=implementation, rngs=nnx.Rngs(0)
+        1, Options(6, implementation=implementation), features=4, rngs=nnx.Rngs(0)
     ),
     "dense": lambda implementation=None: DenselyConnected(
-        (2, 1), growth=2, steps=6, implementation=implementation, rngs=nnx.Rngs(0)
+        (2, 1), Options(6, implementation=implementation), growth=2, rngs=nnx.Rngs(0)
     ),
 }
 

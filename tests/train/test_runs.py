@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from tests.train import tiny
-from train.engine import groups, loop, runs
+from train.engine import groups, loop
 from train.engine.checkpoint import CheckpointError, Checkpoints
+from train.engine.groups import Layout
 from train.engine.progress import Display
 from train.engine.recipes import PlateauRecipe
-from train.engine.runs import train
+from train.engine.runs import Keeping, train
 from train.engine.settings import Mode
-from train.report import commandline
+from train.report import commandline, machine
 
 
 class Recorder(Display):
@@ -54,7 +55,9 @@ def run(hyper=(0.0, 0.1, 0.4), mode: Mode = "vmap", recipe=tiny.RECIPE, **option
         ]
     else:
         groups = [tiny.group(hyper)]
-    return train(groups, tiny.dataset(), recipe, mode=mode, **options)
+    layout = Layout(mode, options.pop("mesh", None), options.pop("width", None))
+    kept = {name: options.pop(name) for name in Keeping._fields if name in options}
+    return train(groups, tiny.dataset(), recipe, layout, Keeping(**kept), **options)
 
 
 def test_all_runs_come_to_an_end():
@@ -242,7 +245,7 @@ def test_images_per_second_are_of_the_images_trained_on():
 
 def test_the_log_is_of_all_starts(tmp_path, monkeypatch):
     def session(commit, epochs, fail_at=None):
-        monkeypatch.setattr(runs.machine, "commit", lambda: commit)
+        monkeypatch.setattr(machine, "commit", lambda: commit)
         recipe, display = dataclasses.replace(SHORT, epochs=epochs), Recorder(fail_at)
         options = {"folder": tmp_path / "c", "save_seconds": 0, "clock": ticking()}
         try:
@@ -295,8 +298,8 @@ def test_the_last_epoch_may_be_moved(tmp_path, mode):
 @pytest.mark.parametrize("fact, value", [("threads", 99), ("jax", "0.0.1"), ("mode", "other")])
 def test_another_machine_is_refused(tmp_path, monkeypatch, fact, value):
     run(recipe=SHORT, folder=tmp_path / "c")
-    identity = runs.machine.identity
-    monkeypatch.setattr(runs.machine, "identity", lambda *a: identity(*a) | {fact: value})
+    identity = machine.identity
+    monkeypatch.setattr(machine, "identity", lambda *a: identity(*a) | {fact: value})
     with pytest.raises(
         CheckpointError,
         match=f"by another machine or in another way. {fact}: .* there, {value!r} now",

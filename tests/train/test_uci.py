@@ -32,7 +32,7 @@ from train.uci import table as uci_table
 from train.uci.__main__ import cli
 from train.uci.methods import METHODS
 from train.uci.settings import CANDIDATES, Cell, Config, Hyper
-from train.uci.training import Scores, Shape, scored, trained, trainer
+from train.uci.training import Scores, Shape, at_once, scored, trained
 
 TINY = Config(splits=2, epochs=2, hidden=4, samples=3)
 CELL = Cell("diabetes", "moments_adam", "heteroscedastic")
@@ -215,14 +215,14 @@ def test_splits_at_once_are_splits_one_by_one():
     hyper = Hyper(*(factors * value for value in Hyper(0.05, rate=0.5)))
     examples = np.array([300, 398, 350], np.int32)
     x, y = np.stack([s.train_x for s in splits]), np.stack([s.train_y for s in splits])
-    at_once = trainer(shape)(2, keys, hyper, examples, x, y)
+    together = at_once(trained, shape)(2, keys, hyper, examples, x, y)
     one = jax.jit(functools.partial(trained, shape))
     for i in range(3):
         alone = one(2, keys[i], Hyper(*(v[i] for v in hyper)), examples[i], x[i], y[i])
         jax.tree.map(
             # 48 steps in float32, in which sums are split otherwise.
             lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-4),
-            at_once,
+            together,
             alone,
         )
 

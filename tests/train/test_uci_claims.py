@@ -61,7 +61,7 @@ def test_what_was_reached_follows_the_figures():
     assert "on at least 8*: holds: on 9 of 9" in dvi
     # Every method has the same figures here.
     assert "on at least 5*: does not hold: on 0 of 9; missed: boston (not decided); c" in ensemble
-    assert covered.endswith(f"within their 95 % intervals*: {ABSENT}.")
+    assert covered.endswith(f"within their 95 % intervals, on at least 9*: {ABSENT}.")
     # 3.55 s a split.
     assert "on at least 6*: does not hold: on 3 of 9; missed: boston (3.55 s against 0.1" in seconds
     worse = changed("boston", *uci_claims.MAIN, log_likelihood=[-2.9, -2.7], rmse=[9.0, 9.2])

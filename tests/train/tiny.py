@@ -14,10 +14,11 @@ import numpy as np
 
 from cgjax import metrics
 from train.data import Dataset
+from train.engine.groups import Group, Layout
 from train.engine.loop import stateless
 from train.engine.progress import Display, Progress
 from train.engine.recipes import PlateauRecipe
-from train.engine.runs import Finished, Group, train
+from train.engine.runs import Finished, Keeping, train
 
 FEATURES, CLASSES = 6, 3
 RECIPE = PlateauRecipe(
@@ -90,10 +91,9 @@ def main(folder: str, result: str, *more: str) -> None:
         [group([0.0, 0.1, np.nan, 0.4])],
         dataset(),
         RECIPE,
-        mode="vmap",
-        folder=Path(folder),
-        save_seconds=0,
-        display=Lines(),
+        Layout("vmap"),
+        Keeping(Path(folder), save_seconds=0),
+        Lines(),
     )
     Path(result).write_text(json.dumps(flat(finished)))
     if more:

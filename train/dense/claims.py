@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from train.engine.loop import STATUS, STOPPED
+from train.engine.loop import SETTLED, STATUS, STOPPED
 from train.report import tables as report
 from train.report.claims import (
     ABSENT,
@@ -45,8 +45,8 @@ def whole(results: Path) -> Runs:
     runs: Runs = {}
     for data, result in by_data(results).items():
         for run in result["runs"]:
-            ended = run["status"] == STATUS[STOPPED] or run["epochs"] >= LONG_ENOUGH
-            if run["test"] is not None and ended:
+            ended = run["status"] in (STATUS[STOPPED], STATUS[SETTLED])
+            if run["test"] is not None and (ended or run["epochs"] >= LONG_ENOUGH):
                 runs.setdefault((data, run["nodes"], run["regulariser"]), []).append(run)
     return runs
 

@@ -13,6 +13,7 @@ from train.engine.loop import CAPPED, RUNNING, init_run, programs
 from train.engine.recipes import Recipe
 from train.engine.settings import Mode
 from train.engine.state import Data, Learner
+from train.report import machine
 
 
 class Group(NamedTuple):
@@ -25,19 +26,26 @@ class Group(NamedTuple):
     hyper: Any  # arrays [runs, ...]: what their losses depend on besides
 
 
+class Layout(NamedTuple):
+    """How the runs of a group are computed; see `train.engine.loop.programs`."""
+
+    mode: Mode
+    mesh: Mesh | None = None  # devices along the axes "runs" and perhaps "batch"; none: the default
+    width: int | None = None  # how many runs a device maps at a time; none: all
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the bits of results depend on; see `train.report.machine`."""
+        runs, batch = (devices.size(self.mesh, axis) for axis in (devices.RUNS, devices.BATCH))
+        return machine.identity(self.mode, runs, self.width, batch)
+
+
 class Active:
     """A group in the making: the states on the device of the runs that have a slot in its program,
     and the latest known states of all its runs on the host."""
 
-    def __init__(
-        self,
-        group: Group,
-        recipe: Recipe,
-        mode: Mode,
-        mesh: Mesh | None,
-        width: int | None,
-        data: Data,
-    ):
+    def __init__(self, group: Group, recipe: Recipe, layout: Layout, data: Data):
+        mode, mesh, width = layout
         self.group, self.mesh, self.data, self._last = group, mesh, data, recipe.last_epoch
         self._init, self._epoch = programs(group.learner, recipe, mode, mesh, width)
         # The number of slots is a multiple of this.

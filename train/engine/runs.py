@@ -12,17 +12,15 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from train.data import Dataset
 from train.engine import devices
 from train.engine.checkpoint import CheckpointError, Checkpoints, Saved
-from train.engine.groups import Active, Group
+from train.engine.groups import Active, Group, Layout
 from train.engine.interruption import saved_first
 from train.engine.loop import CAPPED, DIVERGED, SETTLED, STATUS
 from train.engine.progress import Display, Progress
 from train.engine.recipes import Recipe
-from train.engine.settings import Mode
 from train.engine.state import Data, Record, Variables
 from train.report import machine
 from train.report.settings import but_epochs, differences
@@ -50,43 +48,48 @@ class Finished(NamedTuple):
     log: Log  # of the training of all runs
 
 
+class Keeping(NamedTuple):
+    """Where a training is kept, and for how long it goes on.
+
+    Attributes:
+        folder: where the checkpoint lies; the same training continues from it. Without it nothing
+            is saved.
+        earlier: where another checkpoint of this training lies, which is only read. It is continued
+            unless that in `folder` is as new.
+        settings: those of the experiment; a checkpoint of others is refused, except that the last
+            epoch ("epochs") may be another: runs that were ended by it go on, or end.
+        save_seconds: the least time between two saves. It has no influence on results.
+        deadline: the time after which no further epoch is begun. All is saved then, and runs that
+            have not ended come back as "running"; each has had an epoch at least.
+    """
+
+    folder: Path | None = None
+    earlier: Path | None = None
+    settings: dict[str, Any] | None = None
+    save_seconds: float = 30.0
+    deadline: float | None = None
+
+
 def train(
     groups: Sequence[Group],
     dataset: Dataset,
     recipe: Recipe,
-    *,
-    mode: Mode,
-    mesh: Mesh | None = None,
-    width: int | None = None,
-    folder: Path | None = None,
-    earlier: Path | None = None,
-    settings: dict[str, Any] | None = None,
-    save_seconds: float = 30.0,
+    layout: Layout,
+    keeping: Keeping | None = None,
     display: Display | None = None,
     clock: Callable[[], float] = time.monotonic,
-    deadline: float | None = None,
 ) -> list[Finished]:
     """Trains every run until it stops early, diverges or reaches the last epoch.
 
     Args:
-        groups: what to train. With `mode="sequential"` each has a single run.
+        groups: what to train; in the mode "sequential" each has a single run.
         dataset: on what.
         recipe: how.
-        mode: as in `train.engine.loop.programs`.
-        mesh: devices along the axes "runs" and perhaps "batch" (`devices.mesh`), which may belong
-            to several processes that all call this; none: the default device.
-        width: how many runs a device maps at a time; see `train.engine.loop.programs`.
-        folder: where the checkpoint lies; a run of the same command continues from it. Without it
-            nothing is saved.
-        earlier: where another checkpoint of this training lies, which is only read. It is continued
-            unless that in `folder` is as new.
-        settings: the settings of the experiment; a checkpoint of others is refused, except that
-            the last epoch ("epochs") may be another: runs that were ended by it go on, or end.
-        save_seconds: the least time between two saves. It has no influence on results.
+        layout: how runs are computed. Its devices may belong to several processes that all call
+            this.
+        keeping: where it is kept, if anywhere.
         display: where progress is told.
         clock: the time in seconds.
-        deadline: the time after which no further epoch is begun. All is saved then, and runs that
-            have not ended come back as "running"; each has had an epoch at least.
 
     Returns:
         What came of each run, in the order of `groups`.
@@ -97,14 +100,13 @@ def train(
         ValueError: there are fewer training images than a batch holds, or batches cannot be split
             evenly.
     """
-    _require_batches(dataset, recipe, devices.size(mesh, devices.BATCH))
+    folder, earlier, settings, save_seconds, deadline = keeping or Keeping()
+    _require_batches(dataset, recipe, devices.size(layout.mesh, devices.BATCH))
     display, began = display or Display(), clock()
-    largest = np.float32(dataset.largest)
-    arrays = dataset.train_x, dataset.train_y, dataset.validation_x, dataset.validation_y, largest
-    data = Data(*devices.placed(arrays, mesh))
-    parts = devices.size(mesh, devices.RUNS), width, devices.size(mesh, devices.BATCH)
-    facts = {"settings": settings or {}, "identity": machine.identity(mode, *parts)}
-    active = [Active(group, recipe, mode, mesh, width, data) for group in groups]
+    arrays = *dataset[:4], np.float32(dataset.largest)  # those for training and for validation
+    data = Data(*devices.placed(arrays, layout.mesh))
+    active = [Active(group, recipe, layout, data) for group in groups]
+    facts = {"settings": settings or {}, "identity": layout.identity}
     training = _Training(active, recipe, facts, folder, display)
     training.begin(earlier)
     before = training.log.seconds
@@ -139,10 +141,8 @@ def _require_batches(dataset: Dataset, recipe: Recipe, parts: int) -> None:
             f"{recipe.batch_size}: use a smaller batch."
         )
     if recipe.batch_size % parts:
-        raise ValueError(
-            f"A batch of {recipe.batch_size} cannot be split evenly over {parts} devices: choose "
-            "another size or number."
-        )
+        told = f"A batch of {recipe.batch_size} cannot be split evenly over {parts} devices"
+        raise ValueError(f"{told}: choose another size or number.")
 
 
 class _Training:

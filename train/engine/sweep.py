@@ -23,12 +23,13 @@ import cgjax as cg
 from train import data
 from train.data import Dataset
 from train.engine import devices, loop, testing
+from train.engine.groups import Group, Layout
 from train.engine.loop import Learner, Variables
 from train.engine.progress import ProgressBar
 from train.engine.recipes import Recipe
-from train.engine.runs import Display, Finished, Group, train
+from train.engine.runs import Display, Finished, Keeping, train
 from train.engine.settings import Computation, Rates, Run
-from train.report import files, machine, results, sweep_figure
+from train.report import files, results, sweep_figure
 from train.report import tables as report
 
 # In --out.
@@ -235,20 +236,20 @@ def trained(
         ValueError: see `train.engine.devices.mesh`.
     """
     settings, dataset = experiment.settings, experiment.dataset
-    return train(
-        groups(experiment),
-        dataset,
-        experiment.recipe,
-        mode=settings.how,
-        mesh=devices.mesh(settings.devices, settings.batch_devices),
-        width=settings.mapped,
+    keeping = Keeping(
         folder=folder,
         earlier=settings.earlier and settings.earlier / CHECKPOINT,
         settings=settings.facts() | {"data digest": dataset.digest},
         save_seconds=settings.save_seconds,
-        display=display,
         deadline=deadline,
     )
+    return train(groups(experiment), dataset, experiment.recipe, layout(settings), keeping, display)
+
+
+def layout(settings: Computation) -> Layout:
+    """How the runs of some settings are computed."""
+    mesh = devices.mesh(settings.devices, settings.batch_devices)
+    return Layout(settings.how, mesh, settings.mapped)
 
 
 def tested(
@@ -274,9 +275,7 @@ def tested(
         experiment.title,
         experiment.source,
         command=command,
-        identity=machine.identity(
-            settings.how, settings.devices, settings.mapped, settings.batch_devices
-        ),
+        identity=layout(settings).identity,
         data=dataset.source,
         settings=settings.facts(),
     )

@@ -20,6 +20,7 @@ from train.gradient_variance.training import all_runs, learner, learning, recipe
 from train.report.statistics import mean
 
 REFERENCE = "flipout"  # its expectation is exact for any network
+NOISELESS = ("moments", "plain")
 _VARIANCE, _BIAS = 10, 11  # streams of the key besides those of train.engine.loop
 
 Rows = list[dict[str, Any]]
@@ -42,12 +43,6 @@ def posteriors(config: Config, dataset: Dataset, finished: Sequence[Finished]) -
     state = jax.jit(functools.partial(loop.init_run, begin, recipe(config)))
     initial = state(jax.random.key_data(jax.random.key(seed))).variables.params
     return {"initial": initial, "trained": jax.tree.map(jnp.asarray, run.best.params)}
-
-
-def _source(config: Config, dataset: Dataset, procedure: Name) -> noise.Source:
-    """The gradient by a procedure."""
-    gradient = functools.partial(learning(config, dataset.train_x.shape[1]).gradient, procedure)
-    return noise.Source(gradient, random=procedure not in ("moments", "plain"))
 
 
 def _batch(config: Config, dataset: Dataset) -> tuple[Array, Array]:
@@ -79,10 +74,9 @@ def variances(
     images = jnp.asarray(dataset.train_x), jnp.asarray(dataset.train_y)
     largest, rows = np.float32(dataset.largest), []
     for procedure in config.procedures:
-        source = _source(config, dataset, procedure)
         for size in config.batch_sizes:
             # One program for all posteriors.
-            measure = jax.jit(functools.partial(_variance, config, source, size))
+            measure = jax.jit(functools.partial(_variance, config, procedure, size))
             for point, posterior in points.items():
                 labels = {"procedure": procedure, "point": point, "batch size": size}
                 rows.append(_row(labels, measure(key, posterior, *images, largest)))
@@ -91,18 +85,17 @@ def variances(
 
 
 def _variance(
-    config: Config, source: noise.Source, size: int, key: Any, posterior: Any, *data: Array
+    config: Config, procedure: Name, size: int, key: Any, posterior: Any, *data: Array
 ) -> dict[str, noise.Variance]:
-    *images, largest = data
+    x, y, largest = data
+    net = learning(config, x.shape[1])
 
-    def of_bytes(key: Any, posterior: Any, x: Array, y: Array) -> Any:
-        return source.gradient(key, posterior, loop.scaled(x, largest), y)
+    def gradient(key: Any, x: Array, y: Array) -> Any:
+        return net.gradient(procedure, key, posterior, loop.scaled(x, largest), y)
 
     # Without noise, two draws show that they are equal.
-    draws = config.draws if source.random else 2
-    return noise.variance(
-        of_bytes, key, posterior, *images, batch_size=size, pairs=config.pairs, draws=draws
-    )
+    draws = 2 if procedure in NOISELESS else config.draws
+    return noise.variance(gradient, key, x, y, batch_size=size, pairs=config.pairs, draws=draws)
 
 
 def biases(
@@ -115,11 +108,18 @@ def biases(
     the first is negative, which says that it is below the noise.
     """
     key = jax.random.fold_in(jax.random.key(config.seeds[0]), _BIAS)
-    sources = {name: _source(config, dataset, name) for name in config.procedures}
-    reference = _source(config, dataset, REFERENCE).gradient
-    measure = jax.jit(
-        functools.partial(noise.distances, sources, reference, draws=config.bias_draws, groups=8)
-    )
+    gradient = learning(config, dataset.train_x.shape[1]).gradient
+
+    @jax.jit
+    def measure(key: Any, posterior: Any, x: Array, y: Array) -> dict[str, Any]:
+        batch = {"posterior": posterior, "x": x, "y": y}
+        sources = {
+            name: noise.Source(functools.partial(gradient, name, **batch), name not in NOISELESS)
+            for name in config.procedures
+        }
+        reference = functools.partial(gradient, REFERENCE, **batch)
+        return noise.distances(sources, reference, key, draws=config.bias_draws, groups=8)
+
     rows = []
     for point, posterior in points.items():
         found = measure(key, posterior, *_batch(config, dataset))
@@ -136,8 +136,8 @@ def biases(
 def costs(config: Config, dataset: Dataset, posterior: Any) -> Rows:
     """The time of a gradient: all procedures in turn, in several rounds."""
     x, y = _batch(config, dataset)
-    sources = {name: _source(config, dataset, name) for name in config.procedures}
-    programs = {name: jax.jit(source.gradient) for name, source in sources.items()}
+    gradient = learning(config, dataset.train_x.shape[1]).gradient
+    programs = {name: jax.jit(functools.partial(gradient, name)) for name in config.procedures}
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for number in range(config.rounds + 1):
         for procedure, program in programs.items():

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-# gradient(key, posterior, x, y) -> {group of parameters: tree of arrays}
-Gradient = Callable[[Any, Any, Array, Array], dict[str, Any]]
+# gradient(key, ...) -> {group of parameters: tree of arrays}
+Gradient = Callable[..., dict[str, Any]]
 
 
 class Variance(NamedTuple):
@@ -58,7 +58,6 @@ def _inner(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Array]:
 def variance(
     gradient: Gradient,
     key: Key[Array, ""],
-    posterior: Any,
     x: Array,
     y: Array,
     *,
@@ -74,9 +73,8 @@ def variance(
         weights = s,    total = |m_1 - m_2|^2 / 2 + s (R - 1) / R.
 
     Args:
-        gradient: `gradient(key, posterior, x, y)`, as named groups of arrays.
+        gradient: `gradient(key, x, y)`, as named groups of arrays.
         key: of `jax.random`.
-        posterior: where it is taken.
         x, y: the data set, examples along the leading axis.
         batch_size: the number B of examples of a batch.
         pairs: how many pairs of batches.
@@ -99,13 +97,13 @@ def variance(
         def draw(carry: Any, counted: Any) -> Any:
             mean, squares = carry
             number, key = counted
-            new = gradient(key, posterior, *some)
+            new = gradient(key, *some)
             delta = _subtract(new, mean)
             mean = jax.tree.map(lambda m, d: m + d / (number + 1), mean, delta)
             squares = jax.tree.map(jnp.add, squares, _inner(delta, _subtract(new, mean)))
             return (mean, squares), None
 
-        like = jax.eval_shape(gradient, noise, posterior, *some)
+        like = jax.eval_shape(gradient, noise, *some)
         start = _zeros(like), {group: jnp.zeros(()) for group in like}
         counted = jnp.arange(draws), jax.random.split(noise, draws)
         (mean, squares), _ = jax.lax.scan(draw, start, counted)
@@ -128,9 +126,6 @@ def distances(
     sources: dict[str, Source],
     reference: Gradient,
     key: Key[Array, ""],
-    posterior: Any,
-    x: Array,
-    y: Array,
     *,
     draws: int,
     groups: int,
@@ -142,28 +137,26 @@ def distances(
     may therefore be below 0.
 
     Args:
-        sources: the gradients, by name.
-        reference: another one, as for `variance`; all are compared with the same draws of it.
+        sources: the gradients, `gradient(key)` at the batch, by name.
+        reference: another one; all are compared with the same draws of it.
         key: of `jax.random`.
-        posterior: where they are taken.
-        x, y: the batch.
         draws: the number M >= 2 of draws of each estimate.
         groups: the number of estimates.
 
     Returns:
         `Distance` by name and by group of parameters.
     """
-    fixed = {n: s.gradient(key, posterior, x, y) for n, s in sources.items() if not s.random}
+    fixed = {n: s.gradient(key) for n, s in sources.items() if not s.random}
 
     def draw(key: Any) -> tuple[Any, Any]:
         """The reference ("") and the differences from it, and their squared norms."""
         first, second = jax.random.split(key)
-        true = reference(second, posterior, x, y)
+        true = reference(second)
         seen = {"": true}
         for number, (name, source) in enumerate(sources.items()):
             own = fixed.get(name)
             if own is None:
-                own = source.gradient(jax.random.fold_in(first, number), posterior, x, y)
+                own = source.gradient(jax.random.fold_in(first, number))
             seen[name] = _subtract(own, true)
         return seen, {name: _inner(d, d) for name, d in seen.items()}
 

@@ -18,8 +18,9 @@ import cgjax as cg
 from cgjax import weights
 from train.data import Dataset
 from train.engine import loop, testing
+from train.engine.groups import Group, Layout
 from train.engine.recipes import PlateauRecipe
-from train.engine.runs import Display, Finished, Group, train
+from train.engine.runs import Display, Finished, Keeping, train
 from train.gradient_variance.settings import MEASUREMENTS, Config, Name
 from train.models.perceptron import Perceptron, kernel_deviations
 from train.models.vgg import SMALL, VGG, VGG16
@@ -160,16 +161,9 @@ def learn(
         for procedure in config.procedures
         for seeds in together
     ]
-    return train(
-        groups,
-        dataset,
-        recipe(config),
-        mode=config.how,
-        folder=folder,
-        settings=config.facts(*MEASUREMENTS) | {"data digest": dataset.digest},
-        save_seconds=config.save_seconds,
-        display=display,
-    )
+    settings = config.facts(*MEASUREMENTS) | {"data digest": dataset.digest}
+    keeping = Keeping(folder, settings=settings, save_seconds=config.save_seconds)
+    return train(groups, dataset, recipe(config), Layout(config.how), keeping, display)
 
 
 def tested(

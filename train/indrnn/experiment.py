@@ -44,7 +44,7 @@ from train.engine.loop import Learner, Variables
 from train.engine.recipes import PatientRecipe
 from train.engine.settings import Rates
 from train.indrnn.settings import Config, Implementation, Stack
-from train.models.indrnn import MOMENTUM, DenselyConnected, Plain, Residual
+from train.models.indrnn import MOMENTUM, DenselyConnected, Options, Plain, Residual
 
 # The most that running statistics keep of what they were before they are estimated anew.
 LARGEST_REST = 1e-4
@@ -111,9 +111,8 @@ def network(shape: Shape) -> sweep.Network:
         "residual": functools.partial(Residual, features=features),
         "dense": functools.partial(DenselyConnected, growth=features // 8),
     }
-    return sweep.network(
-        lambda rngs: build[stack](steps=steps, implementation=implementation, rngs=rngs)
-    )
+    options = Options(steps, implementation=implementation)
+    return sweep.network(lambda rngs: build[stack](options=options, rngs=rngs))
 
 
 @functools.lru_cache

@@ -101,6 +101,7 @@ def _backward(stride: int, saved: tuple[Images, Kernel], gradient: Images) -> tu
 _convolved.defvjp(_forward, _backward)
 
 
+@partial(jax.checkpoint, static_argnums=(2,))
 def products(x: Images, kernel: Kernel, stride: int) -> Images:
     """`convolved` as a product of patches and the kernel.
 
@@ -108,11 +109,6 @@ def products(x: Images, kernel: Kernel, stride: int) -> Images:
     convolution. The patches are nine times as large as what they are made of: they are made again
     for the derivative, not kept.
     """
-    return _recomputed_products(x, kernel, stride)
-
-
-@partial(jax.checkpoint, static_argnums=(2,))
-def _recomputed_products(x: Images, kernel: Kernel, stride: int) -> Images:
     rows, columns = (-(-side // stride) for side in x.shape[1:3])
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 

@@ -33,13 +33,18 @@ MOMENTUM = 0.9
 RELU = cg.nodes.ReLU()
 
 
-class _Options(NamedTuple):
-    """What all layers of a network are built with."""
+class Options(NamedTuple):
+    """What networks of all kinds are built with."""
 
-    steps: int  # the length of the sequences, which bounds the recurrent weights
-    family: Family
-    implementation: Implementation | None
-    rngs: nnx.Rngs
+    steps: int = 784  # the length of the sequences, which bounds the recurrent weights
+    in_features: int = 1  # of a step of the input
+    classes: int = 10  # the number of logits
+    family: Family = RELU  # of the nodes
+    # Of the recurrence, as in `cgjax.layers.IndependentRecurrent`.
+    implementation: Implementation | None = None
+
+
+USUAL = Options()
 
 
 class Layer(nnx.Module):
@@ -49,7 +54,8 @@ class Layer(nnx.Module):
         in_features: the number of inputs; None: no affine map.
         features: the number of nodes.
         name: of the nodes.
-        options: what it has in common with the others.
+        options: the length of the sequences, the family, the implementation.
+        rngs: the source of randomness of the initial weights.
         last: whether it is the last layer, whose weights start close to 1: its last state is all
             that the classifier sees, and so it remembers the whole sequence.
         drop_factor: the drop rate relative to the network's.
@@ -60,7 +66,8 @@ class Layer(nnx.Module):
         in_features: int | None,
         features: int,
         name: str,
-        options: _Options,
+        options: Options,
+        rngs: nnx.Rngs,
         *,
         last: bool = False,
         drop_factor: float = 1.0,
@@ -76,9 +83,9 @@ class Layer(nnx.Module):
             recurrent_init=between(1 / bound, bound) if last else None,
             implementation=options.implementation,
             name=name,
-            rngs=options.rngs,
+            rngs=rngs,
         )
-        self.norm = nnx.BatchNorm(features, momentum=MOMENTUM, epsilon=1e-5, rngs=options.rngs)
+        self.norm = nnx.BatchNorm(features, momentum=MOMENTUM, epsilon=1e-5, rngs=rngs)
         self.name = name
         self.drop_factor = drop_factor
 
@@ -119,41 +126,34 @@ class Plain(_Network):
 
     Args:
         depth: the number of recurrent layers, 6 or 12 in the paper.
-        steps: the length of the sequences.
-        in_features: of a step of the input.
+        options: see there.
         features: the number of nodes of a layer.
-        classes: the number of logits.
-        family: of the nodes.
         last_close_to_one: whether the recurrent weights of the last layer start close to 1. (The
             published runs of this network do not do it, although they ask for it.)
-        implementation: of the recurrence, as in `cgjax.layers.IndependentRecurrent`.
         rngs: the source of randomness of the initial weights.
     """
 
     def __init__(
         self,
         depth: int = 6,
+        options: Options = USUAL,
         *,
-        steps: int = 784,
-        in_features: int = 1,
         features: int = 128,
-        classes: int = 10,
-        family: Family = RELU,
         last_close_to_one: bool = False,
-        implementation: Implementation | None = None,
         rngs: nnx.Rngs,
     ):
-        super().__init__(features, classes, rngs)
-        options = _Options(steps, family, implementation, rngs)
+        super().__init__(features, options.classes, rngs)
+        sizes = [options.in_features, *(depth - 1) * [features]]
         self.layers = nnx.List(
             Layer(
-                features if i else in_features,
+                size,
                 features,
                 f"layer_{i}",
                 options,
+                rngs,
                 last=last_close_to_one and i == depth - 1,
             )
-            for i in range(depth)
+            for i, size in enumerate(sizes)
         )
 
     def _states(self, x: Array, drop_rate: Any) -> Array:
@@ -170,31 +170,21 @@ class Residual(_Network):
 
     Args:
         blocks: their number.
-        steps, in_features, features, classes, family, implementation, rngs: as in `Plain`.
+        options, features, rngs: as in `Plain`.
     """
 
     def __init__(
-        self,
-        blocks: int = 5,
-        *,
-        steps: int = 784,
-        in_features: int = 1,
-        features: int = 128,
-        classes: int = 10,
-        family: Family = RELU,
-        implementation: Implementation | None = None,
-        rngs: nnx.Rngs,
+        self, blocks: int = 5, options: Options = USUAL, *, features: int = 128, rngs: nnx.Rngs
     ):
-        super().__init__(features, classes, rngs)
-        options = _Options(steps, family, implementation, rngs)
+        super().__init__(features, options.classes, rngs)
 
         def affine(inputs: int) -> nnx.Linear:
             return nnx.Linear(inputs, features, kernel_init=INPUT_WEIGHTS, rngs=rngs)
 
         def layer(number: int, last: bool = False) -> Layer:
-            return Layer(None, features, f"layer_{number}", options, last=last)
+            return Layer(None, features, f"layer_{number}", options, rngs, last=last)
 
-        self.first = affine(in_features)
+        self.first = affine(options.in_features)
         self.layers = nnx.List(layer(i) for i in range(2 * blocks))
         self.affine = nnx.List(affine(features) for _ in range(2 * blocks))
         self.last = layer(2 * blocks, last=True)
@@ -216,30 +206,27 @@ class DenselyConnected(_Network):
 
     Args:
         blocks: the number of pairs of each.
+        options: as in `Plain`.
         growth: how many features a pair adds; the first layer has 6 times as many.
-        steps, in_features, classes, family, implementation, rngs: as in `Plain`.
+        rngs: as in `Plain`.
     """
 
     def __init__(
         self,
         blocks: Sequence[int] = (8, 6, 4),
+        options: Options = USUAL,
         *,
         growth: int = 16,
-        steps: int = 784,
-        in_features: int = 1,
-        classes: int = 10,
-        family: Family = RELU,
-        implementation: Implementation | None = None,
         rngs: nnx.Rngs,
     ):
-        numbers, options = itertools.count(), _Options(steps, family, implementation, rngs)
+        numbers = itertools.count()
 
         def layer(inputs: int, size: int, factor: float, last: bool = False) -> Layer:
             name = f"layer_{next(numbers)}"
-            return Layer(inputs, size, name, options, last=last, drop_factor=factor)
+            return Layer(inputs, size, name, options, rngs, last=last, drop_factor=factor)
 
         size = 6 * growth
-        first = layer(in_features, size, 2.0)
+        first = layer(options.in_features, size, 2.0)
         bottlenecks, added, transitions = [], [], []
         for block, pairs in enumerate(blocks):
             for _ in range(pairs):
@@ -248,7 +235,7 @@ class DenselyConnected(_Network):
                 size += growth
             transitions.append(layer(size, size // 2, 1.0, last=block == len(blocks) - 1))
             size //= 2
-        super().__init__(size, classes, rngs)
+        super().__init__(size, options.classes, rngs)
         self.blocks = tuple(blocks)
         self.first = first
         self.bottlenecks = nnx.List(bottlenecks)

@@ -153,18 +153,20 @@ def whole(
 def summary(claims: Sequence[Claim]) -> str:
     """Which experiments are measured and which are not, and how many claims hold, in two sentences.
 
-    An experiment, that is a source, is measured if something is known of all of its claims.
+    An experiment, that is a source, is measured in part if nothing is known of some of its claims.
     """
-    sources = list(dict.fromkeys(claim.source for claim in claims))
-    absent = {claim.source for claim in claims if claim.verdict == ABSENT}
-    parts = [
-        "; ".join(source for source in sources if (source in absent) == missing) or "nothing"
-        for missing in (False, True)
+    known: dict[str, set[bool]] = {}
+    for claim in claims:
+        known.setdefault(claim.source, set()).add(claim.verdict != ABSENT)
+    measured = [
+        source + " (in part)" * (False in some) for source, some in known.items() if True in some
     ]
+    rest = [source for source, some in known.items() if True not in some]
     counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS}
     return (
-        f"Measured are {len(sources) - len(absent)} of the papers' {len(sources)} experiments "
-        f"({parts[0]}), and not yet measured the others ({parts[1]}). Of their {len(claims)} "
-        f"claims {counts[HOLDS]} hold, {counts[FAILS]} do not, {counts[OPEN]} are not decided by "
-        f"what was measured, and {counts[ABSENT]} wait for a run."
+        f"Measured are {len(measured)} of the papers' {len(known)} experiments "
+        f"({'; '.join(measured) or 'none'}), and not yet measured the others "
+        f"({'; '.join(rest) or 'none'}). Of their {len(claims)} claims {counts[HOLDS]} hold, "
+        f"{counts[FAILS]} do not, {counts[OPEN]} are not decided by what was measured, and "
+        f"{counts[ABSENT]} wait for a run."
     )

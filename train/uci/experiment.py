@@ -41,7 +41,7 @@ from train.report.settings import require
 from train.uci import table as uci_table
 from train.uci.methods import CONSTANTS
 from train.uci.settings import CANDIDATES, VALIDATION, Cell, Config, Hyper, cells, recipe
-from train.uci.training import Scores, Shape, scorer, trainer
+from train.uci.training import Scores, Shape, at_once, scored, trained
 
 
 def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
             from train.uci import starts
 
             return starts.main(config, tables, command, console)
-        started, trained = time.monotonic(), 0
+        started, cells_made = time.monotonic(), 0
         for i, cell in enumerate(todo):
             path, expected = config.out / cell.file, settings(config, cell, tables[cell.data])
             if path.exists():
@@ -82,8 +82,8 @@ def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
                 with console.status(f"{i + 1}/{len(todo)} {cell.data} {cell.method} {cell.noise}"):
                     made.append(run(config, cell, tables[cell.data], command))
                 results.write(path, made[-1])
-                trained += 1
-                minutes = (time.monotonic() - started) / trained * (len(todo) - i - 1) / 60
+                cells_made += 1
+                minutes = (time.monotonic() - started) / cells_made * (len(todo) - i - 1) / 60
                 left = f"about {minutes:.0f} min left"
             say(f"{i + 1}/{len(todo)} {uci_table.line(made[-1])}; {left}")
         write_atomic(config.out / "table.md", uci_table.markdown(made).encode())
@@ -231,7 +231,7 @@ def fitted(config: Config, cell: Cell, splits: Sequence[Scaled]) -> Fit:
         return out
 
     def compiled(function: Any, *example: Any) -> Any:
-        return timed("compilation", lambda: function(shape).lower(*example).compile())
+        return timed("compilation", lambda: at_once(function, shape).lower(*example).compile())
 
     # One program for validation and test rows: the fewer are followed by copies of the first.
     padded = np.arange(max(held_out, test_x.shape[1]))
@@ -241,12 +241,12 @@ def fitted(config: Config, cell: Cell, splits: Sequence[Scaled]) -> Fit:
         nonlocal scoring
         rows = padded * (padded < x.shape[1])
         args = params, keys, hyper, x[:, rows], y[:, rows]
-        scoring = scoring or compiled(scorer, *args)
+        scoring = scoring or compiled(scored, *args)
         scores = timed(name, scoring, *args)
         return Scores(*(np.asarray(values)[:, : x.shape[1]] for values in scores))
 
     first = given.same(candidates[0])
-    train = compiled(trainer, fixed.epochs, keys, first, given.number(rows), x, y)
+    train = compiled(trained, fixed.epochs, keys, first, given.number(rows), x, y)
     nlls: list[np.ndarray] = []
     fit, held_x, held_y = given.number(rows - held_out), x[:, -held_out:], y[:, -held_out:]
     for hyper in map(given.same, candidates):
@@ -273,7 +273,7 @@ def preferred(nlls: np.ndarray) -> np.ndarray:
         array([1])
     """
     split, best = np.arange(nlls.shape[1]), np.zeros(nlls.shape[1], int)
-    finite = np.isfinite(nlls).all(-1)
+    finite: np.ndarray = np.all(np.isfinite(nlls), axis=-1)
     for candidate in range(1, len(nlls)):
         # An overconfident candidate's numbers may overflow, or not be numbers.
         with np.errstate(invalid="ignore", over="ignore"):

@@ -23,7 +23,7 @@ from train.report.files import DataFileError
 from train.uci import experiment as uci
 from train.uci import table as uci_table
 from train.uci.settings import Cell, Config, Hyper
-from train.uci.training import scorer, trainer
+from train.uci.training import at_once, scored, trained
 
 FAR = 10.0  # inputs of more than so many deviations from the mean of the training rows
 UNSURE = 2.0  # predictions with a deviation of more than so many of the target's
@@ -53,8 +53,10 @@ def inspected(result: dict[str, Any], data_dir: Path | None) -> dict[str, Any]:
     chosen = [Hyper(**split["hyperparameters"]) for split in result["splits"]]
     hyper = Hyper(*(np.array(values, np.float32) for values in zip(*chosen, strict=True)))
     examples = given.number(given.x.shape[1])
-    params = trainer(given.shape)(made["epochs"], given.keys, hyper, examples, given.x, given.y)
-    scores = scorer(given.shape)(params, given.keys, hyper, given.test_x, given.test_y)
+    params = at_once(trained, given.shape)(
+        made["epochs"], given.keys, hyper, examples, given.x, given.y
+    )
+    scores = at_once(scored, given.shape)(params, given.keys, hyper, given.test_x, given.test_y)
     numbers = np.stack([np.asarray(values, np.float64) for values in scores[:3]], 1)
     found = [described(*parts) for parts in zip(splits, numbers, table.test, strict=False)]
     for split, before in zip(found, result["splits"], strict=True):

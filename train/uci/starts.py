@@ -24,7 +24,7 @@ from train.report.statistics import Mean, mean, paired
 from train.report.tables import Grid
 from train.uci import experiment as uci
 from train.uci.settings import CANDIDATES, VALIDATION, Cell, Config, cells, recipe
-from train.uci.training import Scores, bounds, scorer, trainer
+from train.uci.training import Scores, at_once, bound, scored, trained
 
 RECIPE, SETTLED = "recipe", "recipe, then as long again"
 FULL, LONGER = "full cost at once", "full cost at once, twice as long"
@@ -63,9 +63,11 @@ def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any
     for name, (change, times) in STARTS.items():
         hyper = given.same(CANDIDATES[cell.method][0]._replace(**change))
         epochs = times * recipe(config, cell.data).epochs
-        params = trainer(shape)(epochs, keys, hyper, given.number(fit), x, y)
-        ends = np.asarray(bounds(shape)(params, keys, hyper, x, y))
-        scores = jax.tree.map(np.asarray, scorer(shape)(params, keys, hyper, held_x, held_y))
+        params = at_once(trained, shape)(epochs, keys, hyper, given.number(fit), x, y)
+        ends = np.asarray(at_once(bound, shape)(params, keys, hyper, x, y))
+        scores = jax.tree.map(
+            np.asarray, at_once(scored, shape)(params, keys, hyper, held_x, held_y)
+        )
         each = [Scores(*(values[i] for values in scores)) for i in range(len(splits))]
         found[name] = [
             {"bound": float(end), **uci.figures(*split)}

@@ -105,22 +105,8 @@ def bound(shape: Shape, params: Any, key: Any, hyper: Hyper, x: Array, y: Array)
     return -METHODS[shape.method].loss(params, key, hyper, len(x), x, y)
 
 
-# Of all splits: all arguments but the number of epochs have an axis of splits.
-
-
 @functools.lru_cache
-def trainer(shape: Shape) -> Any:
-    """`trained` of all splits."""
-    return jax.jit(jax.vmap(functools.partial(trained, shape), (None, 0, 0, 0, 0, 0)))
-
-
-@functools.lru_cache
-def scorer(shape: Shape) -> Any:
-    """`scored` of all splits."""
-    return jax.jit(jax.vmap(functools.partial(scored, shape)))
-
-
-@functools.lru_cache
-def bounds(shape: Shape) -> Any:
-    """`bound` of all splits."""
-    return jax.jit(jax.vmap(functools.partial(bound, shape)))
+def at_once(function: Any, shape: Shape) -> Any:
+    """`trained`, `scored` or `bound` of all splits: but for epochs, arguments have that axis."""
+    axes = (None, 0, 0, 0, 0, 0) if function is trained else 0
+    return jax.jit(jax.vmap(functools.partial(function, shape), axes))

@@ -2,5 +2,6 @@
 
 from cgjax._beliefs.curves.curve import Curve, as_curve
 from cgjax._beliefs.curves.general import Open
+from cgjax._beliefs.curves.joint import Split
 
-__all__ = ["Curve", "Open", "as_curve"]
+__all__ = ["Curve", "Open", "Split", "as_curve"]

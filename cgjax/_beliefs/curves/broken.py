@@ -12,6 +12,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,8 @@ from cgjax._gaussian import closed
 from cgjax._gaussian.numerics import root, wide
 
 _MOST = 8  # cuts: more are integrated
+
+_C = TypeVar("_C", bound=Coefficient)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +150,7 @@ class Broken(Form):
         smooth = self.continuous or number(_jump(at, left, right)) == 0
         if not smooth or None in slopes or not any(slopes):
             at = _within(at, m, v)
-            sides = [Line(*map(_float, side)) for side in (left, right)]
+            sides = [(_float(side.slope), _float(side.offset)) for side in (left, right)]
             return closed.bent(m, v, _float(at), *sides)
         # The steeper side upwards on the right, where nothing cancels: mirrored, and turned over.
         below, above = (float(s.real) for s in slopes if s is not None)
@@ -219,22 +222,22 @@ class Broken(Form):
 _FAR = 12.0  # deviations: nothing of a float32, and little of a float64, lies beyond
 
 
-def _float(x: Coefficient) -> Coefficient:
+def _float(x: Coefficient) -> jax.Array | float:
     known = number(x)
-    return x if known is None else float(known.real)
+    return jnp.asarray(x) if known is None else float(known.real)
 
 
 def _array(x: Coefficient, like: jax.Array) -> jax.Array:
     return jnp.asarray(x, like.dtype)
 
 
-def _within(at: Coefficient, m: jax.Array, v: jax.Array) -> Coefficient:
+def _within(at: _C, m: jax.Array, v: jax.Array) -> _C | jax.Array:
     """A cut that is infinitely far as one that is far enough."""
     if number(at) is not None and math.isfinite(_float(at)):  # type: ignore[arg-type]
         return at
-    at = _array(at, m)
-    far = m + jnp.sign(at) * (40 * root(v) + 1)
-    return jnp.where(jnp.isinf(at), far, at)
+    place = _array(at, m)
+    far = m + jnp.sign(place) * (40 * root(v) + 1)
+    return jnp.where(jnp.isinf(place), far, place)
 
 
 def _jump(at: Coefficient, left: Line, right: Line) -> Coefficient:

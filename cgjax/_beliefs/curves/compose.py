@@ -16,6 +16,7 @@ from jax.extend.core import JaxprEqn
 from cgjax._beliefs.curves.broken import Broken
 from cgjax._beliefs.curves.closed import Closed, Exponential
 from cgjax._beliefs.curves.form import (
+    Cut,
     Form,
     Function,
     Known,
@@ -24,7 +25,7 @@ from cgjax._beliefs.curves.form import (
     dtype_of,
     is_inexact,
 )
-from cgjax._beliefs.curves.general import Cut, General
+from cgjax._beliefs.curves.general import General
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._gaussian.numerics import wide
 from cgjax._program.jaxprs import bind

@@ -173,8 +173,8 @@ def composed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value:
 
 
 def _constant(value: Coefficient) -> Function:
-    array = Known.of(value).value
-    return lambda x: array
+    known = Known.of(value).value
+    return lambda x: jnp.asarray(known)
 
 
 def _rises(eqn: JaxprEqn, operands: Sequence[Value], curves: Sequence[Curve | None]) -> bool:

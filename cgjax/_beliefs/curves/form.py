@@ -15,22 +15,24 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 from jax.extend.core import JaxprEqn, Primitive
 
 from cgjax._gaussian.blocks import Response, whole
-from cgjax._gaussian.numerics import wide
-from cgjax._program.jaxprs import aval
+from cgjax._gaussian.numerics import root, wide
+from cgjax._program.jaxprs import Atom, aval
 from cgjax._program.primitives import Facts, facts
 
 Scalar = float | int | complex
 Coefficient = Scalar | np.ndarray | np.number | np.bool_ | jax.Array
-Function = Callable[[Any], Any]
+Function = Callable[[jax.Array], jax.Array]
 
 
 class Line(NamedTuple):
@@ -127,6 +129,51 @@ def pick_line(which: bool | np.bool_ | jax.Array, yes: Line, no: Line) -> Line:
     return Line(*(pick(which, a, b) for a, b in zip(yes, no, strict=True)))
 
 
+# -- where a function is not smooth
+
+
+@dataclass(frozen=True, eq=False)
+class Crossing:
+    """Where two functions cross: where their difference changes its sign.
+
+    Attributes:
+        difference: of the variable.
+    """
+
+    difference: Function
+
+    def places(self, mean: jax.Array, variance: jax.Array) -> list[jax.Array]:
+        """The first and the last crossing within five deviations; the end, if there is none."""
+        deviation = root(lax.stop_gradient(variance))
+        mean = lax.stop_gradient(mean)
+
+        def sign(t: jax.Array) -> jax.Array:
+            return jnp.sign(lax.stop_gradient(self.difference(mean + deviation * t)))
+
+        grid = [jnp.full_like(mean, t) for t in _GRID]
+        signs = [sign(t) for t in grid]
+        found = []
+        for order in (1, -1):
+            steps = list(zip(pairwise(grid[::order]), pairwise(signs[::order]), strict=True))
+            low = high = grid[::order][0]
+            for (start, end), (before, after) in reversed(steps):
+                changes = before * after <= 0
+                low, high = jnp.where(changes, start, low), jnp.where(changes, end, high)
+            at_low = sign(low)
+            for _ in range(_HALVINGS):
+                middle = (low + high) / 2
+                stays = sign(middle) == at_low
+                low, high = jnp.where(stays, middle, low), jnp.where(stays, high, middle)
+            found.append(mean + deviation * high)
+        return found
+
+
+_GRID = np.linspace(-5, 5, 21).tolist()
+_HALVINGS = 16  # of half a deviation: to 1e-5 of one
+
+Cut = Coefficient | Crossing
+
+
 # -- forms and operations
 
 
@@ -164,7 +211,7 @@ class Form(abc.ABC):
         return None
 
     @property
-    def cuts(self) -> tuple[Any, ...]:
+    def cuts(self) -> tuple[Cut, ...]:
         """Where it is not smooth: values of x, or what finds them."""
         return ()
 
@@ -203,7 +250,7 @@ class Known(Form):
         return Line(0.0, self.value)
 
     @classmethod
-    def of(cls, value: Any) -> Known:
+    def of(cls, value: Coefficient) -> Known:
         """A known operand: the number, or an array of at least float32."""
         known = number(value)
         if known is not None:
@@ -277,11 +324,11 @@ def is_inexact(dtype: np.dtype) -> bool:
     return jnp.issubdtype(dtype, jnp.inexact)
 
 
-def dtype_of(variable: Any) -> np.dtype:
+def dtype_of(variable: Atom) -> np.dtype:
     """The dtype of a variable of a program, or of a literal."""
     return aval(variable).dtype
 
 
-def shape_of(variable: Any) -> tuple[int, ...]:
+def shape_of(variable: Atom) -> tuple[int, ...]:
     """The shape of a variable of a program, or of a literal."""
     return tuple(aval(variable).shape)

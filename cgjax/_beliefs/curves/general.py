@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from cgjax._beliefs.curves.closed import Exponential
 from cgjax._beliefs.curves.form import (
     Coefficient,
+    Crossing,
+    Cut,
     Form,
     Function,
     Known,
@@ -32,53 +32,10 @@ from cgjax._beliefs.curves.form import (
 )
 from cgjax._gaussian.blocks import Response, in_blocks, is_closed, whole
 from cgjax._gaussian.curve import curve_moments
-from cgjax._gaussian.numerics import root
 
 _MOST = 8  # cuts that points are placed between
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, eq=False)
-class Crossing:
-    """Where two functions cross: where their difference changes its sign.
-
-    Attributes:
-        difference: of the variable.
-    """
-
-    difference: Function
-
-    def places(self, mean: jax.Array, variance: jax.Array) -> list[jax.Array]:
-        """The first and the last crossing within five deviations; the end, if there is none."""
-        deviation = root(lax.stop_gradient(variance))
-        mean = lax.stop_gradient(mean)
-
-        def sign(t: jax.Array) -> jax.Array:
-            return jnp.sign(lax.stop_gradient(self.difference(mean + deviation * t)))
-
-        grid = [jnp.full_like(mean, t) for t in _GRID]
-        signs = [sign(t) for t in grid]
-        found = []
-        for order in (1, -1):
-            steps = list(zip(pairwise(grid[::order]), pairwise(signs[::order]), strict=True))
-            low = high = grid[::order][0]
-            for (start, end), (before, after) in reversed(steps):
-                changes = before * after <= 0
-                low, high = jnp.where(changes, start, low), jnp.where(changes, end, high)
-            at_low = sign(low)
-            for _ in range(_HALVINGS):
-                middle = (low + high) / 2
-                stays = sign(middle) == at_low
-                low, high = jnp.where(stays, middle, low), jnp.where(stays, high, middle)
-            found.append(mean + deviation * high)
-        return found
-
-
-_GRID = np.linspace(-5, 5, 21).tolist()
-_HALVINGS = 16  # of half a deviation: to 1e-5 of one
-
-Cut = Coefficient | Crossing
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ chosen by it is, given d, a line of d and an independent rest,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -181,9 +182,17 @@ class Split(Lazy):
         return self.of.at_mean()
 
     def settled(self, order: int) -> Gaussian:
-        """The moments: Var[f(d)] + sum_k E[g_k(d)^2]."""
+        """The moments; the same object for each use, so that it is one variable."""
         if self.whole is not None:
             return self.whole
+        return self._moments(1) if order == 1 else self._matched
+
+    @functools.cached_property
+    def _matched(self) -> Gaussian:
+        return self._moments(2)
+
+    def _moments(self, order: int) -> Gaussian:
+        """Var[f(d)] + sum_k E[g_k(d)^2]."""
         out = self.of.settled(order)
         assert isinstance(out, Gaussian)  # not a decision
         variance = wide(out.variance)
@@ -199,7 +208,7 @@ def apart(values: Sequence[Value]) -> list[Value]:
 
     A function of functions of several variables would be as large as all of them together.
     """
-    roots = [_variables(x) for x in values]
+    roots = [variables(x) for x in values]
     return [
         settle(x, 2)
         if isinstance(x, Split) and all(mine.isdisjoint(r) for r in roots if r is not mine)
@@ -208,8 +217,8 @@ def apart(values: Sequence[Value]) -> list[Value]:
     ]
 
 
-def _variables(value: Value) -> set[int]:
-    """What a value is a function of."""
+def variables(value: Value) -> set[int]:
+    """What a value is a function of: the `id` of each variable."""
     if isinstance(value, Split):
         own = {id(p.root) for p in parts_of(value.of.root)}
         return own | {id(loading.source) for loading in value.loadings}

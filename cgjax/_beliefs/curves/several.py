@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from jax.extend.core.primitives import add_jaxvals_p
 
 from cgjax._beliefs.curves.curve import Curve, as_curve, composed, warn_of_decision
 from cgjax._beliefs.curves.form import IDENTITY, dtype_of, is_inexact
-from cgjax._beliefs.curves.joint import Split, given, parts_of, same_root, summed
+from cgjax._beliefs.curves.joint import Split, given, parts_of, same_root, summed, variables
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._beliefs.curves.splits import on_splits
 from cgjax._beliefs.largest import larger_of
@@ -140,6 +142,13 @@ def _roots_of(curve: Curve) -> list[Gaussian]:
     return [part.root for part in parts_of(curve.root)]
 
 
+def _variables(value: Value) -> set[int]:
+    """What a value is a function of; of a chance, what was decided by."""
+    if isinstance(value, Curve) and isinstance(value.root, Chance):
+        return set(map(id, value.root.of))
+    return variables(value)
+
+
 def probability(decision: Curve) -> jax.Array:
     """Of a decision being true."""
     x = decision.root
@@ -185,10 +194,8 @@ def _selected(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value:
     if not axes:
         return Gaussian(mean, variance)
     # Each case contributes where it is chosen.
-    shared = sum(
-        shared_variance(c, axes, jnp.where(which == k, 1, 0)) for k, c in enumerate(settled)
-    )
-    return sharing(mean, variance, shared, axes)
+    parts = (shared_variance(c, axes, jnp.where(which == k, 1, 0)) for k, c in enumerate(settled))
+    return sharing(mean, variance, reduce(operator.add, parts), axes)
 
 
 def _by_decision(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
@@ -208,10 +215,12 @@ def _by_decision(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
 
 def _bends_beside(value: Value, root: Gaussian) -> bool:
     """Whether it is no line in a variable that another Gaussian is made of, among others."""
-    if not isinstance(value, Curve) or value.affine is not None or same_root(value.root, root):
+    function = value.of if isinstance(value, Split) else value
+    if not isinstance(function, Curve) or function.affine is not None:
         return False
-    others = {id(part.root) for part in parts_of(root)}
-    return any(id(part.root) in others for part in parts_of(value.root))
+    if same_root(function.root, root):
+        return False
+    return not variables(function).isdisjoint(id(part.root) for part in parts_of(root))
 
 
 def _warn_of_choice(eqn: JaxprEqn, which: Curve) -> None:
@@ -230,8 +239,8 @@ def _warn_of_choice(eqn: JaxprEqn, which: Curve) -> None:
 def _mixture(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
     """One of two by a decision that is independent of both."""
     assert isinstance(which.root, Chance)
-    roots = [r for c in cases if is_random(c) for r in _roots_of(as_curve(c))]
-    if any(r is own for r in roots for own in which.root.of):
+    roots = {r for c in cases for r in _variables(c)}
+    if any(id(own) in roots for own in which.root.of):
         warn_of_decision(eqn, "a choice by several decisions, independent of what is chosen,")
     out, shape = dtype_of(eqn.outvars[0]), which.shape
     if not is_inexact(out):
