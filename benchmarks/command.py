@@ -1,70 +1,177 @@
-"""The command line that the benchmarks share."""
+"""The command line that the benchmarks share.
+
+A benchmark reads its options before it imports JAX, so that a mistyped one is refused at once, and
+runs what it defines at its end:
+
+    OPTIONS = command.read(__name__, __doc__, dtype=command.DTYPE)
+    import jax
+    ...
+    if __name__ == "__main__":
+        command.run(OPTIONS, measure, TABLES)
+"""
 
 import argparse
+import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from train.report import machine
-from train.report.files import write_atomic
+from benchmarks import history
+from benchmarks.records import Table
+from train.report.files import DataFileError, held, write_atomic
 
 FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
+FIRST = (
+    "No earlier run of these options on this kind of machine ({device kind}, {threads} threads)."
+)
+
+
+class Option(NamedTuple):
+    """An option besides those that all benchmarks have. Without choices or numbers it is a path
+    that must be given, and that says nothing about the figures."""
+
+    meaning: str
+    choices: Sequence[str] = ()  # the first is the default
+    numbers: Sequence[int] = ()  # the default of one that takes any whole numbers
+
+
+DTYPES = ("float32", "bfloat16")
+DTYPE = Option("of convolutions and nodes", DTYPES)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Descriptions as they are written, and defaults behind what options mean."""
+
+
+def read(
+    module: str, description: str | None, output: Path | None = FOLDER, **others: Option
+) -> argparse.Namespace | None:
+    """Reads the options of the process, if a benchmark is what it runs.
+
+    Args:
+        module: the benchmark's `__name__`.
+        description: its docstring: the question, example commands, units.
+        output: the folder where its result goes unless another file is given; none: nowhere.
+        others: its own options.
+
+    Returns:
+        What was typed, the benchmark's own options in `others`; its `name`; its `command`; and its
+        `kind`, the options that change what is measured, one text for one meaning. None, if the
+        module is imported by another.
+    """
+    if module != "__main__":
+        return None
+    name, words = Path(sys.argv[0]).stem, sys.argv[1:]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}", description=description, formatter_class=_Formatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few rounds, to see that it works")
+    parser.add_argument("--no-write", action="store_true", help="write no result and no history")
+    path = output and output / f"{name}.json"
+    parser.add_argument("--output", type=Path, default=path, help="JSON; history/ is beside it")
+    for option, (meaning, choices, numbers) in others.items():
+        how: dict[str, Any] = {"required": True, "metavar": option.upper()}
+        if choices:
+            how = {"choices": choices, "default": choices[0]}
+        elif numbers:
+            how = {"type": int, "nargs": "+", "default": list(numbers)}
+        parser.add_argument(f"--{option}", help=meaning, **how)
+    chosen = parser.parse_args(words)
+    kind, hidden = ["--quick"] * chosen.quick, {}
+    for option in others:
+        value, default = getattr(chosen, option), parser.get_default(option)
+        if default is None:
+            hidden[value] = option.upper()
+        elif value != default:
+            kind += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+    chosen.name, chosen.kind = name, " ".join(kind)
+    chosen.command = " ".join([parser.prog, *(hidden.get(word, word) for word in words)])
+    chosen.others = {option: getattr(chosen, option) for option in others}
+    return chosen
 
 
 def run(
-    name: str,
-    question: str,
+    options: argparse.Namespace | None,
     measure: Callable[..., dict[str, Any] | Iterable[dict[str, Any]]],
-    show: Callable[[Any], None],
-    required: Mapping[str, str] | None = None,
-    choices: Mapping[str, Sequence[str]] | None = None,
-) -> None:
-    """Measures, prints, and writes a JSON.
+    tables: Sequence[Table],
+    notes: Callable[[dict[str, Any]], Sequence[str]] = lambda result: (),
+) -> dict[str, Any]:
+    """Measures, prints, writes a JSON and a line of the history, and compares with the last run.
 
     Args:
-        name: of the benchmark's module.
-        question: which it answers.
-        measure: `measure(quick) -> figures`, which JSON can hold; the options below come as
-            further arguments. One that takes long yields all figures so far instead, several times,
-            and each time they are written: a measurement that is cut short leaves those behind.
-        show: prints the result: the figures, with the command, commit, machine and versions that
-            they come from.
-        required: further options that must be given, each with what it is.
-        choices: further options that may be given, each with its values, the default first.
+        options: what `read` returned.
+        measure: `measure(quick, **others) -> figures`, which JSON can hold. One that takes long
+            yields all figures so far instead, several times, and each time they are written: a
+            measurement that is cut short leaves those behind, and nothing in the history.
+        tables: how the figures are shown.
+        notes: what is said below the tables of the result: the figures, with the command, commit,
+            machine and versions that they come from.
+
+    Returns:
+        The result.
     """
-    required, choices = required or {}, choices or {}
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=question)
-    parser.add_argument("--quick", action="store_true", help="few rounds, to see that it works")
-    parser.add_argument("--no-write", action="store_true", help="write no JSON")
-    parser.add_argument("--output", type=Path, default=FOLDER / f"{name}.json")
-    for option, meaning in required.items():
-        parser.add_argument(f"--{option}", required=True, metavar=option.upper(), help=meaning)
-    for option, values in choices.items():
-        parser.add_argument(f"--{option}", choices=values, default=values[0])
-    options = parser.parse_args()
+    from train.report import machine  # imports JAX
+
+    assert options is not None
     machine.keep_memory()
-    hidden = {getattr(options, option): option.upper() for option in required}
-    origin = {
-        # Where somebody's interpreter lies says nothing about the figures.
-        "command": " ".join(
-            [parser.prog, *(hidden.get(argument, argument) for argument in sys.argv[1:])]
-        ),
+    origin: dict[str, Any] = {
+        "command": options.command,
         "commit": machine.commit(),
         "machine": machine.identity("benchmark"),
         "torch": version("torch") if find_spec("torch") else None,
     }
-    print(f"{origin['machine']['device kind']}, jax {origin['machine']['jax']}", end="")
-    print(f", torch {origin['torch']}\n" if origin["torch"] else "\n", flush=True)
-    found = measure(options.quick, *(getattr(options, name) for name in (*required, *choices)))
+    torch = f", torch {origin['torch']}" if origin["torch"] else ""
+    print(
+        f"{origin['machine']['device kind']}, jax {origin['machine']['jax']}{torch}\n", flush=True
+    )
+    output = None if options.no_write else options.output
+    if output:
+        try:
+            with held(output.parent):
+                pass
+        except DataFileError as error:  # before all is measured
+            sys.exit(f"error: {error}")
+    found = measure(options.quick, **options.others)
     result = origin
-    for figures in [found] if isinstance(found, dict) else found:
+    parts: Any = [found] if isinstance(found, dict) else found
+    for figures in parts:
         result = origin | figures
-        if not options.no_write:
-            write_atomic(options.output, (json.dumps(result, indent=1) + "\n").encode())
-    show(result)
-    if not options.no_write:
-        print(f"\n{options.output}")
+        if output:
+            write_atomic(output, (json.dumps(result, indent=1) + "\n").encode())
+    print(*shown(tables, result), *notes(result), "", sep="\n")
+    new = history.record(options.name, options.kind, tables, result)
+    print(*_remembered(output, tables, new), sep="\n")
+    return result
+
+
+@functools.cache
+def has_torch() -> bool:
+    """Whether PyTorch is installed, which is said where it is not."""
+    found = find_spec("torch") is not None
+    if not found:
+        print("PyTorch is not installed (pip install torch): its rows are left out.\n", flush=True)
+    return found
+
+
+def shown(tables: Sequence[Table], result: dict[str, Any]) -> list[str]:
+    """The tables that have rows, with an empty line behind each."""
+    return [f"{text}\n" for text in (table.told(result) for table in tables) if text]
+
+
+def _remembered(output: Path | None, tables: Sequence[Table], new: history.Record) -> list[str]:
+    """Compares with the last run of the repository's history or of that beside the output, to which
+    it then adds this one; the sentences about both."""
+    known = FOLDER / f"{new['benchmark']}.json"
+    paths = [path.parent / "history" / f"{path.stem}.jsonl" for path in (known, output or known)]
+    found = [history.read(path) for path in dict.fromkeys(paths)]
+    lines = [sentence for _, wrong in found for sentence in wrong]
+    before = history.last([record for records, _ in found for record in records], new)
+    lines += history.compared(tables, before, new) if before else [FIRST.format(**new["machine"])]
+    if output:
+        history.append(paths[1], new)
+        lines += ["", str(output), str(paths[1])]
+    return lines

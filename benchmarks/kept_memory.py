@@ -8,13 +8,19 @@ that keeps it, by turns.
     python -m benchmarks.kept_memory --quick --no-write
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__)
+
 import json
 import statistics
 import subprocess
 import sys
 from typing import Any
 
-from benchmarks import command
+import numpy as np
+
+from benchmarks.records import Table, Timing
 
 MEGABYTES = (16, 40, 200)
 ROUNDS = 5
@@ -59,31 +65,23 @@ def measure(quick: bool) -> dict[str, Any]:
         for _ in range(rounds):
             for what, measured in found.items():
                 measured += writes(megabytes, calls, what)[UNMEASURED:]
-        medians = {
-            what: {
-                "milliseconds": statistics.median(time for time, _ in measured),
-                "pages": statistics.median(pages for _, pages in measured),
-            }
-            for what, measured in found.items()
-        }
-        sizes.append({"megabytes": megabytes, **medians})
+        row: dict[str, Any] = {"megabytes": megabytes}
+        for what, measured in found.items():
+            milliseconds, pages = map(statistics.median, zip(*measured, strict=True))
+            row[what] = {"milliseconds": milliseconds, "pages": pages}
+        each = {what: Timing(np.array(measured)[:, 0]) for what, measured in found.items()}
+        sizes.append(row | each["keep"].ratio(each["return"]).figures())
     return {"sizes": sizes}
 
 
-def show(result: dict[str, Any]) -> None:
-    print("array          given back                 kept")
-    for size in result["sizes"]:
-        columns = [
-            f"{size[what]['milliseconds']:7.2f} ms, {size[what]['pages']:6.0f} pages"
-            for what in ("return", "keep")
-        ]
-        print(f"{size['megabytes']:3} MB  {'  '.join(columns)}")
-
+TABLES = [
+    Table(
+        "sizes",
+        "array, MB {megabytes} | given back, ms {return[milliseconds]:.2f} | "
+        "pages {return[pages]:.0f} | kept, ms {keep[milliseconds]:.2f} | pages {keep[pages]:.0f} | "
+        "kept / given back (quartiles) {ratio~2}",
+    )
+]
 
 if __name__ == "__main__":
-    command.run(
-        "kept_memory",
-        "What does it cost that the C library gives large blocks of memory back at once?",
-        measure,
-        show,
-    )
+    command.run(OPTIONS, measure, TABLES)

@@ -4,14 +4,20 @@ Steps of stochastic gradient descent (forward, backward, update of means and log
 negative ELBO, for every procedure for uncertain weights in one interleaved run: the dense network
 784-1024-1024-10 and a small convolutional network, with average and with max pooling, at batch 128
 and 32. The matrix products of means and variances alone are three times those of the plain network,
-two times where the input is certain.
+two times where the input is certain. "variance" is the total variance of the outputs by moments,
+relative to that of 4,000 sampled networks.
 
     python -m benchmarks.moments                          # about 10 minutes on 2 cores
     python -m benchmarks.moments --quick --no-write
 """
 
-import time
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__)
+
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,115 +27,83 @@ import optax
 from flax import nnx
 from jax import lax
 
-from benchmarks import command
-from benchmarks.timing import interleaved, repeated
+from benchmarks import moments_accuracy
+from benchmarks.moments_accuracy import Architecture, dense_shapes, multilayer
+from benchmarks.moments_positions import convolution
+from benchmarks.records import MEASURED, Table
+from benchmarks.timing import batch, descent, interleaved
 from cgjax import weights
 
 SIZES = (784, 1024, 1024, 10)
-CHANNELS, SIDE = (3, 32, 32, 64), 16
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "ReLU": jax.nn.relu,
-    "leaky ReLU": jax.nn.leaky_relu,
-    "tanh": jnp.tanh,
-    "GELU": jax.nn.gelu,
-}
+ACTIVATIONS = {a: f for a, f in moments_accuracy.ACTIVATIONS.items() if a != "SiLU"}
 PROCEDURES: dict[str, Callable[..., Any] | None] = {
     "plain": None,
     "moments": weights.deterministic,
-    "moments, first order": lambda f: weights.deterministic(f, order=1),
+    "moments, first order": partial(weights.deterministic, order=1),
     "weight sample": weights.weight_sample,
     "local reparameterisation": weights.local_reparameterization,
     "flipout": weights.flipout,
 }
 
 
-def dense(activation: Callable[..., Any]) -> tuple[Any, Any, tuple[int, ...], int]:
-    """A network, its parameters, the shape of an example, and the batch size."""
-
-    def f(params: Any, x: Any) -> Any:
-        for i, (kernel, bias) in enumerate(params):
-            x = (activation(x) if i else x) @ kernel + bias
-        return x
-
-    pairs = zip(SIZES[:-1], SIZES[1:], strict=True)
-    params = [(kernel(m, (m, n)), jnp.zeros(n)) for m, n in pairs]
-    return f, params, SIZES[:1], 128
-
-
-def convolutional(
-    activation: Callable[..., Any], pool: Callable[..., Any] = nnx.avg_pool
-) -> tuple[Any, Any, tuple[int, ...], int]:
+def convolutional(pool: Callable[..., Any], activation: Any, params: Any, x: Any) -> Any:
     """Three convolutions, a pooling after the second, and the average over all positions."""
-
-    def f(params: Any, x: Any) -> Any:
-        for i, (kernel, bias) in enumerate(params[:-1]):
-            numbers = ("NHWC", "HWIO", "NHWC")
-            x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
-            x = activation(x + bias)
-            if i == 1:
-                x = pool(x, (2, 2), (2, 2))
-        return x.mean((1, 2)) @ params[-1][0] + params[-1][1]
-
-    pairs = zip(CHANNELS[:-1], CHANNELS[1:], strict=True)
-    params = [(kernel(9 * m, (3, 3, m, n)), jnp.zeros(n)) for m, n in pairs]
-    params.append((kernel(CHANNELS[-1], (CHANNELS[-1], 10)), jnp.zeros(10)))
-    return f, params, (SIDE, SIDE, CHANNELS[0]), 32
+    for i, layer in enumerate(params[:-1]):
+        x = activation(convolution(layer, x))
+        x = pool(x, (2, 2), (2, 2)) if i == 1 else x
+    return multilayer(activation, params[-1:], x.mean((1, 2)))
 
 
-def kernel(fan_in: int, shape: tuple[int, ...]) -> jax.Array:
-    """Random weights that keep the size of what passes through."""
-    return jax.random.normal(jax.random.key(len(shape) + fan_in), shape) * (2 / fan_in) ** 0.5
+KERNELS = [(3, 3, 3, 32), (3, 3, 32, 32), (3, 3, 32, 64), (64, 10)]
+# With their batch sizes.
+NETWORKS = {
+    "dense": (Architecture(multilayer, dense_shapes(*SIZES), SIZES[:1]), 128),
+    "convolutional": (
+        Architecture(partial(convolutional, nnx.avg_pool), KERNELS, (16, 16, 3)),
+        32,
+    ),
+    "max pooling": (Architecture(partial(convolutional, nnx.max_pool), KERNELS, (16, 16, 3)), 32),
+}
 
 
-def max_pooled(activation: Callable[..., Any]) -> tuple[Any, Any, tuple[int, ...], int]:
-    """The same convolutional network with max pooling."""
-    return convolutional(activation, nnx.max_pool)
+def network(name: str, activation: str) -> tuple[Callable[..., Any], Any]:
+    """A network, and random weights that keep the size of what passes through."""
+    architecture, _ = NETWORKS[name]
+
+    def layer(shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+        fan_in = math.prod(shape[:-1])
+        kernel = jax.random.normal(jax.random.key(len(shape) + fan_in), shape)
+        return kernel * (2 / fan_in) ** 0.5, jnp.zeros(shape[-1])
+
+    f = partial(architecture.function, ACTIVATIONS[activation])
+    return f, [layer(shape) for shape in architecture.shapes]
 
 
-NETWORKS = {"dense": dense, "convolutional": convolutional, "max pooling": max_pooled}
-
-
-def prepare(network: str, activation: str, procedure: str) -> tuple[Any, dict[str, Any]]:
+def prepare(name: str, activation: str, procedure: str) -> tuple[Any, dict[str, Any]]:
     """A function that makes steps, and what is known of them before they are timed."""
-    f, params, shape, batch = NETWORKS[network](ACTIVATIONS[activation])
-    optimiser = optax.sgd(1e-3, momentum=0.9)
+    f, params = network(name, activation)
+    architecture, size = NETWORKS[name]
     build = PROCEDURES[procedure]
-    start = params if build is None else weights.mean_field(params, 1e-4)
 
-    def loss(params: Any, key: Any, x: Any, y: Any) -> Any:
+    def loss(params: Any, key: Any, state: Any, x: Any, y: Any) -> Any:
         if build is None:
             logits = f(params, x)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), state
         output = build(f)(key, params, x)
-        head = weights.CategoricalHead()
-        return weights.elbo(head, output, y, params).per_example(60_000)
+        terms = weights.elbo(weights.CategoricalHead(), output, y, params)
+        return terms.per_example(60_000), state
 
-    def step(params: Any, state: Any, key: Any, x: Any, y: Any) -> Any:
-        key, own = jax.random.split(key)
-        updates, state = optimiser.update(jax.grad(loss)(params, own, x, y), state)
-        return optax.apply_updates(params, updates), state, key
-
-    generator = np.random.default_rng(0)
-    x = jnp.asarray(generator.random((batch, *shape), dtype=np.float32))
-    y = jnp.asarray(generator.integers(0, 10, batch))
-    carry = (start, optimiser.init(start), jax.random.key(0))
-    begin = time.perf_counter()
-    compiled = jax.jit(step, donate_argnums=(0, 1, 2)).lower(*carry, x, y).compile()
-    seconds = time.perf_counter() - begin
-    memory = compiled.memory_analysis()
-    facts = {
-        "compile_seconds": seconds,
-        "temporary_bytes": memory.temp_size_in_bytes if memory else None,
-        "batch_size": batch,
-    }
-    return repeated(compiled, carry, x, y), facts
+    start = params if build is None else weights.mean_field(params, 1e-4)
+    steps, facts = descent(loss, start, (), *batch(size, architecture.example), rate=1e-3)
+    return steps, facts | {"batch_size": size}
 
 
-def accuracy(network: str, activation: str) -> float:
+def accuracy(name: str, activation: str) -> float:
     """The variance of all outputs by moments, relative to that of 4,000 sampled networks."""
-    f, params, shape, _ = NETWORKS[network](ACTIVATIONS[activation])
+    f, params = network(name, activation)
     posterior = weights.mean_field(params, 1e-4)
-    x = jnp.asarray(np.random.default_rng(1).random((4, *shape), dtype=np.float32))
+    shape = (4, *NETWORKS[name][0].example)
+    x = jnp.asarray(np.random.default_rng(1).random(shape, dtype=np.float32))
     sample = weights.weight_sample(f)
     keys = jax.random.split(jax.random.key(1), 4000)
     draws = jax.jit(lambda k: lax.map(lambda key: sample(key, posterior, x).mean, k, batch_size=8))
@@ -140,49 +114,27 @@ def accuracy(network: str, activation: str) -> float:
 def measure(quick: bool) -> dict[str, Any]:
     """Steps of all networks and procedures."""
     rows = []
-    for network in NETWORKS:
+    rounds, calls = (2, 1) if quick else (21, 3)
+    for name in NETWORKS:
         for activation in ["ReLU"] if quick else ACTIVATIONS:
-            prepared = {p: prepare(network, activation, p) for p in PROCEDURES}
-            timings = interleaved(
-                {name: steps for name, (steps, _) in prepared.items()},
-                rounds=2 if quick else 21,
-                calls=1 if quick else 3,
-            )
-            for name, timing in timings.items():
-                ratio = timing.ratio(timings["plain"])
-                rows.append(
-                    {
-                        "network": network,
-                        "activation": activation,
-                        "procedure": name,
-                        "milliseconds": 1e3 * timing.seconds,
-                        "ratio": ratio.median,
-                        "ratio_low": ratio.low,
-                        "ratio_high": ratio.high,
-                        "ratio_of_fastest": ratio.fastest,
-                        **prepared[name][1],
-                    }
-                )
+            prepared = {p: prepare(name, activation, p) for p in PROCEDURES}
+            functions = {p: steps for p, (steps, _) in prepared.items()}
+            timings = interleaved(functions, rounds=rounds, calls=calls)
+            for p, timing in timings.items():
+                row = {"network": name, "activation": activation, "procedure": p}
+                rows.append(row | timing.figures(timings["plain"]) | prepared[p][1])
             if not quick:
-                rows[-len(PROCEDURES) + 1]["variance_ratio"] = accuracy(network, activation)
+                rows[-len(PROCEDURES) + 1]["variance_ratio"] = accuracy(name, activation)
     return {"steps": rows}
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the table."""
-    print(
-        f"{'network':14} {'activation':10} {'procedure':25} {'ms':>8} {'ratio':>6} "
-        f"{'quartiles':>11} {'fastest':>7} {'compile s':>9} {'temporary MB':>12} {'variance':>8}"
+TABLES = [
+    Table(
+        "steps",
+        "network {network} | activation {activation} | procedure {procedure} | "
+        f"{MEASURED} | variance {{variance_ratio:.3f}}",
     )
-    for r in result["steps"]:
-        quartiles = f"{r['ratio_low']:.2f}-{r['ratio_high']:.2f}"
-        variance = f"{r['variance_ratio']:8.3f}" if "variance_ratio" in r else ""
-        print(
-            f"{r['network']:14} {r['activation']:10} {r['procedure']:25} {r['milliseconds']:8.2f} "
-            f"{r['ratio']:6.2f} {quartiles:>11} {r['ratio_of_fastest']:7.2f} "
-            f"{r['compile_seconds']:9.2f} {(r['temporary_bytes'] or 0) / 1e6:12.1f} {variance}"
-        )
-
+]
 
 if __name__ == "__main__":
-    command.run("moments", "What does training on means and variances cost?", measure, show)
+    command.run(OPTIONS, measure, TABLES)

@@ -10,6 +10,10 @@ sampling are not independent; those of different networks are.
     python -m benchmarks.moments_accuracy --quick --no-write
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__)
+
 import functools
 import math
 import time
@@ -22,7 +26,7 @@ import numpy as np
 from jax import lax
 
 import cgjax as cg
-from benchmarks import command
+from benchmarks.records import Table
 
 SHARES = (0.01, 0.1, 0.5)
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -39,21 +43,13 @@ FAST: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
 
 
 class Architecture(NamedTuple):
-    """A family of networks.
+    """A family of networks."""
 
-    Attributes:
-        function: `(activation, params, x)`.
-        shapes: of the parameters; kernels and biases in turns.
-        example: the shape of an example.
-        convolutional: whether its weights are shared by positions.
-        uncertain_inputs: whether the inputs are uncertain too, as much as the weights.
-    """
-
-    function: Callable[..., jax.Array]
-    shapes: list[tuple[int, ...]]
-    example: tuple[int, ...]
-    convolutional: bool = False
-    uncertain_inputs: bool = False
+    function: Callable[..., jax.Array]  # (activation, params, x)
+    shapes: list[tuple[int, ...]]  # of the kernels; each has a bias
+    example: tuple[int, ...]  # the shape of an example
+    convolutional: bool = False  # whether weights are shared by positions
+    uncertain_inputs: bool = False  # as much as the weights
 
 
 # -- networks
@@ -75,20 +71,21 @@ def residual(activation: Callable[..., Any], params: Any, x: Any) -> Any:
     return x @ last[0] + last[1]
 
 
-def _dense_shapes(*sizes: int) -> list[tuple[int, ...]]:
+def dense_shapes(*sizes: int) -> list[tuple[int, ...]]:
+    """Of kernels."""
     return list(zip(sizes[:-1], sizes[1:], strict=True))
 
 
 ARCHITECTURES = {
-    "dense 32-64-64-64-10": Architecture(multilayer, _dense_shapes(32, 64, 64, 64, 10), (32,)),
+    "dense 32-64-64-64-10": Architecture(multilayer, dense_shapes(32, 64, 64, 64, 10), (32,)),
     "dense 16-48-48-48-48-48-5": Architecture(
-        multilayer, _dense_shapes(16, 48, 48, 48, 48, 48, 5), (16,)
+        multilayer, dense_shapes(16, 48, 48, 48, 48, 48, 5), (16,)
     ),
     "residual, 3 blocks": Architecture(
         residual, [(32, 48), *((48, 64), (64, 48)) * 3, (48, 10)], (32,)
     ),
     "dense, uncertain inputs": Architecture(
-        multilayer, _dense_shapes(32, 64, 64, 64, 10), (32,), uncertain_inputs=True
+        multilayer, dense_shapes(32, 64, 64, 64, 10), (32,), uncertain_inputs=True
     ),
 }
 
@@ -127,17 +124,11 @@ def _uncertain(mean: jax.Array, share: float) -> cg.Belief:
 
 
 class Sampled(NamedTuple):
-    """Moments of the outputs of sampled networks.
-
-    Attributes:
-        mean: the means.
-        variance: the variances.
-        relative_error: the standard error of the sum of all variances, relative to it.
-    """
+    """Moments of the outputs of sampled networks."""
 
     mean: np.ndarray
     variance: np.ndarray
-    relative_error: float
+    relative_error: float  # the standard error of the sum of all variances, relative to it
 
 
 def sampler(architecture: Architecture, activations: list[str]) -> Callable[..., Any]:
@@ -253,12 +244,7 @@ def accuracy(
             for figure, value in found.items():
                 cell.setdefault(figure, []).append(value)
     return [
-        {
-            "network": name,
-            "activation": activation,
-            "share": share,
-            **cell,
-        }
+        {"network": name, "activation": activation, "share": share, **cell}
         for (activation, share), cell in cells.items()
     ]
 
@@ -281,27 +267,25 @@ def measured(
     return {"seeds": list(seeds), "inputs": INPUTS, "draws": draws, "cells": cells}
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the tables: over the networks of a cell the mean, and the worst in brackets."""
-    print(
-        f"{'network':42} {'activation':10} {'share':>5} {'mean error':>15} {'variance':>17}", end=""
-    )
-    print(f" {'one output':>10} {'reference':>9} {'diagonal':>8}")
-    for cell in result["cells"]:
-        mean, ratio = np.array(cell["mean_error"]), np.array(cell["variance_ratio"])
-        worst = ratio[np.abs(ratio - 1).argmax()]
-        line = f"{cell['network']:42} {cell['activation']:10} {cell['share']:5}"
-        line += f" {mean.mean():.4f} ({mean.max():.4f}) {ratio.mean():8.3f} ({worst:.3f})"
-        line += f" {np.mean(cell['output_error']):10.3f} {np.mean(cell['reference_error']):9.4f}"
-        if "diagonal_ratio" in cell:
-            line += f" {np.mean(cell['diagonal_ratio']):8.3f}"
-        print(line)
+def summary(cell: Any) -> dict[str, Any]:
+    """A cell, and of its networks' figures the means and the worst."""
+    means = {f"{name}_mean": np.mean(v) for name, v in cell.items() if isinstance(v, list)}
+    error = max(cell["mean_error"])
+    ratio = max(cell["variance_ratio"], key=lambda ratio: abs(ratio - 1))
+    return {**cell, **means, "mean_error_worst": error, "variance_ratio_worst": ratio}
 
+
+TABLES = [
+    Table(
+        "cells",
+        "network {network} | activation {activation} | share {share} | "
+        "mean error {mean_error_mean:.4f} | worst {mean_error_worst:.4f} | "
+        "variance {variance_ratio_mean:.3f} | worst {variance_ratio_worst:.3f} | "
+        "one output {output_error_mean:.3f} | reference {reference_error_mean:.4f} | "
+        "diagonal {diagonal_ratio_mean:.3f}",
+        more=summary,
+    )
+]
 
 if __name__ == "__main__":
-    command.run(
-        "moments_accuracy",
-        "How far are the means and variances of moments from those of sampled networks?",
-        measure,
-        show,
-    )
+    command.run(OPTIONS, measure, TABLES)

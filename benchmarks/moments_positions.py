@@ -10,7 +10,12 @@ and gradients with what positions share, relative to that without.
     python -m benchmarks.moments_positions --quick --no-write
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__)
+
 import functools
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,9 +26,10 @@ from flax import nnx
 from jax import lax
 
 import cgjax as cg
-from benchmarks import command, moments_accuracy
+from benchmarks import moments_accuracy
 from benchmarks.moments_accuracy import Architecture, random_network, uncertain
-from benchmarks.timing import interleaved
+from benchmarks.records import Table
+from benchmarks.timing import compiled, interleaved
 
 ACTIVATIONS = {a: f for a, f in moments_accuracy.ACTIVATIONS.items() if a != "leaky ReLU"}
 
@@ -81,39 +87,33 @@ def dense(layer: Any, x: Any) -> Any:
     return x @ layer[0] + layer[1]
 
 
-_3 = (3, 3)
-ARCHITECTURES = {
-    "maximum pooling": Architecture(
-        max_pooled, [(*_3, 3, 8), (*_3, 8, 16), (144, 10)], (12, 12, 3), True
-    ),
-    "average pooling, global average": Architecture(
-        average_pooled, [(*_3, 3, 8), (*_3, 8, 16), (16, 10)], (12, 12, 3), True
-    ),
-    "strides, no pooling": Architecture(
-        strided, [(*_3, 3, 8), (*_3, 8, 16), (256, 10)], (12, 12, 3), True
-    ),
-    "residual blocks, global average": Architecture(
-        residual_blocks, [(*_3, 3, 8), *[(*_3, 8, 8)] * 4, (8, 10)], (12, 12, 3), True
-    ),
-    "maximum pooling, residual, global average": Architecture(
-        max_pooled_residual,
-        [(*_3, 3, 8), (*_3, 8, 8), (*_3, 8, 8), (*_3, 8, 16), (16, 10)],
-        (12, 12, 3),
-        True,
-    ),
+# By name the function, and the channels of its convolutions and the sizes of its dense layer.
+_NETWORKS: dict[str, tuple[Any, tuple[int, ...], tuple[int, int]]] = {
+    "maximum pooling": (max_pooled, (3, 8, 16), (144, 10)),
+    "average pooling, global average": (average_pooled, (3, 8, 16), (16, 10)),
+    "strides, no pooling": (strided, (3, 8, 16), (256, 10)),
+    "residual blocks, global average": (residual_blocks, (3, 8, 8, 8, 8, 8), (8, 10)),
+    "maximum pooling, residual, global average": (max_pooled_residual, (3, 8, 8, 8, 16), (16, 10)),
 }
-
-
+ARCHITECTURES = {
+    name: Architecture(
+        function,
+        [*((3, 3, m, n) for m, n in itertools.pairwise(channels)), last],
+        (12, 12, 3),
+        convolutional=True,
+    )
+    for name, (function, channels, last) in _NETWORKS.items()
+}
 TIMED = ("maximum pooling", "average pooling, global average", "residual blocks, global average")
 
 
 def wider(architecture: Architecture, factor: int) -> Architecture:
     """The same with more channels; colours and outputs stay 3 and 10."""
 
-    def scaled(n: int) -> int:
-        return n if n in (3, 10) else factor * n
+    def scaled(sizes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(n if n in (3, 10) else factor * n for n in sizes)
 
-    shapes = [(*s[:-2], scaled(s[-2]), scaled(s[-1])) for s in architecture.shapes]
+    shapes = [(*s[:-2], *scaled(s[-2:])) for s in architecture.shapes]
     return architecture._replace(shapes=shapes)
 
 
@@ -128,22 +128,24 @@ def cost(name: str, activation: str, quick: bool) -> dict[str, Any]:
     x = jnp.tile(x, (8, 1, 1, 1))  # 16 examples
     f = functools.partial(architecture.function, ACTIVATIONS[activation])
     found: dict[str, Any] = {"network": name, "activation": activation, "batch_size": len(x)}
-    for what in ("value", "gradient"):
-        functions = {}
-        for positions in (False, True):
-            run = cg.moments(f, positions=positions)
-            if what == "gradient":
-                run = _gradient(run)
-            compiled = jax.jit(run).lower(about, x).compile()
-            functions["positions" if positions else "diagonal"] = functools.partial(
-                _repeated, compiled, about, x
-            )
+    rounds, calls = (2, 1) if quick else (15, 3)
+    for what, of in (("value", lambda run: run), ("gradient", _gradient)):
         timings = interleaved(
-            functions, rounds=2 if quick else 15, calls=1 if quick else 3, clock=time.process_time
+            {
+                name: functools.partial(
+                    _repeated, compiled(jax.jit(of(run)), about, x)[0], about, x
+                )
+                for name, run in (
+                    ("diagonal", cg.moments(f, positions=False)),
+                    ("positions", cg.moments(f)),
+                )
+            },
+            rounds=rounds,
+            calls=calls,
+            clock=time.process_time,
         )
-        ratio = timings["positions"].ratio(timings["diagonal"])
         found[f"{what}_milliseconds"] = 1e3 * timings["positions"].seconds
-        found[f"{what}_ratio"] = ratio._asdict()
+        found[f"{what}_ratio"] = timings["positions"].ratio(timings["diagonal"])._asdict()
     return found
 
 
@@ -155,8 +157,8 @@ def _gradient(run: Callable[..., cg.Belief]) -> Callable[..., Any]:
     return jax.grad(loss)
 
 
-def _repeated(compiled: Callable[..., Any], about: Any, x: Any, calls: int) -> None:
-    jax.block_until_ready([compiled(about, x) for _ in range(calls)])
+def _repeated(program: Callable[..., Any], about: Any, x: Any, calls: int) -> None:
+    jax.block_until_ready([program(about, x) for _ in range(calls)])
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -170,22 +172,15 @@ def measure(quick: bool) -> dict[str, Any]:
     return {**found, "cost": costs}
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the tables."""
-    moments_accuracy.show(result)
-    print(f"\n{'network':42} {'activation':10} {'value':>22} {'gradient':>22}")
-    for row in result["cost"]:
-        line = f"{row['network']:42} {row['activation']:10}"
-        for what in ("value", "gradient"):
-            r = row[f"{what}_ratio"]
-            line += f" {r['median']:5.2f} ({r['low']:.2f}-{r['high']:.2f}) {r['fastest']:5.2f}"
-        print(line)
-
+TABLES = [
+    *moments_accuracy.TABLES,
+    Table(
+        "cost",
+        "network {network} | activation {activation} | "
+        "value, ms {value_milliseconds:.2f} | ratio (quartiles) {value_ratio~2} | "
+        "gradient, ms {gradient_milliseconds:.2f} | ratio (quartiles) {gradient_ratio~2}",
+    ),
+]
 
 if __name__ == "__main__":
-    command.run(
-        "moments_positions",
-        "How much of the variance do positions share, and what does it cost to follow it?",
-        measure,
-        show,
-    )
+    command.run(OPTIONS, measure, TABLES)

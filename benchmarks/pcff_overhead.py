@@ -12,9 +12,11 @@ PyTorch's steps are measured too where it is installed, in rounds of their own a
 own plain step; `benchmarks.training_throughput` compares the two.
 """
 
-import time
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__)
+
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -24,8 +26,8 @@ import optax
 from flax import nnx
 
 import cgjax as cg
-from benchmarks import command, torch_steps
-from benchmarks.timing import Timing, interleaved, repeated
+from benchmarks.records import MEASURED, Table
+from benchmarks.timing import batch, called, compiled, descent, interleaved
 from cgjax.kernels.random_bits import random_words, standard_normal
 
 SIZES = (784, 1024, 1024, 10)
@@ -86,46 +88,18 @@ def procedure_of(sizes: tuple[int, ...], node: str, procedure: str, rate: float)
     return (lambda key, *args: f(*args)), f, params, state
 
 
-def training_step(
-    run: Callable[..., Any],
-) -> tuple[Callable[..., Any], optax.GradientTransformation]:
-    """A step of stochastic gradient descent, not compiled yet."""
-    optimiser = optax.sgd(0.01, momentum=0.9)
-
-    def step(params: Any, state: Any, moments: Any, key: Any, x: Any, y: Any) -> Any:
-        key, step_key = jax.random.split(key)
-
-        def loss(params: Any) -> Any:
-            logits, new_state = run(step_key, params, state, x)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-            return losses.mean(), new_state
-
-        gradients, new_state = jax.grad(loss, has_aux=True)(params)
-        updates, moments = optimiser.update(gradients, moments)
-        return optax.apply_updates(params, updates), new_state, moments, key
-
-    return step, optimiser
-
-
 def prepare(name: str, batch_size: int) -> tuple[Callable[[int], None], dict[str, Any]]:
     """A function that makes steps, and what is known of them before they are timed."""
     node, procedure, rate = PROCEDURES[name]
     run, f, params, state = procedure_of(SIZES, node, procedure, rate)
-    step, optimiser = training_step(run)
-    generator = np.random.default_rng(0)
-    x = jnp.asarray(generator.random((batch_size, SIZES[0]), dtype=np.float32))
-    y = jnp.asarray(generator.integers(0, SIZES[-1], batch_size))
-    carry = (params, state, optimiser.init(params), jax.random.key(0))
-    start = time.perf_counter()
-    compiled = jax.jit(step, donate_argnums=(0, 1, 2, 3)).lower(*carry, x, y).compile()
-    seconds = time.perf_counter() - start
-    memory = compiled.memory_analysis()
-    facts = {
-        "compile_seconds": seconds,
-        "temporary_bytes": memory.temp_size_in_bytes if memory else None,
-        "sampled": sampled_part(run, f, params, state, x, procedure),
-    }
-    return repeated(compiled, carry, x, y), facts
+
+    def loss(params: Any, key: Any, state: Any, x: Any, y: Any) -> Any:
+        logits, new_state = run(key, params, state, x)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), new_state
+
+    x, y = batch(batch_size, SIZES[:1])
+    steps, facts = descent(loss, params, state, x, y, rate=0.01)
+    return steps, facts | {"sampled": sampled_part(run, f, params, state, x, procedure)}
 
 
 def sampled_part(run: Any, f: Any, params: Any, state: Any, x: Any, procedure: str) -> float | None:
@@ -144,41 +118,32 @@ def sampled_part(run: Any, f: Any, params: Any, state: Any, x: Any, procedure: s
 
 def measure_steps(batch_size: int, rounds: int, calls: int) -> list[dict[str, Any]]:
     """One row for each procedure, and one for each that PyTorch makes, where it is installed."""
+
+    def timed(library: str, node: str, functions: dict[str, Any]) -> list[dict[str, Any]]:
+        timings = interleaved(functions, rounds=rounds, calls=calls)
+        return [
+            {"library": library, "procedure": name, "batch_size": batch_size}
+            | timing.figures(timings[node], images=batch_size)
+            for name, timing in timings.items()
+        ]
+
     rows = []
     for node in ("tanh", "ReLU"):
-        own = {name: p for name, p in PROCEDURES.items() if name.startswith(node)}
-        prepared = {name: prepare(name, batch_size) for name in own}
-        timings = interleaved({n: p[0] for n, p in prepared.items()}, rounds=rounds, calls=calls)
-        for name in own:
-            figures = row("cgjax", name, batch_size, timings[name], timings[node])
-            rows.append(figures | prepared[name][1])
-    for node in ("tanh", "ReLU") if find_spec("torch") else ():
+        prepared = {name: prepare(name, batch_size) for name in PROCEDURES if name.startswith(node)}
+        for row in timed("cgjax", node, {name: steps for name, (steps, _) in prepared.items()}):
+            rows.append(row | prepared[row["procedure"]][1])
+    if not command.has_torch():
+        return rows
+    from benchmarks import torch_networks
+
+    for node in ("tanh", "ReLU"):
         own = {
             name.replace("nnx.", ""): p
             for name, p in PROCEDURES.items()
             if name.startswith(node) and p[1] != "noise"
         }
-        timings = interleaved(torch_steps.steps(SIZES, batch_size, own), rounds=rounds, calls=calls)
-        rows += [row("torch", name, batch_size, timings[name], timings[node]) for name in own]
+        rows += timed("torch", node, torch_networks.steps(SIZES, batch_size, own))
     return rows
-
-
-def row(
-    library: str, name: str, batch_size: int, timing: Timing, baseline: Timing
-) -> dict[str, Any]:
-    """The figures of one procedure."""
-    ratio = timing.ratio(baseline)
-    return {
-        "library": library,
-        "procedure": name,
-        "batch_size": batch_size,
-        "milliseconds": 1e3 * timing.seconds,
-        "ratio": ratio.median,
-        "ratio_low": ratio.low,
-        "ratio_high": ratio.high,
-        "ratio_of_fastest": ratio.fastest,
-        "images_per_second": batch_size / timing.seconds,
-    }
 
 
 def measure_compilation(repeats: int) -> list[dict[str, Any]]:
@@ -197,9 +162,8 @@ def measure_compilation(repeats: int) -> list[dict[str, Any]]:
                     return run(key, params, state, x)[0].sum()
 
                 function = total if what == "forward" else jax.grad(total)
-                start = time.perf_counter()
-                jax.jit(function).lower(params, jax.random.key(0), state).compile()
-                seconds.append(time.perf_counter() - start)
+                _, facts = compiled(jax.jit(function), params, jax.random.key(0), state)
+                seconds.append(facts["compile_seconds"])
             rows.append({"procedure": name, "what": what, "seconds": float(np.median(seconds))})
     return rows
 
@@ -253,7 +217,7 @@ def measure_parts(
     """
     e = jax.random.normal(jax.random.key(0), shape)
 
-    def repeated(function: Callable[[Any, Any], Any]) -> Callable[[int], None]:
+    def many(function: Callable[[Any, Any], Any]) -> Callable[[int], None]:
         @jax.jit
         def program(e: Any) -> Any:
             def turn(e: Any, number: Any) -> Any:
@@ -263,44 +227,14 @@ def measure_parts(
 
             return jax.lax.scan(turn, e, jnp.arange(repeats, dtype=jnp.uint32))[0]
 
-        def run(calls: int) -> None:
-            for _ in range(calls):
-                jax.block_until_ready(program(e))
+        return called(program, e)
 
-        return run
-
-    timings = interleaved(
-        {name: repeated(function) for name, function in parts().items()}, rounds=rounds, calls=1
-    )
+    functions = {name: many(function) for name, function in parts().items()}
+    timings = interleaved(functions, rounds=rounds, calls=1)
     return [
         {"part": name, "microseconds": 1e6 * timing.seconds / repeats}
         for name, timing in timings.items()
     ]
-
-
-def show(result: dict[str, Any]) -> None:
-    """Prints the tables."""
-    header = (
-        f"{'batch':>5}  {'library':7} {'procedure':24} {'ms':>8} {'ratio':>6} {'quartiles':>12} "
-        f"{'fastest':>7}"
-    )
-    print(f"{header} {'images/s':>9} {'sampled':>8} {'compile s':>9} {'temporary MB':>12}")
-    for r in result["steps"]:
-        quartiles = f"{r['ratio_low']:.3f}-{r['ratio_high']:.3f}"
-        known = f"{r['sampled']:8.3f}" if r.get("sampled") is not None else " " * 8
-        if "compile_seconds" in r:
-            known += f" {r['compile_seconds']:9.2f} {(r['temporary_bytes'] or 0) / 1e6:12.2f}"
-        print(
-            f"{r['batch_size']:5}  {r['library']:7} {r['procedure']:24} {r['milliseconds']:8.2f} "
-            f"{r['ratio']:6.3f} {quartiles:>12} {r['ratio_of_fastest']:7.3f} "
-            f"{r['images_per_second']:9.0f} {known}"
-        )
-    print(f"\ntrace, lower and compile, {DEEP} layers of {DEEP_WIDTH}, batch {DEEP_BATCH}")
-    for r in result["compilation"]:
-        print(f"  {r['procedure']:24} {r['what']:9} {r['seconds']:6.2f} s")
-    print("\none layer of 32 x 1024, forwards and backwards, without the matrix products")
-    for r in result["parts"]:
-        print(f"  {r['part']:30} {r['microseconds']:6.1f} us")
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -315,5 +249,22 @@ def measure(quick: bool) -> dict[str, Any]:
     }
 
 
+STEPS = Table(
+    "steps",
+    f"batch {{batch_size}} | library {{library}} | procedure {{procedure}} | {MEASURED} | "
+    "images/s {images_per_second:.0f} | sampled {sampled:.3f}",
+)
+COMPILATION = Table(
+    "compilation",
+    "procedure {procedure} | of {what} | s {seconds:.2f}",
+    title=f"trace, lower and compile, {DEEP} layers of {DEEP_WIDTH}, batch {DEEP_BATCH}",
+)
+PARTS = Table(
+    "parts",
+    "part {part} | us {microseconds:.1f}",
+    title="one layer of nodes, forwards and backwards, without the matrix products",
+)
+TABLES = [STEPS, COMPILATION, PARTS]
+
 if __name__ == "__main__":
-    command.run("pcff_overhead", "What does PCFF cost?", measure, show)
+    command.run(OPTIONS, measure, TABLES)

@@ -12,6 +12,12 @@ version 0.2.1 also needs Open MPI 4 with its C++ library, and NCCL, on a machine
     python -m benchmarks.pytagi_comparison --pytagi OTHER/bin/python --quick --no-write
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(
+    __name__, __doc__, pytagi=command.Option("the Python interpreter that has pyTAGI")
+)
+
 import json
 import os
 import subprocess
@@ -20,7 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import command, moments
+from benchmarks import moments
+from benchmarks.records import Table
 from benchmarks.timing import interleaved
 
 BATCH = 128
@@ -37,14 +44,9 @@ class Steps:
     def __init__(self, python: str):
         script = Path(__file__).with_name("pytagi_steps.py")
         arguments = [python, str(script), json.dumps([list(moments.SIZES), BATCH])]
+        pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         try:
-            self.process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            self.process = subprocess.Popen(arguments, text=True, **pipes)
         except OSError as error:
             sys.exit(MISSING.format(python=python, reason=error))
         self.python = python
@@ -81,46 +83,34 @@ def version(python: str) -> str:
     return found.stdout.strip()
 
 
-def measure(quick: bool, python: str) -> dict[str, Any]:
+def measure(quick: bool, pytagi: str) -> dict[str, Any]:
     """Steps of both, in one interleaved run on one core."""
     # Before the compiler makes its threads; the other process inherits it.
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    theirs = Steps(python)
+    theirs = Steps(pytagi)
     ours, _ = moments.prepare("dense", "ReLU", "moments")
     functions: dict[str, Callable[[int], None]] = {"cgjax": ours, "pyTAGI": theirs}
     timings = interleaved(functions, rounds=2 if quick else 21, calls=1)
     theirs.close()
-    ratio = timings["pyTAGI"].ratio(timings["cgjax"])
     return {
-        "pytagi": version(python),
+        "pytagi": version(pytagi),
         "network": list(moments.SIZES),
         "batch_size": BATCH,
         "milliseconds": {name: 1e3 * timing.seconds for name, timing in timings.items()},
-        "ratio": ratio.median,
-        "ratio_low": ratio.low,
-        "ratio_high": ratio.high,
-        "ratio_of_fastest": ratio.fastest,
+        **timings["pyTAGI"].ratio(timings["cgjax"]).figures(),
         "pytagi_hits": theirs.hits,  # a network that did not learn would be right in 0.1
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the comparison."""
-    for name, milliseconds in result["milliseconds"].items():
-        print(f"{name:8} {milliseconds:9.2f} ms a step")
-    print(
-        f"pyTAGI {result['pytagi']} / cgjax: {result['ratio']:.1f} "
-        f"({result['ratio_low']:.1f}-{result['ratio_high']:.1f}), of the fastest "
-        f"{result['ratio_of_fastest']:.1f}; pyTAGI is right in {result['pytagi_hits']:.2f} of the "
-        "batch"
+TABLES = [
+    Table(
+        "",
+        "cgjax, ms {milliseconds[cgjax]:.2f} | pyTAGI, ms {milliseconds[pyTAGI]:.2f} | "
+        "pyTAGI / cgjax (quartiles) {ratio~1} | of the fastest {ratio_of_fastest:.1f} | "
+        "pyTAGI is right in {pytagi_hits:.2f}",
+        faster=("ratio",),
     )
-
+]
 
 if __name__ == "__main__":
-    command.run(
-        "pytagi_comparison",
-        "How long does a training step on means and variances take here, and in pyTAGI?",
-        measure,
-        show,
-        {"pytagi": "the Python interpreter that has pyTAGI"},
-    )
+    command.run(OPTIONS, measure, TABLES, lambda result: [f"pyTAGI {result['pytagi']}"])

@@ -19,6 +19,12 @@ Targets, on a GPU, forward and backward: 20 times as fast as the plain scan at (
 the rest measured; figures are written after each size.
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(
+    __name__, __doc__, dtype=command.DTYPE._replace(choices=("all", *command.DTYPES))
+)
+
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -30,13 +36,13 @@ import numpy as np
 from jax import lax
 
 import cgjax as cg
-from benchmarks import bounds, command, targets
+from benchmarks import bounds, targets
+from benchmarks.records import Table, Timing
 from benchmarks.timing import called, interleaved
 from cgjax.kernels import independent_recurrence, sampled_independent_recurrence
 from cgjax.kernels.random_bits import random_words, uniform
 
 RATE, SEED = 0.4, 5
-DTYPES = ("float32", "bfloat16")
 # (time, batch, units)
 SIZES = {
     "cpu": [(784, 1, 128), (784, 32, 128), (784, 128, 128), (5000, 32, 128)],
@@ -133,21 +139,18 @@ def calls_of(size: tuple[int, ...], platform: str) -> int:
 
 
 def measure(
-    quick: bool,
-    dtype: str = "all",
-    sizes: Any = None,
-    clock: Callable[[], float] | None = None,
+    quick: bool, dtype: str = "all", sizes: Any = None, clock: Any = None
 ) -> Iterator[dict[str, Any]]:
     """All implementations, one size after the other: all figures so far after each.
 
     Args:
         quick: few rounds and a small size.
-        dtype: one of `DTYPES`, or "all".
+        dtype: one of `command.DTYPES`, or "all".
         sizes: (time, batch, units) of each problem; by default those of the device's kind.
         clock: as in `benchmarks.timing.interleaved`.
     """
     platform = "cpu" if jax.default_backend() == "cpu" else "gpu"
-    dtypes = DTYPES if dtype == "all" else (dtype,)
+    dtypes = command.DTYPES if dtype == "all" else (dtype,)
     problems = [
         (size, name)
         for size in sizes or ([(64, 4, 32)] if quick else SIZES[platform])
@@ -166,27 +169,37 @@ def measure(
         for noise, functions in implementations(platform).items():
             problem = {"size": list(size), "dtype": name, "noise": noise}
             key = None if noise == "none" else jax.random.key(SEED)
-            known = exact(x, u, g, key)
-            compiled, errors = _compiled(problem, functions, (x, u, g), known, failed)
-            for part in PARTS:
-                functions_of_part = {
-                    name: called(*ways[part]) for name, (ways, _) in compiled.items()
-                }
-                timings = interleaved(functions_of_part, rounds=rounds, calls=calls, clock=clock)
-                bound_seconds = None if speed is None else PARTS[part][noise] * x.nbytes / speed
-                rows += _rows(problem, part, timings, compiled, errors, bound_seconds)
+            compiled = _compiled(problem, functions, (x, u, g), exact(x, u, g, key), failed)
+            for part, arrays in PARTS.items():
+                steps = {which: called(*ways[part]) for which, (ways, _) in compiled.items()}
+                timings = interleaved(steps, rounds=rounds, calls=calls, clock=clock)
+                least = None if speed is None else arrays[noise] * x.nbytes / speed
+                baseline = next((timings[which] for which in BASELINES if which in timings), None)
+                for which, timing in timings.items():
+                    own = {"part": part, "implementation": which, "baseline": which in BASELINES}
+                    facts = own | _figures(timing, baseline, least) | compiled[which][1]
+                    rows.append(problem | facts)
             print(*problem.values(), "measured", flush=True)
         yield {"bytes_per_second": speed, "rows": rows, "failed": failed}
 
 
+def _figures(timing: Timing, baseline: Timing | None, least: float | None) -> dict[str, Any]:
+    """Of one implementation, with the seconds that it takes at least."""
+    return {
+        "milliseconds": 1e3 * timing.seconds,
+        **(baseline.ratio(timing).figures("speedup") if baseline else {"speedup": None}),
+        "bound_milliseconds": least and 1e3 * least,
+        "share_of_bound": least and least / timing.seconds,
+    }
+
+
 def _compiled(
     problem: dict[str, Any], functions: Any, arrays: Any, known: Any, failed: list[dict[str, Any]]
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """What is timed of each implementation, by part, with the seconds of its compilation; and the
-    errors. What fails is put with the failed."""
+) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """What is timed of each implementation, by part; the seconds of its compilation and its error.
+    What fails is put with the failed."""
     x, u, g = arrays
-    compiled: dict[str, Any] = {}
-    errors: dict[str, float] = {}
+    compiled = {}
     for name, f in functions.items():
         start = time.perf_counter()
         try:
@@ -202,76 +215,29 @@ def _compiled(
             print(*problem.values(), name, "failed:", message, flush=True)
             continue
         ways = dict(zip(PARTS, [(forward, x, u), (both, x, u, g)], strict=True))
-        compiled[name] = ways, seconds
-        if name != "walked":
-            errors[name] = error_of(got, known)
-    return compiled, errors
+        wrong = None if name == "walked" else error_of(got, known)
+        compiled[name] = ways, {"compile_seconds": seconds, "error": wrong}
+    return compiled
 
 
-def _rows(
-    problem: dict[str, Any],
-    part: str,
-    timings: Any,
-    compiled: dict[str, Any],
-    errors: dict[str, float],
-    bound_seconds: float | None,
-) -> list[dict[str, Any]]:
-    rows = []
-    baseline = next((timings[name] for name in BASELINES if name in timings), None)
-    for name, timing in timings.items():
-        ratio = None if baseline is None else baseline.ratio(timing)
-        rows.append(
-            problem
-            | {
-                "part": part,
-                "implementation": name,
-                "baseline": name in BASELINES,
-                "milliseconds": 1e3 * timing.seconds,
-                "speedup": ratio and ratio.median,
-                "speedup_low": ratio and ratio.low,
-                "speedup_high": ratio and ratio.high,
-                "bound_milliseconds": bound_seconds and 1e3 * bound_seconds,
-                "share_of_bound": bound_seconds and bound_seconds / timing.seconds,
-                "compile_seconds": compiled[name][1],
-                "error": errors.get(name),
-            }
-        )
-    return rows
+TABLES = [
+    Table(
+        "rows",
+        "size {size} | dtype {dtype} | noise {noise} | part {part} | "
+        "implementation {implementation} | ms {milliseconds:.3f} | "
+        "speed-up (quartiles) {speedup~2} | bound ms {bound_milliseconds:.3f} | "
+        "share {share_of_bound:.1%} | compile s {compile_seconds:.2f} | error {error:.1e}",
+        faster=("speedup",),
+    ),
+    Table("failed", "failed {size} | {dtype} | {noise} | {implementation} | {message}"),
+]
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the table."""
-    if result["bytes_per_second"]:
-        print(f"memory: {result['bytes_per_second'] / 1e9:.0f} GB/s")
-    print(
-        f"{'size':16} {'dtype':8} {'noise':5} {'part':20} {'implementation':14} {'ms':>9} "
-        f"{'speedup':>7} {'quartiles':>11} {'bound ms':>8} {'share':>6} {'compile s':>9} "
-        f"{'error':>8}"
-    )
-    for r in result["rows"]:
-        speedup, quartiles, bound, share = "", "", "", ""
-        if r["speedup"] is not None:
-            speedup = f"{r['speedup']:.2f}"
-            quartiles = f"{r['speedup_low']:.2f}-{r['speedup_high']:.2f}"
-        if r["share_of_bound"] is not None:
-            bound, share = f"{r['bound_milliseconds']:.3f}", f"{r['share_of_bound']:.1%}"
-        wrong = "" if r["error"] is None else f"{r['error']:8.1e}"
-        print(
-            f"{str(tuple(r['size'])):16} {r['dtype']:8} {r['noise']:5} {r['part']:20} "
-            f"{r['implementation']:14} {r['milliseconds']:9.3f} {speedup:>7} {quartiles:>11} "
-            f"{bound:>8} {share:>6} {r['compile_seconds']:9.2f} {wrong:>8}"
-        )
-    for r in result["failed"]:
-        print(f"{tuple(r['size'])} {r['dtype']} {r['noise']} {r['implementation']}: {r['message']}")
-    if result["bytes_per_second"]:
-        print("", *targets.recurrence(result["rows"]), sep="\n")
+def notes(result: dict[str, Any]) -> list[str]:
+    """The memory's speed and the targets, which are for GPUs."""
+    speed = result["bytes_per_second"]
+    return [f"memory: {speed / 1e9:.0f} GB/s", *targets.recurrence(result["rows"])] if speed else []
 
 
 if __name__ == "__main__":
-    command.run(
-        "recurrence",
-        "Which implementation of the independent recurrence is fastest here?",
-        measure,
-        show,
-        choices={"dtype": ("all", *DTYPES)},
-    )
+    command.run(OPTIONS, measure, TABLES, notes)

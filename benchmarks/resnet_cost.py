@@ -23,7 +23,12 @@ size, as `benchmarks.pcff_overhead` measures them.
 Target, on a GPU: a step with PCFF takes at most 1.10 times the plain step (and at best 1.05).
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__, dtype=command.DTYPE)
+
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -32,20 +37,17 @@ import numpy as np
 from flax import nnx
 
 import cgjax as cg
-from benchmarks import command, targets
-from benchmarks.pcff_overhead import measure_parts
-from benchmarks.sweep import initial
+from benchmarks import targets
+from benchmarks.epochs import epochs, initial, made_up, slow
+from benchmarks.pcff_overhead import PARTS, measure_parts
+from benchmarks.records import Table
 from benchmarks.timing import interleaved
-from benchmarks.training_throughput import epochs, made_up
 from cgjax.kernels.random_bits import standard_normal
 from train.engine import sweep
 from train.engine.loop import Learner
-from train.engine.recipes import SteppedRecipe
 from train.engine.sweep import Rates
 from train.models.resnet import ResNet
 from train.resnet import experiment as resnet
-
-DTYPES = ("float32", "bfloat16")
 
 
 class Sizes(NamedTuple):
@@ -125,14 +127,9 @@ def network(sizes: Sizes, dtype: str, family: cg.nodes.Family, rngs: nnx.Rngs) -
 
 def learner(sizes: Sizes, dtype: str, training: Training) -> Learner:
     """What is trained."""
-    functions = sweep.network(lambda rngs: network(sizes, dtype, training.family, rngs))
-    return sweep.learner(
-        functions,
-        resnet.standardised,
-        training.rates,
-        augment=resnet.augmented,
-        rounds=training.rounds,
-    )
+    net = sweep.network(functools.partial(network, sizes, dtype, training.family))
+    how: Any = {"augment": resnet.augmented, "rounds": training.rounds}
+    return sweep.learner(net, resnet.standardised, training.rates, **how)
 
 
 def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> dict[str, Any]:
@@ -143,10 +140,8 @@ def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> 
         dtype: of convolutions and nodes.
         sizes: others.
     """
-    own = CPU if jax.default_backend() == "cpu" else GPU
-    sizes = sizes or (QUICK if quick else own)
-    # As slow as it takes for many epochs on few images to stay with ordinary numbers.
-    recipe = SteppedRecipe(batch_size=sizes.batch, learning_rate=1e-4, length=10**6)
+    sizes = sizes or (QUICK if quick else CPU if jax.default_backend() == "cpu" else GPU)
+    recipe = slow(sizes.batch)
     data = made_up(sizes.steps * sizes.batch, 3 * resnet.SIDE**2)
     learners = {name: learner(sizes, dtype, training) for name, training in TRAININGS.items()}
     start = initial(learners["none"], recipe, 1)  # which is the same for all
@@ -155,21 +150,11 @@ def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> 
         for name, training in TRAININGS.items()
     }
     timings = interleaved(functions, rounds=sizes.rounds, calls=1)
-    plain = timings["none"]
     rows = []
     for name, training in TRAININGS.items():
-        timing, ratio = timings[name], timings[name].ratio(plain)
-        row = {
-            "training": name,
-            "dtype": dtype,
-            "milliseconds": 1e3 * timing.seconds / sizes.steps,
-            "images_per_second": sizes.steps * sizes.batch / timing.seconds,
-            "ratio": ratio.median,
-            "ratio_low": ratio.low,
-            "ratio_high": ratio.high,
-            "ratio_of_fastest": ratio.fastest,
-            "beside": training.beside,
-        }
+        timing, images = timings[name], sizes.steps * sizes.batch
+        row = {"training": name, "dtype": dtype, "beside": training.beside}
+        row |= timing.figures(timings["none"], sizes.steps, images)
         if training.beside is not None:
             row |= difference(timing.each - timings[training.beside].each, sizes.steps)
         rows.append(row)
@@ -188,34 +173,22 @@ def difference(seconds: Any, steps: int) -> dict[str, float]:
     return {"part": median, "part_low": low, "part_high": high}
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the tables."""
-    print(
-        f"{'training':20} {'dtype':8} {'ms':>9} {'ratio':>6} {'quartiles':>12} {'fastest':>7} "
-        f"{'part ms':>9} {'quartiles':>15}  beside"
-    )
-    for r in result["steps"]:
-        quartiles = f"{r['ratio_low']:.3f}-{r['ratio_high']:.3f}"
-        part = ""
-        if r["beside"] is not None:
-            between = f"{r['part_low']:.3f}-{r['part_high']:.3f}"
-            part = f" {r['part']:9.3f} {between:>15}  {r['beside']}"
-        print(
-            f"{r['training']:20} {r['dtype']:8} {r['milliseconds']:9.3f} {r['ratio']:6.3f} "
-            f"{quartiles:>12} {r['ratio_of_fastest']:7.3f}{part}"
-        )
-    shape = " x ".join(map(str, result["place"]))
-    print(f"\none place of {shape} nodes, forwards and backwards")
-    for r in result["parts"]:
-        print(f"  {r['part']:30} {r['microseconds']:9.1f} us")
-    print("\ntargets, which are for GPUs:", *targets.cost(result["steps"]), sep="\n")
+TABLES = [
+    Table(
+        "steps",
+        "training {training} | dtype {dtype} | ms {milliseconds:.3f} | "
+        "ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f} | "
+        "ms more than (quartiles) {part:.3f} ({part_low:.3f}-{part_high:.3f}): {beside:}",
+    ),
+    PARTS,
+]
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """The size of the place of nodes, and the targets."""
+    place = f"one place of {' x '.join(map(str, result['place']))} nodes"
+    return [place, "targets, which are for GPUs:", *targets.cost(result["steps"])]
 
 
 if __name__ == "__main__":
-    command.run(
-        "resnet_cost",
-        "What does PCFF cost in ResNet20, and where does the time go?",
-        measure,
-        show,
-        choices={"dtype": DTYPES},
-    )
+    command.run(OPTIONS, measure, TABLES, notes)

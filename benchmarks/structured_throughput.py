@@ -22,9 +22,12 @@ kernel, where both draw the same random numbers (not with PCFF); of PyTorch, the
 its log-probabilities of a batch from the program's, for the same weights, in units of the largest.
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__)
+
 import functools
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import jax
@@ -33,10 +36,9 @@ import numpy as np
 from flax import nnx
 
 import cgjax as cg
-from benchmarks import command
-from benchmarks.sweep import distance
+from benchmarks.epochs import distance, epochs, keys, made_up
+from benchmarks.records import Table
 from benchmarks.timing import interleaved
-from benchmarks.training_throughput import epochs, keys, made_up
 from train.engine import sweep
 from train.engine.loop import Learner, RunState, Variables, programs, scaled
 from train.engine.recipes import PatientRecipe, Recipe, SteppedRecipe
@@ -98,27 +100,16 @@ def plain_network(depth: int, features: int, steps: int) -> sweep.Network:
 
 
 class Case(NamedTuple):
-    """One network and its training.
-
-    Attributes:
-        name: of the network.
-        recipe: how it is trained.
-        pixels: numbers of an image.
-        runs: what regularises it.
-        learner: what is trained, at given rates.
-        plain: the same with plain scans, if it is recurrent.
-        inputs: from images in [0, 1] to what the PyTorch network takes.
-        torch: from the module `benchmarks.torch_networks` and rates to the PyTorch network.
-    """
+    """One network and its training."""
 
     name: str
     recipe: Recipe
-    pixels: int
-    runs: tuple[sweep.Run, ...]
-    learner: Callable[[Rates], Learner]
-    plain: Callable[[Rates], Learner] | None
-    inputs: Callable[[Any], Any]
-    torch: Callable[[Any, Rates], Any]
+    pixels: int  # numbers of an image
+    runs: tuple[sweep.Run, ...]  # what regularises it
+    learner: Callable[[Rates], Learner]  # what is trained
+    plain: Callable[[Rates], Learner] | None  # the same with plain scans, if it is recurrent
+    inputs: Callable[[Any], Any]  # from images in [0, 1] to what the PyTorch network takes
+    torch: Callable[[Any, Rates], Any]  # from `benchmarks.torch_networks` to the PyTorch network
 
 
 def cases(sizes: Sizes) -> list[Case]:
@@ -235,7 +226,7 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, 
             ours, theirs = (gradient(k, variables, rates, x, y) for k in (learner, plain))
             exact = [np.asarray(g, np.float64) for g in jax.tree.leaves(ours)]
             figures["plain_scan_error"] = distance(theirs, exact)
-    if find_spec("torch"):
+    if command.has_torch():
         from benchmarks import torch_networks
 
         network = case.torch(torch_networks, rates)
@@ -249,45 +240,30 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, 
         steps = network.steps(case.recipe, inputs, np.asarray(y))
         functions["torch"] = lambda calls: steps(calls * sizes.steps)
     timings = interleaved(functions, rounds=sizes.rounds, calls=1, pause=0.1)
-    for name, timing in timings.items():
-        own = name == "cgjax"
-        figures["images_per_second" if own else f"{name}_images_per_second"] = (
-            images / timing.seconds
-        )
-        if not own:
-            figures[f"over_{name}"] = timing.ratio(timings["cgjax"])._asdict()
+    figures["images_per_second"] = images / timings["cgjax"].seconds
+    for name in list(timings)[1:]:
+        figures[f"{name}_images_per_second"] = images / timings[name].seconds
+        figures[f"over_{name}"] = timings[name].ratio(timings["cgjax"])._asdict()
     return figures
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the table."""
-    sizes = result["sizes"]
-    print(f"{sizes['rounds']} rounds of {sizes['steps']} steps\n")
-    print(f"{'network':8} {'':11} {'parameters':>10} {'images/s':>9}", end="")
-    for name in ("plain scan", "PyTorch"):
-        print(f" {name:>10} {'ratio':>6} {'quartiles':>12} {'fastest':>7} {'error':>8}", end="")
-    print()
-    for r in result["trainings"]:
-        rate = f"{r['rate']:g}" if r["rate"] else ""
-        line = f"{r['network']:8} {r['regulariser']:7} {rate:3} {r['parameters']:10}"
-        line += f" {r['images_per_second']:9.1f}"
-        for name in ("plain_scan", "torch"):
-            if f"over_{name}" not in r:
-                line += " " * 48
-                continue
-            ratio = r[f"over_{name}"]
-            quartiles = f"{ratio['low']:.2f}-{ratio['high']:.2f}"
-            line += f" {r[f'{name}_images_per_second']:10.1f} {ratio['median']:6.2f}"
-            line += f" {quartiles:>12} {ratio['fastest']:7.2f}"
-            wrong = r.get(f"{name}_error")
-            line += f" {'' if wrong is None else f'{wrong:.1e}':>8}"
-        print(line.rstrip())
+TABLES = [
+    Table(
+        "trainings",
+        "network {network} | {regulariser} | {rate} | parameters {parameters:.0f} | "
+        "images/s {images_per_second:.1f} | plain scan {plain_scan_images_per_second:.1f} | "
+        "ratio (quartiles) {over_plain_scan~2} | error {plain_scan_error:.1e} | "
+        "PyTorch {torch_images_per_second:.1f} | ratio (quartiles) {over_torch~2} | "
+        "error {torch_error:.1e}",
+        faster=("over_plain_scan", "over_torch"),
+    )
+]
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """How often it was measured."""
+    return ["{rounds} rounds of {steps} steps".format(**result["sizes"])]
 
 
 if __name__ == "__main__":
-    command.run(
-        "structured_throughput",
-        "How fast is the training of recurrent and residual networks?",
-        measure,
-        show,
-    )
+    command.run(OPTIONS, measure, TABLES, notes)

@@ -18,39 +18,21 @@ whose runs have dropout, PCFF or none at rates of their own ("sweep"). All in on
     python -m benchmarks.sweep --form products --dtype bfloat16         # four programs
     python -m benchmarks.sweep --quick --no-write --form loop           # of a tiny network
 
-It needs jax, flax, optax, chex, jaxtyping and numpy alone. Beside each time stand two bounds, of a
-program that makes as many multiply-adds and as much traffic at the rates of the device; formulas
-and rates are in `benchmarks.bounds`. Target, on a GPU: 60 runs at least 8 times as fast, in images
-per second, as a sweep of one run in the same form and dtype; or at half of the memory-traffic
-bound, if that is slower.
+Beside each time stand two bounds: as many multiply-adds, and as much traffic, at the rates of the
+device (`benchmarks.bounds`). Target, on a GPU: 60 runs at least 8 times as fast, in images per
+second, as a sweep of one run in the same form and dtype; or at half of the memory-traffic bound, if
+that is slower.
 
 "error" is the relative distance of what the momentum is after an epoch at learning rate 0, a sum of
 its gradients over all parameters of two runs (of one, where there is one), from that of the loop in
 float64 on a CPU with the same random numbers: a fast wrong program would show.
 """
 
-import functools
-import time
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import lax
+from benchmarks import command
 
-from benchmarks import bounds, command, targets
-from benchmarks.timing import Timing, interleaved, repeated
-from benchmarks.training_throughput import made_up
-from train.engine import sweep
-from train.engine.loop import Data, Learner, RunState, init_run, programs, run_epoch
-from train.engine.recipes import SteppedRecipe
-from train.engine.sweep import Rates
-from train.models.convolution import convolved, products
-from train.models.resnet import ResNet
-from train.resnet import experiment as resnet
-
-DTYPES = ("float32", "bfloat16")
+DTYPES = command.DTYPES
 
 
 class Preset(NamedTuple):
@@ -72,20 +54,39 @@ PRESETS = {
     "cpu": Preset(3, 16, 16, 2, ("float32",), (1, 4), 5, 2048, 2**27),
     "gpu": Preset(3, 16, 128, 16, DTYPES, (1, 60), 7, 8192, 2**30),
 }
+FORMS = {"grouped": None, "products": None, "loop": 1}  # how many runs are mapped (none: all)
+OPTIONS = command.read(
+    __name__,
+    __doc__,
+    preset=command.Option("sizes; auto: of the device", ("auto", *PRESETS)),
+    form=command.Option("of the convolutions", ("all", *FORMS)),
+    dtype=command.DTYPE._replace(choices=("all", *DTYPES)),
+)
+
+import functools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from benchmarks import bounds, targets
+from benchmarks.epochs import distance, initial, made_up, slow
+from benchmarks.records import Table, Timing
+from benchmarks.timing import compiled, interleaved, repeated
+from train.engine import sweep
+from train.engine.loop import Data, Learner, RunState, programs, run_epoch
+from train.engine.sweep import Rates
+from train.models.convolution import convolved, products
+from train.models.resnet import ResNet
+from train.resnet import experiment as resnet
 
 # What is trained: the rates, if the program knows them; and whether at all lengths or at 1 alone.
 PROCEDURES = {
     "plain": (Rates(0.0, 0.0), False),
     "pcff": (Rates(0.0, 0.3), False),
     "sweep": (None, True),
-}
-
-
-# Name: how a convolution is computed, and how many runs are mapped at a time (none: all).
-FORMS = {
-    "grouped": (convolved, None),
-    "products": (products, None),
-    "loop": (convolved, 1),
 }
 
 
@@ -108,17 +109,10 @@ def programs_of(preset: Preset, form: str = "all", dtype: str = "all") -> Iterat
 
 
 def network(preset: Preset, form: str, dtype: str) -> sweep.Network:
-    """ResNet20, or a smaller one."""
-    widths = tuple(preset.channels * factor for factor in (1, 2, 4))
-    return sweep.network(
-        lambda rngs: ResNet(
-            blocks=preset.blocks,
-            widths=widths,
-            convolution=FORMS[form][0],
-            dtype=jnp.dtype(dtype),
-            rngs=rngs,
-        )
-    )
+    """ResNet20, or a smaller one; not `train.resnet.network`, whose evaluation stays in float32."""
+    sizes: Any = {"blocks": preset.blocks, "widths": tuple(preset.channels * k for k in (1, 2, 4))}
+    how = {"convolution": {"products": products}.get(form, convolved), "dtype": jnp.dtype(dtype)}
+    return sweep.network(lambda rngs: ResNet(**sizes, **how, rngs=rngs))
 
 
 @functools.lru_cache
@@ -136,27 +130,10 @@ def augmented(key: Any, x: Any) -> Any:
         return resnet.augmented(key, x)
 
 
-def recipe(preset: Preset) -> SteppedRecipe:
-    """As slow as it takes for many epochs on few images to stay with ordinary numbers."""
-    return SteppedRecipe(batch_size=preset.batch, learning_rate=1e-4, length=10**6)
-
-
 @functools.lru_cache
 def start(preset: Preset, runs: int) -> RunState:
     """All runs before their first epoch. The first run is the same in a sweep of any length."""
-    return initial(learner(preset, "loop", "float32", "plain"), recipe(preset), runs)
-
-
-def initial(learner: Learner, recipe: SteppedRecipe, runs: int) -> RunState:
-    """So many runs before their first epoch."""
-    # One run after the other and without optimisations: to compile the program takes as long as
-    # that of an epoch, and it is executed once.
-    init = jax.jit(
-        functools.partial(init_run, learner, recipe),
-        compiler_options={"xla_backend_optimization_level": 0},
-    )
-    states = [init(jax.random.key_data(jax.random.key(run))) for run in range(runs)]
-    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *states)
+    return initial(learner(preset, "loop", "float32", "plain"), slow(preset.batch), runs)
 
 
 def rates(runs: int) -> Rates:
@@ -176,21 +153,15 @@ def images(preset: Preset) -> Data:
 def prepare(preset: Preset, measured: Measured) -> tuple[Callable[[int], None], dict[str, Any]]:
     """A function that trains all runs for epochs, and what is known of it before it is timed."""
     trained = learner(preset, measured.form, measured.dtype, measured.procedure)
-    width = FORMS[measured.form][1]
-    epoch: Any = programs(trained, recipe(preset), "vmap", width=width)[1]
+    width = FORMS[measured.form]
+    epoch: Any = programs(trained, slow(preset.batch), "vmap", width=width)[1]
     states, hyper, data = start(preset, measured.runs), rates(measured.runs), images(preset)
-    begin = time.perf_counter()
-    compiled = epoch.lower(states, hyper, data).compile()
-    seconds = time.perf_counter() - begin
-    analysis = compiled.memory_analysis()
+    made, facts = compiled(epoch, states, hyper, data)
     copied = jax.tree.map(jnp.copy, at_rest(states))  # an epoch takes its states over
-    momentum = compiled(copied, hyper, data)[0].momentum
-    facts = {
-        "compile_seconds": seconds,
-        "temporary_bytes": analysis.temp_size_in_bytes if analysis else None,
-        "error": distance(momentum, reference(preset, measured.procedure, measured.runs)),
-    }
-    return repeated(lambda *args: compiled(*args)[:1], (states,), hyper, data), facts
+    momentum = made(copied, hyper, data)[0].momentum
+    error = distance(momentum, reference(preset, measured.procedure, measured.runs))
+    steps = repeated(lambda *args: made(*args)[:1], (states,), hyper, data)
+    return steps, facts | {"error": error}
 
 
 # -- accuracy
@@ -214,7 +185,7 @@ def reference(preset: Preset, procedure: str, runs: int) -> list[np.ndarray]:
 
     def one(run: Any, data: Data) -> Any:
         exact, (state, rates) = learner(preset, "loop", "float64", procedure), run
-        return run_epoch(exact, recipe(preset), state, rates, data)[0].momentum
+        return run_epoch(exact, slow(preset.batch), state, rates, data)[0].momentum
 
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         variables, momentum = jax.tree.map(
@@ -223,16 +194,6 @@ def reference(preset: Preset, procedure: str, runs: int) -> list[np.ndarray]:
         states = states._replace(variables=variables, momentum=momentum)
         all_runs = jax.jit(lambda runs, data: lax.map(lambda run: one(run, data), runs))
         return [np.asarray(m) for m in jax.tree.leaves(all_runs((states, hyper), data))]
-
-
-def distance(gradient: Any, exact: list[np.ndarray]) -> float:
-    """Of the first runs' gradient from the reference, relative to it."""
-    squares = [
-        (np.sum((np.asarray(g[: len(e)], np.float64) - e) ** 2), np.sum(e**2))
-        for g, e in zip(jax.tree.leaves(gradient), exact, strict=True)
-    ]
-    error, size = np.sum(squares, axis=0)
-    return float(np.sqrt(error / size))
 
 
 # -- the measurement
@@ -256,16 +217,16 @@ def work(preset: Preset) -> bounds.Work:
 
 
 def measure(
-    quick: bool, preset_name: str = "auto", form: str = "all", dtype: str = "all"
+    quick: bool, preset: str = "auto", form: str = "all", dtype: str = "all"
 ) -> dict[str, Any]:
     """One row for each program."""
-    name = chosen(quick, preset_name)
-    preset = PRESETS[name]
+    name = chosen(quick, preset)
+    sizes = PRESETS[name]
     prepared: dict[Measured, tuple[Any, dict[str, Any]]] = {}
     failed = []
-    for measured in programs_of(preset, form, dtype):
+    for measured in programs_of(sizes, form, dtype):
         try:
-            epochs, facts = prepare(preset, measured)
+            epochs, facts = prepare(sizes, measured)
             epochs(1)
         except jax.errors.JaxRuntimeError as error:  # out of memory, above all
             failed.append(measured._asdict() | {"message": str(error).splitlines()[0]})
@@ -275,23 +236,18 @@ def measure(
         print(
             *measured, {name: float(f"{fact or 0:.2g}") for name, fact in facts.items()}, flush=True
         )
-    timings = interleaved(
-        {str(k): epochs for k, (epochs, _) in enumerate(prepared.values())},
-        rounds=preset.rounds,
-        calls=1,
-    )
-    by_program = dict(zip(prepared, timings.values(), strict=True))
-    facts = {measured: facts for measured, (_, facts) in prepared.items()}
-    device = bounds.rates(preset.product, preset.copy, max(preset.rounds, 5), DTYPES)
-    needed = work(preset)
+    functions = {measured: epochs for measured, (epochs, _) in prepared.items()}
+    timings = interleaved(functions, rounds=sizes.rounds, calls=1)
+    device = bounds.rates(sizes.product, sizes.copy, max(sizes.rounds, 5), DTYPES)
+    needed = work(sizes)
     return {
         "preset": name,
-        "settings": preset._asdict(),
+        "settings": sizes._asdict(),
         "work_of_an_image": needed._asdict(),
         "rates_of_the_device": device,
         "steps": [
-            row(preset, measured, by_program, needed, device) | facts[measured]
-            for measured in by_program
+            row(sizes, measured, timings, needed, device) | facts
+            for measured, (_, facts) in prepared.items()
         ],
         "failed": failed,
     }
@@ -323,63 +279,40 @@ def row(
     plain = measured._replace(procedure="plain")
     if single in timings:
         # How many runs of their own the runs side by side are worth.
-        gain = timings[single].ratio(timing)
-        figures["speed_up"] = measured.runs * gain.median
-        figures["speed_up_low"] = measured.runs * gain.low
-        figures["speed_up_high"] = measured.runs * gain.high
+        figures |= timings[single].ratio(timing, measured.runs).figures("speed_up")
     if measured.procedure == "pcff" and plain in timings:
-        ratio = timing.ratio(timings[plain])
-        figures |= {"over_plain": ratio.median, "over_plain_low": ratio.low}
-        figures |= {"over_plain_high": ratio.high, "over_plain_of_fastest": ratio.fastest}
+        figures |= timing.ratio(timings[plain]).figures("over_plain")
     return figures
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the table."""
+TABLES = [
+    Table(
+        "steps",
+        "form {form} | dtype {dtype} | training {procedure} | runs {runs} | "
+        "ms {milliseconds:.2f} | img/s of a run {images_per_second_of_a_run:.0f} | "
+        "img/s {images_per_second:.0f} | speed-up (quartiles) {speed_up~2} | "
+        "over plain (quartiles) {over_plain~2} | "
+        "arithmetic ms {arithmetic_bound_milliseconds:.3f} | "
+        "memory ms {memory_bound_milliseconds:.3f} | share {share_of_memory_bound:.1%} | "
+        "temporary bytes {temporary_bytes:,} | compile s {compile_seconds:.1f} | "
+        "error {error:.1e}",
+        faster=("speed_up",),
+    ),
+    Table("failed", "failed {form} | {dtype} | {procedure} | {runs} | {message}"),
+]
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """The preset, the rates of the device, and the targets."""
     device, preset = result["rates_of_the_device"], result["settings"]
-    print(
+    return [
         f"preset {result['preset']}: batch {preset['batch']}, {preset['channels']} channels; "
         + ", ".join(f"{device[dtype] / 1e12:.2f} TFLOP/s {dtype}" for dtype in DTYPES)
-        + f", {device['bytes'] / 1e9:.0f} GB/s\n"
-    )
-    print(
-        f"{'form':9} {'dtype':9} {'':6} {'runs':>4} {'ms':>9} {'img/s run':>9} {'img/s':>9} "
-        f"{'speed-up':>8} {'quartiles':>11} {'/plain':>6} {'quartiles':>11} {'arith ms':>8} "
-        f"{'memory ms':>9} {'share':>6} {'temp MB':>8} {'compile s':>9} {'error':>8}"
-    )
-    for r in result["steps"]:
-        speed_up, over, quartiles, over_quartiles = "", "", "", ""
-        if "speed_up" in r:
-            speed_up = f"{r['speed_up']:.2f}"
-            quartiles = f"{r['speed_up_low']:.2f}-{r['speed_up_high']:.2f}"
-        if "over_plain" in r:
-            over = f"{r['over_plain']:.2f}"
-            over_quartiles = f"{r['over_plain_low']:.2f}-{r['over_plain_high']:.2f}"
-        print(
-            f"{r['form']:9} {r['dtype']:9} {r['procedure']:6} {r['runs']:4} "
-            f"{r['milliseconds']:9.2f} {r['images_per_second_of_a_run']:9.0f} "
-            f"{r['images_per_second']:9.0f} {speed_up:>8} {quartiles:>11} {over:>6} "
-            f"{over_quartiles:>11} {r['arithmetic_bound_milliseconds']:8.3f} "
-            f"{r['memory_bound_milliseconds']:9.3f} {r['share_of_memory_bound']:6.1%} "
-            f"{(r['temporary_bytes'] or 0) / 1e6:8.1f} {r['compile_seconds']:9.1f} "
-            f"{r['error']:8.1e}"
-        )
-    for r in result["failed"]:
-        print(
-            f"{r['form']:9} {r['dtype']:9} {r['procedure']:6} {r['runs']:4} failed: {r['message']}"
-        )
-    print("\ntargets, which are for GPUs:", *targets.sweep(result["steps"]), sep="\n")
+        + f", {device['bytes'] / 1e9:.0f} GB/s",
+        "targets, which are for GPUs:",
+        *targets.sweep(result["steps"]),
+    ]
 
 
 if __name__ == "__main__":
-    command.run(
-        "sweep",
-        "How many runs are one program worth, and in which form of small convolutions?",
-        measure,
-        show,
-        choices={
-            "preset": ("auto", *PRESETS),
-            "form": ("all", *FORMS),
-            "dtype": ("all", *DTYPES),
-        },
-    )
+    command.run(OPTIONS, measure, TABLES, notes)

@@ -2,38 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
+from benchmarks.records import Timing
 
-class Ratio(NamedTuple):
-    """How long one function takes relative to another: quartiles over the rounds, and the ratio of
-    the fastest rounds, which other work on the machine disturbs least."""
-
-    median: float
-    low: float
-    high: float
-    fastest: float
-
-
-class Timing(NamedTuple):
-    """The times of one function."""
-
-    each: np.ndarray  # float64[rounds], seconds of one call
-
-    @property
-    def seconds(self) -> float:
-        """The median over the rounds."""
-        return float(np.median(self.each))
-
-    def ratio(self, baseline: "Timing") -> Ratio:
-        """Relative to another function in the same rounds."""
-        low, median, high = np.percentile(self.each / baseline.each, [25, 50, 75])
-        fastest = self.each.min() / baseline.each.min()
-        return Ratio(float(median), float(low), float(high), float(fastest))
+Name = TypeVar("Name")
 
 
 def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Callable[[int], None]:
@@ -53,6 +31,50 @@ def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Callable[[int]
         jax.block_until_ready(carry)
 
     return steps
+
+
+def compiled(program: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """A jitted function, compiled; the seconds that this took, and the bytes of intermediates."""
+    begin = time.perf_counter()
+    made = program.lower(*arguments).compile()
+    seconds = time.perf_counter() - begin
+    memory = made.memory_analysis()
+    bytes_ = memory.temp_size_in_bytes if memory else None
+    return made, {"compile_seconds": seconds, "temporary_bytes": bytes_}
+
+
+def descent(
+    loss: Callable[..., Any], params: Any, state: Any, x: Any, y: Any, rate: float
+) -> tuple[Callable[[int], None], dict[str, Any]]:
+    """A function that makes steps of stochastic gradient descent with momentum on one batch.
+
+    Args:
+        loss: `loss(params, key, state, x, y) -> (value, state)`.
+        params, state: before the first step.
+        x, y: inputs and labels.
+        rate: the learning rate.
+
+    Returns:
+        The function, and what `compiled` tells of a step.
+    """
+    optimiser = optax.sgd(rate, momentum=0.9)
+
+    def step(params: Any, state: Any, moments: Any, key: Any, x: Any, y: Any) -> Any:
+        key, own = jax.random.split(key)
+        gradients, state = jax.grad(loss, has_aux=True)(params, own, state, x, y)
+        updates, moments = optimiser.update(gradients, moments)
+        return optax.apply_updates(params, updates), state, moments, key
+
+    carry = (params, state, optimiser.init(params), jax.random.key(0))
+    made, facts = compiled(jax.jit(step, donate_argnums=(0, 1, 2, 3)), *carry, x, y)
+    return repeated(made, carry, x, y), facts
+
+
+def batch(size: int, shape: tuple[int, ...], classes: int = 10) -> tuple[jax.Array, jax.Array]:
+    """Random inputs in [0, 1) and labels."""
+    generator = np.random.default_rng(0)
+    x = jnp.asarray(generator.random((size, *shape), dtype=np.float32))
+    return x, jnp.asarray(generator.integers(0, classes, size))
 
 
 def called(function: Callable[..., Any], *arguments: Any) -> Callable[[int], None]:
@@ -76,13 +98,13 @@ def called(function: Callable[..., Any], *arguments: Any) -> Callable[[int], Non
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[int], None]],
+    functions: Mapping[Name, Callable[[int], None]],
     *,
     rounds: int,
     calls: int,
     pause: float = 0.0,
     clock: Callable[[], float] | None = None,
-) -> dict[str, Timing]:
+) -> dict[Name, Timing]:
     """Times functions in rounds; each round runs every function, in an order that rotates.
 
     Args:
@@ -99,7 +121,7 @@ def interleaved(
     names = list(functions)
     for name in names:
         functions[name](2)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[Name, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             time.sleep(pause)

@@ -1,11 +1,16 @@
-"""The recurrent and the residual network in PyTorch, trained as their authors train them.
+"""The networks of the benchmarks in PyTorch, trained as their authors train them.
 
-Written from descriptions. The plain independently recurrent network of Li et al. (CVPR 2018): an
-affine map of all steps, a cell that a Python loop calls at each step, batch normalisation over
-batch and time, dropout with one mask for all steps; recurrent weights are clipped before a step and
-gradients after it. The residual network of [A] (tum-vision/nnascg): refinements with 3 x 3
-shortcuts, and normalisation, ReLU and the regulariser as one layer at 19 places. Parameters have
-the names that they have in `train/models/`, but for the last part, which is PyTorch's.
+Written from descriptions. A step does what a step of the training scripts of [A] does
+(tum-vision/nnascg; dense networks as in `mnist_simple`): masks and signs are drawn by
+`torch.bernoulli` from a tensor of probabilities, whole samples are drawn and then chosen by the
+mask, and loss and number of hits are read after every step. What it does not do is load data.
+
+The plain independently recurrent network of Li et al. (CVPR 2018): an affine map of all steps, a
+cell that a Python loop calls at each step, batch normalisation over batch and time, dropout with
+one mask for all steps; recurrent weights are clipped before a step and gradients after it. The
+residual network of [A]: refinements with 3 x 3 shortcuts, and normalisation, ReLU and the
+regulariser as one layer at 19 places. Parameters have the names that they have in `train/models/`,
+but for the last part, which is PyTorch's.
 
 This module needs PyTorch.
 """
@@ -13,15 +18,124 @@ This module needs PyTorch.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
 import cgjax as cg
-from benchmarks import torch_steps
 from train.engine.recipes import PatientRecipe, SteppedRecipe
 from train.engine.sweep import Rates
 
 CLASSES = 10
+
+
+def pcff(node: str, rate: float) -> Callable[[Any], Any]:
+    """A function of natural parameters: the activations, some of them replaced by samples.
+
+    Args:
+        node: "tanh" or "relu".
+        rate: the probability that a node is sampled.
+    """
+
+    def layer(e: Any) -> Any:
+        if node == "tanh":
+            activation = torch.tanh(e)
+            sample = 2.0 * torch.bernoulli(torch.sigmoid(2 * e)) - 1.0
+        else:
+            activation = torch.relu(e)
+            sample = torch.relu(e + torch.randn_like(e) * torch.tanh(e))
+        if rate >= 1:
+            return sample
+        mask = torch.bernoulli(torch.full_like(e, rate)).bool()
+        return torch.where(mask, sample, activation)
+
+    return layer
+
+
+def training(
+    forward: Callable[[Any], Any],
+    optimiser: Any,
+    x: Any,
+    y: Any,
+    before: Callable[[], None] = lambda: None,
+    limit: Callable[[], None] = lambda: None,
+) -> Callable[[int], None]:
+    """A function that makes a number of training steps on one batch.
+
+    Args:
+        forward: from inputs to logits.
+        optimiser: of `torch.optim`.
+        x, y: the inputs and the labels.
+        before: called before each forward pass.
+        limit: called when the gradients are there.
+    """
+
+    def run(calls: int) -> None:
+        loss_sum, hits = 0.0, 0
+        for _ in range(calls):
+            before()
+            optimiser.zero_grad()
+            value = forward(x)
+            loss = nn.functional.cross_entropy(value, y)
+            hits += int((value.detach().argmax(1) == y).sum())
+            loss_sum += loss.item()
+            loss.backward()
+            limit()
+            optimiser.step()
+
+    return run
+
+
+def steps(
+    sizes: tuple[int, ...],
+    batch_size: int,
+    procedures: dict[str, tuple[str, str, float]],
+    classes: int | None = None,
+) -> dict[str, Callable[[int], None]]:
+    """Functions that make a number of training steps.
+
+    Args:
+        sizes: the widths of the layers, input and output included.
+        batch_size: rows of a batch.
+        procedures: for each name the node ("tanh" or "relu"), the procedure ("none", "dropout" or
+            "pcff") and its rate.
+        classes: the number of classes; logits of 0 are appended to the outputs for those that the
+            network has none for.
+    """
+
+    def network(node: str, procedure: str, rate: float) -> Any:
+        layers: list[Any] = []
+        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        for index, (inputs, outputs) in enumerate(pairs):
+            layers.append(nn.Linear(inputs, outputs))
+            if index == len(pairs) - 1:
+                break
+            if procedure == "pcff":
+                layers.append(pcff(node, rate))
+            else:
+                layers.append(torch.tanh if node == "tanh" else torch.relu)
+            if procedure == "dropout":
+                layers.append(nn.Dropout(rate))
+        return layers
+
+    missing = (classes or sizes[-1]) - sizes[-1]
+    generator = np.random.default_rng(0)
+    x = torch.from_numpy(generator.random((batch_size, sizes[0]), dtype=np.float32))
+    y = torch.from_numpy(generator.integers(0, classes or sizes[-1], batch_size))
+
+    def stepper(node: str, procedure: str, rate: float) -> Callable[[int], None]:
+        layers = network(node, procedure, rate)
+        parameters = [p for f in layers if isinstance(f, nn.Module) for p in f.parameters()]
+        optimiser = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+
+        def forward(value: Any) -> Any:
+            for layer in layers:
+                value = layer(value)
+            return nn.functional.pad(value, (0, missing))
+
+        return training(forward, optimiser, x, y)
+
+    return {name: stepper(*options) for name, options in procedures.items()}
 
 
 class ReLU(nn.Module):
@@ -29,7 +143,7 @@ class ReLU(nn.Module):
 
     def __init__(self, rate: float):
         super().__init__()
-        self.sampled = torch_steps.pcff("relu", rate) if rate else torch.relu
+        self.sampled = pcff("relu", rate) if rate else torch.relu
 
     def forward(self, e: Any) -> Any:
         return self.sampled(e) if self.training else torch.relu(e)
@@ -114,7 +228,7 @@ class IndRNN(nn.Module):
             nn.utils.clip_grad_value_(self.parameters(), recipe.largest_gradient)
 
         self.train()
-        return torch_steps.training(self, optimiser, *tensors(x, y), clip, limit)
+        return training(self, optimiser, *tensors(x, y), clip, limit)
 
 
 class Place(nn.Module):
@@ -194,7 +308,7 @@ class ResNet(nn.Module):
             weight_decay=recipe.weight_decay,
         )
         self.train()
-        return torch_steps.training(self, optimiser, *tensors(x, y))
+        return training(self, optimiser, *tensors(x, y))
 
 
 def tensors(x: Any, y: Any) -> tuple[Any, Any]:

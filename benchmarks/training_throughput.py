@@ -1,7 +1,7 @@
 """How fast is the training program, relative to the loop of the training script of [A] in PyTorch?
 
 Images per second of an epoch of `train.dense` (network 784-1024-1024-9 and a zero, batches of 32 in
-random order), and of as many steps of `benchmarks.torch_steps`, interleaved in one run. Neither
+random order), and of as many steps of `benchmarks.torch_networks`, interleaved in one run. Neither
 loads data, and nothing is validated.
 
     python -m benchmarks.training_throughput                # 2 minutes on 2 cores
@@ -12,19 +12,22 @@ Without PyTorch only the program's own figures are made. The two share the netwo
 the optimiser and the figures that are read: the program reads them once for an epoch.
 """
 
+from benchmarks import command
+
+OPTIONS = command.read(__name__, __doc__)
+
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from benchmarks import command, torch_steps
-from benchmarks.timing import interleaved
+from benchmarks.epochs import epochs, made_up
+from benchmarks.records import Table
+from benchmarks.timing import called, interleaved
 from train.dense import experiment as dense
-from train.engine.loop import Data, Learner, RunState, programs
-from train.engine.recipes import PlateauRecipe, Recipe
+from train.engine.loop import Data
+from train.engine.recipes import PlateauRecipe
 
 FEATURES, HIDDEN, BATCH = 784, 1024, 32
 
@@ -37,36 +40,6 @@ TRAININGS: dict[str, tuple[dense.Nodes, str, float]] = {
     "ReLU, dropout .5": ("relu", "dropout", 0.5),
     "ReLU, PCFF 1": ("relu", "pcff", 1.0),
 }
-
-
-def epochs(
-    learner: Learner, recipe: Recipe, rates: Any, data: Data, start: RunState | None = None
-) -> Callable[[int], None]:
-    """A function that trains for so many epochs of the data.
-
-    Args:
-        learner: what is trained, at rates that it knows.
-        recipe: how.
-        rates: the rates.
-        data: the data.
-        start: the state before the first epoch, which is copied; without it a new one.
-    """
-    init, epoch = programs(learner, recipe, "sequential")
-    state = init(keys()) if start is None else jax.tree.map(jnp.copy, start)
-    hyper = jax.tree.map(lambda rate: np.array([rate], np.float32), rates)
-
-    def run(calls: int) -> None:
-        nonlocal state
-        for _ in range(calls):
-            state, record = epoch(state, hyper, data)
-            jax.device_get(record)
-
-    return run
-
-
-def keys() -> Any:
-    """That of the only run."""
-    return jax.random.key_data(jax.random.key(0))[None]
 
 
 def dense_epochs(
@@ -108,62 +81,45 @@ def products(data: Data) -> Callable[[int], None]:
 
     images = (data.train_x / data.largest).reshape(-1, BATCH, FEATURES)
 
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            jax.block_until_ready(program(images))
-
-    return run
-
-
-def made_up(images: int, features: int = FEATURES) -> Data:
-    """Random images and labels; as few of them for validation as there can be."""
-    generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, (images + 1, features)).astype(np.uint8)
-    y = generator.integers(0, dense.CLASSES, images + 1).astype(np.int32)
-    return Data(*jax.device_put((x[1:], y[1:], x[:1], y[:1], np.float32(255))))
+    return called(program, images)
 
 
 def measure(quick: bool) -> dict[str, Any]:
     """One row for each training."""
     rounds, steps = (2, 20) if quick else (15, 150)
-    data = made_up(steps * BATCH)
+    data = made_up(steps * BATCH, FEATURES)
     rows = []
     for name, training in TRAININGS.items():
         functions = {"cgjax": dense_epochs(*training, data), "products": products(data)}
-        if find_spec("torch"):
+        if command.has_torch():
+            from benchmarks import torch_networks
+
             sizes = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
-            made = torch_steps.steps(sizes, BATCH, {name: training}, classes=dense.CLASSES)
+            made = torch_networks.steps(sizes, BATCH, {name: training}, classes=dense.CLASSES)
             functions["torch"] = lambda calls, run=made[name]: run(calls * steps)
         timings = interleaved(functions, rounds=rounds, calls=1, pause=0.1)
-        row = {
-            "training": name,
-            "images_per_second": steps * BATCH / timings["cgjax"].seconds,
-            "products_images_per_second": steps * BATCH / timings["products"].seconds,
-        }
+        ends = {"cgjax": "", "products": "products_", "torch": "torch_"}
+        row: dict[str, Any] = {"training": name}
+        for which, timing in timings.items():
+            row[f"{ends[which]}images_per_second"] = steps * BATCH / timing.seconds
         if "torch" in timings:
-            ratio = timings["torch"].ratio(timings["cgjax"])
-            row["torch_images_per_second"] = steps * BATCH / timings["torch"].seconds
-            row |= {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high}
-            row["ratio_of_fastest"] = ratio.fastest
+            row |= timings["torch"].ratio(timings["cgjax"]).figures()
+        # What the program reaches of its bound, where there is nothing else to compare it with.
+        row |= timings["products"].ratio(timings["cgjax"]).figures("share_of_products")
         rows.append(row)
     return {"trainings": rows}
 
 
-def show(result: dict[str, Any]) -> None:
-    """Prints the table."""
-    print(
-        f"{'training':18} {'images/s':>9} {'products':>9} {'PyTorch':>9} {'ratio':>6} "
-        f"{'quartiles':>12} {'fastest':>7}"
+TABLES = [
+    Table(
+        "trainings",
+        "training {training} | images/s {images_per_second:.0f} | "
+        "products {products_images_per_second:.0f} | share (quartiles) {share_of_products~2} | "
+        "PyTorch {torch_images_per_second:.0f} | over PyTorch (quartiles) {ratio~2} | "
+        "of the fastest {ratio_of_fastest:.2f}",
+        faster=("share_of_products", "ratio"),
     )
-    for row in result["trainings"]:
-        line = f"{row['training']:18} {row['images_per_second']:9.0f}"
-        line += f" {row['products_images_per_second']:9.0f}"
-        if "ratio" in row:
-            quartiles = f"{row['ratio_low']:.2f}-{row['ratio_high']:.2f}"
-            line += f" {row['torch_images_per_second']:9.0f} {row['ratio']:6.2f} {quartiles:>12}"
-            line += f" {row['ratio_of_fastest']:7.2f}"
-        print(line)
-
+]
 
 if __name__ == "__main__":
-    command.run("training_throughput", "How fast is the training program?", measure, show)
+    command.run(OPTIONS, measure, TABLES)

@@ -3,10 +3,10 @@
 import functools
 import json
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from benchmarks.records import cell
 from train.report import tables as report
 from train.report.tables import NODES, REGULARISERS, Grid, Result
 
@@ -76,8 +76,7 @@ def columns(rows: Iterable[Row], *given: str) -> str:
     Args:
         rows: the values, by name. What a row lacks, or has as None, is "-".
         given: one or, with "|" between them, several columns: the heading, and from the first brace
-            on how a cell is written. `{ratio~2}` is a median with its quartiles, to two places,
-            which a row has as `ratio_low` and `ratio_high` or as a `benchmarks.timing.Ratio`.
+            on the template of a `benchmarks.records.cell`.
 
     Example:
         >>> rows = [{"a": 1.25, "b": 2, "b_low": 1, "b_high": 3}, {"a": None}]
@@ -88,23 +87,8 @@ def columns(rows: Iterable[Row], *given: str) -> str:
         | - | - |
     """
 
-    def cell(row: Row, template: str) -> str:
-        def quartiles(match: re.Match[str]) -> str:
-            name, digits = match.groups()
-            value = row[name]
-            three = (
-                [row[name + end] for end in ("", "_low", "_high")] if name + "_low" in row else ""
-            )
-            median, low, high = three or (value["median"], value["low"], value["high"])
-            return f"{median:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
-
-        try:
-            return re.sub(r"{(\w+)~(\d)}", quartiles, template).format_map(row)
-        except (KeyError, TypeError):  # a None has no format
-            return "-"
-
     pairs = [column.strip().partition("{") for column in "|".join(given).split("|")]
-    lines = [[cell(row, "{" + template) for _, _, template in pairs] for row in rows]
+    lines = [[cell(row, "{" + template, "-") for _, _, template in pairs] for row in rows]
     return table([heading.strip() for heading, _, _ in pairs], lines)
 
 

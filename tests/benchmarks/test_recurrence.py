@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import recurrence
+from benchmarks import command, recurrence
 from benchmarks.recurrence import error_of, exact, plain, with_gradients
 from benchmarks.timing import Timing
 from cgjax.kernels import sampled_independent_recurrence
@@ -32,7 +32,10 @@ def test_errors_are_those_of_states_and_gradients_and_what_fails_ends_nothing(mo
         assert row["implementation"] == "broken"
         assert row["message"] == "RuntimeError: no such instruction"
     assert len(result["rows"]) == 8
-    recurrence.show(result)
+    rows, failed = command.shown(recurrence.TABLES, result)
+    assert "[5, 2, 3]  float32  none   forward and backward  wrong" in rows
+    assert failed.splitlines()[1].endswith("none  broken  RuntimeError: no such instruction")
+    assert recurrence.notes(result) == []
 
 
 def test_bfloat16_is_measured_and_the_bound_on_a_gpu(monkeypatch):
@@ -62,7 +65,8 @@ def test_bfloat16_is_measured_and_the_bound_on_a_gpu(monkeypatch):
     assert [r["speedup"] for r in result["rows"]] == [1, 1, None, None]
     # Rounding to 8 bits at each of 5 steps.
     assert 1e-6 < result["rows"][0]["error"] < 5 * 2**-8
-    recurrence.show(result)
+    assert "12.0%" in command.shown(recurrence.TABLES, result)[0]
+    assert recurrence.notes(result) == ["memory: 0 GB/s"]
 
 
 def test_which_problems_are_measured_on_which_device():

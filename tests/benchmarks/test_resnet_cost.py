@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import cgjax as cg
+from benchmarks import command
 from benchmarks import resnet_cost as benchmark
 from cgjax.kernels.random_bits import random_words, standard_normal
 
@@ -59,7 +60,7 @@ def test_trainings_differ_from_those_beside_them_in_one_thing():
             assert (training.family != other.family) != (training.rounds != other.rounds)
 
 
-def test_one_training_beside_the_plain_one(monkeypatch, capsys):
+def test_one_training_beside_the_plain_one(monkeypatch):
     few = {name: benchmark.TRAININGS[name] for name in ("none", "mask")}
     monkeypatch.setattr(benchmark, "TRAININGS", few)
     monkeypatch.setattr(benchmark, "measure_parts", lambda rounds, shape, repeats: [])
@@ -69,8 +70,9 @@ def test_one_training_beside_the_plain_one(monkeypatch, capsys):
     assert masked["beside"] == "none" and masked["images_per_second"] > 0
     assert masked["part_low"] <= masked["part"] <= masked["part_high"]
     assert result["place"] == [4, 32, 32, 2]
-    benchmark.show(result)
-    assert "mask" in capsys.readouterr().out
+    (steps,) = command.shown(benchmark.TABLES, result)
+    assert steps.splitlines()[2].startswith("mask      float32")
+    assert benchmark.notes(result)[0] == "one place of 4 x 32 x 32 x 2 nodes"
 
 
 def test_parts_are_of_a_step():

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import benchmarks
+from benchmarks import command
 from benchmarks import structured_throughput as benchmark
-from benchmarks.training_throughput import keys
+from benchmarks.epochs import keys
 from train.engine.loop import programs
 
 TINY = benchmark.QUICK._replace(depth=1, features=3, pixels=9, steps=2, rounds=2)
@@ -52,7 +53,7 @@ def test_the_plain_scan_is_the_same_training_and_pytorch_makes_as_many_steps(sta
         fill=lambda _, weights: filled.update(weights),
         log_probs=lambda _, x: np.zeros((4, 10)),
     )
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: name == "torch")
+    monkeypatch.setattr(command, "has_torch", lambda: True)
     monkeypatch.setattr(benchmarks, "torch_networks", fake, raising=False)
     dropout = case.runs[1]
     figures = benchmark.row(TINY, case, dropout, state)
@@ -66,12 +67,14 @@ def test_the_plain_scan_is_the_same_training_and_pytorch_makes_as_many_steps(sta
         ratio = figures[f"over_{name}"]
         assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
         assert figures[f"{name}_images_per_second"] > 0
-    benchmark.show({"sizes": TINY._asdict(), "trainings": [figures]})
+    (text,) = command.shown(benchmark.TABLES, {"trainings": [figures]})
+    assert "plain scan" in text and "PyTorch" in text
 
 
 def test_without_pytorch_the_program_is_measured_alone(start, monkeypatch, capsys):
     case, state = start
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
+    command.has_torch.cache_clear()
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
     monkeypatch.setattr(benchmark, "programs", lambda *_: (lambda _: state, None))
     alone = case._replace(plain=None, runs=case.runs[:1])
     monkeypatch.setattr(benchmark, "cases", lambda sizes: [alone])
@@ -80,8 +83,10 @@ def test_without_pytorch_the_program_is_measured_alone(start, monkeypatch, capsy
     assert result["sizes"]["steps"] == 2
     assert row["images_per_second"] > 0
     assert not [name for name in row if "torch" in name or "scan" in name]
-    benchmark.show(result)
-    assert capsys.readouterr().out.splitlines()[-1].startswith("IndRNN   none")
+    assert capsys.readouterr().out.count("PyTorch is not installed") == 1
+    (text,) = command.shown(benchmark.TABLES, result)
+    assert text.splitlines()[-1].startswith("IndRNN   none") and "PyTorch" not in text
+    assert benchmark.notes(result) == ["2 rounds of 2 steps"]
 
 
 def test_parameters_have_the_names_and_shapes_of_pytorch():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import bounds
+from benchmarks import bounds, command
 from benchmarks import sweep as benchmark
 from benchmarks.timing import Timing
 from train.models.convolution import convolved, products
@@ -119,7 +119,7 @@ def test_presets(monkeypatch):
     assert loops == [name for name in names if name.form == "loop" and name.dtype == "bfloat16"]
 
 
-def test_what_fails_is_told_and_the_rest_measured(monkeypatch, capsys):
+def test_what_fails_is_told_and_the_rest_measured(monkeypatch):
     def prepare(preset, measured):
         if measured.procedure == "pcff":
             raise jax.errors.JaxRuntimeError("out of memory\nand more")
@@ -136,8 +136,9 @@ def test_what_fails_is_told_and_the_rest_measured(monkeypatch, capsys):
         ("sweep", 1),
         ("sweep", 3),
     ]
-    benchmark.show(result)
-    assert "float32, 3 runs: fastest as loop" in capsys.readouterr().out
+    assert "float32, 3 runs: fastest as loop" in benchmark.notes(result)[2]
+    _, failed = command.shown(benchmark.TABLES, result)
+    assert "out of memory" in failed
 
 
 RATES = ("float32", "bfloat16", "bytes")

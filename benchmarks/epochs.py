@@ -1,0 +1,79 @@
+"""What the benchmarks of whole trainings share: epochs of the training loop, on made-up images."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.engine.loop import Data, Learner, RunState, init_run, programs
+from train.engine.recipes import Recipe, SteppedRecipe
+
+CLASSES = 10
+
+
+def made_up(images: int, features: int) -> Data:
+    """Random images and labels; as few of them for validation as there can be."""
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (images + 1, features)).astype(np.uint8)
+    y = generator.integers(0, CLASSES, images + 1).astype(np.int32)
+    return Data(*jax.device_put((x[1:], y[1:], x[:1], y[:1], np.float32(255))))
+
+
+def slow(batch: int) -> SteppedRecipe:
+    """As slow as it takes for many epochs on few images to stay with ordinary numbers."""
+    return SteppedRecipe(batch_size=batch, learning_rate=1e-4, length=10**6)
+
+
+def epochs(
+    learner: Learner, recipe: Recipe, rates: Any, data: Data, start: RunState | None = None
+) -> Callable[[int], None]:
+    """A function that trains for so many epochs of the data.
+
+    Args:
+        learner: what is trained, at rates that it knows.
+        recipe: how.
+        rates: the rates.
+        data: the data.
+        start: the state before the first epoch, which is copied; without it a new one.
+    """
+    init, epoch = programs(learner, recipe, "sequential")
+    state = init(keys()) if start is None else jax.tree.map(jnp.copy, start)
+    hyper = jax.tree.map(lambda rate: np.array([rate], np.float32), rates)
+
+    def run(calls: int) -> None:
+        nonlocal state
+        for _ in range(calls):
+            state, record = epoch(state, hyper, data)
+            jax.device_get(record)
+
+    return run
+
+
+def keys() -> Any:
+    """That of the only run."""
+    return jax.random.key_data(jax.random.key(0))[None]
+
+
+def initial(learner: Learner, recipe: SteppedRecipe, runs: int) -> RunState:
+    """So many runs before their first epoch."""
+    # One run after the other and without optimisations: to compile the program takes as long as
+    # that of an epoch, and it is executed once.
+    init = jax.jit(
+        functools.partial(init_run, learner, recipe),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    states = [init(jax.random.key_data(jax.random.key(run))) for run in range(runs)]
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *states)
+
+
+def distance(gradient: Any, exact: list[np.ndarray]) -> float:
+    """Of the first runs' gradient from the reference, relative to it."""
+    squares = [
+        (np.sum((np.asarray(g[: len(e)], np.float64) - e) ** 2), np.sum(e**2))
+        for g, e in zip(jax.tree.leaves(gradient), exact, strict=True)
+    ]
+    error, size = np.sum(squares, axis=0)
+    return float(np.sqrt(error / size))

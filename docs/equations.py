@@ -1,0 +1,320 @@
+"""The equations of [B], as printed and as corrected, on random Gaussian-linear networks.
+
+Each is compared with the joint Gaussian of all variables, or the derivative of -log p(y): neither
+knows of a recursion. The names are those of `docs.mathematics.ROWS`.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cgjax.weights import LinearGaussian, Moments
+
+# With all sizes equal every printed formula can be evaluated; the last size is that of y.
+SIZES = {"square": (3, 3, 3, 3, 3), "rectangular": (2, 4, 3, 5, 2)}
+
+
+def network(name: str, seed: int) -> tuple[LinearGaussian, Any]:
+    """A random Gaussian-linear network with diagonal weight covariances, and an observation."""
+    generator = np.random.default_rng([seed, len(name)])
+    *sizes, m = SIZES[name]
+    normal: Any = generator.normal
+    diagonal: Any = np.diag
+
+    def covariance(n: int) -> Any:
+        root = normal(size=(n, n + 2))
+        return root @ root.T / n
+
+    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    extra = name != "square"
+    net = LinearGaussian(
+        [normal(size=(n, k)) / k**0.5 for k, n in pairs],
+        [normal(size=(n, n + extra)) for _, n in pairs],
+        [
+            Moments(normal(size=n + extra), diagonal(generator.gamma(2, 0.5, size=n + extra)))
+            for _, n in pairs
+        ],
+        Moments(normal(size=sizes[0]), covariance(sizes[0])),
+        normal(size=(m, sizes[-1])),
+        covariance(m),
+    )
+    return jax.tree.map(jnp.asarray, net), jnp.asarray(normal(size=m))
+
+
+class Known(NamedTuple):
+    """What is known of a network and an observation y, without any recursion. J = -log p(y)."""
+
+    net: LinearGaussian
+    before: list[Moments]  # of each layer
+    after: list[Moments]  # of each layer, given y
+    weights: list[Moments]  # of each layer, given y
+    maps: list[Any]  # from all roots (inputs and weights) to each layer
+    roots: Any  # their mean, given y
+    off: Any  # y - y_hat
+    spread: Any  # S, the covariance of y
+    heads: list[Any]  # from each layer to y
+    by_layer: list[Moments]  # dJ by the mean and covariance of each layer
+    canonical: list[tuple[Any, Any]]  # dJ by its canonical parameters
+    by_weights: list[Moments]  # dJ by means and covariances of weights
+
+
+def known(net: LinearGaussian, y: Any) -> Known:
+    """By conditioning the joint Gaussian of all roots on y."""
+    derivatives = jax.tree.map(np.asarray, gradients(net, y))
+    net, y = jax.tree.map(np.asarray, (net, y))
+    roots = [net.inputs, *net.weights]
+    mean: Any = np.concatenate([r.mean for r in roots])
+    ends = np.cumsum([0] + [len(r.mean) for r in roots])
+    picks: list[Any] = [np.eye(len(mean))[a:b] for a, b in itertools.pairwise(ends)]
+    joint: Any = sum(p.T @ r.covariance @ p for p, r in zip(picks, roots, strict=True))
+    maps, heads = [picks[0]], [net.readout]
+    for f, b, pick in zip(net.transitions, net.loadings, picks[1:], strict=True):
+        maps.append(f @ maps[-1] + b @ pick)
+    for f in net.transitions[::-1]:
+        heads.insert(0, heads[0] @ f)
+    seen = net.readout @ maps[-1]
+    spread, off = seen @ joint @ seen.T + net.noise, y - seen @ mean
+    gain = joint @ seen.T @ np.linalg.inv(spread)
+    posterior = Moments(mean + gain @ off, joint - gain @ seen @ joint)
+
+    def of(parts: list[Any], belief: Moments) -> list[Moments]:
+        return [Moments(a @ belief.mean, a @ belief.covariance @ a.T) for a in parts]
+
+    beliefs = of(maps, Moments(mean, joint)), of(maps, posterior), of(picks[1:], posterior)
+    return Known(net, *beliefs, maps, posterior.mean, off, spread, heads, *derivatives)
+
+
+@jax.jit
+def gradients(net: LinearGaussian, y: Any) -> Any:
+    """dJ by mean and covariance, and by canonical parameters, of each layer; dJ by weights."""
+
+    def symmetric(g: Any) -> Any:
+        return (g + g.T) / 2
+
+    of_layers, canonical = [], []
+    for layer, start in enumerate(net.filtered()):
+        by = jax.grad(lambda s, layer=layer: net.loss(y, layer, s))(start)
+        of_layers.append(Moments(by.mean, symmetric(by.covariance)))
+        precision = jnp.linalg.inv(start.covariance)
+
+        def by_natural(eta: Any, bend: Any, layer: int = layer) -> Any:
+            p = jnp.linalg.inv(-(bend + bend.T))
+            return net.loss(y, layer, Moments(p @ eta, p))
+
+        eta, bend = jax.grad(by_natural, (0, 1))(precision @ start.mean, -precision / 2)
+        canonical.append((eta, symmetric(bend)))
+    by = jax.grad(lambda w: net._replace(weights=w).loss(y))(net.weights)
+    return of_layers, canonical, [Moments(w.mean, symmetric(w.covariance)) for w in by]
+
+
+Pairs = dict[str, list[tuple[float | None, float]]]
+Note = Callable[..., None]
+inv = np.linalg.inv
+
+
+def residuals(net: LinearGaussian, y: Any) -> Pairs:
+    """For each equation and layer the residuals of the printed and of the corrected form."""
+    out: Pairs = {}
+
+    def note(name: str, expected: Any, corrected: Any, printed: Any = None) -> None:
+        """Of values; the printed one is a function, and may not exist where sizes differ."""
+
+        def off(value: Any) -> float:
+            return float(np.abs(value - expected).max() / np.abs(expected).max())
+
+        try:
+            wrong = None if printed is None else off(printed())
+        except ValueError:
+            wrong = None
+        out.setdefault(name, []).append((wrong, off(corrected)))
+
+    all_known = known(net, y)
+    filtered = jax.tree.map(np.asarray, net.filtered())
+    for layer in range(len(filtered)):
+        note("P", all_known.before[layer].covariance, filtered[layer].covariance)
+        _of_layer(all_known, layer, note)
+        _of_likelihood(all_known, layer, note)
+    for layer in range(len(filtered) - 1):
+        _of_beliefs(all_known, layer, note)
+        _of_gradients(all_known, layer, note)
+    _of_certain_weights(all_known, y, note)
+    return out
+
+
+def _of_layer(k: Known, i: int, note: Note) -> None:
+    """Eq. 6 and 7, and Theorem 1 (1) and (2), of one layer."""
+    before, after, g, h = k.before[i], k.after[i], k.by_layer[i], k.net.readout
+    p, ps, dx = before.covariance, after.covariance, after.mean - before.mean
+    pi, s = inv(p), k.spread
+    gain, print_gain = p @ k.heads[i].T @ inv(s), k.before[-1].covariance @ h.T @ inv(s)
+    last = i == len(k.before) - 1
+    wrong = None if last else lambda: before.mean + print_gain @ k.off
+    note("mean", after.mean, before.mean + gain @ k.off, wrong)
+    note("variance", ps, p - gain @ s @ gain.T, lambda: p - print_gain @ s @ print_gain)
+    # -E_gamma of the derivatives of log N(x; m, P), from gamma's first two moments.
+    note("thm1-1", g.mean, -pi @ dx)
+    note("thm1-1", g.covariance, (pi - pi @ (ps + np.outer(dx, dx)) @ pi) / 2)
+    eta, bend = k.canonical[i]
+    note("thm1-2", eta, -dx, lambda: dx)
+    second = [m.covariance + np.outer(m.mean, m.mean) for m in (before, after)]
+    note("thm1-2", bend, second[0] - second[1], lambda: second[1] - second[0])
+    note("eq7-mean", g.mean, -pi @ dx)
+    note("eq7-variance", g.covariance, -pi @ (ps - p + np.outer(dx, dx)) @ pi / 2)
+
+
+def _of_likelihood(k: Known, i: int, note: Note) -> None:
+    """Theorem 2. log p(y | x_l) = -1/2 (y - H_l x - c)^T R_l^-1 (…): its score and Hessian."""
+    before, after, g, head = k.before[i], k.after[i], k.by_layer[i], k.heads[i]
+    ps, pi, psi = after.covariance, inv(before.covariance), inv(after.covariance)
+    precision = inv(k.spread - head @ before.covariance @ head.T)
+    point = before.mean + 0.3
+    score = head.T @ precision @ (k.off - head @ (point - before.mean))
+    hessian = -head.T @ precision @ head
+    both = psi @ after.mean - pi @ before.mean - (psi - pi) @ point
+    note("thm2-1", score, both, lambda: -both)
+    note("thm2-2score", score, pi @ (point - before.mean) - psi @ (point - after.mean))
+    note("thm2-2score", hessian, pi - psi)
+    at_mean = score + hessian @ (after.mean - point)
+    note("thm2-2mean", -g.mean, at_mean)
+    moment = hessian + hessian @ ps @ hessian + np.outer(at_mean, at_mean)
+    note("thm2-2P", -g.covariance, moment / 2, lambda: moment)
+    drift = -psi @ (point - after.mean)
+    note("drift", drift, score - pi @ (point - before.mean), lambda: score)
+    # theta_{l|L} - theta_l in minimal form, by second moments of grad T, and as printed.
+    left, right, printed = _projected(before, score - hessian @ point, hessian)
+    expected = _packed(psi @ after.mean - pi @ before.mean, -(psi - pi) / 2, 2)
+    note("thm2-1proj", expected, np.linalg.pinv(left) @ right, lambda: printed)
+
+
+def _projected(before: Moments, constant: Any, hessian: Any) -> tuple[Any, Any, Any]:
+    """E[grad T grad T^T], E[grad T score] and the printed projection, of the score at x, constant +
+    Hessian x."""
+    size = len(before.mean)
+    root = np.linalg.cholesky(before.covariance) * size**0.5
+    # A Gaussian's moments up to the third are those of these points, and more is not needed.
+    points = np.concatenate([before.mean + root.T, before.mean - root.T])
+    (first, second), eye = np.triu_indices(size), np.eye(size)
+    # The derivatives of (x, x x^T) in minimal form: (points, statistics, size).
+    jacobians = np.stack(
+        [
+            np.concatenate([eye, eye[first] * v[second, None] + v[first, None] * eye[second]])
+            for v in points
+        ]
+    )
+    scores = constant + points @ hessian
+    left = np.einsum("psd,ptd->st", jacobians, jacobians) / len(points)
+    right = np.einsum("psd,pd->s", jacobians, scores) / len(points)
+    return left, right, np.linalg.pinv(jacobians.mean(0)).T @ scores.mean(0)
+
+
+def _step(k: Known, i: int) -> tuple[Any, ...]:
+    """P_l, P_{l+1} and P_{l+1|L}; the gain and the printed one, of a layer and of weights."""
+    f, b, q = k.net.transitions[i], k.net.loadings[i], k.net.weights[i].covariance
+    p, pn, pns = (m.covariance for m in (k.before[i], k.before[i + 1], k.after[i + 1]))
+    return p, pn, pns, *(a @ inv(c) for a in (p @ f.T, q @ b.T) for c in (pn, pns))
+
+
+def _of_beliefs(k: Known, i: int, note: Note) -> None:
+    """The gains, and what follows from them for a layer and the weights of the next."""
+    p, pn, pns, gain, wrong, gain_w, wrong_w = _step(k, i)
+    dxn, (w, q) = k.after[i + 1].mean - k.before[i + 1].mean, k.net.weights[i]
+    mean, (of_weights, spread) = k.before[i].mean, k.weights[i]
+    note("G", k.after[i].mean, mean + gain @ dxn, lambda: mean + wrong @ dxn)
+    print_p = lambda: p - wrong @ (pns - pn) @ wrong.T  # noqa: E731
+    note("P_smoothed", k.after[i].covariance, p + gain @ (pns - pn) @ gain.T, print_p)
+    note("G_W", of_weights, w + gain_w @ dxn, lambda: w + wrong_w @ dxn)
+    print_q = lambda: q - wrong_w @ (pns - pn) @ wrong_w.T  # noqa: E731
+    note("P_W", spread, q + gain_w @ (pns - pn) @ gain_w.T, print_q)
+    step = q @ k.by_weights[i].mean
+    note("W_gradient", of_weights, w - step)
+    note("W_gradient", spread, q - 2 * q @ k.by_weights[i].covariance @ q - np.outer(step, step))
+
+
+def _of_gradients(k: Known, i: int, note: Note) -> None:
+    """The recursions of derivatives, from the next layer to one and its weights."""
+    p, pn, _, gain, wrong, _, wrong_w = _step(k, i)
+    f, b, (w, q) = k.net.transitions[i], k.net.loadings[i], k.net.weights[i]
+    g, gn, gq = k.by_layer[i], k.by_layer[i + 1], k.by_weights[i]
+    # -E_gamma of the derivative of log p(x_l | x_{l-1}) by the weights' mean.
+    rest = (k.maps[i + 1] - f @ k.maps[i]) @ k.roots - b @ w
+    note("thm1-1W", gq.mean, -b.T @ inv(b @ q @ b.T) @ rest)
+    carry, bad = (inv(p) @ a @ pn for a in (gain, wrong))
+    note("thm1-3x", g.mean, f.T @ gn.mean, lambda: bad @ gn.mean)
+    print_p = lambda: bad @ gn.covariance @ pn @ wrong @ inv(p)  # noqa: E731
+    note("thm1-3P", g.covariance, carry @ gn.covariance @ carry.T, print_p)
+    note("eq8-W", gq.mean, b.T @ gn.mean, lambda: inv(q) @ wrong_w @ pn @ gn.mean)
+    corrected = np.diag(b.T @ gn.covariance @ b)
+    inner = lambda: wrong_w @ pn @ gn.covariance @ pn @ wrong_w  # noqa: E731
+    print_v = lambda: np.diag(inner()) / np.diag(q) ** 2  # noqa: E731
+    note("eq8-variance", np.diag(gq.covariance), corrected, print_v)
+    (eta, bend), (eta_n, bend_n) = k.canonical[i], k.canonical[i + 1]
+    note("eta", eta, gain @ eta_n, lambda: wrong @ eta_n)
+    cross = np.outer(k.before[i].mean - gain @ k.before[i + 1].mean, gain @ eta_n)
+    cross_print = np.outer(k.before[i].mean, wrong @ eta_n)
+    print_l = lambda: wrong @ bend_n @ wrong.T - cross_print - cross_print.T  # noqa: E731
+    note("Lambda", bend, gain @ bend_n @ gain.T + cross + cross.T, print_l)
+    onward = f, b @ w, b @ q @ b.T
+    chain = _chain_of_four(k.before[i], onward, _packed(eta_n, bend_n, 1))
+    note("thm1-2chain", _packed(eta, bend, 1), chain)
+
+
+def _of_certain_weights(k: Known, y: Any, note: Note) -> None:
+    """The printed delta recursion, against the derivative of the squared error."""
+    net, certain = k.net, [w.mean for w in k.net.weights]
+
+    def error(values: list[Any]) -> Any:
+        x = net.inputs.mean
+        for f, b, value in zip(net.transitions, net.loadings, values, strict=True):
+            x = f @ x + b @ value
+        off = y - net.readout @ x
+        return off @ inv(net.noise) @ off / 2
+
+    delta = net.readout.T @ -np.linalg.solve(net.noise, k.off)
+    for i, by in reversed([*enumerate(jax.grad(error)(certain))]):
+        note("delta", by, net.loadings[i].T @ delta)
+        delta = net.transitions[i].T @ delta
+
+
+def _packed(vector: Any, matrix: Any, twice: int) -> Any:
+    """A vector and a symmetric matrix without repeats, whose entries off the diagonal count twice
+    (2: parameters) or once (1: moments, and derivatives by parameters)."""
+    size = len(vector)
+    factor = twice - (twice - 1) * np.eye(size)
+    return jnp.concatenate([vector, (matrix * factor)[np.triu_indices(size)]])
+
+
+def _unpacked(z: Any, size: int, twice: int) -> tuple[Any, Any]:
+    upper = jnp.zeros((size, size)).at[np.triu_indices(size)].set(z[size:])
+    return z[:size], (upper + upper.T) / (twice - (twice - 2) * np.eye(size))
+
+
+@jax.jit
+def _chain_of_four(x: Moments, onward: Any, by_theta: Any) -> Any:
+    """dJ/dtheta_l = (dmu_l/dtheta_l)(dmu_{l+1}/dmu_l)(dtheta_{l+1}/dmu_{l+1}) dJ/dtheta_{l+1}."""
+    f, mean, noise = onward
+    n, m = len(x.mean), len(mean)
+
+    def means(theta: Any) -> Any:
+        e, a = _unpacked(theta, n, 2)
+        p = jnp.linalg.inv(-2 * a)
+        return _packed(p @ e, p + jnp.outer(p @ e, p @ e), 1)
+
+    def next_means(mu: Any) -> Any:
+        v, second = _unpacked(mu, n, 1)
+        out = f @ v + mean
+        p = f @ (second - jnp.outer(v, v)) @ f.T + noise
+        return _packed(out, p + jnp.outer(out, out), 1)
+
+    def natural(mu: Any) -> Any:
+        v, second = _unpacked(mu, m, 1)
+        pi = jnp.linalg.inv(second - jnp.outer(v, v))
+        return _packed(pi @ v, -pi / 2, 2)
+
+    pi = jnp.linalg.inv(x.covariance)
+    theta = _packed(pi @ x.mean, -pi / 2, 2)
+    chain = jax.jacobian(means)(theta).T @ jax.jacobian(next_means)(means(theta)).T
+    return chain @ jax.jacobian(natural)(next_means(means(theta))).T @ by_theta
