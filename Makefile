@@ -64,10 +64,10 @@ train: $(VENV)/installed-train
 # Each core has a process with tests: threads of numpy's products would wait for each other.
 test test-changed newest: export OPENBLAS_NUM_THREADS = 1
 
-test: $(VENV)/installed-train $(VENV)/installed-test
+test: $(VENV)/installed-test
 	$(RUN) $(PYTEST) $(ARGS)
 
-test-changed: $(VENV)/installed-train $(VENV)/installed-test
+test-changed: $(VENV)/installed-test
 	files=$$($(RUN) tests.changed) && if test -n "$$files"; then $(RUN) $(PYTEST) $$files $(ARGS); \
 	    else echo "Nothing has changed."; fi
 
@@ -87,7 +87,7 @@ format: $(VENV)/installed-test
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-types: $(VENV)/installed-train $(VENV)/installed-test $(VENV)/installed-docs
+types: $(VENV)/installed-test $(VENV)/installed-docs
 	$(RUN) pyright --pythonpath $(VENV)/bin/python
 
 doctest: $(VENV)/installed-test
@@ -95,7 +95,8 @@ doctest: $(VENV)/installed-test
 
 # The newest versions on purpose: constraints.txt is not used, and pip looks for updates each time.
 newest-environment: $(VENV_NEWEST)/created
-	$(VENV_NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
+	$(VENV_NEWEST)/bin/python -m pip install --quiet --no-compile --upgrade \
+	    --upgrade-strategy eager \
 	    --editable '.[test]'
 	$(VENV_NEWEST)/bin/python -c 'import sys, jax, flax; \
 	    print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
@@ -120,13 +121,19 @@ clean:
 
 # --- environments ---------------------------------------------------------------------------------
 # A person sees pip's progress; a log does not need it.
-PIP_INSTALL = pip install --disable-pip-version-check $(if $(CI),--quiet)
+# Byte code is made of what is imported, when it is: to make it of all takes longer.
+PIP_INSTALL = pip install --disable-pip-version-check --no-compile $(if $(CI),--quiet)
 
 $(VENV)/created:
 	@.ci/make-environment $(VENV) 3.11 $(PYTHON)
 
 $(VENV_NEWEST)/created:
 	@.ci/make-environment $(VENV_NEWEST) 3.12 $(PYTHON_NEWEST)
+
+# What tests need is installed at once with what experiments need, which the tests run.
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/created
+	$(RUN) $(PIP_INSTALL) --constraint constraints.txt --editable '.[train,test]'
+	@touch $@ $(VENV)/installed-train
 
 $(VENV)/installed-%: pyproject.toml constraints.txt | $(VENV)/created
 	$(RUN) $(PIP_INSTALL) --constraint constraints.txt --editable '.[$*]'

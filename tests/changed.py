@@ -120,7 +120,9 @@ class Sources:
                 yield f"{name}.{first}"
         for node in (inner for top in read.parts[part] for inner in ast.walk(top)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield from (w for w in node.value.split() if "." in w and w in self.modules)
+                modules = [w for w in node.value.split() if "." in w and w in self.modules]
+                run = (f"{w}.__main__" for w in modules)
+                yield from [*modules, *(w for w in run if w in self.modules)]
             elif isinstance(node, ast.JoinedStr):  # f"python -m train.{name}"
                 texts = [text.value for text in node.values if isinstance(text, ast.Constant)]
                 beginnings = [w for w in " ".join(map(str, texts)).split() if w[:-1] in PACKAGES]

@@ -37,6 +37,8 @@ FILES = {
     "cgjax/nodes/__init__.py": "from ._spin import Spin\n\n__all__ = ['Spin']",
     "cgjax/nodes/_spin.py": "class Spin: ...",
     "train/__init__.py": "",
+    "train/dense/__init__.py": "",
+    "train/dense/__main__.py": "run('train.dense.experiment')",
     "train/dense/experiment.py": "import cgjax as cg\n\nSPIN = cg.nodes.Spin()",
     "train/engine/sweep.py": "import cgjax",
     "tests/__init__.py": "",

@@ -2,8 +2,6 @@
 
 import pathlib
 
-import pytest
-
 from tests import compiler
 
 
@@ -15,19 +13,14 @@ def test_flags_that_are_set_stay():
     assert compiler.with_flags(compiler.with_flags("")) == compiler.with_flags("")
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_programs_are_kept_unless_it_is_ci_or_they_are_elsewhere(monkeypatch, kept):
-    for name in ("CI", *compiler.kept_in(pathlib.Path())):
+def test_programs_are_kept_unless_they_are_elsewhere(monkeypatch):
+    for name in compiler.kept_in(pathlib.Path()):
         # First set, so that what `set_up` does is undone as well.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("XLA_FLAGS", "")
-    if not kept:
-        monkeypatch.setenv("CI", "true")
     compiler.set_up()
-    assert compiler.os.environ.get("JAX_COMPILATION_CACHE_DIR") == (
-        str(compiler.folder()) if kept else None
-    )
+    assert compiler.os.environ["JAX_COMPILATION_CACHE_DIR"] == str(compiler.folder())
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
     compiler.set_up()
     assert compiler.os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"

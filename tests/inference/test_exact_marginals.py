@@ -145,8 +145,9 @@ def test_chunks_change_nothing(monkeypatch, skip):
     monkeypatch.setattr("cgjax.inference._tables._CHUNK_ELEMENTS", 100)
     chunked = exact(x)
     for a, b in zip(whole, chunked, strict=True):
-        # Rounding: sums of 1024 terms in another order.
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+        # Rounding: sums of 1024 terms in another order, which largely cancel in some elements: some
+        # ulp of 1, as processors differ in what they fuse.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=5e-7)
 
 
 # -- kinds of networks
