@@ -2,6 +2,7 @@
 
 import gc
 import pathlib
+import signal
 from collections.abc import Iterator
 
 from tests import compiler
@@ -21,7 +22,7 @@ hypothesis.settings.load_profile("cgjax")
 
 # Tracing makes many small objects that live, so the collector looks for garbage less often: it took
 # 6 % of the time, much of it for what was imported, which `pytest_collection_finish` sets aside.
-gc.set_threshold(20_000, 20, 20)
+gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_collection_finish() -> None:
@@ -32,16 +33,22 @@ def pytest_collection_finish() -> None:
 
 _MAPS = pathlib.Path("/proc/self/maps")
 # Linux allows a process 65,530. A compiled program takes several: half of the tests come to more.
-_MANY_MAPS = 25_000
+_MANY_MAPS = 40_000
 
 
 @pytest.fixture(autouse=True, scope="module")
 def few_memory_maps() -> Iterator[None]:
     """Gives compiled programs back after a file, if there are many: out of memory maps, the
-    compiler crashes. What was set aside is looked through as well: it may hold some."""
+    compiler crashes. It takes seconds, so not after each."""
     yield
     if _MAPS.exists() and len(_MAPS.read_bytes().splitlines()) > _MANY_MAPS:
         jax.clear_caches()
-        gc.unfreeze()
         gc.collect()
-        gc.freeze()
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Lets SIGINT interrupt, which processes in the background of a shell are told to ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

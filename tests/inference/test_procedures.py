@@ -221,6 +221,8 @@ def test_nothing_that_is_traced_leaks():
             )(PARAMETERS)
         with pytest.raises(Exception, match="[Ll]eaked"):
             jax.jit(lambda x: cg.feed_forward(leaking)(PARAMETERS, x))(X)
+    # What is garbage by now is to be found again; what is imported is looked at with it.
+    gc.unfreeze()
 
 
 def test_networks_can_be_forgotten():

@@ -83,6 +83,7 @@ def test_errors_that_a_user_can_mend_are_messages(error, told, monkeypatch, caps
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
     ("number", "status", "told"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")],

@@ -165,6 +165,7 @@ def test_at_the_deadline_it_saves_and_comes_back(tmp_path):
     assert tiny.flat(run(recipe=SHORT, deadline=np.inf, **options)) == expected
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
     ("signals", "saved"),
     [([signal.SIGINT], 3), ([signal.SIGTERM], 3), ([signal.SIGTERM, signal.SIGINT], 0)],
@@ -182,6 +183,7 @@ def test_a_signal_waits_until_all_is_saved_but_not_the_second(tmp_path, signals,
     assert tiny.flat(run(recipe=SHORT, folder=folder)) == tiny.flat(run(recipe=SHORT))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("folder", ["c", None])
 def test_a_signal_ends_at_once_where_nothing_is_lost(tmp_path, folder):
     display = Recorder(signals=[signal.SIGINT], signal_at=1)
