@@ -1,6 +1,7 @@
 """The settings that trainings of many runs share, and the runs themselves. Nothing here needs JAX
 to be read."""
 
+import abc
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ class Run(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Computation(Checked):
+class Computation(Checked, abc.ABC):
     """Which data and seeds, how runs are computed, and where they are kept."""
 
     default_out: ClassVar[str] = "runs/{data}"  # of which settings
@@ -115,9 +116,9 @@ class Computation(Checked):
         )
 
     @property
+    @abc.abstractmethod
     def runs(self) -> list[Run]:
         """The runs, in the order of the results."""
-        raise NotImplementedError
 
     @property
     def folder(self) -> Path:

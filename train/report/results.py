@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from train.report import machine
-from train.report.files import write_atomic
+from train.report.files import DataFileError, write_atomic
 
 
 def origin(
@@ -38,6 +38,28 @@ def origin(
         "data": data,
         "settings": settings,
     }
+
+
+def read_json(path: Path, check: Callable[[Any], None], what: str, remedy: str) -> dict[str, Any]:
+    """A result that a file holds.
+
+    Args:
+        path: of the JSON.
+        check: `check(result)` raises a `KeyError`, `TypeError` or `ValueError` for what is none.
+        what: it should be, as "result of `python -m train.uci`".
+        remedy: what to do about a bad one.
+
+    Raises:
+        DataFileError: naming the file, if it cannot be read or is no such result.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        check(result)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataFileError(
+            f"{path} is no {what} ({type(error).__name__}: {error}). {remedy}"
+        ) from error
+    return result
 
 
 def write(path: Path, result: dict[str, Any]) -> None:

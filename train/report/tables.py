@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.report.files import DataFileError
+from train.report.results import read_json
 from train.report.settings import but_epochs
 from train.report.statistics import Mean, mean, paired
 
@@ -83,19 +83,16 @@ def read(path: Path) -> Result:
     Raises:
         DataFileError: naming the file, if it cannot be read, is no such result, or has no runs.
     """
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+
+    def check(result: Any) -> None:
         _ = result["settings"]["data"]
         for run in result["runs"]:
             _ = run["seed"], run["test"]
         if not result["runs"]:
             raise ValueError("it has no runs")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataFileError(
-            f"{path} is no result of an experiment with runs ({type(error).__name__}: {error}). "
-            "Delete it, and the command that made it makes it again."
-        ) from error
-    return result
+
+    remedy = "Delete it, and the command that made it makes it again."
+    return read_json(path, check, "result of an experiment with runs", remedy)
 
 
 def read_all(folder: Path, pattern: str = "**/result.json") -> list[Result]:

@@ -3,7 +3,6 @@
 python -m train.uci.table results/uci   # as Markdown
 """
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from train.report.files import DataFileError
+from train.report.results import read_json
 from train.report.statistics import Mean, mean
 from train.report.tables import Grid
 from train.uci.methods import METHODS
@@ -33,20 +33,17 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         DataFileError: the file is no such result.
     """
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+
+    def check(result: Any) -> None:
         for split in result["splits"]:
             _ = split["rmse"], split["log likelihood"]
         if not result["splits"]:
             raise ValueError("it has no splits")
         _ = result["settings"]["data"], result["settings"]["method"], result["settings"]["noise"]
         _ = dict(result["seconds"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataFileError(
-            f"{path} is no result of `python -m train.uci` ({type(error).__name__}: {error}). "
-            "Delete it, and the command makes it again."
-        ) from error
-    return result
+
+    remedy = "Delete it, and the command makes it again."
+    return read_json(path, check, "result of `python -m train.uci`", remedy)
 
 
 def read_all(folder: Path) -> list[dict[str, Any]]:
