@@ -268,11 +268,13 @@ def measured(
 
 
 def summary(cell: Any) -> dict[str, Any]:
-    """A cell, and of its networks' figures the means and the worst."""
-    means = {f"{name}_mean": np.mean(v) for name, v in cell.items() if isinstance(v, list)}
-    error = max(cell["mean_error"])
+    """A cell, and of its networks' figures the mean, the least, the most and the worst."""
+    found = dict(cell)
+    for name in (name for name, figures in cell.items() if isinstance(figures, list)):
+        for what, of in (("mean", np.mean), ("least", min), ("most", max)):
+            found[f"{name}_{what}"] = of(cell[name])
     ratio = max(cell["variance_ratio"], key=lambda ratio: abs(ratio - 1))
-    return {**cell, **means, "mean_error_worst": error, "variance_ratio_worst": ratio}
+    return found | {"mean_error_worst": max(cell["mean_error"]), "variance_ratio_worst": ratio}
 
 
 TABLES = [

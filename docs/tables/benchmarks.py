@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from docs.tables.parts import bullets, columns, from_file, table
+from benchmarks.moments_accuracy import summary
+from docs.tables.parts import beside, bullets, columns, from_file
+from train.report.tables import Result
 
 Rows = list[dict[str, Any]]
 WHAT = "network {network} | activation {activation}"
@@ -16,20 +18,16 @@ def _named(steps: Rows) -> Rows:
 
 
 @from_file(OVERHEAD)
-def overhead_ratios(result: dict[str, Any]) -> str:
+def overhead_ratios(result: Result) -> str:
     """Times of a training step relative to the plain network's, one column a batch size."""
     steps = _named(result["steps"])
-    ratios: dict[str, dict[str, Any]] = {}
-    for step in steps:
-        row = ratios.setdefault(step["step"], {"step": step["step"]})
-        row[f"of {step['batch_size']}"] = step["ratio"]
     sizes = dict.fromkeys(step["batch_size"] for step in steps)
-    cells = (f"batch {size} {{of {size}:.2f}}" for size in sizes)
-    return columns(ratios.values(), "training step {step}", *cells)
+    cells = (f"batch {size} {{{size}[ratio]:.2f}}" for size in sizes)
+    return columns(beside(steps, ["step"], "batch_size"), "training step {step}", *cells)
 
 
 @from_file(OVERHEAD)
-def overhead_figures(result: dict[str, Any]) -> str:
+def overhead_figures(result: Result) -> str:
     """Everything that the benchmark of PCFF's cost measured."""
     steps = _named(result["steps"])
     for step in steps:
@@ -42,19 +40,16 @@ def overhead_figures(result: dict[str, Any]) -> str:
         "temporary MB {megabytes:.2f} | sampled {sampled:.3f}",
     )
     compilation = "network {procedure} | of {what} | seconds {seconds:.2f}"
-    return "\n\n".join(
-        [
-            figures,
-            "Time to trace, lower and compile a network of 100 layers:",
-            columns(result["compilation"], compilation),
-            "One layer of 32 x 1024 nodes, forwards and backwards, without the matrix products:",
-            columns(result["parts"], "what {part} | microseconds {microseconds:.1f}"),
-        ]
+    return (
+        f"{figures}\n\nTime to trace, lower and compile a network of 100 layers:\n\n"
+        f"{columns(result['compilation'], compilation)}\n\n"
+        "One layer of 32 x 1024 nodes, forwards and backwards, without the matrix products:\n\n"
+        f"{columns(result['parts'], 'what {part} | microseconds {microseconds:.1f}')}"
     )
 
 
 @from_file("benchmarks/training_throughput.json")
-def training_throughput(result: dict[str, Any]) -> str:
+def training_throughput(result: Result) -> str:
     """Images per second of the training program and of the loop in PyTorch."""
     return columns(
         result["trainings"],
@@ -65,7 +60,7 @@ def training_throughput(result: dict[str, Any]) -> str:
 
 
 @from_file("benchmarks/moments.json")
-def moments_cost(result: dict[str, Any]) -> str:
+def moments_cost(result: Result) -> str:
     """Training steps of the procedures for uncertain weights, relative to the plain network's."""
     return columns(
         [step | {"mb": (step["temporary_bytes"] or 0) / 1e6} for step in result["steps"]],
@@ -77,7 +72,7 @@ def moments_cost(result: dict[str, Any]) -> str:
 
 
 @from_file("benchmarks/kept_memory.json")
-def kept_memory(result: dict[str, Any]) -> str:
+def kept_memory(result: Result) -> str:
     """What the first access to memory costs, by the size of an array."""
     return columns(
         result["sizes"],
@@ -88,14 +83,14 @@ def kept_memory(result: dict[str, Any]) -> str:
 
 
 @from_file("benchmarks/pytagi_comparison.json")
-def pytagi_comparison(result: dict[str, Any]) -> str:
+def pytagi_comparison(result: Result) -> str:
     """A training step on means and variances here, and in pyTAGI."""
-    ours, theirs = (result["milliseconds"][name] for name in ("cgjax", "pyTAGI"))
     one = {"ratio": 1, "ratio_low": 1, "ratio_high": 1, "ratio_of_fastest": 1}
+    names = {"cgjax": ("cgjax", one), "pyTAGI": (f"pyTAGI {result['pytagi']}", result)}
     return columns(
         [
-            one | {"name": "cgjax", "ms": ours},
-            result | {"name": f"pyTAGI {result['pytagi']}", "ms": theirs},
+            ratio | {"name": name, "ms": result["milliseconds"][library]}
+            for library, (name, ratio) in names.items()
         ],
         "training step {name} | ms {ms:.1f} | ratio (quartiles) {ratio~1}",
         "of the fastest {ratio_of_fastest:.1f}",
@@ -103,53 +98,46 @@ def pytagi_comparison(result: dict[str, Any]) -> str:
 
 
 @from_file("benchmarks/moments_accuracy.json")
-def moments_accuracy(result: dict[str, Any]) -> str:
+def moments_accuracy(result: Result) -> str:
     """Errors of the moments of dense networks, and how many cells are within given bounds."""
     cells = result["cells"]
-    figures = {
-        "mean": lambda cell: _mean_and("({1:.3f})", cell["mean_error"], 3),
-        "variance": lambda cell: _mean_and("({0:.2f}-{1:.2f})", cell["variance_ratio"]),
-    }
     counts = [
         _count(cells, "mean_error", "the error of the mean is below 0.02", lambda x: x < 0.02),
         _count(cells, "variance_ratio", "the variance is within 3 %", lambda x: abs(x - 1) <= 0.03),
     ]
-    return f"{_by_share(cells, figures)}\n\n{bullets(counts)}"
+    mean = "{@[mean_error_mean]:.3f} ({@[mean_error_most]:.3f})"
+    return f"{_by_share(cells, mean=mean, variance=VARIANCE)}\n\n{bullets(counts)}"
 
 
 @from_file("benchmarks/moments_positions.json")
-def moments_positions(result: dict[str, Any]) -> str:
+def moments_positions(result: Result) -> str:
     """Variances of convolutional networks, with what positions share and without; the cost."""
     cells = result["cells"]
-    figures = {
-        "variance": lambda cell: _mean_and("({0:.2f}-{1:.2f})", cell["variance_ratio"]),
-        "diagonal": lambda cell: _mean_and("", cell["diagonal_ratio"]).strip(),
-    }
     counts = [
         _count(cells, "variance_ratio", "the variance is within 10 %", lambda x: abs(x - 1) <= 0.1),
         _count(cells, "diagonal_ratio", "that of the diagonal is", lambda x: abs(x - 1) <= 0.1),
         _count(cells, "mean_error", "the error of the mean is below 0.05", lambda x: x < 0.05),
     ]
+    figures = _by_share(cells, variance=VARIANCE, diagonal="{@[diagonal_ratio_mean]:.2f}")
     cost = columns(result["cost"], WHAT, "values {value_ratio~2} | gradients {gradient_ratio~2}")
     said = "CPU time with what positions share, relative to that without:"
-    return "\n\n".join([_by_share(cells, figures), bullets(counts), said, cost])
+    return "\n\n".join([figures, bullets(counts), said, cost])
 
 
-def _by_share(cells: Rows, figures: dict[str, Callable[[dict[str, Any]], str]]) -> str:
-    """A row for each network and activation; for each share the figures of its cell."""
-    rows: dict[tuple[str, str], list[str]] = {}
-    for cell in cells:
-        key = cell["network"], cell["activation"]
-        rows.setdefault(key, list(key)).extend(figure(cell) for figure in figures.values())
-    shares = dict.fromkeys(cell["share"] for cell in cells)
-    headings = [f"{what}, {share:g}" for share in shares for what in figures]
-    return table(["network", "activation", *headings], list(rows.values()))
+VARIANCE = (
+    "{@[variance_ratio_mean]:.2f} ({@[variance_ratio_least]:.2f}-{@[variance_ratio_most]:.2f})"
+)
 
 
-def _mean_and(rest: str, values: list[float], digits: int = 2) -> str:
-    """The mean, and by a template the least and the largest."""
-    mean = sum(values) / len(values)
-    return f"{mean:.{digits}f} {rest.format(min(values), max(values))}"
+def _by_share(cells: Rows, **figures: str) -> str:
+    """A row for each network and activation; for each share the figures of its cell, by templates
+    in which "@" is the cell."""
+    given = [
+        f"{what}, {share:g} {template.replace('@', str(share))}"
+        for share in dict.fromkeys(cell["share"] for cell in cells)
+        for what, template in figures.items()
+    ]
+    return columns(beside(map(summary, cells), ["network", "activation"], "share"), WHAT, *given)
 
 
 def _count(cells: Rows, figure: str, said: str, within: Callable[[float], bool]) -> str:

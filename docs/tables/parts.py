@@ -3,7 +3,7 @@
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.records import cell
@@ -14,6 +14,7 @@ NOT_MEASURED = "*Not yet measured.*"
 
 Row = Mapping[str, Any]
 Table = Callable[[pathlib.Path], str]
+Decorator = Callable[[Callable[[Any], str]], Table]
 
 TABLES: dict[str, Table] = {}  # by the name that pages call them
 
@@ -24,7 +25,20 @@ def shown(function: Table) -> Table:
     return function
 
 
-def from_each(pattern: str, *, origins: bool = False) -> Callable[[Callable[[Any], str]], Table]:
+def of(read: Callable[[pathlib.Path], Any]) -> Decorator:
+    """Makes a function of what is found in the folder of results, if anything, such a table."""
+
+    def decorate(function: Callable[[Any], str]) -> Table:
+        @functools.wraps(function)
+        def made(results: pathlib.Path) -> str:
+            return function(found) if (found := read(results)) else NOT_MEASURED
+
+        return shown(made)
+
+    return decorate
+
+
+def from_each(pattern: str, *, origins: bool = False) -> Decorator:
     """Makes a function of a result a table of the pages, of the results in all files of a pattern.
 
     Args:
@@ -32,26 +46,28 @@ def from_each(pattern: str, *, origins: bool = False) -> Callable[[Callable[[Any
         origins: whether it ends with where the result comes from.
     """
 
-    def decorate(function: Callable[[dict[str, Any]], str]) -> Table:
-        def of_one(path: pathlib.Path) -> str:
-            result = json.loads(path.read_text())
-            return function(result) + f"\n\n{origin(result)}" * origins
-
+    def decorate(function: Callable[[Result], str]) -> Table:
         @functools.wraps(function)
-        def made(results: pathlib.Path) -> str:
-            return "\n\n".join(map(of_one, sorted(results.glob(pattern)))) or NOT_MEASURED
+        def made(found: list[Result]) -> str:
+            parts = (function(result) + f"\n\n{origin(result)}" * origins for result in found)
+            return "\n\n".join(parts)
 
-        return shown(made)
+        return of(lambda results: read_all(results, pattern))(made)
 
     return decorate
 
 
-def from_file(name: str) -> Callable[[Callable[[Any], str]], Table]:
+def from_file(name: str) -> Decorator:
     """The same of the result in one file, and where that comes from."""
     return from_each(name, origins=True)
 
 
-def origin(result: dict[str, Any], data: bool = True) -> str:
+def read_all(folder: pathlib.Path, pattern: str) -> list[Result]:
+    """The results in all files of a pattern, in the order of their names."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
+
+
+def origin(result: Result, data: bool = True) -> str:
     """Which command, commit and machine a result comes from, and if asked which data."""
     machine = result["machine"]
     commit, *changed = result["commit"].split(" + ")
@@ -66,7 +82,7 @@ def origin(result: dict[str, Any], data: bool = True) -> str:
     )
 
 
-def table(headings: list[str], rows: list[list[str]]) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return Grid("", headings, rows, names=len(headings)).markdown()
 
 
@@ -86,10 +102,23 @@ def columns(rows: Iterable[Row], *given: str) -> str:
         | 1.2 m | 2.0 (1.0-3.0) |
         | - | - |
     """
-
     pairs = [column.strip().partition("{") for column in "|".join(given).split("|")]
     lines = [[cell(row, "{" + template, "-") for _, _, template in pairs] for row in rows]
     return table([heading.strip() for heading, _, _ in pairs], lines)
+
+
+def beside(rows: Iterable[Row], names: Sequence[str], by: str) -> list[Row]:
+    """Rows in which others stand beside each other, by one of their entries.
+
+    Example:
+        >>> beside([{"a": 1, "b": "x", "c": 2}, {"a": 1, "b": "y", "c": 3}], ["a"], "b")
+        [{'a': 1, 'x': {'a': 1, 'b': 'x', 'c': 2}, 'y': {'a': 1, 'b': 'y', 'c': 3}}]
+    """
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        named = {name: row[name] for name in names}
+        found.setdefault(tuple(named.values()), named)[f"{row[by]}"] = row
+    return list(found.values())
 
 
 def of_runs(result: Result) -> str:

@@ -4,47 +4,43 @@ What was measured on a GPU lies in `results/benchmarks/gpu/`, in as many files o
 was made in parts, all of which begin with its name. Their rows are merged, device by device.
 """
 
-import json
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 from benchmarks import targets
-from docs.tables.parts import bullets, columns, from_file, origin, shown
+from docs.tables.parts import Table, bullets, columns, from_file, origin, read_all, shown
+from train.report.tables import Result
 
 NOT_ON_A_GPU = "*Not yet measured on a GPU.*"
 
-Results = list[dict[str, Any]]
+Results = list[Result]
 
 
-def _by_device(results: pathlib.Path, name: str, function: Callable[[Results, bool], str]) -> str:
-    """A table for each device.
+def by_device(name: str) -> Callable[[Callable[[Results, bool], str]], Table]:
+    """Makes a function of all results of one device, and of whether that is a GPU, a table of a
+    benchmark for each device."""
 
-    Args:
-        results: the folder of results.
-        name: of the benchmark.
-        function: makes a table of all results of one device, and whether that is a GPU.
-    """
-    folder = results / "benchmarks"
-    parts = [
-        f"{function([result], False)}\n\n{origin(result)}"
-        for result in _read([folder / f"{name}.json"])
-    ]
-    devices: dict[str, Results] = {}
-    for result in _read(sorted((folder / "gpu").glob(f"{name}*.json"))):
-        devices.setdefault(result["machine"]["device kind"], []).append(result)
-    for device, found in devices.items():
-        lines = [origin(result) for result in found]
-        lines += dict.fromkeys(map(_precision, found))
-        parts.append(f"On {device}:\n\n{function(found, True)}\n\n{bullets(lines)}")
-    return "\n\n".join(parts if devices else [*parts, NOT_ON_A_GPU])
+    def decorate(function: Callable[[Results, bool], str]) -> Table:
+        @functools.wraps(function)
+        def made(results: pathlib.Path) -> str:
+            own = read_all(results / "benchmarks", f"{name}.json")
+            parts = [f"{function([result], False)}\n\n{origin(result)}" for result in own]
+            devices: dict[str, Results] = {}
+            for result in read_all(results / "benchmarks", f"gpu/{name}*.json"):
+                devices.setdefault(result["machine"]["device kind"], []).append(result)
+            for device, found in devices.items():
+                lines = [*map(origin, found), *dict.fromkeys(map(_precision, found))]
+                parts.append(f"On {device}:\n\n{function(found, True)}\n\n{bullets(lines)}")
+            return "\n\n".join(parts if devices else [*parts, NOT_ON_A_GPU])
 
+        return shown(made)
 
-def _read(paths: list[pathlib.Path]) -> Results:
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+    return decorate
 
 
-def _precision(result: dict[str, Any]) -> str:
+def _precision(result: Result) -> str:
     """What float32 stands for on a GPU."""
     asked = result["machine"]["matrix product precision"]
     if asked in (None, "default"):
@@ -55,22 +51,19 @@ def _precision(result: dict[str, Any]) -> str:
     return f"Products and convolutions of float32 at JAX's precision `{asked}`."
 
 
-def _merged(found: Results, name: str) -> list[dict[str, Any]]:
-    """The rows of all results."""
-    return [row for result in found for row in result.get(name, [])]
+def _merged(found: Results, name: str, told: Callable[[Any], str] = str) -> list[dict[str, Any]]:
+    """The rows of all results, and what is told of each."""
+    return [row | {"told": told(row)} for result in found for row in result.get(name, [])]
 
 
-def _with_lines(text: str, lines: list[str]) -> str:
+def _with_lines(text: str, lines: list[str], failed: list[dict[str, Any]]) -> str:
+    """A table; below it lines, and what could not be compiled or run, and why."""
+    lines = lines + [f"{row['told']} failed: {row['message']}" for row in failed]
     return f"{text}\n\n{bullets(lines)}" if lines else text
 
 
-def _failures(found: Results, what: Callable[[dict[str, Any]], str]) -> list[str]:
-    """What could not be compiled or run, and why."""
-    return [f"{what(row)} failed: {row['message']}" for row in _merged(found, "failed")]
-
-
 @from_file("benchmarks/structured_throughput.json")
-def structured_throughput(result: dict[str, Any]) -> str:
+def structured_throughput(result: Result) -> str:
     """Images per second of recurrent and residual networks, of plain scans, and in PyTorch."""
     rows = []
     for row in result["trainings"]:
@@ -96,40 +89,31 @@ def structured_throughput(result: dict[str, Any]) -> str:
     return f"{figures}\n\n{bullets(lines)}"
 
 
-@shown
-def recurrence(results: pathlib.Path) -> str:
+@by_device("recurrence")
+def recurrence(found: Results, gpu: bool) -> str:
     """Implementations of the independent recurrence, relative to the plain scan."""
-    return _by_device(results, "recurrence", _recurrence)
 
+    def size(row: dict[str, Any]) -> str:
+        return " x ".join(map(str, row["size"]))
 
-def _recurrence(found: Results, gpu: bool) -> str:
-    measured = _merged(found, "rows")
-    rows = [{"dtype": "float32"} | row | {"told": _size(row)} for row in measured]
-    lines = targets.recurrence(measured) if gpu else []
-    lines += _failures(
-        found, lambda r: f"{_size(r)}, {r['dtype']}, {r['noise']}: {r['implementation']}"
-    )
+    def program(row: dict[str, Any]) -> str:
+        return f"{size(row)}, {row['dtype']}, {row['noise']}: {row['implementation']}"
+
+    measured = _merged(found, "rows", size)
     figures = columns(
-        rows,
+        ({"dtype": "float32"} | row for row in measured),
         "time x batch x units {told} | dtype {dtype} | noise {noise} | part {part}",
         "implementation {implementation} | ms {milliseconds:.2f}",
         "speed-up (quartiles) {speedup~2} | of the bound {share_of_bound:.1%}",
         "compile s {compile_seconds:.2f} | error {error:.1g}",
     )
-    return _with_lines(figures, lines)
+    lines = targets.recurrence(measured) if gpu else []
+    return _with_lines(figures, lines, _merged(found, "failed", program))
 
 
-def _size(row: dict[str, Any]) -> str:
-    return " x ".join(map(str, row["size"]))
-
-
-@shown
-def residual_cost(results: pathlib.Path) -> str:
+@by_device("resnet_cost")
+def residual_cost(found: Results, gpu: bool) -> str:
     """Training steps of ResNet20 with PCFF and with parts of it, relative to the plain step."""
-    return _by_device(results, "resnet_cost", _residual_cost)
-
-
-def _residual_cost(found: Results, gpu: bool) -> str:
     measured, first = _merged(found, "steps"), found[0]
     figures = columns(
         measured,
@@ -137,33 +121,26 @@ def _residual_cost(found: Results, gpu: bool) -> str:
         "ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f}",
         "ms (quartiles) more than {part~3}: {beside}",
     )
-    place = " x ".join(map(str, first["place"]))
-    return "\n\n".join(
-        [
-            _with_lines(figures, targets.cost(measured) if gpu else []),
-            f"One place of {place} nodes, forwards and backwards:",
-            columns(first["parts"], "what {part} | microseconds {microseconds:.1f}"),
-        ]
+    return (
+        f"{_with_lines(figures, targets.cost(measured) if gpu else [], [])}\n\n"
+        f"One place of {' x '.join(map(str, first['place']))} nodes, forwards and backwards:\n\n"
+        f"{columns(first['parts'], 'what {part} | microseconds {microseconds:.1f}')}"
     )
 
 
-@shown
-def sweep_forms(results: pathlib.Path) -> str:
+@by_device("sweep")
+def sweep_forms(found: Results, gpu: bool) -> str:
     """Forms of many small convolutions: training steps of runs side by side."""
-    return _by_device(results, "sweep", _sweep_forms)
 
-
-def _sweep_forms(found: Results, gpu: bool) -> str:
     def procedure(row: dict[str, Any]) -> str:
         return "PCFF .3" if row["procedure"] == "pcff" else row["procedure"]
 
-    measured = _merged(found, "steps")
-    lines = targets.sweep(measured) if gpu else []
-    lines += _failures(
-        found, lambda r: f"{r['form']}, {r['dtype']}, {procedure(r)}, {r['runs']} runs"
-    )
+    def program(row: dict[str, Any]) -> str:
+        return f"{row['form']}, {row['dtype']}, {procedure(row)}, {row['runs']} runs"
+
+    measured = _merged(found, "steps", procedure)
     figures = columns(
-        [row | {"told": procedure(row)} for row in measured],
+        measured,
         "form {form} | dtype {dtype} | training {told} | runs {runs} | ms {milliseconds:.1f}",
         "images/s {images_per_second:.0f} | of a run {images_per_second_of_a_run:.0f}",
         "runs' worth (quartiles) {speed_up~2} | over plain (quartiles) {over_plain~2}",
@@ -172,4 +149,5 @@ def _sweep_forms(found: Results, gpu: bool) -> str:
         "share of it {share_of_memory_bound:.1%} | compile s {compile_seconds:.1f}",
         "error {error:.1g}",
     )
-    return _with_lines(figures, lines)
+    lines = targets.sweep(measured) if gpu else []
+    return _with_lines(figures, lines, _merged(found, "failed", program))
