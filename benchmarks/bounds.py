@@ -57,12 +57,9 @@ def equations(jaxpr: Any) -> Iterator[Any]:
     """Of a program and the programs in it, in order."""
     for equation in jaxpr.eqns:
         yield equation
-        inner = jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")
-        )
+        inner = jax.tree.leaves([*equation.params.values()], is_leaf=lambda p: hasattr(p, "eqns"))
         for program in (getattr(p, "jaxpr", p) for p in inner):
-            if hasattr(program, "eqns"):
-                yield from equations(program)
+            yield from equations(program) if hasattr(program, "eqns") else ()
 
 
 def operations(work: Work, images: int) -> int:
@@ -96,25 +93,16 @@ def rates(product: int, copy: int, rounds: int, dtypes: Sequence[str]) -> dict[s
         rounds: how often.
         dtypes: of the products.
     """
-    matrices = {dtype: jnp.ones((product, product), dtype) for dtype in dtypes}
     multiply = jax.jit(lambda a: a @ a)
-    functions = {dtype: called(multiply, a) for dtype, a in matrices.items()}
-    functions["bytes"] = _copying(copy)
-    timings = interleaved(functions, rounds=rounds, calls=_calls())
-    found = {dtype: 2 * product**3 / timings[dtype].seconds for dtype in dtypes}
-    return found | {"bytes": 2 * copy / timings["bytes"].seconds}
+    functions = {dtype: called(multiply, jnp.ones((product, product), dtype)) for dtype in dtypes}
+    functions["bytes"] = called(jax.jit(lambda a: a + 1), jnp.ones(copy // 4))
+    # On an accelerator so many calls that their dispatch does not count.
+    calls = 1 if jax.default_backend() == "cpu" else 10
+    timings = interleaved(functions, rounds=rounds, calls=calls)
+    work = dict.fromkeys(dtypes, 2 * product**3) | {"bytes": 2 * copy}
+    return {name: amount / timings[name].seconds for name, amount in work.items()}
 
 
 def bandwidth(copy: int = 2**28, rounds: int = 8) -> float:
     """Bytes a second that adding 1 to an array of so many bytes reads and writes."""
-    timings = interleaved({"bytes": _copying(copy)}, rounds=rounds, calls=_calls())
-    return 2 * copy / timings["bytes"].seconds
-
-
-def _calls() -> int:
-    """Of each round: on an accelerator so many that their dispatch does not count."""
-    return 1 if jax.default_backend() == "cpu" else 10
-
-
-def _copying(size: int) -> Callable[[int], None]:
-    return called(jax.jit(lambda a: a + 1), jnp.ones(size // 4))
+    return rates(1, copy, rounds, [])["bytes"]

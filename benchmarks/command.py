@@ -82,15 +82,14 @@ def read(
         parser.add_argument(f"--{option}", help=meaning, **how)
     chosen = parser.parse_args(words)
     kind, hidden = ["--quick"] * chosen.quick, {}
-    for option in others:
-        value, default = getattr(chosen, option), parser.get_default(option)
-        if default is None:
+    chosen.others = {option: getattr(chosen, option) for option in others}
+    for option, value in chosen.others.items():
+        if (default := parser.get_default(option)) is None:
             hidden[value] = option.upper()
         elif value != default:
             kind += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     chosen.name, chosen.kind = name, " ".join(kind)
     chosen.command = " ".join([parser.prog, *(hidden.get(word, word) for word in words)])
-    chosen.others = {option: getattr(chosen, option) for option in others}
     return chosen
 
 
@@ -118,16 +117,12 @@ def run(
 
     assert options is not None
     machine.keep_memory()
-    origin: dict[str, Any] = {
-        "command": options.command,
-        "commit": machine.commit(),
-        "machine": machine.identity("benchmark"),
-        "torch": version("torch") if find_spec("torch") else None,
-    }
-    torch = f", torch {origin['torch']}" if origin["torch"] else ""
-    print(
-        f"{origin['machine']['device kind']}, jax {origin['machine']['jax']}{torch}\n", flush=True
-    )
+    identity = machine.identity("benchmark")
+    torch = version("torch") if find_spec("torch") else None
+    origin: dict[str, Any] = {"command": options.command, "commit": machine.commit()}
+    origin |= {"machine": identity, "torch": torch}
+    told = f", torch {torch}" if torch else ""
+    print(f"{identity['device kind']}, jax {identity['jax']}{told}\n", flush=True)
     output = None if options.no_write else options.output
     if output:
         try:
@@ -135,10 +130,8 @@ def run(
                 pass
         except DataFileError as error:  # before all is measured
             sys.exit(f"error: {error}")
-    found = measure(options.quick, **options.others)
-    result = origin
-    parts: Any = [found] if isinstance(found, dict) else found
-    for figures in parts:
+    found, result = measure(options.quick, **options.others), origin
+    for figures in [found] if isinstance(found, dict) else found:
         result = origin | figures
         if output:
             write_atomic(output, (json.dumps(result, indent=1) + "\n").encode())

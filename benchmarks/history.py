@@ -29,9 +29,10 @@ Record = dict[str, Any]
 
 
 def record(
-    benchmark: str, options: str, tables: Sequence[Table], result: dict[str, Any], date: str = ""
+    benchmark: str, options: str, tables: Sequence[Table], result: Record, date: str = ""
 ) -> Record:
-    """What the history keeps of a result.
+    """What the history keeps of a result: by table and row the figures in four digits, those of a
+    ratio as [median, low, high, of the fastest].
 
     Args:
         benchmark: its name.
@@ -39,14 +40,9 @@ def record(
         tables: of the benchmark.
         result: with its command, commit and machine.
         date: of the result; by default now.
-
-    Returns:
-        By table and row the figures, those of a ratio as [median, low, high, of the fastest], in
-        four digits.
     """
-    machine = result["machine"]
+    machine, rows = result["machine"], {}
     versions = {name: machine[name] for name in VERSIONS} | {"torch": result.get("torch")}
-    rows: dict[str, dict[str, Any]] = {}
     for table in tables:
         for name, row in table.rows(result).items():
             known = {key: _rounded(value) for key, value in table.figures(row).items()}
@@ -124,23 +120,19 @@ def compared(tables: Sequence[Table], before: Record, now: Record) -> list[str]:
                 told[verdict].append(f"{name}: {key} {found.told(3)}, was {was.told(3)}")
             elif "second" in key and row[key] and old[key]:
                 day.append((row[key] / old[key]) ** (-1 if "per_second" in key else 1))
-    slower, faster = told[1], told[-1]
-    judged = sum(map(len, told.values()))
+    slower, faster, judged = told[1], told[-1], sum(map(len, told.values()))
     noise = f"quartiles apart, and medians more than {100 * (MARGIN - 1):.0f} %"
-    origin = f"{before['date'][:10]}, commit {before['commit'][:12]}"
-    changed = [
-        f"{name} {before['versions'].get(name)} -> {version}"
-        for name, version in now["versions"].items()
-        if before["versions"].get(name) != version
-    ]
-    lines = [f"Compared with the last run here ({', '.join([origin, *changed])}):"]
+    then = before["versions"]
+    origin = [f"{before['date'][:10]}, commit {before['commit'][:12]}"]
+    origin += [f"{n} {then.get(n)} -> {v}" for n, v in now["versions"].items() if then.get(n) != v]
+    lines = [f"Compared with the last run here ({', '.join(origin)}):"]
     lines += [f"  SLOWER  {text}" for text in slower] + [f"  faster  {text}" for text in faster]
     lines.append(
         f"  {len(slower)} of {judged} ratios slower beyond noise, {len(faster)} faster ({noise})."
     )
     if day:
         low, median, high = np.percentile(day, [25, 50, 75])
-        times = f"{median:.2f} ({low:.2f}-{high:.2f})"
+        times = Ratio(median, low, high).told()
         lines.append(f"  Times, which depend on the day: {times} of the last run's.")
     return lines
 

@@ -29,7 +29,7 @@ import cgjax as cg
 from benchmarks import moments_accuracy
 from benchmarks.moments_accuracy import Architecture, random_network, uncertain
 from benchmarks.records import Table
-from benchmarks.timing import compiled, interleaved
+from benchmarks.timing import Steps, compiled, interleaved
 
 ACTIVATIONS = {a: f for a, f in moments_accuracy.ACTIVATIONS.items() if a != "leaky ReLU"}
 
@@ -128,44 +128,30 @@ def cost(name: str, activation: str, quick: bool) -> dict[str, Any]:
     x = jnp.tile(x, (8, 1, 1, 1))  # 16 examples
     f = functools.partial(architecture.function, ACTIVATIONS[activation])
     found: dict[str, Any] = {"network": name, "activation": activation, "batch_size": len(x)}
-    rounds, calls = (2, 1) if quick else (15, 3)
-    for what, of in (("value", lambda run: run), ("gradient", _gradient)):
-        timings = interleaved(
-            {
-                name: functools.partial(
-                    _repeated, compiled(jax.jit(of(run)), about, x)[0], about, x
-                )
-                for name, run in (
-                    ("diagonal", cg.moments(f, positions=False)),
-                    ("positions", cg.moments(f)),
-                )
-            },
-            rounds=rounds,
-            calls=calls,
-            clock=time.process_time,
-        )
-        found[f"{what}_milliseconds"] = 1e3 * timings["positions"].seconds
-        found[f"{what}_ratio"] = timings["positions"].ratio(timings["diagonal"])._asdict()
+    often = {"rounds": 2, "calls": 1} if quick else {"rounds": 15, "calls": 3}
+
+    def timed(positions: bool, differentiated: bool) -> Steps:
+        run = cg.moments(f, positions=positions)
+
+        def loss(about: Any, x: Any) -> Any:
+            out = run(about, x)
+            return jnp.sum(out.mean**2 + out.variance)
+
+        program, _ = compiled(jax.jit(jax.grad(loss) if differentiated else run), about, x)
+        return lambda calls: jax.block_until_ready([program(about, x) for _ in range(calls)])
+
+    for what in ("value", "gradient"):
+        functions = {positions: timed(positions, what == "gradient") for positions in (False, True)}
+        timings = interleaved(functions, clock=time.process_time, **often)
+        found[f"{what}_milliseconds"] = 1e3 * timings[True].seconds
+        found[f"{what}_ratio"] = timings[True].ratio(timings[False])._asdict()
     return found
-
-
-def _gradient(run: Callable[..., cg.Belief]) -> Callable[..., Any]:
-    def loss(about: Any, x: Any) -> Any:
-        out = run(about, x)
-        return jnp.sum(out.mean**2 + out.variance)
-
-    return jax.grad(loss)
-
-
-def _repeated(program: Callable[..., Any], about: Any, x: Any, calls: int) -> None:
-    jax.block_until_ready([program(about, x) for _ in range(calls)])
 
 
 def measure(quick: bool) -> dict[str, Any]:
     """Accuracy of all architectures, activations and variances; then the cost."""
-    found = moments_accuracy.measured(
-        ARCHITECTURES, list(ACTIVATIONS), 400 if quick else 10_000, quick
-    )
+    draws = 400 if quick else 10_000
+    found = moments_accuracy.measured(ARCHITECTURES, list(ACTIVATIONS), draws, quick)
     begin = time.process_time()
     costs = [cost(name, "ReLU", quick) for name in TIMED]
     print(f"cost: {time.process_time() - begin:.0f} s", flush=True)

@@ -23,8 +23,8 @@ OPTIONS = command.read(
     seeds=command.Option("one stream each", numbers=(0,)),
 )
 
+import contextlib
 import itertools
-import os
 import re
 import shutil
 import subprocess
@@ -65,19 +65,13 @@ def run_test(test: int, rounds: int, seed: int) -> list[dict[str, Any]]:
         # dieharder's own Mersenne twister; its seed 0 would mean one from the clock.
         own = [*call, "-g", "13", "-S", str(seed + 1)]
         return parse(subprocess.run(own, capture_output=True, text=True, check=True).stdout)
-    feeder_read, feeder_write = os.pipe()
-    with subprocess.Popen(
-        [*call, "-g", "200"], stdin=feeder_read, stdout=subprocess.PIPE, text=True
-    ) as process:
-        os.close(feeder_read)
-        try:
-            with os.fdopen(feeder_write, "wb") as pipe:
-                for piece in chunks(rounds, seed=1000 * seed + test):
-                    pipe.write(piece)
-        except BrokenPipeError:
-            pass  # dieharder has read enough
-        assert process.stdout is not None
-        return parse(process.stdout.read())
+    pipes: Any = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    with subprocess.Popen([*call, "-g", "200"], **pipes) as process:
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            for piece in chunks(rounds, seed=1000 * seed + test):
+                pipe.write(piece)  # until dieharder has read enough
+        return parse(process.stdout.read().decode())
 
 
 def parse(output: str) -> list[dict[str, Any]]:
@@ -91,19 +85,15 @@ def parse(output: str) -> list[dict[str, Any]]:
     return results
 
 
-def program_version() -> str:
-    banner = subprocess.run(["dieharder", "-l"], capture_output=True, text=True).stdout
-    found = re.search(r"version ([0-9.]+)", banner)
-    return found[1] if found else "unknown"
-
-
 def measure(quick: bool, rounds: list[int], tests: list[int], seeds: list[int]) -> dict[str, Any]:
     """The p-values of all tests (if quick, of the first), for each number of rounds."""
     if shutil.which("dieharder") is None:
         print("dieharder is not installed (Debian and Ubuntu: apt-get install dieharder).")
         sys.exit(2)
     runs = [_run(number, tests[: 1 if quick else None], seeds) for number in rounds]
-    return {"dieharder": program_version(), "runs": runs}
+    banner = subprocess.run(["dieharder", "-l"], capture_output=True, text=True).stdout
+    version = re.search(r"version ([0-9.]+)", banner)
+    return {"dieharder": version[1] if version else "unknown", "runs": runs}
 
 
 def _run(rounds: int, tests: list[int], seeds: list[int]) -> dict[str, Any]:

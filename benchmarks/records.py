@@ -138,12 +138,11 @@ class Table(NamedTuple):
         rows, shown = self.rows(result).values(), []
         for column in self.columns.split("|"):
             heading, brace, template = column.partition("{")
-            heading = heading.strip()
             cells = [cell(row, brace + template.strip()) for row in rows]
             if any(cells):
-                side = ">" if re.search("[:~]", template) else "<"
-                width = max(map(len, (heading, *cells)))
-                shown.append([f"{text:{side}{width}}" for text in (heading, *cells)])
+                side = str.rjust if re.search("[:~]", template) else str.ljust
+                cells.insert(0, heading.strip())
+                shown.append([side(text, max(map(len, cells))) for text in cells])
         lines = [self.title] if self.title and shown else []
         return "\n".join([*lines, *("  ".join(line).rstrip() for line in zip(*shown, strict=True))])
 

@@ -25,7 +25,6 @@ OPTIONS = command.read(
     __name__, __doc__, dtype=command.DTYPE._replace(choices=("all", *command.DTYPES))
 )
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -37,12 +36,13 @@ from jax import lax
 
 import cgjax as cg
 from benchmarks import bounds, targets
-from benchmarks.records import Table, Timing
-from benchmarks.timing import called, interleaved
+from benchmarks.records import Table
+from benchmarks.timing import Facts, called, compiled, interleaved
 from cgjax.kernels import independent_recurrence, sampled_independent_recurrence
 from cgjax.kernels.random_bits import random_words, uniform
 
 RATE, SEED = 0.4, 5
+NO_SPEEDUP = {"speedup": None}
 # (time, batch, units)
 SIZES = {
     "cpu": [(784, 1, 128), (784, 32, 128), (784, 128, 128), (5000, 32, 128)],
@@ -82,19 +82,14 @@ def nodes(x: Any, u: Any) -> Any:
 
 def implementations(platform: str) -> dict[str, dict[str, Any]]:
     """Functions of (x, u), without noise and with PCFF; the first of each is the baseline."""
-    names: list[Any] = ["scan", "parallel"] + ["mosaic_gpu"] * (platform == "gpu")
-    key = jax.random.key(SEED)
-    collapsed: dict[str, Any] = {"plain": plain}
-    for name in names:
-        collapsed[name] = partial(independent_recurrence, implementation=name)
-    walked = cg.pcff(nodes, {"state": RATE})
-    sampled: dict[str, Any] = {"walked": lambda x, u: walked(key, x, u)}
-    for name in names:
-        if name != "parallel":
-            sampled[name] = partial(
-                sampled_independent_recurrence, key, rate=RATE, implementation=name
-            )
-    return {"none": collapsed, "PCFF": sampled}
+    kernels: list[Any] = ["scan"] + ["mosaic_gpu"] * (platform == "gpu")
+    key, walked = jax.random.key(SEED), cg.pcff(nodes, {"state": RATE})
+    sampled = partial(sampled_independent_recurrence, key, rate=RATE)
+    of_kernels = {name: partial(sampled, implementation=name) for name in kernels}
+    kernels.insert(1, "parallel")
+    plains = {name: partial(independent_recurrence, implementation=name) for name in kernels}
+    walk = partial(walked, key)
+    return {"none": {"plain": plain, **plains}, "PCFF": {"walked": walk, **of_kernels}}
 
 
 def with_gradients(f: Callable[..., Any], x: Any, u: Any, g: Any) -> Any:
@@ -125,10 +120,8 @@ def exact(x: Any, u: Any, g: Any, key: Any = None) -> list[np.ndarray]:
 
 def error_of(got: Any, expected: Any) -> float:
     """The largest distance of an array from what is expected, in units of the latter's norm."""
-    pairs = zip(got, expected, strict=True)
-    return max(
-        float(np.linalg.norm(np.asarray(a, np.float64) - b) / np.linalg.norm(b)) for a, b in pairs
-    )
+    norm, pairs = np.linalg.norm, zip(got, expected, strict=True)
+    return max(float(norm(np.asarray(a, np.float64) - b) / norm(b)) for a, b in pairs)
 
 
 def calls_of(size: tuple[int, ...], platform: str) -> int:
@@ -138,16 +131,13 @@ def calls_of(size: tuple[int, ...], platform: str) -> int:
     return max(1, int(2e7 / elements)) if platform == "cpu" else max(5, int(6.4e7 / elements))
 
 
-def measure(
-    quick: bool, dtype: str = "all", sizes: Any = None, clock: Any = None
-) -> Iterator[dict[str, Any]]:
+def measure(quick: bool, dtype: str = "all", sizes: Any = None) -> Iterator[Facts]:
     """All implementations, one size after the other: all figures so far after each.
 
     Args:
         quick: few rounds and a small size.
         dtype: one of `command.DTYPES`, or "all".
         sizes: (time, batch, units) of each problem; by default those of the device's kind.
-        clock: as in `benchmarks.timing.interleaved`.
     """
     platform = "cpu" if jax.default_backend() == "cpu" else "gpu"
     dtypes = command.DTYPES if dtype == "all" else (dtype,)
@@ -169,43 +159,36 @@ def measure(
         for noise, functions in implementations(platform).items():
             problem = {"size": list(size), "dtype": name, "noise": noise}
             key = None if noise == "none" else jax.random.key(SEED)
-            compiled = _compiled(problem, functions, (x, u, g), exact(x, u, g, key), failed)
+            made = _compiled(problem, functions, (x, u, g), exact(x, u, g, key), failed)
             for part, arrays in PARTS.items():
-                steps = {which: called(*ways[part]) for which, (ways, _) in compiled.items()}
-                timings = interleaved(steps, rounds=rounds, calls=calls, clock=clock)
+                steps = {which: called(*ways[part]) for which, (ways, _) in made.items()}
+                timings = interleaved(steps, rounds=rounds, calls=calls)
                 least = None if speed is None else arrays[noise] * x.nbytes / speed
                 baseline = next((timings[which] for which in BASELINES if which in timings), None)
                 for which, timing in timings.items():
-                    own = {"part": part, "implementation": which, "baseline": which in BASELINES}
-                    facts = own | _figures(timing, baseline, least) | compiled[which][1]
-                    rows.append(problem | facts)
+                    facts = {
+                        **{"part": part, "implementation": which, "baseline": which in BASELINES},
+                        "milliseconds": 1e3 * timing.seconds,
+                        **(baseline.ratio(timing).figures("speedup") if baseline else NO_SPEEDUP),
+                        "bound_milliseconds": least and 1e3 * least,
+                        "share_of_bound": least and least / timing.seconds,
+                    }
+                    rows.append(problem | facts | made[which][1])
             print(*problem.values(), "measured", flush=True)
         yield {"bytes_per_second": speed, "rows": rows, "failed": failed}
 
 
-def _figures(timing: Timing, baseline: Timing | None, least: float | None) -> dict[str, Any]:
-    """Of one implementation, with the seconds that it takes at least."""
-    return {
-        "milliseconds": 1e3 * timing.seconds,
-        **(baseline.ratio(timing).figures("speedup") if baseline else {"speedup": None}),
-        "bound_milliseconds": least and 1e3 * least,
-        "share_of_bound": least and least / timing.seconds,
-    }
-
-
 def _compiled(
-    problem: dict[str, Any], functions: Any, arrays: Any, known: Any, failed: list[dict[str, Any]]
-) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    problem: Facts, functions: Any, arrays: Any, known: Any, failed: list[Facts]
+) -> dict[str, tuple[Facts, Facts]]:
     """What is timed of each implementation, by part; the seconds of its compilation and its error.
     What fails is put with the failed."""
     x, u, g = arrays
-    compiled = {}
+    made = {}
     for name, f in functions.items():
-        start = time.perf_counter()
         try:
-            forward = jax.jit(f).lower(x, u).compile()
-            both = jax.jit(partial(with_gradients, f)).lower(x, u, g).compile()
-            seconds = time.perf_counter() - start
+            forward, one = compiled(jax.jit(f), x, u)
+            both, other = compiled(jax.jit(partial(with_gradients, f)), x, u, g)
             jax.block_until_ready(forward(x, u))
             got = jax.block_until_ready(both(x, u, g))
         # A kernel may fail in any way on a device that it was never compiled for.
@@ -215,9 +198,10 @@ def _compiled(
             print(*problem.values(), name, "failed:", message, flush=True)
             continue
         ways = dict(zip(PARTS, [(forward, x, u), (both, x, u, g)], strict=True))
+        seconds = one["compile_seconds"] + other["compile_seconds"]
         wrong = None if name == "walked" else error_of(got, known)
-        compiled[name] = ways, {"compile_seconds": seconds, "error": wrong}
-    return compiled
+        made[name] = ways, {"compile_seconds": seconds, "error": wrong}
+    return made
 
 
 TABLES = [

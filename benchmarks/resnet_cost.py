@@ -41,7 +41,7 @@ from benchmarks import targets
 from benchmarks.epochs import epochs, initial, made_up, slow
 from benchmarks.pcff_overhead import PARTS, measure_parts
 from benchmarks.records import Table
-from benchmarks.timing import interleaved
+from benchmarks.timing import Facts, interleaved
 from cgjax.kernels.random_bits import standard_normal
 from train.engine import sweep
 from train.engine.loop import Learner
@@ -132,17 +132,11 @@ def learner(sizes: Sizes, dtype: str, training: Training) -> Learner:
     return sweep.learner(net, resnet.standardised, training.rates, **how)
 
 
-def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> dict[str, Any]:
-    """One row for each training, and one for each part of a place of nodes.
-
-    Args:
-        quick: few rounds of a small network.
-        dtype: of convolutions and nodes.
-        sizes: others.
-    """
-    sizes = sizes or (QUICK if quick else CPU if jax.default_backend() == "cpu" else GPU)
-    recipe = slow(sizes.batch)
-    data = made_up(sizes.steps * sizes.batch, 3 * resnet.SIDE**2)
+def measure(quick: bool, dtype: str = "float32") -> Facts:
+    """One row for each training, and one for each part of a place of nodes."""
+    sizes = QUICK if quick else CPU if jax.default_backend() == "cpu" else GPU
+    recipe, images = slow(sizes.batch), sizes.steps * sizes.batch
+    data = made_up(images, 3 * resnet.SIDE**2)
     learners = {name: learner(sizes, dtype, training) for name, training in TRAININGS.items()}
     start = initial(learners["none"], recipe, 1)  # which is the same for all
     functions = {
@@ -152,7 +146,7 @@ def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> 
     timings = interleaved(functions, rounds=sizes.rounds, calls=1)
     rows = []
     for name, training in TRAININGS.items():
-        timing, images = timings[name], sizes.steps * sizes.batch
+        timing = timings[name]
         row = {"training": name, "dtype": dtype, "beside": training.beside}
         row |= timing.figures(timings["none"], sizes.steps, images)
         if training.beside is not None:
@@ -167,7 +161,7 @@ def measure(quick: bool, dtype: str = "float32", sizes: Sizes | None = None) -> 
     }
 
 
-def difference(seconds: Any, steps: int) -> dict[str, float]:
+def difference(seconds: Any, steps: int) -> Facts:
     """What a part takes, in milliseconds a step: quartiles over the rounds."""
     low, median, high = (1e3 * float(q) / steps for q in np.percentile(seconds, [25, 50, 75]))
     return {"part": median, "part_low": low, "part_high": high}
@@ -184,10 +178,10 @@ TABLES = [
 ]
 
 
-def notes(result: dict[str, Any]) -> list[str]:
+def notes(result: Facts) -> list[str]:
     """The size of the place of nodes, and the targets."""
     place = f"one place of {' x '.join(map(str, result['place']))} nodes"
-    return [place, "targets, which are for GPUs:", *targets.cost(result["steps"])]
+    return [place, targets.SAID, *targets.cost(result["steps"])]
 
 
 if __name__ == "__main__":

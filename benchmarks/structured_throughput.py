@@ -38,7 +38,7 @@ from flax import nnx
 import cgjax as cg
 from benchmarks.epochs import distance, epochs, keys, made_up
 from benchmarks.records import Table
-from benchmarks.timing import interleaved
+from benchmarks.timing import Facts, interleaved
 from train.engine import sweep
 from train.engine.loop import Learner, RunState, Variables, programs, scaled
 from train.engine.recipes import PatientRecipe, Recipe, SteppedRecipe
@@ -64,6 +64,9 @@ class Sizes(NamedTuple):
 
 FULL = Sizes(6, 128, 784, 32, 3, 16, 128, steps=3, rounds=9)
 QUICK = Sizes(2, 8, 16, 4, 1, 2, 4, steps=1, rounds=2)
+
+
+Shapes = dict[str, tuple[int, ...]]  # of parameters, by name
 
 
 class PlainScan(nnx.Module):
@@ -115,9 +118,9 @@ class Case(NamedTuple):
 def cases(sizes: Sizes) -> list[Case]:
     """The recurrent and the residual network, at the rates for which [A] has results."""
 
-    def runs(drop: float, pcff: float) -> tuple[sweep.Run, ...]:
-        rates = {"none": 0.0, "dropout": drop, "pcff": pcff}
-        return tuple(sweep.Run(name, rate, 0) for name, rate in rates.items())  # pyright: ignore[reportArgumentType]
+    def runs(rate: float) -> tuple[sweep.Run, ...]:
+        regularised = sweep.Run("dropout", rate, 0), sweep.Run("pcff", rate, 0)
+        return sweep.Run("none", 0.0, 0), *regularised
 
     recurrent = sizes.depth, sizes.features, sizes.pixels
     patient = PatientRecipe(batch_size=sizes.sequences)
@@ -127,7 +130,7 @@ def cases(sizes: Sizes) -> list[Case]:
             "IndRNN",
             patient,
             sizes.pixels,
-            runs(0.1, 0.1),
+            runs(0.1),
             functools.partial(indrnn.learner, indrnn.Shape("plain", *recurrent), patient),
             functools.partial(indrnn.learner_of, plain_network(*recurrent), patient),
             lambda x: indrnn.sequences(x).swapaxes(0, 1),
@@ -137,7 +140,7 @@ def cases(sizes: Sizes) -> list[Case]:
             "ResNet",
             SteppedRecipe(batch_size=sizes.images),
             3 * resnet.SIDE**2,
-            runs(0.3, 0.3),
+            runs(0.3),
             functools.partial(resnet.learner, resnet.Shape("convolution", *residual)),
             None,
             lambda x: resnet.standardised(x).transpose(0, 3, 1, 2),
@@ -160,9 +163,7 @@ def named(params: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def require_same(
-    ours: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]], network: str
-) -> None:
+def require_same(ours: Shapes, theirs: Shapes, network: str) -> None:
     """Refuses to compare networks whose parameters differ.
 
     Raises:
@@ -186,13 +187,8 @@ def gradient(learner: Learner, variables: Variables, rates: Rates, x: Any, y: An
     return jax.jit(jax.grad(loss))(variables.params)
 
 
-def measure(quick: bool, sizes: Sizes | None = None) -> dict[str, Any]:
-    """One row for each training.
-
-    Args:
-        quick: few rounds of small networks.
-        sizes: others.
-    """
+def measure(quick: bool, sizes: Sizes | None = None) -> Facts:
+    """One row for each training, by default of sizes as they are, or small ones if quick."""
     sizes = sizes or (QUICK if quick else FULL)
     rows = []
     for case in cases(sizes):
@@ -202,7 +198,7 @@ def measure(quick: bool, sizes: Sizes | None = None) -> dict[str, Any]:
     return {"sizes": sizes._asdict(), "trainings": rows}
 
 
-def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, Any]:
+def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> Facts:
     """The figures of one training from a given start."""
     images, rates = sizes.steps * case.recipe.batch_size, run.rates
     data = made_up(images, case.pixels)
@@ -211,13 +207,8 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, 
     learner = case.learner(rates)
     variables = jax.tree.map(lambda a: a[0], start.variables)
     weights = named(variables.params)
-    figures: dict[str, Any] = {
-        "network": case.name,
-        "regulariser": run.regulariser,
-        "rate": run.rate,
-        "batch": len(x),
-        "parameters": sum(w.size for w in weights.values()),
-    }
+    figures: Facts = {"network": case.name, "regulariser": run.regulariser, "rate": run.rate}
+    figures |= {"batch": len(x), "parameters": sum(w.size for w in weights.values())}
     functions = {"cgjax": epochs(learner, case.recipe, rates, data, start)}
     if case.plain is not None:
         plain = case.plain(rates)
@@ -260,7 +251,7 @@ TABLES = [
 ]
 
 
-def notes(result: dict[str, Any]) -> list[str]:
+def notes(result: Facts) -> list[str]:
     """How often it was measured."""
     return ["{rounds} rounds of {steps} steps".format(**result["sizes"])]
 

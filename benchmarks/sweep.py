@@ -54,6 +54,7 @@ PRESETS = {
     "cpu": Preset(3, 16, 16, 2, ("float32",), (1, 4), 5, 2048, 2**27),
     "gpu": Preset(3, 16, 128, 16, DTYPES, (1, 60), 7, 8192, 2**30),
 }
+COMPARED = 2  # at the most, of the runs
 FORMS = {"grouped": None, "products": None, "loop": 1}  # how many runs are mapped (none: all)
 OPTIONS = command.read(
     __name__,
@@ -64,7 +65,8 @@ OPTIONS = command.read(
 )
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -72,9 +74,10 @@ import numpy as np
 from jax import lax
 
 from benchmarks import bounds, targets
+from benchmarks.bounds import Work
 from benchmarks.epochs import distance, initial, made_up, slow
-from benchmarks.records import Table, Timing
-from benchmarks.timing import compiled, interleaved, repeated
+from benchmarks.records import Table
+from benchmarks.timing import Facts, Steps, compiled, interleaved, repeated
 from train.engine import sweep
 from train.engine.loop import Data, Learner, RunState, programs, run_epoch
 from train.engine.sweep import Rates
@@ -101,11 +104,13 @@ class Measured(NamedTuple):
 
 def programs_of(preset: Preset, form: str = "all", dtype: str = "all") -> Iterator[Measured]:
     """Those of one form, or of all, and of one dtype, or of the preset's."""
-    for name in FORMS if form == "all" else [form]:
-        for type_name in preset.dtypes if dtype == "all" else [dtype]:
-            for procedure, (_, at_all) in PROCEDURES.items():
-                for runs in preset.runs if at_all else preset.runs[:1]:
-                    yield Measured(name, type_name, procedure, runs)
+    forms = FORMS if form == "all" else [form]
+    dtypes = preset.dtypes if dtype == "all" else [dtype]
+    for form, dtype, (procedure, (_, at_all)) in itertools.product(
+        forms, dtypes, PROCEDURES.items()
+    ):
+        for runs in preset.runs if at_all else preset.runs[:1]:
+            yield Measured(form, dtype, procedure, runs)
 
 
 def network(preset: Preset, form: str, dtype: str) -> sweep.Network:
@@ -118,10 +123,8 @@ def network(preset: Preset, form: str, dtype: str) -> sweep.Network:
 @functools.lru_cache
 def learner(preset: Preset, form: str, dtype: str, procedure: str) -> Learner:
     """What is trained."""
-    known, _ = PROCEDURES[procedure]
-    return sweep.learner(
-        network(preset, form, dtype), resnet.standardised, known, augment=augmented
-    )
+    net, (known, _) = network(preset, form, dtype), PROCEDURES[procedure]
+    return sweep.learner(net, resnet.standardised, known, augment=augmented)
 
 
 def augmented(key: Any, x: Any) -> Any:
@@ -140,8 +143,7 @@ def rates(runs: int) -> Rates:
     """Of each run: PCFF, dropout, none, and again, at several rates."""
     values = np.linspace(0.3, 0.9, runs, dtype=np.float32)
     turn = np.arange(runs) % 3
-    zero = np.float32(0)
-    return Rates(drop=np.where(turn == 1, values, zero), pcff=np.where(turn == 0, values, zero))
+    return Rates(*(np.where(turn == which, values, np.float32(0)) for which in (1, 0)))
 
 
 @functools.lru_cache
@@ -150,10 +152,9 @@ def images(preset: Preset) -> Data:
     return made_up(preset.steps * preset.batch, 3 * resnet.SIDE**2)
 
 
-def prepare(preset: Preset, measured: Measured) -> tuple[Callable[[int], None], dict[str, Any]]:
+def prepare(preset: Preset, measured: Measured) -> tuple[Steps, Facts]:
     """A function that trains all runs for epochs, and what is known of it before it is timed."""
-    trained = learner(preset, measured.form, measured.dtype, measured.procedure)
-    width = FORMS[measured.form]
+    trained, width = learner(preset, *measured[:3]), FORMS[measured.form]
     epoch: Any = programs(trained, slow(preset.batch), "vmap", width=width)[1]
     states, hyper, data = start(preset, measured.runs), rates(measured.runs), images(preset)
     made, facts = compiled(epoch, states, hyper, data)
@@ -162,11 +163,6 @@ def prepare(preset: Preset, measured: Measured) -> tuple[Callable[[int], None], 
     error = distance(momentum, reference(preset, measured.procedure, measured.runs))
     steps = repeated(lambda *args: made(*args)[:1], (states,), hyper, data)
     return steps, facts | {"error": error}
-
-
-# -- accuracy
-
-COMPARED = 2
 
 
 def at_rest(states: RunState) -> RunState:
@@ -179,8 +175,7 @@ def at_rest(states: RunState) -> RunState:
 def reference(preset: Preset, procedure: str, runs: int) -> list[np.ndarray]:
     """The momentum of the first runs after an epoch at learning rate 0, in float64 and one run
     after the other."""
-    few = min(runs, COMPARED)
-    some = jax.tree.map(lambda a: a[:few], (at_rest(start(preset, runs)), rates(runs)))
+    some = jax.tree.map(lambda a: a[:COMPARED], (at_rest(start(preset, runs)), rates(runs)))
     (states, hyper), data = jax.device_get((some, images(preset)))
 
     def one(run: Any, data: Data) -> Any:
@@ -188,15 +183,10 @@ def reference(preset: Preset, procedure: str, runs: int) -> list[np.ndarray]:
         return run_epoch(exact, slow(preset.batch), state, rates, data)[0].momentum
 
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        variables, momentum = jax.tree.map(
-            lambda a: a.astype(np.float64), (states.variables, states.momentum)
-        )
-        states = states._replace(variables=variables, momentum=momentum)
+        learnt = {"variables": states.variables, "momentum": states.momentum}
+        states = states._replace(**jax.tree.map(lambda a: a.astype(np.float64), learnt))
         all_runs = jax.jit(lambda runs, data: lax.map(lambda run: one(run, data), runs))
         return [np.asarray(m) for m in jax.tree.leaves(all_runs((states, hyper), data))]
-
-
-# -- the measurement
 
 
 def chosen(quick: bool, name: str) -> str:
@@ -208,7 +198,7 @@ def chosen(quick: bool, name: str) -> str:
     return name
 
 
-def work(preset: Preset) -> bounds.Work:
+def work(preset: Preset) -> Work:
     """What a forward pass of one image takes, in any form."""
     net = network(preset, "grouped", "float32")
     params, state = jax.eval_shape(net.init, jax.random.key(0))
@@ -216,14 +206,10 @@ def work(preset: Preset) -> bounds.Work:
     return bounds.work(net.training, params, state, x)
 
 
-def measure(
-    quick: bool, preset: str = "auto", form: str = "all", dtype: str = "all"
-) -> dict[str, Any]:
+def measure(quick: bool, preset: str = "auto", form: str = "all", dtype: str = "all") -> Facts:
     """One row for each program."""
-    name = chosen(quick, preset)
+    name, prepared, failed = chosen(quick, preset), {}, []
     sizes = PRESETS[name]
-    prepared: dict[Measured, tuple[Any, dict[str, Any]]] = {}
-    failed = []
     for measured in programs_of(sizes, form, dtype):
         try:
             epochs, facts = prepare(sizes, measured)
@@ -233,9 +219,7 @@ def measure(
             continue
         prepared[measured] = epochs, facts
         # A measurement that is cut short leaves this behind.
-        print(
-            *measured, {name: float(f"{fact or 0:.2g}") for name, fact in facts.items()}, flush=True
-        )
+        print(*measured, {n: float(f"{fact or 0:.2g}") for n, fact in facts.items()}, flush=True)
     functions = {measured: epochs for measured, (epochs, _) in prepared.items()}
     timings = interleaved(functions, rounds=sizes.rounds, calls=1)
     device = bounds.rates(sizes.product, sizes.copy, max(sizes.rounds, 5), DTYPES)
@@ -253,25 +237,18 @@ def measure(
     }
 
 
-def row(
-    preset: Preset,
-    measured: Measured,
-    timings: dict[Measured, Timing],
-    needed: bounds.Work,
-    device: dict[str, float],
-) -> dict[str, Any]:
-    """The figures of one program's step."""
+def row(preset: Preset, measured: Measured, timings: Any, needed: Work, device: Facts) -> Facts:
+    """The figures of one program's step, by the timings of all."""
     timing, images = timings[measured], measured.runs * preset.batch
     seconds = timing.seconds / preset.steps
     bytes_moved = bounds.traffic(needed, images, measured.runs, jnp.dtype(measured.dtype).itemsize)
     least = bytes_moved / device["bytes"]
-    figures: dict[str, Any] = measured._asdict() | {
+    computing = bounds.operations(needed, images) / device[measured.dtype]
+    figures: Facts = measured._asdict() | {
         "milliseconds": 1e3 * seconds,
         "images_per_second_of_a_run": preset.batch / seconds,
         "images_per_second": images / seconds,
-        "arithmetic_bound_milliseconds": 1e3
-        * bounds.operations(needed, images)
-        / device[measured.dtype],
+        "arithmetic_bound_milliseconds": 1e3 * computing,
         "memory_bound_milliseconds": 1e3 * least,
         "share_of_memory_bound": least / seconds,
     }
@@ -302,16 +279,13 @@ TABLES = [
 ]
 
 
-def notes(result: dict[str, Any]) -> list[str]:
+def notes(result: Facts) -> list[str]:
     """The preset, the rates of the device, and the targets."""
     device, preset = result["rates_of_the_device"], result["settings"]
-    return [
-        f"preset {result['preset']}: batch {preset['batch']}, {preset['channels']} channels; "
-        + ", ".join(f"{device[dtype] / 1e12:.2f} TFLOP/s {dtype}" for dtype in DTYPES)
-        + f", {device['bytes'] / 1e9:.0f} GB/s",
-        "targets, which are for GPUs:",
-        *targets.sweep(result["steps"]),
-    ]
+    rates = [f"{device[dtype] / 1e12:.2f} TFLOP/s {dtype}" for dtype in DTYPES]
+    rates.append(f"{device['bytes'] / 1e9:.0f} GB/s")
+    told = f"batch {preset['batch']}, {preset['channels']} channels; {', '.join(rates)}"
+    return [f"preset {result['preset']}: {told}", targets.SAID, *targets.sweep(result["steps"])]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 Row = dict[str, Any]
+SAID = "targets, which are for GPUs:"
 
 # Times as fast as a plain `lax.scan`, at (time, batch, units), and a share of the bound.
 RECURRENCE = 20, [784, 32, 128]

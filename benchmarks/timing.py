@@ -12,9 +12,11 @@ import optax
 from benchmarks.records import Timing
 
 Name = TypeVar("Name")
+Steps = Callable[[int], None]  # makes a number of steps or calls, and waits for what they give
+Facts = dict[str, Any]  # figures by name
 
 
-def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Callable[[int], None]:
+def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Steps:
     """A function that makes a number of steps, each from where the last one ended.
 
     Args:
@@ -33,29 +35,25 @@ def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Callable[[int]
     return steps
 
 
-def compiled(program: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+def compiled(program: Any, *arguments: Any) -> tuple[Any, Facts]:
     """A jitted function, compiled; the seconds that this took, and the bytes of intermediates."""
     begin = time.perf_counter()
     made = program.lower(*arguments).compile()
-    seconds = time.perf_counter() - begin
-    memory = made.memory_analysis()
-    bytes_ = memory.temp_size_in_bytes if memory else None
-    return made, {"compile_seconds": seconds, "temporary_bytes": bytes_}
+    seconds, memory = time.perf_counter() - begin, made.memory_analysis()
+    temporary = memory.temp_size_in_bytes if memory else None
+    return made, {"compile_seconds": seconds, "temporary_bytes": temporary}
 
 
 def descent(
     loss: Callable[..., Any], params: Any, state: Any, x: Any, y: Any, rate: float
-) -> tuple[Callable[[int], None], dict[str, Any]]:
-    """A function that makes steps of stochastic gradient descent with momentum on one batch.
+) -> tuple[Steps, Facts]:
+    """Steps of stochastic gradient descent with momentum on one batch, and what `compiled` tells.
 
     Args:
         loss: `loss(params, key, state, x, y) -> (value, state)`.
         params, state: before the first step.
         x, y: inputs and labels.
         rate: the learning rate.
-
-    Returns:
-        The function, and what `compiled` tells of a step.
     """
     optimiser = optax.sgd(rate, momentum=0.9)
 
@@ -77,7 +75,7 @@ def batch(size: int, shape: tuple[int, ...], classes: int = 10) -> tuple[jax.Arr
     return x, jnp.asarray(generator.integers(0, classes, size))
 
 
-def called(function: Callable[..., Any], *arguments: Any) -> Callable[[int], None]:
+def called(function: Callable[..., Any], *arguments: Any) -> Steps:
     """A function that makes a number of calls with the same arguments.
 
     An accelerator makes them one after the other, each dispatched while the one before computes, so
@@ -98,7 +96,7 @@ def called(function: Callable[..., Any], *arguments: Any) -> Callable[[int], Non
 
 
 def interleaved(
-    functions: Mapping[Name, Callable[[int], None]],
+    functions: Mapping[Name, Steps],
     *,
     rounds: int,
     calls: int,
@@ -108,8 +106,7 @@ def interleaved(
     """Times functions in rounds; each round runs every function, in an order that rotates.
 
     Args:
-        functions: by name. Each takes a number of calls, makes them, and returns when their
-            results are there.
+        functions: by name.
         rounds: how many rounds.
         calls: how many calls a function makes in a round.
         pause: seconds to wait before each function's turn. Threads of PyTorch's keep a core busy
@@ -129,3 +126,27 @@ def interleaved(
             functions[name](calls)
             seconds[name].append((clock() - start) / calls)
     return {name: Timing(np.array(seconds[name])) for name in names}
+
+
+def compared(
+    prepared: Mapping[Name, tuple[Steps, Facts]],
+    baseline: Name,
+    *,
+    rounds: int,
+    calls: int,
+    images: int = 0,
+) -> dict[Name, Facts]:
+    """The figures of interleaved functions relative to one of them, with what was known of each.
+
+    Args:
+        prepared: functions and what is known of them, by name.
+        baseline: the name of what the others are compared with.
+        rounds, calls: as in `interleaved`.
+        images: of a call.
+    """
+    functions = {name: steps for name, (steps, _) in prepared.items()}
+    timings = interleaved(functions, rounds=rounds, calls=calls)
+    return {
+        name: timing.figures(timings[baseline], images=images) | prepared[name][1]
+        for name, timing in timings.items()
+    }

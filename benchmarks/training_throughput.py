@@ -16,7 +16,7 @@ from benchmarks import command
 
 OPTIONS = command.read(__name__, __doc__)
 
-from collections.abc import Callable
+import itertools
 from typing import Any
 
 import jax
@@ -24,12 +24,14 @@ import jax.numpy as jnp
 
 from benchmarks.epochs import epochs, made_up
 from benchmarks.records import Table
-from benchmarks.timing import called, interleaved
+from benchmarks.timing import Steps, called, interleaved
 from train.dense import experiment as dense
 from train.engine.loop import Data
 from train.engine.recipes import PlateauRecipe
+from train.engine.settings import Run
 
 FEATURES, HIDDEN, BATCH = 784, 1024, 32
+SIZES = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
 
 # Name: node, procedure, rate, as in [A] 5.1.
 TRAININGS: dict[str, tuple[dense.Nodes, str, float]] = {
@@ -42,25 +44,20 @@ TRAININGS: dict[str, tuple[dense.Nodes, str, float]] = {
 }
 
 
-def dense_epochs(
-    node: dense.Nodes, procedure: str, rate: float, data: Data
-) -> Callable[[int], None]:
+def dense_epochs(node: dense.Nodes, procedure: Any, rate: float, data: Data) -> Steps:
     """`epochs` of the dense network."""
-    rates = dense.Rates(
-        drop=rate if procedure == "dropout" else 0.0, pcff=rate if procedure == "pcff" else 0.0
-    )
+    rates = Run(procedure, rate, 0).rates
     learner = dense.learner(node, FEATURES, HIDDEN, rates)
     return epochs(learner, PlateauRecipe(batch_size=BATCH, stop_patience=10**6), rates, data)
 
 
-def products(data: Data) -> Callable[[int], None]:
+def products(data: Data) -> Steps:
     """A function that makes the matrix products of so many epochs' steps, and nothing else: what no
     training program on this machine and library of products can be faster than."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    sizes = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
-    pairs = zip(keys[:3], sizes[:-1], sizes[1:], strict=True)
-    weights = [jax.random.normal(key, (m, n)) / m**0.5 for key, m, n in pairs]
-    gradient = jax.random.normal(keys[3], (BATCH, sizes[-1]))
+    *keys, last = jax.random.split(jax.random.key(0), 4)
+    pairs = zip(keys, itertools.pairwise(SIZES), strict=True)
+    weights = [jax.random.normal(key, (m, n)) / m**0.5 for key, (m, n) in pairs]
+    gradient = jax.random.normal(last, (BATCH, SIZES[-1]))
 
     def step(_: Any, x: Any) -> Any:
         values = [x]
@@ -94,9 +91,8 @@ def measure(quick: bool) -> dict[str, Any]:
         if command.has_torch():
             from benchmarks import torch_networks
 
-            sizes = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
-            made = torch_networks.steps(sizes, BATCH, {name: training}, classes=dense.CLASSES)
-            functions["torch"] = lambda calls, run=made[name]: run(calls * steps)
+            made = torch_networks.dense(SIZES, BATCH, *training)
+            functions["torch"] = lambda calls, run=made: run(calls * steps)
         timings = interleaved(functions, rounds=rounds, calls=1, pause=0.1)
         ends = {"cgjax": "", "products": "products_", "torch": "torch_"}
         row: dict[str, Any] = {"training": name}

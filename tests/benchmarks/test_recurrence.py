@@ -45,7 +45,7 @@ def test_bfloat16_is_measured_and_the_bound_on_a_gpu(monkeypatch):
         assert platform == "gpu"
         return {"none": {"plain": plain}, "PCFF": {"scan": plain}}
 
-    def interleaved(functions, *, rounds, calls, clock):
+    def interleaved(functions, *, rounds, calls):
         assert (rounds, calls) == (2, 1)
         return {name: Timing(np.ones(2)) for name in functions}
 
