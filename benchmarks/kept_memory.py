@@ -76,9 +76,10 @@ def measure(quick: bool) -> dict[str, Any]:
 TABLES = [
     Table(
         "sizes",
-        "array, MB {megabytes} | given back, ms {return[milliseconds]:.2f} | "
-        "pages {return[pages]:.0f} | kept, ms {keep[milliseconds]:.2f} | pages {keep[pages]:.0f} | "
-        "kept / given back (quartiles) {ratio~2}",
+        "array {megabytes} MB | "
+        "given back: ms (pages) {return[milliseconds]:.1f} ({return[pages]:.0f}) | "
+        "kept: ms (pages) {keep[milliseconds]:.1f} ({keep[pages]:.0f}) | "
+        "+kept / given back (quartiles) {ratio~2}",
     )
 ]
 

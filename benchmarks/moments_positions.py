@@ -163,8 +163,8 @@ TABLES = [
     Table(
         "cost",
         "network {network} | activation {activation} | "
-        "value, ms {value_milliseconds:.2f} | ratio (quartiles) {value_ratio~2} | "
-        "gradient, ms {gradient_milliseconds:.2f} | ratio (quartiles) {gradient_ratio~2}",
+        "+ms {value_milliseconds:.2f} | values {value_ratio~2} | "
+        "+ms {gradient_milliseconds:.2f} | gradients {gradient_ratio~2}",
     ),
 ]
 

@@ -28,7 +28,7 @@ import optax
 from flax import nnx
 
 import cgjax as cg
-from benchmarks.records import MEASURED, Table
+from benchmarks.records import Table
 from benchmarks.timing import Facts, Steps, batch, called, compared, compiled, descent, interleaved
 from cgjax.kernels.random_bits import random_words, standard_normal
 
@@ -229,19 +229,28 @@ def measure(quick: bool) -> Facts:
     }
 
 
+def named(step: Any) -> Facts:
+    """A step that says whose it is."""
+    return step | {"step": "PyTorch: " * (step["library"] == "torch") + step["procedure"]}
+
+
 STEPS = Table(
     "steps",
-    f"batch {{batch_size}} | library {{library}} | procedure {{procedure}} | {MEASURED} | "
-    "images/s {images_per_second:.0f} | sampled {sampled:.3f}",
+    "batch {batch_size} | training step {step} | ms {milliseconds:.2f} | "
+    "ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f} | "
+    "images/s {images_per_second:.0f} | compile s {compile_seconds:.2f} | "
+    "temporary MB {temporary_bytes/1e6:.2f} | sampled {sampled:.3f}",
+    more=named,
+    names="batch_size library procedure",
 )
 COMPILATION = Table(
     "compilation",
-    "procedure {procedure} | of {what} | s {seconds:.2f}",
+    "network {procedure} | of {what} | seconds {seconds:.2f}",
     title=f"trace, lower and compile, {DEEP} layers of {DEEP_WIDTH}, batch {DEEP_BATCH}",
 )
 PARTS = Table(
     "parts",
-    "part {part} | us {microseconds:.1f}",
+    "what {part} | microseconds {microseconds:.1f}",
     title="one layer of nodes, forwards and backwards, without the matrix products",
 )
 TABLES = [STEPS, COMPILATION, PARTS]

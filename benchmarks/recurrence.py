@@ -204,14 +204,21 @@ def _compiled(
     return made
 
 
+def told(row: Any) -> Facts:
+    """A row that tells its size in words."""
+    return {"dtype": "float32"} | row | {"told": " x ".join(map(str, row["size"]))}
+
+
 TABLES = [
     Table(
         "rows",
-        "size {size} | dtype {dtype} | noise {noise} | part {part} | "
-        "implementation {implementation} | ms {milliseconds:.3f} | "
-        "speed-up (quartiles) {speedup~2} | bound ms {bound_milliseconds:.3f} | "
-        "share {share_of_bound:.1%} | compile s {compile_seconds:.2f} | error {error:.1e}",
+        "time x batch x units {told} | dtype {dtype} | noise {noise} | part {part} | "
+        "implementation {implementation} | ms {milliseconds:.2f} | "
+        "speed-up (quartiles) {speedup~2} | +bound, ms {bound_milliseconds:.3f} | "
+        "of the bound {share_of_bound:.1%} | compile s {compile_seconds:.2f} | error {error:.1g}",
         faster=("speedup",),
+        more=told,
+        names="size dtype noise part implementation",
     ),
     Table("failed", "failed {size} | {dtype} | {noise} | {implementation} | {message}"),
 ]

@@ -170,9 +170,10 @@ def difference(seconds: Any, steps: int) -> Facts:
 TABLES = [
     Table(
         "steps",
-        "training {training} | dtype {dtype} | ms {milliseconds:.3f} | "
+        "training step {training} | dtype {dtype} | ms {milliseconds:.2f} | "
         "ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f} | "
-        "ms more than (quartiles) {part:.3f} ({part_low:.3f}-{part_high:.3f}): {beside:}",
+        "ms (quartiles) more than {part:.3f} ({part_low:.3f}-{part_high:.3f}): {beside}",
+        names="training dtype",
     ),
     PARTS,
 ]

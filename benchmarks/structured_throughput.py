@@ -238,15 +238,24 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> Facts:
     return figures
 
 
+def told(row: Any) -> Facts:
+    """A row that tells its regulariser and rate in one."""
+    name = row["regulariser"].replace("pcff", "PCFF")
+    return row | {"told": f"{name} {row['rate']:g}" if row["rate"] else name}
+
+
 TABLES = [
     Table(
         "trainings",
-        "network {network} | {regulariser} | {rate} | parameters {parameters:.0f} | "
+        "network {network} | regulariser {told} | +parameters {parameters:.0f} | "
         "images/s {images_per_second:.1f} | plain scan {plain_scan_images_per_second:.1f} | "
-        "ratio (quartiles) {over_plain_scan~2} | error {plain_scan_error:.1e} | "
+        "ratio (quartiles) {over_plain_scan~2} | of the fastest {over_plain_scan[fastest]:.2f} | "
         "PyTorch {torch_images_per_second:.1f} | ratio (quartiles) {over_torch~2} | "
-        "error {torch_error:.1e}",
+        "of the fastest {over_torch[fastest]:.2f} | error, scan {plain_scan_error:.1g} | "
+        "error, PyTorch {torch_error:.1g}",
         faster=("over_plain_scan", "over_torch"),
+        more=told,
+        names="network regulariser rate",
     )
 ]
 

@@ -262,18 +262,24 @@ def row(preset: Preset, measured: Measured, timings: Any, needed: Work, device: 
     return figures
 
 
+def told(row: Any) -> Facts:
+    """A row that tells what is trained in words."""
+    return row | {"told": row["procedure"].replace("pcff", "PCFF .3")}
+
+
 TABLES = [
     Table(
         "steps",
-        "form {form} | dtype {dtype} | training {procedure} | runs {runs} | "
-        "ms {milliseconds:.2f} | img/s of a run {images_per_second_of_a_run:.0f} | "
-        "img/s {images_per_second:.0f} | speed-up (quartiles) {speed_up~2} | "
-        "over plain (quartiles) {over_plain~2} | "
-        "arithmetic ms {arithmetic_bound_milliseconds:.3f} | "
-        "memory ms {memory_bound_milliseconds:.3f} | share {share_of_memory_bound:.1%} | "
-        "temporary bytes {temporary_bytes:,} | compile s {compile_seconds:.1f} | "
-        "error {error:.1e}",
+        "form {form} | dtype {dtype} | training {told} | runs {runs} | ms {milliseconds:.1f} | "
+        "images/s {images_per_second:.0f} | of a run {images_per_second_of_a_run:.0f} | "
+        "runs' worth (quartiles) {speed_up~2} | over plain (quartiles) {over_plain~2} | "
+        "arithmetic bound, ms {arithmetic_bound_milliseconds:.1f} | "
+        "memory bound, ms {memory_bound_milliseconds:.1f} | "
+        "share of it {share_of_memory_bound:.1%} | +temporary bytes {temporary_bytes:,} | "
+        "compile s {compile_seconds:.1f} | error {error:.1g}",
         faster=("speed_up",),
+        more=told,
+        names="form dtype procedure runs",
     ),
     Table("failed", "failed {form} | {dtype} | {procedure} | {runs} | {message}"),
 ]

@@ -26,7 +26,7 @@ PAGES = [
     "docs/tutorials/how_wrong_is_feed_forward.md",
     "docs/mathematics.md",
 ]
-for name in "benchmarks checks claims dense gradients regression structured sweeps".split():
+for name in "benchmarks checks claims dense gradients regression sweeps".split():
     importlib.import_module(f"docs.tables.{name}")
 
 

@@ -1,10 +1,35 @@
-"""Tables of the benchmarks; those of recurrent and residual networks are in `structured`."""
+"""Tables of the benchmarks.
 
+Recurrent and residual networks are measured on GPUs too. What was measured there lies in
+`results/benchmarks/gpu/`, in as many files of a benchmark as it was made in parts, all of which
+begin with its name. Their rows are merged, device by device.
+"""
+
+import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import benchmarks.kept_memory
+import benchmarks.moments
+import benchmarks.moments_positions
+import benchmarks.recurrence
+import benchmarks.structured_throughput
+import benchmarks.training_throughput
+from benchmarks import pcff_overhead, resnet_cost, sweep, targets
 from benchmarks.moments_accuracy import summary
-from docs.tables.parts import beside, bullets, columns, from_file
+from docs.tables.parts import (
+    Parts,
+    Table,
+    beside,
+    bullets,
+    columns,
+    from_file,
+    laid_out,
+    of,
+    origin,
+    read_all,
+)
 from train.report.tables import Result
 
 Rows = list[dict[str, Any]]
@@ -12,74 +37,41 @@ WHAT = "network {network} | activation {activation}"
 OVERHEAD = "benchmarks/pcff_overhead.json"
 
 
-def _named(steps: Rows) -> Rows:
-    prefix = {"torch": "PyTorch: "}
-    return [s | {"step": prefix.get(s["library"], "") + s["procedure"]} for s in steps]
-
-
 @from_file(OVERHEAD)
 def overhead_ratios(result: Result) -> str:
     """Times of a training step relative to the plain network's, one column a batch size."""
-    steps = _named(result["steps"])
+    steps = pcff_overhead.STEPS.listed(result)
     sizes = dict.fromkeys(step["batch_size"] for step in steps)
     cells = (f"batch {size} {{{size}[ratio]:.2f}}" for size in sizes)
     return columns(beside(steps, ["step"], "batch_size"), "training step {step}", *cells)
 
 
 @from_file(OVERHEAD)
-def overhead_figures(result: Result) -> str:
+def overhead_figures(result: Result) -> Parts:
     """Everything that the benchmark of PCFF's cost measured."""
-    steps = _named(result["steps"])
-    for step in steps:
-        step["megabytes"] = step["temporary_bytes"] / 1e6 if "temporary_bytes" in step else None
-    figures = columns(
-        steps,
-        "batch {batch_size} | training step {step} | ms {milliseconds:.2f}",
-        "ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f}",
-        "images/s {images_per_second:.0f} | compile s {compile_seconds:.2f}",
-        "temporary MB {megabytes:.2f} | sampled {sampled:.3f}",
-    )
-    compilation = "network {procedure} | of {what} | seconds {seconds:.2f}"
-    return (
-        f"{figures}\n\nTime to trace, lower and compile a network of 100 layers:\n\n"
-        f"{columns(result['compilation'], compilation)}\n\n"
-        "One layer of 32 x 1024 nodes, forwards and backwards, without the matrix products:\n\n"
-        f"{columns(result['parts'], 'what {part} | microseconds {microseconds:.1f}')}"
-    )
+    yield laid_out(pcff_overhead.STEPS, result)
+    yield "Time to trace, lower and compile a network of 100 layers:"
+    yield laid_out(pcff_overhead.COMPILATION, result)
+    yield "One layer of 32 x 1024 nodes, forwards and backwards, without the matrix products:"
+    yield laid_out(pcff_overhead.PARTS, result)
 
 
 @from_file("benchmarks/training_throughput.json")
 def training_throughput(result: Result) -> str:
     """Images per second of the training program and of the loop in PyTorch."""
-    return columns(
-        result["trainings"],
-        "training {training} | images/s {images_per_second:.0f}",
-        "products alone {products_images_per_second:.0f} | PyTorch {torch_images_per_second:.0f}",
-        "ratio (quartiles) {ratio~2} | of the fastest {ratio_of_fastest:.2f}",
-    )
+    return laid_out(benchmarks.training_throughput.TABLES[0], result)
 
 
 @from_file("benchmarks/moments.json")
 def moments_cost(result: Result) -> str:
     """Training steps of the procedures for uncertain weights, relative to the plain network's."""
-    return columns(
-        [step | {"mb": (step["temporary_bytes"] or 0) / 1e6} for step in result["steps"]],
-        WHAT,
-        "training step {procedure} | ms {milliseconds:.1f} | ratio (quartiles) {ratio~2}",
-        "of the fastest {ratio_of_fastest:.2f} | compile s {compile_seconds:.2f}",
-        "temporary MB {mb:.1f} | variance {variance_ratio:.2f}",
-    )
+    return laid_out(benchmarks.moments.TABLES[0], result)
 
 
 @from_file("benchmarks/kept_memory.json")
 def kept_memory(result: Result) -> str:
     """What the first access to memory costs, by the size of an array."""
-    return columns(
-        result["sizes"],
-        "array {megabytes} MB",
-        "given back: ms (pages) {return[milliseconds]:.1f} ({return[pages]:.0f})",
-        "kept: ms (pages) {keep[milliseconds]:.1f} ({keep[pages]:.0f})",
-    )
+    return laid_out(benchmarks.kept_memory.TABLES[0], result)
 
 
 @from_file("benchmarks/pytagi_comparison.json")
@@ -98,7 +90,7 @@ def pytagi_comparison(result: Result) -> str:
 
 
 @from_file("benchmarks/moments_accuracy.json")
-def moments_accuracy(result: Result) -> str:
+def moments_accuracy(result: Result) -> Parts:
     """Errors of the moments of dense networks, and how many cells are within given bounds."""
     cells = result["cells"]
     counts = [
@@ -106,11 +98,11 @@ def moments_accuracy(result: Result) -> str:
         _count(cells, "variance_ratio", "the variance is within 3 %", lambda x: abs(x - 1) <= 0.03),
     ]
     mean = "{@[mean_error_mean]:.3f} ({@[mean_error_most]:.3f})"
-    return f"{_by_share(cells, mean=mean, variance=VARIANCE)}\n\n{bullets(counts)}"
+    return [_by_share(cells, mean=mean, variance=VARIANCE), bullets(counts)]
 
 
 @from_file("benchmarks/moments_positions.json")
-def moments_positions(result: Result) -> str:
+def moments_positions(result: Result) -> Parts:
     """Variances of convolutional networks, with what positions share and without; the cost."""
     cells = result["cells"]
     counts = [
@@ -119,9 +111,13 @@ def moments_positions(result: Result) -> str:
         _count(cells, "mean_error", "the error of the mean is below 0.05", lambda x: x < 0.05),
     ]
     figures = _by_share(cells, variance=VARIANCE, diagonal="{@[diagonal_ratio_mean]:.2f}")
-    cost = columns(result["cost"], WHAT, "values {value_ratio~2} | gradients {gradient_ratio~2}")
     said = "CPU time with what positions share, relative to that without:"
-    return "\n\n".join([figures, bullets(counts), said, cost])
+    return [
+        figures,
+        bullets(counts),
+        said,
+        laid_out(benchmarks.moments_positions.TABLES[1], result),
+    ]
 
 
 VARIANCE = (
@@ -148,3 +144,91 @@ def _count(cells: Rows, figure: str, said: str, within: Callable[[float], bool])
         f"On average over a cell's networks {said} in {sum(means)} of {len(means)} cells; "
         f"network by network in {sum(each)} of {len(each)} cases."
     )
+
+
+NOT_ON_A_GPU = "*Not yet measured on a GPU.*"
+
+Results = list[Result]
+
+
+def by_device(name: str) -> Callable[[Callable[[Results, bool], Parts]], Table]:
+    """Makes a function of all results of one device, and of whether that is a GPU, a table of a
+    benchmark for each device."""
+
+    def decorate(function: Callable[[Results, bool], Parts]) -> Table:
+        @of()
+        @functools.wraps(function)
+        def made(results: pathlib.Path) -> Parts:
+            for result in read_all(results / "benchmarks", f"{name}.json"):
+                yield from (*function([result], False), origin(result))
+            devices: dict[str, Results] = {}
+            for result in read_all(results / "benchmarks", f"gpu/{name}*.json"):
+                devices.setdefault(result["machine"]["device kind"], []).append(result)
+            for device, found in devices.items():
+                lines = [*map(origin, found), *dict.fromkeys(map(_precision, found))]
+                yield from (f"On {device}:", *function(found, True), bullets(lines))
+            yield "" if devices else NOT_ON_A_GPU
+
+        return made
+
+    return decorate
+
+
+def _precision(result: Result) -> str:
+    """What float32 stands for on a GPU."""
+    asked = result["machine"]["matrix product precision"]
+    if asked in (None, "default"):
+        return (
+            "Products and convolutions of float32 at JAX's default precision, for which a GPU may "
+            "round their factors to TF32."
+        )
+    return f"Products and convolutions of float32 at JAX's precision `{asked}`."
+
+
+def _rows(found: Results, name: str) -> list[dict[str, Any]]:
+    return [row for result in found for row in result.get(name, [])]
+
+
+@from_file("benchmarks/structured_throughput.json")
+def structured_throughput(result: Result) -> Parts:
+    """Images per second of recurrent and residual networks, of plain scans, and in PyTorch."""
+    lines = ["{rounds} rounds of {steps} training steps.".format_map(result["sizes"])]
+    for name, said, bound in (("plain_scan", "a plain scan", 1.1), ("torch", "PyTorch", 1.0)):
+        rows = [row for row in result["trainings"] if f"over_{name}" in row]
+        if rows:
+            reached = sum(row[f"over_{name}"]["median"] >= bound for row in rows)
+            lines.append(
+                f"At least {bound:g} times as fast as {said}: {reached} of {len(rows)} trainings."
+            )
+    return [laid_out(benchmarks.structured_throughput.TABLES[0], result), bullets(lines)]
+
+
+@by_device("recurrence")
+def recurrence(found: Results, gpu: bool) -> Parts:
+    """Implementations of the independent recurrence, relative to the plain scan."""
+    yield laid_out(benchmarks.recurrence.TABLES[0], *found)
+    lines = targets.recurrence(_rows(found, "rows")) if gpu else []
+    failed = "{told}, {dtype}, {noise}: {implementation} failed: {message}"
+    lines += [failed.format_map(benchmarks.recurrence.told(row)) for row in _rows(found, "failed")]
+    yield bullets(lines)
+
+
+@by_device("resnet_cost")
+def residual_cost(found: Results, gpu: bool) -> Parts:
+    """Training steps of ResNet20 with PCFF and with parts of it, relative to the plain step."""
+    steps, parts = resnet_cost.TABLES
+    yield laid_out(steps, *found)
+    yield bullets(targets.cost(_rows(found, "steps")) if gpu else [])
+    place = " x ".join(map(str, found[0]["place"]))
+    yield f"One place of {place} nodes, forwards and backwards:"
+    yield laid_out(parts, found[0])
+
+
+@by_device("sweep")
+def sweep_forms(found: Results, gpu: bool) -> Parts:
+    """Forms of many small convolutions: training steps of runs side by side."""
+    yield laid_out(sweep.TABLES[0], *found)
+    lines = targets.sweep(_rows(found, "steps")) if gpu else []
+    failed = "{form}, {dtype}, {told}, {runs} runs failed: {message}"
+    lines += [failed.format_map(sweep.told(row)) for row in _rows(found, "failed")]
+    yield bullets(lines)

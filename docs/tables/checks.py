@@ -3,7 +3,7 @@
 import pathlib
 
 from docs import mathematics
-from docs.tables.parts import beside, columns, from_file
+from docs.tables.parts import Parts, beside, columns, from_file
 from train.report.claims import ABSENT, FAILS, HOLDS, Claim
 from train.report.tables import Result
 
@@ -66,7 +66,7 @@ def objectives(result: Result) -> str:
 
 
 @from_file("innovations/result.json")
-def innovations(result: Result) -> str:
+def innovations(result: Result) -> Parts:
     """How far the label moves each layer, for digits that a network got right and wrong."""
     figures = columns(
         beside(result["rows"], ["layer"], "label"),
@@ -74,4 +74,4 @@ def innovations(result: Result) -> str:
         "innovation, right {right[median]:.3f} | innovation, wrong {wrong[median]:.3f}",
         "information, right {right[information]:.1e} | information, wrong {wrong[information]:.1e}",
     )
-    return f"{figures}\n\nTest error {100 * result['error']:.1f} %."
+    return [figures, f"Test error {100 * result['error']:.1f} %."]

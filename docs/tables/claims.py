@@ -6,7 +6,7 @@ Every verdict is computed beside its experiment, by the judge of `train.report.c
 import pathlib
 
 from docs.tables import checks
-from docs.tables.parts import shown, table
+from docs.tables.parts import of, table
 from train.dense import claims as dense
 from train.gradient_variance import claims as gradient_variance
 from train.indrnn import claims as indrnn
@@ -24,7 +24,7 @@ def every(results: pathlib.Path) -> list[Claim]:
     return [claim for experiment in EXPERIMENTS for claim in experiment.claims(results)]
 
 
-@shown
+@of()
 def claims(results: pathlib.Path) -> str:
     """All claims: where, what, the verdict, the evidence, and the command that measures it."""
     rows, last = [], ""
@@ -36,7 +36,7 @@ def claims(results: pathlib.Path) -> str:
     return table(["of", "claim", "verdict", "evidence", "command"], rows)
 
 
-@shown
+@of()
 def measured(results: pathlib.Path) -> str:
     """Which half of the experiments is measured."""
     return summary(every(results))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from docs.tables.parts import columns, from_each, of, origin, picture, table
+from docs.tables.parts import Parts, columns, from_each, of, origin, picture, table
 from train.gradient_variance.figure import GROUPS, NETWORKS, variance_grids
 from train.report.statistics import Mean
 from train.report.tables import DATA, Result, over_seeds
@@ -26,43 +26,35 @@ def gradient_picture(files: list[Any]) -> str:
 
 
 @from_each(FILES)
-def gradient_variance(result: Result) -> str:
+def gradient_variance(result: Result) -> Parts:
     """Variances of gradients by batch size, due to batch and weights, and to the weights alone."""
-    grids = [grid._replace(names=len(grid.head)) for grid in variance_grids(result, PROCEDURES)]
-    parts = [
-        f"{_setting(result)}; gradient with respect to the {title}:\n\n{grid.markdown()}"
-        for title, grid in zip(GROUPS.values(), grids, strict=True)
-    ]
-    return "\n\n".join([*parts, origin(result)])
+    grids = variance_grids(result, PROCEDURES)
+    for title, grid in zip(GROUPS.values(), grids, strict=True):
+        title = f"{_setting(result)}; gradient with respect to the {title}"
+        yield grid._replace(title=title, names=len(grid.head))
+    yield origin(result)
 
 
 @from_each(FILES)
-def gradient_bias(result: Result) -> str:
+def gradient_bias(result: Result) -> Parts:
     """Distances of expected gradients from the exact one, relative to its norm."""
     rows = {name: [PROCEDURES[name]] for name in result["settings"]["procedures"]}
     for row in result["bias"]:
         rows[row["procedure"]] += [_distance(row[group]) for group in GROUPS]
     headings = [f"{point}, {group}" for point in POINTS for group in GROUPS.values()]
-    batch, made = (
-        result["settings"]["batch_size"],
-        table(["procedure", *headings], [*rows.values()]),
-    )
-    return f"{_setting(result)}, one batch of {batch}:\n\n{made}"
+    title = f"{_setting(result)}, one batch of {result['settings']['batch_size']}:"
+    return [title, table(["procedure", *headings], [*rows.values()])]
 
 
 @from_each(FILES)
 def gradient_cost(result: Result) -> str:
     """Times of a gradient."""
     plain = {row["procedure"]: row["fastest milliseconds"] for row in result["cost"]}.get("plain")
+    for row in result["cost"]:
+        row["ratio"] = plain and row["fastest milliseconds"] / plain
+        row["name"] = PROCEDURES[row["procedure"]]
     figures = columns(
-        [
-            row
-            | {
-                "name": PROCEDURES[row["procedure"]],
-                "ratio": plain and row["fastest milliseconds"] / plain,
-            }
-            for row in result["cost"]
-        ],
+        result["cost"],
         "procedure {name} | ms, fastest round {fastest milliseconds:.2f}",
         "relative to plain {ratio:.1f} | ms, median {milliseconds:.2f}",
     )
@@ -75,8 +67,8 @@ def learning_curves(result: Result) -> str:
     rows = []
     for procedure in result["settings"]["procedures"]:
         runs = [run for run in result["runs"] if run["procedure"] == procedure]
-        first, *_, last = runs[0]["history"]["validation_loss"]
-        row = {"name": PROCEDURES[procedure], "first": first, "last": last}
+        curve = runs[0]["history"]["validation_loss"]
+        row = {"name": PROCEDURES[procedure], "first": curve[0], "last": curve[-1]}
         for way in ("test", "weight samples"):
             row[f"{way} nll"] = over_seeds(runs, way, "nll").told(4)
             row[f"{way} error"] = over_seeds(runs, way, "error").told(2, 100)

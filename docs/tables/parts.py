@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.records import Table as BenchmarkTable
 from benchmarks.records import cell
 from train.report import tables as report
 from train.report.tables import NODES, REGULARISERS, Grid, Result
@@ -13,27 +14,33 @@ from train.report.tables import NODES, REGULARISERS, Grid, Result
 NOT_MEASURED = "*Not yet measured.*"
 
 Row = Mapping[str, Any]
+Parts = Iterable[str | Grid]  # between which there is an empty line
 Table = Callable[[pathlib.Path], str]
-Decorator = Callable[[Callable[[Any], str]], Table]
+Decorator = Callable[[Callable[[Any], Parts]], Table]
 
 TABLES: dict[str, Table] = {}  # by the name that pages call them
 
 
-def shown(function: Table) -> Table:
-    """Makes a function of the folder of results a table of the pages, by its name."""
-    TABLES[function.__name__.replace("_", "-")] = function
-    return function
+def joined(parts: Parts) -> str:
+    """One text of several, or of one; those that are empty are left out."""
+    if isinstance(parts, str):
+        return parts
+    texts = (part.titled() if isinstance(part, Grid) else part for part in parts)
+    return "\n\n".join(filter(None, texts))
 
 
-def of(read: Callable[[pathlib.Path], Any]) -> Decorator:
-    """Makes a function of what is found in the folder of results, if anything, such a table."""
+def of(read: Callable[[pathlib.Path], Any] = lambda results: results) -> Decorator:
+    """Makes a function of what is found in the folder of results, if anything, or of the folder
+    itself, a table of the pages, by its name."""
 
-    def decorate(function: Callable[[Any], str]) -> Table:
+    def decorate(function: Callable[[Any], Parts]) -> Table:
         @functools.wraps(function)
         def made(results: pathlib.Path) -> str:
-            return function(found) if (found := read(results)) else NOT_MEASURED
+            found = read(results)
+            return (joined(function(found)) if found else "") or NOT_MEASURED
 
-        return shown(made)
+        TABLES[function.__name__.replace("_", "-")] = made
+        return made
 
     return decorate
 
@@ -46,11 +53,12 @@ def from_each(pattern: str, *, origins: bool = False) -> Decorator:
         origins: whether it ends with where the result comes from.
     """
 
-    def decorate(function: Callable[[Result], str]) -> Table:
+    def decorate(function: Callable[[Result], Parts]) -> Table:
         @functools.wraps(function)
-        def made(found: list[Result]) -> str:
-            parts = (function(result) + f"\n\n{origin(result)}" * origins for result in found)
-            return "\n\n".join(parts)
+        def made(found: list[Result]) -> Parts:
+            for result in found:
+                yield joined(function(result))
+                yield from [origin(result)] * origins
 
         return of(lambda results: read_all(results, pattern))(made)
 
@@ -105,6 +113,12 @@ def columns(rows: Iterable[Row], *given: str) -> str:
     pairs = [column.strip().partition("{") for column in "|".join(given).split("|")]
     lines = [[cell(row, "{" + template, "-") for _, _, template in pairs] for row in rows]
     return table([heading.strip() for heading, _, _ in pairs], lines)
+
+
+def laid_out(table: BenchmarkTable, *results: Result) -> str:
+    """The table of a benchmark, of the rows of all results, without what is for a terminal."""
+    rows = [row for result in results for row in table.listed(result)]
+    return columns(rows, *(c for c in table.columns.split("|") if not c.strip().startswith("+")))
 
 
 def beside(rows: Iterable[Row], names: Sequence[str], by: str) -> list[Row]:

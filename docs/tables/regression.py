@@ -2,7 +2,7 @@
 
 import pathlib
 
-from docs.tables.parts import bullets, columns, from_file, of, origin, read_all
+from docs.tables.parts import Parts, bullets, columns, from_file, of, origin, read_all
 from train.report.statistics import Mean
 from train.report.tables import Result
 from train.uci import claims as uci_claims
@@ -25,55 +25,50 @@ def by_cell(results: pathlib.Path) -> uci_table.Found:
 
 
 @of(by_cell)
-def regression_beside(found: uci_table.Found) -> str:
+def regression_beside(found: uci_table.Found) -> Parts:
     """Log-likelihood and RMSE of moments beside the columns of [B], and beside other published."""
     names = uci_claims.measured_sets(found)
-    grids = (uci_table.beside(found, names, figure) for figure in uci_table.FIGURES)
-    return "\n\n".join(grid.titled() for pair in grids for grid in pair)
+    return [g for figure in uci_table.FIGURES for g in uci_table.beside(found, names, figure)]
 
 
 @of(by_cell)
-def regression_reached(found: uci_table.Found) -> str:
+def regression_reached(found: uci_table.Found) -> Parts:
     """What was to be reached, point by point, and the verdicts that it is counted from."""
     by_set = uci_table.reached(found, uci_claims.measured_sets(found), *uci_claims.MAIN)
-    grids = (grid.titled() for grid in (by_set, uci_targets.counts(found)))
-    return "\n\n".join([bullets(uci_targets.reached(found)), *grids])
+    return [bullets(uci_targets.reached(found)), by_set, uci_targets.counts(found)]
 
 
 @of(by_cell)
-def regression_duels(found: uci_table.Found) -> str:
+def regression_duels(found: uci_table.Found) -> Parts:
     """Our methods against one another."""
-    grids = uci_claims.gains(found), uci_claims.duels(found)
-    return "\n\n".join([*(grid.titled() for grid in grids), uci_claims.natural(found)])
+    return [uci_claims.gains(found), uci_claims.duels(found), uci_claims.natural(found)]
 
 
 @of(by_cell)
-def regression_methods(found: uci_table.Found) -> str:
+def regression_methods(found: uci_table.Found) -> Parts:
     """All methods' figures."""
-    return "\n\n".join(grid.titled() for grid in uci_table.own(found))
+    return uci_table.own(found)
 
 
 @of(by_cell)
-def regression_tails(found: uci_table.Found) -> str:
+def regression_tails(found: uci_table.Found) -> Parts:
     """Splits on which a method's predictions go wrong."""
-    return (
-        f"{uci_claims.tails(found, 'protein').titled()}\n\n"
-        "Splits of all sets whose log-likelihood is lower by more than 1 than with homoscedastic "
-        f"noise: {uci_claims.overconfident(found)}."
-    )
+    text = "Splits of all sets whose log-likelihood is lower by more than 1 than with homoscedastic"
+    wrong = f"{text} noise: {uci_claims.overconfident(found)}."
+    return [uci_claims.tails(found, "protein"), wrong]
 
 
 @of(lambda results: read_all(results, "uci_starts/*.json"))
-def regression_starts(made: list[Result]) -> str:
+def regression_starts(made: list[Result]) -> Parts:
     """Where trainings end from different starts."""
-    return "\n\n".join([uci_starts.table(made).titled(), *_origins(made)])
+    return [uci_starts.table(made), *_origins(made)]
 
 
 @of(by_cell)
-def regression_time(found: uci_table.Found) -> str:
+def regression_time(found: uci_table.Found) -> Parts:
     """Seconds per split, their sum, and where they come from."""
-    measured, times = list(found.values()), uci_table.times(found).titled()
-    return "\n\n".join([times, uci_claims.total(measured), *_origins(measured)])
+    measured = list(found.values())
+    return [uci_table.times(found), uci_claims.total(measured), *_origins(measured)]
 
 
 def _origins(made: list[Result]) -> list[str]:
@@ -87,7 +82,7 @@ def regression_likelihoods(found: uci_table.Found) -> str:
 
 
 @from_file("uci_rows/protein.json")
-def regression_rows(result: Result) -> str:
+def regression_rows(result: Result) -> Parts:
     """The test rows behind splits that go wrong."""
     splits = [
         {"method": METHODS[cell["method"]].title, "split": number}
@@ -110,15 +105,15 @@ def regression_rows(result: Result) -> str:
         for values in [[split[name] for split in splits]]
     ]
     same = max(split["distance"] for split in splits)
-    return (
-        f"{figures}\n\nAn input lies more than 10 deviations from the mean in "
-        f"{' and in '.join(far)}. The trainings were repeated; their RMSE is that of the table "
-        f"above to a relative {same:.0e}."
-    )
+    return [
+        figures,
+        f"An input lies more than 10 deviations from the mean in {' and in '.join(far)}. The "
+        f"trainings were repeated; their RMSE is that of the table above to a relative {same:.0e}.",
+    ]
 
 
 @from_file("observation_density/boston/result.json")
-def observation_density(result: Result) -> str:
+def observation_density(result: Result) -> Parts:
     """Simulated examples of trained networks, and whether the chains that made them agree."""
     rows = []
     for name, found in result["models"].items():
@@ -129,7 +124,7 @@ def observation_density(result: Result) -> str:
         row["agreement"] = f"{found['largest R-hat']:.3f}"
         row["agreement"] += " (NOT converged)" * (not found["converged"])
         rows.append(row)
-    figures = columns(
+    yield columns(
         rows,
         "model {name} | label − own prediction {label - prediction}",
         "label − independent networks {label - members}",
@@ -137,11 +132,10 @@ def observation_density(result: Result) -> str:
         "inputs, relative to their prior {spread of inputs:.3f}",
         "test RMSE {test[rmse]:.2f} | test NLL {test[nll]:.2f}",
     )
-    chains = columns(
+    yield columns(
         rows,
         "model {name} | largest R-hat {agreement}",
         "smallest effective sample size {smallest effective sample size:.0f}",
         "divergences {divergences} | acceptance {acceptance:.2f}",
         "leapfrog steps a draw {leapfrog steps:.0f}",
     )
-    return f"{figures}\n\n{chains}"

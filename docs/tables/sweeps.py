@@ -3,7 +3,7 @@
 import math
 import pathlib
 
-from docs.tables.parts import NOT_MEASURED, columns, of, of_runs, origin, picture
+from docs.tables.parts import Parts, columns, of, of_runs, origin, picture
 from train.indrnn.claims import Accuracy, accuracies
 from train.indrnn.published import Log, Point, log_beside
 from train.report import tables as report
@@ -24,34 +24,32 @@ def _recurrent(results: pathlib.Path) -> list[Result]:
 
 
 @of(_residual)
-def residual_picture(measured: list[Result]) -> str:
+def residual_picture(measured: list[Result]) -> Parts:
     """The figures of residual networks."""
     return _pictures("resnet", "residual networks")
 
 
 @of(_recurrent)
-def recurrent_picture(measured: list[Result]) -> str:
+def recurrent_picture(measured: list[Result]) -> Parts:
     """The figures of recurrent networks."""
     return _pictures("indrnn", "recurrent networks")
 
 
-def _pictures(experiment: str, what: str) -> str:
-    return (
-        f"{picture(f'Test errors of {what} by rate', f'figures/{experiment}.svg')}\n\n"
-        f"{picture(f'Learning curves of {what}', f'figures/{experiment}_curves.svg')}"
-    )
+def _pictures(experiment: str, what: str) -> Parts:
+    yield picture(f"Test errors of {what} by rate", f"figures/{experiment}.svg")
+    yield picture(f"Learning curves of {what}", f"figures/{experiment}_curves.svg")
 
 
 @of(_residual)
-def residual_networks(measured: list[Result]) -> str:
+def residual_networks(measured: list[Result]) -> Parts:
     """Test errors of residual networks on CIFAR-10 by regulariser and rate."""
-    return "\n\n".join(map(_errors, measured))
+    return map(_errors, measured)
 
 
 @of(_recurrent)
-def recurrent_networks(measured: list[Result]) -> str:
+def recurrent_networks(measured: list[Result]) -> Parts:
     """Test errors of recurrent networks on sequences of pixels by regulariser and rate."""
-    return "\n\n".join(map(_errors, measured))
+    return map(_errors, measured)
 
 
 def _errors(result: Result) -> str:
@@ -78,7 +76,7 @@ def recurrent_accuracies(found: list[Accuracy]) -> str:
 
 
 @of(_recurrent)
-def recurrent_training(measured: list[Result]) -> str:
+def recurrent_training(measured: list[Result]) -> Parts:
     """Accuracies on the way with dropout 0.1, beside the logs of the authors of IndRNN."""
     rows = []
     for result in report.merged_by_settings(measured):
@@ -98,13 +96,12 @@ def recurrent_training(measured: list[Result]) -> str:
                 "log": point._asdict() | {"updates": _span(point.updates, point.span)},
             }
         )
-    made = columns(
+    return rows and columns(
         rows,
         "with dropout 0.1 {name} | training accuracy (updates) {training:.3f} ({updates})",
         "authors of IndRNN (updates) {log[training]:.3f} ({log[updates]})",
         "validation accuracy {validation:.3f} | authors of IndRNN {log[validation]:.3f}",
     )
-    return made if rows else NOT_MEASURED
 
 
 def _nearest(log: Log, per_epoch: int, epochs: int) -> tuple[int, Point]:

@@ -33,7 +33,7 @@ def test_errors_are_those_of_states_and_gradients_and_what_fails_ends_nothing(mo
         assert row["message"] == "RuntimeError: no such instruction"
     assert len(result["rows"]) == 8
     rows, failed = command.shown(recurrence.TABLES, result)
-    assert "[5, 2, 3]  float32  none   forward and backward  wrong" in rows
+    assert "5 x 2 x 3             float32  none   forward and backward  wrong" in rows
     assert failed.splitlines()[1].endswith("none  broken  RuntimeError: no such instruction")
     assert recurrence.notes(result) == []
 
