@@ -20,24 +20,20 @@ SIZES = {"square": (3, 3, 3, 3, 3), "rectangular": (2, 4, 3, 5, 2)}
 
 def network(name: str, seed: int) -> tuple[LinearGaussian, Any]:
     """A random Gaussian-linear network with diagonal weight covariances, and an observation."""
-    generator = np.random.default_rng([seed, len(name)])
+    generator: Any = np.random.default_rng([seed, len(name)])
     *sizes, m = SIZES[name]
-    normal: Any = generator.normal
-    diagonal: Any = np.diag
+    normal, gamma = generator.normal, generator.gamma
 
     def covariance(n: int) -> Any:
         root = normal(size=(n, n + 2))
         return root @ root.T / n
 
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
-    extra = name != "square"
+    pairs, extra = [*itertools.pairwise(sizes)], name != "square"
+    roots = [n + extra for n in sizes[1:]]
     net = LinearGaussian(
         [normal(size=(n, k)) / k**0.5 for k, n in pairs],
-        [normal(size=(n, n + extra)) for _, n in pairs],
-        [
-            Moments(normal(size=n + extra), diagonal(generator.gamma(2, 0.5, size=n + extra)))
-            for _, n in pairs
-        ],
+        [normal(size=(n, n + extra)) for n in sizes[1:]],
+        [Moments(normal(size=n), jnp.diag(gamma(2, 0.5, size=n))) for n in roots],
         Moments(normal(size=sizes[0]), covariance(sizes[0])),
         normal(size=(m, sizes[-1])),
         covariance(m),

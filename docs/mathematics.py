@@ -25,13 +25,9 @@ NETWORKS = 20
 EXAMPLES, DATA_SETS, NOISE = (5, 20, 100, 1000), 20, 0.3
 
 
-def _rows() -> dict[str, dict[str, str]]:
-    with (ROOT / "docs" / "equations.csv").open(encoding="utf-8") as file:
-        return {row.pop("name"): row for row in csv.DictReader(file)}
-
-
 # Of each equation its place in [B], the verdict on the print, and the correct form.
-ROWS = _rows()
+_LIST = (ROOT / "docs" / "equations.csv").read_text(encoding="utf-8").splitlines()
+ROWS = {row.pop("name"): row for row in csv.DictReader(_LIST)}
 
 
 def equations() -> dict[str, Any]:
@@ -51,9 +47,6 @@ def equations() -> dict[str, Any]:
             "worst": float(np.max(corrected)),
         }
     return out
-
-
-# -- the optima of objectives
 
 
 def regression(key: Any, number: int) -> tuple[Any, Any, Any]:

@@ -1,7 +1,6 @@
 """Tables of the experiments with residual and with recurrent networks of [A]."""
 
 import math
-import pathlib
 
 from docs.tables.parts import Parts, columns, of, of_runs, origin, picture
 from train.indrnn.claims import Accuracy, accuracies
@@ -10,26 +9,17 @@ from train.report import tables as report
 from train.report.sweep_figure import history, schedule, title, updates
 from train.report.tables import DATA, REGULARISERS, Result
 
-
-def _read(results: pathlib.Path, experiment: str) -> list[Result]:
-    return report.read_all(results / experiment, "*/result.json")
-
-
-def _residual(results: pathlib.Path) -> list[Result]:
-    return _read(results, "resnet")
+residual = of(lambda results: report.read_all(results / "resnet", "*/result.json"))
+recurrent = of(lambda results: report.read_all(results / "indrnn", "*/result.json"))
 
 
-def _recurrent(results: pathlib.Path) -> list[Result]:
-    return _read(results, "indrnn")
-
-
-@of(_residual)
+@residual
 def residual_picture(measured: list[Result]) -> Parts:
     """The figures of residual networks."""
     return _pictures("resnet", "residual networks")
 
 
-@of(_recurrent)
+@recurrent
 def recurrent_picture(measured: list[Result]) -> Parts:
     """The figures of recurrent networks."""
     return _pictures("indrnn", "recurrent networks")
@@ -40,20 +30,21 @@ def _pictures(experiment: str, what: str) -> Parts:
     yield picture(f"Learning curves of {what}", f"figures/{experiment}_curves.svg")
 
 
-@of(_residual)
+def _errors(measured: list[Result]) -> Parts:
+    for result in measured:
+        yield from (f"{_name(result)}: {schedule(result)}.", of_runs(result), origin(result))
+
+
+@residual
 def residual_networks(measured: list[Result]) -> Parts:
     """Test errors of residual networks on CIFAR-10 by regulariser and rate."""
-    return map(_errors, measured)
+    return _errors(measured)
 
 
-@of(_recurrent)
+@recurrent
 def recurrent_networks(measured: list[Result]) -> Parts:
     """Test errors of recurrent networks on sequences of pixels by regulariser and rate."""
-    return map(_errors, measured)
-
-
-def _errors(result: Result) -> str:
-    return f"{_name(result)}: {schedule(result)}.\n\n{of_runs(result)}\n\n{origin(result)}"
+    return _errors(measured)
 
 
 def _name(result: Result) -> str:
@@ -64,18 +55,17 @@ def _name(result: Result) -> str:
 @of(accuracies)
 def recurrent_accuracies(found: list[Accuracy]) -> str:
     """Test accuracies of recurrent networks beside those of [A] and of the authors of IndRNN."""
-    told = ({"told": a.ours.told(4), "less": a.apart.told(2, signed=True)} for a in found)
+    rows = [a._asdict() | {"name": REGULARISERS[a.regulariser]} for a in found]
+    for row in rows:
+        row |= {"told": row["ours"].told(4), "less": row["apart"].told(2, signed=True)}
     return columns(
-        [
-            a._asdict() | {"name": REGULARISERS[a.regulariser]} | ours
-            for a, ours in zip(found, told, strict=True)
-        ],
+        rows,
         "task {order} MNIST | regulariser {name} | [A] {published:.4f}",
         "authors of IndRNN {log:.4f} | ours {told} | ours − [A], points {less}",
     )
 
 
-@of(_recurrent)
+@recurrent
 def recurrent_training(measured: list[Result]) -> Parts:
     """Accuracies on the way with dropout 0.1, beside the logs of the authors of IndRNN."""
     rows = []
@@ -87,15 +77,10 @@ def recurrent_training(measured: list[Result]) -> Parts:
         per_epoch = updates(result)
         training, validation = (1 - history(runs, f"{p}_error") for p in ("train", "validation"))
         epoch, point = _nearest(log, per_epoch, len(training))
-        rows.append(
-            {
-                "name": f"{_name(result)}, {schedule(result)}",
-                "training": training[epoch - 1],
-                "updates": _span(epoch * per_epoch, per_epoch),
-                "validation": validation[epoch - 1],
-                "log": point._asdict() | {"updates": _span(point.updates, point.span)},
-            }
-        )
+        row = {"training": training[epoch - 1], "validation": validation[epoch - 1]}
+        row["log"] = point._asdict() | {"updates": _span(point.updates, point.span)}
+        row["name"] = f"{_name(result)}, {schedule(result)}"
+        rows.append(row | {"updates": _span(epoch * per_epoch, per_epoch)})
     return rows and columns(
         rows,
         "with dropout 0.1 {name} | training accuracy (updates) {training:.3f} ({updates})",
