@@ -26,12 +26,8 @@ class Work(NamedTuple):
 
 
 def work(f: Callable[..., Any], params: Any, state: Any, x: Any) -> Work:
-    """Counted from the program of a convolutional network, which nothing executes.
-
-    Args:
-        f: `f(params, state, x) -> (logits, state)`.
-        params, state, x: shapes and dtypes of what it takes; `x` of one image.
-    """
+    """Counted from the program of a convolutional network `f(params, state, x) -> (logits, state)`,
+    which nothing executes: only shapes and dtypes count, those of one image."""
     convolutions, elements, rest = [], 0, 0
     for equation in equations(jax.make_jaxpr(f)(params, state, x).jaxpr):
         if equation.primitive.name not in ("conv_general_dilated", "dot_general"):
@@ -85,14 +81,8 @@ def traffic(work: Work, images: int, runs: int, element_bytes: int) -> int:
 
 
 def rates(product: int, copy: int, rounds: int, dtypes: Sequence[str]) -> dict[str, float]:
-    """What the device does in a second: operations of each dtype by name, and "bytes".
-
-    Args:
-        product: rows and columns of the matrices that are multiplied.
-        copy: bytes of the array to which 1 is added.
-        rounds: how often.
-        dtypes: of the products.
-    """
+    """What the device does in a second: operations of each dtype by name, in products of so many
+    rows and columns, and "bytes", of an array of so many to which 1 is added."""
     multiply = jax.jit(lambda a: a @ a)
     functions = {dtype: called(multiply, jnp.ones((product, product), dtype)) for dtype in dtypes}
     functions["bytes"] = called(jax.jit(lambda a: a + 1), jnp.ones(copy // 4))

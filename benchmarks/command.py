@@ -28,6 +28,7 @@ FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
 FIRST = (
     "No earlier run of these options on this kind of machine ({device kind}, {threads} threads)."
 )
+DTYPES = ("float32", "bfloat16")
 
 
 class Option(NamedTuple):
@@ -39,7 +40,6 @@ class Option(NamedTuple):
     numbers: Sequence[int] = ()  # the default of one that takes any whole numbers
 
 
-DTYPES = ("float32", "bfloat16")
 DTYPE = Option("of convolutions and nodes", DTYPES)
 
 
@@ -130,7 +130,8 @@ def run(
                 pass
         except DataFileError as error:  # before all is measured
             sys.exit(f"error: {error}")
-    found, result = measure(options.quick, **options.others), origin
+    found: Any = measure(options.quick, **options.others)
+    result = origin
     for figures in [found] if isinstance(found, dict) else found:
         result = origin | figures
         if output:

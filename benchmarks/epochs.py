@@ -30,17 +30,9 @@ def slow(batch: int) -> SteppedRecipe:
 def epochs(
     learner: Learner, recipe: Recipe, rates: Any, data: Data, start: RunState | None = None
 ) -> Steps:
-    """A function that trains for so many epochs of the data.
-
-    Args:
-        learner: what is trained, at rates that it knows.
-        recipe: how.
-        rates: the rates.
-        data: the data.
-        start: the state before the first epoch, which is copied; without it a new one.
-    """
-    init, epoch = programs(learner, recipe, "sequential")
-    state = init(keys()) if start is None else jax.tree.map(jnp.copy, start)
+    """Epochs of a learner at rates that it knows, from a copy of the given state or a new one."""
+    _, epoch = programs(learner, recipe, "sequential")
+    state = initial(learner, recipe, 1) if start is None else jax.tree.map(jnp.copy, start)
     hyper = jax.tree.map(lambda rate: np.array([rate], np.float32), rates)
 
     def run(calls: int) -> None:
@@ -52,12 +44,7 @@ def epochs(
     return run
 
 
-def keys() -> Any:
-    """That of the only run."""
-    return jax.random.key_data(jax.random.key(0))[None]
-
-
-def initial(learner: Learner, recipe: SteppedRecipe, runs: int) -> RunState:
+def initial(learner: Learner, recipe: Recipe, runs: int) -> RunState:
     """So many runs before their first epoch."""
     # One run after the other and without optimisations: to compile the program takes as long as
     # that of an epoch, and it is executed once.

@@ -31,16 +31,8 @@ Record = dict[str, Any]
 def record(
     benchmark: str, options: str, tables: Sequence[Table], result: Record, date: str = ""
 ) -> Record:
-    """What the history keeps of a result: by table and row the figures in four digits, those of a
-    ratio as [median, low, high, of the fastest].
-
-    Args:
-        benchmark: its name.
-        options: those that change what is measured, as they are typed; one form for one meaning.
-        tables: of the benchmark.
-        result: with its command, commit and machine.
-        date: of the result; by default now.
-    """
+    """What the history keeps of a result, with those options that change what is measured: by table
+    and row the figures in four digits, those of a ratio as [median, low, high, of the fastest]."""
     machine, rows = result["machine"], {}
     versions = {name: machine[name] for name in VERSIONS} | {"torch": result.get("torch")}
     for table in tables:
@@ -75,7 +67,7 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
     records, wrong = [], []
     for number, line in enumerate(_lines(path), 1):
         try:
-            found = json.loads(line) if line else {}
+            found = json.loads(line or "{}")
         except ValueError:
             found = {}
         if isinstance(found, dict) and found.keys() >= ENTRIES:
@@ -86,11 +78,8 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
 
 
 def append(path: Path, new: Record) -> None:
-    """Adds a record: the file is whole before and after, and what it held stays as it was.
-
-    Raises:
-        DataFileError: naming the file, if it cannot be written.
-    """
+    """Adds a record: the file is whole before and after, and what it held stays as it was. Raises
+    a DataFileError that names it if it cannot be written."""
     lines = [*filter(None, _lines(path)), json.dumps(new, separators=(",", ":")).encode()]
     write_atomic(path, b"".join(line + b"\n" for line in lines))
 

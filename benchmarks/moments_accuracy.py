@@ -129,19 +129,17 @@ def sampler(architecture: Architecture, activations: list[str]) -> Callable[...,
     near the outputs, one for each activation and share.
     """
     gains = list(dict.fromkeys(map(gain, activations)))
-
-    def is_belief(x: Any) -> bool:
-        return isinstance(x, cg.Belief)
+    on_beliefs = functools.partial(jax.tree.map, is_leaf=lambda x: isinstance(x, cg.Belief))
 
     def drawn(belief: cg.Belief, noise: Any) -> Any:
         return belief.mean + jnp.sqrt(belief.variance) * noise
 
     def one(key: Any, beliefs: Any, centres: Any) -> Any:
-        some, structure = jax.tree.flatten(beliefs[0], is_leaf=is_belief)
-        keys = jax.random.split(key, len(some))
-        noise = [jax.random.normal(k, b.mean.shape) for k, b in zip(keys, some, strict=True)]
+        means, structure = jax.tree.flatten(on_beliefs(lambda belief: belief.mean, beliefs[0]))
+        keys = jax.random.split(key, len(means))
+        noise = [jax.random.normal(k, m.shape) for k, m in zip(keys, means, strict=True)]
         noise = jax.tree.unflatten(structure, noise)
-        networks = [jax.tree.map(drawn, belief, noise, is_leaf=is_belief) for belief in beliefs]
+        networks = [on_beliefs(drawn, belief, noise) for belief in beliefs]
         outs = []
         for name in activations:
             first = gains.index(gain(name)) * len(SHARES)
@@ -236,16 +234,13 @@ def accuracy(
 
 def measure(quick: bool) -> dict[str, Any]:
     """All architectures, activations and variances."""
-    return measured(ARCHITECTURES, list(ACTIVATIONS), 2000 if quick else 200_000, quick)
+    return measured(ARCHITECTURES, [*ACTIVATIONS], 2000 if quick else 200_000, quick)
 
 
-def measured(
-    architectures: dict[str, Architecture], activations: list[str], draws: int, quick: bool
-) -> dict[str, Any]:
-    """The cells of some architectures, and how they were made."""
-    cells = []
-    seeds = range(1 if quick else 4)
-    for name, architecture in architectures.items():
+def measured(networks: Any, activations: list[str], draws: int, quick: bool) -> dict[str, Any]:
+    """The cells of some architectures by name, and how they were made."""
+    cells, seeds = [], range(1 if quick else 4)
+    for name, architecture in networks.items():
         begin = time.process_time()
         cells += accuracy(name, architecture, activations[: 1 if quick else None], seeds, draws)
         print(f"{name}: {time.process_time() - begin:.0f} s", flush=True)

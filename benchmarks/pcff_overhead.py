@@ -191,13 +191,7 @@ def parts() -> dict[str, Callable[[Any, Any], Any]]:
 def measure_parts(
     rounds: int, shape: tuple[int, ...] = (32, SIZES[1]), repeats: int = 200
 ) -> list[Facts]:
-    """Microseconds of each, for nodes of a shape; by default 32 rows of 1024.
-
-    Args:
-        rounds: how often.
-        shape: of the nodes.
-        repeats: how often in each round.
-    """
+    """Microseconds of each, for nodes of a shape, repeated in each round; by default 32 x 1024."""
     e = jax.random.normal(jax.random.key(0), shape)
 
     def many(function: Callable[[Any, Any], Any]) -> Steps:
@@ -229,18 +223,13 @@ def measure(quick: bool) -> Facts:
     }
 
 
-def named(step: Any) -> Facts:
-    """A step that says whose it is."""
-    return step | {"step": "PyTorch: " * (step["library"] == "torch") + step["procedure"]}
-
-
 STEPS = Table(
     "steps",
     "batch {batch_size} | training step {step} | ms {milliseconds:.2f} | "
     "ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f} | "
     "images/s {images_per_second:.0f} | compile s {compile_seconds:.2f} | "
     "temporary MB {temporary_bytes/1e6:.2f} | sampled {sampled:.3f}",
-    more=named,
+    more=lambda row: {**row, "step": "PyTorch: " * (row["library"] == "torch") + row["procedure"]},
     names="batch_size library procedure",
 )
 COMPILATION = Table(

@@ -75,14 +75,11 @@ def run_test(test: int, rounds: int, seed: int) -> list[dict[str, Any]]:
 
 
 def parse(output: str) -> list[dict[str, Any]]:
-    results = []
-    for line in output.splitlines():
-        fields = [field.strip() for field in line.split("|")]
-        if len(fields) >= 6 and fields[5] in ("PASSED", "WEAK", "FAILED"):
-            results.append({"name": fields[0], "ntuple": int(fields[1]), "p": float(fields[4])})
-    if not results:
+    lines = ([field.strip() for field in line.split("|")] for line in output.splitlines())
+    found = [line for line in lines if line[5:6] in (["PASSED"], ["WEAK"], ["FAILED"])]
+    if not found:
         raise RuntimeError(f"dieharder gave no result: {output!r}")
-    return results
+    return [{"name": each[0], "ntuple": int(each[1]), "p": float(each[4])} for each in found]
 
 
 def measure(quick: bool, rounds: list[int], tests: list[int], seeds: list[int]) -> dict[str, Any]:

@@ -4,13 +4,25 @@ Nothing here imports JAX.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 Row = Mapping[str, Any]
 FIELD = re.compile(r"{([^{}\[/:~]+)((?:\[[^\]]+\])*)(?:/(\w+))?([:~]?)([^}]*)}")
+
+
+VERDICTS = ("not met", "met")  # on targets, by whether they are
+TARGETS = "targets, which are for GPUs:"
+
+
+def groups(rows: Iterable[Row], *names: str) -> Iterable[list[Row]]:
+    """Rows that agree in some of their entries."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    return found.values()
 
 
 class Ratio(NamedTuple):
@@ -69,13 +81,8 @@ class Timing(NamedTuple):
         return Ratio(*(float(factor * value) for value in (median, low, high, fastest)))
 
     def figures(self, baseline: "Timing", steps: int = 1, images: int = 0) -> dict[str, Any]:
-        """As entries of a row of JSON: milliseconds, ratio, and images per second if it has any.
-
-        Args:
-            baseline: what it is compared with.
-            steps: of a call, of which the milliseconds are one's.
-            images: of a call.
-        """
+        """As entries of a row of JSON: milliseconds of one of the steps of a call, the ratio to the
+        baseline, and images per second if it has any."""
         speed = {"images_per_second": images / self.seconds} if images else {}
         milliseconds = {"milliseconds": 1e3 * self.seconds / steps}
         return milliseconds | self.ratio(baseline).figures() | speed

@@ -36,13 +36,13 @@ import numpy as np
 from flax import nnx
 
 import cgjax as cg
-from benchmarks.epochs import distance, epochs, keys, made_up
+from benchmarks.epochs import distance, epochs, initial, made_up
 from benchmarks.records import Table
 from benchmarks.timing import Facts, interleaved
 from train.engine import sweep
-from train.engine.loop import Learner, RunState, Variables, programs, scaled
+from train.engine.loop import Learner, RunState, Variables, scaled
 from train.engine.recipes import PatientRecipe, Recipe, SteppedRecipe
-from train.engine.sweep import Rates
+from train.engine.settings import Rates, Run
 from train.indrnn import experiment as indrnn
 from train.models.indrnn import Options, Plain
 from train.resnet import experiment as resnet
@@ -64,7 +64,6 @@ class Sizes(NamedTuple):
 
 FULL = Sizes(6, 128, 784, 32, 3, 16, 128, steps=3, rounds=9)
 QUICK = Sizes(2, 8, 16, 4, 1, 2, 4, steps=1, rounds=2)
-
 
 Shapes = dict[str, tuple[int, ...]]  # of parameters, by name
 
@@ -108,7 +107,7 @@ class Case(NamedTuple):
     name: str
     recipe: Recipe
     pixels: int  # numbers of an image
-    runs: tuple[sweep.Run, ...]  # what regularises it
+    runs: tuple[Run, ...]  # what regularises it
     learner: Callable[[Rates], Learner]  # what is trained
     plain: Callable[[Rates], Learner] | None  # the same with plain scans, if it is recurrent
     inputs: Callable[[Any], Any]  # from images in [0, 1] to what the PyTorch network takes
@@ -118,13 +117,12 @@ class Case(NamedTuple):
 def cases(sizes: Sizes) -> list[Case]:
     """The recurrent and the residual network, at the rates for which [A] has results."""
 
-    def runs(rate: float) -> tuple[sweep.Run, ...]:
-        regularised = sweep.Run("dropout", rate, 0), sweep.Run("pcff", rate, 0)
-        return sweep.Run("none", 0.0, 0), *regularised
+    def runs(rate: float) -> tuple[Run, ...]:
+        return Run("none", 0.0, 0), Run("dropout", rate, 0), Run("pcff", rate, 0)
 
     recurrent = sizes.depth, sizes.features, sizes.pixels
-    patient = PatientRecipe(batch_size=sizes.sequences)
     residual = sizes.blocks, sizes.channels
+    patient = PatientRecipe(batch_size=sizes.sequences)
     return [
         Case(
             "IndRNN",
@@ -192,13 +190,13 @@ def measure(quick: bool, sizes: Sizes | None = None) -> Facts:
     sizes = sizes or (QUICK if quick else FULL)
     rows = []
     for case in cases(sizes):
-        init, _ = programs(case.learner(case.runs[0].rates), case.recipe, "sequential")
-        start = init(keys())  # which no rate changes
+        # No rate changes it.
+        start = initial(case.learner(case.runs[0].rates), case.recipe, 1)
         rows += [row(sizes, case, run, start) for run in case.runs]
     return {"sizes": sizes._asdict(), "trainings": rows}
 
 
-def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> Facts:
+def row(sizes: Sizes, case: Case, run: Run, start: RunState) -> Facts:
     """The figures of one training from a given start."""
     images, rates = sizes.steps * case.recipe.batch_size, run.rates
     data = made_up(images, case.pixels)

@@ -17,13 +17,8 @@ Facts = dict[str, Any]  # figures by name
 
 
 def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Steps:
-    """A function that makes a number of steps, each from where the last one ended.
-
-    Args:
-        step: `carry = step(*carry, *data)`; it may donate what it carries.
-        carry: of the first step; it is copied.
-        data: the same in all steps.
-    """
+    """Steps `carry = step(*carry, *data)`, which may donate what they carry, each from where the
+    last one ended; the first is given a copy."""
     carry = jax.tree.map(jnp.copy, carry)
 
     def steps(calls: int) -> None:
@@ -47,14 +42,8 @@ def compiled(program: Any, *arguments: Any) -> tuple[Any, Facts]:
 def descent(
     loss: Callable[..., Any], params: Any, state: Any, x: Any, y: Any, rate: float
 ) -> tuple[Steps, Facts]:
-    """Steps of stochastic gradient descent with momentum on one batch, and what `compiled` tells.
-
-    Args:
-        loss: `loss(params, key, state, x, y) -> (value, state)`.
-        params, state: before the first step.
-        x, y: inputs and labels.
-        rate: the learning rate.
-    """
+    """Steps of stochastic gradient descent with momentum on one batch, and what `compiled` tells,
+    for `loss(params, key, state, x, y) -> (value, state)`."""
     optimiser = optax.sgd(rate, momentum=0.9)
 
     def step(params: Any, state: Any, moments: Any, key: Any, x: Any, y: Any) -> Any:
@@ -76,7 +65,7 @@ def batch(size: int, shape: tuple[int, ...], classes: int = 10) -> tuple[jax.Arr
 
 
 def called(function: Callable[..., Any], *arguments: Any) -> Steps:
-    """A function that makes a number of calls with the same arguments.
+    """Calls with the same arguments.
 
     An accelerator makes them one after the other, each dispatched while the one before computes, so
     that they are waited for once, at the end. A CPU might compute several at once: there each is
@@ -107,8 +96,7 @@ def interleaved(
 
     Args:
         functions: by name.
-        rounds: how many rounds.
-        calls: how many calls a function makes in a round.
+        rounds, calls: how many rounds, and how many calls of a function in each.
         pause: seconds to wait before each function's turn. Threads of PyTorch's keep a core busy
             for a while after their work is done, which would slow down whatever comes next.
         clock: the time in seconds, by default `time.perf_counter`; `time.process_time` counts what
@@ -136,14 +124,8 @@ def compared(
     calls: int,
     images: int = 0,
 ) -> dict[Name, Facts]:
-    """The figures of interleaved functions relative to one of them, with what was known of each.
-
-    Args:
-        prepared: functions and what is known of them, by name.
-        baseline: the name of what the others are compared with.
-        rounds, calls: as in `interleaved`.
-        images: of a call.
-    """
+    """The figures of interleaved functions of so many images a call, relative to one of them, with
+    what was known of each."""
     functions = {name: steps for name, (steps, _) in prepared.items()}
     timings = interleaved(functions, rounds=rounds, calls=calls)
     return {

@@ -61,15 +61,8 @@ def training(
     before: Callable[[], None] = lambda: None,
     limit: Callable[[], None] = lambda: None,
 ) -> Steps:
-    """A function that makes a number of training steps on one batch.
-
-    Args:
-        network: from inputs to logits.
-        optimiser: of `torch.optim`.
-        x, y: arrays of the inputs and the labels.
-        before: called before each forward pass.
-        limit: called when the gradients are there.
-    """
+    """Training steps on one batch; `before` is called before each forward pass, `limit` when the
+    gradients are there."""
     x, y = torch.tensor(x), torch.tensor(y, dtype=torch.long)
     network.train()
 
@@ -90,15 +83,14 @@ def training(
 
 
 def dense(sizes: tuple[int, ...], size: int, node: str, procedure: str, rate: float) -> Steps:
-    """A function that makes training steps of a dense network on a random batch.
+    """Training steps of a dense network on a random batch.
 
     Args:
         sizes: the widths of the layers, input and output included; logits of 0 are appended for the
             classes that the network has none for.
         size: of the batch.
         node: "tanh" or "relu".
-        procedure: "none", "dropout" or "pcff".
-        rate: of the procedure.
+        procedure, rate: "none", "dropout" or "pcff", and its rate.
     """
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
@@ -108,7 +100,8 @@ def dense(sizes: tuple[int, ...], size: int, node: str, procedure: str, rate: fl
         layers.append(nn.Linear(inputs, outputs))
     network = nn.Sequential(*layers, nn.ConstantPad1d((0, CLASSES - sizes[-1]), 0.0))
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
-    return training(network, optimiser, *map(np.asarray, batch(size, sizes[:1], CLASSES)))
+    x, y = map(np.asarray, batch(size, sizes[:1], CLASSES))
+    return training(network, optimiser, x, y)
 
 
 class Cell(nn.Module):
@@ -147,14 +140,7 @@ class Layer(nn.Module):
 
 
 class IndRNN(nn.Module):
-    """Logits from sequences of numbers (time, batch, 1).
-
-    Args:
-        depth: the number of recurrent layers.
-        features: the number of nodes of a layer.
-        steps: the length of the sequences.
-        rates: of the regularisers.
-    """
+    """Logits from sequences of `steps` numbers (time, batch, 1), by layers of `features` nodes."""
 
     def __init__(self, depth: int, features: int, steps: int, rates: Rates):
         super().__init__()
@@ -170,7 +156,6 @@ class IndRNN(nn.Module):
         return self.classifier(x[-1])
 
     def steps(self, recipe: PatientRecipe, x: Any, y: Any) -> Steps:
-        """A function that makes training steps on one batch: of inputs and labels."""
         kept, decayed = [], []
         for name, parameter in self.named_parameters():
             (kept if name.endswith(("bias", ".recurrent")) else decayed).append(parameter)
@@ -235,13 +220,8 @@ class Refined(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Logits from images (batch, channels, rows, columns).
-
-    Args:
-        blocks: of each of the three stages.
-        channels: of the first stage; each further one has twice as many.
-        rates: of the regularisers.
-    """
+    """Logits from images (batch, channels, rows, columns), by three stages of so many blocks, each
+    of twice the channels of the one before."""
 
     def __init__(self, blocks: int, channels: int, rates: Rates):
         super().__init__()
@@ -258,7 +238,6 @@ class ResNet(nn.Module):
         return self.output(self.last(self.blocks(self.first(x))).mean((2, 3)))
 
     def steps(self, recipe: SteppedRecipe, x: Any, y: Any) -> Steps:
-        """A function that makes training steps on one batch: of inputs and labels."""
         rates = {"lr": recipe.learning_rate, "momentum": recipe.momentum}
         optimiser = torch.optim.SGD(self.parameters(), weight_decay=recipe.weight_decay, **rates)
         return training(self, optimiser, x, y)

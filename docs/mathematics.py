@@ -9,6 +9,7 @@ linear regression with a conjugate prior. Cost: about two minutes on 2 CPU cores
 """
 
 import csv
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ import optax
 from cgjax import weights
 from docs.equations import SIZES, network, residuals
 from docs.figures.pages import ROOT, write
+from train.report.claims import ABSENT, FAILS, HOLDS, Claim
 
 NETWORKS = 20
 EXAMPLES, DATA_SETS, NOISE = (5, 20, 100, 1000), 20, 0.3
@@ -28,6 +30,21 @@ EXAMPLES, DATA_SETS, NOISE = (5, 20, 100, 1000), 20, 0.3
 # Of each equation its place in [B], the verdict on the print, and the correct form.
 _LIST = (ROOT / "docs" / "equations.csv").read_text(encoding="utf-8").splitlines()
 ROWS = {row.pop("name"): row for row in csv.DictReader(_LIST)}
+
+
+def claims(results: pathlib.Path) -> list[Claim]:
+    """That of [B] about its equations, by their verdicts."""
+    right = [row["verdict"] for row in ROWS.values()].count("holds")
+    verdict, evidence = ABSENT, "-"
+    if (results / "mathematics" / "result.json").exists():
+        verdict = HOLDS if right == len(ROWS) else FAILS
+        evidence = (
+            f"{right} of {len(ROWS)} are right in print; all, once corrected "
+            "([equations of the papers](mathematics.md))"
+        )
+    text = "The equations of sections 2 and 3, Theorems 1 and 2 hold as they are printed"
+    command = "python -m docs.mathematics"
+    return [Claim("[B] sections 2 and 3: equations", text, verdict, evidence, command)]
 
 
 def equations() -> dict[str, Any]:

@@ -13,11 +13,7 @@ import cgjax
 
 
 def problems(docs: pathlib.Path) -> list[str]:
-    """One sentence for each public name that is not documented.
-
-    Args:
-        docs: the folder of the documentation, whose `api` folder holds the reference.
-    """
+    """One sentence for each public name that is not documented in the reference, `docs`/api."""
     reference = "\n".join(path.read_text() for path in sorted((docs / "api").glob("*.md")))
     listed = set(re.findall(r"^::: ([\w.]+)", reference, flags=re.MULTILINE))
     found = []

@@ -16,7 +16,7 @@ import benchmarks.moments_positions
 import benchmarks.recurrence
 import benchmarks.structured_throughput
 import benchmarks.training_throughput
-from benchmarks import pcff_overhead, resnet_cost, sweep, targets
+from benchmarks import pcff_overhead, resnet_cost, sweep
 from benchmarks.moments_accuracy import summary
 from docs.tables.parts import (
     Parts,
@@ -185,8 +185,14 @@ def _precision(result: Result) -> str:
     return f"Products and convolutions of float32 at JAX's precision `{asked}`."
 
 
-def _rows(found: Results, name: str) -> list[dict[str, Any]]:
+def _rows(found: Results, name: str) -> Rows:
     return [row for result in found for row in result.get(name, [])]
+
+
+def _failed(found: Results, table: Any, what: str) -> list[str]:
+    """What could not be compiled or run, and why."""
+    text = f"{what} failed: {{message}}"
+    return [text.format_map(table.more(row)) for row in _rows(found, "failed")]
 
 
 @from_file("benchmarks/structured_throughput.json")
@@ -206,11 +212,10 @@ def structured_throughput(result: Result) -> Parts:
 @by_device("recurrence")
 def recurrence(found: Results, gpu: bool) -> Parts:
     """Implementations of the independent recurrence, relative to the plain scan."""
-    yield laid_out(benchmarks.recurrence.TABLES[0], *found)
-    lines = targets.recurrence(_rows(found, "rows")) if gpu else []
-    failed = "{told}, {dtype}, {noise}: {implementation} failed: {message}"
-    lines += [failed.format_map(benchmarks.recurrence.told(row)) for row in _rows(found, "failed")]
-    yield bullets(lines)
+    table, _ = benchmarks.recurrence.TABLES
+    yield laid_out(table, *found)
+    lines = benchmarks.recurrence.reached(_rows(found, "rows")) if gpu else []
+    yield bullets(lines + _failed(found, table, "{told}, {dtype}, {noise}: {implementation}"))
 
 
 @by_device("resnet_cost")
@@ -218,7 +223,7 @@ def residual_cost(found: Results, gpu: bool) -> Parts:
     """Training steps of ResNet20 with PCFF and with parts of it, relative to the plain step."""
     steps, parts = resnet_cost.TABLES
     yield laid_out(steps, *found)
-    yield bullets(targets.cost(_rows(found, "steps")) if gpu else [])
+    yield bullets(resnet_cost.reached(_rows(found, "steps")) if gpu else [])
     place = " x ".join(map(str, found[0]["place"]))
     yield f"One place of {place} nodes, forwards and backwards:"
     yield laid_out(parts, found[0])
@@ -227,8 +232,7 @@ def residual_cost(found: Results, gpu: bool) -> Parts:
 @by_device("sweep")
 def sweep_forms(found: Results, gpu: bool) -> Parts:
     """Forms of many small convolutions: training steps of runs side by side."""
-    yield laid_out(sweep.TABLES[0], *found)
-    lines = targets.sweep(_rows(found, "steps")) if gpu else []
-    failed = "{form}, {dtype}, {told}, {runs} runs failed: {message}"
-    lines += [failed.format_map(sweep.told(row)) for row in _rows(found, "failed")]
-    yield bullets(lines)
+    table, _ = sweep.TABLES
+    yield laid_out(table, *found)
+    lines = sweep.reached(_rows(found, "steps")) if gpu else []
+    yield bullets(lines + _failed(found, table, "{form}, {dtype}, {told}, {runs} runs"))

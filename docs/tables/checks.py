@@ -1,26 +1,8 @@
 """Tables of what was computed to check the papers' equations and claims."""
 
-import pathlib
-
 from docs import mathematics
 from docs.tables.parts import Parts, beside, columns, from_file
-from train.report.claims import ABSENT, FAILS, HOLDS, Claim
 from train.report.tables import Result
-
-
-def claims(results: pathlib.Path) -> list[Claim]:
-    """That of [B] about its equations, by their verdicts in `docs.mathematics`."""
-    right = [row["verdict"] for row in mathematics.ROWS.values()].count("holds")
-    verdict, evidence = ABSENT, "-"
-    if (results / "mathematics" / "result.json").exists():
-        verdict = HOLDS if right == len(mathematics.ROWS) else FAILS
-        evidence = (
-            f"{right} of {len(mathematics.ROWS)} are right in print; all, once corrected "
-            "([equations of the papers](mathematics.md))"
-        )
-    text = "The equations of sections 2 and 3, Theorems 1 and 2 hold as they are printed"
-    command = "python -m docs.mathematics"
-    return [Claim("[B] sections 2 and 3: equations", text, verdict, evidence, command)]
 
 
 @from_file("feed_forward_accuracy/result.json")

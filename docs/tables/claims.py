@@ -5,7 +5,7 @@ Every verdict is computed beside its experiment, by the judge of `train.report.c
 
 import pathlib
 
-from docs.tables import checks
+from docs import mathematics
 from docs.tables.parts import of, table
 from train.dense import claims as dense
 from train.gradient_variance import claims as gradient_variance
@@ -16,7 +16,7 @@ from train.resnet import claims as resnet
 from train.uci import claims as uci
 
 # In the order of [A] 5.1, then of [B].
-EXPERIMENTS = (dense, resnet, indrnn, gradient_variance, uci, observation_density, checks)
+EXPERIMENTS = (dense, resnet, indrnn, gradient_variance, uci, observation_density, mathematics)
 
 
 def every(results: pathlib.Path) -> list[Claim]:

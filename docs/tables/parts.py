@@ -46,12 +46,8 @@ def of(read: Callable[[pathlib.Path], Any] = lambda results: results) -> Decorat
 
 
 def from_each(pattern: str, *, origins: bool = False) -> Decorator:
-    """Makes a function of a result a table of the pages, of the results in all files of a pattern.
-
-    Args:
-        pattern: of files below the folder of results.
-        origins: whether it ends with where the result comes from.
-    """
+    """The same of a result, for the results in all files of a pattern below the folder; if asked,
+    each followed by where it comes from."""
 
     def decorate(function: Callable[[Result], Parts]) -> Table:
         @functools.wraps(function)

@@ -1,6 +1,7 @@
 """Tables of the experiments with residual and with recurrent networks of [A]."""
 
 import math
+from typing import Any
 
 from docs.tables.parts import Parts, columns, of, of_runs, origin, picture
 from train.indrnn.claims import Accuracy, accuracies
@@ -55,7 +56,7 @@ def _name(result: Result) -> str:
 @of(accuracies)
 def recurrent_accuracies(found: list[Accuracy]) -> str:
     """Test accuracies of recurrent networks beside those of [A] and of the authors of IndRNN."""
-    rows = [a._asdict() | {"name": REGULARISERS[a.regulariser]} for a in found]
+    rows: list[Any] = [a._asdict() | {"name": REGULARISERS[a.regulariser]} for a in found]
     for row in rows:
         row |= {"told": row["ours"].told(4), "less": row["apart"].told(2, signed=True)}
     return columns(
