@@ -53,7 +53,7 @@ def record(
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, Ratio):
-        return [_rounded(figure) for figure in value]
+        return [*map(_rounded, value)]
     return value if value is None else float(f"{value:.4g}")
 
 
@@ -105,8 +105,11 @@ def compared(tables: Sequence[Table], before: Record, now: Record) -> list[str]:
         for key in (key for key in row if key in old):
             if isinstance(row[key], list) and isinstance(old[key], list):
                 was, found = Ratio(*old[key]), Ratio(*row[key])
-                verdict = _judged(was, found) * (-1 if key in signs else 1)
-                told[verdict].append(f"{name}: {key} {found.told(3)}, was {was.told(3)}")
+                larger = (found.low > was.high) - (found.high < was.low)  # beyond quartiles
+                larger *= max(found.median / was.median, was.median / found.median) > MARGIN
+                told[-larger if key in signs else larger].append(
+                    f"{name}: {key} {found.told(3)}, was {was.told(3)}"
+                )
             elif "second" in key and row[key] and old[key]:
                 day.append((row[key] / old[key]) ** (-1 if "per_second" in key else 1))
     slower, faster, judged = told[1], told[-1], sum(map(len, told.values()))
@@ -124,9 +127,3 @@ def compared(tables: Sequence[Table], before: Record, now: Record) -> list[str]:
         times = Ratio(median, low, high).told()
         lines.append(f"  Times, which depend on the day: {times} of the last run's.")
     return lines
-
-
-def _judged(was: Ratio, found: Ratio) -> int:
-    """1 if larger beyond noise, -1 if smaller."""
-    apart = (found.low > was.high) - (found.high < was.low)
-    return apart * (max(found.median / was.median, was.median / found.median) > MARGIN)

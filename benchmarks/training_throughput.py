@@ -28,13 +28,13 @@ from benchmarks.timing import Steps, called, interleaved
 from train.dense import experiment as dense
 from train.engine.loop import Data
 from train.engine.recipes import PlateauRecipe
-from train.engine.settings import Run
+from train.engine.settings import Regulariser, Run
 
 FEATURES, HIDDEN, BATCH = 784, 1024, 32
 SIZES = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
 
 # Name: node, procedure, rate, as in [A] 5.1.
-TRAININGS: dict[str, tuple[dense.Nodes, str, float]] = {
+TRAININGS: dict[str, tuple[dense.Nodes, Regulariser, float]] = {
     "tanh": ("tanh", "none", 0.0),
     "tanh, dropout .5": ("tanh", "dropout", 0.5),
     "tanh, PCFF .4": ("tanh", "pcff", 0.4),
@@ -42,13 +42,6 @@ TRAININGS: dict[str, tuple[dense.Nodes, str, float]] = {
     "ReLU, dropout .5": ("relu", "dropout", 0.5),
     "ReLU, PCFF 1": ("relu", "pcff", 1.0),
 }
-
-
-def dense_epochs(node: dense.Nodes, procedure: Any, rate: float, data: Data) -> Steps:
-    """`epochs` of the dense network."""
-    rates = Run(procedure, rate, 0).rates
-    learner = dense.learner(node, FEATURES, HIDDEN, rates)
-    return epochs(learner, PlateauRecipe(batch_size=BATCH, stop_patience=10**6), rates, data)
 
 
 def products(data: Data) -> Steps:
@@ -84,14 +77,16 @@ def products(data: Data) -> Steps:
 def measure(quick: bool) -> dict[str, Any]:
     """One row for each training."""
     rounds, steps = (2, 20) if quick else (15, 150)
-    data = made_up(steps * BATCH, FEATURES)
-    rows = []
-    for name, training in TRAININGS.items():
-        functions = {"cgjax": dense_epochs(*training, data), "products": products(data)}
+    recipe = PlateauRecipe(batch_size=BATCH, stop_patience=10**6)
+    data, rows = made_up(steps * BATCH, FEATURES), []
+    for name, (node, procedure, rate) in TRAININGS.items():
+        rates = Run(procedure, rate, 0).rates
+        learner = dense.learner(node, FEATURES, HIDDEN, rates)
+        functions = {"cgjax": epochs(learner, recipe, rates, data), "products": products(data)}
         if command.has_torch():
             from benchmarks import torch_networks
 
-            made = torch_networks.dense(SIZES, BATCH, *training)
+            made = torch_networks.dense(SIZES, BATCH, node, procedure, rate)
             functions["torch"] = lambda calls, run=made: run(calls * steps)
         timings = interleaved(functions, rounds=rounds, calls=1, pause=0.1)
         ends = {"cgjax": "", "products": "products_", "torch": "torch_"}
