@@ -36,7 +36,7 @@ from jax import lax
 
 import cgjax as cg
 from benchmarks import bounds
-from benchmarks.records import VERDICTS, Table, groups
+from benchmarks.records import VERDICTS, Row, Table, groups
 from benchmarks.timing import Facts, called, compiled, interleaved
 from cgjax.kernels import independent_recurrence, sampled_independent_recurrence
 from cgjax.kernels.random_bits import random_words, uniform
@@ -220,14 +220,14 @@ def reached(rows: list[Facts]) -> list[str]:
     """Whether the targets are: a sentence for each dtype and kind of noise, of the best
     implementation, forward and backward."""
 
-    def best(size: list[int], figure: str) -> Iterable[Facts]:
+    def best(size: list[int], figure: str) -> Iterable[Row]:
         both = [r for r in rows if r["part"] == "forward and backward" and r["size"] == size]
         for group in groups(both, "dtype", "noise"):
             known = [r for r in group if r[figure] is not None and not r["baseline"]]
             if known:
                 yield max(known, key=lambda r: r[figure])
 
-    def said(row: Facts) -> str:
+    def said(row: Row) -> str:
         shape, noise = tuple(row["size"]), "" if row["noise"] == "none" else f", {row['noise']}"
         return f"{shape}, forward and backward, {row['dtype']}{noise}: {row['implementation']}"
 

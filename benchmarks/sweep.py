@@ -66,7 +66,7 @@ OPTIONS = command.read(
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ from jax import lax
 from benchmarks import bounds
 from benchmarks.bounds import Work
 from benchmarks.epochs import distance, initial, made_up, slow
-from benchmarks.records import TARGETS, VERDICTS, Table, groups
+from benchmarks.records import TARGETS, VERDICTS, Row, Table, groups
 from benchmarks.timing import Facts, Steps, compiled, interleaved, repeated
 from train.engine import sweep
 from train.engine.loop import Data, Learner, RunState, programs, run_epoch
@@ -284,10 +284,10 @@ def reached(rows: list[Facts]) -> list[str]:
     return [said for group in groups(sweeps, "dtype") for said in _of_dtype(group)]
 
 
-def _of_dtype(rows: Sequence[Facts]) -> list[str]:
+def _of_dtype(rows: list[Row]) -> list[str]:
     longest = max(row["runs"] for row in rows)
     single = {row["form"]: row for row in rows if row["runs"] == 1}
-    images: Callable[[Facts], float] = lambda row: row["images_per_second"]  # noqa: E731
+    images: Callable[[Row], float] = lambda row: row["images_per_second"]  # noqa: E731
     candidates = [row for row in rows if row["runs"] == longest and row["form"] in single]
     if longest == 1 or not candidates:
         return []
