@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks import history
 from benchmarks.records import Table
@@ -31,16 +31,9 @@ FIRST = (
 DTYPES = ("float32", "bfloat16")
 
 
-class Option(NamedTuple):
-    """An option besides those that all benchmarks have. Without choices or numbers it is a path
-    that must be given, and that says nothing about the figures."""
-
-    meaning: str
-    choices: Sequence[str] = ()  # the first is the default
-    numbers: Sequence[int] = ()  # the default of one that takes any whole numbers
-
-
-DTYPE = Option("of convolutions and nodes", DTYPES)
+# An option, in the words of `add_argument`. Of choices the first is the default; one that must be
+# given says nothing about the figures.
+DTYPE: dict[str, Any] = {"help": "of convolutions and nodes", "choices": DTYPES}
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -48,7 +41,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
 
 
 def read(
-    module: str, description: str | None, output: Path | None = FOLDER, **others: Option
+    module: str, description: str | None, output: Path | None = FOLDER, **others: dict[str, Any]
 ) -> argparse.Namespace | None:
     """Reads the options of the process, if a benchmark is what it runs.
 
@@ -56,7 +49,7 @@ def read(
         module: the benchmark's `__name__`.
         description: its docstring: the question, example commands, units.
         output: the folder where its result goes unless another file is given; none: nowhere.
-        others: its own options.
+        others: its own options, each as `DTYPE`.
 
     Returns:
         What was typed, the benchmark's own options in `others`; its `name`; its `command`; and its
@@ -73,13 +66,9 @@ def read(
     parser.add_argument("--no-write", action="store_true", help="write no result and no history")
     path = output and output / f"{name}.json"
     parser.add_argument("--output", type=Path, default=path, help="JSON; history/ is beside it")
-    for option, (meaning, choices, numbers) in others.items():
-        how: dict[str, Any] = {"required": True, "metavar": option.upper()}
-        if choices:
-            how = {"choices": choices, "default": choices[0]}
-        elif numbers:
-            how = {"type": int, "nargs": "+", "default": list(numbers)}
-        parser.add_argument(f"--{option}", help=meaning, **how)
+    for option, how in others.items():
+        default = {"default": how["choices"][0]} if "choices" in how else {}
+        parser.add_argument(f"--{option}", **how, **default)
     chosen = parser.parse_args(words)
     kind, hidden = ["--quick"] * chosen.quick, {}
     chosen.others = {option: getattr(chosen, option) for option in others}

@@ -31,7 +31,7 @@ from benchmarks import moments_accuracy
 from benchmarks.moments_accuracy import Architecture, dense, multilayer
 from benchmarks.moments_positions import convolution
 from benchmarks.records import Table
-from benchmarks.timing import Facts, Steps, batch, compared, descent
+from benchmarks.timing import Prepared, batch, compared, descent
 from cgjax import weights
 
 SIZES = (784, 1024, 1024, 10)
@@ -76,7 +76,7 @@ def network(name: str, activation: str) -> tuple[Callable[..., Any], Any]:
     return f, [layer(shape) for shape in architecture.shapes]
 
 
-def prepare(name: str, activation: str, procedure: str) -> tuple[Steps, Facts]:
+def prepare(name: str, activation: str, procedure: str) -> Prepared:
     """A function that makes steps, and what is known of them before they are timed."""
     f, params = network(name, activation)
     architecture, size = NETWORKS[name]

@@ -29,7 +29,17 @@ from flax import nnx
 
 import cgjax as cg
 from benchmarks.records import Table
-from benchmarks.timing import Facts, Steps, batch, called, compared, compiled, descent, interleaved
+from benchmarks.timing import (
+    Facts,
+    Prepared,
+    Steps,
+    batch,
+    called,
+    compared,
+    compiled,
+    descent,
+    interleaved,
+)
 from cgjax.kernels.random_bits import random_words, standard_normal
 
 SIZES = (784, 1024, 1024, 10)
@@ -84,7 +94,7 @@ def procedure_of(sizes: tuple[int, ...], node: str, procedure: str, rate: float)
     return (lambda key, *args: f(*args)), f, params, state
 
 
-def prepare(name: str, batch_size: int) -> tuple[Steps, Facts]:
+def prepare(name: str, batch_size: int) -> Prepared:
     """A function that makes steps, and what is known of them before they are timed."""
     _, procedure, _ = PROCEDURES[name]
     run, f, params, state = procedure_of(SIZES, *PROCEDURES[name])

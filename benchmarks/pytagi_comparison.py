@@ -14,9 +14,8 @@ version 0.2.1 also needs Open MPI 4 with its C++ library, and NCCL, on a machine
 
 from benchmarks import command
 
-OPTIONS = command.read(
-    __name__, __doc__, pytagi=command.Option("the Python interpreter that has pyTAGI")
-)
+PYTAGI = {"help": "the Python interpreter that has pyTAGI", "required": True}
+OPTIONS = command.read(__name__, __doc__, pytagi=PYTAGI)
 
 import json
 import os

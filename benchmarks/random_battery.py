@@ -14,13 +14,14 @@ from benchmarks import command
 
 # All of dieharder's tests that it rates "Good" and that end within half a minute on one core.
 TESTS = [0, 2, 3, 4, 8, 9, 10, 11, 12, 13, 15, 16, 100, 101, 102, 203, 204, 205, 206, 207, 208, 209]
+NUMBERS = {"type": int, "nargs": "+"}
 OPTIONS = command.read(
     __name__,
     __doc__,
     output=None,
-    rounds=command.Option("0: dieharder's own mt19937, a control", numbers=(20, 13)),
-    tests=command.Option("dieharder's numbers of tests", numbers=TESTS),
-    seeds=command.Option("one stream each", numbers=(0,)),
+    rounds=NUMBERS | {"help": "0: dieharder's own mt19937, a control", "default": [20, 13]},
+    tests=NUMBERS | {"help": "dieharder's numbers of tests", "default": TESTS},
+    seeds=NUMBERS | {"help": "one stream each", "default": [0]},
 )
 
 import contextlib

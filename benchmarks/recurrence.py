@@ -21,9 +21,8 @@ the rest measured; figures are written after each size.
 
 from benchmarks import command
 
-OPTIONS = command.read(
-    __name__, __doc__, dtype=command.DTYPE._replace(choices=("all", *command.DTYPES))
-)
+DTYPE = command.DTYPE | {"choices": ("all", *command.DTYPES)}
+OPTIONS = command.read(__name__, __doc__, dtype=DTYPE)
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -42,7 +41,6 @@ from cgjax.kernels import independent_recurrence, sampled_independent_recurrence
 from cgjax.kernels.random_bits import random_words, uniform
 
 RATE, SEED = 0.4, 5
-NO_SPEEDUP = {"speedup": None}
 # (time, batch, units)
 SIZES = {
     "cpu": [(784, 1, 128), (784, 32, 128), (784, 128, 128), (5000, 32, 128)],
@@ -52,8 +50,7 @@ SIZES = {
 TARGET, TARGET_BOUND = (20, [784, 32, 128]), (0.5, [784, 512, 512])
 # What the others are compared with: without noise, and with PCFF.
 BASELINES = ("plain", "walked")
-# Those measured in bfloat16 too.
-NARROW = [(784, 32, 128), (784, 512, 512)]
+NARROW = SIZES["gpu"]  # those measured in bfloat16 too
 # Arrays that must be read or written once: x and h; and g, h and dx (and x for the slope of
 # samples).
 PARTS = {
@@ -90,14 +87,16 @@ def nodes(x: Any, u: Any) -> Any:
 
 def implementations(platform: str) -> dict[str, dict[str, Any]]:
     """Functions of (x, u), without noise and with PCFF; the first of each is the baseline."""
-    kernels: list[Any] = ["scan"] + ["mosaic_gpu"] * (platform == "gpu")
-    key, walked = jax.random.key(SEED), cg.pcff(nodes, {"state": RATE})
-    sampled = partial(sampled_independent_recurrence, key, rate=RATE)
-    of_kernels = {name: partial(sampled, implementation=name) for name in kernels}
-    kernels.insert(1, "parallel")
-    plains = {name: partial(independent_recurrence, implementation=name) for name in kernels}
-    walk = partial(walked, key)
-    return {"none": {"plain": plain, **plains}, "PCFF": {"walked": walk, **of_kernels}}
+    key = jax.random.key(SEED)
+    names: list[Any] = ["scan", "parallel"] + ["mosaic_gpu"] * (platform == "gpu")
+    collapsed: dict[str, Any] = {"plain": plain}
+    sampled: dict[str, Any] = {"walked": partial(cg.pcff(nodes, {"state": RATE}), key)}
+    with_words = partial(sampled_independent_recurrence, key, rate=RATE)
+    for name in names:
+        collapsed[name] = partial(independent_recurrence, implementation=name)
+        if name != "parallel":
+            sampled[name] = partial(with_words, implementation=name)
+    return {"none": collapsed, "PCFF": sampled}
 
 
 def with_gradients(f: Callable[..., Any], x: Any, u: Any, g: Any) -> Any:
@@ -163,14 +162,13 @@ def measure(quick: bool, dtype: str = "all", sizes: Any = None) -> Iterator[Fact
                 least = None if speed is None else arrays[noise] * x.nbytes / speed
                 baseline = next((timings[which] for which in BASELINES if which in timings), None)
                 for which, timing in timings.items():
-                    facts = {
-                        **{"part": part, "implementation": which, "baseline": which in BASELINES},
-                        "milliseconds": 1e3 * timing.seconds,
-                        **(baseline.ratio(timing).figures("speedup") if baseline else NO_SPEEDUP),
-                        "bound_milliseconds": least and 1e3 * least,
-                        "share_of_bound": least and least / timing.seconds,
-                    }
-                    rows.append(problem | facts | made[which][1])
+                    row = {"part": part, "implementation": which, "baseline": which in BASELINES}
+                    row["milliseconds"] = 1e3 * timing.seconds
+                    speedup = baseline and baseline.ratio(timing).figures("speedup")
+                    row |= speedup or {"speedup": None}
+                    row["bound_milliseconds"] = least and 1e3 * least
+                    row["share_of_bound"] = least and least / timing.seconds
+                    rows.append(problem | row | made[which][1])
             print(*problem.values(), "measured", flush=True)
         yield {"bytes_per_second": speed, "rows": rows, "failed": failed}
 

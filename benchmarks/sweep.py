@@ -59,9 +59,9 @@ FORMS = {"grouped": None, "products": None, "loop": 1}  # how many runs are mapp
 OPTIONS = command.read(
     __name__,
     __doc__,
-    preset=command.Option("sizes; auto: of the device", ("auto", *PRESETS)),
-    form=command.Option("of the convolutions", ("all", *FORMS)),
-    dtype=command.DTYPE._replace(choices=("all", *DTYPES)),
+    preset={"help": "sizes; auto: of the device", "choices": ("auto", *PRESETS)},
+    form={"help": "of the convolutions", "choices": ("all", *FORMS)},
+    dtype=command.DTYPE | {"choices": ("all", *DTYPES)},
 )
 
 import functools
@@ -77,7 +77,7 @@ from benchmarks import bounds
 from benchmarks.bounds import Work
 from benchmarks.epochs import distance, initial, made_up, slow
 from benchmarks.records import TARGETS, VERDICTS, Row, Table, groups
-from benchmarks.timing import Facts, Steps, compiled, interleaved, repeated
+from benchmarks.timing import Facts, Prepared, compiled, interleaved, repeated
 from train.engine import sweep
 from train.engine.loop import Data, Learner, RunState, programs, run_epoch
 from train.engine.sweep import Rates
@@ -152,7 +152,7 @@ def images(preset: Preset) -> Data:
     return made_up(preset.steps * preset.batch, 3 * resnet.SIDE**2)
 
 
-def prepare(preset: Preset, measured: Measured) -> tuple[Steps, Facts]:
+def prepare(preset: Preset, measured: Measured) -> Prepared:
     """A function that trains all runs for epochs, and what is known of it before it is timed."""
     trained, width = learner(preset, *measured[:3]), FORMS[measured.form]
     epoch: Any = programs(trained, slow(preset.batch), "vmap", width=width)[1]

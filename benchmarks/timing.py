@@ -14,6 +14,8 @@ from benchmarks.records import Timing
 Name = TypeVar("Name")
 Steps = Callable[[int], None]  # makes a number of steps or calls, and waits for what they give
 Facts = dict[str, Any]  # figures by name
+Prepared = tuple[Steps, Facts]  # what is timed, and what is known of it before
+Clock = Callable[[], float] | None
 
 
 def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Steps:
@@ -41,7 +43,7 @@ def compiled(program: Any, *arguments: Any) -> tuple[Any, Facts]:
 
 def descent(
     loss: Callable[..., Any], params: Any, state: Any, x: Any, y: Any, rate: float
-) -> tuple[Steps, Facts]:
+) -> Prepared:
     """Steps of stochastic gradient descent with momentum on one batch, and what `compiled` tells,
     for `loss(params, key, state, x, y) -> (value, state)`."""
     optimiser = optax.sgd(rate, momentum=0.9)
@@ -85,12 +87,7 @@ def called(function: Callable[..., Any], *arguments: Any) -> Steps:
 
 
 def interleaved(
-    functions: Mapping[Name, Steps],
-    *,
-    rounds: int,
-    calls: int,
-    pause: float = 0.0,
-    clock: Callable[[], float] | None = None,
+    functions: Mapping[Name, Steps], rounds: int, calls: int, pause: float = 0, clock: Clock = None
 ) -> dict[Name, Timing]:
     """Times functions in rounds; each round runs every function, in an order that rotates.
 
@@ -117,13 +114,8 @@ def interleaved(
 
 
 def compared(
-    prepared: Mapping[Name, tuple[Steps, Facts]],
-    baseline: Name,
-    *,
-    rounds: int,
-    calls: int,
-    images: int = 0,
-) -> dict[Name, Facts]:
+    prepared: dict[str, Prepared], baseline: str, rounds: int, calls: int, images: int = 0
+) -> dict[str, Facts]:
     """The figures of interleaved functions of so many images a call, relative to one of them, with
     what was known of each."""
     functions = {name: steps for name, (steps, _) in prepared.items()}

@@ -29,6 +29,7 @@ from train.engine.recipes import PatientRecipe, SteppedRecipe
 from train.engine.settings import Rates
 
 CLASSES = 10
+Hook = Callable[[], None] | None
 
 
 class Nodes(nn.Module):
@@ -54,12 +55,7 @@ class Nodes(nn.Module):
 
 
 def training(
-    network: nn.Module,
-    optimiser: Any,
-    x: Any,
-    y: Any,
-    before: Callable[[], None] = lambda: None,
-    limit: Callable[[], None] = lambda: None,
+    network: nn.Module, optimiser: Any, x: Any, y: Any, before: Hook = None, limit: Hook = None
 ) -> Steps:
     """Training steps on one batch; `before` is called before each forward pass, `limit` when the
     gradients are there."""
@@ -69,14 +65,16 @@ def training(
     def run(calls: int) -> None:
         loss_sum, hits = 0.0, 0
         for _ in range(calls):
-            before()
+            if before:
+                before()
             optimiser.zero_grad()
             value = network(x)
             loss = nn.functional.cross_entropy(value, y)
             hits += int((value.detach().argmax(1) == y).sum())
             loss_sum += loss.item()
             loss.backward()
-            limit()
+            if limit:
+                limit()
             optimiser.step()
 
     return run

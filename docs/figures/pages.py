@@ -10,14 +10,12 @@ from train.report import machine
 from train.report.files import write_atomic
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+Measure = Callable[[], dict[str, Any]]
 RED, BLUE, GREY = "#d1495b", "#00304a", "#9aa5b1"
 
 
 def run(
-    name: str,
-    description: str | None,
-    draw: Callable[..., None],
-    measure: Callable[[], dict[str, Any]] | None = None,
+    name: str, description: str | None, draw: Callable[..., None], measure: Measure | None = None
 ) -> None:
     """The command line of a figure: measures unless told to draw only, and draws.
 
