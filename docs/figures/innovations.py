@@ -62,8 +62,9 @@ def trained(x: Any, y: Any) -> Any:
             parts = weights.elbo(HEAD, output, y[rows], posterior, 0.3)
             return parts.per_example(len(x))
 
-        updates, state = optimiser.update(jax.grad(loss)(posterior), state, posterior)
-        return (optax.apply_updates(posterior, updates), state), None
+        value, gradient = jax.value_and_grad(loss)(posterior)
+        updates, state = optimiser.update(gradient, state, posterior)
+        return (optax.apply_updates(posterior, updates), state), value
 
     keys = jax.random.split(jax.random.key(SEED + 1), STEPS)
     return jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), keys)[0][0])(posterior)
