@@ -128,8 +128,10 @@ def cases(sizes: Sizes) -> list[Case]:
             patient,
             sizes.pixels,
             runs(0.1, 0.1),
-            functools.partial(indrnn.learner, indrnn.Shape("plain", *recurrent), patient),
-            functools.partial(indrnn.learner_of, plain_network(*recurrent), patient),
+            functools.partial(
+                indrnn.learner, indrnn.network(indrnn.Shape("plain", *recurrent)), patient
+            ),
+            functools.partial(indrnn.learner, plain_network(*recurrent), patient),
             lambda x: indrnn.sequences(x).swapaxes(0, 1),
             lambda networks, rates: networks.IndRNN(*recurrent, rates),
         ),
@@ -138,7 +140,12 @@ def cases(sizes: Sizes) -> list[Case]:
             SteppedRecipe(batch_size=sizes.images),
             3 * resnet.SIDE**2,
             runs(0.3, 0.3),
-            functools.partial(resnet.learner, resnet.Shape("convolution", *residual)),
+            functools.partial(
+                sweep.learner,
+                resnet.network(resnet.Shape("convolution", *residual)),
+                resnet.standardised,
+                augment=resnet.augmented,
+            ),
             None,
             lambda x: resnet.standardised(x).transpose(0, 3, 1, 2),
             lambda networks, rates: networks.ResNet(*residual, rates),

@@ -26,9 +26,6 @@ DRAWN = {
 def drawing(results: Sequence[Path]) -> ModuleType:
     """The module that draws results, by the experiment that they say they are of.
 
-    Args:
-        results: files that one experiment has written.
-
     Raises:
         DataFileError: naming a file that is no result with a figure.
         ValueError: they are of several, or there are none.
@@ -53,12 +50,8 @@ def drawing(results: Sequence[Path]) -> ModuleType:
 
 
 def draw(results: Sequence[Path], out: Path, curves: Path | None = None) -> None:
-    """Draws results.
-
-    Args:
-        results: files that one experiment has written.
-        out: the picture to write; its suffix decides the format.
-        curves: a picture of learning curves, which sweeps have, if that is wanted too.
+    """Draws results that one experiment has written, and the learning curves of sweeps if that is
+    wanted too; the suffix of a picture decides its format.
 
     Raises:
         DataFileError: as `drawing`; or a picture cannot be written.

@@ -141,7 +141,8 @@ def test_a_rate_of_zero_is_the_program_without_it(known):
     key = jax.random.key(3)
     x = jax.random.uniform(jax.random.key(0), (4, 20))
     y = jnp.array([0, 3, 9, 9])
-    traced, fixed = dense.learner("tanh", 20, 8), dense.learner("tanh", 20, 8, known)
+    net = dense.network("tanh", 20, 8)
+    traced, fixed = (sweep.learner(net, dense.rows, rates) for rates in (None, known))
     variables = fixed.init(jax.random.key(1))
 
     def differentiated(learner, hyper):

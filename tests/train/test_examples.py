@@ -7,9 +7,8 @@ import pytest
 
 MODULES = [
     "train.engine.checkpoint",
-    "train.data",
+    "train.data.images",
     "train.data.cifar",
-    "train.data.digits",
     "train.data.idx",
     "train.data.uci",
     "train.engine.decay",
@@ -19,7 +18,6 @@ MODULES = [
     "train.indrnn.published",
     "train.report.tables",
     "train.report.claims",
-    "train.engine.schedule",
     "train.uci.experiment",
     "train.uci.published",
     "train.uci.table",

@@ -15,8 +15,6 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from train.report.files import DataFileError, open_regular
 
-__all__ = ["LARGEST", "Stream", "advised", "members", "naming", "take", "unpacked", "whole"]
-
 # Bytes that a packed file may unpack to. CIFAR-10, the largest set here, has 184 MB.
 LARGEST = 1 << 30
 _PIECE = 1 << 20
@@ -36,10 +34,7 @@ def naming(path: Path | str) -> Iterator[None]:
     """Names a file in whatever error is raised while it is read.
 
     The parsers of archives, arrays, pickles and pictures share no base class of errors, and damage
-    makes each raise errors of a dozen kinds.
-
-    Raises:
-        DataFileError: in place of any other `Exception`.
+    makes each raise errors of a dozen kinds: a DataFileError comes in place of any `Exception`.
     """
     try:
         yield
@@ -74,11 +69,7 @@ def take(stream: Stream, most: int) -> bytes:
 
 
 def whole(stream: Stream) -> bytes:
-    """All bytes that are left.
-
-    Raises:
-        ValueError: there are more than `LARGEST`.
-    """
+    """All bytes that are left; ValueError if they are more than `LARGEST`."""
     return take(_Bounded(stream), LARGEST + 1)
 
 
@@ -111,15 +102,13 @@ def members(
     wanted: Callable[[str], str | None],
     read: Callable[[str, Stream], Content],
 ) -> dict[str, Content]:
-    """Reads the wanted members of a zip file, or of a tar file, gzipped or not.
+    """What `read` returned, by key, of the wanted members of a zip file, or of a tar file, gzipped
+    or not.
 
     Args:
         path: the archive.
         wanted: the key under which a member of this name is wanted; `None` for the others.
         read: `read(key, stream)`, which has to read the stream to its end.
-
-    Returns:
-        What `read` returned, by key; a member that is not there is not in it.
 
     Raises:
         DataFileError: naming `path`: it is no file, is damaged, unpacks to more than `LARGEST`

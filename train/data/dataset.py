@@ -1,6 +1,7 @@
 """What a data set is to the experiments."""
 
 import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -40,16 +41,28 @@ class Dataset(NamedTuple):
         source: str,
         largest: int = 255,
     ) -> "Dataset":
-        """The last part of the training images is for validation.
-
-        Args:
-            train, test: images, of any shape, and their classes.
-            boundary: how many of the training images are for training.
-            source, largest: as above.
-        """
+        """Of images, of any shape, and their classes; those of `train` behind the boundary are for
+        validation."""
         (x, y), (test_x, test_y) = (
             (images.reshape(len(images), -1), classes.astype(np.int32))
             for images, classes in (train, test)
         )
         training = x[:boundary], y[:boundary]
         return cls(*training, x[boundary:], y[boundary:], test_x, test_y, largest, source)
+
+
+class Part(NamedTuple):
+    """One of the arrays of a published set, and the file or folder to name when it is wrong."""
+
+    array: np.ndarray  # uint8[n, *shape] of images, or uint8[n] of their labels
+    path: Path
+
+
+# The parts "train_images", "train_labels", "test_images", "test_labels".
+Parts = dict[str, Part]
+
+
+def parts(train: tuple[Part, Part], test: tuple[Part, Part]) -> Parts:
+    """Of images and labels of both splits."""
+    names = (f"{split}_{what}" for split in ("train", "test") for what in ("images", "labels"))
+    return dict(zip(names, (*train, *test), strict=True))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from train.data.archives import Stream, advised, naming, take, unpacked
-from train.data.images import Part, Parts
+from train.data.dataset import Part, Parts
 from train.report.files import DataFileError, open_regular
 
 FILES = {
@@ -25,21 +25,17 @@ _UNSIGNED_BYTE = 8
 
 
 def parse_idx(stream: Stream, ndim: int, path: Path | str) -> np.ndarray:
-    """The array in an IDX file of unsigned bytes.
-
-    No more than one byte is read beyond what the header announces.
+    """The read-only `uint8` array in an IDX file, of which no more than one byte is read beyond
+    what the header announces.
 
     Args:
         stream: the content of the file, from its start.
         ndim: the number of dimensions it must have: 3 for images, 1 for labels.
         path: its name, for error messages.
 
-    Returns:
-        a read-only `uint8` array of `ndim` dimensions.
-
     Raises:
-        DataFileError: if the header is not the one of such a file, or if there are more
-        or fewer bytes than it announces.
+        DataFileError: the header is not one of such a file, or there are more or fewer bytes than
+            it announces.
 
     Example:
         >>> import io
@@ -76,30 +72,14 @@ def parse_idx(stream: Stream, ndim: int, path: Path | str) -> np.ndarray:
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
-    """Reads an IDX file, gzipped or not (recognised by its content, not by its name).
-
-    Args:
-        path: the file.
-        ndim: as in `parse_idx`.
-
-    Returns:
-        a read-only `uint8` array of `ndim` dimensions.
-
-    Raises:
-        DataFileError: naming `path` if it cannot be read, is not a whole gzip file, or
-        is not such an IDX file.
-    """
+    """`parse_idx` of a file, gzipped or not (recognised by its content, not by its name)."""
     with advised(_REMEDY), open_regular(path) as file, naming(path):
         return parse_idx(unpacked(file), ndim, path)
 
 
-def read(folder: Path) -> Parts:
-    """The four arrays of MNIST or Fashion-MNIST from their files in a folder, gzipped or not.
-
-    Raises:
-        DataFileError: naming the file that is missing or wrong.
-    """
-    parts = {}
+def read(folder: Path) -> tuple[Parts, str]:
+    """The four arrays of MNIST or Fashion-MNIST from their files in a folder, gzipped or not."""
+    parts: Parts = {}
     for role, stem in FILES.items():
         # `train-images.idx3-ubyte` is how some archives unpack.
         stems = (stem, stem.replace("-idx", ".idx"))

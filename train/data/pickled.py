@@ -23,14 +23,8 @@ SIDE, PLANES = 32, 3
 
 
 def parse_pickled_batch(content: bytes, path: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels in one of the original pickles.
-
-    Args:
-        content: the bytes of the file.
-        path: its name, for error messages.
-
-    Returns:
-        `uint8[n, 32, 32, 3]` images and `uint8[n]` labels.
+    """Images, `uint8[n, 32, 32, 3]`, and labels, `uint8[n]`, in one of the original pickles; `path`
+    is for error messages.
 
     Raises:
         DataFileError: the file is truncated, holds something else, or asks for a function or class

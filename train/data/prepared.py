@@ -36,15 +36,8 @@ def default_root() -> Path:
 
 
 def find(root: Path, name: str) -> Path | None:
-    """The newest prepared version of a set under a folder.
-
-    Args:
-        root: a TFDS data folder, or the folder of the set or of one of its versions.
-        name: the set.
-
-    Returns:
-        the folder of the version, or `None` if there is none.
-    """
+    """The folder of the newest prepared version of a set, if there is one, under `root`: a TFDS
+    data folder, or the folder of the set or of one of its versions."""
     infos = [
         *root.glob(f"{name}/*/dataset_info.json"),
         *root.glob("*/dataset_info.json"),
@@ -59,11 +52,7 @@ def _version(folder: Path) -> tuple[int, ...]:
 
 
 def file_format(folder: Path) -> str:
-    """The format of the records, from the folder's `dataset_info.json`.
-
-    Raises:
-        DataFileError: naming that file if it is not such a description.
-    """
+    """The format of the records, from the folder's `dataset_info.json`."""
     path = folder / "dataset_info.json"
     with archives.advised(_REMEDY), open_regular(path) as file, archives.naming(path):
         return str(json.loads(archives.whole(file)).get("fileFormat", "tfrecord"))
@@ -73,8 +62,7 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
     """Images and labels of one split, in the order of the original files.
 
     Args:
-        folder: as returned by `find`.
-        name: the set.
+        folder, name: of the set, as `find` found it.
         split: `"train"` or `"test"`.
         count: the number of records of the published set. A folder with another number is read
             in its own order, since its keys are unknown.

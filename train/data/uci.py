@@ -65,11 +65,7 @@ class Scaled(NamedTuple):
 
 
 def load_table(name: str, data_dir: str | os.PathLike[str] | None = None) -> Table:
-    """A table by name.
-
-    Args:
-        name: `"diabetes"`, or one of `FILES`.
-        data_dir: the folder with its file; diabetes needs none.
+    """A table by name: `"diabetes"`, or one of `FILES` from the folder with its file.
 
     Raises:
         ValueError: another name.
@@ -179,10 +175,6 @@ def scaled(table: Table, split: int) -> Scaled:
 
     Columns that are constant over the training rows become 0 there. Nothing in the result but
     `test_x` and `test_y` depends on the test rows.
-
-    Args:
-        table: the data.
-        split: the number of the split.
 
     Raises:
         DataFileError: naming the column that cannot be scaled, and its row.

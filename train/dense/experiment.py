@@ -19,7 +19,6 @@ an epoch of a run there, and from 30 to more than 100 epochs a run.
 
 import functools
 
-from flax import nnx
 from jaxtyping import Array, Float
 
 import cgjax as cg
@@ -27,8 +26,6 @@ from train.data import Dataset
 from train.dense import figure
 from train.dense.settings import Config, Nodes
 from train.engine import sweep
-from train.engine.loop import Learner
-from train.engine.settings import Rates
 from train.models.dense import Dense
 
 FAMILIES = {"tanh": cg.nodes.Spin(), "relu": cg.nodes.ReLU()}
@@ -39,6 +36,7 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
     """What is compared, on the images of a data set. Mapped, all runs of a node family are one
     program."""
     size = dataset.train_x.shape[1], config.hidden_nodes
+    networks = {nodes: network(nodes, *size) for nodes in config.nodes}
     return sweep.Experiment(
         title="dense networks on images",
         source="[A] 5.1, Figure 4 left",
@@ -46,8 +44,8 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         recipe=config.recipe,
         dataset=dataset,
         models={
-            nodes: sweep.Model(network(nodes, *size), functools.partial(learner, nodes, *size))
-            for nodes in config.nodes
+            nodes: sweep.Model(net, functools.partial(sweep.learner, net, rows))
+            for nodes, net in networks.items()
         },
         prepare=rows,
         samples=config.samples,
@@ -59,25 +57,8 @@ main = functools.partial(sweep.run, experiment, draw=figure.draw)
 
 @functools.lru_cache
 def network(nodes: Nodes, features: int, hidden: int) -> sweep.Network:
-    """The network as functions.
-
-    Args:
-        nodes: the kind of its hidden nodes.
-        features: the number of its inputs.
-        hidden: the number of nodes of each hidden layer.
-    """
-
-    def build(rngs: nnx.Rngs) -> Dense:
-        return Dense(FAMILIES[nodes], features, hidden, CLASSES, rngs)
-
-    return sweep.network(build)
-
-
-@functools.lru_cache
-def learner(nodes: Nodes, features: int, hidden: int, known: Rates | None = None) -> Learner:
-    """What is trained; without dropout's noise nodes, others have other random numbers, so that the
-    mode belongs to a checkpoint's identity."""
-    return sweep.learner(network(nodes, features, hidden), rows, known)
+    """The network of so many inputs and nodes of each hidden layer, as functions."""
+    return sweep.network(lambda rngs: Dense(FAMILIES[nodes], features, hidden, CLASSES, rngs))
 
 
 def rows(x: Float[Array, "n pixels"]) -> Float[Array, "n pixels"]:

@@ -17,10 +17,6 @@ def draw(results: Sequence[Path], out: Path) -> None:
     """Draws test errors: one panel for each data set, one group of bars for each node family.
 
     Bars are means over seeds, lines standard errors, points the single runs.
-
-    Args:
-        results: files that `train.dense` has written.
-        out: the picture to write; its suffix decides the format.
     """
     sets = report.merged([report.read(path) for path in results])
     figure, axes = panels(1, len(sets), (2 + 3.2 * len(sets), 3.4))

@@ -38,10 +38,7 @@ class Saved(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one experiment, in one folder.
-
-    Args:
-        folder: where they lie; created by the first save.
+    """The checkpoints of one experiment, in one folder, which the first save creates.
 
     Raises:
         CheckpointError: if its path holds a "[".
@@ -94,12 +91,8 @@ class Checkpoints:
         return self._manager
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-        """Saves a step, then drops all but the newest two.
-
-        Args:
-            step: the number of the step, larger than every earlier one.
-            arrays: what to save, by name.
-            facts: what to save beside it, as JSON.
+        """Saves arrays by name and JSON facts under a number larger than every earlier one, then
+        drops all but the newest two steps.
 
         Raises:
             CheckpointError: if it cannot be written; earlier steps are untouched.

@@ -27,16 +27,10 @@ def join(coordinator: str | None, processes: int, process: int) -> None:
         return
     # It would take SIGTERM for a message, and not end.
     jax.config.update("jax_enable_preemption_service", False)
-    known: dict[str, Any] = {}
-    if coordinator != "auto":
-        known = {
-            "coordinator_address": coordinator,
-            "num_processes": processes,
-            "process_id": process,
-        }
+    known: Any = () if coordinator == "auto" else (coordinator, processes, process)
     try:
         # One that fails waits so long for the others to end, before they are all ended.
-        jax.distributed.initialize(**known, shutdown_timeout_seconds=60)
+        jax.distributed.initialize(*known, shutdown_timeout_seconds=60)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"process {process} of {processes} could not join the others at {coordinator}: {error}"
@@ -57,12 +51,11 @@ def mesh(runs: int, batch: int = 1) -> Mesh | None:
     """The devices that a training is split over.
 
     Args:
-        runs: over how many devices the runs are split.
-        batch: over how many devices each batch is split besides.
+        runs: over how many the runs are split, along the axis "runs".
+        batch: over how many each batch is split besides; if there are several, along "batch".
 
     Returns:
-        `runs * batch` devices along the axes "runs" and, if there is more than one, "batch"; none
-        for a single device.
+        The `runs * batch` devices; none for a single one.
 
     Raises:
         ValueError: if there are fewer devices, or processes whose devices would have no part.
@@ -77,10 +70,9 @@ def mesh(runs: int, batch: int = 1) -> Mesh | None:
         return None
     if len(found) < wanted:
         raise ValueError(f"{wanted} devices were asked for, found {found}")
-    devices = np.array(found[:wanted])
-    return (
-        Mesh(devices, (RUNS,)) if batch == 1 else Mesh(devices.reshape(runs, batch), (RUNS, BATCH))
-    )
+    if batch == 1:
+        return Mesh(np.array(found[:wanted]), (RUNS,))
+    return Mesh(np.array(found[:wanted]).reshape(runs, batch), (RUNS, BATCH))
 
 
 def size(mesh: Mesh | None, axis: str) -> int:

@@ -32,15 +32,9 @@ class Display:
 class ProgressBar(Display):
     """Shows the progress of training.
 
-    In a terminal it is a bar. In a file or a pipe, where nothing can be drawn over, it is a line
-    now and then.
-
-    Args:
-        epochs: the last epoch, if there is one: the bar is full there. Without it the bar shows
-            how many runs have ended.
-        runs: the number of runs.
-        console: the `rich.console.Console` to show it on.
-        clock: the time in seconds.
+    On a terminal (`console` is a `rich.console.Console`) it is a bar, which is full at the last
+    epoch, or else shows how many runs have ended. In a file or a pipe, where nothing can be drawn
+    over, it is a line now and then.
     """
 
     def __init__(

@@ -47,12 +47,8 @@ class Network(NamedTuple):
 
 
 def network(build: Build, evaluated: Build | None = None) -> Network:
-    """The functions of a module that `build` makes.
-
-    Args:
-        build: makes the module.
-        evaluated: makes the one for evaluation where that is another of the same variables.
-    """
+    """The functions of a module that `build` makes, and `evaluated` for evaluation, where that is
+    another of the same variables."""
 
     def function(build: Build, training: bool) -> Callable[..., Any]:
         abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
@@ -69,6 +65,7 @@ def network(build: Build, evaluated: Build | None = None) -> Network:
     return Network(init, function(build, True), function(evaluated or build, False))
 
 
+@functools.lru_cache
 def learner(
     network: Network,
     prepare: Callable[[Array], Array],
@@ -82,10 +79,11 @@ def learner(
     """What is learnt: maximising the log-probability of the label, [A] 3.
 
     Args:
-        network: the network.
+        network: what is trained.
         prepare: from rows of numbers in [0, 1] to what the network takes.
         known: the rates, if they are known when it is compiled; else the loss takes them as its
-            `hyper`.
+            `hyper`. Without dropout's noise nodes, others have other random numbers, so that the
+            mode belongs to a checkpoint's identity.
         augment: `augment(key, x)`, of prepared examples in training; without it the noise has the
             whole key of a step, else a half of it.
         optimiser, project: as in `train.engine.loop.Learner`.
@@ -128,7 +126,8 @@ class Model(NamedTuple):
     """A network and how it is trained."""
 
     network: Network
-    learner_of: Callable[[Rates | None], Learner]  # the one that knows its rates, or takes them
+    # The one that knows its rates, or takes them: always the same one for the same rates.
+    learner_of: Callable[[Rates | None], Learner]
 
 
 class Experiment(NamedTuple):
@@ -224,17 +223,8 @@ def trained(
     *,
     deadline: float | None = None,
 ) -> list[Finished]:
-    """Trains all runs.
-
-    Args:
-        experiment: the experiment.
-        folder: where the checkpoint lies, if any.
-        display: where progress is told.
-        deadline: as in `train.engine.runs.train`.
-
-    Raises:
-        ValueError: see `train.engine.devices.mesh`.
-    """
+    """Trains all runs, with the checkpoint in a folder, if there is one; see
+    `train.engine.runs.train`."""
     settings, dataset = experiment.settings, experiment.dataset
     keeping = Keeping(
         folder=folder,
@@ -259,15 +249,6 @@ def tested(
 
     The first is reproducible to the byte; what is not, is in the second: how long the training took
     over all its starts, and the training images per second over all runs in the median epoch.
-
-    Args:
-        experiment: the experiment.
-        finished: what came of each run.
-        command: what was typed.
-        out: the folder.
-
-    Returns:
-        The result, as in the file.
     """
     settings, dataset = experiment.settings, experiment.dataset
     log = finished[0].log
@@ -311,30 +292,27 @@ def _test(experiment: Experiment, run: Run, finished: Finished) -> dict[str, Any
         variables = experiment.statistics(variables)
     network = experiment.models[run.nodes].network
     plain, sampled = _scorers(network, experiment.prepare, experiment.samples)
-    told["test"] = testing.scores(plain, variables, experiment.dataset)
+    told["test"] = plain(variables, experiment.dataset)
     # Without noise the average of samples is the feed-forward prediction.
     if experiment.samples and any(run.rates):
         key = jax.random.fold_in(jax.random.key(run.seed), loop.TEST)
         rates = Rates(*map(np.float32, run.rates))
-        told["monte carlo"] = testing.scores(sampled, variables, experiment.dataset, rates, key)
+        told["monte carlo"] = sampled(variables, experiment.dataset, rates, key)
     return told
 
 
 @functools.lru_cache
 def _scorers(
     network: Network, prepare: Callable[[Array], Array], samples: int
-) -> tuple[testing.Scorer, testing.Scorer]:
+) -> tuple[Callable[..., dict[str, float]], Callable[..., dict[str, float]]]:
     """Of feed-forward predictions, and of the average prediction of the procedure that the network
     was trained by."""
 
-    def logits(variables: Variables, x: Array, drop: Any = None) -> Array:
-        return network.evaluation(*variables, prepare(x), drop)[0]
-
-    def plain(variables: Variables, x: Array) -> Array:
-        return jax.nn.log_softmax(logits(variables, x))
+    def plain(variables: Variables, x: Array, _: Any) -> Array:
+        return jax.nn.log_softmax(network.evaluation(*variables, prepare(x), None)[0])
 
     def probs(variables: Variables, x: Array, drop: Any) -> Array:
-        return jax.nn.softmax(logits(variables, x, drop))
+        return jax.nn.softmax(network.evaluation(*variables, prepare(x), drop)[0])
 
     def sampled(variables: Variables, x: Array, number: Array, rates: Rates, key: Any) -> Array:
         # A batch at a time, so that memory is that of a few samples of a thousand images.
@@ -342,4 +320,4 @@ def _scorers(
         found = average(jax.random.fold_in(key, number), variables, x, rates.drop)
         return testing.logarithm(found.mean)
 
-    return testing.scorer(plain), testing.scorer(sampled, numbered=True)
+    return testing.scorer(plain), testing.scorer(sampled)

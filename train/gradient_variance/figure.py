@@ -41,10 +41,6 @@ def draw(results: Sequence[Path], out: Path) -> None:
     the initial and at the trained posterior; lines: due to batch and weights, dotted: due to the
     weights alone; bars: two standard errors. Right: validation negative log-likelihood and error by
     epoch, one line for each seed.
-
-    Args:
-        results: files that `train.gradient_variance` has written.
-        out: the picture to write; its suffix decides the format.
     """
     loaded = [report.read(path) for path in results]
     figure, axes = panels(len(loaded), 4, (15, 0.7 + 3.3 * len(loaded)))
@@ -93,12 +89,7 @@ def _curves(panel: Any, result: dict[str, Any], name: str, factor: float) -> Non
 
 def variance_grids(result: dict[str, Any], names: Mapping[str, str] = LABELS) -> list[Grid]:
     """Variances by batch size, for the gradient by either group of parameters: the total ± its
-    standard error, and the part of the weights alone.
-
-    Args:
-        result: as in `result.json`.
-        names: of the procedures.
-    """
+    standard error, and the part of the weights alone; with these names of the procedures."""
     settings, of_batches = result["settings"], result["settings"]["batch_sizes"]
     found = {(row["point"], row["procedure"], row["batch size"]): row for row in result["variance"]}
 

@@ -26,7 +26,13 @@ class Scale(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Config(Checked):
-    """The settings of the experiment."""
+    """Variance of gradients of procedures for weights ([B] Figure 1).
+
+    example:
+        python -m train.gradient_variance
+        python -m train.gradient_variance --data mnist --data-dir FOLDER
+        python -m train.gradient_variance --data cifar10 --data-dir FOLDER --network vgg16
+    """
 
     data: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
     data_dir: Path | None = None
@@ -108,9 +114,5 @@ class Config(Checked):
         )
 
     def facts(self, *but: str) -> dict[str, Any]:
-        """What the results depend on, in the form that JSON gives back.
-
-        Args:
-            but: settings to leave out.
-        """
+        """What the results depend on, but for some, in the form that JSON gives back."""
         return facts(self, "data_dir", "out", "save_seconds", *but) | self.scale._asdict()

@@ -39,11 +39,7 @@ class Accuracy(NamedTuple):
 
 
 def accuracies(results: Path) -> list[Accuracy]:
-    """The six of [A], and ours where whole schedules were run.
-
-    Args:
-        results: the folder of results.
-    """
+    """The six of [A], and ours where whole schedules were run."""
     made = []
     for order, by_regulariser in PAPER.items():
         cases = _cases(results, order)

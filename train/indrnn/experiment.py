@@ -62,7 +62,7 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         settings=config,
         recipe=config.recipe,
         dataset=ordered,
-        models={"": sweep.Model(net, functools.partial(learner, shape, config.recipe))},
+        models={"": sweep.Model(net, functools.partial(learner, net, config.recipe))},
         prepare=sequences,
         statistics=functools.partial(reestimated, net, config.recipe.batch_size, ordered),
     )
@@ -116,21 +116,15 @@ def network(shape: Shape) -> sweep.Network:
 
 
 @functools.lru_cache
-def learner(shape: Shape, recipe: PatientRecipe, known: Rates | None) -> Learner:
-    """What is trained."""
-    return learner_of(network(shape), recipe, known)
-
-
-def learner_of(net: sweep.Network, recipe: PatientRecipe, known: Rates | None) -> Learner:
-    """The same of any recurrent network for sequences; neither biases nor recurrent weights
+def learner(net: sweep.Network, recipe: PatientRecipe, known: Rates | None) -> Learner:
+    """What is trained, of any recurrent network for sequences; neither biases nor recurrent weights
     decay."""
-    params = jax.eval_shape(net.init, jax.random.key(0)).params
     return sweep.learner(
         net,
         sequences,
         known,
         augment=lambda key, x: x,  # the noise has the half of the key that it always had
-        optimiser=recipe.optimiser_of(decayed(params, but=("*bias", "*recurrent"))),
+        optimiser=recipe.optimiser_of(functools.partial(decayed, but=("*bias", "*recurrent"))),
         project=cg.layers.clip_recurrent_weights,
     )
 
@@ -147,12 +141,6 @@ def reestimated(
 
     The images come in turn, as often as it takes for no more than 1e-4 of the old statistics to be
     left; with the recipe's 32 of MNIST's 3,000 images, once.
-
-    Args:
-        net: the network.
-        batch: the number of images of a batch.
-        dataset: whose validation images they are.
-        variables: parameters, which stay as they are, and old statistics.
     """
     largest = np.float32(dataset.largest)
     return _reestimate(net, batch)(variables, dataset.validation_x, largest)

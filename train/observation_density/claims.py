@@ -35,11 +35,8 @@ CLAIMS = (
 
 
 def claims(results: Path) -> list[Claim]:
-    """All of them; a split of the data, with its networks, counts once.
-
-    Args:
-        results: the folder of results.
-    """
+    """All of them, from the folder of results; a split of the data, with its networks, counts
+    once."""
     found = [
         json.loads(path.read_text())
         for path in sorted((results / "observation_density").glob("**/result.json"))

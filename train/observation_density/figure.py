@@ -18,16 +18,8 @@ TITLES = {
 
 
 def draw(results: Sequence[Path], out: Path) -> None:
-    """Draws a column for each model: predicted against simulated labels, and inputs projected on
-    the two principal components of the training inputs, coloured by prediction.
-
-    Args:
-        results: one file that `train.observation_density` has written.
-        out: the picture to write; its suffix decides the format.
-
-    Raises:
-        ValueError: there are several.
-    """
+    """Draws a column for each model of one result: predicted against simulated labels, and inputs
+    projected on the two principal components of the training inputs, coloured by prediction."""
     if len(results) != 1:
         raise ValueError("the figure is of one result; give one file")
     result = json.loads(results[0].read_text())

@@ -33,16 +33,11 @@ class Claim(NamedTuple):
 
 
 def judged(signs: Iterable[int], wanted: int, at_least: int | None = None) -> str:
-    """Whether differences have a sign, in at least so many cases.
+    """Whether differences have the wanted sign in at least so many cases, without a number in all.
 
-    Args:
-        signs: of each case's difference; 0 where it is not decided.
-        wanted: 1 or -1.
-        at_least: in how many cases; without it in all.
-
-    Returns:
-        "holds"; "does not hold" if not even with every 0 taken to be as wanted; else "not decided";
-        "not yet measured" without cases.
+    Of each case's difference the sign is 1 or -1, or 0 where it is not decided. The claim "holds";
+    it "does not hold" if not even with every 0 taken to be as wanted; else it is "not decided";
+    "not yet measured" without cases.
 
     Example:
         >>> judged([-1, -1], -1), judged([-1, 0], -1), judged([0, 1], -1)
@@ -118,18 +113,13 @@ def whole(
     settings: Mapping[str, Any],
     ended: Callable[[report.Result, report.Run], bool],
 ) -> Cases:
-    """Runs of a sweep with the whole schedule of [A], by regulariser and rate.
+    """Runs of a sweep with the whole schedule of [A], by regulariser and rate, each with a seed
+    that stands for the permutation too; ValueError if one is there twice.
 
     Args:
         folder: of the experiment's results, each in one of its own.
         settings: those of [A]; which runs there are does not count, nor which permutation.
         ended: whether a run of a result came to its end.
-
-    Returns:
-        entries of `result["runs"]`, each with a seed that stands for the permutation too.
-
-    Raises:
-        ValueError: if a run is there twice.
     """
     cases: Cases = {}
     wanted = but_epochs(dict(settings))

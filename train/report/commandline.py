@@ -2,16 +2,16 @@
 
 An experiment `train/NAME/` has `settings.py`, with a frozen dataclass `Config` below
 `train.report.settings.Checked`, that imports no JAX; `experiment.py`, with
-`main(config, command, console)`; and `__main__.py`, which hands both to `run`.
+`main(config, command, console)`; and `__main__.py`, whose `cli` is `run`.
 """
 
 import contextlib
 import importlib
+import inspect
 import io
 import shlex
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,12 +27,10 @@ class Terminated(KeyboardInterrupt):
 def run(
     module: str,
     config: type,
-    experiment: str | Callable[[Any, str, Any], Any],
     arguments: Sequence[str] | None = None,
     *,
-    description: str,
-    example: str,
-    continues: str | None,
+    main: Callable[[Any, str, Any], Any] | None = None,
+    continues: str | None = "from its last checkpoint",
 ) -> int:
     """Runs an experiment with settings from the command line.
 
@@ -41,13 +39,11 @@ def run(
 
     Args:
         module: what is typed, as in `python -m train.dense`.
-        config: the type of the settings, a dataclass whose fields become options.
-        experiment: the module, such as "train.dense.experiment", that has
-            `main(config, command, console)`, or that function. It takes the settings, what was
-            typed, and the `rich.console.Console` to tell progress on.
+        config: the type of the settings, a dataclass whose fields become options, and whose
+            docstring is what `--help` says of the experiment: a sentence and examples.
         arguments: the words of the command line; none: those of the process.
-        description: what `--help` says of the experiment, in a sentence.
-        example: commands that `--help` shows, one a line.
+        main: takes the settings, what was typed, and the `rich.console.Console` to tell progress
+            on; without it that of the module's `experiment`.
         continues: from where the same command goes on after an interruption; none: it begins anew.
 
     Returns:
@@ -58,13 +54,12 @@ def run(
     from rich.console import Console
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    commands = textwrap.indent(textwrap.dedent(example).strip(), "    ")
     with interrupted_by_sigterm():
         chosen = tyro.cli(
             config,
             args=arguments,
             prog=f"python -m {module}",
-            description=f"{description}\n\nexample:\n{commands}",
+            description=inspect.getdoc(config),
             config=(tyro.conf.OmitArgPrefixes,),
         )
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -72,10 +67,8 @@ def run(
             sys.stdout.reconfigure(errors="replace")
         machine.keep_memory()
         try:
-            main = experiment
-            if isinstance(main, str):
-                main = importlib.import_module(main).main
-            main(chosen, shlex.join(["python", "-m", module, *arguments]), Console())
+            experiment = main or importlib.import_module(f"{module}.experiment").main
+            experiment(chosen, shlex.join(["python", "-m", module, *arguments]), Console())
         except (DataFileError, CheckpointError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

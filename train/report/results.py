@@ -47,10 +47,7 @@ def read_json(path: Path, check: Callable[[Any], None], what: str, remedy: str) 
         path: of the JSON.
         check: `check(result)` raises a `KeyError`, `TypeError` or `ValueError` for what is none.
         what: it should be, as "result of `python -m train.uci`".
-        remedy: what to do about a bad one.
-
-    Raises:
-        DataFileError: naming the file, if it cannot be read or is no such result.
+        remedy: what to do about a bad one, which is a DataFileError.
     """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -63,16 +60,8 @@ def read_json(path: Path, check: Callable[[Any], None], what: str, remedy: str) 
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Writes a result as JSON, whole or not at all.
-
-    Args:
-        path: where to.
-        result: what JSON can hold; None stands for what is not a finite number.
-
-    Raises:
-        DataFileError: see `write_atomic`.
-        ValueError: a number is not finite.
-    """
+    """Writes a result as JSON, whole or not at all, see `write_atomic`; None stands for what is not
+    a finite number, which raises ValueError."""
     write_atomic(path, json.dumps(result, indent=1, allow_nan=False).encode())
 
 

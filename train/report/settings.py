@@ -4,6 +4,7 @@ A setting is a field of a frozen dataclass below `Checked`: its type, annotated 
 default, and the sentence that `--help` shows.
 
 Example:
+    >>> from typing import Annotated
     >>> @dataclasses.dataclass(frozen=True)
     ... class Training(Checked):
     ...     rate: Annotated[float, more_than(0)] = 0.1
@@ -20,23 +21,7 @@ import json
 import math
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NamedTuple
-
-__all__ = [
-    "PROBABILITY",
-    "SEEDS",
-    "SOME",
-    "Annotated",
-    "Check",
-    "Checked",
-    "at_least",
-    "but_epochs",
-    "differences",
-    "each",
-    "facts",
-    "more_than",
-    "require",
-]
+from typing import Any, NamedTuple
 
 
 class Check(NamedTuple):
@@ -72,9 +57,10 @@ def _distinct(values: Sequence[Any]) -> bool:
 
 PROBABILITY = Check(lambda value: 0 <= value <= 1, "a probability in [0, 1]")
 SOME = Check(_distinct, "at least one, and none twice")
+SEED = Check(lambda seed: 0 <= seed < 2**32, "in [0, 2^32)")
 SEEDS = Check(
     # Larger ones would be cut off to 32 bits: two of them could be one run.
-    lambda values: _distinct(values) and all(0 <= seed < 2**32 for seed in values),
+    lambda values: _distinct(values) and all(map(SEED.fits, values)),
     "at least one in [0, 2^32), and none twice: a run counts once in a mean",
 )
 
@@ -111,7 +97,7 @@ def facts(settings: Any, *but: str) -> dict[str, Any]:
 
     Args:
         settings: a dataclass.
-        but: the names of those on which it does not depend; there need not be such settings.
+        but: names of settings on which it does not depend; there need not be such.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)

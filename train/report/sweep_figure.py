@@ -29,11 +29,7 @@ def draw(results: Sequence[Path], out: Path) -> None:
     and PCFF together are a line over PCFF's rate for each drop rate.
 
     Points are means over seeds with their standard errors, small points the single runs; the line
-    across is the network without regularisation.
-
-    Args:
-        results: files that the experiments have written. Seeds may have been trained apart.
-        out: the picture to write; its suffix decides the format.
+    across is the network without regularisation. Seeds may have been trained apart.
     """
     sets = _read(results)
     figure, axes = panels(1, len(sets), (1 + 4 * len(sets), 3.4))
@@ -55,10 +51,6 @@ def draw_curves(results: Sequence[Path], out: Path) -> None:
     seeds of a regulariser and rate, up to the epoch where the first of them ends. Where the authors
     of IndRNN have logged the same network, with dropout 0.1, their points stand beside it, up to
     ten times as many updates; in their first epoch, those of training are means over a hundred.
-
-    Args:
-        results: files that the experiments have written. Seeds may have been trained apart.
-        out: the picture to write; its suffix decides the format.
     """
     sets = _read(results)
     size = 1 + 4 * len(sets), 6.4
@@ -96,15 +88,8 @@ def updates(result: dict[str, Any]) -> int:
 
 
 def history(runs: Sequence[dict[str, Any]], name: str) -> np.ndarray:
-    """The mean over runs of a figure of each epoch, up to where the first run ends.
-
-    Args:
-        runs: entries of `result["runs"]`.
-        name: of the figure in their history.
-
-    Returns:
-        an array [epochs]; not a number where a run had none.
-    """
+    """The mean over runs of a figure of each epoch, up to where the first run ends: an array
+    [epochs], not a number where a run had none."""
     epochs = min(len(run["history"][name]) for run in runs)
     columns = [run["history"][name][:epochs] for run in runs]
     return np.mean(np.array(columns, np.float64), axis=0)  # None becomes not a number

@@ -75,14 +75,8 @@ class Grid(NamedTuple):
 
 
 def read(path: Path) -> Result:
-    """The result of an experiment that has runs.
-
-    Args:
-        path: of its `result.json`.
-
-    Raises:
-        DataFileError: naming the file, if it cannot be read, is no such result, or has no runs.
-    """
+    """The result of an experiment that has runs, from its `result.json`; DataFileError names a file
+    that cannot be read, is no such result, or has no runs."""
 
     def check(result: Any) -> None:
         _ = result["settings"]["data"]
@@ -101,13 +95,8 @@ def read_all(folder: Path, pattern: str = "**/result.json") -> list[Result]:
 
 
 def merged(results: Sequence[Result]) -> list[Result]:
-    """Results of the same data set as one; the seeds of an experiment may be trained apart.
-
-    Args:
-        results: as in `result.json`.
-
-    Returns:
-        One for each data set: the first of it, with the runs of all.
+    """Results of the same data set as one, the first of it with the runs of all; the seeds of an
+    experiment may be trained apart.
 
     Raises:
         ValueError: if two were made with other settings (the last epoch aside, which each run's
@@ -132,13 +121,7 @@ def merged(results: Sequence[Result]) -> list[Result]:
 
 
 def merged_by_settings(results: Sequence[Result]) -> list[Result]:
-    """Results of the same settings as one; those of other settings stay apart.
-
-    Args:
-        results: as in `result.json`.
-
-    Returns:
-        One for each experiment and setting of it, in the order in which they come.
+    """Results of the same experiment and settings as one; those of other settings stay apart.
 
     Raises:
         ValueError: if two of the same settings hold the same run.
@@ -174,22 +157,15 @@ def rows(result: Result) -> list[tuple[str, str, list[Run]]]:
 
 
 def over_seeds(runs: Sequence[Run], way: str, figure: str) -> Mean:
-    """Mean of a figure of several runs; those without it are left out.
-
-    Args:
-        runs: entries of `result["runs"]`.
-        way: "test" (feed-forward), or "monte carlo" or another average of samples.
-        figure: "error", "nll", "ece" or "brier".
-    """
+    """Mean of a figure ("error", "nll", "ece" or "brier") of several runs, entries of
+    `result["runs"]`; those without it are left out. The way is "test" (feed-forward), or "monte
+    carlo" or another average of samples."""
     return mean([run[way][figure] for run in runs if run[way] is not None])
 
 
 def difference(runs: Sequence[Run], others: Sequence[Run]) -> Mean:
-    """Mean difference of the test errors of runs of the same seeds, in percentage points.
-
-    Args:
-        runs: entries of `result["runs"]`.
-        others: those that are subtracted; seeds that only one of the two has are left out.
+    """Mean difference of the test errors of runs and others of the same seeds, in percentage
+    points; seeds that only one of the two has are left out.
 
     Example:
         >>> runs = [{"seed": s, "test": {"error": e}} for s, e in ((0, 0.5), (1, 0.75))]
@@ -226,10 +202,7 @@ def differences(result: Result) -> dict[str, Mean]:
 
 
 def meaning(found: Mapping[str, Mean]) -> str:
-    """What differences from no regularisation say, in a sentence or two.
-
-    Args:
-        found: as from `differences`.
+    """What `differences` from no regularisation say, in a sentence or two.
 
     Example:
         >>> meaning({"PCFF": Mean(-0.5, 0.1, 3), "dropout": Mean(0.2, 0.1, 3)})

@@ -30,8 +30,6 @@ from jaxtyping import Array, Float
 
 from train.data import Dataset
 from train.engine import sweep
-from train.engine.loop import Learner
-from train.engine.settings import Rates
 from train.models.convolution import convolved, products
 from train.models.resnet import ResNet
 from train.resnet.settings import Config, Dtype, Form, Shortcut
@@ -44,13 +42,15 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
     """What is compared, on CIFAR-10."""
     shape = Shape(config.shortcut, config.blocks, config.channels, config.form, config.dtype)
+    net = network(shape)
+    learner_of = functools.partial(sweep.learner, net, standardised, augment=augmented)
     return sweep.Experiment(
         title="residual networks on CIFAR-10",
         source="[A] 5.1, Figure 4 right",
         settings=config,
         recipe=config.recipe,
         dataset=sweep.first(dataset, config.images),
-        models={"": sweep.Model(network(shape), functools.partial(learner, shape))},
+        models={"": sweep.Model(net, learner_of)},
         prepare=standardised,
     )
 
@@ -89,29 +89,17 @@ def network(shape: Shape) -> sweep.Network:
     return sweep.network(functools.partial(build, jnp.dtype(shape.dtype)), evaluated)
 
 
-@functools.lru_cache
-def learner(shape: Shape, known: Rates | None) -> Learner:
-    """What is trained."""
-    return sweep.learner(network(shape), standardised, known, augment=augmented)
-
-
 def standardised(x: Float[Array, "n features"]) -> Float[Array, "n rows columns channels"]:
     """Images of pixels in [0, 1], with the mean and the deviation of ImageNet's."""
-    images = x.reshape(-1, SIDE, SIDE, len(MEAN))
-    return (images - jnp.asarray(MEAN, x.dtype)[None, None, None]) / jnp.asarray(
-        DEVIATION, x.dtype
-    )[None, None, None]
+    mean, deviation = (jnp.asarray(each, x.dtype)[None, None, None] for each in (MEAN, DEVIATION))
+    return (x.reshape(-1, SIDE, SIDE, len(MEAN)) - mean) / deviation
 
 
 def augmented(
     key: Any, x: Float[Array, "n rows columns channels"]
 ) -> Float[Array, "n rows columns channels"]:
-    """Random flips, then random crops of images padded by four black pixels on each side.
-
-    Args:
-        key: of `jax.random`.
-        x: standardised images, each of which is flipped and cropped on its own.
-    """
+    """Random flips, then random crops of standardised images padded by four black pixels on each
+    side, of each image on its own."""
     flip, crop = jax.random.split(key)
     flips = jax.random.bernoulli(flip, shape=(len(x), 1, 1, 1))
     x = jnp.where(flips, x[:, :, ::-1], x)
