@@ -98,9 +98,7 @@ def unpacked(file: BinaryIO) -> Stream:
 
 
 def members(
-    path: Path,
-    wanted: Callable[[str], str | None],
-    read: Callable[[str, Stream], Content],
+    path: Path, wanted: Callable[[str], str | None], read: Callable[[str, Stream], Content]
 ) -> dict[str, Content]:
     """What `read` returned, by key, of the wanted members of a zip file, or of a tar file, gzipped
     or not.

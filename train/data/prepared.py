@@ -44,11 +44,11 @@ def find(root: Path, name: str) -> Path | None:
         *root.glob("dataset_info.json"),
     ]
     folders = [info.parent for info in infos if info.parent.parent.name == name]
-    return max(folders, key=_version, default=None)
 
+    def version(folder: Path) -> list[int]:
+        return [int(part) for part in folder.name.split(".") if part.isdecimal()]
 
-def _version(folder: Path) -> tuple[int, ...]:
-    return tuple(int(part) for part in folder.name.split(".") if part.isdecimal())
+    return max(folders, key=version, default=None)
 
 
 def file_format(folder: Path) -> str:
@@ -92,10 +92,7 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
             if not path.is_dir():
                 open_regular(path).close()
         source: Any = tfds.data_source(
-            f"{name}:{folder.name}",
-            split=split,
-            data_dir=folder.parent.parent,
-            download=False,
+            f"{name}:{folder.name}", split=split, data_dir=folder.parent.parent, download=False
         )
         records = []
         for start in range(0, len(source), _BATCH):

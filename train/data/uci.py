@@ -76,7 +76,10 @@ def load_table(name: str, data_dir: str | os.PathLike[str] | None = None) -> Tab
         (442, 10)
     """
     if name == "diabetes":
-        return _diabetes()
+        from sklearn import datasets
+
+        x, y = (np.asarray(a, np.float64) for a in datasets.load_diabetes(return_X_y=True))
+        return Table(x, y, *standard_splits(len(x)), "scikit-learn's embedded diabetes")
     if name not in FILES:
         raise ValueError(f"no table {name!r}; there are diabetes, {', '.join(FILES)}")
     if data_dir is None:
@@ -124,7 +127,14 @@ def _table(found: dict[str, np.ndarray], name: str) -> Table:
         )
     table = Table(x, y, train.astype(np.int64), test.astype(np.int64), name)
     for what, column in _columns(x, y):
-        _require_resolved(name, what, column)
+        # One row at 1e300 makes the deviation infinite and all others 0; one at 1e12 does as much,
+        # since they differ by less than float32 resolves. So a column is refused where half of the
+        # steps between its different values vanish; the ten tables lose 4 % at most.
+        with np.errstate(all="ignore"):
+            units = ((column - column.mean()) / column.std()).astype(np.float32)
+        steps, kept = len(np.unique(column)) - 1, len(np.unique(units)) - 1
+        if steps > 0 and 2 * kept <= steps:
+            raise _far_out(name, what, column)
     for split in range(len(train)):  # so that a bad row is told before a network is trained
         scaled(table, split)
     return table
@@ -151,13 +161,11 @@ def _array(stream: archives.Stream) -> np.ndarray:
 def save_table(
     path: str | os.PathLike[str], x: np.ndarray, y: np.ndarray, splits: int = 20
 ) -> None:
-    """Writes the file of a table, with its standard splits.
+    """Writes the file of a table, of a name in `FILES` if `load_table` is to find it, with so many
+    splits; the standard ones are 20, and 5 for protein.
 
     Args:
-        path: the file, of a name in `FILES` if `load_table` is to find it.
-        x: float[rows, features].
-        y: float[rows], the target.
-        splits: how many; the standard ones are 20, and 5 for protein.
+        x, y: float[rows, features], and float[rows], the target.
 
     Raises:
         DataFileError: there is no such table, or no such file can be written.
@@ -206,20 +214,6 @@ def scaled(table: Table, split: int) -> Scaled:
     )
 
 
-def _require_resolved(source: str, what: str, column: np.ndarray) -> None:
-    """Raises unless float32 keeps the values of a column apart, once it is scaled.
-
-    One row at 1e300 makes the deviation infinite and all others 0; one at 1e12 does as much, since
-    they differ by less than float32 resolves. So a column is refused where half of the steps
-    between its different values vanish; the ten tables lose 4 % at most.
-    """
-    with np.errstate(all="ignore"):
-        units = ((column - column.mean()) / column.std()).astype(np.float32)
-    steps, kept = len(np.unique(column)) - 1, len(np.unique(units)) - 1
-    if steps > 0 and 2 * kept <= steps:
-        raise _far_out(source, what, column)
-
-
 def _columns(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield from ((f"column {i} of x, counted from 0,", column) for i, column in enumerate(x.T))
     yield "the target y", y
@@ -236,25 +230,13 @@ def _far_out(source: str, what: str, column: np.ndarray) -> DataFileError:
 
 
 def standard_splits(rows: int, splits: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Random splits of 90 and 10 percent: the standard ones for a number of rows.
+    """Random splits of 90 and 10 percent, int64[splits, ...] each: the standard ones for a number
+    of rows, as in the files of the nine sets (Hernández-Lobato and Adams 2015).
 
     Permutations from NumPy's `RandomState(1)`, one after the other; the first round(0.9 rows) of
-    each are for training. The splits in the files of the nine sets are these.
-
-    Returns:
-        `(train, test)`, int64[splits, ...] each.
-
-    Source: Hernández-Lobato and Adams 2015.
+    each are for training.
     """
     random = np.random.RandomState(1)
     orders = np.stack([random.choice(rows, rows, replace=False) for _ in range(splits)])
     cut = round(0.9 * rows)
     return orders[:, :cut], orders[:, cut:]
-
-
-def _diabetes() -> Table:
-    from sklearn import datasets
-
-    x, y = datasets.load_diabetes(return_X_y=True)
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    return Table(x, y, *standard_splits(len(x)), "scikit-learn's embedded diabetes")

@@ -4,15 +4,7 @@ import dataclasses
 from typing import Annotated, Any, ClassVar, Literal
 
 from train.engine.recipes import PlateauRecipe
-from train.engine.settings import (
-    Computation,
-    Mode,
-    Rates,
-    Regulariser,
-    Run,
-    on_cpu,
-    without_folder,
-)
+from train.engine.settings import Computation, Mode, Rates, Regulariser, Run, on_cpu, without_folder
 from train.report.settings import PROBABILITY, SOME, at_least, require
 
 Nodes = Literal["tanh", "relu"]

@@ -6,6 +6,7 @@ facts and arrays, because a flipped bit in any of them would otherwise go unseen
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -56,7 +57,6 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
-        self._manager: Any = None
         # Orbax would look for the files it has just written by a pattern with this path in it, find
         # none, and call the step complete.
         if "[" in str(self.folder):
@@ -65,30 +65,29 @@ class Checkpoints:
                 "Choose another folder."
             )
 
-    def _open(self) -> Any:
-        if self._manager is None:
-            import jax
-            import orbax.checkpoint as ocp
+    @functools.cached_property
+    def _manager(self) -> Any:
+        import jax
+        import orbax.checkpoint as ocp
 
-            # Whatever fails comes as an exception too; Orbax's log would print it twice before.
-            logging.getLogger("absl").setLevel(logging.CRITICAL)
-            self._manager = ocp.CheckpointManager(
-                self.folder,
-                # In the foreground: a save that failed must stop the run at once, and the arrays
-                # of the state are donated to the next epoch. And each process for itself: of
-                # several that compute together, one writes and all read.
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=KEPT,
-                    create=False,
-                    enable_async_checkpointing=False,
-                    multiprocessing_options=ocp.options.MultiprocessingOptions(
-                        primary_host=jax.process_index(),
-                        active_processes={jax.process_index()},
-                        barrier_sync_key_prefix=f"process{jax.process_index()}",
-                    ),
-                ),
-            )
-        return self._manager
+        # Whatever fails comes as an exception too; Orbax's log would print it twice before.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # In the foreground: a save that failed must stop the run at once, and the arrays of the
+        # state are donated to the next epoch. And each process for itself: of several that compute
+        # together, one writes and all read.
+        process = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=process,
+            active_processes={process},
+            barrier_sync_key_prefix=f"process{process}",
+        )
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT,
+            create=False,
+            enable_async_checkpointing=False,
+            multiprocessing_options=alone,
+        )
+        return ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """Saves arrays by name and JSON facts under a number larger than every earlier one, then
@@ -101,16 +100,12 @@ class Checkpoints:
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            told = {"digest": _digest(step, arrays, facts), "step": step, "facts": facts}
+            composite = ocp.args.Composite(
+                arrays=ocp.args.StandardSave(dict(arrays)), facts=ocp.args.JsonSave(told)
+            )
             with _late_answers_ignored():
-                self._open().save(
-                    step,
-                    args=ocp.args.Composite(
-                        arrays=ocp.args.StandardSave(dict(arrays)),
-                        facts=ocp.args.JsonSave(
-                            {"digest": _digest(step, arrays, facts), "step": step, "facts": facts}
-                        ),
-                    ),
-                )
+                self._manager.save(step, args=composite)
         except Exception as error:  # Orbax and TensorStore raise OSError, ValueError and others
             for unfinished in self.folder.glob("*.orbax-checkpoint-tmp"):
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -134,12 +129,10 @@ class Checkpoints:
         step = _steps(self.folder)[-1]
         try:
             with _late_answers_ignored():
-                restored = self._open().restore(
-                    step,
-                    args=ocp.args.Composite(
-                        arrays=ocp.args.StandardRestore(), facts=ocp.args.JsonRestore()
-                    ),
+                composite = ocp.args.Composite(
+                    arrays=ocp.args.StandardRestore(), facts=ocp.args.JsonRestore()
                 )
+                restored = self._manager.restore(step, args=composite)
             arrays = {name: np.asarray(array) for name, array in restored["arrays"].items()}
             told = restored["facts"]
             saved = Saved(told["step"], arrays, told["facts"])
@@ -169,9 +162,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Lets go of the folder."""
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
+        if manager := vars(self).pop("_manager", None):
+            manager.close()
 
 
 def _steps(folder: Path) -> list[int]:

@@ -11,17 +11,12 @@ RUNS, BATCH = "runs", "batch"
 
 
 def join(coordinator: str | None, processes: int, process: int) -> None:
-    """Makes this process one of several that compute together; before any other use of JAX.
+    """Makes this process, number `process` from 0, one of several that compute together; before any
+    other use of JAX. ValueError if they do not come together.
 
-    Args:
-        coordinator: the address "host:port" on which the first of them listens; "auto" where JAX
-            finds that out, and the two numbers, by itself (Slurm, Open MPI, TPU, ...); none: this
-            process computes alone.
-        processes: how many they are.
-        process: the number of this one, from 0.
-
-    Raises:
-        ValueError: if they do not come together.
+    The coordinator is the address "host:port" on which the first of them listens; "auto" where JAX
+    finds that out, and the two numbers, by itself (Slurm, Open MPI, TPU, ...); none: this process
+    computes alone.
     """
     if coordinator is None:
         return
@@ -48,17 +43,11 @@ def agreed(value: Any) -> Any:
 
 
 def mesh(runs: int, batch: int = 1) -> Mesh | None:
-    """The devices that a training is split over.
+    """The `runs * batch` devices that a training is split over; none for a single one.
 
-    Args:
-        runs: over how many the runs are split, along the axis "runs".
-        batch: over how many each batch is split besides; if there are several, along "batch".
-
-    Returns:
-        The `runs * batch` devices; none for a single one.
-
-    Raises:
-        ValueError: if there are fewer devices, or processes whose devices would have no part.
+    Runs are split over so many along the axis "runs", each batch over so many, if there are
+    several, along "batch". ValueError if there are fewer devices, or processes whose devices would
+    have no part.
     """
     found, wanted = jax.devices(), runs * batch
     if jax.process_count() > 1 and len(found) != wanted:

@@ -150,16 +150,9 @@ def run_epoch(
     Examples left over after the last whole batch are skipped; as every epoch has its own
     permutation, they are others each time.
 
-    Args:
-        learner, recipe: what is trained, and how.
-        state: the run's state.
-        hyper: what its loss depends on besides (rates).
-        data: the data.
-        split: of a batch of inputs, which it may split over devices.
-
-    Returns:
-        The state after the epoch, and what to tell of it. A run that is not running any more
-        keeps its best weights and its status.
+    The state after it, and what to tell of it; a run that is not running any more keeps its best
+    weights and its status. Its loss depends on `hyper` besides (rates); `split` may split a batch
+    of inputs over devices.
     """
     key = jax.random.wrap_key_data(state.key)
     shuffle = jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), state.epoch)
@@ -298,11 +291,7 @@ def programs(
         shardings = NamedSharding(mesh, runs)
         # Runs never talk to each other, so each device simply has its own.
         own = functools.partial(
-            jax.shard_map,
-            mesh=mesh,
-            out_specs=runs,
-            axis_names={devices.RUNS},
-            check_vma=False,
+            jax.shard_map, mesh=mesh, out_specs=runs, axis_names={devices.RUNS}, check_vma=False
         )
         init = own(init, in_specs=runs)
         epoch = own(epoch, in_specs=(runs, runs, everywhere))

@@ -82,8 +82,8 @@ class ProgressBar(Display):
             f"{'≤' if exact else '≥'}{minutes}:{seconds:02} left"
         )
         if not self._bar.disable:
-            completed = finished if self._epochs is None else epoch
             told = {"epoch": epoch, "finished": finished, "figures": figures}
+            completed = finished if self._epochs is None else epoch
             self._bar.update(self._task, completed=completed, **told)
             return
         self._line = f"epoch {epoch} {finished}/{self._runs} ended {figures}"

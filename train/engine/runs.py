@@ -17,7 +17,7 @@ from train.data import Dataset
 from train.engine import devices
 from train.engine.checkpoint import CheckpointError, Checkpoints, Saved
 from train.engine.groups import Active, Group, Layout
-from train.engine.interruption import saved_first
+from train.engine.interruption import Interruption
 from train.engine.loop import DIVERGED, SETTLED, STATUS, STOPPED, Data, Record, Variables
 from train.engine.progress import Display, Progress
 from train.engine.recipes import Recipe
@@ -78,19 +78,11 @@ def train(
     display: Display | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Finished]:
-    """Trains every run until it stops early, diverges or reaches the last epoch.
+    """Trains every run until it stops early, diverges or reaches the last epoch; what came of each,
+    in the order of `groups`.
 
-    Args:
-        groups: what to train; in the mode "sequential" each has a single run.
-        dataset, recipe: on what, and how.
-        layout: how runs are computed. Its devices may belong to several processes that all call
-            this.
-        keeping: where it is kept, if anywhere.
-        display: where progress is told.
-        clock: the time in seconds.
-
-    Returns:
-        What came of each run, in the order of `groups`.
+    In the mode "sequential" each group has a single run. The devices of the layout may belong to
+    several processes that all call this.
 
     Raises:
         CheckpointError: the checkpoint cannot be written or read, or was made by other settings,
@@ -116,7 +108,7 @@ def train(
     before = training.log.seconds
     training.save()  # so that a folder that cannot be written is known before an epoch is spent
     last_save, over = clock(), False
-    with saved_first() as interruption:
+    with Interruption() as interruption:
         while training.running and not over:
             rate, end = training.epoch(clock)
             interruption.unsaved = folder is not None

@@ -178,12 +178,9 @@ def run(
         experiment_of: makes the experiment of settings and data; called when this process has
             joined the others, if there are any.
         settings: those of the experiment, below `Computation`.
-        command: what was typed, for the result.
+        command: what was typed, for the result, which is returned.
         console: the `rich.console.Console` to tell progress on.
         draw: `draw([result.json], figure)`.
-
-    Returns:
-        The result, as in `result.json`.
 
     Raises:
         DataFileError: no data, or bad files; the folder cannot be written, is another process's, or

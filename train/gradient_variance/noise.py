@@ -73,15 +73,10 @@ def variance(
         weights = s,    total = |m_1 - m_2|^2 / 2 + s (R - 1) / R.
 
     Args:
-        gradient: `gradient(key, x, y)`, as named groups of arrays.
-        key: of `jax.random`.
+        gradient: `gradient(key, x, y)`, as named groups of arrays, by which the result is named.
         x, y: the data set, examples along the leading axis.
-        batch_size: the number B of examples of a batch.
-        pairs: how many pairs of batches.
+        batch_size, pairs: the number B of examples of a batch, and of pairs of batches.
         draws: the number R >= 2 of draws of the noise for each batch.
-
-    Returns:
-        `Variance` by group.
 
     Source: [B] Figure 1 a, c, which does not define its variance; the estimator is that of a
     one-way analysis of variance with random effects.
@@ -123,12 +118,7 @@ def variance(
 
 
 def distances(
-    sources: dict[str, Source],
-    reference: Gradient,
-    key: Key[Array, ""],
-    *,
-    draws: int,
-    groups: int,
+    sources: dict[str, Source], reference: Gradient, key: Key[Array, ""], *, draws: int, groups: int
 ) -> dict[str, dict[str, Distance]]:
     """How far the expectations of gradients are from that of another one, at one batch.
 
@@ -139,12 +129,7 @@ def distances(
     Args:
         sources: the gradients, `gradient(key)` at the batch, by name.
         reference: another one; all are compared with the same draws of it.
-        key: of `jax.random`.
-        draws: the number M >= 2 of draws of each estimate.
-        groups: the number of estimates.
-
-    Returns:
-        `Distance` by name and by group of parameters.
+        draws, groups: the number M >= 2 of draws of each estimate, and of estimates.
     """
     fixed = {n: s.gradient(key) for n, s in sources.items() if not s.random}
 

@@ -1,5 +1,6 @@
 """Dense layers with ReLU in between, and the deviations that keep the size of their activations."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,18 +11,13 @@ from jaxtyping import Array, Float
 
 
 class Perceptron(nnx.Module):
-    """Dense layers with ReLU in between, He-normal weights and biases 0.
-
-    Args:
-        widths: the number of inputs, of nodes of each hidden layer, and of outputs.
-        rngs: the source of randomness of the initial weights.
-    """
+    """Dense layers with ReLU in between, He-normal weights and biases 0. The widths are the number
+    of inputs, of nodes of each hidden layer, and of outputs."""
 
     def __init__(self, widths: Sequence[int], rngs: nnx.Rngs):
         initial = nnx.initializers.he_normal()
         self.layers = nnx.List(
-            nnx.Linear(a, b, kernel_init=initial, rngs=rngs)
-            for a, b in zip(widths, widths[1:], strict=False)
+            nnx.Linear(*pair, kernel_init=initial, rngs=rngs) for pair in itertools.pairwise(widths)
         )
 
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch outputs"]:
@@ -33,10 +29,8 @@ class Perceptron(nnx.Module):
 
 
 def kernel_deviations(params: Any) -> dict[str, float]:
-    """sqrt(2 / inputs) of each kernel, which keeps the size of ReLU activations, by its name.
-
-    Args:
-        params: of dense layers or convolutions, as `cgjax.functional` gives them.
+    """sqrt(2 / inputs) of each kernel of dense layers or convolutions, which keeps the size of ReLU
+    activations, by its name.
 
     Example:
         >>> import cgjax

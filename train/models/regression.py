@@ -38,13 +38,8 @@ def initial(key: Any, features: int, hidden: int, outputs: int) -> dict[str, Any
 def network(
     params: Any, x: Float[Array, "batch features"], drop_rate: Any = None
 ) -> Float[Array, "batch outputs"]:
-    """The outputs for a batch.
-
-    Args:
-        params: as `initial` makes them.
-        x: the inputs.
-        drop_rate: of a dropout layer behind the hidden nodes; without it there is none.
-    """
+    """The outputs for a batch, by the parameters that `initial` makes; with a rate there is a layer
+    of dropout behind the hidden nodes."""
     hidden, output = params["hidden"], params["output"]
     h = cg.node(cg.nodes.ReLU(), x @ hidden["kernel"] + hidden["bias"][None], name="hidden")
     return dropped(h, drop_rate, "dropout") @ output["kernel"] + output["bias"][None]

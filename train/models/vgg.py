@@ -1,5 +1,6 @@
 """VGG networks for images of 32 x 32 pixels, without normalisation ([B] Figure 1 c, d)."""
 
+import itertools
 from collections.abc import Sequence
 
 from flax import nnx
@@ -15,14 +16,8 @@ class VGG(nnx.Module):
 
     For 32 x 32 images the five stages of VGG16 leave one position of 512 channels, and the three
     fully connected layers of the original network for 224 x 224 images shrink to one, as is usual
-    on CIFAR-10.
-
-    Args:
-        stages: the channels of the convolutions of each stage, `VGG16` or `SMALL` for example.
-        side: rows and columns of an image.
-        channels: of an image.
-        classes: the number of logits.
-        rngs: the source of randomness of the initial weights, He-normal; biases are 0.
+    on CIFAR-10. Weights are He-normal at first, biases 0. The channels of the convolutions of each
+    stage are `VGG16` or `SMALL`, for example; an image has `side` rows and as many columns.
     """
 
     def __init__(
@@ -41,16 +36,13 @@ class VGG(nnx.Module):
         self.shape = (side, side, channels)
         self.lengths = tuple(map(len, stages))
         initial = nnx.initializers.he_normal()
-        convolutions = []
-        for stage in stages:
-            for width in stage:
-                convolutions.append(
-                    nnx.Conv(channels, width, (3, 3), kernel_init=initial, rngs=rngs)
-                )
-                channels = width
-        self.convolutions = nnx.List(convolutions)
+        widths = [channels, *(width for stage in stages for width in stage)]
+        self.convolutions = nnx.List(
+            nnx.Conv(*pair, (3, 3), kernel_init=initial, rngs=rngs)
+            for pair in itertools.pairwise(widths)
+        )
         positions = (side // 2 ** len(stages)) ** 2
-        self.output = nnx.Linear(positions * channels, classes, kernel_init=initial, rngs=rngs)
+        self.output = nnx.Linear(positions * widths[-1], classes, kernel_init=initial, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
         """The logits of flat images, whose rows, columns and channels follow in this order."""

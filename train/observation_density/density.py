@@ -29,13 +29,8 @@ class Observation(NamedTuple):
 def log_density(
     loss: Callable[[Array, Array], Array], root: Float[Array, "features features"], o: Observation
 ) -> Float[Array, ""]:
-    """log N(x; 0, C) - E_q[loss(x, y)], but for a constant, at x = root @ o.x.
-
-    Args:
-        loss: the expected loss of one example.
-        root: the Cholesky factor of the covariance C of the inputs, whose mean is 0.
-        o: one observation.
-    """
+    """log N(x; 0, C) - E_q[loss(x, y)], but for a constant, at x = root @ o.x of one observation,
+    with the Cholesky factor of the covariance C of the inputs, whose mean is 0."""
     return -jnp.sum(o.x**2) / 2 - loss(root @ o.x, o.y)
 
 
@@ -57,7 +52,6 @@ def hamiltonian(
 
     Args:
         density: the logarithm of a density of a tree of arrays, but for a constant.
-        key: of `jax.random`.
         initial: where the chains start: a tree with a leading axis of chains.
         warmup: steps in which each chain finds its own step size and diagonal mass matrix.
         draws: steps after that.
@@ -86,15 +80,8 @@ def hamiltonian(
 
 
 def diagnostics(columns: dict[str, Float[Array, "chains draws"]]) -> dict[str, Any]:
-    """Whether chains agree: rank-normalised split R-hat and effective sample size of each column.
-
-    Args:
-        columns: what is looked at, by name.
-
-    Returns:
-        "R-hat" and "effective sample size" by name, the largest and the smallest of them, and
-        "converged": whether no R-hat exceeds 1.05.
-    """
+    """Whether chains agree: rank-normalised split R-hat and effective sample size of each column by
+    name, the largest and the smallest of them, and "converged": whether no R-hat exceeds 1.05."""
     from blackjax.diagnostics import ess_bulk, rhat
 
     stacked = jnp.stack(list(columns.values()), axis=-1)

@@ -109,9 +109,7 @@ def together(verdicts: Iterable[str]) -> str:
 
 
 def whole(
-    folder: Path,
-    settings: Mapping[str, Any],
-    ended: Callable[[report.Result, report.Run], bool],
+    folder: Path, settings: Mapping[str, Any], ended: Callable[[report.Result, report.Run], bool]
 ) -> Cases:
     """Runs of a sweep with the whole schedule of [A], by regulariser and rate, each with a seed
     that stands for the permutation too; ValueError if one is there twice.
@@ -129,9 +127,7 @@ def whole(
         free = {"order_seed", *report.RUN_SETTINGS}
         if any(found.get(name) != value for name, value in wanted.items() if name not in free):
             continue
-        for run in result["runs"]:
-            if run["test"] is None or not ended(result, run):
-                continue
+        for run in (r for r in result["runs"] if r["test"] is not None and ended(result, r)):
             seed = found.get("order_seed"), run["seed"]
             known = cases.setdefault((run["regulariser"], run["rate"]), [])
             if any(other["seed"] == seed for other in known):
@@ -148,10 +144,8 @@ def summary(claims: Sequence[Claim]) -> str:
     known: dict[str, set[bool]] = {}
     for claim in claims:
         known.setdefault(claim.source, set()).add(claim.verdict != ABSENT)
-    measured = [
-        source + " (in part)" * (False in some) for source, some in known.items() if True in some
-    ]
-    rest = [source for source, some in known.items() if True not in some]
+    measured = [name + " (in part)" * (False in some) for name, some in known.items() if any(some)]
+    rest = [name for name, some in known.items() if not any(some)]
     counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS}
     return (
         f"Measured are {len(measured)} of the papers' {len(known)} experiments "

@@ -114,8 +114,7 @@ def merged(results: Sequence[Result]) -> list[Result]:
             if one != other:
                 raise ValueError(f"two results of {name} differ in the setting {setting!r}")
         whole["runs"] += result["runs"]
-        runs = [(*_labels(whole, run), run["seed"]) for run in whole["runs"]]
-        if len(set(runs)) < len(runs):
+        if any(len({run["seed"] for run in runs}) < len(runs) for *_, runs in rows(whole)):
             raise ValueError(f"two results of {name} hold the same run")
     return list(found.values())
 
@@ -140,16 +139,12 @@ def labels(result: Result) -> tuple[str, str]:
     return first, second
 
 
-def _labels(result: Result, run: Run) -> tuple[str, str]:
-    first, second = labels(result)
-    return str(run[first]), str(run[second])
-
-
 def rows(result: Result) -> list[tuple[str, str, list[Run]]]:
     """The runs of each pair of labels, in the order of the result."""
     grouped: dict[tuple[str, str], list[Run]] = {}
+    first, second = labels(result)
     for run in result["runs"]:
-        grouped.setdefault(_labels(result, run), []).append(run)
+        grouped.setdefault((str(run[first]), str(run[second])), []).append(run)
     return [(first, second, runs) for (first, second), runs in grouped.items()]
 
 
@@ -187,13 +182,9 @@ def differences(result: Result) -> dict[str, Mean]:
     found = {}
     for first, second, runs in rows(result):
         names = dict(zip(labels(result), (first, second), strict=True))
-        regulariser = names.pop("regulariser", "none")
-        of_nodes = names.get("nodes")
-        none = [
-            run
-            for run in result["runs"]
-            if run["regulariser"] == "none" and run.get("nodes") == of_nodes
-        ]
+        regulariser, of_nodes = names["regulariser"], names.get("nodes")
+        like = [run for run in result["runs"] if run.get("nodes") == of_nodes]
+        none = [run for run in like if run["regulariser"] == "none"]
         if regulariser != "none" and none:
             name = f"{REGULARISERS[regulariser]} {names.get('rate', '')}".strip()
             nodes = f" ({NODES[of_nodes]})" if of_nodes else ""
@@ -215,20 +206,15 @@ counts: its 95 % interval holds 0.'
         return "There are no runs with and without a regulariser of the same seed to compare."
     if max(each.number for each in found.values()) < 2:
         return "With one seed nothing can be decided, whatever the differences."
-    parts = []
-    for sign, word in ((-1, "lower"), (1, "higher")):
-        told = [
-            f"by {abs(each.value):.2f} points with {name}"
-            for name, each in found.items()
-            if each.sign == sign
-        ]
-        if told:
-            parts.append(f"{word} {', '.join(told)}")
+    signs: dict[int, list[str]] = {-1: [], 0: [], 1: []}
+    for name, each in found.items():
+        signs[each.sign].append(f"by {abs(each.value):.2f} points with {name}")
+    words = {"lower": signs[-1], "higher": signs[1]}
+    parts = [f"{word} {', '.join(told)}" for word, told in words.items() if told]
     if not parts:
         return "No difference counts: each one's 95 % interval holds 0."
     rest = " No other difference counts: its 95 % interval holds 0."
-    counted = f"Compared with none, the test error is {'; '.join(parts)}."
-    return counted + rest * any(each.sign == 0 for each in found.values())
+    return f"Compared with none, the test error is {'; '.join(parts)}." + rest * bool(signs[0])
 
 
 # -- tables
@@ -243,13 +229,9 @@ def tables(result: Result) -> list[Any]:
     found = differences(result)
     made = [_grid(result, way) for way in ways]
     if found:
-        made.append(
-            Grid(
-                "Test error less that of none, points: paired by seed",
-                ["regulariser", "difference", "95 % interval", "seeds"],
-                [[name, *_told(each)] for name, each in found.items()],
-            )
-        )
+        title = "Test error less that of none, points: paired by seed"
+        head = ["regulariser", "difference", "95 % interval", "seeds"]
+        made.append(Grid(title, head, [[name, *_told(each)] for name, each in found.items()]))
     return [*(grid.rich() for grid in made), Text(meaning(found))]
 
 
@@ -258,15 +240,11 @@ def markdown(results: Sequence[Result]) -> str:
     headings = [heading for _, heading, _, _ in FIGURES]
     head = ["data", *labels(results[0]), *headings, *(f"MC {h}" for h in headings), "runs"]
     lines = [
-        [
-            result["settings"]["data"],
-            first,
-            second,
-            *(cell for way in TITLES for cell in cells(runs, way)),
-            str(len(runs)),
-        ]
+        [result["settings"]["data"], *names]
+        + [cell for way in TITLES for cell in cells(runs, way)]
+        + [str(len(runs))]
         for result in merged(results)
-        for first, second, runs in rows(result)
+        for *names, runs in rows(result)
     ]
     return f"{Grid('', head, lines, names=3).markdown()}\n"
 
@@ -278,13 +256,13 @@ def cells(runs: Sequence[Run], way: str) -> list[str]:
 
 def _grid(result: Result, way: str) -> Grid:
     lines = []
-    for first, second, runs in rows(result):
+    for *names, runs in rows(result):
         tested = sum(run[way] is not None for run in runs)
         if way == "monte carlo" and not tested:
             continue  # nothing is random
         count = str(tested) if tested == len(runs) else f"{tested} of {len(runs)}"
         epochs = f"{mean([run['epochs'] for run in runs]).value:.0f}"
-        lines.append([first, second, *cells(runs, way), epochs, count])
+        lines.append([*names, *cells(runs, way), epochs, count])
     head = [*labels(result), *(heading for _, heading, _, _ in FIGURES), "epochs", "runs"]
     return Grid(TITLES[way], head, lines, names=2)
 
