@@ -24,12 +24,9 @@ DRAWN = {
 
 
 def drawing(results: Sequence[Path]) -> ModuleType:
-    """The module that draws results, by the experiment that they say they are of.
-
-    Raises:
-        DataFileError: naming a file that is no result with a figure.
-        ValueError: they are of several, or there are none.
-    """
+    """The module that draws results, by the experiment that they say they are of. DataFileError
+    names a file that is no result with a figure; ValueError if they are of several, or there are
+    none."""
     found: dict[str, Path] = {}
     for path in results:
         try:

@@ -256,7 +256,7 @@ def test_monte_carlo_figures_are_those_of_the_average_prediction():
     told = sweep._test(tried, run, made)
 
     def probs(variables, x):
-        return jax.nn.softmax(tried.models["tanh"].network.evaluation(*variables, x, 0.5)[0])
+        return jax.nn.softmax(tried.networks["tanh"].evaluation(*variables, x, 0.5)[0])
 
     x = jnp.asarray(digits.test_x / np.float32(16))
     estimate = cg.monte_carlo(cg.pcff(probs, 0.4), 5000)(

@@ -8,11 +8,8 @@ import pytest
 MODULES = [
     "train.engine.checkpoint",
     "train.data.images",
-    "train.data.cifar",
-    "train.data.idx",
     "train.data.uci",
     "train.engine.decay",
-    "train.report.files",
     "train.report.settings",
     "train.report.statistics",
     "train.indrnn.published",

@@ -20,8 +20,7 @@ from train.gradient_variance import experiment, figure, training
 from train.gradient_variance import noise as gradient_noise
 from train.gradient_variance.__main__ import cli
 from train.gradient_variance.settings import Config
-from train.models.perceptron import Perceptron
-from train.models.vgg import SMALL, VGG, VGG16
+from train.models.classifiers import SMALL, VGG, VGG16, Perceptron
 
 HEAD = weights.GaussianHead(0.0)
 

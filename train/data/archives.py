@@ -100,17 +100,13 @@ def unpacked(file: BinaryIO) -> Stream:
 def members(
     path: Path, wanted: Callable[[str], str | None], read: Callable[[str, Stream], Content]
 ) -> dict[str, Content]:
-    """What `read` returned, by key, of the wanted members of a zip file, or of a tar file, gzipped
-    or not.
+    """What `read(key, stream)`, which has to read the stream to its end, returned of the wanted
+    members of a zip file, or of a tar file, gzipped or not.
 
-    Args:
-        path: the archive.
-        wanted: the key under which a member of this name is wanted; `None` for the others.
-        read: `read(key, stream)`, which has to read the stream to its end.
-
-    Raises:
-        DataFileError: naming `path`: it is no file, is damaged, unpacks to more than `LARGEST`
-            bytes, has two members for one key or one that is not a file; or `read` raised an error.
+    The result has it by the key that `wanted(name)` gives, None for a member that is not wanted;
+    one that is not there is not in it. DataFileError names a path that is no file, is damaged,
+    unpacks to more than `LARGEST` bytes, has two members for one key or one that is not a file, and
+    whatever error `read` raised.
     """
     found: dict[str, Content] = {}
     with open_regular(path) as file, naming(path):

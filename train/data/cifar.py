@@ -61,15 +61,7 @@ def read(folder: Path) -> tuple[Parts, str]:
 
 def parse_batch(content: bytes, path: Path | str) -> Arrays:
     """Images and labels in one of the original binary files; `path` is for error messages.
-
-    Raises:
-        DataFileError: the file is not a whole number of records.
-
-    Example:
-        >>> images, labels = parse_batch(bytes([7]) + bytes(3072), "batch")
-        >>> images.shape, labels
-        ((1, 32, 32, 3), array([7], dtype=uint8))
-    """
+    DataFileError unless it is a whole number of records."""
     if len(content) == 0 or len(content) % _RECORD:
         raise DataFileError(
             f"{path}: {len(content)} bytes, not a whole number of records of {_RECORD} bytes: "

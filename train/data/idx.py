@@ -28,24 +28,9 @@ def parse_idx(stream: Stream, ndim: int, path: Path | str) -> np.ndarray:
     """The read-only `uint8` array in an IDX file, of which no more than one byte is read beyond
     what the header announces.
 
-    Args:
-        stream: the content of the file, from its start.
-        ndim: the number of dimensions it must have: 3 for images, 1 for labels.
-        path: its name, for error messages.
-
-    Raises:
-        DataFileError: the header is not one of such a file, or there are more or fewer bytes than
-            it announces.
-
-    Example:
-        >>> import io
-        >>> content = bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9])
-        >>> parse_idx(io.BytesIO(content), ndim=1, path="labels")
-        array([7, 8, 9], dtype=uint8)
-        >>> parse_idx(io.BytesIO(content[:-2]), ndim=1, path="labels")
-        Traceback (most recent call last):
-        ...
-        train.report.files.DataFileError: labels: truncated: the header announces 3 bytes of...
+    The stream has the content from its start, the array `ndim` dimensions: 3 of images, 1 of
+    labels; `path` is for error messages. DataFileError if the header is not one of such a file, or
+    there are more or fewer bytes than it announces.
     """
     header = take(stream, 4 + 4 * ndim)
     expected = bytes([0, 0, _UNSIGNED_BYTE, ndim])

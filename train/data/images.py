@@ -105,15 +105,14 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
             TensorFlow Datasets' own folder is taken if it holds a prepared set, else the files are
             fetched once and kept.
 
-    Returns:
-        a `Dataset`: of MNIST 48,000 training, 12,000 validation and 10,000 test images of 784
-        pixels, of CIFAR-10 45,000, 5,000 and 10,000, whose rows hold rows, columns and channels of
-        an image, in this order.
+    Of MNIST there are 48,000 training, 12,000 validation and 10,000 test images of 784 pixels, of
+    CIFAR-10 45,000, 5,000 and 10,000, whose rows hold rows, columns and channels of an image, in
+    this order. A set with other counts than the published one cannot be verified; it is accepted
+    and its `source` says so.
 
     Raises:
         ValueError: another name.
-        DataFileError: naming the file or folder and the way out. A set with other counts than the
-            published one cannot be verified; it is accepted and its `source` says so.
+        DataFileError: naming the file or folder and the way out.
 
     Example:
         >>> load("digits").validation_x.shape
@@ -157,7 +156,8 @@ def _read(name: str, data_dir: Path | None) -> tuple[Parts, str]:
     try:
         if data_dir is not None and not data_dir.is_dir():
             raise DataFileError(f"{data_dir}: no such folder.")
-        made = prepared.find(data_dir or prepared.default_root(), name)
+        usual = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+        made = prepared.find(data_dir or usual, name)
         if made is not None and (
             data_dir is not None or prepared.file_format(made) == prepared.FORMAT
         ):

@@ -16,7 +16,6 @@ and CIFAR builders are the positions in the original files, so that order can be
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,6 @@ from train.report.files import DataFileError, open_regular
 FORMAT = "array_record"
 _REMEDY = "Prepare the data set again."
 _BATCH = 1000  # records decoded between two look-ups
-
-
-def default_root() -> Path:
-    """TFDS's own data folder: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
-    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
 
 
 def find(root: Path, name: str) -> Path | None:
@@ -59,20 +53,12 @@ def file_format(folder: Path) -> str:
 
 
 def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one split, in the order of the original files.
+    """Images, `uint8[n, rows, columns]` with a last axis of channels if there are several, and
+    labels, `uint8[n]`, of the split `"train"` or `"test"`, in the order of the original files.
 
-    Args:
-        folder, name: of the set, as `find` found it.
-        split: `"train"` or `"test"`.
-        count: the number of records of the published set. A folder with another number is read
-            in its own order, since its keys are unknown.
-
-    Returns:
-        `uint8[n, rows, columns]` images, with a last axis of channels if there are several, and
-        `uint8[n]` labels.
-
-    Raises:
-        DataFileError: naming the folder if it is not array_record or cannot be read.
+    The published set has `count` records; a folder, as of `find`, with another number is read in
+    its own order, since its keys are unknown. DataFileError if it is not array_record or cannot be
+    read.
     """
     if file_format(folder) != FORMAT:
         raise DataFileError(

@@ -161,15 +161,9 @@ def _array(stream: archives.Stream) -> np.ndarray:
 def save_table(
     path: str | os.PathLike[str], x: np.ndarray, y: np.ndarray, splits: int = 20
 ) -> None:
-    """Writes the file of a table, of a name in `FILES` if `load_table` is to find it, with so many
-    splits; the standard ones are 20, and 5 for protein.
-
-    Args:
-        x, y: float[rows, features], and float[rows], the target.
-
-    Raises:
-        DataFileError: there is no such table, or no such file can be written.
-    """
+    """Writes the file of a table, of a name in `FILES` if `load_table` is to find it, of features,
+    float[rows, features], and a target, float[rows], with so many splits; the standard ones are 20,
+    and 5 for protein. DataFileError if there is no such table, or no such file can be written."""
     train, test = standard_splits(len(x), splits)
     arrays = {"x": np.asarray(x, float), "y": np.asarray(y, float), "train": train, "test": test}
     _table(dict(arrays), os.fspath(path))

@@ -36,17 +36,14 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
     """What is compared, on the images of a data set. Mapped, all runs of a node family are one
     program."""
     size = dataset.train_x.shape[1], config.hidden_nodes
-    networks = {nodes: network(nodes, *size) for nodes in config.nodes}
     return sweep.Experiment(
         title="dense networks on images",
         source="[A] 5.1, Figure 4 left",
         settings=config,
         recipe=config.recipe,
         dataset=dataset,
-        models={
-            nodes: sweep.Model(net, functools.partial(sweep.learner, net, rows))
-            for nodes, net in networks.items()
-        },
+        networks={nodes: network(nodes, *size) for nodes in config.nodes},
+        learner_of=lambda net, known: sweep.learner(net, rows, known),
         prepare=rows,
         samples=config.samples,
     )

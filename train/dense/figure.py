@@ -48,14 +48,9 @@ def _panel(panel: Any, result: dict[str, Any]) -> None:
         place = families.index(nodes) + offset
         average = mean(errors)
         highest = max(highest, *errors)
-        panel.bar(
-            place,
-            average.value,
-            0.9 * width,
-            yerr=average.standard_error if len(errors) > 1 else None,
-            color=COLOURS[regulariser],
-            error_kw={"capsize": 3, "linewidth": 1},
-        )
+        error = average.standard_error if len(errors) > 1 else None
+        looks = {"color": COLOURS[regulariser], "error_kw": {"capsize": 3, "linewidth": 1}}
+        panel.bar(place, average.value, 0.9 * width, yerr=error, **looks)
         panel.plot([place] * len(errors), errors, "k.", markersize=3)
     panel.set_xticks(range(len(families)), families)
     panel.set_ylim(0, 1.15 * highest if highest else 1)

@@ -39,10 +39,8 @@ class Saved(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one experiment, in one folder, which the first save creates.
-
-    Raises:
-        CheckpointError: if its path holds a "[".
+    """The checkpoints of one experiment, in one folder, which the first save creates;
+    CheckpointError if its path holds a "[".
 
     Example:
         >>> import tempfile
@@ -91,11 +89,8 @@ class Checkpoints:
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """Saves arrays by name and JSON facts under a number larger than every earlier one, then
-        drops all but the newest two steps.
-
-        Raises:
-            CheckpointError: if it cannot be written; earlier steps are untouched.
-        """
+        drops all but the newest two steps. CheckpointError if it cannot be written; earlier steps
+        are untouched."""
         import orbax.checkpoint as ocp
 
         try:
@@ -117,11 +112,8 @@ class Checkpoints:
             ) from error
 
     def latest(self) -> Saved | None:
-        """The newest complete step, or `None` if there is none.
-
-        Raises:
-            CheckpointError: if it cannot be read or its digests do not match. Nothing is deleted.
-        """
+        """The newest complete step, or `None` if there is none. CheckpointError if it cannot be
+        read or its digests do not match; nothing is deleted."""
         if not _steps(self.folder):
             return None
         import orbax.checkpoint as ocp

@@ -9,18 +9,13 @@ import jax
 
 
 def decayed(params: Any, *, but: Sequence[str] = ()) -> Any:
-    """The mask of the parameters that are decayed, for `optax.add_decayed_weights`.
+    """The mask of the parameters that are decayed, for `optax.add_decayed_weights`: of a tree such
+    as `cgjax.functional` returns all `but` those of names like these glob patterns.
 
     The recipe of the residual networks decays everything, scales and biases of normalisations too.
     That of the independently recurrent networks decays all but biases and the recurrent weights, so
-    scales as well: `functools.partial(decayed, but=("*bias", "*recurrent"))`.
-
-    Args:
-        params: a tree of parameters, such as `cgjax.functional` returns.
-        but: glob patterns of the names of those that are not, such as `layers/0/bias`.
-
-    Raises:
-        ValueError: if a pattern matches nothing.
+    scales as well: `functools.partial(decayed, but=("*bias", "*recurrent"))`. ValueError if a
+    pattern matches nothing.
 
     Example:
         >>> import jax.numpy as jnp

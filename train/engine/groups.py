@@ -102,12 +102,11 @@ class Active:
         """One epoch; the runs it concerned, and their figures `[runs, figures]`."""
         before = self.running
         self.state, record = self._epoch(self.state, self.hyper, self.data)
-        fetch = (record, self.state.status, self.state.progress)
-        told, status, progress = devices.fetched(fetch, self.mesh)
-        _write(self.stored.status, self.slots, status)
-        jax.tree.map(lambda a, b: _write(a, self.slots, b), self.stored.progress, progress)
+        fetch = record, self.state.status, self.state.progress
+        told, *latest = devices.fetched(fetch, self.mesh)
+        self._write([self.stored.status, self.stored.progress], latest)
         figures = np.zeros((len(self.group.runs), len(told)), np.float32)
-        _write(figures, self.slots, np.stack(told, axis=-1))
+        self._write(figures, np.stack(told, axis=-1))
         return before, figures[before]
 
     def compact(self) -> None:
@@ -122,8 +121,7 @@ class Active:
     def fetch(self) -> None:
         """Brings the states on the device to the host."""
         if self.state is not None:
-            fresh = devices.fetched(self.state, self.mesh)
-            jax.tree.map(lambda kept, new: _write(kept, self.slots, new), self.stored, fresh)
+            self._write(self.stored, devices.fetched(self.state, self.mesh))
 
     def _load(self) -> None:
         if len(self.slots) == 0:
@@ -140,6 +138,6 @@ class Active:
         rows = jax.tree.map(lambda a: a[self.slots], tree)
         return devices.placed(rows, self.mesh, devices.RUNS)
 
-
-def _write(rows: np.ndarray, slots: np.ndarray, values: np.ndarray) -> None:
-    rows[slots] = values
+    def _write(self, kept: Any, fresh: Any) -> None:
+        """What the runs that have a slot have, into arrays of all."""
+        jax.tree.map(lambda rows, values: rows.__setitem__(self.slots, values), kept, fresh)

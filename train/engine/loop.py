@@ -226,12 +226,11 @@ def _after(
         variables, momentum = jax.tree.map(
             lambda then, now: jnp.where(verdict.back, then, now), back, here
         )
-    return RunState(
+    return old._replace(
         variables=variables,
         momentum=momentum,
         best=best,
         kept=kept,
-        key=old.key,
         progress=jax.tree.map(if_running, progress, old.progress),
         epoch=if_running(epoch, old.epoch),
         status=if_running(status, old.status).astype(jnp.int32),

@@ -130,7 +130,6 @@ class PlateauRecipe(Recipe):
         return optax.sgd(1.0, momentum=self.momentum)
 
     def begin(self) -> PlateauProgress:
-        """No loss yet."""
         import jax.numpy as jnp
 
         inf, zero = jnp.float32(jnp.inf), jnp.int32(0)
@@ -229,7 +228,6 @@ class SteppedRecipe(Recipe):
         return optax.chain(decayed, optax.sgd(1.0, momentum=self.momentum))
 
     def begin(self) -> SteppedProgress:
-        """No error yet."""
         import jax.numpy as jnp
 
         return self._at(jnp.int32(0), jnp.float32(jnp.inf))
@@ -252,7 +250,6 @@ class SteppedRecipe(Recipe):
         )
 
     def extra_arguments(self, progress: SteppedProgress) -> dict[str, Any]:
-        """The weight decay."""
         return {"weight_decay": progress.weight_decay}
 
     def advance(
@@ -320,7 +317,6 @@ class PatientRecipe(Recipe):
         return optax.chain(optax.clip(self.largest_gradient), decay, optax.adam(1.0))
 
     def begin(self) -> PatientProgress:
-        """No error yet."""
         import jax.numpy as jnp
 
         rate, patience = jnp.float32(self.learning_rate), jnp.int32(self.patience)

@@ -48,24 +48,19 @@ class Finished(NamedTuple):
 
 
 class Keeping(NamedTuple):
-    """Where a training is kept, and for how long it goes on.
+    """Where a training is kept, and for how long it goes on."""
 
-    Attributes:
-        folder: where the checkpoint lies; the same training continues from it. Without it nothing
-            is saved.
-        earlier: where another checkpoint of this training lies, which is only read. It is continued
-            unless that in `folder` is as new.
-        settings: those of the experiment; a checkpoint of others is refused, except that the last
-            epoch ("epochs") may be another: runs that were ended by it go on, or end.
-        save_seconds: the least time between two saves. It has no influence on results.
-        deadline: the time after which no further epoch is begun. All is saved then, and runs that
-            have not ended come back as "running"; each has had an epoch at least.
-    """
-
+    # Where the checkpoint lies, from which the same training continues; none: nothing is saved.
     folder: Path | None = None
+    # Where another one of this training lies, which is only read. It is continued unless that in
+    # `folder` is as new.
     earlier: Path | None = None
+    # Those of the experiment; a checkpoint of others is refused, except that the last epoch
+    # ("epochs") may be another: runs that were ended by it go on, or end.
     settings: dict[str, Any] | None = None
-    save_seconds: float = 30.0
+    save_seconds: float = 30.0  # the least between two saves; it has no influence on results
+    # After it no further epoch is begun: all is saved, and runs that have not ended come back as
+    # "running". Each has had an epoch at least.
     deadline: float | None = None
 
 

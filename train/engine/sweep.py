@@ -86,8 +86,7 @@ def learner(
             mode belongs to a checkpoint's identity.
         augment: `augment(key, x)`, of prepared examples in training; without it the noise has the
             whole key of a step, else a half of it.
-        optimiser, project: as in `train.engine.loop.Learner`.
-        rounds: as in `cgjax.pcff`.
+        optimiser, project, rounds: as in `Learner`, and as in `cgjax.pcff`.
     """
 
     def loss(
@@ -122,14 +121,6 @@ def first(dataset: Dataset, images: int | None) -> Dataset:
     )
 
 
-class Model(NamedTuple):
-    """A network and how it is trained."""
-
-    network: Network
-    # The one that knows its rates, or takes them: always the same one for the same rates.
-    learner_of: Callable[[Rates | None], Learner]
-
-
 class Experiment(NamedTuple):
     """What is compared, on what, and how."""
 
@@ -138,7 +129,10 @@ class Experiment(NamedTuple):
     settings: Computation  # which runs, and how they are computed
     recipe: Recipe
     dataset: Dataset
-    models: Mapping[str, Model]  # by the `nodes` of their runs
+    networks: Mapping[str, Network]  # by the `nodes` of their runs
+    # learner_of(network, rates): the one that knows its rates or, without, takes them; always the
+    # same one for the same
+    learner_of: Callable[[Network, Rates | None], Learner]
     prepare: Callable[[Array], Array]  # from rows of numbers in [0, 1] to what the networks take
     # statistics(variables): those with new running statistics, for the test
     statistics: Callable[[Variables], Variables] | None = None
@@ -147,21 +141,19 @@ class Experiment(NamedTuple):
 
 def groups(experiment: Experiment) -> list[Group]:
     """The programs of an experiment: one for each kind of nodes, or one for each run."""
-    runs, models = experiment.settings.runs, experiment.models
+
+    def group(name: str, runs: Sequence[Run], known: Rates | None) -> Group:
+        learner = experiment.learner_of(experiment.networks[runs[0].nodes], known)
+        keys = np.stack([jax.random.key_data(jax.random.key(run.seed)) for run in runs])
+        columns = zip(*(run.rates for run in runs), strict=True)
+        hyper = Rates(*(np.array(column, np.float32) for column in columns))
+        return Group(name, learner, tuple(run.name for run in runs), keys, hyper)
+
+    runs = experiment.settings.runs
     if experiment.settings.how == "sequential":
-        return [_group(run.name, [run], models[run.nodes].learner_of(run.rates)) for run in runs]
-    kinds = {nodes: [run for run in runs if run.nodes == nodes] for nodes in models}
-    return [
-        _group(nodes or "runs", same, models[nodes].learner_of(None))
-        for nodes, same in kinds.items()
-    ]
-
-
-def _group(name: str, runs: Sequence[Run], learner: Learner) -> Group:
-    keys = [jax.random.key_data(jax.random.key(run.seed)) for run in runs]
-    columns = zip(*(run.rates for run in runs), strict=True)
-    hyper = Rates(*(np.array(column, np.float32) for column in columns))
-    return Group(name, learner, tuple(run.name for run in runs), np.stack(keys), hyper)
+        return [group(run.name, [run], run.rates) for run in runs]
+    kinds = {nodes: [run for run in runs if run.nodes == nodes] for nodes in experiment.networks}
+    return [group(nodes or "runs", same, None) for nodes, same in kinds.items()]
 
 
 def run(
@@ -172,14 +164,13 @@ def run(
     *,
     draw: Callable[[Sequence[Path], Path], None] = sweep_figure.draw,
 ) -> dict[str, Any]:
-    """Trains, tests, and leaves the result and a figure behind.
+    """Trains, tests, and leaves the result, which is returned, and a figure behind.
 
     Args:
         experiment_of: makes the experiment of settings and data; called when this process has
             joined the others, if there are any.
         settings: those of the experiment, below `Computation`.
-        command: what was typed, for the result, which is returned.
-        console: the `rich.console.Console` to tell progress on.
+        command, console: what was typed, for the result; where progress is told.
         draw: `draw([result.json], figure)`.
 
     Raises:
@@ -204,8 +195,7 @@ def run(
             draw([out / RESULT], out / "figure.png")
         console.print(*report.tables(result))
         say(f"{out / RESULT}, {out}/figure.png")
-        running = sum(run.status == loop.STATUS[loop.RUNNING] for run in finished)
-        if running:
+        if running := sum(run.status == loop.STATUS[loop.RUNNING] for run in finished):
             say(
                 f"{running} of {len(finished)} runs have not ended. The same command continues "
                 f"them, elsewhere with --from and a copy of {out}."
@@ -249,13 +239,9 @@ def tested(
     """
     settings, dataset = experiment.settings, experiment.dataset
     log = finished[0].log
+    told = {"data": dataset.source, "settings": settings.facts(), "command": command}
     result = results.origin(
-        experiment.title,
-        experiment.source,
-        command=command,
-        identity=layout(settings).identity,
-        data=dataset.source,
-        settings=settings.facts(),
+        experiment.title, experiment.source, identity=layout(settings).identity, **told
     )
     if earlier := [known for known in log.commits if known != result["commit"]]:
         result["earlier commits"] = earlier
@@ -287,7 +273,7 @@ def _test(experiment: Experiment, run: Run, finished: Finished) -> dict[str, Any
     variables = jax.tree.map(jnp.asarray, finished.best)
     if experiment.statistics is not None:
         variables = experiment.statistics(variables)
-    network = experiment.models[run.nodes].network
+    network = experiment.networks[run.nodes]
     plain, sampled = _scorers(network, experiment.prepare, experiment.samples)
     told["test"] = plain(variables, experiment.dataset)
     # Without noise the average of samples is the feed-forward prediction.

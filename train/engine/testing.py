@@ -34,15 +34,12 @@ def logarithm(probabilities: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def scorer(log_probs: Callable[..., Array]) -> Callable[..., dict[str, float]]:
-    """The figures of predictions of test images, `scores(variables, dataset, *more)`: their error,
+    """The figures of predictions of test images, `scores(variables, dataset, *more)`: error,
     negative log-likelihood, calibration error and Brier score, in [0, 1], in nats, in [0, 1], in
     [0, 2].
 
-    Each is compiled for itself: keep it.
-
-    Args:
-        log_probs: `log_probs(variables, x, number, *more)`, of a thousand images in [0, 1], and the
-            number of the thousand.
+    The logarithms of probabilities are `log_probs(variables, x, number, *more)`, of a thousand
+    images in [0, 1], and the number of the thousand. Each scorer is compiled for itself: keep it.
     """
 
     @jax.jit

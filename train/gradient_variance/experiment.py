@@ -18,22 +18,14 @@ from train.data import Dataset
 from train.engine import loop
 from train.engine.progress import ProgressBar
 from train.engine.runs import Finished
-from train.gradient_variance import noise
+from train.gradient_variance import noise, training
 from train.gradient_variance.figure import draw, variance_grids
 from train.gradient_variance.settings import Config, Name
-from train.gradient_variance.training import (
-    all_runs,
-    learn,
-    learner,
-    learning,
-    recipe,
-    tested,
-    uncertain,
-)
 from train.report import machine, results
 from train.report.files import held, refuse_other_result
 from train.report.statistics import mean
 
+SOURCE = "[B] 4.1, Figure 1"
 TITLE = "variance of gradients and learning curves of procedures for weights"
 REFERENCE = "flipout"  # its expectation is exact for any network
 NOISELESS = ("moments", "plain")
@@ -43,35 +35,35 @@ Rows = list[dict[str, Any]]
 
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
-    """Trains, measures, and leaves the result behind.
-
-    Raises:
-        DataFileError: no data, or bad files.
-        CheckpointError: see `train.engine.runs.train`.
-        ValueError: training diverged, so that there is nothing to measure at.
-    """
+    """Trains, measures, and leaves the result behind. DataFileError for bad data, CheckpointError
+    as in `train.engine.runs.train`, ValueError if training diverged, so that there is nothing to
+    measure at."""
     dataset, settings = restricted(config, data.load(config.data, config.data_dir)), config.facts()
-    out = config.out or Path("runs/gradient_variance") / config.data
-    say, runs = results.said_on(console), all_runs(config)
+    source, out = dataset.source, config.out or Path("runs/gradient_variance") / config.data
+    say, runs = results.said_on(console), training.all_runs(config)
     with held(out):
         refuse_other_result(out / "result.json", TITLE, settings)
-        say(f"{dataset.source}; results go to {out}")
+        say(f"{source}; results go to {out}")
         with ProgressBar(config.scale.epochs, len(runs), console) as bar:
-            finished = learn(config, dataset, out / "checkpoint", bar)
-        told = [tested(config, dataset, *pair) for pair in zip(runs, finished, strict=True)]
+            finished = training.learn(config, dataset, out / "checkpoint", bar)
+        pairs = zip(runs, finished, strict=True)
+        told = [training.tested(config, dataset, *pair) for pair in pairs]
         points = posteriors(config, dataset, finished)
+        initial = points["initial"]
+        identity = machine.identity(config.how)
         result = results.origin(
-            TITLE,
-            "[B] 4.1, Figure 1",
-            command=command,
-            identity=machine.identity(config.how),
-            data=dataset.source,
-            settings=settings,
+            TITLE, SOURCE, command=command, identity=identity, data=source, settings=settings
         ) | {
-            "sizes": sizes(dataset, points["initial"]),
+            "sizes": {
+                "training images": len(dataset.train_x),
+                "validation images": len(dataset.validation_x),
+                "test images": len(dataset.test_x),
+                "uncertain weights": sum(k.mean.size for k in training.uncertain(initial)),
+                "parameters": sum(a.size for a in jax.tree.leaves(weights.means(initial))),
+            },
             "variance": variances(config, dataset, points, say),
             "bias": biases(config, dataset, points, say),
-            "cost": costs(config, dataset, points["initial"]),
+            "cost": costs(config, dataset, initial),
             "runs": told,
         }
         results.write(out / "result.json", result)
@@ -89,35 +81,21 @@ def restricted(config: Config, dataset: Dataset) -> Dataset:
     return dataset._replace(**{name: getattr(dataset, name)[:size] for name, size in names})
 
 
-def sizes(dataset: Dataset, posterior: Any) -> dict[str, int]:
-    """The sizes of data and network."""
-    return {
-        "training images": len(dataset.train_x),
-        "validation images": len(dataset.validation_x),
-        "test images": len(dataset.test_x),
-        "uncertain weights": sum(kernel.mean.size for kernel in uncertain(posterior)),
-        "parameters": sum(a.size for a in jax.tree.leaves(weights.means(posterior))),
-    }
-
-
 # -- measurements, at the same posteriors
 
 
 def posteriors(config: Config, dataset: Dataset, finished: Sequence[Finished]) -> dict[str, Any]:
-    """Where gradients are measured: before and after the training of the first seed.
-
-    Raises:
-        ValueError: that training never had a finite loss.
-    """
+    """Where gradients are measured: before and after the training of the first seed. ValueError if
+    that never had a finite loss."""
     trained_by, seed = config.trained_by, config.seeds[0]
-    run = finished[all_runs(config).index((trained_by, seed))]
+    run = finished[training.all_runs(config).index((trained_by, seed))]
     if run.best_epoch == 0:
         raise ValueError(
             f"training by {trained_by} diverged, so that there is no trained posterior to "
             "measure gradients at: choose another --trained-by, or a smaller --learning-rate."
         )
-    begin = learner(config, trained_by, dataset.train_x.shape[1], len(dataset.train_x))
-    state = jax.jit(functools.partial(loop.init_run, begin, recipe(config)))
+    begin = training.learner(config, trained_by, dataset.train_x.shape[1], len(dataset.train_x))
+    state = jax.jit(functools.partial(loop.init_run, begin, training.recipe(config)))
     initial = state(jax.random.key_data(jax.random.key(seed))).variables.params
     return {"initial": initial, "trained": jax.tree.map(jnp.asarray, run.best.params)}
 
@@ -165,7 +143,7 @@ def _variance(
     config: Config, procedure: Name, size: int, key: Any, posterior: Any, *data: Array
 ) -> dict[str, noise.Variance]:
     x, y, largest = data
-    net = learning(config, x.shape[1])
+    net = training.learning(config, x.shape[1])
 
     def gradient(key: Any, x: Array, y: Array) -> Any:
         return net.gradient(procedure, key, posterior, loop.scaled(x, largest), y)
@@ -185,7 +163,7 @@ def biases(
     the first is negative, which says that it is below the noise.
     """
     key = jax.random.fold_in(jax.random.key(config.seeds[0]), _BIAS)
-    gradient = learning(config, dataset.train_x.shape[1]).gradient
+    gradient = training.learning(config, dataset.train_x.shape[1]).gradient
 
     @jax.jit
     def measure(key: Any, posterior: Any, x: Array, y: Array) -> dict[str, Any]:
@@ -213,7 +191,7 @@ def biases(
 def costs(config: Config, dataset: Dataset, posterior: Any) -> Rows:
     """The time of a gradient: all procedures in turn, in several rounds."""
     x, y = _batch(config, dataset)
-    gradient = learning(config, dataset.train_x.shape[1]).gradient
+    gradient = training.learning(config, dataset.train_x.shape[1]).gradient
     programs = {name: jax.jit(functools.partial(gradient, name)) for name in config.procedures}
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for number in range(config.rounds + 1):

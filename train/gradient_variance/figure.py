@@ -12,13 +12,6 @@ from train.report.figures import digest, panels, save
 from train.report.statistics import Mean
 from train.report.tables import DATA, Grid
 
-COLOURS = {
-    "moments": "#cc6677",
-    "local": "#4477aa",
-    "flipout": "#228833",
-    "weights": "#8a5fb0",
-    "plain": "#555555",
-}
 LABELS = {
     "moments": "moments",
     "local": "local reparameterisation",
@@ -26,6 +19,8 @@ LABELS = {
     "weights": "weight sample",
     "plain": "plain",
 }
+SHADES = ("#cc6677", "#4477aa", "#228833", "#8a5fb0", "#555555")
+COLOURS = dict(zip(LABELS, SHADES, strict=True))
 NETWORKS = {"dense": "dense", "small_vgg": "small VGG", "vgg16": "VGG16"}
 GROUPS = {"means": "means", "log variances": "log-variances"}
 CURVES = (

@@ -23,8 +23,7 @@ from train.engine.loop import Learner, Variables
 from train.engine.recipes import PlateauRecipe
 from train.engine.runs import Display, Finished, Keeping, train
 from train.gradient_variance.settings import MEASUREMENTS, Config, Name
-from train.models.perceptron import Perceptron, kernel_deviations
-from train.models.vgg import SMALL, VGG, VGG16
+from train.models.classifiers import SMALL, VGG, VGG16, Perceptron, kernel_deviations
 
 CLASSES = 10
 HEAD = weights.CategoricalHead()

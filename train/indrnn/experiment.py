@@ -62,7 +62,8 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         settings=config,
         recipe=config.recipe,
         dataset=ordered,
-        models={"": sweep.Model(net, functools.partial(learner, net, config.recipe))},
+        networks={"": net},
+        learner_of=lambda net, known: learner(net, config.recipe, known),
         prepare=sequences,
         statistics=functools.partial(reestimated, net, config.recipe.batch_size, ordered),
     )
@@ -143,22 +144,21 @@ def reestimated(
     left; with the recipe's 32 of MNIST's 3,000 images, once.
     """
     largest = np.float32(dataset.largest)
-    return _reestimate(net, batch)(variables, dataset.validation_x, largest)
+    return _reestimated(net, batch, variables, dataset.validation_x, largest)
 
 
-@functools.lru_cache
-def _reestimate(net: sweep.Network, batch: int) -> Callable[..., Variables]:
-    def estimate(variables: Variables, x: Array, largest: Array) -> Variables:
-        size = min(batch, len(x))
-        forgotten = math.ceil(math.log(LARGEST_REST) / math.log(MOMENTUM))
-        count = max(forgotten, -(-len(x) // size))
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _reestimated(
+    net: sweep.Network, batch: int, variables: Variables, x: Array, largest: Array
+) -> Variables:
+    size = min(batch, len(x))
+    forgotten = math.ceil(math.log(LARGEST_REST) / math.log(MOMENTUM))
+    count = max(forgotten, -(-len(x) // size))
 
-        def step(state: Any, number: Array) -> tuple[Any, None]:
-            rows = (number * size + jnp.arange(size)) % len(x)
-            prepared = sequences(loop.scaled(x[rows], largest))
-            return net.training(variables.params, state, prepared, None)[1], None
+    def step(state: Any, number: Array) -> tuple[Any, None]:
+        rows = (number * size + jnp.arange(size)) % len(x)
+        prepared = sequences(loop.scaled(x[rows], largest))
+        return net.training(variables.params, state, prepared, None)[1], None
 
-        state, _ = jax.lax.scan(step, variables.state, jnp.arange(count))
-        return variables._replace(state=state)
-
-    return jax.jit(estimate)
+    state, _ = jax.lax.scan(step, variables.state, jnp.arange(count))
+    return variables._replace(state=state)

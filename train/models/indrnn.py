@@ -114,14 +114,10 @@ class _Network(nnx.Module):
 
 
 class Plain(_Network):
-    """A stack of layers, each affine, recurrent, normalised and dropped.
+    """A stack of layers, each affine, recurrent, normalised and dropped; 6 or 12 in the paper.
 
-    Args:
-        depth: the number of recurrent layers, 6 or 12 in the paper.
-        options: what it is built with; `rngs`: for the initial weights.
-        features: the number of nodes of a layer.
-        last_close_to_one: whether the recurrent weights of the last layer start close to 1. (The
-            published runs of this network do not do it, although they ask for it.)
+    With `last_close_to_one` the recurrent weights of the last layer start close to 1. (The
+    published runs of this network do not do it, although they ask for it.)
     """
 
     def __init__(
@@ -151,7 +147,7 @@ class Residual(_Network):
     """Pre-activation residual blocks, x + affine(layer(affine(layer(x)))), and a last layer.
 
     A block is two times recurrence, normalisation, dropout, affine map; [A] section 4.1 derives the
-    form. With 5 blocks it has 11 recurrent layers. The rest is as in `Plain`.
+    form. With 5 blocks it has 11 recurrent layers.
     """
 
     def __init__(
@@ -179,16 +175,13 @@ class Residual(_Network):
 
 
 class DenselyConnected(_Network):
-    """Blocks in which each pair of layers sees all features before it and adds a few.
+    """Blocks of several pairs of layers, each of which sees all features before it and adds
+    `growth`.
 
-    A pair is a bottleneck of 4 `growth` nodes and a layer of `growth` nodes. A transition behind
-    each block halves the features. With blocks of 8, 6 and 4 pairs it has 40 recurrent layers. The
-    first layer and those that add features drop twice as often.
-
-    Args:
-        blocks: the number of pairs of each.
-        growth: how many features a pair adds; the first layer has 6 times as many.
-        options, rngs: as in `Plain`.
+    A pair is a bottleneck of 4 `growth` nodes and a layer of `growth` nodes; the first layer of all
+    has 6 times as many. A transition behind each block halves the features. With blocks of 8, 6 and
+    4 pairs it has 40 recurrent layers. The first layer and those that add features drop twice as
+    often.
     """
 
     def __init__(

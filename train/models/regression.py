@@ -11,17 +11,9 @@ from train.models.dense import dropped
 
 
 def initial(key: Any, features: int, hidden: int, outputs: int) -> dict[str, Any]:
-    """Random parameters: weights N(0, 1 / inputs), biases 0.
-
-    Args:
-        key: of `jax.random`.
-        features: the number of inputs.
-        hidden: the number of hidden nodes.
-        outputs: 1, the mean of the target; 2, with the logarithm of its noise's variance.
-
-    Returns:
-        `{layer: {"kernel": [in, out], "bias": [out]}}` of the layers "hidden" and "output".
-    """
+    """Random parameters, weights N(0, 1 / inputs) and biases 0, as `{layer: {"kernel": [in, out],
+    "bias": [out]}}` of the layers "hidden" and "output". Of two outputs one is the mean of the
+    target, the other the logarithm of its noise's variance."""
     keys = jax.random.split(key)
     return {
         name: {

@@ -48,14 +48,9 @@ class Chains(NamedTuple):
 def hamiltonian(
     density: Callable[[Any], Array], key: Key[Array, ""], initial: Any, *, warmup: int, draws: int
 ) -> Chains:
-    """Samples a density by Hamiltonian Monte Carlo, with chains side by side.
-
-    Args:
-        density: the logarithm of a density of a tree of arrays, but for a constant.
-        initial: where the chains start: a tree with a leading axis of chains.
-        warmup: steps in which each chain finds its own step size and diagonal mass matrix.
-        draws: steps after that.
-    """
+    """Samples the logarithm of a density of a tree of arrays, known but for a constant, by
+    Hamiltonian Monte Carlo: chains side by side that start at a tree with a leading axis of chains.
+    In the steps of the warm-up each chain finds its own step size and diagonal mass matrix."""
     import blackjax
 
     # Its annotations do not name what its functions return.
@@ -172,19 +167,14 @@ def observe(
         "test": model.test(examples),
         "draws": {
             "predicted": _rounded(examples.mean + examples.scale * predicted.reshape(-1)[::every]),
-            **_drawn(examples, flat, y.reshape(-1), every),
+            **drawn(examples, flat, y.reshape(-1), every),
         },
     }
 
 
-def training_points(examples: uci.Scaled) -> dict[str, list[float]]:
-    """The training examples as the figure shows them."""
-    return _drawn(examples, examples.train_x, examples.train_y)
-
-
-def _drawn(examples: uci.Scaled, x: Any, y: Any, every: int = 1) -> dict[str, list[float]]:
-    """Labels in original units, and inputs along the two directions in which training inputs vary
-    most; one in so many."""
+def drawn(examples: uci.Scaled, x: Any, y: Any, every: int = 1) -> dict[str, list[float]]:
+    """Examples as the figure shows them, one in so many: labels in original units, and inputs along
+    the two directions in which training inputs vary most."""
     _, _, directions = np.linalg.svd(np.asarray(examples.train_x), full_matrices=False)
     components = x @ jnp.asarray(np.resize(directions, (2, directions.shape[1])).T)
     return {

@@ -39,15 +39,8 @@ def draw(results: Sequence[Path], out: Path) -> None:
         top.set(xlabel="predicted label", ylabel="simulated label")
         looks: dict[str, Any] = {"color": "#bbbbbb", "markersize": 4, "label": "training inputs"}
         bottom.plot(given["first component"], given["second component"], "+", **looks)
-        points = bottom.scatter(
-            draws["first component"],
-            draws["second component"],
-            c=draws["predicted"],
-            s=6,
-            cmap="viridis",
-            vmin=span[0],
-            vmax=span[1],
-        )
+        looks = {"c": draws["predicted"], "vmin": span[0], "vmax": span[1], "cmap": "viridis"}
+        points = bottom.scatter(draws["first component"], draws["second component"], s=6, **looks)
         bottom.set(xlabel="first principal component", ylabel="second")
     figure.colorbar(points, ax=axes[1, -1], label="predicted label")  # of the last column
     axes[1, 0].legend(frameon=False, fontsize="small")

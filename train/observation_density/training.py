@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 import cgjax as cg
 from cgjax import metrics, weights
 from train.data import uci
-from train.models.perceptron import Perceptron, kernel_deviations
+from train.models.classifiers import Perceptron, kernel_deviations
 from train.observation_density import settings
 from train.observation_density.settings import Config
 

@@ -114,10 +114,9 @@ def whole(
     """Runs of a sweep with the whole schedule of [A], by regulariser and rate, each with a seed
     that stands for the permutation too; ValueError if one is there twice.
 
-    Args:
-        folder: of the experiment's results, each in one of its own.
-        settings: those of [A]; which runs there are does not count, nor which permutation.
-        ended: whether a run of a result came to its end.
+    The results of the experiment lie in a folder, each in one of its own. Of the settings of [A] it
+    does not count which runs there are, nor which permutation; `ended` says whether a run of a
+    result came to its end.
     """
     cases: Cases = {}
     wanted = but_epochs(dict(settings))

@@ -32,7 +32,8 @@ def run(
     main: Callable[[Any, str, Any], Any] | None = None,
     continues: str | None = "from its last checkpoint",
 ) -> int:
-    """Runs an experiment with settings from the command line.
+    """Runs an experiment with settings from the command line; its exit status: 0, 1 after an error
+    that the user can mend, 130 after Ctrl-C, 143 after SIGTERM.
 
     The experiment, and with it JAX, is imported after the options are read, so that a mistyped one
     is refused at once.
@@ -45,10 +46,6 @@ def run(
         main: takes the settings, what was typed, and the `rich.console.Console` to tell progress
             on; without it that of the module's `experiment`.
         continues: from where the same command goes on after an interruption; none: it begins anew.
-
-    Returns:
-        The exit status: 0, 1 after an error that the user can mend, 130 after Ctrl-C, 143 after
-        SIGTERM.
     """
     import tyro
     from rich.console import Console

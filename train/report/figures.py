@@ -39,11 +39,8 @@ def save(figure: Any, path: Path, *, description: str | None = None, dpi: int = 
     """Writes a Matplotlib figure and closes it, whole or not at all; the same figure makes the same
     bytes.
 
-    Args:
-        figure: the figure.
-        path: where to; its suffix is the format, without one PNG; an unknown one is a ValueError.
-        description: what the file says of itself, in the formats that can (PNG, SVG).
-        dpi: dots per inch of formats that have them.
+    The suffix of the path is the format, without one PNG; an unknown one is a ValueError. A
+    description is what the file says of itself, in the formats that can (PNG, SVG).
     """
     from matplotlib import pyplot
 

@@ -25,19 +25,8 @@ class DataFileError(Exception):
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Writes `content` to `path`, whose folder is created, so that a reader sees the old file or
-    the whole new one.
-
-    Raises:
-        DataFileError: the folder cannot be written or the disk is full; an older file of that name
-            is then untouched.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "a" / "b.txt"
-        >>> write_atomic(path, b"whole")
-        >>> path.read_bytes()
-        b'whole'
-    """
+    the whole new one. DataFileError if the folder cannot be written or the disk is full; an older
+    file is then untouched."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,18 +66,8 @@ def held(folder: Path) -> Iterator[None]:
 
     It is created, and removed again if nothing was written. Another process that wants it is
     refused, until this one has let go or ended, in whatever way. The lock is one of the operating
-    system on the folder itself, so that no file is left behind.
-
-    Raises:
-        DataFileError: it cannot be created or written, or another process holds it.
-
-    Example:
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> with held(folder), held(folder):
-        ...     pass
-        Traceback (most recent call last):
-        ...
-        train.report.files.DataFileError: ...: another process writes here. ...
+    system on the folder itself, so that no file is left behind. DataFileError if it cannot be
+    created or written, or another process holds it.
     """
     made = not folder.exists()
     try:

@@ -15,15 +15,8 @@ def identity(
     mode: str, devices: int = 1, width: int | None = None, batch_devices: int = 1
 ) -> dict[str, Any]:
     """The facts under which the same command gives the same bits, on a CPU; on a GPU it was not yet
-    tried.
-
-    They are stored with a checkpoint and compared on the way back.
-
-    Args:
-        mode, width: how runs are computed; see `train.engine.loop.programs`.
-        devices: over how many devices they are split.
-        batch_devices: over how many devices each batch is split besides.
-    """
+    tried. They are stored with a checkpoint and compared on the way back. How runs are computed is
+    as in `train.engine.loop.programs`, over so many devices."""
     import jax
 
     setting = jax.config.values

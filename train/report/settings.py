@@ -42,12 +42,7 @@ def more_than(bound: float) -> Check:
 
 
 def each(check: Check) -> Check:
-    """Several values that are all like this.
-
-    Example:
-        >>> each(at_least(1)).fits((3, 0)), each(at_least(1)).expected
-        (False, 'at least 1 each')
-    """
+    """Several values that are all like this."""
     return Check(lambda values: all(map(check.fits, values)), f"{check.expected} each")
 
 
@@ -78,26 +73,17 @@ class Checked:
 
 
 def require(settings: Any, **conditions: tuple[bool, str]) -> None:
-    """Raises unless settings make sense: for conditions between several of them.
-
-    Args:
-        settings: the record that holds them.
-        conditions: for a setting, whether it does, and what it should be.
-
-    Raises:
-        ValueError: naming the first that does not, its value, and what was expected.
-    """
+    """Raises ValueError unless settings make sense, for conditions between several of them: for a
+    setting, whether it does, and what it should be. The error names the first that does not, its
+    value, and what was expected."""
     for name, (fits, expected) in conditions.items():
         if not fits:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected {expected}.")
 
 
 def facts(settings: Any, *but: str) -> dict[str, Any]:
-    """What a result depends on, in the form that JSON gives back.
-
-    Args:
-        settings: a dataclass.
-        but: names of settings on which it does not depend; there need not be such.
+    """What a result depends on, in the form that JSON gives back: the fields of a dataclass `but`
+    some, which need not be there.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)

@@ -42,15 +42,14 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
     """What is compared, on CIFAR-10."""
     shape = Shape(config.shortcut, config.blocks, config.channels, config.form, config.dtype)
-    net = network(shape)
-    learner_of = functools.partial(sweep.learner, net, standardised, augment=augmented)
     return sweep.Experiment(
         title="residual networks on CIFAR-10",
         source="[A] 5.1, Figure 4 right",
         settings=config,
         recipe=config.recipe,
         dataset=sweep.first(dataset, config.images),
-        models={"": sweep.Model(net, learner_of)},
+        networks={"": network(shape)},
+        learner_of=lambda net, known: sweep.learner(net, standardised, known, augment=augmented),
         prepare=standardised,
     )
 
