@@ -116,7 +116,7 @@ def cases(sizes: Sizes) -> list[Case]:
     """The recurrent and the residual network, at the rates for which [A] has results."""
 
     def runs(drop: float, pcff: float) -> tuple[sweep.Run, ...]:
-        rates = {"none": 0.0, "dropout": drop, "pcff": pcff}
+        rates = {"none": Rates(0.0, 0.0), "dropout": Rates(drop, 0.0), "pcff": Rates(0.0, pcff)}
         return tuple(sweep.Run(name, rate, 0) for name, rate in rates.items())  # pyright: ignore[reportArgumentType]
 
     recurrent = sizes.depth, sizes.features, sizes.pixels

@@ -19,7 +19,7 @@ from train.engine import loop, sweep
 from train.engine.checkpoint import Checkpoints
 from train.engine.progress import Display, Progress
 from train.engine.recipes import PatientRecipe, SteppedRecipe
-from train.engine.settings import Run, Settings
+from train.engine.settings import Settings
 from train.indrnn import experiment as indrnn
 from train.indrnn.__main__ import cli as indrnn_cli
 from train.report import sweep_figure
@@ -362,8 +362,8 @@ def test_what_a_stack_does_not_have_is_named(wrong, named):
 def test_runs_and_their_rates():
     settings = Settings(dropout=(0.1,), pcff=(0.3, 1.0), seeds=(5, 6))
     assert [run.name for run in settings.runs][:3] == ["none 0 5", "none 0 6", "dropout 0.1 5"]
-    assert Run("dropout", 0.1, 5).rates == (0.1, 0.0)
-    assert Run("pcff", 0.3, 5).rates == (0.0, 0.3)
+    assert [run.rates for run in settings.runs][2:6:2] == [(0.1, 0.0), (0.0, 0.3)]
+    assert [run.told_rate for run in settings.runs][::2] == [0.0, 0.1, 0.3, 1.0]
     assert "width" not in settings.facts() and settings.facts()["pcff"] == [0.3, 1.0]
 
 

@@ -41,10 +41,8 @@ def naming(path: Path | str) -> Iterator[None]:
     except DataFileError:
         raise
     except Exception as error:
-        raise DataFileError(
-            f"{path}: truncated, damaged, or not what its name says ({type(error).__name__}: "
-            f"{error})."
-        ) from error
+        told = f"truncated, damaged, or not what its name says ({type(error).__name__}: {error})"
+        raise DataFileError(f"{path}: {told}.") from error
 
 
 @contextlib.contextmanager
@@ -57,10 +55,8 @@ def advised(remedy: str) -> Iterator[None]:
 
 
 def take(stream: Stream, most: int) -> bytes:
-    """The next `most` bytes, or what there is.
-
-    In pieces: whoever asks for a terabyte at once gets memory for it before the first byte.
-    """
+    """The next `most` bytes, or what there is. In pieces: whoever asks for a terabyte at once gets
+    memory for it before the first byte."""
     pieces = []
     while most > 0 and (piece := stream.read(min(most, _PIECE))):
         pieces.append(piece)
@@ -88,10 +84,8 @@ class _Bounded:
 
 
 def unpacked(file: BinaryIO) -> Stream:
-    """What a file holds, gzipped or not, which its first bytes tell.
-
-    Reading raises ValueError where more than `LARGEST` bytes come out of a gzipped file.
-    """
+    """What a file holds, gzipped or not, which its first bytes tell. Reading raises ValueError
+    where more than `LARGEST` bytes come out of a gzipped file."""
     packed = file.read(2) == _GZIP_MAGIC
     file.seek(0)
     return _Bounded(gzip.GzipFile(fileobj=file)) if packed else file

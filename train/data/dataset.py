@@ -8,11 +8,9 @@ import numpy as np
 
 
 class Dataset(NamedTuple):
-    """Images as rows of unsigned bytes, and their classes.
-
-    Bytes, because they take a quarter of the memory traffic of floats; the training step divides
-    a batch by `largest`, which gives numbers in [0, 1].
-    """
+    """Images as rows of unsigned bytes, and their classes. Bytes take a quarter of the memory
+    traffic of floats; the training step divides a batch by `largest`, which gives numbers in [0,
+    1]."""
 
     train_x: np.ndarray  # uint8[train, features]
     train_y: np.ndarray  # int32[train]

@@ -63,9 +63,8 @@ def fetch(name: str) -> Path:
     """The folder with the original files of a set, as TFDS calls it, fetched unless they are there
     already; every file in it has the registered checksum.
 
-    Raises:
-        DataFileError: no connection (after about two seconds), a transfer that broke
-        off or has the wrong checksum, a folder that cannot be written. No partial file is left.
+    DataFileError if there is no connection (after about two seconds), a transfer broke off or has
+    the wrong checksum, or the folder cannot be written. No partial file is left.
     """
     folder = cache_folder(name)
     missing = [file for file in registered(name) if not _present(folder / file.name, file)]
@@ -102,8 +101,7 @@ def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     thread.join(seconds)
-    reason = outcome[0] if outcome else f"no answer within {seconds:g} s"
-    if reason:
+    if reason := outcome[0] if outcome else f"no answer within {seconds:g} s":
         raise DataFileError(
             f"{name} is not on this machine, and {url} cannot be reached ({reason})."
         )

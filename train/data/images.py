@@ -176,29 +176,17 @@ def _read(name: str, data_dir: Path | None) -> tuple[Parts, str]:
 def _check(name: str, parts: Parts) -> bool:
     """Raises unless the arrays fit together; whether they are the published ones."""
     known = SETS[name]
-
-    def require(fits: bool, path: Path, what: str) -> None:
-        if not fits:
-            raise DataFileError(f"{path}: {what}.")
-
     for split in known.counts:
         (images, path), (labels, labels_path) = parts[f"{split}_images"], parts[f"{split}_labels"]
-        require(
-            images.shape[1:] == known.shape,
-            path,
-            f"images of shape {images.shape[1:]}, expected {known.shape}: this is not {name}",
-        )
-        require(
-            len(images) == len(labels) >= CLASSES,
-            labels_path,
-            f"{len(labels)} labels for the {len(images)} images of {path}; expected as many, and "
-            f"at least {CLASSES}",
-        )
-        require(
-            labels.max() < CLASSES,
-            labels_path,
-            f"a label {labels.max()}, expected 0 to {CLASSES - 1}: this is not {name}",
-        )
+        if images.shape[1:] != known.shape:
+            told = f"images of shape {images.shape[1:]}, expected {known.shape}"
+            raise DataFileError(f"{path}: {told}: this is not {name}.")
+        if not len(images) == len(labels) >= CLASSES:
+            told = f"{len(labels)} labels for the {len(images)} images of {path}"
+            raise DataFileError(f"{labels_path}: {told}; expected as many, and at least {CLASSES}.")
+        if labels.max() >= CLASSES:
+            told = f"a label {labels.max()}, expected 0 to {CLASSES - 1}"
+            raise DataFileError(f"{labels_path}: {told}: this is not {name}.")
     published = {
         digest: f"{role.replace('_', ' ')} of {other}"
         for other, its in SETS.items()
@@ -208,10 +196,8 @@ def _check(name: str, parts: Parts) -> bool:
     for role, (array, path) in parts.items():
         digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
         which, expected = published.get(digest), f"{role.replace('_', ' ')} of {name}"
-        found = f"the {which}" if which else f"SHA-256 {digest}"
-        require(
-            which == expected or (which is None and not complete),
-            path,
-            f"not the {expected}, but {found}; expected SHA-256 {known.sha256[role]}",
-        )
+        if which != expected and (which is not None or complete):
+            found = f"the {which}" if which else f"SHA-256 {digest}"
+            told = f"not the {expected}, but {found}"
+            raise DataFileError(f"{path}: {told}; expected SHA-256 {known.sha256[role]}.")
     return complete

@@ -32,12 +32,9 @@ _BATCH = 1000  # records decoded between two look-ups
 def find(root: Path, name: str) -> Path | None:
     """The folder of the newest prepared version of a set, if there is one, under `root`: a TFDS
     data folder, or the folder of the set or of one of its versions."""
-    infos = [
-        *root.glob(f"{name}/*/dataset_info.json"),
-        *root.glob("*/dataset_info.json"),
-        *root.glob("dataset_info.json"),
-    ]
-    folders = [info.parent for info in infos if info.parent.parent.name == name]
+    paths = (f"{folder}dataset_info.json" for folder in (f"{name}/*/", "*/", ""))
+    infos = (info for path in paths for info in root.glob(path))
+    folders = (info.parent for info in infos if info.parent.parent.name == name)
 
     def version(folder: Path) -> list[int]:
         return [int(part) for part in folder.name.split(".") if part.isdecimal()]
@@ -89,7 +86,5 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
         labels = np.asarray([label for _, label in records], np.uint8)
     if len(images) != count:
         return images, labels
-    hasher = hashing.Hasher(split)
-    keys = sorted(range(count), key=hasher.hash_key)
-    original = np.argsort(keys)
+    original = np.argsort(sorted(range(count), key=hashing.Hasher(split).hash_key))
     return images[original], labels[original]

@@ -65,11 +65,9 @@ class Scaled(NamedTuple):
 
 
 def load_table(name: str, data_dir: str | os.PathLike[str] | None = None) -> Table:
-    """A table by name: `"diabetes"`, or one of `FILES` from the folder with its file.
-
-    Raises:
-        ValueError: another name.
-        DataFileError: no folder, no file, or one that does not hold such a table.
+    """A table by name: `"diabetes"`, or one of `FILES` from the folder with its file; ValueError
+    for another. DataFileError if there is no folder, no file, or one that does not hold such a
+    table.
 
     Example:
         >>> load_table("diabetes").x.shape
@@ -174,12 +172,10 @@ def save_table(
 
 def scaled(table: Table, split: int) -> Scaled:
     """A split in units in which the training rows have mean 0 and standard deviation 1.
+    DataFileError names the column that cannot be scaled, and its row.
 
     Columns that are constant over the training rows become 0 there. Nothing in the result but
     `test_x` and `test_y` depends on the test rows.
-
-    Raises:
-        DataFileError: naming the column that cannot be scaled, and its row.
 
     Example:
         >>> split = scaled(load_table("diabetes"), 0)

@@ -1,9 +1,5 @@
 """Dense networks on images: no regularisation, dropout, PCFF, and both ([A] 5.1, Figure 4 left).
 
-    python -m train.dense                                      # scikit-learn's digits
-    python -m train.dense --data mnist --regularisers none dropout pcff both
-    python -m train.dense --data fashion_mnist --data-dir FOLDER --regularisers none pcff
-
 Network 784-1024-1024-10 (minimal: nine logits and a zero) with tanh or ReLU nodes; SGD 0.01 with
 momentum 0.9, batches of 32, learning rate divided by ten on a plateau of the validation loss, early
 stopping, the weights of the lowest validation loss tested once. Drop rate 0.5; PCFF at rate 0.4 for

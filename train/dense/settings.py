@@ -72,13 +72,13 @@ class Config(Computation):
     def runs(self) -> list[Run]:
         """The runs, in the order of the results."""
 
-        def rate(regulariser: Regulariser, nodes: Nodes) -> float | Rates:
+        def rates(regulariser: Regulariser, nodes: Nodes) -> Rates:
             pcff = {"tanh": self.tanh_rate, "relu": self.relu_rate}[nodes]
-            both = Rates(self.drop_rate, pcff)
-            return {"none": 0.0, "dropout": self.drop_rate, "pcff": pcff, "both": both}[regulariser]
+            drops, samples = (regulariser in (one, "both") for one in ("dropout", "pcff"))
+            return Rates(self.drop_rate if drops else 0.0, pcff if samples else 0.0)
 
         return [
-            Run(regulariser, rate(regulariser, nodes), seed, nodes)
+            Run(regulariser, rates(regulariser, nodes), seed, nodes)
             for nodes in self.nodes
             for regulariser in self.regularisers
             for seed in self.seeds

@@ -183,11 +183,9 @@ def _digest(step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any
 
 @contextlib.contextmanager
 def _late_answers_ignored() -> Iterator[None]:
-    """Keeps Python from printing a page for each answer that comes too late.
-
-    When one of many files fails, Orbax closes its event loop and raises; TensorStore then reports
-    the other files to the closed loop, from threads of its own.
-    """
+    """Keeps Python from printing a page for each answer that comes too late: when one of many files
+    fails, Orbax closes its event loop and raises; TensorStore then reports the other files to the
+    closed loop, from threads of its own."""
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:

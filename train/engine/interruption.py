@@ -15,14 +15,11 @@ class Interruption:
     An epoch that has begun cannot be saved, since it takes over the memory of the one before. So a
     signal waits for its end, unless all of the one before is saved. Signals that do not call a
     Python function stay as they are.
-
-    Attributes:
-        unsaved: whether there is something to lose.
-        end: what a signal that is waiting would have done at once; none: none came.
     """
 
     def __init__(self) -> None:
-        self.unsaved = False
+        self.unsaved = False  # whether there is something to lose
+        # What a signal that is waiting would have done at once; none: none came.
         self.end: Callable[[], Any] | None = None
         self._before: dict[int, Callable[..., Any]] = {}
 

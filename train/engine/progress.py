@@ -30,12 +30,9 @@ class Display:
 
 
 class ProgressBar(Display):
-    """Shows the progress of training.
-
-    On a terminal (`console` is a `rich.console.Console`) it is a bar, which is full at the last
-    epoch, or else shows how many runs have ended. In a file or a pipe, where nothing can be drawn
-    over, it is a line now and then.
-    """
+    """Shows the progress of training: on a terminal (`console` is a `rich.console.Console`) a bar,
+    which is full at the last epoch, or else shows how many runs have ended; in a file or a pipe,
+    where nothing can be drawn over, a line now and then."""
 
     def __init__(
         self,
@@ -49,10 +46,10 @@ class ProgressBar(Display):
         self._epochs, self._runs, self._clock = epochs, runs, clock
         self._line, self._next_line = "", -float("inf")
         self._bar = progress.Progress(
-            progress.TextColumn("epoch {task.fields[epoch]}"),
+            "epoch {task.fields[epoch]}",
             progress.BarColumn(bar_width=10),
-            progress.TextColumn("{task.fields[finished]}/{task.fields[runs]} ended"),
-            progress.TextColumn("{task.fields[figures]}"),
+            "{task.fields[finished]}/{task.fields[runs]} ended",
+            "{task.fields[figures]}",
             console=console,
             disable=not console.is_terminal,
         )

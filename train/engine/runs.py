@@ -26,9 +26,8 @@ from train.report.settings import but_epochs, differences
 
 
 class Log(NamedTuple):
-    """How a training went, over all its starts; nothing that it leads to depends on this.
-
-    What was done after a last save is lost with it, and not counted."""
+    """How a training went, over all its starts; nothing that it leads to depends on this. What was
+    done after a last save is lost with it, and not counted."""
 
     seconds: float = 0.0  # from each start to the end of its last epoch
     rates: tuple[float, ...] = ()  # training images per second of each epoch, over all runs
@@ -77,13 +76,9 @@ def train(
     in the order of `groups`.
 
     In the mode "sequential" each group has a single run. The devices of the layout may belong to
-    several processes that all call this.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be written or read, or was made by other settings,
-            in another mode, or on another kind of machine.
-        ValueError: there are fewer training images than a batch holds, or batches cannot be split
-            evenly.
+    several processes that all call this. CheckpointError if the checkpoint cannot be written or
+    read, or was made by other settings, in another mode, or on another kind of machine; ValueError
+    if there are fewer training images than a batch holds, or batches cannot be split evenly.
     """
     folder, earlier, settings, save_seconds, deadline = keeping or Keeping()
     size, parts = recipe.batch_size, devices.size(layout.mesh, devices.BATCH)

@@ -166,17 +166,10 @@ def run(
 ) -> dict[str, Any]:
     """Trains, tests, and leaves the result, which is returned, and a figure behind.
 
-    Args:
-        experiment_of: makes the experiment of settings and data; called when this process has
-            joined the others, if there are any.
-        settings: those of the experiment, below `Computation`.
-        command, console: what was typed, for the result; where progress is told.
-        draw: `draw([result.json], figure)`.
-
-    Raises:
-        DataFileError: no data, or bad files; the folder cannot be written, is another process's, or
-            holds the result of another experiment.
-        CheckpointError, ValueError: see `train.engine.runs.train` and `train.engine.devices`.
+    The experiment is made of settings, below `Computation`, and data, when this process has joined
+    the others, if there are any; `draw([result.json], figure)` draws it. DataFileError if there are
+    no data, or bad files, or the folder cannot be written, is another process's, or holds the
+    result of another experiment; else see `train.engine.runs.train` and `train.engine.devices`.
     """
     out, budget, began = settings.folder, settings.budget_seconds, time.monotonic()
     devices.join(settings.coordinator, settings.processes, settings.process)

@@ -81,9 +81,6 @@ def restricted(config: Config, dataset: Dataset) -> Dataset:
     return dataset._replace(**{name: getattr(dataset, name)[:size] for name, size in names})
 
 
-# -- measurements, at the same posteriors
-
-
 def posteriors(config: Config, dataset: Dataset, finished: Sequence[Finished]) -> dict[str, Any]:
     """Where gradients are measured: before and after the training of the first seed. ValueError if
     that never had a finite loss."""

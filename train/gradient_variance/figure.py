@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.report import tables as report
 from train.report.figures import digest, panels, save
 from train.report.statistics import Mean
-from train.report.tables import DATA, Grid
+from train.report.tables import DATA, Grid, read
 
 LABELS = {
     "moments": "moments",
@@ -22,6 +21,7 @@ LABELS = {
 SHADES = ("#cc6677", "#4477aa", "#228833", "#8a5fb0", "#555555")
 COLOURS = dict(zip(LABELS, SHADES, strict=True))
 NETWORKS = {"dense": "dense", "small_vgg": "small VGG", "vgg16": "VGG16"}
+TITLED = {"data": DATA, "network": NETWORKS}
 GROUPS = {"means": "means", "log variances": "log-variances"}
 CURVES = (
     ("validation_loss", "validation NLL", 1),
@@ -37,13 +37,12 @@ def draw(results: Sequence[Path], out: Path) -> None:
     weights alone; bars: two standard errors. Right: validation negative log-likelihood and error by
     epoch, one line for each seed.
     """
-    loaded = [report.read(path) for path in results]
+    loaded = [read(path) for path in results]
     figure, axes = panels(len(loaded), 4, (15, 0.7 + 3.3 * len(loaded)))
     from matplotlib import lines
 
     for row, result in zip(axes, loaded, strict=True):
-        chosen = result["settings"]
-        title = f"{DATA[chosen['data']]}, {NETWORKS[chosen['network']]}"
+        title = ", ".join(names[result["settings"][n]] for n, names in TITLED.items())
         for panel, point in zip(row[:2], ("initial", "trained"), strict=True):
             _variance(panel, result, point)
             panel.set_title(f"{title}: {point} posterior", fontsize="medium")
@@ -51,11 +50,8 @@ def draw(results: Sequence[Path], out: Path) -> None:
             _curves(panel, result, name, factor)
             panel.set(xlabel="epoch", ylabel=label)
     drawn = {name for result in loaded for name in result["settings"]["procedures"]}
-    handles = [
-        lines.Line2D([], [], color=COLOURS[name], label=label)
-        for name, label in LABELS.items()
-        if name in drawn
-    ]
+    looks = {LABELS[name]: COLOURS[name] for name in LABELS if name in drawn}
+    handles = [lines.Line2D([], [], color=c, label=label) for label, c in looks.items()]
     handles.append(lines.Line2D([], [], color="black", linestyle=":", label="weights alone"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
     save(figure, out, description=digest(results), dpi=120)

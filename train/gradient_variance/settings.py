@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from train.engine.settings import Mode, on_cpu, without_folder
 from train.report.settings import SEEDS, SOME, Checked, at_least, each, facts, more_than, require
@@ -10,9 +10,7 @@ from train.report.settings import SEEDS, SOME, Checked, at_least, each, facts, m
 Network = Literal["dense", "small_vgg", "vgg16"]
 Name = Literal["moments", "local", "flipout", "weights", "plain"]
 # What is measured of a training, and has no influence on it.
-MEASUREMENTS = (
-    *("batch_sizes", "pairs", "draws", "bias_draws", "trained_by", "samples", "rounds"),
-)
+MEASUREMENTS = "batch_sizes", "pairs", "draws", "bias_draws", "trained_by", "samples", "rounds"
 
 
 class Scale(NamedTuple):
@@ -45,9 +43,7 @@ class Config(Checked):
     """How many training images are used; without it all."""
     evaluation_images: Annotated[int | None, at_least(1)] = None
     """How many validation and how many test images are used; without it all."""
-    procedures: Annotated[tuple[Name, ...], SOME] = (
-        *("moments", "local", "flipout", "weights", "plain"),
-    )
+    procedures: Annotated[tuple[Name, ...], SOME] = get_args(Name)
     """Which compute gradients, and train."""
     seeds: Annotated[tuple[int, ...], SEEDS] = (0,)
     """Of the trainings; variances are measured for the first."""

@@ -1,9 +1,5 @@
 """Independently recurrent networks on images as sequences of pixels ([A] 5.1).
 
-    python -m train.indrnn --data-dir FOLDER                     # sequential MNIST
-    python -m train.indrnn --order permuted --data-dir FOLDER    # in one fixed random order
-    python -m train.indrnn --data digits --features 16 --epochs 5    # scikit-learn's, 64 pixels
-
 Six layers of 128 ReLU nodes, each of an affine map, the recurrence, batch normalisation over batch
 and time, and dropout with one mask for all steps; the last state is classified. Adam 2e-4, batches
 of 32, "epochs" of 1,700 updates, gradients cut off at 10, weight decay of 1e-4 of all but biases

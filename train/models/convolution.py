@@ -41,11 +41,9 @@ def _forward(x: Images, kernel: Kernel, stride: int) -> tuple[Images, tuple[Imag
 
 
 def _by_kernel(x: Images, gradient: Images, stride: int) -> Kernel:
-    """The derivative by the kernel, as one product of matrices over images, rows and columns.
-
-    The images shifted by columns meet the gradient shifted by rows: a third of the memory that
-    patches of the images take.
-    """
+    """The derivative by the kernel, as one product of matrices over images, rows and columns. The
+    images shifted by columns meet the gradient shifted by rows: a third of the memory that patches
+    of the images take."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
     rows, (m, n) = x.shape[1], gradient.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))

@@ -29,10 +29,8 @@ class _Options(NamedTuple):
 
 
 class Convolution(nnx.Module):
-    """A 3 x 3 convolution without bias, of PyTorch's default initialisation.
-
-    Weights are U(-1/sqrt(n), 1/sqrt(n)) for n = 9 `inputs`.
-    """
+    """A 3 x 3 convolution without bias, of PyTorch's default initialisation: weights are
+    U(-1/sqrt(n), 1/sqrt(n)) for n = 9 `inputs`."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, options: _Options):
         bound = (9 * inputs) ** -0.5
@@ -97,11 +95,9 @@ class Identity(nnx.Module):
 
 
 class Refined(nnx.Module):
-    """The block that begins a stage of the authors' network, at stride 2.
-
-    The nodes that end the stage below, and a refinement of a convolution, whose copy has weights of
-    its own: three convolutions, where the usual block has two.
-    """
+    """The block that begins a stage of the authors' network, at stride 2: the nodes that end the
+    stage below, and a refinement of a convolution, whose copy has weights of its own. It has three
+    convolutions, where the usual block has two."""
 
     def __init__(self, inputs: int, outputs: int, name: str, options: _Options):
         self.before = Place(inputs, f"{name}_before", options)

@@ -97,11 +97,8 @@ def diagnostics(columns: dict[str, Float[Array, "chains draws"]]) -> dict[str, A
 
 
 def covariance_root(examples: uci.Scaled) -> Float[Array, "features features"]:
-    """The Cholesky factor of the covariance of the training inputs, whose mean is 0.
-
-    A column that is a function of others would make it singular: a millionth is added to each
-    variance.
-    """
+    """The Cholesky factor of the covariance of the training inputs, whose mean is 0. A column that
+    is a function of others would make it singular: a millionth is added to each variance."""
     x = np.asarray(examples.train_x, np.float64)
     covariance = np.cov(x.T, bias=True).reshape(x.shape[1], x.shape[1])
     return jnp.asarray(np.linalg.cholesky(covariance + 1e-6 * np.eye(len(covariance))), jnp.float32)
@@ -126,15 +123,10 @@ def observe(
     original units."""
     model, root = trained.model(name), covariance_root(examples)
     start, key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 2))
-    chains = hamiltonian(
-        functools.partial(log_density, model.expected_loss, root),
-        key,
-        initial_observations(config, examples, root, start),
-        warmup=config.warmup,
-        draws=config.draws,
-    )
-    x = jnp.einsum("fg,cdg->cdf", root, chains.positions.x)
-    y = chains.positions.y
+    density = functools.partial(log_density, model.expected_loss, root)
+    initial = initial_observations(config, examples, root, start)
+    chains = hamiltonian(density, key, initial, warmup=config.warmup, draws=config.draws)
+    x, y = jnp.einsum("fg,cdg->cdf", root, chains.positions.x), chains.positions.y
     flat = x.reshape(-1, x.shape[-1])
     predicted = model.predictions(flat).reshape(y.shape)
     members = jax.vmap(lambda network: trained.f(network, flat))(trained.members.network)

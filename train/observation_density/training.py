@@ -26,17 +26,13 @@ class Parameters(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A distribution q over networks: members of equal weight, with known weights or posteriors.
+    """A distribution q over networks: members of equal weight, with known weights or posteriors."""
 
-    Attributes:
-        output: `output(network, x)`, the belief about the output of each example.
-        members: arrays with a leading axis of members.
-        number: how many of them, from the first, q is of. All are computed, as one product: of one
-            alone the last bit is another, and so are all that chains make of it.
-    """
-
+    # output(network, x): the belief about the output of each example
     output: Callable[[Any, Array], cg.Belief]
-    members: Parameters
+    members: Parameters  # arrays with a leading axis of members
+    # How many of them, from the first, q is of. All are computed, as one product: of one alone the
+    # last bit is another, and so are all that chains make of it.
     number: int
 
     def _each(self, function: Callable[[Any, cg.Belief], Array], x: Array) -> Array:

@@ -66,11 +66,9 @@ def run(
         try:
             experiment = main or importlib.import_module(f"{module}.experiment").main
             experiment(chosen, shlex.join(["python", "-m", module, *arguments]), Console())
-        except (DataFileError, CheckpointError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        except ImportError as error:
-            print(f"error: {error}: `pip install cgjax[train]`", file=sys.stderr)
+        except (DataFileError, CheckpointError, ValueError, ImportError) as error:
+            remedy = ": `pip install cgjax[train]`" * isinstance(error, ImportError)
+            print(f"error: {error}{remedy}", file=sys.stderr)
             return 1
         except KeyboardInterrupt as interruption:
             terminated = isinstance(interruption, Terminated)

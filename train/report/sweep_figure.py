@@ -31,7 +31,7 @@ def draw(results: Sequence[Path], out: Path) -> None:
     Points are means over seeds with their standard errors, small points the single runs; the line
     across is the network without regularisation. Seeds may have been trained apart.
     """
-    sets = _read(results)
+    sets = report.merged_by_settings([report.read(path) for path in results])
     figure, axes = panels(1, len(sets), (1 + 4 * len(sets), 3.4))
     drawn: dict[str, Any] = {}
     for panel, result in zip(axes[0], sets, strict=True):
@@ -51,7 +51,7 @@ def draw_curves(results: Sequence[Path], out: Path) -> None:
     of IndRNN have logged the same network, with dropout 0.1, their points stand beside it, up to
     ten times as many updates; in their first epoch, those of training are means over a hundred.
     """
-    sets = _read(results)
+    sets = report.merged_by_settings([report.read(path) for path in results])
     figure, axes = panels(2, len(sets), (1 + 4 * len(sets), 6.4), sharex="col", sharey="col")
     for column, result in zip(axes.T, sets, strict=True):
         for panel, part in zip(column, PARTS, strict=True):
@@ -90,10 +90,6 @@ def history(runs: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     epochs = min(len(run["history"][name]) for run in runs)
     columns = [run["history"][name][:epochs] for run in runs]
     return np.mean(np.array(columns, np.float64), axis=0)  # None becomes not a number
-
-
-def _read(results: Sequence[Path]) -> list[dict[str, Any]]:
-    return report.merged_by_settings([report.read(path) for path in results])
 
 
 def _rate(told: str) -> float:

@@ -71,9 +71,6 @@ class Grid(NamedTuple):
         return made
 
 
-# -- results
-
-
 def read(path: Path) -> Result:
     """The result of an experiment that has runs, from its `result.json`; DataFileError names a file
     that cannot be read, is no such result, or has no runs."""
@@ -96,12 +93,8 @@ def read_all(folder: Path, pattern: str = "**/result.json") -> list[Result]:
 
 def merged(results: Sequence[Result]) -> list[Result]:
     """Results of the same data set as one, the first of it with the runs of all; the seeds of an
-    experiment may be trained apart.
-
-    Raises:
-        ValueError: if two were made with other settings (the last epoch aside, which each run's
-            status tells of), or hold the same run.
-    """
+    experiment may be trained apart. ValueError if two were made with other settings (the last epoch
+    aside, which each run's status tells of), or hold the same run."""
     found: dict[str, Result] = {}
     for result in results:
         name = result["settings"]["data"]
@@ -121,10 +114,7 @@ def merged(results: Sequence[Result]) -> list[Result]:
 
 def merged_by_settings(results: Sequence[Result]) -> list[Result]:
     """Results of the same experiment and settings as one; those of other settings stay apart.
-
-    Raises:
-        ValueError: if two of the same settings hold the same run.
-    """
+    ValueError if two of the same settings hold the same run."""
     sets: dict[str, list[Result]] = {}
     for result in results:
         facts = {k: v for k, v in result["settings"].items() if k not in RUN_SETTINGS}
@@ -146,9 +136,6 @@ def rows(result: Result) -> list[tuple[str, str, list[Run]]]:
     for run in result["runs"]:
         grouped.setdefault((str(run[first]), str(run[second])), []).append(run)
     return [(first, second, runs) for (first, second), runs in grouped.items()]
-
-
-# -- figures
 
 
 def over_seeds(runs: Sequence[Run], way: str, figure: str) -> Mean:
@@ -215,9 +202,6 @@ counts: its 95 % interval holds 0.'
         return "No difference counts: each one's 95 % interval holds 0."
     rest = " No other difference counts: its 95 % interval holds 0."
     return f"Compared with none, the test error is {'; '.join(parts)}." + rest * bool(signs[0])
-
-
-# -- tables
 
 
 def tables(result: Result) -> list[Any]:
