@@ -221,7 +221,7 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, 
     figures: dict[str, Any] = {
         "network": case.name,
         "regulariser": run.regulariser,
-        "rate": run.rate,
+        "rate": run.told_rate,
         "batch": len(x),
         "parameters": sum(w.size for w in weights.values()),
     }

@@ -21,14 +21,13 @@ Images = Float[Array, "batch rows columns channels"]
 Kernel = Float[Array, "3 3 inputs outputs"]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolved(x: Images, kernel: Kernel, stride: int) -> Images:
     """A 3 x 3 convolution of images that are padded by one zero on all sides, at any stride.
 
     JAX's padding "SAME" at stride 2 would put the only zero of an even side at its end, and shift
     the grid of the results by a pixel.
     """
-    return _plain(x, kernel, stride)
+    return _convolved(x, kernel, stride)
 
 
 def _plain(x: Images, kernel: Kernel, stride: int) -> Images:
@@ -36,8 +35,11 @@ def _plain(x: Images, kernel: Kernel, stride: int) -> Images:
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_NUMBERS)
 
 
+_convolved = jax.custom_vjp(_plain, nondiff_argnums=(2,))
+
+
 def _forward(x: Images, kernel: Kernel, stride: int) -> tuple[Images, tuple[Images, Kernel]]:
-    return convolved(x, kernel, stride), (x, kernel)
+    return _convolved(x, kernel, stride), (x, kernel)
 
 
 def _by_kernel(x: Images, gradient: Images, stride: int) -> Kernel:
@@ -92,7 +94,7 @@ def _backward(stride: int, saved: tuple[Images, Kernel], gradient: Images) -> tu
     return lax.platform_dependent(*saved, gradient, cpu=for_cpu, default=usual)
 
 
-convolved.defvjp(_forward, _backward)
+_convolved.defvjp(_forward, _backward)
 
 
 @partial(jax.checkpoint, static_argnums=(2,))
