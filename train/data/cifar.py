@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from train.data import archives
-from train.data.dataset import Part, Parts, parts
+from train.data.dataset import Part, Parts
 from train.data.idx import parse_idx
 from train.data.pickled import parse_pickled_batch
 from train.report.files import DataFileError, open_regular
@@ -105,7 +105,7 @@ def _joined(batches: list[Arrays], path: Path) -> Parts:
     """Both halves out of the content of their files, the last of which is for testing."""
     images, labels = zip(*batches, strict=True)
     train = Part(np.concatenate(images[:-1]), path), Part(np.concatenate(labels[:-1]), path)
-    return parts(train, (Part(images[-1], path), Part(labels[-1], path)))
+    return {"train": train, "test": (Part(images[-1], path), Part(labels[-1], path))}
 
 
 def _from_pictures(path: Path) -> Parts:
@@ -141,4 +141,4 @@ def _from_pictures(path: Path) -> Parts:
         return Part(images, path), Part(labels, path)
 
     found = archives.members(path, wanted, parse)
-    return parts(both("train"), both("test"))
+    return {split: both(split) for split in ("train", "test")}

@@ -56,11 +56,4 @@ class Part(NamedTuple):
     path: Path
 
 
-# The parts "train_images", "train_labels", "test_images", "test_labels".
-Parts = dict[str, Part]
-
-
-def parts(train: tuple[Part, Part], test: tuple[Part, Part]) -> Parts:
-    """Of images and labels of both splits."""
-    names = (f"{split}_{what}" for split in ("train", "test") for what in ("images", "labels"))
-    return dict(zip(names, (*train, *test), strict=True))
+Parts = dict[str, tuple[Part, Part]]  # images and labels, of "train" and "test"

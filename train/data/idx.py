@@ -64,13 +64,16 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
 
 def read(folder: Path) -> tuple[Parts, str]:
     """The four arrays of MNIST or Fashion-MNIST from their files in a folder, gzipped or not."""
-    parts: Parts = {}
-    for role, stem in FILES.items():
+
+    def part(role: str) -> Part:
+        stem = FILES[role]
         # `train-images.idx3-ubyte` is how some archives unpack.
         stems = (stem, stem.replace("-idx", ".idx"))
         candidates = [folder / f"{s}{suffix}" for s in stems for suffix in ("", ".gz")]
         path = next((candidate for candidate in candidates if candidate.exists()), None)
         if path is None:
             raise DataFileError(f"{folder / stem}: missing, gzipped (.gz) or not.")
-        parts[role] = Part(read_idx(path, ndim=3 if role.endswith("images") else 1), path)
-    return parts, "local IDX files"
+        return Part(read_idx(path, ndim=3 if role.endswith("images") else 1), path)
+
+    splits = "train", "test"
+    return {s: (part(f"{s}_images"), part(f"{s}_labels")) for s in splits}, "local IDX files"

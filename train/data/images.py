@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from train.data import archives, cifar, fetch, idx, prepared
-from train.data.dataset import Dataset, Part, Parts, parts
+from train.data.dataset import Dataset, Part, Parts
 from train.report.files import DataFileError
 
 CLASSES = 10
@@ -125,10 +125,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     with archives.advised(ways_out(name)):
         found, way = _read(name, None if data_dir is None else Path(data_dir).expanduser())
         verified = _check(name, found)
-    train, test = (
-        (found[f"{split}_images"].array, found[f"{split}_labels"].array)
-        for split in ("train", "test")
-    )
+    train, test = ((images.array, labels.array) for images, labels in found.values())
     proof = "verified by SHA-256" if verified else "NOT the published set, hence unverified"
     source = f"{name} from {way}, {len(train[0])} + {len(test[0])} images, {proof}"
     return Dataset.of(train, test, int(len(train[0]) * SETS[name].training), source)
@@ -154,19 +151,15 @@ def _digits() -> Dataset:
 def _read(name: str, data_dir: Path | None) -> tuple[Parts, str]:
     known = SETS[name]
     try:
-        if data_dir is not None and not data_dir.is_dir():
+        if data_dir and not data_dir.is_dir():
             raise DataFileError(f"{data_dir}: no such folder.")
         usual = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
         made = prepared.find(data_dir or usual, name)
-        if made is not None and (
-            data_dir is not None or prepared.file_format(made) == prepared.FORMAT
-        ):
-            train, test = (
-                [Part(array, made) for array in prepared.read(made, name, split, count)]
-                for split, count in known.counts.items()
-            )
-            return parts((train[0], train[1]), (test[0], test[1])), "a prepared TFDS folder"
-        if data_dir is not None:
+        if made and (data_dir or prepared.file_format(made) == prepared.FORMAT):
+            found = {s: prepared.read(made, name, s, count) for s, count in known.counts.items()}
+            pairs = {s: (Part(x, made), Part(y, made)) for s, (x, y) in found.items()}
+            return pairs, "a prepared TFDS folder"
+        if data_dir:
             return known.read(data_dir)
         return known.read(fetch.fetch(name))[0], "the addresses that TFDS registers"
     except OSError as error:  # of a folder that may not be entered, for example
@@ -176,8 +169,7 @@ def _read(name: str, data_dir: Path | None) -> tuple[Parts, str]:
 def _check(name: str, parts: Parts) -> bool:
     """Raises unless the arrays fit together; whether they are the published ones."""
     known = SETS[name]
-    for split in known.counts:
-        (images, path), (labels, labels_path) = parts[f"{split}_images"], parts[f"{split}_labels"]
+    for (images, path), (labels, labels_path) in parts.values():
         if images.shape[1:] != known.shape:
             told = f"images of shape {images.shape[1:]}, expected {known.shape}"
             raise DataFileError(f"{path}: {told}: this is not {name}.")
@@ -192,8 +184,10 @@ def _check(name: str, parts: Parts) -> bool:
         for other, its in SETS.items()
         for role, digest in its.sha256.items()
     }
-    complete = all(len(parts[f"{split}_images"].array) == n for split, n in known.counts.items())
-    for role, (array, path) in parts.items():
+    complete = all(len(parts[split][0].array) == n for split, n in known.counts.items())
+    for role in known.sha256:
+        split, what = role.split("_")
+        array, path = parts[split][what == "labels"]
         digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
         which, expected = published.get(digest), f"{role.replace('_', ' ')} of {name}"
         if which != expected and (which is not None or complete):

@@ -30,12 +30,8 @@ FILES = {
     "wine": "wine-quality-red.npz",
     "yacht": "yacht.npz",
 }
-ARRAYS = {  # the kinds of their elements, and their dimensions
-    "x": ("f", 2),
-    "y": ("f", 1),
-    "train": ("iu", 2),
-    "test": ("iu", 2),
-}
+# The kinds of their elements, and their dimensions.
+ARRAYS = {"x": ("f", 2), "y": ("f", 1), "train": ("iu", 2), "test": ("iu", 2)}
 _MEMBERS = {name: key for key in ARRAYS for name in (key, f"{key}.npy")}
 _HEADER = 1 << 14  # bytes; NumPy takes a header for dangerous from 10,000 on
 # A larger number has a square that float32 lacks, and losses square.

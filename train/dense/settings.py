@@ -56,22 +56,18 @@ class Config(Computation):
 
     @property
     def how(self) -> Mode:
-        """How the runs are computed."""
         if self.mode != "auto":
             return self.mode
         return "sequential" if self.hidden_nodes >= 512 and on_cpu() else "vmap"
 
     @property
     def mapped(self) -> int | None:
-        """How many runs a device maps at a time; none: all."""
         if self.how == "sequential":
             return None
         return self.width or (len(self.seeds) if on_cpu() else None)
 
     @property
     def runs(self) -> list[Run]:
-        """The runs, in the order of the results."""
-
         def rates(regulariser: Regulariser, nodes: Nodes) -> Rates:
             pcff = {"tanh": self.tanh_rate, "relu": self.relu_rate}[nodes]
             drops, samples = (regulariser in (one, "both") for one in ("dropout", "pcff"))
@@ -85,5 +81,4 @@ class Config(Computation):
         ]
 
     def facts(self) -> dict[str, Any]:
-        """What the results depend on, in the form that JSON gives back."""
         return super().facts() | {"hidden": self.hidden_nodes}

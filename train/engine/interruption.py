@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
-SIGNALS = signal.SIGINT, signal.SIGTERM
-
 
 class Interruption:
     """Holds back signals that would end the process, as long as something is unsaved.
@@ -25,7 +23,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in (signal.SIGINT, signal.SIGTERM):
                 handler = signal.getsignal(number)
                 if callable(handler):
                     self._before[number] = handler

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple, Self
 LINE_SECONDS = 10.0  # the least time between two lines where there is no terminal
 
 
+Clock = Callable[[], float]  # the time in seconds
+
+
 class Progress(NamedTuple):
     """How far a training is."""
 
@@ -34,13 +37,7 @@ class ProgressBar(Display):
     which is full at the last epoch, or else shows how many runs have ended; in a file or a pipe,
     where nothing can be drawn over, a line now and then."""
 
-    def __init__(
-        self,
-        epochs: int | None,
-        runs: int,
-        console: Any,
-        clock: Callable[[], float] = time.monotonic,
-    ):
+    def __init__(self, epochs: int | None, runs: int, console: Any, clock: Clock = time.monotonic):
         from rich import progress
 
         self._epochs, self._runs, self._clock = epochs, runs, clock

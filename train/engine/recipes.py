@@ -217,12 +217,10 @@ class SteppedRecipe(Recipe):
 
     def optimiser(self) -> optax.GradientTransformation:
         """The decay, which is an argument of the update, then momentum, at learning rate 1."""
-        import jax
         import optax
 
         def decay(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-            share = extra["weight_decay"]
-            return jax.tree.map(lambda gradient, p: gradient + share * p, updates, params), state
+            return optax.add_decayed_weights(extra["weight_decay"]).update(updates, state, params)
 
         decayed = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), decay)
         return optax.chain(decayed, optax.sgd(1.0, momentum=self.momentum))

@@ -6,7 +6,7 @@ the runs that have stopped are set aside; now and then everything goes into one 
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from train.engine.checkpoint import CheckpointError, Checkpoints, Saved
 from train.engine.groups import Active, Group, Layout
 from train.engine.interruption import Interruption
 from train.engine.loop import DIVERGED, SETTLED, STATUS, STOPPED, Data, Record, Variables
-from train.engine.progress import Display, Progress
+from train.engine.progress import Clock, Display, Progress
 from train.engine.recipes import Recipe
 from train.report import machine
 from train.report.settings import but_epochs, differences
@@ -70,7 +70,7 @@ def train(
     layout: Layout,
     keeping: Keeping | None = None,
     display: Display | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock = time.monotonic,
 ) -> list[Finished]:
     """Trains every run until it stops early, diverges or reaches the last epoch; what came of each,
     in the order of `groups`.
@@ -213,7 +213,7 @@ class _Training:
             self.checkpoints.save(step, arrays, told)
         self._step = step
 
-    def epoch(self, clock: Callable[[], float]) -> tuple[float, float]:
+    def epoch(self, clock: Clock) -> tuple[float, float]:
         """An epoch of all groups; the training images per second, and the time at its end."""
         start, epoch = clock(), len(self.history) + 1
         seen = self.recipe.steps(len(self.active[0].data.train_x)) * self.recipe.batch_size
@@ -252,14 +252,9 @@ class _Training:
         more."""
         if self.recipe.last_epoch is not None:
             return self.recipe.last_epoch - epoch
-        epochs = [
-            self.recipe.fewest_epochs_left(
-                jax.tree.map(lambda leaf, a=a: leaf[a.running], a.stored.progress)
-            )
-            for a in self.active
-            if len(a.running)
-        ]
-        return max(epochs, default=0)
+        running = (a for a in self.active if len(a.running))
+        left = (jax.tree.map(lambda x, a=a: x[a.running], a.stored.progress) for a in running)
+        return max(map(self.recipe.fewest_epochs_left, left), default=0)
 
     def _restore(self, folder: Path, saved: Saved) -> None:
         """Puts a checkpoint's states, history and log in place."""

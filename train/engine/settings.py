@@ -171,7 +171,6 @@ class Settings(Computation):
 
     @property
     def runs(self) -> list[Run]:
-        """The runs, in the order of the results."""
         cases = [
             *(Run("none", Rates(0.0, 0.0), 0) for _ in range(self.none)),
             *(Run("dropout", Rates(rate, 0.0), 0) for rate in self.dropout),

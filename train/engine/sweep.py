@@ -206,13 +206,9 @@ def trained(
     """Trains all runs, with the checkpoint in a folder, if there is one; see
     `train.engine.runs.train`."""
     settings, dataset = experiment.settings, experiment.dataset
-    keeping = Keeping(
-        folder=folder,
-        earlier=settings.earlier and settings.earlier / CHECKPOINT,
-        settings=settings.facts() | {"data digest": dataset.digest},
-        save_seconds=settings.save_seconds,
-        deadline=deadline,
-    )
+    earlier = settings.earlier and settings.earlier / CHECKPOINT
+    facts = settings.facts() | {"data digest": dataset.digest}
+    keeping = Keeping(folder, earlier, facts, settings.save_seconds, deadline)
     return train(groups(experiment), dataset, experiment.recipe, layout(settings), keeping, display)
 
 

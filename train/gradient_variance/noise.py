@@ -56,14 +56,7 @@ def _inner(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Array]:
 
 
 def variance(
-    gradient: Gradient,
-    key: Key[Array, ""],
-    x: Array,
-    y: Array,
-    *,
-    batch_size: int,
-    pairs: int,
-    draws: int,
+    gradient: Gradient, key: Any, x: Array, y: Array, *, batch_size: int, pairs: int, draws: int
 ) -> dict[str, Variance]:
     """The variance of `gradient(key, x, y)`, by its named groups of arrays, for batches of B =
     `batch_size` examples of a data set x, y.

@@ -82,13 +82,11 @@ class Config(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         known, posterior = self.trained_by in self.procedures, self.trained_by != "plain"
+        fits = self.network in (None, "dense") or self.data == "cifar10"
         require(
             self,
             data_dir=without_folder(self),
-            network=(
-                self.network in (None, "dense") or self.data == "cifar10",
-                "dense: the VGG networks are for cifar10",
-            ),
+            network=(fits, "dense: the VGG networks are for cifar10"),
             trained_by=(known and posterior, "one of the procedures, and one with a posterior"),
         )
 

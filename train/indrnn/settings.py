@@ -54,17 +54,13 @@ class Config(Settings):
             told = "some of whose layers drop twice as often"
             return fits, f"drop rates of at most 0.5 for a dense stack, {told}"
 
+        deep = self.depth >= 1 and (self.stack == "plain" or self.depth == Config.depth)
+        wide = self.features >= 1 and (self.stack != "dense" or self.features % 8 == 0)
         require(
             self,
             data_dir=without_folder(self),
-            depth=(
-                self.depth >= 1 and (self.stack == "plain" or self.depth == Config.depth),
-                "at least 1, and given for a plain stack only",
-            ),
+            depth=(deep, "at least 1, and given for a plain stack only"),
             dropout=twice(self.dropout),
             both=twice([drop for drop, _ in self.both]),
-            features=(
-                self.features >= 1 and (self.stack != "dense" or self.features % 8 == 0),
-                "at least 1, and a multiple of 8 for a dense stack",
-            ),
+            features=(wide, "at least 1, and a multiple of 8 for a dense stack"),
         )

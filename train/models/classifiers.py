@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+Stages = Sequence[Sequence[int]]
 # Channels of the convolutions of each stage; a stage ends with max pooling.
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 SMALL = ((16,), (32,), (64,))
@@ -42,14 +43,7 @@ class VGG(nnx.Module):
     stage are `VGG16` or `SMALL`, for example; an image has `side` rows and as many columns.
     """
 
-    def __init__(
-        self,
-        stages: Sequence[Sequence[int]],
-        side: int,
-        channels: int,
-        classes: int,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, stages: Stages, side: int, channels: int, classes: int, rngs: nnx.Rngs):
         if side % 2 ** len(stages):
             raise ValueError(
                 f"images of {side} pixels cannot be halved {len(stages)} times; expected a "
@@ -79,13 +73,7 @@ class VGG(nnx.Module):
 
 def kernel_deviations(params: Any) -> dict[str, float]:
     """sqrt(2 / inputs) of each kernel of dense layers or convolutions, which keeps the size of ReLU
-    activations, by its name.
-
-    Example:
-        >>> import cgjax
-        >>> kernel_deviations(cgjax.functional(Perceptron((2, 8, 1), nnx.Rngs(0)))[1])
-        {'layers/0/kernel': 1.0, 'layers/1/kernel': 0.5}
-    """
+    activations, by its name."""
     deviations = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")

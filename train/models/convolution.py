@@ -52,14 +52,9 @@ def _by_kernel(x: Images, gradient: Images, stride: int) -> Kernel:
     end = (n - 1) * stride + 1
     images = [padded[:, :, j : j + end : stride] for j in range(_SIDE)]
     left = rows - (m - 1) * stride - 1  # after the last row that the gradient meets in the middle
-    gradients = [
-        lax.pad(
-            gradient,
-            jnp.zeros((), x.dtype),
-            [(0, 0, 0), (i - 1, left - (i - 1), stride - 1), (0, 0, 0), (0, 0, 0)],
-        )
-        for i in range(_SIDE)
-    ]
+    zero, whole = jnp.zeros((), x.dtype), (0, 0, 0)
+    edges = [(i - 1, left - (i - 1), stride - 1) for i in range(_SIDE)]
+    gradients = [lax.pad(gradient, zero, [whole, edge, whole, whole]) for edge in edges]
 
     def matrix(shifted: list[Images]) -> Float[Array, "places shifted"]:
         return jnp.concatenate(shifted, -1).reshape(-1, _SIDE * shifted[0].shape[-1])
@@ -81,13 +76,9 @@ def _backward(stride: int, saved: tuple[Images, Kernel], gradient: Images) -> tu
     ]
 
     def for_cpu(x: Images, kernel: Kernel, gradient: Images) -> tuple[Images, Kernel]:
+        flipped, padding = kernel[::-1, ::-1].swapaxes(2, 3), [(1, 1 + rest) for rest in over]
         by_x = lax.conv_general_dilated(
-            gradient,
-            kernel[::-1, ::-1].swapaxes(2, 3),
-            (1, 1),
-            [(1, 1 + rest) for rest in over],
-            lhs_dilation=(stride, stride),
-            dimension_numbers=_NUMBERS,
+            gradient, flipped, (1, 1), padding, (stride, stride), dimension_numbers=_NUMBERS
         )
         return by_x, _by_kernel(x, gradient, stride).astype(kernel.dtype)
 

@@ -25,14 +25,8 @@ def affine(features_in: int, features_out: int, rngs: nnx.Rngs) -> nnx.Linear:
     """An affine layer with PyTorch's default initialisation: weights and biases are
     U(-1/sqrt(n), 1/sqrt(n)) for n inputs."""
     uniform = between(-(features_in**-0.5), features_in**-0.5)
-    return nnx.Linear(
-        features_in,
-        features_out,
-        kernel_init=uniform,
-        bias_init=uniform,
-        dot_general=product,
-        rngs=rngs,
-    )
+    initial: Any = {"kernel_init": uniform, "bias_init": uniform}
+    return nnx.Linear(features_in, features_out, dot_general=product, rngs=rngs, **initial)
 
 
 @jax.custom_vjp

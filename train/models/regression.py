@@ -14,17 +14,13 @@ def initial(key: Any, features: int, hidden: int, outputs: int) -> dict[str, Any
     """Random parameters, weights N(0, 1 / inputs) and biases 0, as `{layer: {"kernel": [in, out],
     "bias": [out]}}` of the layers "hidden" and "output". Of two outputs one is the mean of the
     target, the other the logarithm of its noise's variance."""
-    keys = jax.random.split(key)
-    return {
-        name: {
-            "kernel": jax.random.normal(k, (inputs, size)) / inputs**0.5,
-            "bias": jnp.zeros(size),
-        }
-        for name, k, inputs, size in (
-            ("hidden", keys[0], features, hidden),
-            ("output", keys[1], hidden, outputs),
-        )
-    }
+
+    def layer(key: Any, inputs: int, size: int) -> dict[str, Array]:
+        kernel = jax.random.normal(key, (inputs, size)) / inputs**0.5
+        return {"kernel": kernel, "bias": jnp.zeros(size)}
+
+    first, second = jax.random.split(key)
+    return {"hidden": layer(first, features, hidden), "output": layer(second, hidden, outputs)}
 
 
 def network(

@@ -56,10 +56,5 @@ class Config(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self,
-            data_dir=(
-                self.data_dir is None or self.data != "diabetes",
-                "None for diabetes, which is part of scikit-learn",
-            ),
-        )
+        fits = self.data_dir is None or self.data != "diabetes"
+        require(self, data_dir=(fits, "None for diabetes, which is part of scikit-learn"))

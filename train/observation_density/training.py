@@ -1,5 +1,6 @@
 """The networks: one with a Gaussian posterior, and independent ones, all by the same recipe."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -120,10 +121,9 @@ def train(config: Config, examples: uci.Scaled) -> Trained:
         return weights.GaussianHead(params.log_noise).expected_nll(output, y).mean()
 
     keys = jax.random.split(jax.random.key(config.seed), config.members)
-    posterior = jax.jit(lambda key: _descend(config, examples, elbo, bayesian(key), key))(keys[0])
-    members = jax.jit(
-        jax.vmap(lambda key: _descend(config, examples, likelihood, member(key), key))
-    )(keys)
+    descend = functools.partial(_descend, config, examples)
+    posterior = jax.jit(functools.partial(descend, elbo, bayesian))(keys[0])
+    members = jax.jit(jax.vmap(functools.partial(descend, likelihood, member)))(keys)
     return Trained(f, posterior, members)
 
 
@@ -131,10 +131,11 @@ def _descend(
     config: Config,
     examples: uci.Scaled,
     loss: Callable[..., Array],
-    params: Parameters,
+    init: Callable[[Any], Parameters],
     key: Key[Array, ""],
 ) -> Parameters:
     """Adam on batches, every epoch with its own order, and the last examples of it left out."""
+    params = init(key)
     count = len(examples.train_y)
     size = min(config.batch_size, count)
     adam = optax.adam(config.learning_rate)

@@ -52,13 +52,8 @@ def run(
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     with interrupted_by_sigterm():
-        chosen = tyro.cli(
-            config,
-            args=arguments,
-            prog=f"python -m {module}",
-            description=inspect.getdoc(config),
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        told: Any = {"prog": f"python -m {module}", "description": inspect.getdoc(config) or ""}
+        chosen = tyro.cli(config, args=arguments, config=(tyro.conf.OmitArgPrefixes,), **told)
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A locale without "±" must not end a training.
             sys.stdout.reconfigure(errors="replace")

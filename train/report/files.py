@@ -111,12 +111,11 @@ def refuse_other_result(path: Path, experiment: str, settings: dict[str, Any]) -
         title, facts = known["experiment"], known["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         title, facts = "something that is no result of an experiment", settings
+    what = ""
     if title != experiment:
         what = f"it holds {title!r}, not {experiment!r}"
-    else:
-        then, now = (but_epochs(told) for told in (facts, settings))
-        differing = differences(then, now)
-        if not differing:
-            return
+    elif differing := differences(but_epochs(facts), but_epochs(settings)):
         what = f"it was made with other settings. {differing}"
-    raise DataFileError(f"{path}: {what}. Choose another folder with --out, or move the file away.")
+    if what:
+        remedy = "Choose another folder with --out, or move the file away."
+        raise DataFileError(f"{path}: {what}. {remedy}")

@@ -1,5 +1,6 @@
 """What a result depends on besides its settings: machine, threads, versions, commit."""
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -7,8 +8,6 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def identity(
@@ -34,7 +33,7 @@ def identity(
         "matrix product precision": setting["jax_default_matmul_precision"],
         "random numbers": [setting["jax_default_prng_impl"], setting["jax_threefry_partitionable"]],
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in VERSIONED},
+        **{n: metadata.version(n) for n in ("jax", "jaxlib", "flax", "optax", "numpy")},
     }
 
 
@@ -63,12 +62,11 @@ def device_kind() -> str:
     device = jax.devices()[0]
     if device.platform != "cpu":
         return device.device_kind
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def commit() -> str:

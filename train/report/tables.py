@@ -42,14 +42,7 @@ class Grid(NamedTuple):
     names: int = 1  # the first so many columns are no numbers
 
     def markdown(self) -> str:
-        """The table without its title; numbers are set to the right.
-
-        Example:
-            >>> print(Grid("Errors", ["network", "%"], [["dense", "1.5"]]).markdown())
-            | network | % |
-            | --- | ---: |
-            | dense | 1.5 |
-        """
+        """The table without its title; numbers are set to the right."""
         rule = ["---"] * self.names + ["---:"] * (len(self.head) - self.names)
         return "\n".join(f"| {' | '.join(line)} |" for line in (self.head, rule, *self.lines))
 

@@ -1,6 +1,5 @@
 """Residual networks on CIFAR-10: no regularisation, dropout, PCFF ([A] 5.1, Figure 4 right).
 
-    python -m train.resnet --data-dir FOLDER          # none, dropout .1, .3, .5, PCFF .1, .3, .5, 1
     python -m train.resnet --dropout .1 .2 .3 .4 .5 .6 .7 .8 .9 --pcff .1 .2 .3 .4 .5 .6 .7 .8 .9 1
     python -m train.resnet --length 25 --images 9000  # a tenth of the schedule, a fifth of the data
     python -m train.resnet --form products --dtype bfloat16   # see docs/sweeps.md
