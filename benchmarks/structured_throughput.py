@@ -118,7 +118,8 @@ def cases(sizes: Sizes) -> list[Case]:
     """The recurrent and the residual network, at the rates for which [A] has results."""
 
     def runs(rate: float) -> tuple[Run, ...]:
-        return Run("none", 0.0, 0), Run("dropout", rate, 0), Run("pcff", rate, 0)
+        rates = Rates(0.0, 0.0), Rates(rate, 0.0), Rates(0.0, rate)
+        return Run("none", rates[0], 0), Run("dropout", rates[1], 0), Run("pcff", rates[2], 0)
 
     recurrent = sizes.depth, sizes.features, sizes.pixels
     residual = sizes.blocks, sizes.channels
@@ -129,8 +130,10 @@ def cases(sizes: Sizes) -> list[Case]:
             patient,
             sizes.pixels,
             runs(0.1),
-            functools.partial(indrnn.learner, indrnn.Shape("plain", *recurrent), patient),
-            functools.partial(indrnn.learner_of, plain_network(*recurrent), patient),
+            functools.partial(
+                indrnn.learner, indrnn.network(indrnn.Shape("plain", *recurrent)), patient
+            ),
+            functools.partial(indrnn.learner, plain_network(*recurrent), patient),
             lambda x: indrnn.sequences(x).swapaxes(0, 1),
             lambda networks, rates: networks.IndRNN(*recurrent, rates),
         ),
@@ -139,7 +142,12 @@ def cases(sizes: Sizes) -> list[Case]:
             SteppedRecipe(batch_size=sizes.images),
             3 * resnet.SIDE**2,
             runs(0.3),
-            functools.partial(resnet.learner, resnet.Shape("convolution", *residual)),
+            functools.partial(
+                sweep.learner,
+                resnet.network(resnet.Shape("convolution", *residual)),
+                resnet.standardised,
+                augment=resnet.augmented,
+            ),
             None,
             lambda x: resnet.standardised(x).transpose(0, 3, 1, 2),
             lambda networks, rates: networks.ResNet(*residual, rates),
@@ -205,7 +213,7 @@ def row(sizes: Sizes, case: Case, run: Run, start: RunState) -> Facts:
     learner = case.learner(rates)
     variables = jax.tree.map(lambda a: a[0], start.variables)
     weights = named(variables.params)
-    figures: Facts = {"network": case.name, "regulariser": run.regulariser, "rate": run.rate}
+    figures: Facts = {"network": case.name, "regulariser": run.regulariser, "rate": run.told_rate}
     figures |= {"batch": len(x), "parameters": sum(w.size for w in weights.values())}
     functions = {"cgjax": epochs(learner, case.recipe, rates, data, start)}
     if case.plain is not None:

@@ -26,15 +26,16 @@ from benchmarks.epochs import epochs, made_up
 from benchmarks.records import Table
 from benchmarks.timing import Steps, called, interleaved
 from train.dense import experiment as dense
+from train.engine import sweep
 from train.engine.loop import Data
 from train.engine.recipes import PlateauRecipe
-from train.engine.settings import Regulariser, Run
+from train.engine.settings import Rates
 
 FEATURES, HIDDEN, BATCH = 784, 1024, 32
 SIZES = (FEATURES, HIDDEN, HIDDEN, dense.CLASSES - 1)
 
 # Name: node, procedure, rate, as in [A] 5.1.
-TRAININGS: dict[str, tuple[dense.Nodes, Regulariser, float]] = {
+TRAININGS: dict[str, tuple[dense.Nodes, str, float]] = {
     "tanh": ("tanh", "none", 0.0),
     "tanh, dropout .5": ("tanh", "dropout", 0.5),
     "tanh, PCFF .4": ("tanh", "pcff", 0.4),
@@ -80,8 +81,8 @@ def measure(quick: bool) -> dict[str, Any]:
     recipe = PlateauRecipe(batch_size=BATCH, stop_patience=10**6)
     data, rows = made_up(steps * BATCH, FEATURES), []
     for name, (node, procedure, rate) in TRAININGS.items():
-        rates = Run(procedure, rate, 0).rates
-        learner = dense.learner(node, FEATURES, HIDDEN, rates)
+        rates = Rates(rate * (procedure == "dropout"), rate * (procedure == "pcff"))
+        learner = sweep.learner(dense.network(node, FEATURES, HIDDEN), dense.rows, rates)
         functions = {"cgjax": epochs(learner, recipe, rates, data), "products": products(data)}
         if command.has_torch():
             from benchmarks import torch_networks
