@@ -18,6 +18,7 @@ from cgjax._functional import (
     moments,
     monte_carlo,
     pcff,
+    pseudo_likelihood,
 )
 from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
@@ -46,6 +47,7 @@ __all__ = [
     "noise",
     "observe",
     "pcff",
+    "pseudo_likelihood",
     "scope",
     "weights",
     "with_nodes",

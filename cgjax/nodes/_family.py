@@ -80,6 +80,15 @@ class Family(abc.ABC):
         get -inf, with a gradient of exactly zero.
         """
 
+    def pseudo_log_prob(
+        self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "..."]:
+        """`log_prob`, or where its normalising sum is out of reach, the log-pseudo-likelihood.
+
+        The latter is the sum over a node's elements of log P(element | all others) (Besag 1975).
+        """
+        return self.log_prob(x, e)
+
     @abc.abstractmethod
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
