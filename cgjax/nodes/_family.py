@@ -4,7 +4,7 @@ that say how one random variable behaves given its natural parameter ([A] Eq. 7-
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import jax
@@ -46,11 +46,14 @@ class Family(abc.ABC):
         reparameterised: a sample is a differentiable function of `e` and the parameters.
         kinds: the marks that an array of such nodes may carry, by the names of their functions:
             "node", "noise" (an auxiliary variable, which training samples) and "observe".
+        extra_axes: for parameters that do not broadcast against e from the right, how many axes
+            more than e (or, negative, fewer) that of a single node has.
     """
 
     discrete: ClassVar[bool] = False
     reparameterised: ClassVar[bool] = False
     kinds: ClassVar[frozenset[str]] = frozenset({"node", "noise"})
+    extra_axes: ClassVar[Mapping[str, int]] = {}
 
     @abc.abstractmethod
     def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:

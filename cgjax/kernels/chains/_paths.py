@@ -63,7 +63,20 @@ def _along(rows: Array, transitions: Array) -> Array:
     return jnp.einsum("bti,btij->btj", rows, transitions, precision=exact)
 
 
-def sample(words: UInt32[Array, "B T"], chain: Chain) -> Int[Array, "B T"]:
+class Drawn(NamedTuple):
+    """One path of each chain.
+
+    Attributes:
+        paths: numbers of states, (B, T), -1 at masked positions.
+        possible: (B,), false for a chain that has no possible path or is not a number: its states
+            mean nothing.
+    """
+
+    paths: Int[Array, "B T"]
+    possible: Bool[Array, " B"]
+
+
+def sample(words: UInt32[Array, "B T"], chain: Chain) -> Drawn:
     """One path for each chain: forward filtering, backward sampling.
 
         z_T ~ a_T,   z_t given z_{t+1} = j is i with probability proportional to a_t(i) exp A(i, j)
@@ -73,8 +86,8 @@ def sample(words: UInt32[Array, "B T"], chain: Chain) -> Int[Array, "B T"]:
         chain: as in `score`.
 
     Returns:
-        The numbers of states, (B, T), -1 at masked positions. A state or a step that is forbidden is
-        never drawn. Without derivative.
+        `Drawn(paths, possible)`. A state or a step that is forbidden is never drawn. Without
+        derivative.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -82,18 +95,20 @@ def sample(words: UInt32[Array, "B T"], chain: Chain) -> Int[Array, "B T"]:
         >>> from cgjax.kernels.chains import Chain, sample
         >>> transitions = jnp.array([[[[-jnp.inf, 0.0], [0.0, -jnp.inf]]]])
         >>> words = random_words(jax.random.key(0), (1, 5))[1]
-        >>> path = sample(words, Chain(jnp.zeros((1, 5, 2)), transitions))
+        >>> path, _ = sample(words, Chain(jnp.zeros((1, 5, 2)), transitions))
         >>> bool(jnp.all(jnp.abs(path[:, 1:] - path[:, :-1]) == 1))
         True
 
     Source: Scott, "Bayesian methods for hidden Markov models", 2002, 2.1.
     """
     if not chain.length:
-        return jnp.zeros(words.shape, jnp.int32)
+        return Drawn(jnp.zeros(words.shape, jnp.int32), jnp.ones(words.shape[0], bool))
     chain = jax.tree.map(lax.stop_gradient, chain)
     states, shared = filtered(chain), _columns(chain.transitions[:, 0])
     uniform = open_uniform(words, states.dtype)
-    each = None if chain.homogeneous else jnp.pad(chain.transitions, ((0, 0), (1, 0), (0, 0), (0, 0)))
+    each = by_edge(chain.transitions)
+    if each is not None:
+        each = jnp.pad(each, ((1, 0), (0, 0), (0, 0), (0, 0)))
 
     def back(into: Array, inputs: Tree) -> tuple[Array, Array]:
         state, uniform, matrices, mask = inputs
@@ -109,10 +124,9 @@ def sample(words: UInt32[Array, "B T"], chain: Chain) -> Int[Array, "B T"]:
         return new, drawn
 
     masks = None if chain.mask is None else chain.mask.T
-    matrices = None if each is None else by_edge(each)
-    inputs = jnp.moveaxis(states, 1, 0), uniform.T, matrices, masks
+    inputs = jnp.moveaxis(states, 1, 0), uniform.T, each, masks
     _, drawn = lax.scan(back, jnp.zeros_like(states[:, 0]), inputs, reverse=True)
-    return drawn.T
+    return Drawn(drawn.T, jnp.all(jnp.isfinite(jnp.max(states, 2)), 1))
 
 
 def _columns(transitions: Array) -> Array:
