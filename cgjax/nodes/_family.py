@@ -10,8 +10,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, Float, Num, PRNGKeyArray, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, PRNGKeyArray, UInt32
 
 from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import like, wide
@@ -139,11 +140,67 @@ class Family(abc.ABC):
         Raises:
             TypeError: the family is not discrete.
         """
+        why = "lists no states" if self.discrete else "takes a continuum of values"
         raise TypeError(
-            f"{type(self).__name__} takes a continuum of values, so its states cannot be listed; "
-            "discrete families (Binary, Bernoulli, Spin, Categorical, BernoulliMask, SoftClamp) "
-            "can. Exact inference needs discrete nodes; use sampling or moments here."
+            f"{type(self).__name__} {why}: `states` is for discrete families with few values a node "
+            "(Binary, Bernoulli, Spin, Categorical, BernoulliMask, SoftClamp; of a LinearChain, "
+            "`in_states`). Exact inference needs such nodes; use sampling or moments here."
         )
+
+    def num_states(self, shape: tuple[int, ...]) -> int:
+        """How many values the statistic of a node has; for families that number them.
+
+        A family whose nodes are arrays of too many values to list gives them numbers: it has this
+        method and `in_states` in place of `states`.
+
+        Args:
+            shape: of e.
+
+        Raises:
+            TypeError: the family has no numbers.
+        """
+        return len(self.states())
+
+    def in_states(
+        self, numbers: Int[Array, "..."], shape: tuple[int, ...]
+    ) -> Float[Array, "..."]:
+        """The statistic of nodes in states of given numbers; for families that number them.
+
+        Args:
+            numbers: from 0 to `num_states(shape) - 1`, of shape `mask_shape(shape)`.
+            shape: of e.
+
+        Raises:
+            TypeError: the family has no numbers.
+        """
+        raise TypeError(f"{type(self).__name__} does not number its states; `states` lists them.")
+
+    def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """The most probable value of T(X) given e; of states that are equally probable the first.
+
+        Args:
+            e: natural parameter, any floating-point array.
+
+        Returns:
+            Shape and dtype of e; NaN where no log-probability is a number. No gradient flows through
+            that of a discrete family.
+
+        Raises:
+            TypeError: the family is continuous and does not say where its density is largest.
+        """
+        if not self.discrete:
+            raise TypeError(
+                f"{type(self).__name__} does not say which of its values is the most probable one. "
+                "Give the family a method `mode(e)`, or keep the node out: `clamp` it to a value."
+            )
+        e = lax.stop_gradient(self.natural_parameter(e))
+        states = self.states()
+        lead = (1,) * (e.ndim + 1 - states.ndim)
+        states = states.reshape(-1, *lead, *states.shape[1:]) if e.ndim else states.reshape(-1)
+        values = jnp.broadcast_to(states, (len(states), *e.shape)).astype(e.dtype)
+        log_probs = jnp.stack([self.log_prob(value, e) for value in values])
+        best = jnp.take_along_axis(values, jnp.argmax(log_probs, 0)[None], 0)[0]
+        return or_nan(~jnp.any(jnp.isnan(log_probs), 0), lax.stop_gradient(best))
 
     def bounds(self) -> tuple[ArrayLike, ArrayLike]:
         """The smallest and the largest value of the statistic, which bound its mean too."""

@@ -193,8 +193,11 @@ class LinearChain(Family):
     ) -> Float[Array, "..."]:
         """The one-hot paths of these numbers, read as numbers of T digits in base K."""
         length, k = shape[-2:]
-        places = [numbers[..., 0, 0] // k**t % k for t in reversed(range(length))]
-        paths = jnp.stack(places, -1) if places else jnp.zeros((*shape[:-2], 0), int)
+        left, digits = numbers[..., 0, 0], []
+        for _ in range(length):
+            left, digit = jnp.divmod(left, k)
+            digits.append(digit)
+        paths = jnp.stack(digits[::-1], -1) if digits else jnp.zeros((*shape[:-2], 0), int)
         one_hot = jax.nn.one_hot(paths, k, dtype=float)
         mask = self._mask(shape)
         return one_hot if mask is None else jnp.where(mask[..., None], one_hot, 0)
@@ -254,8 +257,13 @@ class LinearChain(Family):
         return chains.entropy(self._chain(e)).reshape(jnp.shape(e)[:-2])
 
     def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-        """The most probable path, one-hot, shape and dtype of e (Viterbi); no gradient."""
-        return self.top(e, 1)[0][0]
+        """The most probable path, one-hot, shape and dtype of e (Viterbi); no gradient.
+
+        NaN where e is, and where no path is possible.
+        """
+        e = self.natural_parameter(e)
+        found = chains.best(jax.tree.map(lax.stop_gradient, self._chain(e)))
+        return self._one_hot(found.paths[0], jnp.isfinite(found.scores[0]), e)
 
     def top(
         self, e: Num[ArrayLike, "*nodes"], k: int
@@ -286,16 +294,16 @@ class LinearChain(Family):
         checks.check_count(k, e.shape)
         chain = self._chain(e)
         found = chains.best(jax.tree.map(lax.stop_gradient, chain), k)
-        log_z = chains.log_partition(chain)
-        ends = jnp.isfinite(log_z)
+        log_z = chains.log_partition(chain)[None]
+        known = jnp.isfinite(log_z)
         # Through the score of the path, whose derivatives are the potentials that it takes.
         one_hot = jax.nn.one_hot(found.paths, e.shape[-1], dtype=chain.unary.dtype)
         scores = jax.vmap(chains.score, (None, 0))(chain, one_hot)
         possible = found.scores != -jnp.inf
-        log_probs = jnp.where(possible, scores - jnp.where(ends, log_z, 0), -jnp.inf)
-        log_probs = jnp.where(ends, log_probs, jnp.nan)
+        log_probs = jnp.where(possible, scores - jnp.where(known, log_z, 0), -jnp.inf)
+        log_probs = or_nan(known, log_probs)
         one_hot = jnp.where(possible[:, :, None, None], one_hot, 0)
-        paths = or_nan(ends[:, None, None], one_hot).astype(e.dtype)
+        paths = or_nan(known[:, :, None, None], one_hot).astype(e.dtype)
         return paths.reshape(k, *e.shape), log_probs.reshape(k, *e.shape[:-2])
 
     def _one_hot(self, paths: Array, possible: Array, e: Array) -> Array:
