@@ -1,4 +1,4 @@
-"""The most probable values: every node at the mode of its distribution, given its parents' modes."""
+"""The most probable values: every node at its mode, given the modes of its parents."""
 
 from dataclasses import dataclass
 
@@ -43,22 +43,24 @@ def mode(net: Network, *, inline: bool = False) -> Procedure:
 
         x_l = argmax P(X_l | e_l(T(x_{l-1})))
 
-    component by component: of a `LinearChain` the best path (Viterbi), of a `Categorical` the likeliest
-    class, of a Gaussian its mean. That is the most probable joint state of each component given those
-    below, not of the whole network: a value that is likely by itself may make all that follows
-    unlikely. Noise nodes are marginalised, as in feed-forward, and observed ones keep their values.
+    component by component: of a `LinearChain` the best path (Viterbi), of a `Categorical` the
+        likeliest
+    class, of a Gaussian its mean. That is the most probable joint state of each component given
+    those below, not of the whole network: a value that is likely by itself may make all that
+    follows unlikely. Noise nodes are marginalised, as in feed-forward, and observed ones keep their
+    values.
 
     Args:
         net: a network, as a function of arrays.
         inline: as in `forward_sample`.
 
     Returns:
-        `procedure(*args)`, with the result of `net(*args)` at these values. No gradient flows through
-        nodes of discrete families.
+        `procedure(*args)`, with the result of `net(*args)` at these values. No gradient flows
+        through nodes of discrete families.
 
     Raises:
-        TypeError: when called, for a node of a continuous family that does not say where its density is
-            largest.
+        TypeError: when called, for a node of a continuous family that does not say where its
+            density is largest.
 
     Example:
         >>> import jax.numpy as jnp, cgjax as cg

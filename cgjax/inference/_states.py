@@ -18,7 +18,6 @@ from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._elimination import Set
 from cgjax.nodes import Bernoulli, BernoulliMask, Binary, Family, Spin
 
-
 # So many numbered states are put into a node at a time.
 _TOGETHER = 4096
 

@@ -1,7 +1,7 @@
 """Checks of what a `LinearChain` is given: shapes, values, and whether anything is possible."""
 
+import dataclasses
 import math
-from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,46 +9,32 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
 from cgjax._static import described, is_array, is_number
+from cgjax.nodes._family import Family
 
 
-class Parameters(Protocol):
-    """The parameters of a linear chain."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChainParameters(Family):
+    """The parameters of a linear chain; see `LinearChain`."""
 
-    @property
-    def transitions(self) -> ArrayLike:
-        """Of steps."""
-        ...
+    transitions: ArrayLike
+    start: ArrayLike | None = None
+    end: ArrayLike | None = None
+    lengths: ArrayLike | None = None
+    mask: ArrayLike | None = None
 
-    @property
-    def start(self) -> ArrayLike | None:
-        """Of the first state."""
-        ...
-
-    @property
-    def end(self) -> ArrayLike | None:
-        """Of the last state."""
-        ...
-
-    @property
-    def lengths(self) -> ArrayLike | None:
-        """Of the chains."""
-        ...
-
-    @property
-    def mask(self) -> ArrayLike | None:
-        """Of positions."""
-        ...
+    def __post_init__(self) -> None:
+        check_parameters(self)
 
 
 _POTENTIALS = ("transitions", "start", "end")
 
 
-def _given(chain: Parameters) -> dict[str, ArrayLike]:
+def _given(chain: ChainParameters) -> dict[str, ArrayLike]:
     names = (*_POTENTIALS, "lengths", "mask")
     return {name: value for name in names if (value := getattr(chain, name)) is not None}
 
 
-def check_parameters(chain: Parameters) -> None:
+def check_parameters(chain: ChainParameters) -> None:
     """Raise for parameters that fit no natural parameter."""
     for name, value in _given(chain).items():
         if not is_array(value) and not is_number(value):
@@ -56,7 +42,7 @@ def check_parameters(chain: Parameters) -> None:
         dtype = jnp.result_type(value)
         if name == "lengths" and not jnp.issubdtype(dtype, jnp.integer):
             raise TypeError(f"LinearChain.lengths must be integers, got {described(value)}")
-        if name == "mask" and dtype != bool:
+        if name == "mask" and not jnp.issubdtype(dtype, jnp.bool_):
             raise TypeError(
                 f"LinearChain.mask must be booleans, got {described(value)}: true where a position "
                 "takes part, for example `mask > 0`"
@@ -71,7 +57,8 @@ def check_parameters(chain: Parameters) -> None:
     shape = np.shape(chain.transitions)
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise ValueError(
-            "LinearChain.transitions must be of shape (K, K), (..., T - 1, K, K) or (..., 1, K, K), "
+            "LinearChain.transitions must be of shape (K, K), (..., T - 1, K, K) or (..., 1, K, "
+            "K), "
             f"from the state of the row to that of the column, got shape {shape}"
         )
     for name in ("start", "end"):
@@ -96,7 +83,7 @@ def _check_potentials(name: str, value: ArrayLike) -> None:
             )
 
 
-def check_shapes(chain: Parameters, shape: tuple[int, ...]) -> None:
+def check_shapes(chain: ChainParameters, shape: tuple[int, ...]) -> None:
     """Raise ValueError if a parameter does not fit a natural parameter of this shape."""
     *batch, length, k = shape
     steps = max(length - 1, 0)
@@ -108,7 +95,8 @@ def check_shapes(chain: Parameters, shape: tuple[int, ...]) -> None:
         )
     if len(got) > 2 and got[-3] not in (1, steps):
         raise ValueError(
-            f"LinearChain.transitions has shape {got}, with matrices for {got[-3]} steps; a natural "
+            f"LinearChain.transitions has shape {got}, with matrices for {got[-3]} steps; a "
+            f"natural "
             f"parameter of shape {shape} has {steps} steps between {length} positions. Give one "
             "matrix for each of them, or (..., 1, K, K) for one matrix a chain"
         )
@@ -117,7 +105,8 @@ def check_shapes(chain: Parameters, shape: tuple[int, ...]) -> None:
         got = np.shape(value)
         if name == "mask" and got[-1:] != (length,):
             raise ValueError(
-                f"LinearChain.mask has shape {got}, and its last axis must be the {length} positions "
+                f"LinearChain.mask has shape {got}, and its last axis must be the {length} "
+                f"positions "
                 f"of a natural parameter of shape {shape}"
             )
         lead = got[: max(len(got) - own[name], 0)]
@@ -125,7 +114,8 @@ def check_shapes(chain: Parameters, shape: tuple[int, ...]) -> None:
             n not in (1, m) for n, m in zip(lead[::-1], batch[::-1], strict=False)
         ):
             raise ValueError(
-                f"LinearChain.{name} has shape {got}, whose leading axes {lead} do not broadcast to "
+                f"LinearChain.{name} has shape {got}, whose leading axes {lead} do not broadcast "
+                f"to "
                 f"the batch axes {tuple(batch)} of a natural parameter of shape {shape}"
             )
     lengths = chain.lengths
@@ -138,7 +128,7 @@ def check_shapes(chain: Parameters, shape: tuple[int, ...]) -> None:
             )
 
 
-def check_possible(chain: Parameters, e: Array) -> None:
+def check_possible(chain: ChainParameters, e: Array) -> None:
     """Raise ValueError if all is known and some chain has no possible path."""
     given = _given(chain)
     if any(isinstance(x, Tracer) for x in (e, *given.values())):
@@ -173,9 +163,11 @@ def check_possible(chain: Parameters, e: Array) -> None:
     if not possible.all():
         which = "" if not batch else f" (the first: {tuple(map(int, np.argwhere(~possible)[0]))})"
         raise ValueError(
-            f"LinearChain: {math.prod(batch) - int(possible.sum())} of {math.prod(batch)} chains have "
+            f"LinearChain: {math.prod(batch) - int(possible.sum())} of {math.prod(batch)} chains "
+            f"have "
             f"no possible path{which}: every path takes a state or a step of potential -inf. Check "
-            "what `transitions`, `start`, `end` and the natural parameter forbid together, or use a "
+            "what `transitions`, `start`, `end` and the natural parameter forbid together, or use "
+            "a "
             "large negative number, such as -1e4, for what is merely unlikely"
         )
 
@@ -187,6 +179,7 @@ def check_count(k: int, shape: tuple[int, ...]) -> None:
     length, states = shape[-2:]
     if k < 1 or k > states**length:
         raise ValueError(
-            f"LinearChain.top takes 1 to {states}^{length} paths, as many as {length} positions with "
+            f"LinearChain.top takes 1 to {states}^{length} paths, as many as {length} positions "
+            f"with "
             f"{states} states have, got {k}"
         )

@@ -142,7 +142,8 @@ class Family(abc.ABC):
         """
         why = "lists no states" if self.discrete else "takes a continuum of values"
         raise TypeError(
-            f"{type(self).__name__} {why}: `states` is for discrete families with few values a node "
+            f"{type(self).__name__} {why}: `states` is for discrete families with few values a "
+            f"node "
             "(Binary, Bernoulli, Spin, Categorical, BernoulliMask, SoftClamp; of a LinearChain, "
             "`in_states`). Exact inference needs such nodes; use sampling or moments here."
         )
@@ -161,9 +162,7 @@ class Family(abc.ABC):
         """
         return len(self.states())
 
-    def in_states(
-        self, numbers: Int[Array, "..."], shape: tuple[int, ...]
-    ) -> Float[Array, "..."]:
+    def in_states(self, numbers: Int[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
         """The statistic of nodes in states of given numbers; for families that number them.
 
         Args:
@@ -182,8 +181,8 @@ class Family(abc.ABC):
             e: natural parameter, any floating-point array.
 
         Returns:
-            Shape and dtype of e; NaN where no log-probability is a number. No gradient flows through
-            that of a discrete family.
+            Shape and dtype of e; NaN where no log-probability is a number. No gradient flows
+            through that of a discrete family.
 
         Raises:
             TypeError: the family is continuous and does not say where its density is largest.

@@ -15,18 +15,20 @@ from cgjax._gaussian.softmax import complement_of
 from cgjax.kernels import chains
 from cgjax.kernels.chains import Chain
 from cgjax.nodes import _chain_checks as checks
-from cgjax.nodes._family import Belief, Family, or_nan, possible_or_minus_infinity
+from cgjax.nodes._family import Belief, or_nan, possible_or_minus_infinity
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LinearChain(Family):
+class LinearChain(checks.ChainParameters):
     """A chain of T variables with K states each, whose neighbours touch: a linear-chain CRF.
 
         P(z) = exp(sum_t e[t, z_t] + sum_t transitions[z_t, z_{t+1}] + start[z_1] + end[z_T]) / Z
 
-    The last two axes of e are positions and states, and the whole chain is one node: PCFF samples or
-    collapses it as a whole. Its statistic is the one-hot array (..., T, K) of its path, its activation
-    the marginals P(z_t = k), exactly. -inf in e or in a parameter forbids a state or a step.
+    The last two axes of e are positions and states, and the whole chain is one node: PCFF samples
+        or
+    collapses it as a whole. Its statistic is the one-hot array (..., T, K) of its path, its
+    activation the marginals P(z_t = k), exactly. -inf in e or in a parameter forbids a state or a
+    step.
 
     A masked position is skipped, and its neighbours become adjacent, whatever the mask looks like:
     the step between them is the one that leads to the later one. There the statistic, marginals,
@@ -38,8 +40,8 @@ class LinearChain(Family):
 
     Args:
         transitions: `transitions[i, j]` is the potential of the step from state i to state j, of
-            shape (K, K); or (..., T - 1, K, K), one matrix for each step, and (..., 1, K, K), one for
-            each chain of a batch.
+            shape (K, K); or (..., T - 1, K, K), one matrix for each step, and (..., 1, K, K), one
+            for each chain of a batch.
         start: potentials of the first state, (..., K); by default 0.
         end: potentials of the last state, (..., K); by default 0.
         lengths: how many of the first positions take part, integers (...); by default all.
@@ -48,8 +50,8 @@ class LinearChain(Family):
     Raises:
         ValueError: the shapes do not fit together or to e; a length is below 0 or above T; a
             potential is NaN or inf; both lengths and mask are given; known potentials leave a chain
-            without a possible path. Where those are traced, its log-partition is -inf, its marginals
-            are 0, and its samples NaN.
+            without a possible path. Where those are traced, its log-partition is -inf, its
+            marginals are 0, and its samples NaN.
         TypeError: lengths are no integers, or the mask no booleans.
 
     Example:
@@ -76,15 +78,6 @@ class LinearChain(Family):
         "lengths": -2,
         "mask": -1,
     }
-
-    transitions: ArrayLike
-    start: ArrayLike | None = None
-    end: ArrayLike | None = None
-    lengths: ArrayLike | None = None
-    mask: ArrayLike | None = None
-
-    def __post_init__(self) -> None:
-        checks.check_parameters(self)
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError if a parameter does not fit a natural parameter of this shape."""
@@ -188,9 +181,7 @@ class LinearChain(Family):
         """K^T, the number of paths. Those that differ at masked positions only are equal."""
         return shape[-1] ** shape[-2]
 
-    def in_states(
-        self, numbers: Int[Array, "..."], shape: tuple[int, ...]
-    ) -> Float[Array, "..."]:
+    def in_states(self, numbers: Int[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
         """The one-hot paths of these numbers, read as numbers of T digits in base K."""
         length, k = shape[-2:]
         left, digits = numbers[..., 0, 0], []
@@ -210,7 +201,8 @@ class LinearChain(Family):
 
         Example:
             >>> import jax.numpy as jnp
-            >>> print(jnp.exp(LinearChain(jnp.zeros((3, 3))).log_partition(jnp.zeros((4, 3)))).round(2))
+            >>> chain = LinearChain(jnp.zeros((3, 3)))
+            >>> print(jnp.exp(chain.log_partition(jnp.zeros((4, 3)))).round(2))
             81.0
         """
         return chains.log_partition(self._chain(e)).reshape(jnp.shape(e)[:-2])
@@ -251,7 +243,8 @@ class LinearChain(Family):
             >>> print(LinearChain(jnp.zeros((2, 2))).entropy(jnp.zeros((3, 2))).round(4))  # 3 log 2
             2.0794
 
-        Source: Hernando, Crespi and Cybenko, "Efficient computation of the hidden Markov model entropy
+        Source: Hernando, Crespi and Cybenko, "Efficient computation of the hidden Markov model
+            entropy
         for a given observation sequence", 2005.
         """
         return chains.entropy(self._chain(e)).reshape(jnp.shape(e)[:-2])
@@ -276,8 +269,8 @@ class LinearChain(Family):
 
         Returns:
             The one-hot paths (k, ..., T, K), in e's dtype and without gradient, and their
-            log-probabilities (k, ...). Where a chain has fewer possible paths, the others have -inf,
-            and 0 in place of a path. NaN where e is, and for a chain without a possible path.
+            log-probabilities (k, ...). Where a chain has fewer possible paths, the others have
+            -inf, and 0 in place of a path. NaN where e is, and for a chain without a possible path.
 
         Raises:
             ValueError: k is below 1, or above the number of paths.
@@ -342,5 +335,3 @@ class LinearChain(Family):
         transitions = flat(transitions[None] if transitions.ndim == 2 else transitions, 3)
         ends = (None if x is None else flat(x, 1) for x in (self.start, self.end))
         return chains.with_ends(Chain(unary, transitions, mask), *ends)
-
-

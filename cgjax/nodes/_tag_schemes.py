@@ -51,8 +51,8 @@ def bio_transitions(labels: Sequence[str], scheme: Scheme = "IOB2") -> Forbidden
     | "BMES" | B M E, or S alone | as for words of Chinese |
 
     Args:
-        labels: the K tags in the order of the states, each a letter of the scheme alone, or with the
-            type of its segment, "B-PER"; "O" is outside of all segments.
+        labels: the K tags in the order of the states, each a letter of the scheme alone, or with
+            the type of its segment, "B-PER"; "O" is outside of all segments.
         scheme: the name of the scheme.
 
     Returns:
@@ -71,7 +71,8 @@ def bio_transitions(labels: Sequence[str], scheme: Scheme = "IOB2") -> Forbidden
          [  0.   0.   0.]]
 
     Source: Ramshaw and Marcus, "Text chunking using transformation-based learning", 1995 (IOB1);
-    Ratinov and Roth, "Design challenges and misconceptions in named entity recognition", 2009 (BIOUL).
+    Ratinov and Roth, "Design challenges and misconceptions in named entity recognition", 2009
+    (BIOUL).
     """
     if scheme != "IOB1" and scheme not in _SCHEMES:
         known = ", ".join(["IOB1", *_SCHEMES])
@@ -92,7 +93,8 @@ def _split(label: object, letters: str, scheme: str) -> tuple[str, str]:
     well_formed = letter in tuple(letters) and bool(kind or label == letter)
     if not well_formed or (letter == _OUTSIDE and kind):
         raise ValueError(
-            f"A label of the scheme {scheme} is one of {', '.join(letters)}, alone or with a type as in "
+            f"A label of the scheme {scheme} is one of {', '.join(letters)}, alone or with a type "
+            f"as in "
             f"'B-PER' ('O' always alone), got {label!r}."
         )
     return letter, kind

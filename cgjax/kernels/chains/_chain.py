@@ -52,7 +52,7 @@ def lasts(chain: Chain) -> Bool[Array, "b T"]:
 
 
 def edges(chain: Chain) -> Bool[Array, "b E"]:
-    """Where a position follows another one, by the number of the step before it: (1 or B, T - 1)."""
+    """Where a position follows another one, by the number of the step: (1 or B, T - 1)."""
     inside = ~firsts(chain)
     return (inside if chain.mask is None else inside & chain.mask)[:, 1:]
 

@@ -1,6 +1,7 @@
 """The recursions on logarithms: right for every potential, and several times slower.
 
-    alpha_t(j) = e_t(j) + log sum_i exp(alpha_{t-1}(i) + A_t(i, j)),   log Z = log sum_j exp alpha_T(j)
+    alpha_t(j) = e_t(j) + log sum_i exp(alpha_{t-1}(i) + A_t(i, j))
+    log Z = log sum_j exp alpha_T(j)
 
 with alpha normalised at each step, so that log Z is a sum of small numbers.
 """
@@ -143,7 +144,7 @@ def reference(chain: Chain) -> tuple[Array, Array, Array]:
 def entropy(chain: Chain) -> Float[Array, " B"]:
     """-E[log P(path)]: that of the path up to t given its last state, carried along.
 
-        H_t(j) = sum_i P(i | j) (H_{t-1}(i) - log P(i | j)),  P(i | j) prop. to alpha_{t-1}(i) A_t(i, j)
+    H_t(j) = sum_i P(i | j) (H_{t-1}(i) - log P(i | j)),  P(i | j) prop. to alpha_{t-1}(i) A_t(i, j)
     """
     if not chain.length:
         return jnp.zeros(chain.unary.shape[0], chain.unary.dtype)
@@ -173,5 +174,3 @@ def entropy(chain: Chain) -> Float[Array, " B"]:
         return average(states[-1], known, 1)
     value = average(states[-1], known, 1)
     return jnp.where(jnp.any(firsts(chain), 1), value, 0)
-
-

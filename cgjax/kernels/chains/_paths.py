@@ -26,7 +26,8 @@ def score(chain: Chain, path: Float[Array, "B T K"]) -> Float[Array, " B"]:
     Example:
         >>> import jax.numpy as jnp
         >>> from cgjax.kernels.chains import Chain, score
-        >>> chain = Chain(jnp.array([[[1.0, 2.0], [3.0, 4.0]]]), jnp.array([[[[0.5, 0.0], [0.0, 0.0]]]]))
+        >>> transitions = jnp.array([[[[0.5, 0.0], [0.0, 0.0]]]])
+        >>> chain = Chain(jnp.array([[[1.0, 2.0], [3.0, 4.0]]]), transitions)
         >>> print(score(chain, jnp.array([[[1.0, 0.0], [1.0, 0.0]]])))
         [4.5]
 
@@ -234,5 +235,3 @@ def _largest(values: Array, k: int) -> tuple[Array, Array]:
     found, where = lax.top_k(values, min(k, size))
     missing = [(0, 0)] * (values.ndim - 1) + [(0, k - min(k, size))]
     return jnp.pad(found, missing, constant_values=-jnp.inf), jnp.pad(where, missing)
-
-

@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from cgjax._static import Tree
-from cgjax.kernels.chains._chain import Chain, by_edge, edges, times, total
+from cgjax.kernels.chains._chain import Chain, edges, times, total
 
 # The share of a chain's probability that may be lost to underflow at one place.
 _LOSS = 1e-9

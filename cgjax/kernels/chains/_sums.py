@@ -85,25 +85,20 @@ def _mapped(function: Callable[[Chain], Tree]) -> Callable[[Chain], Tree]:
     mapped = custom_vmap(function)
 
     @mapped.def_vmap
-    def rule(axis_size: int, in_batched: list[Chain], chain: Chain) -> tuple[Tree, Tree]:
+    def rule(axis_size: int, in_batched: Tree, chain: Chain) -> tuple[Tree, Tree]:
         is_mapped = in_batched[0]
         batch = chain.unary.shape[1 if is_mapped.unary else 0]
 
-        def flat(array: Array | None, batched: bool) -> Array | None:
-            if array is None:
-                return None
-            if not batched and array.shape[0] == 1 != batch:
-                return array  # one for all chains
+        def flat(array: Array, batched: bool) -> Array:
             array = array if batched else array[None]
             own = array.shape[2:]
             return jnp.broadcast_to(array, (axis_size, batch, *own)).reshape(-1, *own)
 
-        unary = flat(chain.unary, is_mapped.unary)
-        if batch == 1 and not is_mapped.transitions:
-            transitions = chain.transitions
-        else:
-            transitions = flat(chain.transitions, is_mapped.transitions)
-        found = mapped(Chain(unary, transitions, flat(chain.mask, is_mapped.mask)))
+        unary, transitions, mask = chain
+        if is_mapped.transitions or transitions.shape[0] > 1:
+            transitions = flat(transitions, is_mapped.transitions)
+        mask = None if mask is None else flat(mask, is_mapped.mask)
+        found = mapped(Chain(flat(unary, is_mapped.unary), transitions, mask))
         out = jax.tree.map(lambda x: x.reshape(axis_size, batch, *x.shape[1:]), found)
         return out, jax.tree.map(lambda _: True, out)
 
@@ -173,8 +168,8 @@ def expectations(chain: Chain, implementation: Implementation | None = None) -> 
             tree O(B T K^2).
 
     Returns:
-        log Z (B,), the marginals (B, T, K), and the sums over pairs (B, 1, K, K), or with transitions
-        of their own for each edge the pairs (B, T - 1, K, K).
+        log Z (B,), the marginals (B, T, K), and the sums over pairs (B, 1, K, K), or with
+        transitions of their own for each edge the pairs (B, T - 1, K, K).
 
     Raises:
         ValueError: the implementation has another name.
@@ -194,9 +189,7 @@ def expectations(chain: Chain, implementation: Implementation | None = None) -> 
     return _expectations(implementation, chain)
 
 
-def log_partition(
-    chain: Chain, implementation: Implementation | None = None
-) -> Float[Array, " B"]:
+def log_partition(chain: Chain, implementation: Implementation | None = None) -> Float[Array, " B"]:
     """log Z = log sum over all paths z of exp score(z).
 
     Args:
@@ -250,5 +243,3 @@ def _check(implementation: str | None) -> None:
         raise ValueError(
             f"implementation is one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}."
         )
-
-

@@ -25,7 +25,9 @@ def of_products(potentials: Scaled) -> tuple[Array, Array, Array]:
             matrices,
             jnp.broadcast_to(unary[:, :, None], matrices.shape),
         )
-        matrices = jnp.where(taking_part[:, :, None, None], here, jnp.eye(k, dtype=first.dtype)[None, None])
+        matrices = jnp.where(
+            taking_part[:, :, None, None], here, jnp.eye(k, dtype=first.dtype)[None, None]
+        )
     if not steps:
         return first[None], jnp.ones_like(first)[None], constant[None]
 
@@ -45,5 +47,3 @@ def of_products(potentials: Scaled) -> tuple[Array, Array, Array]:
         constants = jnp.where(masks[0][1:, :, None], constants, 1)
     laters = laters / jnp.sum(states * laters, 2, keepdims=True)
     return states, laters, jnp.concatenate([constant[None], constants])
-
-

@@ -8,15 +8,13 @@ from cgjax.kernels.chains._chain import Chain, edges
 from cgjax.kernels.chains._sums import expectations
 
 
-def neighbour_variance(
-    chain: Chain, variance: Float[Array, "B T K"]
-) -> Float[Array, "B T K"]:
+def neighbour_variance(chain: Chain, variance: Float[Array, "B T K"]) -> Float[Array, "B T K"]:
     """The variance of each marginal that comes from its own potentials and those of its neighbours.
 
         sum over s and l of Cov(z_t = k, z_s = l)^2 variance[s, l],   s = t - 1, t, t + 1
 
-    Covariances are the derivatives of marginals by unary potentials; those of positions further apart
-    are left out.
+    Covariances are the derivatives of marginals by unary potentials; those of positions further
+    apart are left out.
 
     Args:
         chain: B chains of T positions with K states.
@@ -37,9 +35,7 @@ def neighbour_variance(
     if steps < 1:
         q = expectations(chain)[1]
         return _own(q, variance)
-    transitions = jnp.broadcast_to(
-        chain.transitions, (chain.transitions.shape[0], steps, k, k)
-    )
+    transitions = jnp.broadcast_to(chain.transitions, (chain.transitions.shape[0], steps, k, k))
     _, q, pairs = expectations(chain._replace(transitions=transitions))
     here, rows = jnp.arange(1, length)[None], jnp.arange(batch)[:, None]
     follows = jnp.broadcast_to(edges(chain), (batch, steps))
