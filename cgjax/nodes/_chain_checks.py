@@ -58,8 +58,7 @@ def check_parameters(chain: ChainParameters) -> None:
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise ValueError(
             "LinearChain.transitions must be of shape (K, K), (..., T - 1, K, K) or (..., 1, K, "
-            "K), "
-            f"from the state of the row to that of the column, got shape {shape}"
+            f"K), from the state of the row to that of the column, got shape {shape}"
         )
     for name in ("start", "end"):
         got = np.shape(getattr(chain, name)) if getattr(chain, name) is not None else None
@@ -106,8 +105,7 @@ def check_shapes(chain: ChainParameters, shape: tuple[int, ...]) -> None:
         if name == "mask" and got[-1:] != (length,):
             raise ValueError(
                 f"LinearChain.mask has shape {got}, and its last axis must be the {length} "
-                f"positions "
-                f"of a natural parameter of shape {shape}"
+                f"positions of a natural parameter of shape {shape}"
             )
         lead = got[: max(len(got) - own[name], 0)]
         if len(lead) > len(batch) or any(
@@ -115,8 +113,7 @@ def check_shapes(chain: ChainParameters, shape: tuple[int, ...]) -> None:
         ):
             raise ValueError(
                 f"LinearChain.{name} has shape {got}, whose leading axes {lead} do not broadcast "
-                f"to "
-                f"the batch axes {tuple(batch)} of a natural parameter of shape {shape}"
+                f"to the batch axes {tuple(batch)} of a natural parameter of shape {shape}"
             )
     lengths = chain.lengths
     if lengths is not None and not isinstance(lengths, Tracer):
@@ -167,8 +164,7 @@ def check_possible(chain: ChainParameters, e: Array) -> None:
             f"have "
             f"no possible path{which}: every path takes a state or a step of potential -inf. Check "
             "what `transitions`, `start`, `end` and the natural parameter forbid together, or use "
-            "a "
-            "large negative number, such as -1e4, for what is merely unlikely"
+            "a large negative number, such as -1e4, for what is merely unlikely"
         )
 
 
@@ -180,6 +176,5 @@ def check_count(k: int, shape: tuple[int, ...]) -> None:
     if k < 1 or k > states**length:
         raise ValueError(
             f"LinearChain.top takes 1 to {states}^{length} paths, as many as {length} positions "
-            f"with "
-            f"{states} states have, got {k}"
+            f"with {states} states have, got {k}"
         )

@@ -140,45 +140,30 @@ class Family(abc.ABC):
         Raises:
             TypeError: the family is not discrete.
         """
-        why = "lists no states" if self.discrete else "takes a continuum of values"
+        why = "has too many states" if self.discrete else "takes a continuum of values"
         raise TypeError(
-            f"{type(self).__name__} {why}: `states` is for discrete families with few values a "
-            f"node "
-            "(Binary, Bernoulli, Spin, Categorical, BernoulliMask, SoftClamp; of a LinearChain, "
-            "`in_states`). Exact inference needs such nodes; use sampling or moments here."
+            f"{type(self).__name__} {why}, so they cannot be listed; those of Binary, Bernoulli, "
+            "Spin, Categorical, BernoulliMask and SoftClamp can. Exact inference needs nodes with "
+            "few states; use sampling or moments here."
         )
 
     def num_states(self, shape: tuple[int, ...]) -> int:
-        """How many values the statistic of a node has; for families that number them.
-
-        A family whose nodes are arrays of too many values to list gives them numbers: it has this
-        method and `in_states` in place of `states`.
-
-        Args:
-            shape: of e.
-
-        Raises:
-            TypeError: the family has no numbers.
-        """
+        """How many values a node's statistic has, for e of this shape (see `in_states`)."""
         return len(self.states())
 
     def in_states(self, numbers: Int[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
-        """The statistic of nodes in states of given numbers; for families that number them.
+        """The statistic of nodes in the states of given numbers, of shape `mask_shape(shape)`.
 
-        Args:
-            numbers: from 0 to `num_states(shape) - 1`, of shape `mask_shape(shape)`.
-            shape: of e.
+        For families whose nodes have too many states to list: they number them, from 0 to
+        `num_states(shape) - 1`, and have these two methods in place of `states`.
 
         Raises:
-            TypeError: the family has no numbers.
+            TypeError: the family lists its states.
         """
         raise TypeError(f"{type(self).__name__} does not number its states; `states` lists them.")
 
     def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """The most probable value of T(X) given e; of states that are equally probable the first.
-
-        Args:
-            e: natural parameter, any floating-point array.
 
         Returns:
             Shape and dtype of e; NaN where no log-probability is a number. No gradient flows

@@ -94,8 +94,7 @@ def _split(label: object, letters: str, scheme: str) -> tuple[str, str]:
     if not well_formed or (letter == _OUTSIDE and kind):
         raise ValueError(
             f"A label of the scheme {scheme} is one of {', '.join(letters)}, alone or with a type "
-            f"as in "
-            f"'B-PER' ('O' always alone), got {label!r}."
+            f"as in 'B-PER' ('O' always alone), got {label!r}."
         )
     return letter, kind
 

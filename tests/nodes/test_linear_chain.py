@@ -283,7 +283,7 @@ def test_what_else_does_not_fit():
             family.top(E, k)
     with pytest.raises(TypeError, match="a number of paths"):
         inspect.unwrap(LinearChain.top)(family, E, True)
-    with pytest.raises(TypeError, match="lists no states"):
+    with pytest.raises(TypeError, match="too many states"):
         family.states()
 
 

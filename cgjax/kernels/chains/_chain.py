@@ -73,6 +73,13 @@ def by_edge(array: Array) -> Array | None:
     return None if array.shape[1] == 1 else jnp.moveaxis(array, 1, 0)
 
 
+def matrix_of(own: Array | None, shared: Array | None) -> Array:
+    """The transitions of a step: its own, or those of all."""
+    found = shared if own is None else own
+    assert found is not None  # one of both is there
+    return found
+
+
 def times(row: Float[Array, "B K"], matrix: Float[Array, "b K K"]) -> Float[Array, "B K"]:
     """Each row times its matrix, or times the one of all."""
     if matrix.shape[0] == 1:

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cgjax._static import Tree
-from cgjax.kernels.chains._chain import Chain, by_edge, edges, firsts, total
+from cgjax.kernels.chains._chain import Chain, by_edge, edges, firsts, matrix_of, total
 
 
 def log_sum(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
@@ -52,7 +52,7 @@ def forward(chain: Chain) -> tuple[Float[Array, "T B K"], Float[Array, "T B"]]:
     @jax.checkpoint
     def step(state: Array, inputs: Tree) -> tuple[Array, tuple[Array, Array]]:
         unary, transitions, masks = inputs
-        before = stepped(state, shared if transitions is None else transitions)
+        before = stepped(state, matrix_of(transitions, shared))
         if masks is not None:
             before = jnp.where(masks[1][:, None], before, 0)
         new, constant = normalised(before + unary)
@@ -92,7 +92,7 @@ def sums(
     def back(carry: tuple[Array, Array | None], inputs: Tree) -> tuple[Tree, Tree]:
         later, pairs = carry
         unary, transitions, masks, before, constant = inputs
-        matrix = shared if transitions is None else transitions
+        matrix = matrix_of(transitions, shared)
         constant = jnp.where(constant == -jnp.inf, 0, constant)
         here = unary + later - constant[:, None]
         pair = _shares(before[:, :, None] + matrix + here[:, None], (1, 2))
@@ -160,7 +160,7 @@ def entropy(chain: Chain) -> Float[Array, " B"]:
     @jax.checkpoint
     def step(known: Array, inputs: Tree) -> tuple[Array, None]:
         before, transitions, masks = inputs
-        matrix = shared if transitions is None else transitions
+        matrix = matrix_of(transitions, shared)
         new = average(before[:, :, None] + matrix, known[:, :, None], 1)
         if masks is not None:
             # Up to the first position there is nothing to know.

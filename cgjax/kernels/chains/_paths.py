@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cgjax._static import Tree
-from cgjax.kernels.chains._chain import Chain, by_edge, edges
+from cgjax.kernels.chains._chain import Chain, by_edge, edges, matrix_of
 from cgjax.kernels.chains._sums import filtered
 from cgjax.kernels.random_bits import open_uniform
 
@@ -189,7 +189,7 @@ def best(chain: Chain, k: int = 1) -> Best:
 
     def step(scores: Array, inputs: Tree) -> tuple[Array, Array]:
         unary, matrix, masks, turn = inputs
-        matrix = shared if matrix is None else matrix
+        matrix = matrix_of(matrix, shared)
         ways = scores[:, None] + jnp.swapaxes(matrix, 1, 2)[..., None]  # (B, to, from, k)
         new, came_from = _largest(ways.reshape(batch, states, states * k), k)
         follows = turn > 0 if masks is None else masks[1][:, None, None]

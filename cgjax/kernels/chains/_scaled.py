@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from cgjax._static import Tree
-from cgjax.kernels.chains._chain import Chain, edges, times, total
+from cgjax.kernels.chains._chain import Chain, edges, matrix_of, times, total
 
 # The share of a chain's probability that may be lost to underflow at one place.
 _LOSS = 1e-9
@@ -119,12 +119,12 @@ def two_passes(potentials: Scaled) -> tuple[Array, Array, Array]:
 
     def forth(state: Array, inputs: Tree) -> tuple[Array, tuple[Array, Array]]:
         unary, matrix, masks = inputs
-        new = step_forward(state, unary, shared if matrix is None else matrix, masks)
+        new = step_forward(state, unary, matrix_of(matrix, shared), masks)
         return new[0], new
 
     def back(later: Array, inputs: Tree) -> tuple[Array, Array]:
         scaled, matrix, masks = inputs
-        matrix = shared if matrix is None else matrix
+        matrix = matrix_of(matrix, shared)
         new = times(scaled * later, jnp.swapaxes(matrix, 1, 2))
         if masks is not None:
             new = jnp.where(masks[0][:, None], new, later)
@@ -151,8 +151,8 @@ def both_at_once(potentials: Scaled) -> tuple[Array, Array, Array]:
     def step(carry: tuple[Array, Array], inputs: Tree) -> tuple[tuple[Array, Array], Tree]:
         state, later = carry
         (unary, matrix, masks), (unary_back, matrix_back, masks_back) = inputs
-        matrix = shared if matrix is None else matrix
-        matrix_back = shared if matrix_back is None else matrix_back
+        matrix = matrix_of(matrix, shared)
+        matrix_back = matrix_of(matrix_back, shared)
         new, constant = step_forward(state, unary, matrix, masks)
         found = times(unary_back * later, jnp.swapaxes(matrix_back, 1, 2))
         found = found / jnp.max(found, 1, keepdims=True)
