@@ -7,9 +7,11 @@ from cgjax.nodes._dense_grid import DenseGrid
 from cgjax.nodes._family import SMALLEST_SCALE, Family
 from cgjax.nodes._gaussian import Gaussian
 from cgjax.nodes._grid import Grid
+from cgjax.nodes._linear_chain import LinearChain
 from cgjax.nodes._masks import SMALLEST_KEEP, BernoulliMask, GaussianMask, SoftClamp
 from cgjax.nodes._rectified import RectifiedGaussian
 from cgjax.nodes._rectifiers import SOFTPLUS_SCALE, LeakyReLU, NairHinton, ReLU, Softplus
+from cgjax.nodes._tag_schemes import bio_transitions
 
 __all__ = [
     "SMALLEST_KEEP",
@@ -26,10 +28,12 @@ __all__ = [
     "GaussianMask",
     "Grid",
     "LeakyReLU",
+    "LinearChain",
     "NairHinton",
     "ReLU",
     "RectifiedGaussian",
     "Softplus",
     "SoftClamp",
     "Spin",
+    "bio_transitions",
 ]

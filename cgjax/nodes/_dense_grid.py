@@ -1,7 +1,8 @@
 """Labels of pixels, each of which touches all others: the fully connected CRF of segmentation."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Key
 from cgjax.kernels import dense_grids, grids
 from cgjax.kernels.grids import Labels
 from cgjax.nodes._family import require_parameter
-from cgjax.nodes._field import Field, Seen
+from cgjax.nodes._field import Field, Parameters
 
 # The kernel of colours is a matrix of all pairs of pixels: 1 GiB in float32.
 _MOST_PIXELS = 2**14
@@ -57,13 +58,23 @@ class DenseGrid(Field):
     Source: Krahenbuhl and Koltun 2011, Algorithm 1 (without their filter); Zheng et al. 2015.
     """
 
+    parameter_axes: ClassVar[Mapping[str, int]] = {
+        "image": 3,
+        "compatibility": 2,
+        "appearance_weight": 0,
+        "smoothness_weight": 0,
+        "position_scale": 0,
+        "colour_scale": 0,
+        "smoothness_scale": 0,
+    }
+
     image: Float[ArrayLike, "..."] | None
     compatibility: Float[ArrayLike, "..."]
-    appearance_weight: Float[ArrayLike, ""] = 1.0
-    smoothness_weight: Float[ArrayLike, ""] = 1.0
-    position_scale: Float[ArrayLike, ""] = 10.0
-    colour_scale: Float[ArrayLike, ""] = 0.2
-    smoothness_scale: Float[ArrayLike, ""] = 1.0
+    appearance_weight: Float[ArrayLike, "..."] = 1.0
+    smoothness_weight: Float[ArrayLike, "..."] = 1.0
+    position_scale: Float[ArrayLike, "..."] = 10.0
+    colour_scale: Float[ArrayLike, "..."] = 0.2
+    smoothness_scale: Float[ArrayLike, "..."] = 1.0
     iterations: int = dataclasses.field(default=5, metadata={"static": True})
     sweeps: int = dataclasses.field(default=20, metadata={"static": True})
 
@@ -105,14 +116,8 @@ class DenseGrid(Field):
                 f"most {_MOST_PIXELS} pixels fit. Make the image smaller, or give image=None."
             )
 
-    def _seen(self, e: Float[Array, "... height width labels"]) -> Float[Array, "..."]:
-        if self.image is None:
-            return super()._seen(e)
-        image = jnp.asarray(self.image, e.dtype)
-        return image.reshape((1,) * (e.ndim - image.ndim) + image.shape)
-
-    def _marginals(self, e: Labels, seen: Seen) -> Labels:
-        pull = self._pull(e, seen)
+    def _marginals(self, e: Labels, parameters: Parameters) -> Labels:
+        pull = self._pull(e, parameters)
 
         def update(q: Labels, _: None) -> tuple[Labels, None]:
             new = jax.nn.softmax(e + pull(q))
@@ -120,40 +125,38 @@ class DenseGrid(Field):
 
         return lax.scan(update, jax.nn.softmax(e), None, length=self.iterations)[0]
 
-    def _given_others(self, x: Labels, e: Labels, seen: Seen) -> Labels:
-        return e + self._pull(e, seen)(x)
+    def _given_others(self, x: Labels, e: Labels, parameters: Parameters) -> Labels:
+        return e + self._pull(e, parameters)(x)
 
-    def _drawn(self, key: Key[Array, ""], e: Labels, seen: Seen) -> Labels:
+    def _drawn(self, key: Key[Array, ""], e: Labels, parameters: Parameters) -> Labels:
         first, rest = jax.random.split(key)
         gumbel = jax.random.gumbel(rest, (self.sweeps, *e.shape), e.dtype)
-        start = grids.drawn(first, jnp.log(self._marginals(e, seen)))
-        return self._one_by_one(start, e, seen, gumbel)
+        start = grids.drawn(first, jnp.log(self._marginals(e, parameters)))
+        return self._one_by_one(start, e, parameters, gumbel)
 
-    def _best(self, e: Labels, seen: Seen) -> Labels:
-        start = grids.best(self._marginals(e, seen))
-        return self._one_by_one(start, e, seen, jnp.zeros((self.sweeps, *e.shape), e.dtype))
+    def _best(self, e: Labels, parameters: Parameters) -> Labels:
+        start = grids.best(self._marginals(e, parameters))
+        return self._one_by_one(start, e, parameters, jnp.zeros((self.sweeps, *e.shape), e.dtype))
 
-    def _one_by_one(self, start: Labels, e: Labels, seen: Seen, noise: Array) -> Labels:
-        penalties = jnp.asarray(self.compatibility, e.dtype)
-        return dense_grids.updated_one_by_one(start, e, self._touch(e, seen), penalties, noise)
+    def _one_by_one(self, start: Labels, e: Labels, parameters: Parameters, noise: Array) -> Labels:
+        touch, penalties = self._touch(e, parameters)
+        return dense_grids.updated_one_by_one(start, e, touch, penalties, noise)
 
-    def _pull(self, e: Labels, seen: Seen) -> Callable[[Labels], Labels]:
+    def _pull(self, e: Labels, parameters: Parameters) -> Callable[[Labels], Labels]:
         """What the neighbours add to the scores, as a function of their labels."""
-        touch, penalties = self._touch(e, seen), jnp.asarray(self.compatibility, e.dtype)
+        touch, penalties = self._touch(e, parameters)
         return lambda x: -touch.sums(x) @ penalties
 
-    def _touch(self, e: Labels, seen: Seen) -> dense_grids.Touch:
-        def number(value: Float[ArrayLike, ""]) -> Array:
-            return jnp.asarray(value, e.dtype)
+    def _touch(self, e: Labels, parameters: Parameters) -> tuple[dense_grids.Touch, Array]:
+        """How strongly pixels touch, and the penalties of pairs of labels."""
+        image, compatibility, appearance, smoothness, position, colour, smooth = parameters
 
         def near(size: int) -> Array:
             places = jnp.arange(size, dtype=e.dtype)
-            distance = places[:, None] - places[None]
-            return dense_grids.gaussian(distance, number(self.smoothness_scale))
+            return dense_grids.gaussian(places[:, None] - places[None], smooth)
 
-        rows = number(self.smoothness_weight) * near(e.shape[0])
         alike = None
         if self.image is not None:
-            scales = number(self.position_scale), number(self.colour_scale)
-            alike = number(self.appearance_weight) * dense_grids.appearance(seen, *scales)
-        return dense_grids.Touch(rows, near(e.shape[1]), alike)
+            alike = appearance * dense_grids.appearance(image, position, colour)
+        touch = dense_grids.Touch(smoothness * near(e.shape[0]), near(e.shape[1]), alike)
+        return touch, compatibility

@@ -4,14 +4,15 @@ that say how one random variable behaves given its natural parameter ([A] Eq. 7-
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, Float, Num, PRNGKeyArray, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, PRNGKeyArray, UInt32
 
 from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import like, wide
@@ -46,11 +47,14 @@ class Family(abc.ABC):
         reparameterised: a sample is a differentiable function of `e` and the parameters.
         kinds: the marks that an array of such nodes may carry, by the names of their functions:
             "node", "noise" (an auxiliary variable, which training samples) and "observe".
+        extra_axes: for parameters that do not broadcast against e from the right, how many axes
+            more than e (or, negative, fewer) that of a single node has.
     """
 
     discrete: ClassVar[bool] = False
     reparameterised: ClassVar[bool] = False
     kinds: ClassVar[frozenset[str]] = frozenset({"node", "noise"})
+    extra_axes: ClassVar[Mapping[str, int]] = {}
 
     @abc.abstractmethod
     def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
@@ -145,11 +149,51 @@ class Family(abc.ABC):
         Raises:
             TypeError: the family is not discrete.
         """
+        why = "has too many states" if self.discrete else "takes a continuum of values"
         raise TypeError(
-            f"{type(self).__name__} takes a continuum of values, so its states cannot be listed; "
-            "discrete families (Binary, Bernoulli, Spin, Categorical, BernoulliMask, SoftClamp) "
-            "can. Exact inference needs discrete nodes; use sampling or moments here."
+            f"{type(self).__name__} {why}, so they cannot be listed; those of Binary, Bernoulli, "
+            "Spin, Categorical, BernoulliMask and SoftClamp can. Exact inference needs nodes with "
+            "few states; use sampling or moments here."
         )
+
+    def num_states(self, shape: tuple[int, ...]) -> int:
+        """How many values a node's statistic has, for e of this shape (see `in_states`)."""
+        return len(self.states())
+
+    def in_states(self, numbers: Int[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
+        """The statistic of nodes in the states of given numbers, of shape `mask_shape(shape)`.
+
+        For families whose nodes have too many states to list: they number them, from 0 to
+        `num_states(shape) - 1`, and have these two methods in place of `states`.
+
+        Raises:
+            TypeError: the family lists its states.
+        """
+        raise TypeError(f"{type(self).__name__} does not number its states; `states` lists them.")
+
+    def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """The most probable value of T(X) given e; of states that are equally probable the first.
+
+        Returns:
+            Shape and dtype of e; NaN where no log-probability is a number. No gradient flows
+            through that of a discrete family.
+
+        Raises:
+            TypeError: the family is continuous and does not say where its density is largest.
+        """
+        if not self.discrete:
+            raise TypeError(
+                f"{type(self).__name__} does not say which of its values is the most probable one. "
+                "Give the family a method `mode(e)`, or keep the node out: `clamp` it to a value."
+            )
+        e = lax.stop_gradient(self.natural_parameter(e))
+        states = self.states()
+        lead = (1,) * (e.ndim + 1 - states.ndim)
+        states = states.reshape(-1, *lead, *states.shape[1:]) if e.ndim else states.reshape(-1)
+        values = jnp.broadcast_to(states, (len(states), *e.shape)).astype(e.dtype)
+        log_probs = jnp.stack([self.log_prob(value, e) for value in values])
+        best = jnp.take_along_axis(values, jnp.argmax(log_probs, 0)[None], 0)[0]
+        return or_nan(~jnp.any(jnp.isnan(log_probs), 0), lax.stop_gradient(best))
 
     def bounds(self) -> tuple[ArrayLike, ArrayLike]:
         """The smallest and the largest value of the statistic, which bound its mean too."""

@@ -2,22 +2,22 @@
 
 import abc
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, Never
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Key, Num, UInt32
+from jaxtyping import Array, ArrayLike, Float, Int, Key, Num, UInt32
 
 from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import wide
 from cgjax.kernels.grids import Labels
 from cgjax.nodes._family import Family, or_nan, possible_or_minus_infinity
 
-# What is known of an image beside the scores, such as its colours.
-Seen = Float[Array, "rows columns channels"]
-_OF_ONE = "(h,w,k),(a,b,c)->(h,w,k)"
+# The parameters of one image, such as couplings or colours, in the order of `parameter_axes`.
+Parameters = tuple[Float[Array, "..."], ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,43 +25,78 @@ class Field(Family):
     """An image of labels as one node: e and the statistic have the shape (..., H, W, labels).
 
     Attributes:
-        exact_mean: whether `mean` is the expectation, as it is for every other family. Here it is
-            what approximate inference finds, and equal to the activation.
+        parameter_axes: how many axes each parameter of one image has, by name.
     """
 
     discrete: ClassVar[bool] = True
     kinds: ClassVar[frozenset[str]] = frozenset({"node"})
-    exact_mean: ClassVar[bool] = False
+    parameter_axes: ClassVar[Mapping[str, int]]
 
     damping: float = dataclasses.field(default=0.0, metadata={"static": True}, kw_only=True)
+
+    @property
+    def exact_mean(self) -> bool:
+        """Whether `mean` is the expectation, as it is for every other family.
+
+        Else it is what approximate inference finds. It is equal to the activation.
+        """
+        return False
 
     @abc.abstractmethod
     def labels(self) -> int:
         """The number of labels of a pixel."""
 
     @abc.abstractmethod
-    def _marginals(self, e: Labels, seen: Seen) -> Labels:
+    def _marginals(self, e: Labels, parameters: Parameters) -> Labels:
         """Approximate marginals of one image, in at least float32."""
 
     @abc.abstractmethod
-    def _given_others(self, x: Labels, e: Labels, seen: Seen) -> Labels:
+    def _given_others(self, x: Labels, e: Labels, parameters: Parameters) -> Labels:
         """Scores of each pixel's labels given the labels x of all others."""
 
     @abc.abstractmethod
-    def _drawn(self, key: Key[Array, ""], e: Labels, seen: Seen) -> Labels:
+    def _drawn(self, key: Key[Array, ""], e: Labels, parameters: Parameters) -> Labels:
         """One-hot labels of one image, drawn by Gibbs sampling."""
 
     @abc.abstractmethod
-    def _best(self, e: Labels, seen: Seen) -> Labels:
+    def _best(self, e: Labels, parameters: Parameters) -> Labels:
         """One-hot labels of one image at a local maximum."""
 
-    def _seen(self, e: Float[Array, "... height width labels"]) -> Float[Array, "..."]:
-        """What is known of each image beside the scores; leading axes broadcast against e's."""
-        return jnp.zeros((1,) * e.ndim, e.dtype)
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.extra_axes = {name: axes - 3 for name, axes in cls.parameter_axes.items()}
+
+    def _each_image(
+        self, function: Callable[..., Array], first: str, *arrays: Array, result: str = "(h,w,k)"
+    ) -> Float[Array, "..."]:
+        """A function of one image and its parameters, of each image.
+
+        Args:
+            function: of one image's part of the arrays, and its parameters.
+            first: the axes of these parts, as `jnp.vectorize` writes them.
+            arrays: the last one is e.
+            result: the axes of one image's result.
+        """
+        leading, dtype = arrays[-1].ndim - 3, arrays[-1].dtype
+        parameters, cores, letters = [], [first], iter("abcdefgijlmnopq")
+        for name, axes in self.parameter_axes.items():
+            value = getattr(self, name)
+            parameter = jnp.asarray(np.zeros((1,) * axes) if value is None else value, dtype)
+            ones = (1,) * (leading + axes - parameter.ndim)
+            parameters.append(parameter.reshape(ones + parameter.shape))
+            cores.append(f"({','.join(next(letters) for _ in range(axes))})")
+        signature = f"{','.join(cores)}->{result}"
+
+        def of_one(*parts: Array) -> Array:
+            own = len(arrays)
+            return function(*parts[:own], parts[own:])
+
+        return jnp.vectorize(of_one, signature=signature)(*arrays, *parameters)
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless the shape is (..., height, width, labels)."""
-        if len(shape) < 3 or shape[-1] != self.labels() or 0 in shape[-3:]:
+        self.mask_shape(shape)
+        if shape[-1] != self.labels():
             raise ValueError(
                 f"{type(self).__name__} needs a natural parameter of shape (..., height, width, "
                 f"{self.labels()}): a score for each label of each pixel; got {tuple(shape)}."
@@ -69,7 +104,11 @@ class Field(Family):
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """`(..., 1, 1, 1)`: an image is one node."""
-        self.check(shape)
+        if len(shape) < 3 or 0 in shape[-3:]:
+            raise ValueError(
+                f"{type(self).__name__} needs a natural parameter of shape (..., height, width, "
+                f"labels), none of which is 0; got {tuple(shape)}."
+            )
         return (*shape[:-3], 1, 1, 1)
 
     def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
@@ -80,7 +119,7 @@ class Field(Family):
     def mean(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """Approximate marginals, in at least float32."""
         e = wide(self.natural_parameter(e))
-        return jnp.vectorize(self._marginals, signature=_OF_ONE)(e, self._seen(e))
+        return self._each_image(self._marginals, "(h,w,k)", e)
 
     def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """p (1 - p) of each indicator, p being its approximate marginal."""
@@ -100,22 +139,23 @@ class Field(Family):
         rest = max(0, 2 - flat.shape[-1])
         data = jnp.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, rest)])[..., :2]
         keys = jax.random.wrap_key_data(data, impl="threefry2x32")
-        drawn = jnp.vectorize(self._drawn, signature=f"(),{_OF_ONE}")(
-            keys, precise, self._seen(precise)
-        )
+        drawn = self._each_image(self._drawn, "(),(h,w,k)", keys, precise)
         return or_nan(_all_are_numbers(e), drawn).astype(e.dtype)
 
-    def log_prob(self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]) -> Never:
+    def log_prob(
+        self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "..."]:
         """Raises: the sum over all images of labels is out of reach.
 
         Raises:
-            NotImplementedError: always; the message names the way out.
+            NotImplementedError: the message names the ways out.
         """
         raise NotImplementedError(
             f"The probability of an image of labels under a {type(self).__name__} has a "
             "normalising sum over all images, which nobody can compute. Use "
             "`cgjax.pseudo_likelihood(net)`, which multiplies the probability of each pixel's "
-            "label given the others, or compare unnormalised scores."
+            "label given the others; or, for a Grid whose shorter side is a few pixels, "
+            "inference='exact'."
         )
 
     def pseudo_log_prob(
@@ -131,8 +171,8 @@ class Field(Family):
         x = lax.convert_element_type(jnp.asarray(x), e.dtype)
         chosen = x == 1
         one_hot = jnp.all(chosen | (x == 0), axis=-1) & (jnp.sum(chosen, axis=-1) == 1)
-        scores = jnp.vectorize(self._given_others, signature=f"(h,w,k),{_OF_ONE}")
-        log_probability = jax.nn.log_softmax(scores(x, e, self._seen(e)))
+        scores = self._each_image(self._given_others, "(h,w,k),(h,w,k)", x, e)
+        log_probability = jax.nn.log_softmax(scores)
         value = jnp.sum(jnp.where(chosen, log_probability, 0), axis=-1)
         axes = (-3, -2, -1)
         total = jnp.sum(value[..., None], axis=axes, keepdims=True)
@@ -146,8 +186,7 @@ class Field(Family):
         neighbours, `sweeps` times at most.
         """
         e = self.natural_parameter(e)
-        precise = lax.stop_gradient(wide(e))
-        best = jnp.vectorize(self._best, signature=_OF_ONE)(precise, self._seen(precise))
+        best = self._each_image(self._best, "(h,w,k)", lax.stop_gradient(wide(e)))
         return or_nan(_all_are_numbers(e), best).astype(e.dtype)
 
     def moments(
@@ -169,16 +208,29 @@ class Field(Family):
         """0 and 1, of each indicator."""
         return 0.0, 1.0
 
-    def states(self, size: int = 1) -> Never:
-        """Raises: an image has (labels)^(pixels) values.
+    def num_states(self, shape: tuple[int, ...]) -> int:
+        """(labels)^(pixels), the number of images of labels.
 
         Raises:
-            TypeError: always.
+            TypeError: `mean` is not exact, so that neither is what is computed from it.
         """
-        raise TypeError(
-            f"{type(self).__name__} has as many values as there are images of labels, which "
-            "cannot be listed; its `mean` is approximate too. Use sampling here."
-        )
+        if not self.exact_mean:
+            raise TypeError(
+                f"The mean of a {type(self).__name__} is approximate, so that nothing exact can be "
+                "computed from it. Use sampling here; or, for a Grid whose shorter side is a few "
+                "pixels, inference='exact'."
+            )
+        return shape[-1] ** (shape[-3] * shape[-2])
+
+    def in_states(self, numbers: Int[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
+        """The one-hot labels of these numbers, read as numbers of one digit a pixel."""
+        height, width, labels = shape[-3:]
+        left, digits = numbers[..., 0, 0, 0], []
+        for _ in range(height * width):
+            left, digit = jnp.divmod(left, labels)
+            digits.append(digit)
+        pixels = jnp.stack(digits[::-1], -1).reshape(*shape[:-3], height, width)
+        return jax.nn.one_hot(pixels, labels, dtype=float)
 
     def _require_word(self, name: str, words: Sequence[str]) -> None:
         if getattr(self, name) not in words:

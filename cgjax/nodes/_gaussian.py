@@ -77,6 +77,10 @@ class Gaussian(Family):
         scale = jnp.maximum(like(self.scale, e), SMALLEST_SCALE)
         return log_density(lax.convert_element_type(jnp.asarray(x), e.dtype), e, scale)
 
+    def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """e itself."""
+        return self.natural_parameter(e)
+
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
     ) -> tuple[Belief, Belief]:

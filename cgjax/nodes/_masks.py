@@ -273,6 +273,10 @@ class GaussianMask(Family):
         x = lax.convert_element_type(jnp.asarray(x), scale.dtype)
         return log_density(x, jnp.ones_like(scale), scale)
 
+    def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """1, shape and dtype of e."""
+        return self.activation(e)
+
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
     ) -> tuple[Belief, Belief]:

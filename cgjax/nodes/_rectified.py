@@ -98,6 +98,16 @@ class Rectified(Family):
         value = jnp.where(~leaks & (x == 0), atom, density)
         return possible_or_minus_infinity(x, leaks | ~(x < 0), value)
 
+    def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """max(leak e, e), the value of X at the mode e of Y.
+
+        X itself has a probability at 0 and a density elsewhere, which cannot be compared, so that
+        most probable means: of the Gaussian behind the rectifier.
+        """
+        e = self.natural_parameter(e)
+        leak = like(self._scale_and_leak()[1], e)
+        return jnp.where(e > 0, e, leak * e)
+
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
     ) -> tuple[Belief, Belief]:

@@ -54,6 +54,21 @@ LAWS = {name: np.exp(s - s.max()) / np.exp(s - s.max()).sum() for name, s in SCO
 MARGINALS = {name: np.einsum("n,nhwk->hwk", law, ONE_HOT) for name, law in LAWS.items()}
 
 
+# All images of two by two pixels, and their law under the first scores and the same couplings.
+SQUARES = np.eye(LABELS)[np.array(list(itertools.product(range(LABELS), repeat=4)))]
+SQUARES = SQUARES.reshape(-1, 2, 2, LABELS)
+
+
+def _law_of_squares() -> np.ndarray:
+    scores = (SQUARES * E[:2, :2]).sum((1, 2, 3))
+    scores += np.einsum("nwk,kl,nwl->n", SQUARES[:, 0], COUPLINGS[0], SQUARES[:, 1])
+    scores += np.einsum("nhk,kl,nhl->n", SQUARES[:, :, 0], COUPLINGS[1], SQUARES[:, :, 1])
+    return np.exp(scores) / np.exp(scores).sum()
+
+
+LAW_OF_SQUARES = _law_of_squares()
+
+
 @pytest.mark.parametrize("inference", ["belief_propagation", "mean_field"])
 @pytest.mark.parametrize("schedule", ["sequential", "parallel"])
 def test_marginals_come_near_the_sum_over_all_images(inference, schedule):
@@ -225,17 +240,21 @@ def test_a_kernel_of_one_pixel_is_its_row():
         (lambda: Grid(np.ones((3, 2, 2))), "couplings has shape (3, 2, 2)"),
         (lambda: Grid(np.full((2, 2), -np.inf)), "must be finite"),
         (lambda: Grid(POTTS, 0), "iterations must be an integer of at least 1, got 0"),
-        (lambda: Grid(POTTS, inference="exact"), "inference must be one of 'belief_propagation'"),
+        (lambda: Grid(POTTS, inference="best"), "inference must be one of 'belief_propagation'"),
+        (
+            lambda: Grid(POTTS, inference="exact").activation(np.zeros((11, 12, 2), np.float32)),
+            "has 2^11 states of a row, and 1024 at most",
+        ),
         (lambda: Grid(POTTS, damping=1.0), "damping must be at least 0 and below 1, got 1.0"),
         (lambda: DenseGrid(None, np.ones((2, 3))), "compatibility has shape (2, 3)"),
         (lambda: DenseGrid(None, np.array([[0.0, 1.0], [2.0, 0.0]])), "symmetric"),
         (lambda: DenseGrid(None, POTTS, colour_scale=0.0), "colour_scale must be positive"),
-        (lambda: Grid(POTTS).activation(E[0]), "(..., height, width, 2)"),
+        (lambda: Grid(POTTS).activation(E[0]), "(..., height, width, labels)"),
         (
             lambda: DENSE.activation(E[:2]),
             "image has shape (3, 4, 3); expected (..., 2, 4, channels)",
         ),
-        (lambda: Grid(POTTS).states(), "cannot be listed"),
+        (lambda: cg.exact_marginals(_net)(E), "The mean of a Grid is approximate"),
     ],
 )
 def test_bad_input_says_what_was_wrong(make, message):
@@ -249,3 +268,53 @@ def test_a_score_that_is_no_number_gives_none():
     for found in (FIELDS["grid"].mode(e), FIELDS["grid"].from_words(words, e)):
         assert jnp.isnan(found[0]).all()
         assert not jnp.isnan(found[1]).any()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_exact_inference_is_the_sum_over_all_images(turned):
+    def turn(x):
+        return np.swapaxes(x, -3, -2) if turned else x
+
+    node = Grid(COUPLINGS[::-1] if turned else COUPLINGS, inference="exact")
+    marginals = turn(MARGINALS["grid"])
+    np.testing.assert_allclose(node.activation(turn(E)), marginals, atol=1e-6)
+    some = turn(ONE_HOT[[0, 77, 4000]])
+    found = node.log_prob(some, np.broadcast_to(turn(E), some.shape))
+    assert found.shape == (3, 1, 1, 1)
+    np.testing.assert_allclose(found.ravel(), np.log(LAWS["grid"][[0, 77, 4000]]), rtol=1e-5)
+    np.testing.assert_array_equal(node.mode(turn(E)), turn(ONE_HOT[SCORES["grid"].argmax()]))
+    shape = (DRAWS, *turn(E).shape)
+    words = jax.random.bits(jax.random.key(3), shape)
+    drawn = np.asarray(jax.jit(node.from_words)(words, np.broadcast_to(turn(E), shape)))
+    assert abs(drawn.mean(0) - marginals).max() < 5 * 0.5 / DRAWS**0.5
+    net = lambda e: cg.node(node, e, name="x")  # noqa: E731
+    value = cg.log_joint(net)({"x": some[1]}, turn(E))
+    np.testing.assert_allclose(value, np.log(LAWS["grid"][77]), rtol=1e-5)
+    assert node.log_prob(0.5 * some[:1], turn(E)[None]).item() == -np.inf
+
+
+def test_exact_marginals_of_what_follows_a_small_grid():
+    node = Grid(COUPLINGS, inference="exact")
+
+    def net(e):
+        pixels = cg.node(node, e, name="pixels")
+        return cg.node(cg.nodes.Spin(), 2 * pixels[..., 0].sum() - 3, name="spin")
+
+    expected = (LAW_OF_SQUARES * np.tanh(2 * SQUARES[..., 0].sum((1, 2)) - 3)).sum()
+    np.testing.assert_allclose(cg.exact_marginals(net)(E[:2, :2]), expected, atol=1e-5)
+
+
+def test_parameters_are_mapped_as_loops_map_them():
+    e, strengths = jnp.stack([jnp.asarray(E), -jnp.asarray(E)]), jnp.array([0.1, 0.5, 1.0])
+
+    def grid(strength):
+        return cg.feed_forward(lambda e: cg.node(Grid(strength * COUPLINGS[0]), e))(e)
+
+    def dense(strength):
+        node = DenseGrid(IMAGE, strength * POTTS, smoothness_weight=strength)
+        return cg.feed_forward(lambda e: cg.node(node, e))(e)
+
+    for function in (grid, dense):
+        together = jax.vmap(function)(strengths)
+        apart = jnp.stack([function(strength) for strength in strengths])
+        np.testing.assert_allclose(together, apart, atol=1e-6)
