@@ -23,13 +23,14 @@ from cgjax._functional import (
 )
 from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
-from cgjax.inference import Estimate, moment_rule, with_nodes
+from cgjax.inference import Estimate, PartlyKnown, moment_rule, with_nodes
 from cgjax.nodes import Belief
 
 __all__ = [
     "Belief",
     "ChainGraph",
     "Estimate",
+    "PartlyKnown",
     "chain_graph",
     "clamp",
     "component",

@@ -1,7 +1,7 @@
 """Inference procedures: each a transformation of the network, in a file of its own."""
 
 from cgjax._procedure import Procedure, with_nodes
-from cgjax.inference._clamp import clamp
+from cgjax.inference._clamp import PartlyKnown, clamp
 from cgjax.inference._exact_marginals import exact_marginals
 from cgjax.inference._feed_forward import feed_forward
 from cgjax.inference._log_joint import log_joint, pseudo_likelihood
@@ -12,6 +12,7 @@ from cgjax.inference._sampling import forward_sample, pcff
 
 __all__ = [
     "Estimate",
+    "PartlyKnown",
     "Procedure",
     "clamp",
     "exact_marginals",

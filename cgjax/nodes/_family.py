@@ -87,11 +87,21 @@ class Family(abc.ABC):
     def pseudo_log_prob(
         self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
     ) -> Float[Array, "..."]:
-        """`log_prob`, or where its normalising sum is out of reach, the log-pseudo-likelihood.
-
-        The latter is the sum over a node's elements of log P(element | all others) (Besag 1975).
-        """
+        """`log_prob`; where its sum is out of reach, the log-pseudo-likelihood (Besag 1975)."""
         return self.log_prob(x, e)
+
+    def conditioned(
+        self, e: Num[ArrayLike, "*nodes"], x: Num[Array, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """The natural parameter of a node some elements of which are known: x, elsewhere NaN.
+
+        Raises:
+            TypeError: the elements of the family's nodes do not touch.
+        """
+        raise TypeError(
+            f"The elements of {type(self).__name__} nodes do not depend on each other, so that a "
+            "part of them tells nothing of the rest: mark these apart, and clamp them."
+        )
 
     @abc.abstractmethod
     def moments(

@@ -15,6 +15,7 @@ from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import wide
 from cgjax.kernels.grids import Labels
 from cgjax.nodes._family import Family, or_nan, possible_or_minus_infinity
+from cgjax.nodes._one_hot import only_known_states
 
 # The parameters of one image, such as couplings or colours, in the order of `parameter_axes`.
 Parameters = tuple[Float[Array, "..."], ...]
@@ -207,6 +208,12 @@ class Field(Family):
     def bounds(self) -> tuple[ArrayLike, ArrayLike]:
         """0 and 1, of each indicator."""
         return 0.0, 1.0
+
+    def conditioned(
+        self, e: Num[ArrayLike, "*nodes"], x: Num[Array, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """e with -inf for all states that positions known by x do not have; NaN is not known."""
+        return only_known_states(self.natural_parameter(e), x)
 
     def num_states(self, shape: tuple[int, ...]) -> int:
         """(labels)^(pixels), the number of images of labels.
