@@ -12,8 +12,8 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from cgjax.kernels import dense_grids, grids
 from cgjax.kernels.grids import Labels
-from cgjax.nodes._family import require_parameter
 from cgjax.nodes._field import Field, Parameters
+from cgjax.nodes._values import require_parameter
 
 # The kernel of colours is a matrix of all pairs of pixels: 1 GiB in float32.
 _MOST_PIXELS = 2**14

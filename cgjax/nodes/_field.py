@@ -14,8 +14,9 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, Num, UInt32
 from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import wide
 from cgjax.kernels.grids import Labels
-from cgjax.nodes._family import Family, or_nan, possible_or_minus_infinity
+from cgjax.nodes._family import Family
 from cgjax.nodes._one_hot import only_known_states
+from cgjax.nodes._values import or_nan, possible_or_minus_infinity
 
 # The parameters of one image, such as couplings or colours, in the order of `parameter_axes`.
 Parameters = tuple[Float[Array, "..."], ...]

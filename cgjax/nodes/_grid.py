@@ -12,9 +12,9 @@ from jaxtyping import Array, ArrayLike, Float, Key, Num
 from cgjax._gaussian.numerics import wide
 from cgjax.kernels import grids
 from cgjax.kernels.grids import Labels
-from cgjax.nodes._family import require_parameter
 from cgjax.nodes._field import Field, Parameters
 from cgjax.nodes._strip import MOST_STATES, num_states, strip
+from cgjax.nodes._values import require_parameter
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
