@@ -9,9 +9,9 @@ from typing import Any
 from docs.tables.parts import NOT_MEASURED, Table, bullets, columns, from_file, origin, shown
 from train.report.statistics import Mean
 from train.uci import claims as uci_claims
-from train.uci import starts as uci_starts
 from train.uci import table as uci_table
 from train.uci import targets as uci_targets
+from train.uci import trials as uci_trials
 from train.uci.methods import METHODS
 
 MODELS = {
@@ -83,7 +83,7 @@ def regression_starts(results: pathlib.Path) -> str:
         json.loads(path.read_text()) for path in sorted((results / "uci_starts").glob("*.json"))
     ]
     origins = sorted({origin(result, data=False) for result in made})
-    return "\n\n".join([uci_starts.table(made).titled(), *origins]) if made else NOT_MEASURED
+    return "\n\n".join([uci_trials.starts_table(made).titled(), *origins]) if made else NOT_MEASURED
 
 
 @of_cells

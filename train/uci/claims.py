@@ -230,7 +230,9 @@ def stalls(results: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
     for result in results:
         settings, seconds = result["settings"], result["seconds"]
         epochs = {
-            "search": settings["search_epochs"] * len(settings["candidates"]),
+            # Earlier recipes' candidates were trained for a shorter time.
+            "search": settings.get("search_epochs", settings["epochs"])
+            * len(settings["candidates"]),
             "training": settings["epochs"],
         }
         for part, other in itertools.permutations(epochs):

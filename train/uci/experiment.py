@@ -6,8 +6,8 @@ Adams (5 for protein) trained at once, as one program mapped over them.
 **Protocol.** Everything is trained in units in which the training rows have mean 0 and deviation 1;
 figures are in the original units: RMSE of the predictive mean; the average logarithm of the
 predictive density, a Gaussian for moments and an even mixture of Gaussians otherwise; and the share
-of rows in its central 95 % interval. Every method has four candidates (`train.uci.settings`). They
-are compared for each split by log-likelihood on a fifth of its training rows, after a shorter
+of rows in its central 95 % interval. Every method has five candidates (`train.uci.settings`). They
+are compared for each split by log-likelihood on a fifth of its training rows, after a whole
 training on the others. The choice is trained again on all rows, and tested once. No figure and no
 choice of a split depends on its test rows. All else (epochs, batch sizes) is a fixed table.
 
@@ -17,7 +17,7 @@ expected near 1. Peers do better than [B] on energy, naval and yacht (`train.uci
 
 **Cost**: compiling a cell (a table, a method, a noise; there are 144) takes ten seconds of one
 core. Training sees 70 million examples for all tables by one method with one kind of noise, 0.5 to
-3 microseconds of a core each, and the search half as many again.
+3 microseconds of a core each, and the search five times as many.
 
 **Left behind** in `--out`: one JSON for each cell, written when it is finished. The same command
 skips what is there, so it continues after any interruption. `table.md` beside them.
@@ -67,10 +67,10 @@ def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
         require(config, splits=(fits, f"at most {len(table.train)}, the splits of {name}"))
     made: list[dict[str, Any]] = []
     with held(config.out):
-        if config.starts:
-            from train.uci import starts
+        if config.trial:
+            from train.uci import trials
 
-            return starts.main(config, tables, command, console)
+            return trials.main(config, tables, command, console)
         started, cells_made = time.monotonic(), 0
         for i, cell in enumerate(todo):
             path, expected = config.out / cell.file, settings(config, cell, tables[cell.data])
@@ -250,7 +250,7 @@ def fitted(config: Config, cell: Cell, splits: Sequence[Scaled]) -> Fit:
     nlls: list[np.ndarray] = []
     fit, held_x, held_y = given.number(rows - held_out), x[:, -held_out:], y[:, -held_out:]
     for hyper in map(given.same, candidates):
-        params = timed("search", train, fixed.search_epochs, keys, hyper, fit, x, y)
+        params = timed("search", train, fixed.epochs, keys, hyper, fit, x, y)
         nlls.append(score("search", params, hyper, held_x, held_y).nll)
     hyper = Hyper(*np.array(candidates, np.float32)[preferred(np.stack(nlls))].T)
     params = timed("training", train, fixed.epochs, keys, hyper, given.number(rows), x, y)

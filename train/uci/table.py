@@ -17,7 +17,7 @@ from train.uci.methods import METHODS
 from train.uci.published import ANCHORS, DIAGONAL_DVI, PAPER, SETS, Column, decimals, number
 
 FIGURES = {"log likelihood": "Test log-likelihood", "rmse": "Test RMSE"}
-COVERAGE = "coverage"  # the share of test rows in their 95 % interval; older results have none
+COVERAGE = "coverage"  # the share of test rows in their 95 % interval
 NOISES = ("heteroscedastic", "homoscedastic")
 OURS = ("moments_natural", "moments_adam")  # what stands beside the BP column of [B]
 
@@ -99,19 +99,29 @@ def digits_of(data: str, figure: str) -> int:
     return {"kin8nm": 4, "naval": 5}.get(data, 3) if figure == "rmse" else 3
 
 
+def recipe_mark(result: dict[str, Any]) -> str:
+    """The mark of a cell's recipe: "" of the present one; "‡" where candidates were compared after
+    a shorter training; "†" where, before, a posterior's divergence counted in full from the first
+    step, and coverage was not measured."""
+    if COVERAGE not in result["splits"][0]:
+        return "†"
+    return "‡" if "search_epochs" in result["settings"] else ""
+
+
 def told(found: Found, data: str, method: str, noise: str, figure: str) -> str:
-    """A figure of a cell with its standard error; "-" where it was not measured."""
+    """A figure of a cell with its standard error and the mark of its recipe; "-" where it was not
+    measured."""
     result = found.get((data, method, noise))
     if result is None or figure not in result["splits"][0]:
         return "-"
-    return over_splits(result, figure).told(digits_of(data, figure))
+    return over_splits(result, figure).told(digits_of(data, figure)) + recipe_mark(result)
 
 
 def together(found: Found, *names: tuple[str, str, str]) -> bool:
-    """Whether cells are there and were made by one recipe: coverage came with the present one."""
-    if not all(name in found for name in names):
-        return False
-    return len({COVERAGE in found[name]["splits"][0] for name in names}) == 1
+    """Whether cells are there and were made by one recipe."""
+    return all(name in found for name in names) and (
+        len({recipe_mark(found[name]) for name in names}) == 1
+    )
 
 
 def line(result: dict[str, Any]) -> str:

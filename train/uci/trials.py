@@ -1,0 +1,182 @@
+"""Trainings that decide about the recipe, judged on validation rows; test rows are not touched.
+
+    python -m train.uci --trial starts --data-dir FOLDER --methods moments_adam --splits 5
+    python -m train.uci --trial search --data-dir FOLDER --methods moments_adam ensemble --splits 4
+
+*Starts*: where trainings of a posterior end from different starts, its bound beside its
+predictions. A start that ends with worse predictions is one of three things. If its bound stays
+lower, where both trainings go on for as long again, its end is a poor optimum. If twice the
+training makes up for half of it, it converges slowly. Else the bound prefers the worse prediction.
+
+*Search*: what another learning rate gains after a part of the training and after the whole. The
+rate falls to 0 in each, so that a short training wants a larger one: a search that trains for a
+shorter time than the training chooses what is best for a training that nobody wants.
+
+**Left behind** in `--out`: `TRIAL-DATA-METHOD-NOISE.json` for each, and `TRIAL.md`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from train.data.uci import Table, scaled
+from train.report import results
+from train.report.files import write_atomic
+from train.report.statistics import Mean, mean, paired
+from train.report.tables import Grid
+from train.uci import experiment as uci
+from train.uci.settings import CANDIDATES, VALIDATION, Cell, Config, cells, recipe
+from train.uci.table import title
+from train.uci.training import Scores, at_once, bound, scored, trained
+
+Result = Mapping[str, Any]
+
+
+class Variant(NamedTuple):
+    """A training: what is changed in the first candidate, and how many times as long it is."""
+
+    change: Mapping[str, float]
+    times: float
+
+
+RECIPE, SETTLED = "recipe", "recipe, then as long again"
+FULL, LONGER = "full cost at once", "full cost at once, twice as long"
+STARTS = {
+    RECIPE: Variant({}, 1),
+    # The cost rises as in the recipe; then as many steps follow at its full size.
+    SETTLED: Variant({"warm_up": 0.45}, 2),
+    FULL: Variant({"warm_up": 0.0}, 1),
+    LONGER: Variant({"warm_up": 0.0}, 2),
+    "full cost at once, small noise": Variant({"warm_up": 0.0, "first_noise": -4.6}, 1),
+}
+LENGTHS = {"an eighth": 1 / 8, "a half": 1 / 2, "the whole": 1.0}
+
+
+def variants(trial: str, cell: Cell) -> dict[str, Variant]:
+    """What is trained for a cell."""
+    if trial == "starts":
+        return STARTS if cell.method.startswith("moments") else {}
+    other = {"learning_rate": CANDIDATES[cell.method][-1].learning_rate}
+    return {
+        f"{rate}, {length}": Variant(change, times)
+        for length, times in LENGTHS.items()
+        for rate, change in (("first rate", {}), ("other rate", other))
+    }
+
+
+def main(config: Config, tables: Mapping[str, Table], command: str, console: Any) -> list[Any]:
+    """Trains all variants of every cell that the trial is about; tells and writes the rest."""
+    trial, made = str(config.trial), []
+    for cell in cells(config):
+        if given := variants(trial, cell):
+            made.append(run(config, cell, given, tables[cell.data], command))
+            name = f"{trial}-{cell.data}-{cell.method}-{cell.noise}.json"
+            results.write(config.out / name, made[-1])
+            results.said_on(console)(" | ".join(TABLES[trial](made[-1:]).lines[0]))
+    write_atomic(config.out / f"{trial}.md", f"{TABLES[trial](made).titled()}\n".encode())
+    return made
+
+
+def run(
+    config: Config, cell: Cell, given: Mapping[str, Variant], table: Table, command: str
+) -> dict[str, Any]:
+    """All variants of a cell, with the figures of each split: what its JSON says."""
+    splits = [scaled(table, split) for split in range(config.splits or len(table.train))]
+    data = uci.problem(config, cell, splits)
+    shape, keys, rows = data.shape, data.keys, data.x.shape[1]
+    fit = rows - max(rows // VALIDATION, 1)
+    x, y, held_x, held_y = data.x[:, :fit], data.y[:, :fit], data.x[:, fit:], data.y[:, fit:]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, (change, times) in given.items():
+        hyper = data.same(CANDIDATES[cell.method][0]._replace(**change))
+        epochs = max(round(times * recipe(config, cell.data).epochs), 1)
+        params = at_once(trained, shape)(epochs, keys, hyper, data.number(fit), x, y)
+        scores = jax.tree.map(
+            np.asarray, at_once(scored, shape)(params, keys, hyper, held_x, held_y)
+        )
+        found[name] = [
+            uci.figures(split, Scores(*(values[i] for values in scores)), held_y[i])
+            for i, split in enumerate(splits)
+        ]
+        if config.trial == "starts":
+            ends = np.asarray(at_once(bound, shape)(params, keys, hyper, x, y))
+            for split, end in zip(found[name], ends, strict=True):
+                split["bound"] = float(end)
+    title = f"{config.trial} of regression"
+    origin = uci.origin(title, config, cell, table, command)
+    return {**origin, str(config.trial): found}
+
+
+# -- what is told
+
+
+def figures(each: Sequence[Mapping[str, Any]], figure: str) -> dict[Any, float]:
+    """A figure of a variant by split; what was not finite is not a number."""
+    values = (split[figure] for split in each)
+    return {i: math.nan if value is None else value for i, value in enumerate(values)}
+
+
+def gain(found: Mapping[str, Any], one: str, other: str, figure: str) -> Mean:
+    """What a variant gains over another."""
+    return paired(figures(found[one], figure), figures(found[other], figure))
+
+
+def verdict(starts: Mapping[str, Any]) -> str:
+    """What is wrong with the training that pays its full cost from the first step."""
+    better = gain(starts, RECIPE, FULL, "log likelihood")
+    if better.sign <= 0:
+        return "no difference that counts"
+    if gain(starts, SETTLED, LONGER, "bound").sign > 0:
+        return "a poor optimum"
+    if gain(starts, LONGER, FULL, "log likelihood").value > better.value / 2:
+        return "slow convergence"
+    return "the bound prefers the worse prediction"
+
+
+def starts_table(made: Sequence[Result]) -> Grid:
+    """The table of all starts."""
+
+    def told(each: Sequence[Mapping[str, Any]]) -> str:
+        bound, likelihood, rmse = (
+            mean(list(figures(each, figure).values())).value
+            for figure in ("bound", "log likelihood", "rmse")
+        )
+        return f"{bound:.3f}, {likelihood:.3f}, {rmse:.4g}"
+
+    lines = []
+    for settings, starts in ((result["settings"], result["starts"]) for result in made):
+        ends = (told(starts[start]) for start in STARTS)
+        lines.append([f"{settings['data']}, {settings['noise']}", *ends, verdict(starts)])
+    return Grid(
+        "Bound of a training row at the end (scaled units), log-likelihood and RMSE of validation "
+        "rows, means over splits",
+        ["data", *STARTS, f"what is wrong with {FULL}"],
+        lines,
+    )
+
+
+def search_table(made: Sequence[Result]) -> Grid:
+    """The table of what another learning rate gains."""
+    lines = []
+    for settings, found in ((result["settings"], result["search"]) for result in made):
+        first, *_, other = (hyper["learning_rate"] for hyper in settings["candidates"])
+        gains = (
+            gain(found, f"other rate, {part}", f"first rate, {part}", "log likelihood")
+            for part in LENGTHS
+        )
+        name = title(settings["method"], settings["noise"])
+        told = [each.told(3, signed=True) for each in gains]
+        lines.append([settings["data"], name, f"{other:g} for {first:g}", *told])
+    return Grid(
+        "What another learning rate gains in log-likelihood of validation rows, after a part of "
+        "the training and after the whole: mean over splits ± standard error",
+        ["data", "method", "rate", *LENGTHS],
+        lines,
+        names=3,
+    )
+
+
+TABLES = {"starts": starts_table, "search": search_table}
