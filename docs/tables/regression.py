@@ -28,7 +28,7 @@ def of_cells(function: Callable[[uci_table.Found], str]) -> Table:
     def made(results: pathlib.Path) -> str:
         if not (results / "uci").exists():
             return NOT_MEASURED
-        return function(uci_table.by_cell(uci_table.read_all(results / "uci")))
+        return function(uci_table.read_all(results / "uci"))
 
     return shown(made)
 
@@ -36,21 +36,15 @@ def of_cells(function: Callable[[uci_table.Found], str]) -> Table:
 @of_cells
 def regression_beside(found: uci_table.Found) -> str:
     """Log-likelihood and RMSE of moments beside the columns of [B], and beside other published."""
-    names = uci_claims.measured_sets(found)
-    grids = (uci_table.beside(found, names, figure) for figure in uci_table.FIGURES)
+    grids = (uci_table.beside(found, figure) for figure in uci_table.FIGURES)
     return "\n\n".join(grid.titled() for pair in grids for grid in pair)
 
 
 @of_cells
 def regression_reached(found: uci_table.Found) -> str:
     """What was to be reached, point by point, and the verdicts that it is counted from."""
-    by_set = uci_table.reached(found, uci_claims.measured_sets(found), *uci_claims.MAIN)
-    parts = [
-        bullets(uci_targets.reached(found)),
-        by_set.titled(),
-        uci_targets.counts(found).titled(),
-    ]
-    return "\n\n".join(parts)
+    grids = uci_table.reached(found, *uci_claims.MAIN), uci_targets.counts(found)
+    return "\n\n".join([bullets(uci_targets.targets(found)), *(grid.titled() for grid in grids)])
 
 
 @of_cells
@@ -76,22 +70,29 @@ def regression_tails(found: uci_table.Found) -> str:
     )
 
 
-@shown
-def regression_starts(results: pathlib.Path) -> str:
-    """Where trainings end from different starts."""
-    made = [
-        json.loads(path.read_text()) for path in sorted((results / "uci_starts").glob("*.json"))
-    ]
-    origins = sorted({origin(result, data=False) for result in made})
-    return "\n\n".join([uci_trials.starts_table(made).titled(), *origins]) if made else NOT_MEASURED
+def of_trial(trial: str) -> Callable[[pathlib.Path], str]:
+    """The table of a trial on validation rows, and where it comes from."""
+
+    def made(results: pathlib.Path) -> str:
+        paths = sorted((results / f"uci_{trial}").glob("*.json"))
+        every = [json.loads(path.read_text()) for path in paths]
+        origins = sorted({origin(result, data=False) for result in every})
+        grid = uci_trials.TABLES[trial](every)
+        return "\n\n".join([grid.titled(), *origins]) if every else NOT_MEASURED
+
+    made.__name__ = f"regression_{trial}"
+    return shown(made)
+
+
+for trial in uci_trials.TABLES:
+    of_trial(trial)
 
 
 @of_cells
 def regression_time(found: uci_table.Found) -> str:
     """Seconds per split, their sum, and where they come from."""
-    measured = list(found.values())
-    origins = sorted({origin(result, data=False) for result in measured})
-    return "\n\n".join([uci_table.times(found).titled(), uci_claims.total(measured), *origins])
+    origins = sorted({origin(result, data=False) for result in found.values()})
+    return "\n\n".join([uci_table.times(found).titled(), uci_claims.total(found), *origins])
 
 
 @of_cells

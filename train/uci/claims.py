@@ -8,7 +8,7 @@ their printed digits.
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,18 @@ from train.report.claims import ABSENT, Claim, judged
 from train.report.statistics import Mean, paired
 from train.report.tables import Grid
 from train.uci.methods import METHODS
-from train.uci.published import DIAGONAL_DVI, PAPER, SETS, number
+from train.uci.published import DIAGONAL_DVI, PAPER, SHORT, number
+from train.uci.settings import SETS
 from train.uci.table import (
     FIGURES,
     NOISES,
     OURS,
+    SIGNS,
     Found,
-    by_cell,
+    Result,
     digits_of,
+    name_of,
     ours,
-    printed,
     read_all,
     seconds_per_split,
     standing,
@@ -39,8 +41,7 @@ MAIN = ("moments_adam", "heteroscedastic")  # what stands for "BP" where one is 
 RIVALS = ("ensemble", "local_reparameterization")  # the other two columns of [B]
 SOURCE = "[B] Table 2: regression"
 COMMAND = "python -m train.uci --data-dir FOLDER"
-SHORT = {"log likelihood": "LL", "rmse": "RMSE"}
-WORDS = {1: "better", 0: "not decided", -1: "worse"}
+DECIDED = {1: "better", 0: "not decided", -1: "worse"}
 STALL = 4.0  # search and training do the same work; so many times the other's is another's doing
 
 
@@ -54,10 +55,10 @@ def measured_sets(found: Found) -> list[str]:
 
 def claims(results: Path) -> list[Claim]:
     """Those of Table 2, where `MAIN` stands for BP, from the folder of results."""
-    found = by_cell(read_all(results / "uci")) if (results / "uci").exists() else {}
+    found = read_all(results / "uci") if (results / "uci").exists() else {}
     made = []
 
-    def add(text: str, signs: dict[str, int], at_least: int, told: str) -> None:
+    def add(text: str, signs: Mapping[str, int], at_least: int, told: str) -> None:
         missing = [0] * (len(SETS) - len(signs))  # not measured, so open
         verdict = judged([*signs.values(), *missing], 1, at_least) if signs else ABSENT
         made.append(Claim(SOURCE, text, verdict, told if signs else "-", COMMAND))
@@ -68,17 +69,15 @@ def claims(results: Path) -> list[Claim]:
         text = f"BP reaches its {short} of the table on all nine sets, at the printed digits"
         add(text, reached, len(SETS), _named(words, ("worse", "level")))
     for (column, rival), figure in itertools.product(zip(PAPER[1:], RIVALS, strict=True), SHORT):
-        sign = -1 if figure == "rmse" else 1
         behind = sum(
-            sign * number(printed(PAPER[0], figure, data))
-            < sign * number(printed(column, figure, data))
+            SIGNS[figure] * (number(PAPER[0].printed(figure, data)) - number(text)) < 0
             for data in SETS
+            for text in [column.printed(figure, data)]
         )
         signs = between(found, *MAIN, rival, figure)
-        words = {data: WORDS[each] for data, each in signs.items()}
         name = "a deep ensemble" if rival == "ensemble" else METHODS[rival].title
         text = f"BP is not behind {name} on most of the nine sets, by {SHORT[figure]}"
-        told = f"{_named(words, ('better', 'worse'))}; in print behind on {behind}"
+        told = f"{_decided(signs)}; in print behind on {behind}"
         add(text, signs, len(SETS) // 2 + 1, told)
     return made
 
@@ -86,9 +85,8 @@ def claims(results: Path) -> list[Claim]:
 def gain(found: Found, data: str, figure: str, one: str, other: str, noise: str) -> Mean:
     """How much better a method is than another: positive is better, for RMSE too. One that is not
     finite on a split is infinitely worse."""
-    sign = -1 if figure == "rmse" else 1
     mine, its = (
-        {k: sign * value for k, value in enumerate(values(found[data, method, noise], figure))}
+        {k: SIGNS[figure] * v for k, v in enumerate(values(found[data, method, noise], figure))}
         for method in (one, other)
     )
     for figures, worst in ((mine, -math.inf), (its, math.inf)):
@@ -110,22 +108,18 @@ def between(found: Found, one: str, noise: str, other: str, figure: str) -> dict
 def gains(found: Found) -> Grid:
     """By how much `MAIN` is better than a deep ensemble and local reparameterisation."""
     one, noise = MAIN
-    pairs = [(figure, other) for figure in FIGURES for other in RIVALS]
+    pairs = list(itertools.product(FIGURES, RIVALS))
+
+    def told(data: str, figure: str, other: str) -> str:
+        if not together(found, (data, one, noise), (data, other, noise)):
+            return "-"
+        difference = gain(found, data, figure, one, other, noise)
+        return difference.told(digits_of(data, figure), signed=True)
+
     return Grid(
         f"Gain of {title(*MAIN)}: mean over splits ± standard error, above 0 is better",
         ["data", *(f"{SHORT[figure]}, over {METHODS[other].title}" for figure, other in pairs)],
-        [
-            [data]
-            + [
-                gain(found, data, figure, one, other, noise).told(
-                    digits_of(data, figure), signed=True
-                )
-                if together(found, (data, one, noise), (data, other, noise))
-                else "-"
-                for figure, other in pairs
-            ]
-            for data in measured_sets(found)
-        ],
+        [[data, *(told(data, *pair) for pair in pairs)] for data in measured_sets(found)],
     )
 
 
@@ -138,7 +132,7 @@ def duels(found: Found) -> Grid:
         [
             [METHODS[other].title]
             + [
-                tally(between(found, one, noise, other, figure).values(), WORDS)
+                tally(between(found, one, noise, other, figure).values(), DECIDED)
                 for one, noise, figure in columns
             ]
             for other in METHODS
@@ -149,25 +143,24 @@ def duels(found: Found) -> Grid:
 
 def natural(found: Found) -> str:
     """Natural gradient against Adam, in a sentence."""
-    parts = []
-    for figure, short in SHORT.items():
-        signs = between(found, OURS[0], MAIN[1], OURS[1], figure)
-        words = {data: WORDS[each] for data, each in signs.items()}
-        parts.append(f"by {short} {_named(words, ('better', 'worse'))}")
+    parts = [
+        f"by {short} {_decided(between(found, OURS[0], MAIN[1], OURS[1], figure))}"
+        for figure, short in SHORT.items()
+    ]
     return f"Natural gradient against Adam, both by moments, {MAIN[1]}: {'; '.join(parts)}."
 
 
 def summary(found: Found) -> Grid:
     """Log-likelihoods of a few methods with computed noise, and published ones."""
-    methods = (MAIN[0], "ensemble", "dropout", "pcff")
+    methods, figure = (MAIN[0], "ensemble", "dropout", "pcff"), "log likelihood"
     columns = (*PAPER[:2], DIAGONAL_DVI)
     return Grid(
-        "Test log-likelihood",
+        FIGURES[figure],
         ["data", *(METHODS[method].title for method in methods), *(c.title for c in columns)],
         [
             [data]
-            + [told(found, data, method, MAIN[1], "log likelihood") for method in methods]
-            + [printed(column, "log likelihood", data) for column in columns]
+            + [told(found, data, method, MAIN[1], figure) for method in methods]
+            + [column.printed(figure, data) for column in columns]
             for data in measured_sets(found)
         ],
     )
@@ -181,14 +174,11 @@ def tails(found: Found, data: str) -> Grid:
     noise = NOISES[0]
     lines = []
     for method in METHODS:
-        if (data, method, noise) in found:
-            rmses, likelihoods = (
-                values(found[data, method, noise], f) for f in ("rmse", "log likelihood")
-            )
-            each = [f"{a:.2f} ({b:.2f})" for a, b in zip(rmses, likelihoods, strict=True)]
-            wrong = str(len(gone_wrong(found, data, method)))
+        if result := found.get((data, method, noise)):
+            pairs = zip(values(result, "rmse"), values(result, "log likelihood"), strict=True)
             alike = together(found, *((data, method, noise) for noise in NOISES))
-            lines.append([METHODS[method].title, *each, wrong if alike else "-"])
+            wrong = str(len(gone_wrong(found, data, method))) if alike else "-"
+            lines.append([METHODS[method].title, *(f"{a:.2f} ({b:.2f})" for a, b in pairs), wrong])
     splits = len(lines[0]) - 2 if lines else 0
     return Grid(
         f"{data}, {noise}: RMSE (log-likelihood) of each split",
@@ -220,7 +210,7 @@ def overconfident(found: Found) -> str:
 # -- time
 
 
-def stalls(results: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
+def stalls(results: Iterable[Result]) -> list[tuple[str, float]]:
     """Parts of cells in which the machine did something else, as far as times tell, and the seconds
     that were lost so.
 
@@ -229,33 +219,31 @@ def stalls(results: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
     made = []
     for result in results:
         settings, seconds = result["settings"], result["seconds"]
-        epochs = {
-            # Earlier recipes' candidates were trained for a shorter time.
-            "search": settings.get("search_epochs", settings["epochs"])
-            * len(settings["candidates"]),
-            "training": settings["epochs"],
-        }
+        # Earlier recipes' candidates were trained for a shorter time.
+        each = settings.get("search_epochs", settings["epochs"])
+        epochs = {"search": each * len(settings["candidates"]), "training": settings["epochs"]}
         for part, other in itertools.permutations(epochs):
             expected = seconds[other] / epochs[other] * epochs[part]
             if seconds[part] > STALL * expected:
-                name = f"{settings['data']}, {title(settings['method'], settings['noise'])}"
+                data, method, noise = name_of(result)
                 told = f"{part} {seconds[part]:.0f} s instead of about {expected:.0f}"
-                each = f"{seconds_per_split(result):.1f} s a split"
-                made.append((f"{name} ({told}; {each})", seconds[part] - expected))
+                split = f"{seconds_per_split(result):.1f} s a split"
+                name = f"{data}, {title(method, noise)} ({told}; {split})"
+                made.append((name, seconds[part] - expected))
     return made
 
 
-def total(results: Sequence[dict[str, Any]]) -> str:
+def total(found: Found) -> str:
     """The seconds of all cells, with those that stalled named."""
-    seconds = sum(sum(result["seconds"].values()) for result in results)
-    text = f"All {len(results)} cells took {seconds:.0f} s, {seconds / 3600:.2f} hours"
-    found = stalls(results)
-    if not found:
+    seconds = sum(sum(result["seconds"].values()) for result in found.values())
+    text = f"All {len(found)} cells took {seconds:.0f} s, {seconds / 3600:.2f} hours"
+    stalled = stalls(found.values())
+    if not stalled:
         return f"{text}."
-    lost = sum(each for _, each in found)
+    lost = sum(each for _, each in stalled)
     return (
         f"{text}, of which {lost:.0f} s were lost where the machine stalled: "
-        f"{'; '.join(name for name, _ in found)}. Without them it is "
+        f"{'; '.join(name for name, _ in stalled)}. Without them it is "
         f"{(seconds - lost) / 3600:.2f} hours."
     )
 
@@ -263,13 +251,14 @@ def total(results: Sequence[dict[str, Any]]) -> str:
 # -- words
 
 
-def _which(words: dict[str, str], what: str) -> list[str]:
-    return [data for data, word in words.items() if word == what]
-
-
-def _named(words: dict[str, str], which: Sequence[str]) -> str:
+def _named(words: Mapping[str, str], which: Sequence[str]) -> str:
     """The sets of each word: "better on energy, yacht; worse on none"."""
-    return "; ".join(f"{word} on {', '.join(_which(words, word)) or 'none'}" for word in which)
+    names = {word: [data for data, each in words.items() if each == word] for word in which}
+    return "; ".join(f"{word} on {', '.join(sets) or 'none'}" for word, sets in names.items())
+
+
+def _decided(signs: Mapping[str, int]) -> str:
+    return _named({data: DECIDED[sign] for data, sign in signs.items()}, ("better", "worse"))
 
 
 def tally(found: Iterable[Any], values: Iterable[Any]) -> str:

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from train.data.uci import Scaled, load_table, scaled
+from train.data.uci import Scaled, load_table
 from train.engine.checkpoint import CheckpointError
 from train.report import machine, results
 from train.report.files import DataFileError
 from train.uci import experiment as uci
 from train.uci import table as uci_table
-from train.uci.settings import Cell, Config, Hyper
-from train.uci.training import at_once, scored, trained
+from train.uci.settings import Config, Hyper
 
 FAR = 10.0  # inputs of more than so many deviations from the mean of the training rows
 UNSURE = 2.0  # predictions with a deviation of more than so many of the target's
@@ -40,24 +39,18 @@ def inspected(result: dict[str, Any], data_dir: Path | None) -> dict[str, Any]:
     Raises:
         CheckpointError: the cell was made by another recipe than today's.
     """
-    made = result["settings"]
-    table = load_table(made["data"], data_dir)
-    cell = Cell(made["data"], made["method"], made["noise"])
-    config = Config(
-        **{name: made[name] for name in ("splits", "seed", "samples", "hidden", "epochs")}
-    )
+    made, cell = result["settings"], uci_table.name_of(result)
+    table = load_table(cell.data, data_dir)
+    given = ("splits", "seed", "samples", "hidden", "epochs")
+    config = Config(**{name: made[name] for name in given})
     uci.same_settings("the cell", made, uci.settings(config, cell, table))
-    splits = [scaled(table, split) for split in range(made["splits"])]
-    given = uci.problem(config, cell, splits)
+    problem = uci.problem(config, cell, table)
     chosen = [Hyper(**split["hyperparameters"]) for split in result["splits"]]
-    hyper = Hyper(*(np.array(values, np.float32) for values in zip(*chosen, strict=True)))
-    examples = given.number(given.x.shape[1])
-    params = at_once(trained, given.shape)(
-        made["epochs"], given.keys, hyper, examples, given.x, given.y
-    )
-    scores = at_once(scored, given.shape)(params, given.keys, hyper, given.test_x, given.test_y)
+    hyper = Hyper(*map(np.array, zip(*chosen, strict=True)))
+    scores = problem.scored(problem.trained(made["epochs"], hyper), hyper, problem.test)
     numbers = np.stack([np.asarray(values, np.float64) for values in scores[:3]], 1)
-    found = [described(*parts) for parts in zip(splits, numbers, table.test, strict=False)]
+    parts = zip(problem.splits, numbers, table.test, strict=False)
+    found = [described(*each) for each in parts]
     for split, before in zip(found, result["splits"], strict=True):
         split["distance"] = abs(split["rmse"] / before["rmse"] - 1)
     return {**cell._asdict(), "cell's commit": result["commit"], "splits": found}
@@ -74,9 +67,8 @@ def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str,
     mean, deviation, nll = numbers
     errors = (mean - split.test_y) ** 2
     unsure = deviation > UNSURE
-    size = np.abs(split.test_x).max(1)
+    size, training_size = (np.abs(x).max(1) for x in (split.test_x, split.train_x))
     worst = int(nll.argmax())
-    others = np.arange(len(nll)) != worst
 
     def likelihood(nlls: np.ndarray) -> float:
         return float(-nlls.mean() - math.log(split.scale))
@@ -87,7 +79,7 @@ def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str,
     return {
         "rmse": rmse(errors),
         "log likelihood": likelihood(nll),
-        "without the worst row": likelihood(nll[others]),
+        "without the worst row": likelihood(np.delete(nll, worst)),
         "worst row": {
             "number": int(rows[worst]),
             "nll": float(nll[worst]),
@@ -102,7 +94,7 @@ def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str,
         "rmse without unsure rows": rmse(errors[~unsure]),
         "far test rows": int((size > FAR).sum()),
         "training rows": len(split.train_x),
-        "far training rows": int((np.abs(split.train_x).max(1) > FAR).sum()),
+        "far training rows": int((training_size > FAR).sum()),
     }
 
 
@@ -116,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         found = []
-        for result in [uci_table.read(path) for path in chosen.cells]:
+        for result in map(uci_table.read, chosen.cells):
             found.append(inspected(result, chosen.data_dir))
             print(json.dumps(found[-1]), flush=True)
     except (DataFileError, CheckpointError) as error:

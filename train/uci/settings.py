@@ -7,29 +7,14 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 from train.report.settings import SOME, Check, Checked, at_least
 
 Noise = Literal["heteroscedastic", "homoscedastic"]
-MethodName = Literal[
-    "moments_natural",
-    "moments_adam",
-    "local_reparameterization",
-    "weight_sample",
-    "flipout",
-    "ensemble",
-    "dropout",
-    "pcff",
-]
-TableName = Literal[
-    "diabetes",
-    "boston",
-    "concrete",
-    "energy",
-    "kin8nm",
-    "naval",
-    "power",
-    "protein",
-    "wine",
-    "yacht",
-]
-SETS = get_args(TableName)[1:]  # those that need --data-dir
+Moments = Literal["moments_natural", "moments_adam"]
+Sampled = Literal["local_reparameterization", "weight_sample", "flipout"]
+MethodName = Literal[Moments, Sampled, "ensemble", "dropout", "pcff"]
+Nine = Literal[
+    "boston", "concrete", "energy", "kin8nm", "naval", "power", "protein", "wine", "yacht"
+]  # they need --data-dir
+SETS = get_args(Nine)
+TableName = Literal["diabetes", Nine]
 
 
 class Recipe(NamedTuple):

@@ -19,18 +19,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-from train.data.uci import Table, scaled
+from train.data.uci import Table
 from train.report import results
 from train.report.files import write_atomic
 from train.report.statistics import Mean, mean, paired
 from train.report.tables import Grid
 from train.uci import experiment as uci
-from train.uci.settings import CANDIDATES, VALIDATION, Cell, Config, cells, recipe
+from train.uci.settings import CANDIDATES, Cell, Config, cells, recipe
 from train.uci.table import title
-from train.uci.training import Scores, at_once, bound, scored, trained
 
 Result = Mapping[str, Any]
 
@@ -81,32 +77,19 @@ def main(config: Config, tables: Mapping[str, Table], command: str, console: Any
 
 
 def run(
-    config: Config, cell: Cell, given: Mapping[str, Variant], table: Table, command: str
+    config: Config, cell: Cell, variants: Mapping[str, Variant], table: Table, command: str
 ) -> dict[str, Any]:
     """All variants of a cell, with the figures of each split: what its JSON says."""
-    splits = [scaled(table, split) for split in range(config.splits or len(table.train))]
-    data = uci.problem(config, cell, splits)
-    shape, keys, rows = data.shape, data.keys, data.x.shape[1]
-    fit = rows - max(rows // VALIDATION, 1)
-    x, y, held_x, held_y = data.x[:, :fit], data.y[:, :fit], data.x[:, fit:], data.y[:, fit:]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, (change, times) in given.items():
-        hyper = data.same(CANDIDATES[cell.method][0]._replace(**change))
+    given, found = uci.problem(config, cell, table), {}
+    for name, (change, times) in variants.items():
+        hyper = CANDIDATES[cell.method][0]._replace(**change)
         epochs = max(round(times * recipe(config, cell.data).epochs), 1)
-        params = at_once(trained, shape)(epochs, keys, hyper, data.number(fit), x, y)
-        scores = jax.tree.map(
-            np.asarray, at_once(scored, shape)(params, keys, hyper, held_x, held_y)
-        )
-        found[name] = [
-            uci.figures(split, Scores(*(values[i] for values in scores)), held_y[i])
-            for i, split in enumerate(splits)
-        ]
+        params = given.trained(epochs, hyper, given.fit)
+        found[name] = given.figures(given.scored(params, hyper, given.held), given.held[1])
         if config.trial == "starts":
-            ends = np.asarray(at_once(bound, shape)(params, keys, hyper, x, y))
-            for split, end in zip(found[name], ends, strict=True):
+            for split, end in zip(found[name], given.bound(params, hyper), strict=True):
                 split["bound"] = float(end)
-    title = f"{config.trial} of regression"
-    origin = uci.origin(title, config, cell, table, command)
+    origin = uci.origin(f"{config.trial} of regression", config, cell, table, command)
     return {**origin, str(config.trial): found}
 
 
