@@ -9,10 +9,9 @@ from typing import Any
 from docs.tables.parts import NOT_MEASURED, Table, bullets, columns, from_file, origin, shown
 from train.report.statistics import Mean
 from train.uci import claims as uci_claims
+from train.uci import rows as uci_rows
 from train.uci import table as uci_table
-from train.uci import targets as uci_targets
 from train.uci import trials as uci_trials
-from train.uci.methods import METHODS
 
 MODELS = {
     "moments": "trained by moments",
@@ -43,8 +42,8 @@ def regression_beside(found: uci_table.Found) -> str:
 @of_cells
 def regression_reached(found: uci_table.Found) -> str:
     """What was to be reached, point by point, and the verdicts that it is counted from."""
-    grids = uci_table.reached(found, *uci_claims.MAIN), uci_targets.counts(found)
-    return "\n\n".join([bullets(uci_targets.targets(found)), *(grid.titled() for grid in grids)])
+    grids = uci_table.reached(found, *uci_claims.MAIN), uci_claims.counts(found)
+    return "\n\n".join([bullets(uci_claims.targets(found)), *(grid.titled() for grid in grids)])
 
 
 @of_cells
@@ -70,22 +69,22 @@ def regression_tails(found: uci_table.Found) -> str:
     )
 
 
-def of_trial(trial: str) -> Callable[[pathlib.Path], str]:
+def of_trial(trial: str) -> Table:
     """The table of a trial on validation rows, and where it comes from."""
 
     def made(results: pathlib.Path) -> str:
         paths = sorted((results / f"uci_{trial}").glob("*.json"))
         every = [json.loads(path.read_text()) for path in paths]
         origins = sorted({origin(result, data=False) for result in every})
-        grid = uci_trials.TABLES[trial](every)
+        grid = uci_trials.TRIALS[trial][1](every)
         return "\n\n".join([grid.titled(), *origins]) if every else NOT_MEASURED
 
     made.__name__ = f"regression_{trial}"
     return shown(made)
 
 
-for trial in uci_trials.TABLES:
-    of_trial(trial)
+of_trial("starts")
+of_trial("search")
 
 
 @of_cells
@@ -104,24 +103,7 @@ def regression_likelihoods(found: uci_table.Found) -> str:
 @from_file("uci_rows/protein.json")
 def regression_rows(result: dict[str, Any]) -> str:
     """The test rows behind splits that go wrong."""
-    splits = [
-        split
-        | {"method": METHODS[cell["method"]].title, "split": number, "worst": split["worst row"]}
-        for cell in result["cells"]
-        for number, split in enumerate(cell["splits"], 1)
-    ]
-    for split in splits:
-        split["column"] = split["worst"]["column"] + 1
-    figures = columns(
-        splits,
-        "method {method} | split {split} | RMSE {rmse:.2f}",
-        "without the ten largest errors {rmse without the largest errors:.2f}",
-        "without unsure rows (their number) {rmse without unsure rows:.2f} ({unsure rows})",
-        "LL {log likelihood:.2f} | without its worst row {without the worst row:.2f}",
-        "that row's error {worst[error]:.1f}",
-        "its predicted deviation {worst[predicted deviation]:.2g}",
-        "its largest input (column) {worst[largest input]:.1f} ({column})",
-    )
+    splits = [split for cell in result["cells"] for split in cell["splits"]]
     far = [
         f"{min(values)} to {max(values)} of a split's {splits[0][rows]} {rows}"
         for name, rows in (("far training rows", "training rows"), ("far test rows", "test rows"))
@@ -129,9 +111,9 @@ def regression_rows(result: dict[str, Any]) -> str:
     ]
     same = max(split["distance"] for split in splits)
     return (
-        f"{figures}\n\nAn input lies more than 10 deviations from the mean in "
-        f"{' and in '.join(far)}. The trainings were repeated; their RMSE is that of the table "
-        f"above to a relative {same:.0e}."
+        f"{uci_rows.grid([result]).markdown()}\n\nAn input lies more than 10 deviations from the "
+        f"mean in {' and in '.join(far)}. The trainings were repeated; their RMSE is that of the "
+        f"table above to a relative {same:.0e}."
     )
 
 

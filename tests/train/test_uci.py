@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -538,19 +539,25 @@ def test_the_tables_command(results, tmp_path, capsys):
 # -- row by row
 
 
-def test_a_cell_row_by_row_is_the_cell(results, tmp_path, capsys):
-    path = results / "diabetes/dropout-heteroscedastic.json"
-    out = tmp_path / "rows.json"
-    assert uci_rows.main([str(tmp_path), str(path), "--out", str(out)]) == 0
-    (cell,) = json.loads(out.read_text())["cells"]
-    for split, expected in zip(cell["splits"], uci_table.read(path)["splits"], strict=True):
-        # Another program than that of the experiment: sums in float32 may be split otherwise.
-        np.testing.assert_allclose(split["rmse"], expected["rmse"], rtol=1e-5)
-        np.testing.assert_allclose(split["log likelihood"], expected["log likelihood"], rtol=1e-5)
-        assert split["distance"] < 1e-5
+def rows_of(results: pathlib.Path) -> Any:
+    config = dataclasses.replace(SETTINGS, methods=("dropout",), trial="rows", out=results)
+    return uci.main(config, "again", QUIET())
+
+
+def test_a_cell_row_by_row_is_the_cell(results, tmp_path):
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    (made,) = rows_of(tmp_path)
+    (cell,) = made["cells"]
+    before = uci_table.read(results / "diabetes/dropout-heteroscedastic.json")["splits"]
+    for split, expected in zip(cell["splits"], before, strict=True):
+        assert split["rmse"] == expected["rmse"] and split["distance"] == 0
+        # Of float64 and float32.
+        np.testing.assert_allclose(split["log likelihood"], expected["log likelihood"], rtol=1e-6)
         assert (split["training rows"], split["test rows"]) == (398, 44)
-    assert uci_rows.main([str(tmp_path), "nowhere.json", "--out", str(out)]) == 1
-    assert "nowhere.json is no result" in capsys.readouterr().err
+    line = uci_rows.grid([made]).lines[1]
+    assert line[:3] == ["MC dropout", "2", f"{before[1]['rmse']:.2f}"]
+    with pytest.raises(DataFileError, match="dropout-heteroscedastic.json is no result"):
+        rows_of(tmp_path / "elsewhere")
 
 
 def test_what_rows_contribute():
@@ -577,13 +584,14 @@ def test_what_rows_contribute():
     assert (found["unsure rows"], found["far test rows"], found["far training rows"]) == (1, 1, 0)
 
 
-def test_a_cell_of_another_recipe_is_not_made_again(results, tmp_path, capsys):
+def test_a_cell_of_another_recipe_is_not_made_again(results, tmp_path):
     result = uci_table.read(results / "diabetes/dropout-heteroscedastic.json")
     result["settings"]["candidates"] = [[0.01, 1.0, 0.0]]
-    path = tmp_path / "old.json"
+    path = tmp_path / "diabetes/dropout-heteroscedastic.json"
+    path.parent.mkdir()
     path.write_text(json.dumps(result))
-    assert uci_rows.main([str(tmp_path), str(path), "--out", str(tmp_path / "rows.json")]) == 1
-    assert "was made with other settings. candidates: [[0.01" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="made with other settings. candidates: "):
+        rows_of(tmp_path)
 
 
 # -- where trainings end

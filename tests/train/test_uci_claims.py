@@ -10,7 +10,6 @@ from train.report.claims import ABSENT, FAILS, HOLDS, OPEN
 from train.report.statistics import Mean
 from train.uci import claims as uci_claims
 from train.uci import table as uci_table
-from train.uci import targets as uci_targets
 from train.uci.methods import METHODS
 from train.uci.published import DIAGONAL_DVI, number
 from train.uci.settings import SETS
@@ -59,7 +58,7 @@ def changed(data: str, method: str, noise: str, **figures: Any) -> Found:
 
 
 def test_what_was_reached_follows_the_figures():
-    likelihood, rmse, dvi, ensemble, covered, seconds = uci_targets.targets(by_cell(everything()))
+    likelihood, rmse, dvi, ensemble, covered, seconds = uci_claims.targets(by_cell(everything()))
     for line in (likelihood, rmse):
         assert line.endswith("as printed, on at least 9*: holds: on 9 of 9; missed: none.")
     assert "on at least 8*: holds: on 9 of 9" in dvi
@@ -69,7 +68,7 @@ def test_what_was_reached_follows_the_figures():
     # 3.55 s a split.
     assert "on at least 6*: does not hold: on 3 of 9; missed: boston (3.55 s against 0.1" in seconds
     worse = changed("boston", *uci_claims.MAIN, log_likelihood=[-2.9, -2.7], rmse=[9.0, 9.2])
-    likelihood, rmse, dvi, *_ = uci_targets.targets(worse)
+    likelihood, rmse, dvi, *_ = uci_claims.targets(worse)
     assert likelihood.endswith("does not hold: on 8 of 9; missed: boston (-2.800 against -2.5).")
     assert rmse.endswith("does not hold: on 8 of 9; missed: boston (9.100 against 3.3).")
     assert dvi.endswith("holds: on 8 of 9; missed: boston (by 0.380, standard error 0.100).")
@@ -80,7 +79,7 @@ def test_coverage_is_counted_where_it_was_measured():
     for share, data in enumerate(SETS):
         for split in found[data, *uci_claims.MAIN]["splits"]:
             split["coverage"] = 0.925 + 0.01 * (share > 0)
-    line = uci_targets.targets(found)[4]
+    line = uci_claims.targets(found)[4]
     assert line.endswith("on at least 9*: does not hold: on 8 of 9; missed: boston (0.925).")
     grids = {grid.title.partition(" noise")[0]: grid for grid in uci_table.own(found)}
     shares = grids["Share of test rows within the 95 % interval, heteroscedastic"]
@@ -94,7 +93,7 @@ def test_eight_sets_are_to_be_level_with_diagonal_dvi(missing, verdict):
     for data in SETS[:missing]:
         for split in found[data, *uci_claims.MAIN]["splits"]:
             split["log likelihood"] -= 1
-    assert f"on at least 8*: {verdict}: on {9 - missing} of 9" in uci_targets.targets(found)[2]
+    assert f"on at least 8*: {verdict}: on {9 - missing} of 9" in uci_claims.targets(found)[2]
 
 
 def test_gains_are_taken_split_by_split():

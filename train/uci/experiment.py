@@ -46,15 +46,8 @@ from train.uci.training import Scores, Shape, at_once, bound, scored, trained
 
 
 def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
-    """Trains and tests what is not there yet, and writes the tables.
-
-    Args:
-        config: the settings.
-        command: what was typed, for the results.
-        console: the `rich.console.Console` to tell progress on.
-
-    Returns:
-        The results of all cells, as in their JSON.
+    """Trains and tests what is not there yet, and writes the tables; returns the results of all
+    cells, as in their JSON.
 
     Raises:
         DataFileError: no data, or bad files.
@@ -110,10 +103,8 @@ def settings(config: Config, cell: Cell, table: Table) -> dict[str, Any]:
 def same_settings(where: Any, made: dict[str, Any], expected: dict[str, Any]) -> None:
     """Raises CheckpointError if a result was not made with the settings of now."""
     if told := differences(made, expected):
-        raise CheckpointError(
-            f"{where} was made with other settings. {told}. Choose another --out, or delete the "
-            "file."
-        )
+        remedy = "Choose another --out, or delete the file."
+        raise CheckpointError(f"{where} was made with other settings. {told}. {remedy}")
 
 
 def origin(title: str, config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any]:
@@ -129,17 +120,7 @@ def origin(title: str, config: Config, cell: Cell, table: Table, command: str) -
 
 
 def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any]:
-    """Chooses hyperparameters, trains and tests all splits of a cell.
-
-    Args:
-        config: the settings.
-        cell: which entry.
-        table: its data.
-        command: what was typed.
-
-    Returns:
-        What its JSON says.
-    """
+    """Chooses hyperparameters, trains and tests all splits of a cell: what its JSON says."""
     given = problem(config, cell, table)
     fit = fitted(given, CANDIDATES[cell.method], recipe(config, cell.data).epochs)
     return {
@@ -192,13 +173,8 @@ class Problem(NamedTuple):
         return x[:, self.fit :], y[:, self.fit :]
 
     def trained(self, epochs: int, hyper: Hyper, examples: int | None = None) -> Any:
-        """The parameters of each split.
-
-        Args:
-            epochs: how many.
-            hyper: numbers, or arrays over splits.
-            examples: so many training rows are used, the first ones; without it all.
-        """
+        """The parameters of each split, trained on all or the first training rows, with numbers or
+        arrays over splits as hyperparameters."""
         x, y = self.train
         number = np.full(len(x), examples or x.shape[1], np.int32)
         args = epochs, self.keys, self._each(hyper), number, x, y
@@ -282,14 +258,11 @@ def fitted(given: Problem, candidates: Sequence[Hyper], epochs: int) -> Fit:
 
 
 def preferred(nlls: np.ndarray) -> np.ndarray:
-    """The number of the candidate to choose for each split.
+    """The number of the candidate to choose for each split, from float[candidates, splits, rows].
 
     Candidates come with the most trusted first; a later one is chosen if it is better than the
     choice so far by more than the standard error of the difference over the validation rows. On a
     few dozen rows the lowest average is often luck, and costs dearly where it is overconfident.
-
-    Args:
-        nlls: of the validation rows, float[candidates, splits, rows].
 
     Example:
         >>> rows = np.array([0.0, 1.0, 0.0, 1.0])

@@ -105,8 +105,8 @@ class Config(Checked):
     """Units of the hidden layer; without it 50, and 100 for protein."""
     samples: Annotated[int, at_least(1)] = 100
     """Networks whose predictions are mixed, for methods that sample."""
-    trial: Literal["starts", "search"] | None = None
-    """In place of the tables, a trial on validation rows; see `train.uci.trials`."""
+    trial: Literal["starts", "search", "rows"] | None = None
+    """In place of the tables, another look at their cells; see `train.uci.trials`."""
     out: Path = Path("runs/uci")
     """The folder for results."""
 

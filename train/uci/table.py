@@ -5,26 +5,28 @@ python -m train.uci.table results/uci   # as Markdown
 
 import argparse
 import functools
+import itertools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from train.report.files import DataFileError
 from train.report.results import read_json
 from train.report.statistics import Mean, mean
 from train.report.tables import Grid
 from train.uci.methods import METHODS
-from train.uci.published import ANCHORS, DIAGONAL_DVI, PAPER, SHORT, decimals, number
-from train.uci.settings import SETS, Cell
+from train.uci.published import ANCHORS, DIAGONAL_DVI, PAPER, SHORT, Column, decimals, number
+from train.uci.settings import SETS, Cell, MethodName, Moments, Noise
 
 FIGURES = {"log likelihood": "Test log-likelihood", "rmse": "Test RMSE"}
 SIGNS = {"log likelihood": 1, "rmse": -1}  # of what is better
 COVERAGE = "coverage"  # the share of test rows in their 95 % interval
-NOISES = ("heteroscedastic", "homoscedastic")
-OURS = ("moments_natural", "moments_adam")  # what stands beside the BP column of [B]
+NOISES: tuple[Noise, ...] = get_args(Noise)
+OURS: tuple[MethodName, ...] = get_args(Moments)  # what stands beside the BP column of [B]
 WORDS = ("better", "level", "worse")
+EVERY = ("diabetes", *SETS)
 
 Result = dict[str, Any]
 Found = dict[tuple[str, str, str], Result]  # by data, method and noise
@@ -79,14 +81,15 @@ def read_all(folder: Path) -> Found:
 # -- figures
 
 
-def values(result: Result, figure: str) -> list[float]:
-    """A figure of each split; what was not finite is not a number."""
-    return [math.nan if s[figure] is None else s[figure] for s in result["splits"]]
+def values(splits: Sequence[Mapping[str, Any]], figure: str) -> dict[int, float]:
+    """A figure by split; what was not finite is not a number."""
+    every = [split[figure] for split in splits]
+    return {i: math.nan if value is None else value for i, value in enumerate(every)}
 
 
 def over_splits(result: Result, figure: str) -> Mean:
     """Mean and standard error of a figure over the splits; not a number if one of them is not."""
-    return mean(values(result, figure))
+    return mean(list(values(result["splits"], figure).values()))
 
 
 def seconds_per_split(result: Result) -> float:
@@ -187,87 +190,81 @@ def grids(found: Found) -> list[Grid]:
     ]
 
 
-def by_method(
-    found: Found, heading: str, noises: Sequence[str], told: Callable[..., str], names: int = 1
-) -> Grid:
-    """A line for each set and kind of noise that was measured, a column for each method."""
-    measured = {(data, noise) for data, _, noise in found}
-    methods = [method for method in METHODS if any(m == method for _, m, _ in found)]
-    return Grid(
-        heading,
-        [*("data", "noise")[:names], *(METHODS[method].title for method in methods)],
-        [
-            [*(data, noise)[:names], *(told(data, method, noise) for method in methods)]
-            for data in ("diabetes", *SETS)
-            for noise in noises
-            if (data, noise) in measured
-        ],
-        names,
-    )
+def by_set(heading: str, sets: Iterable[str], columns: Mapping[str, Callable[[str], str]]) -> Grid:
+    """A line for each set, and in each column what a function says of it."""
+    lines = [[data, *(cell(data) for cell in columns.values())] for data in sets]
+    return Grid(heading, ["data", *columns], lines)
+
+
+def of_cells(found: Found, cells: Iterable[tuple[str, str, str]], figure: str) -> dict[str, Any]:
+    """Columns with a figure of cells, each by its heading, method and noise."""
+    return {
+        heading: functools.partial(told, found, method=method, noise=noise, figure=figure)
+        for heading, method, noise in cells
+    }
 
 
 def own(found: Found) -> list[Grid]:
     """The figures of all methods, a table for each figure and kind of noise."""
-    titles = FIGURES
-    if any(COVERAGE in result["splits"][0] for result in found.values()):
-        titles = {**FIGURES, COVERAGE: "Share of test rows within the 95 % interval"}
-    every = (
-        by_method(
-            found,
-            f"{name}, {noise} noise: mean over splits ± standard error",
-            [noise],
-            functools.partial(told, found, figure=figure),
-        )
-        for figure, name in titles.items()
-        for noise in NOISES
-    )
-    return [grid for grid in every if grid.lines]
+    titles, made = {**FIGURES, COVERAGE: "Share of test rows within the 95 % interval"}, []
+    for (figure, name), noise in itertools.product(titles.items(), NOISES):
+        if sets := [data for data in EVERY if any((data, m, noise) in found for m in METHODS)]:
+            heading = f"{name}, {noise} noise: mean over splits ± standard error"
+            cells = [(METHODS[method].title, method, noise) for method in _methods(found)]
+            made.append(by_set(heading, sets, of_cells(found, cells, figure)))
+    return made
 
 
 def times(found: Found) -> Grid:
     """What a split took, by method."""
-
-    def seconds(*cell: str) -> str:
-        result = found.get((cell[0], cell[1], cell[2]))
-        return f"{seconds_per_split(result):.2f}" if result else "-"
-
+    methods, lines = _methods(found), []
+    for data, noise in itertools.product(EVERY, NOISES):
+        cells = [found.get((data, method, noise)) for method in methods]
+        if any(cells):
+            seconds = [f"{seconds_per_split(cell):.2f}" if cell else "-" for cell in cells]
+            lines.append([data, noise, *seconds])
     heading = "Seconds per split: compilation, search, training and test, divided by the splits"
-    return by_method(found, heading, NOISES, seconds, names=2)
+    return Grid(heading, ["data", "noise", *(METHODS[m].title for m in methods)], lines, names=2)
 
 
 def beside(found: Found, figure: str) -> list[Grid]:
     """A figure of ours beside the columns of [B], and beside those of others."""
-    mine = ours(found)
-    names = [data for data in SETS if any(data == name for name, _, _ in found)]
+    sets = [data for data in SETS if any(data == name for name, _, _ in found)]
+    mine = of_cells(found, [(title(*each), *each) for each in ours(found)], figure)
     return [
-        Grid(
+        by_set(
             f"{FIGURES[figure]} beside {whose} (as printed; sources in train/uci/published.py)",
-            ["data", *(title(*each) for each in mine), *(column.title for column in columns)],
-            [
-                [data]
-                + [told(found, data, method, noise, figure) for method, noise in mine]
-                + [column.printed(figure, data) for column in columns]
-                for data in names
-            ],
+            sets,
+            mine | printed(every, figure),
         )
         for whose, every in (("[B] Table 2", PAPER), ("others", ANCHORS))
-        if names and (columns := [column for column in every if SHORT[figure] in column.figures])
+        if sets
     ]
+
+
+def printed(columns: Iterable[Column], figure: str) -> dict[str, Any]:
+    """Published columns that have a figure."""
+    return {
+        column.title: functools.partial(column.printed, figure)
+        for column in columns
+        if SHORT[figure] in column.figures
+    }
 
 
 def reached(found: Found, method: str, noise: str) -> Grid:
     """How a method stands to [B] and to diagonal DVI, set by set."""
-    verdict = {
-        data: standing(found[data, method, noise])
-        for data in SETS
-        if (data, method, noise) in found
-    }
+    sets = [data for data in SETS if (data, method, noise) in found]
+    verdicts = [standing(found[data, method, noise]) for data in sets]
     return Grid(
         f"What was reached by {title(method, noise)}: at the printed precision of [B], "
         "against its best column and its BP; against diagonal DVI within a standard error",
-        ["data", *next(iter(verdict.values()), {})],
-        [[data, *each.values()] for data, each in verdict.items()],
+        ["data", *(verdicts[0] if verdicts else ())],
+        [[data, *each.values()] for data, each in zip(sets, verdicts, strict=True)],
     )
+
+
+def _methods(found: Found) -> list[str]:
+    return [method for method in METHODS if any(m == method for _, m, _ in found)]
 
 
 def markdown(found: Found) -> str:

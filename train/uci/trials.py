@@ -1,7 +1,8 @@
-"""Trainings that decide about the recipe, judged on validation rows; test rows are not touched.
+"""What stands beside the tables: trials that decide about the recipe on validation rows, without a
+test row; and a cell row by row, see `train.uci.rows`.
 
     python -m train.uci --trial starts --data-dir FOLDER --methods moments_adam --splits 5
-    python -m train.uci --trial search --data-dir FOLDER --methods moments_adam ensemble --splits 4
+    python -m train.uci --trial search --data-dir FOLDER --methods moments_adam ensemble --splits 3
 
 *Starts*: where trainings of a posterior end from different starts, its bound beside its
 predictions. A start that ends with worse predictions is one of three things. If its bound stays
@@ -9,15 +10,13 @@ lower, where both trainings go on for as long again, its end is a poor optimum. 
 training makes up for half of it, it converges slowly. Else the bound prefers the worse prediction.
 
 *Search*: what another learning rate gains after a part of the training and after the whole. The
-rate falls to 0 in each, so that a short training wants a larger one: a search that trains for a
-shorter time than the training chooses what is best for a training that nobody wants.
+rate falls to 0 in each, so that a short training may want a larger one than the whole.
 
 **Left behind** in `--out`: `TRIAL-DATA-METHOD-NOISE.json` for each, and `TRIAL.md`.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from train.data.uci import Table
 from train.report import results
@@ -25,28 +24,25 @@ from train.report.files import write_atomic
 from train.report.statistics import Mean, mean, paired
 from train.report.tables import Grid
 from train.uci import experiment as uci
+from train.uci import rows
 from train.uci.settings import CANDIDATES, Cell, Config, cells, recipe
-from train.uci.table import title
+from train.uci.table import title, values
 
 Result = Mapping[str, Any]
 
 
-class Variant(NamedTuple):
-    """A training: what is changed in the first candidate, and how many times as long it is."""
-
-    change: Mapping[str, float]
-    times: float
-
+# What is changed in the first candidate, and how many times as long a training is.
+Variant = tuple[Mapping[str, float], float]
 
 RECIPE, SETTLED = "recipe", "recipe, then as long again"
 FULL, LONGER = "full cost at once", "full cost at once, twice as long"
-STARTS = {
-    RECIPE: Variant({}, 1),
+STARTS: dict[str, Variant] = {
+    RECIPE: ({}, 1),
     # The cost rises as in the recipe; then as many steps follow at its full size.
-    SETTLED: Variant({"warm_up": 0.45}, 2),
-    FULL: Variant({"warm_up": 0.0}, 1),
-    LONGER: Variant({"warm_up": 0.0}, 2),
-    "full cost at once, small noise": Variant({"warm_up": 0.0, "first_noise": -4.6}, 1),
+    SETTLED: ({"warm_up": 0.45}, 2),
+    FULL: ({"warm_up": 0.0}, 1),
+    LONGER: ({"warm_up": 0.0}, 2),
+    "full cost at once, small noise": ({"warm_up": 0.0, "first_noise": -4.6}, 1),
 }
 LENGTHS = {"an eighth": 1 / 8, "a half": 1 / 2, "the whole": 1.0}
 
@@ -57,31 +53,28 @@ def variants(trial: str, cell: Cell) -> dict[str, Variant]:
         return STARTS if cell.method.startswith("moments") else {}
     other = {"learning_rate": CANDIDATES[cell.method][-1].learning_rate}
     return {
-        f"{rate}, {length}": Variant(change, times)
+        f"{rate}, {length}": (change, times)
         for length, times in LENGTHS.items()
         for rate, change in (("first rate", {}), ("other rate", other))
     }
 
 
 def main(config: Config, tables: Mapping[str, Table], command: str, console: Any) -> list[Any]:
-    """Trains all variants of every cell that the trial is about; tells and writes the rest."""
-    trial, made = str(config.trial), []
+    """Makes a trial of every cell that it is about; tells and writes what came out."""
+    (run, grid), made = TRIALS[str(config.trial)], []
     for cell in cells(config):
-        if given := variants(trial, cell):
-            made.append(run(config, cell, given, tables[cell.data], command))
-            name = f"{trial}-{cell.data}-{cell.method}-{cell.noise}.json"
-            results.write(config.out / name, made[-1])
-            results.said_on(console)(" | ".join(TABLES[trial](made[-1:]).lines[0]))
-    write_atomic(config.out / f"{trial}.md", f"{TABLES[trial](made).titled()}\n".encode())
+        if result := run(config, cell, tables[cell.data], command):
+            made.append(result)
+            results.write(config.out / f"{config.trial}-{'-'.join(cell)}.json", result)
+            results.said_on(console)("\n".join(map(" | ".join, grid([result]).lines)))
+    write_atomic(config.out / f"{config.trial}.md", f"{grid(made).titled()}\n".encode())
     return made
 
 
-def run(
-    config: Config, cell: Cell, variants: Mapping[str, Variant], table: Table, command: str
-) -> dict[str, Any]:
+def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any] | None:
     """All variants of a cell, with the figures of each split: what its JSON says."""
     given, found = uci.problem(config, cell, table), {}
-    for name, (change, times) in variants.items():
+    for name, (change, times) in variants(str(config.trial), cell).items():
         hyper = CANDIDATES[cell.method][0]._replace(**change)
         epochs = max(round(times * recipe(config, cell.data).epochs), 1)
         params = given.trained(epochs, hyper, given.fit)
@@ -90,21 +83,12 @@ def run(
             for split, end in zip(found[name], given.bound(params, hyper), strict=True):
                 split["bound"] = float(end)
     origin = uci.origin(f"{config.trial} of regression", config, cell, table, command)
-    return {**origin, str(config.trial): found}
-
-
-# -- what is told
-
-
-def figures(each: Sequence[Mapping[str, Any]], figure: str) -> dict[Any, float]:
-    """A figure of a variant by split; what was not finite is not a number."""
-    values = (split[figure] for split in each)
-    return {i: math.nan if value is None else value for i, value in enumerate(values)}
+    return {**origin, str(config.trial): found} if found else None
 
 
 def gain(found: Mapping[str, Any], one: str, other: str, figure: str) -> Mean:
     """What a variant gains over another."""
-    return paired(figures(found[one], figure), figures(found[other], figure))
+    return paired(values(found[one], figure), values(found[other], figure))
 
 
 def verdict(starts: Mapping[str, Any]) -> str:
@@ -122,9 +106,9 @@ def verdict(starts: Mapping[str, Any]) -> str:
 def starts_table(made: Sequence[Result]) -> Grid:
     """The table of all starts."""
 
-    def told(each: Sequence[Mapping[str, Any]]) -> str:
+    def told(splits: Sequence[Mapping[str, Any]]) -> str:
         bound, likelihood, rmse = (
-            mean(list(figures(each, figure).values())).value
+            mean(list(values(splits, figure).values())).value
             for figure in ("bound", "log likelihood", "rmse")
         )
         return f"{bound:.3f}, {likelihood:.3f}, {rmse:.4g}"
@@ -162,4 +146,9 @@ def search_table(made: Sequence[Result]) -> Grid:
     )
 
 
-TABLES = {"starts": starts_table, "search": search_table}
+# What is done with a cell, and the table of what comes of all.
+TRIALS: dict[str, tuple[Callable[..., dict[str, Any] | None], Callable[[Any], Grid]]] = {
+    "starts": (run, starts_table),
+    "search": (run, search_table),
+    "rows": (rows.run, rows.grid),
+}
