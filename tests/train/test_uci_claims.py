@@ -186,12 +186,12 @@ def test_splits_that_go_wrong():
 
 def test_parts_that_stalled_are_found():
     results = [cell("boston", method, NOISES[0], [0.0], [1.0]) for method in METHODS]
-    assert uci_claims.stalls(results) == []
+    assert uci_claims.stalls(results) == {}
     text = uci_claims.total(by_cell(results))
     assert text == f"All 8 cells took {8 * 7.1:.0f} s, 0.02 hours."
     results[2]["settings"]["search_epochs"] = 5
     results[2]["seconds"]["search"] = 102.0  # twice 5 epochs, as many as in training
-    ((name, lost),) = uci_claims.stalls(results)
+    ((name, lost),) = uci_claims.stalls(results).items()
     each = 3 + 102 + 2 + 0.1
     title = METHODS[list(METHODS)[2]].title
     assert name == (

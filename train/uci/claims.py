@@ -21,7 +21,7 @@ from train.uci import table
 from train.uci.methods import METHODS
 from train.uci.published import DIAGONAL_DVI, PAPER, SHORT, TAGI_SECONDS, number
 from train.uci.settings import SETS
-from train.uci.table import COVERAGE, FIGURES, NOISES, OURS, SIGNS, Found, together
+from train.uci.table import COVERAGE, FIGURES, NOISES, OURS, SIGNS, Found, name_of, together
 
 MAIN = ("moments_adam", "heteroscedastic")  # what stands for "BP" where one is to be named
 RIVALS = ("ensemble", "local_reparameterization")  # the other two columns of [B]
@@ -257,27 +257,23 @@ def overconfident(found: Found) -> str:
 # -- time
 
 
-def stalls(results: Iterable[table.Result]) -> list[tuple[str, float]]:
+def stalls(results: Iterable[table.Result]) -> dict[str, float]:
     """Parts of cells in which the machine did something else, as far as times tell, and the seconds
-    that were lost so.
-
-    The program of search and training is the same, for another number of epochs.
+    that were lost so: the program of search and training is the same, for another number of epochs.
     """
-    made = []
+    made = {}
     for result in results:
-        settings, seconds = result["settings"], result["seconds"]
+        settings, seconds, (data, *cell) = result["settings"], result["seconds"], name_of(result)
         # Earlier recipes' candidates were trained for a shorter time.
         each = settings.get("search_epochs", settings["epochs"])
         epochs = {"search": each * len(settings["candidates"]), "training": settings["epochs"]}
         for part, other in itertools.permutations(epochs):
             expected = seconds[other] / epochs[other] * epochs[part]
             if seconds[part] > STALL * expected:
-                data, method, noise = table.name_of(result)
-                told = (
-                    f"{data}, {table.title(method, noise)} ({part} {seconds[part]:.0f} s instead of "
-                    f"about {expected:.0f}; {table.seconds_per_split(result):.1f} s a split)"
-                )
-                made.append((told, seconds[part] - expected))
+                told = f"{part} {seconds[part]:.0f} s instead of about {expected:.0f}"
+                split = f"{table.seconds_per_split(result):.1f} s a split"
+                name = f"{data}, {table.title(*cell)} ({told}; {split})"
+                made[name] = seconds[part] - expected
     return made
 
 
@@ -285,14 +281,12 @@ def total(found: Found) -> str:
     """The seconds of all cells, with those that stalled named."""
     seconds = sum(sum(result["seconds"].values()) for result in found.values())
     text = f"All {len(found)} cells took {seconds:.0f} s, {seconds / 3600:.2f} hours"
-    stalled = stalls(found.values())
-    if not stalled:
+    if not (stalled := stalls(found.values())):
         return f"{text}."
-    lost = sum(each for _, each in stalled)
+    lost = sum(stalled.values())
     return (
-        f"{text}, of which {lost:.0f} s were lost where the machine stalled: "
-        f"{'; '.join(name for name, _ in stalled)}. Without them it is "
-        f"{(seconds - lost) / 3600:.2f} hours."
+        f"{text}, of which {lost:.0f} s were lost where the machine stalled: {'; '.join(stalled)}. "
+        f"Without them it is {(seconds - lost) / 3600:.2f} hours."
     )
 
 

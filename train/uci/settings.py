@@ -63,6 +63,7 @@ def _around(centre: Hyper, other_rate: float = 0.02) -> tuple[Hyper, ...]:
     )
 
 
+_BY_ADAM = _around(Hyper(0.01, warm_up=0.9))
 # What is tried on validation data, the most trusted first. The centres were found on validation
 # rows of a few splits. A posterior's divergence rises slowly: at its full size from the first step
 # it puts most hidden nodes to sleep before their weights have learnt anything (`--trial starts`).
@@ -70,10 +71,8 @@ def _around(centre: Hyper, other_rate: float = 0.02) -> tuple[Hyper, ...]:
 # rate, which is not the better one in the end (`--trial search`).
 CANDIDATES: dict[MethodName, tuple[Hyper, ...]] = {
     "moments_natural": _around(Hyper(0.3, warm_up=0.9), 1.0),
-    "moments_adam": _around(Hyper(0.01, warm_up=0.9)),
-    "local_reparameterization": _around(Hyper(0.01, warm_up=0.9)),
-    "weight_sample": _around(Hyper(0.01, warm_up=0.9)),
-    "flipout": _around(Hyper(0.01, warm_up=0.9)),
+    "moments_adam": _BY_ADAM,
+    **dict.fromkeys(get_args(Sampled), _BY_ADAM),
     "ensemble": _around(Hyper(0.01, prior=0.3, output_prior=0.3)),
     "dropout": _around(Hyper(0.01, rate=0.05)),
     "pcff": _around(Hyper(0.01, rate=0.1)),
