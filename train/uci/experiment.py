@@ -130,21 +130,10 @@ def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any
             {
                 **told,
                 "hyperparameters": {k: float(v[i]) for k, v in fit.hyper._asdict().items()},
-                "validation nll": [_figure(nll) for nll in fit.nlls[:, i].mean(-1)],
+                "validation nll": [_finite(nll) for nll in fit.nlls[:, i].mean(-1)],
             }
             for i, told in enumerate(given.figures(fit.scores, given.test[1]))
         ],
-    }
-
-
-def figures(scale: float, scores: Scores, y: np.ndarray) -> dict[str, float | None]:
-    """What is told of rows of a split with targets y (scaled), in units of which one is `scale`."""
-    within = (scores.level > 0.025) & (scores.level < 0.975)
-    return {
-        "rmse": _figure(np.sqrt(np.mean((scores.mean - y) ** 2)) * scale),
-        # A density by another unit is divided by that unit.
-        "log likelihood": _figure(-scores.nll.mean() - math.log(scale)),
-        "coverage": _figure(within.mean() if np.isfinite(scores.level).all() else math.nan),
     }
 
 
@@ -195,10 +184,18 @@ class Problem(NamedTuple):
         return np.asarray(at_once(bound, self.shape)(params, self.keys, self._each(hyper), x, y))
 
     def figures(self, scores: Scores, y: np.ndarray) -> list[dict[str, Any]]:
-        """What is told of rows with targets y, for each split."""
+        """What is told of rows with targets y (scaled), for each split in the units of its table;
+        None for what is not finite, since JSON has no infinity."""
+        scale = np.array([split.scale for split in self.splits])
+        within = (scores.level > 0.025) & (scores.level < 0.975)
+        told = {
+            "rmse": np.sqrt(np.mean((scores.mean - y) ** 2, 1)) * scale,
+            # A density by another unit is divided by that unit.
+            "log likelihood": -scores.nll.mean(1) - np.log(scale),
+            "coverage": np.where(np.isfinite(scores.level).all(1), within.mean(1), np.nan),
+        }
         return [
-            figures(split.scale, Scores(*(values[i] for values in scores)), y[i])
-            for i, split in enumerate(self.splits)
+            {name: _finite(values[i]) for name, values in told.items()} for i in range(len(scale))
         ]
 
     def _each(self, hyper: Hyper) -> Hyper:
@@ -280,6 +277,5 @@ def preferred(nlls: np.ndarray) -> np.ndarray:
     return best
 
 
-def _figure(value: Any) -> float | None:
-    """A number, or None for what is not finite: JSON has no infinity."""
+def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None

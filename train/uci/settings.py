@@ -1,6 +1,7 @@
 """What can be chosen about the regression tables, and the fixed recipes. Nothing imports JAX."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -126,18 +127,10 @@ class Cell(NamedTuple):
 def cells(config: Config) -> list[Cell]:
     """All entries of the table, one table after the other."""
     names = config.data or (SETS if config.data_dir is not None else ("diabetes",))
-    return [
-        Cell(name, method, noise)
-        for name in names
-        for method in config.methods
-        for noise in config.noise
-    ]
+    return [Cell(*each) for each in itertools.product(names, config.methods, config.noise)]
 
 
 def recipe(config: Config, data: TableName) -> Recipe:
     """How a table is trained."""
-    fixed = RECIPES[data]
-    return fixed._replace(
-        epochs=config.epochs or fixed.epochs,
-        hidden=config.hidden or fixed.hidden,
-    )
+    made = RECIPES[data]
+    return made._replace(epochs=config.epochs or made.epochs, hidden=config.hidden or made.hidden)

@@ -3,7 +3,6 @@
 python -m train.uci.table results/uci   # as Markdown
 """
 
-import argparse
 import functools
 import itertools
 import math
@@ -36,11 +35,7 @@ Found = dict[tuple[str, str, str], Result]  # by data, method and noise
 
 
 def read(path: Path) -> Result:
-    """The result of a cell.
-
-    Raises:
-        DataFileError: the file is no such result.
-    """
+    """The result of a cell; a `DataFileError` of a file that is none."""
 
     def check(result: Any) -> None:
         for split in result["splits"]:
@@ -59,11 +54,8 @@ def name_of(result: Result) -> Cell:
 
 
 def read_all(folder: Path) -> Found:
-    """The results of all cells below a folder.
-
-    Raises:
-        DataFileError: there are none, one is bad, or two are of the same cell.
-    """
+    """The results of all cells below a folder; a `DataFileError` if there are none, one is bad, or
+    two are of the same cell."""
     found: Found = {}
     for path in sorted(folder.glob("*/*.json")):
         result = read(path)
@@ -72,9 +64,8 @@ def read_all(folder: Path) -> Found:
             raise DataFileError(f"{path} is another result of {' '.join(name)}; move one away.")
         found[name] = result
     if not found:
-        raise DataFileError(
-            f"{folder} holds no results; `python -m train.uci --out {folder}` makes them."
-        )
+        remedy = f"`python -m train.uci --out {folder}` makes them"
+        raise DataFileError(f"{folder} holds no results; {remedy}.")
     return found
 
 
@@ -272,17 +263,15 @@ def markdown(found: Found) -> str:
     return "\n\n".join(grid.titled() for grid in grids(found)) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="The tables of the regression experiment.")
-    parser.add_argument("folder", type=Path, help="of its results, as results/uci")
+def main(arguments: Sequence[str]) -> None:
+    """The command line."""
+    if len(arguments) != 1:
+        sys.exit("usage: python -m train.uci.table FOLDER")
     try:
-        print(markdown(read_all(parser.parse_args(arguments).folder)), end="")
+        print(markdown(read_all(Path(arguments[0]))), end="")
     except DataFileError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])
