@@ -6,21 +6,21 @@ Adams (5 for protein) trained at once, as one program mapped over them.
 **Protocol.** Everything is trained in units in which the training rows have mean 0 and deviation 1;
 figures are in the original units: RMSE of the predictive mean; the average logarithm of the
 predictive density, a Gaussian for moments and an even mixture of Gaussians otherwise; and the share
-of rows in its central 95 % interval. Every method has five candidates (`train.uci.settings`). They
-are compared for each split by log-likelihood on a fifth of its training rows, after a whole
-training on the others. The choice is trained again on all rows, and tested once. No figure and no
-choice of a split depends on its test rows. All else (epochs, batch sizes) is a fixed table.
+of rows in its central 95 % interval. Every method has five candidates (`train.uci.settings`). Each
+split compares them by log-likelihood on a fifth of its training rows, after a whole training on the
+others, trains its choice on all rows, and tests it once. No figure and no choice of a split depends
+on its test rows. All else (epochs, batch sizes) is a fixed table.
 
 **Claims** of the paper: BP (moments, by the ELBO) is level with or better than a deep ensemble and
-local reparameterisation on most sets. It prints yacht with an RMSE of 64; a network of this kind is
-expected near 1. Peers do better than [B] on energy, naval and yacht (`train.uci.published`).
+local reparameterisation on most sets. Its RMSE of 64 on yacht is no network's of this kind: those
+have about 1. Peers do better than [B] on energy, naval and yacht (`train.uci.published`).
 
 **Cost**: compiling a cell (a table, a method, a noise; there are 144) takes ten seconds of one
-core. Training sees 70 million examples for all tables by one method with one kind of noise, 0.5 to
-3 microseconds of a core each, and the search five times as many.
+core. A training on all tables sees 95 million examples, 0.5 to 3 microseconds of a core each, and
+there are six, five of them for the search.
 
-**Left behind** in `--out`: one JSON for each cell, written when it is finished. The same command
-skips what is there, so it continues after any interruption. `table.md` beside them.
+**Left behind** in `--out`: one JSON for each cell, written when it is finished, and `table.md`. The
+same command skips what is there, so it continues after any interruption.
 """
 
 import contextlib
