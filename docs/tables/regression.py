@@ -117,6 +117,22 @@ def regression_rows(result: dict[str, Any]) -> str:
     )
 
 
+@from_file("uci_rows/energy.json")
+def regression_outlier(result: dict[str, Any]) -> str:
+    """Splits in which a single test row costs more than 1 of the log-likelihood."""
+    splits = [
+        split | {"split": number, "worst": split["worst row"]}
+        for number, split in enumerate(result["cells"][0]["splits"], 1)
+        if split["without the worst row"] - split["log likelihood"] > 1
+    ]
+    return columns(
+        splits,
+        "split {split} | LL {log likelihood:.2f} | its worst row {worst[number]}",
+        "without it {without the worst row:.2f} | its error {worst[error]:.2f}",
+        "its predicted deviation {worst[predicted deviation]:.3f}",
+    )
+
+
 @from_file("observation_density/boston/result.json")
 def observation_density(result: dict[str, Any]) -> str:
     """Simulated examples of trained networks, and whether the chains that made them agree."""

@@ -451,7 +451,6 @@ def test_the_published_columns_are_whole():
         for texts in column.figures.values():
             assert len(texts) == 9, column.title
             assert all(np.isfinite(uci_published.number(text)) for text in texts)
-            assert all(uci_published.decimals(text) <= 3 for text in texts)
 
 
 def test_tables_from_results():

@@ -90,14 +90,4 @@ def number(printed: str) -> float:
         >>> number("-2.6±0.4")
         -2.6
     """
-    return float(printed.split("±")[0])
-
-
-def decimals(printed: str) -> int:
-    """The number of its printed decimal places.
-
-    Example:
-        >>> decimals("-2.6±0.4"), decimals("64±19")
-        (1, 0)
-    """
-    return len(printed.split("±")[0].partition(".")[2])
+    return float(printed.partition("±")[0])

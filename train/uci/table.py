@@ -16,7 +16,7 @@ from train.report.results import read_json
 from train.report.statistics import Mean, mean
 from train.report.tables import Grid
 from train.uci.methods import METHODS
-from train.uci.published import ANCHORS, DIAGONAL_DVI, PAPER, SHORT, Column, decimals, number
+from train.uci.published import ANCHORS, DIAGONAL_DVI, PAPER, SHORT, Column, number
 from train.uci.settings import SETS, Cell, MethodName, Moments, Noise
 
 FIGURES = {"log likelihood": "Test log-likelihood", "rmse": "Test RMSE"}
@@ -161,7 +161,8 @@ def standing(result: Result) -> dict[str, str]:
         value = over_splits(result, figure).value
         best, own = best_of_paper(figure, data), PAPER[0].printed(figure, data)
         for whose, text in (("best of [B]", best), ("BP", own)):
-            difference = round(value, decimals(text)) - number(text)
+            decimals = len(text.partition("±")[0].partition(".")[2])
+            difference = round(value, decimals) - number(text)
             made[f"{short}: {whose}"] = word(SIGNS[figure] * difference)
     likelihood = over_splits(result, "log likelihood")
     difference = likelihood.value - number(DIAGONAL_DVI.printed("log likelihood", data))
