@@ -54,7 +54,8 @@ def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
         CheckpointError: a result in `--out` was made with other settings.
     """
     say, todo = results.said_on(console), cells(config)
-    tables = {name: load_table(name, config.data_dir) for name, _, _ in todo}
+    names = dict.fromkeys(cell.data for cell in todo)
+    tables = {name: load_table(name, config.data_dir) for name in names}
     for name, table in tables.items():
         fits = config.splits is None or config.splits <= len(table.train)
         require(config, splits=(fits, f"at most {len(table.train)}, the splits of {name}"))
