@@ -121,6 +121,8 @@ def test_cells_of_different_recipes_are_not_compared():
     for split in found["wine", *uci_claims.MAIN]["splits"]:
         split["coverage"] = 0.95  # of the present recipe; the ensemble's cell has none
     assert "wine" not in uci_claims.between(found, *uci_claims.MAIN, "ensemble", "rmse")
+    only = {name: cell for name, cell in found.items() if name[0] == "wine"}
+    assert "by RMSE not compared, of different recipes." in uci_claims.natural(only)
     row = next(line for line in uci_claims.gains(found).lines if line[0] == "wine")
     assert row == ["wine", "-", "-", "-", "-"]
     for split in found["wine", "ensemble", "heteroscedastic"]["splits"]:

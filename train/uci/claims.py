@@ -300,7 +300,8 @@ def _named(words: Mapping[str, str], which: Sequence[str]) -> str:
 
 
 def _decided(signs: Mapping[str, int]) -> str:
-    return _named({data: DECIDED[sign] for data, sign in signs.items()}, ("better", "worse"))
+    words = {data: DECIDED[sign] for data, sign in signs.items()}
+    return _named(words, ("better", "worse")) if words else "not compared, of different recipes"
 
 
 def tally(found: Iterable[Any], values: Iterable[Any]) -> str:
