@@ -47,12 +47,7 @@ from train.uci.training import Scores, Shape, at_once, bound, scored, trained
 
 def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
     """Trains and tests what is not there yet, and writes the tables; returns the results of all
-    cells, as in their JSON.
-
-    Raises:
-        DataFileError: no data, or bad files.
-        CheckpointError: a result in `--out` was made with other settings.
-    """
+    cells, as in their JSON. A `CheckpointError` if one in `--out` was made with other settings."""
     say, todo = results.said_on(console), cells(config)
     names = dict.fromkeys(cell.data for cell in todo)
     tables = {name: load_table(name, config.data_dir) for name in names}

@@ -247,12 +247,12 @@ def reached(found: Found, method: str, noise: str) -> Grid:
     """How a method stands to [B] and to diagonal DVI, set by set."""
     sets = [data for data in SETS if (data, method, noise) in found]
     verdicts = [standing(found[data, method, noise]) for data in sets]
-    return Grid(
-        f"What was reached by {title(method, noise)}: at the printed precision of [B], "
-        "against its best column and its BP; against diagonal DVI within a standard error",
-        ["data", *(verdicts[0] if verdicts else ())],
-        [[data, *each.values()] for data, each in zip(sets, verdicts, strict=True)],
+    heading = (
+        f"What was reached by {title(method, noise)}: at the printed precision of [B], against its "
+        "best column and its BP; against diagonal DVI within a standard error"
     )
+    lines = [[data, *each.values()] for data, each in zip(sets, verdicts, strict=True)]
+    return Grid(heading, ["data", *(verdicts[0] if verdicts else ())], lines)
 
 
 def _methods(found: Found) -> list[str]:

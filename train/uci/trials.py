@@ -117,12 +117,9 @@ def starts_table(made: Sequence[Result]) -> Grid:
     for settings, starts in ((result["settings"], result["starts"]) for result in made):
         ends = (told(starts[start]) for start in STARTS)
         lines.append([f"{settings['data']}, {settings['noise']}", *ends, verdict(starts)])
-    return Grid(
-        "Bound of a training row at the end (scaled units), log-likelihood and RMSE of validation "
-        "rows, means over splits",
-        ["data", *STARTS, f"what is wrong with {FULL}"],
-        lines,
-    )
+    figures = "Bound of a training row at the end (scaled units), log-likelihood and RMSE of"
+    head = ["data", *STARTS, f"what is wrong with {FULL}"]
+    return Grid(f"{figures} validation rows, means over splits", head, lines)
 
 
 def search_table(made: Sequence[Result]) -> Grid:
@@ -137,13 +134,11 @@ def search_table(made: Sequence[Result]) -> Grid:
         name = title(settings["method"], settings["noise"])
         told = [each.told(3, signed=True) for each in gains]
         lines.append([settings["data"], name, f"{other:g} for {first:g}", *told])
-    return Grid(
-        "What another learning rate gains in log-likelihood of validation rows, after a part of "
-        "the training and after the whole: mean over splits ± standard error",
-        ["data", "method", "rate", *LENGTHS],
-        lines,
-        names=3,
+    gained = (
+        "What another learning rate gains in log-likelihood of validation rows, after a part of"
     )
+    told = f"{gained} the training and after the whole: mean over splits ± standard error"
+    return Grid(told, ["data", "method", "rate", *LENGTHS], lines, names=3)
 
 
 # What is done with a cell, and the table of what comes of all.
