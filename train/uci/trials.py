@@ -134,11 +134,9 @@ def search_table(made: Sequence[Result]) -> Grid:
         name = title(settings["method"], settings["noise"])
         told = [each.told(3, signed=True) for each in gains]
         lines.append([settings["data"], name, f"{other:g} for {first:g}", *told])
-    gained = (
-        "What another learning rate gains in log-likelihood of validation rows, after a part of"
-    )
-    told = f"{gained} the training and after the whole: mean over splits ± standard error"
-    return Grid(told, ["data", "method", "rate", *LENGTHS], lines, names=3)
+    gained = "What another learning rate gains in log-likelihood of validation rows"
+    heading = f"{gained} in a part of the training and in all: mean over splits ± standard error"
+    return Grid(heading, ["data", "method", "rate", *LENGTHS], lines, names=3)
 
 
 # What is done with a cell, and the table of what comes of all.
