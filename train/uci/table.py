@@ -146,7 +146,12 @@ def best_of_paper(figure: str, data: str) -> str:
 
 
 def word(difference: float, margin: float = 0.0) -> str:
-    """A difference in a word: "level" is within the margin, and not a number is "worse"."""
+    """A difference in a word: "level" is within the margin, and not a number is "worse".
+
+    Example:
+        >>> word(0.2), word(0.2, 0.5), word(-0.2), word(math.nan)
+        ('better', 'level', 'worse', 'worse')
+    """
     better, level, worse = WORDS
     if difference > margin:
         return better
