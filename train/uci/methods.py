@@ -25,14 +25,13 @@ from train.models.regression import initial, network
 from train.uci.settings import Hyper, Noise
 
 MEMBERS = 5  # of an ensemble
-INITIAL_VARIANCE = 1e-3  # of each weight: small, so that the means are found first
+FIRST_VARIANCE = 1e-3  # of each weight: small, so that the means are found first
 # A step is bounded in posterior deviations, so natural gradient needs larger ones to move.
-NATURAL_INITIAL_VARIANCE = 1e-2
+NATURAL_FIRST_VARIANCE = 1e-2
 NATURAL_VARIANCE_RATE = 0.03
 CERTAIN_RATE = 0.01  # Adam's, for what is not uncertain
 # What a result depends on besides its settings.
-VARIANCES = (INITIAL_VARIANCE, NATURAL_INITIAL_VARIANCE)
-CONSTANTS = (MEMBERS, *VARIANCES, NATURAL_VARIANCE_RATE, CERTAIN_RATE)
+CONSTANTS = (MEMBERS, FIRST_VARIANCE, NATURAL_FIRST_VARIANCE, NATURAL_VARIANCE_RATE, CERTAIN_RATE)
 
 Forward = Callable[[Any, Any, Hyper, Array], cg.Belief]  # (network, key, hyper, x) -> outputs
 
@@ -128,7 +127,7 @@ def _known(apply: Callable[..., Array]) -> Forward:
 def _posterior(title: str, procedure: Any) -> Method:
     """Sampled while it is trained; whole networks are drawn from it to predict."""
     drawn = _weights(weights.weight_sample)
-    return _method(title, _weights(procedure), drawn, variance=INITIAL_VARIANCE)
+    return _method(title, _weights(procedure), drawn, variance=FIRST_VARIANCE)
 
 
 def _moments(title: str, variance: float, natural: bool) -> Method:
@@ -154,8 +153,8 @@ def _ensemble() -> Method:
 
 
 METHODS: dict[str, Method] = {
-    "moments_natural": _moments("moments, natural gradient", NATURAL_INITIAL_VARIANCE, True),
-    "moments_adam": _moments("moments, Adam", INITIAL_VARIANCE, False),
+    "moments_natural": _moments("moments, natural gradient", NATURAL_FIRST_VARIANCE, True),
+    "moments_adam": _moments("moments, Adam", FIRST_VARIANCE, False),
     "local_reparameterization": _posterior(
         "local reparameterisation", weights.local_reparameterization
     ),

@@ -1,11 +1,9 @@
 """Which test rows make a cell of the regression tables bad: its last training again, row by row.
 
-    python -m train.uci --trial rows --data-dir FOLDER --data protein --methods moments_adam \\
-        --noise heteroscedastic --out results/uci
+    python -m train.uci --trial rows --data-dir FOLDER --methods moments_adam --out results/uci
 
 The hyperparameters are those of the cell's JSON in `--out`, so nothing is searched. The same code
-on the same machine makes the same bits; the result tells how far the figures are from those of the
-cell.
+on the same machine makes the same bits; the result tells how far the figures are from the cell's.
 """
 
 import math

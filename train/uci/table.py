@@ -17,13 +17,12 @@ from train.report.statistics import Mean, mean
 from train.report.tables import Grid
 from train.uci.methods import METHODS
 from train.uci.published import ANCHORS, DIAGONAL_DVI, PAPER, SHORT, Column, number
-from train.uci.settings import SETS, Cell, MethodName, Moments, Noise
+from train.uci.settings import SETS, Cell, Moments, Noise
 
 FIGURES = {"log likelihood": "Test log-likelihood", "rmse": "Test RMSE"}
 SIGNS = {"log likelihood": 1, "rmse": -1}  # of what is better
 COVERAGE = "coverage"  # the share of test rows in their 95 % interval
-NOISES: tuple[Noise, ...] = get_args(Noise)
-OURS: tuple[MethodName, ...] = get_args(Moments)  # what stands beside the BP column of [B]
+NOISES, OURS = get_args(Noise), get_args(Moments)  # ours stand beside the BP column of [B]
 WORDS = ("better", "level", "worse")
 EVERY = ("diabetes", *SETS)
 

@@ -39,11 +39,8 @@ class Scores(NamedTuple):
 def trained(
     shape: Shape, epochs: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array
 ) -> Any:
-    """The parameters after the last epoch, of which the number may be traced.
-
-    So may the number of `examples`: so many rows are trained on, the first ones. The number of
-    steps does not depend on it: with fewer rows each is seen more often.
-    """
+    """The parameters after the last epoch. The number of epochs may be traced, and that of the
+    examples, the first rows, which alone are trained on: with fewer each is seen more often."""
     method = METHODS[shape.method]
     rows, batch = len(x), min(shape.batch, len(x))
     steps = rows // batch
