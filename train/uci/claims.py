@@ -64,8 +64,7 @@ def claims(results: Path) -> list[Claim]:
         signs = between(found, *MAIN, rival, figure)
         name = "a deep ensemble" if rival == "ensemble" else METHODS[rival].title
         text = f"BP is not behind {name} on most of the nine sets, by {SHORT[figure]}"
-        told = f"{_decided(signs)}; in print behind on {behind}"
-        add(text, signs, len(SETS) // 2 + 1, told)
+        add(text, signs, len(SETS) // 2 + 1, f"{_decided(signs)}; in print behind on {behind}")
     return made
 
 
