@@ -15,19 +15,22 @@ from cgjax._functional import (
     functional,
     lift,
     log_joint,
+    mode,
     moments,
     monte_carlo,
     pcff,
+    pseudo_likelihood,
 )
 from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
-from cgjax.inference import Estimate, moment_rule, with_nodes
+from cgjax.inference import Estimate, PartlyKnown, moment_rule, with_nodes
 from cgjax.nodes import Belief
 
 __all__ = [
     "Belief",
     "ChainGraph",
     "Estimate",
+    "PartlyKnown",
     "chain_graph",
     "clamp",
     "component",
@@ -38,6 +41,7 @@ __all__ = [
     "layers",
     "lift",
     "log_joint",
+    "mode",
     "moment_rule",
     "moments",
     "monte_carlo",
@@ -46,6 +50,7 @@ __all__ = [
     "noise",
     "observe",
     "pcff",
+    "pseudo_likelihood",
     "scope",
     "weights",
     "with_nodes",

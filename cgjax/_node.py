@@ -58,17 +58,27 @@ def _batch(
 
     activation, e = (in_front(x, d) for x, d in zip(operands[:2], dims[:2], strict=True))
 
-    def parameter(x: Array, d: int | None) -> Array:
+    def parameter(x: Array, d: int | None, extra: int) -> Array:
         # Parameters broadcast against e from the right, so a mapped one needs the axes between.
         if d is None:
             return x
         x = jnp.moveaxis(x, d, 0)
-        return x.reshape(size, *(1,) * (e.ndim - x.ndim), *x.shape[1:])
+        return x.reshape(size, *(1,) * (e.ndim + extra - x.ndim), *x.shape[1:])
 
-    rest = [parameter(x, d) for x, d in zip(operands[2:], dims[2:], strict=True)]
-    end = family.num_arrays
-    out = node_p.bind(activation, e, *rest[:end], *operands[2 + end :], family=family, **params)
+    end = 2 + family.num_arrays
+    each = zip(operands[2:end], dims[2:end], _extra_axes(family), strict=True)
+    rest = [parameter(x, d, extra) for x, d, extra in each]
+    out = node_p.bind(activation, e, *rest, *operands[end:], family=family, **params)
     return out, 0
+
+
+def _extra_axes(family: _static.Structure) -> list[int]:
+    """For each array of a family, how many axes more than e that of a single node has."""
+    made, (names, _) = family.treedef.node_data()
+    parts = zip(names, family.treedef.children(), strict=True)
+    leaves = [made.extra_axes.get(name, 0) for name, part in parts for _ in range(part.num_leaves)]
+    found = zip(leaves, family.leaves, strict=True)
+    return [extra for extra, leaf in found if _static.is_hole(leaf)]
 
 
 node_p.def_impl(_activation)

@@ -1,25 +1,29 @@
 """Inference procedures: each a transformation of the network, in a file of its own."""
 
 from cgjax._procedure import Procedure, with_nodes
-from cgjax.inference._clamp import clamp
+from cgjax.inference._clamp import PartlyKnown, clamp
 from cgjax.inference._exact_marginals import exact_marginals
 from cgjax.inference._feed_forward import feed_forward
-from cgjax.inference._log_joint import log_joint
+from cgjax.inference._log_joint import log_joint, pseudo_likelihood
+from cgjax.inference._mode import mode
 from cgjax.inference._moments import moment_rule, moments
 from cgjax.inference._monte_carlo import Estimate, monte_carlo
 from cgjax.inference._sampling import forward_sample, pcff
 
 __all__ = [
     "Estimate",
+    "PartlyKnown",
     "Procedure",
     "clamp",
     "exact_marginals",
     "feed_forward",
     "forward_sample",
     "log_joint",
+    "mode",
     "moment_rule",
     "moments",
     "monte_carlo",
     "pcff",
+    "pseudo_likelihood",
     "with_nodes",
 ]

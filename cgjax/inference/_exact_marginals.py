@@ -171,7 +171,7 @@ def _check_size(
 
 
 def _described(name: str, kind: Component) -> str:
-    return f"{name!r} ({kind.num_nodes} nodes of {kind.states} states)"
+    return f"{name!r} ({kind.num_nodes} nodes of {_number(kind.states)} states)"
 
 
 def _number(n: int) -> str:

@@ -18,6 +18,9 @@ from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._elimination import Set
 from cgjax.nodes import Bernoulli, BernoulliMask, Binary, Family, Spin
 
+# So many numbered states are put into a node at a time.
+_TOGETHER = 4096
+
 
 class Component(NamedTuple):
     """The nodes of one component, and what they can be.
@@ -26,11 +29,13 @@ class Component(NamedTuple):
         shape: one entry for each node, in the shape of the component's mask.
         axis: the class axis, for families that have one.
         states: how many states a node has.
+        numbered: whether the family numbers its states, too many to list.
     """
 
     shape: tuple[int, ...]
     axis: int | None
     states: int
+    numbered: bool = False
 
     @property
     def num_nodes(self) -> int:
@@ -47,6 +52,8 @@ def component(site: Site) -> Component:
     """Describes the nodes of a discrete family at a site."""
     family = _static.join(site.family, [np.zeros(())] * site.family.num_arrays)
     shape = family.mask_shape(site.shape)
+    if site.family_type.in_states is not Family.in_states:
+        return Component(shape, None, family.num_states(site.shape), True)
     axes = [k - len(shape) for k in range(len(shape)) if shape[k] != site.shape[k]]
     axis = axes[0] if axes else None
     size = 1 if axis is None else site.shape[axis]
@@ -58,21 +65,27 @@ class Conditional(NamedTuple):
     """What the walk records about a component for given parents.
 
     Attributes:
-        probabilities: of each state (first axis) of each node.
+        probabilities: of each state (first axis) of each node; None where they are not asked for.
         mean: the expected statistic.
         present: 1 where the component is in a branch that was taken.
     """
 
-    probabilities: jax.Array
+    probabilities: jax.Array | None
     mean: jax.Array
     present: jax.Array
 
 
 @dataclass(frozen=True)
 class Given(Visitor):
-    """Puts nodes into given states, and records the distributions of the components asked for."""
+    """Puts nodes into given states, and records the distributions of the components asked for.
+
+    Attributes:
+        targets: these components.
+        listing: whether the probability of each state is recorded, or the mean alone.
+    """
 
     targets: Set = frozenset()
+    listing: bool = True
     absent: ClassVar[float] = 0.0
 
     def changes(self, site: Site) -> bool:
@@ -84,7 +97,8 @@ class Given(Visitor):
         kind = component(site)
         record = None
         if site.index in self.targets:
-            record = Conditional(_probabilities(family, kind, e), family.mean(e), jnp.ones(()))
+            probabilities = _probabilities(family, kind, e) if self.listing else None
+            record = Conditional(probabilities, family.mean(e), jnp.ones(()))
         if given is None:
             return activation, record
         return _statistic(family, kind, given, site.shape), record
@@ -110,6 +124,8 @@ def _statistic(
     family: Family, kind: Component, index: jax.Array, shape: tuple[int, ...]
 ) -> jax.Array:
     """The statistic of nodes whose states are given by number."""
+    if kind.numbered:
+        return family.in_states(index, shape)
     if kind.axis is not None:
         rows = family.states(shape[kind.axis])[jnp.squeeze(index, kind.axis)]
         return jnp.moveaxis(rows, -1, kind.axis)
@@ -122,6 +138,8 @@ def _statistic(
 
 def _probabilities(family: Family, kind: Component, e: Array) -> jax.Array:
     """P(state | parents) of each node: (states, *nodes)."""
+    if kind.numbered:
+        return _of_numbers(family, kind, e)
     precise = e.astype(jnp.promote_types(e.dtype, jnp.float32))
     if isinstance(family, BernoulliMask):
         # Linear in e, so that the derivative is right where one state is impossible, too.
@@ -132,6 +150,19 @@ def _probabilities(family: Family, kind: Component, e: Array) -> jax.Array:
         log_odds = (states[1] - states[0]) * precise
         return jax.nn.sigmoid(jnp.stack([-log_odds, log_odds]))
     return jnp.exp(jax.vmap(lambda x: family.log_prob(x, e))(states.astype(e.dtype)))
+
+
+def _of_numbers(family: Family, kind: Component, e: Array) -> jax.Array:
+    """P(state | parents) of each node, whose states are numbered: (states, *nodes)."""
+
+    def one(number: jax.Array) -> jax.Array:
+        x = family.in_states(jnp.full(kind.shape, number), e.shape)
+        return jnp.exp(family.log_prob(x.astype(e.dtype), e))
+
+    found = jax.lax.map(one, jnp.arange(kind.states), batch_size=_TOGETHER)
+    # Numbers of one and the same state, such as paths that differ where nothing is, share it.
+    total = jnp.sum(found, 0, keepdims=True)
+    return found / jnp.where(total == 0, 1, total)
 
 
 def mean_where_present(record: Conditional) -> jax.Array:

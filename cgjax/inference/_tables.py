@@ -133,7 +133,7 @@ class Tables:
         components = sorted(self.linear.parents_of_value(values[0]))
         nodes = {k: self.linear.nodes[k] for k in values}
         targets = frozenset(i for i in nodes.values() if i is not None)
-        evaluate = self.evaluator(components, targets)
+        evaluate = self.evaluator(components, targets, listing=False)
 
         def value(flat: jax.Array) -> list[jax.Array]:
             results, records = evaluate(flat)
@@ -178,7 +178,7 @@ class Tables:
         return 1 + sum(math.prod(sites[c].shape) for c in components)
 
     def evaluator(
-        self, components: Sequence[int], targets: Set
+        self, components: Sequence[int], targets: Set, *, listing: bool = True
     ) -> Callable[[jax.Array], tuple[list[jax.Array], Records]]:
         """From the number of a configuration of components to what the walk finds there."""
 
@@ -193,7 +193,7 @@ class Tables:
                     for k in reversed(range(kind.num_nodes))
                 ]
                 given[c] = jnp.array(digits, jnp.int32).reshape(kind.shape)
-            visitor = Given(targets=targets)
+            visitor = Given(targets=targets, listing=listing)
             return walk(self.linear.values, visitor, self.arrays, given=given)
 
         return evaluate
@@ -209,6 +209,7 @@ class Tables:
 
         def one(flat: jax.Array) -> jax.Array:
             record = evaluate(flat)[1][target]
+            assert record.probabilities is not None  # they are listed
             # In a branch that was not taken the nodes matter to nobody: any distribution serves.
             p = jnp.where(record.present > 0, record.probabilities, 1 / kind.states)
             return p.reshape(kind.states, kind.num_nodes)

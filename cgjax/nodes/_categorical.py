@@ -9,9 +9,10 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
 from cgjax._gaussian.numerics import wide
-from cgjax._gaussian.softmax import complement_of, softmax_moments
+from cgjax._gaussian.softmax import complement_of, one_hot_argmax, softmax_moments
 from cgjax.kernels.random_bits import open_uniform
-from cgjax.nodes._family import Belief, Family, or_nan, possible_or_minus_infinity
+from cgjax.nodes._family import Belief, Family
+from cgjax.nodes._values import or_nan, possible_or_minus_infinity
 
 # In `moments` a lower logit, such as the -inf of a class that is masked out, counts as this one.
 _LOWEST_LOGIT = -1e9
@@ -121,6 +122,12 @@ class Categorical(Family):
         value = jnp.sum(jnp.where(chosen, log_probability, 0), axis=self.axis, keepdims=True)
         any_nan = jnp.sum(x, axis=self.axis, keepdims=True)
         return possible_or_minus_infinity(any_nan, one_hot & (value != -jnp.inf), value)
+
+    def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """The one-hot vector of the class with the largest logit, the first of equal ones."""
+        e = lax.stop_gradient(self.natural_parameter(e))
+        one_hot = one_hot_argmax(e, self.axis).astype(e.dtype)
+        return or_nan(jnp.isfinite(jnp.max(e, axis=self.axis, keepdims=True)), one_hot)
 
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]

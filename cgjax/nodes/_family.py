@@ -4,19 +4,21 @@ that say how one random variable behaves given its natural parameter ([A] Eq. 7-
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, Float, Num, PRNGKeyArray, UInt32
+from jaxtyping import Array, ArrayLike, Float, Int, Num, PRNGKeyArray, UInt32
 
 from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import like, wide
 from cgjax._static import Leaf
 from cgjax.kernels.random_bits import random_words
+from cgjax.nodes._values import or_nan
 
 # `log_prob` of a continuous family never uses a standard deviation below this. The density of a
 # (nearly) deterministic node has no bound; at 1e-6 it, and its gradients, are finite in float32
@@ -46,11 +48,14 @@ class Family(abc.ABC):
         reparameterised: a sample is a differentiable function of `e` and the parameters.
         kinds: the marks that an array of such nodes may carry, by the names of their functions:
             "node", "noise" (an auxiliary variable, which training samples) and "observe".
+        extra_axes: for parameters that do not broadcast against e from the right, how many axes
+            more than e (or, negative, fewer) that of a single node has.
     """
 
     discrete: ClassVar[bool] = False
     reparameterised: ClassVar[bool] = False
     kinds: ClassVar[frozenset[str]] = frozenset({"node", "noise"})
+    extra_axes: ClassVar[Mapping[str, int]] = {}
 
     @abc.abstractmethod
     def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
@@ -79,6 +84,25 @@ class Family(abc.ABC):
         The result has the shape `mask_shape(e.shape)`. Impossible values of a discrete family
         get -inf, with a gradient of exactly zero.
         """
+
+    def pseudo_log_prob(
+        self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "..."]:
+        """`log_prob`; where its sum is out of reach, the log-pseudo-likelihood (Besag 1975)."""
+        return self.log_prob(x, e)
+
+    def conditioned(
+        self, e: Num[ArrayLike, "*nodes"], x: Num[Array, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """The natural parameter of a node some elements of which are known: x, elsewhere NaN.
+
+        Raises:
+            TypeError: the elements of the family's nodes do not touch.
+        """
+        raise TypeError(
+            f"The elements of {type(self).__name__} nodes do not depend on each other, so that a "
+            "part of them tells nothing of the rest: mark these apart, and clamp them."
+        )
 
     @abc.abstractmethod
     def moments(
@@ -136,11 +160,51 @@ class Family(abc.ABC):
         Raises:
             TypeError: the family is not discrete.
         """
+        why = "has too many states" if self.discrete else "takes a continuum of values"
         raise TypeError(
-            f"{type(self).__name__} takes a continuum of values, so its states cannot be listed; "
-            "discrete families (Binary, Bernoulli, Spin, Categorical, BernoulliMask, SoftClamp) "
-            "can. Exact inference needs discrete nodes; use sampling or moments here."
+            f"{type(self).__name__} {why}, so they cannot be listed; those of Binary, Bernoulli, "
+            "Spin, Categorical, BernoulliMask and SoftClamp can. Exact inference needs nodes with "
+            "few states; use sampling or moments here."
         )
+
+    def num_states(self, shape: tuple[int, ...]) -> int:
+        """How many values a node's statistic has, for e of this shape (see `in_states`)."""
+        return len(self.states())
+
+    def in_states(self, numbers: Int[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
+        """The statistic of nodes in the states of given numbers, of shape `mask_shape(shape)`.
+
+        For families whose nodes have too many states to list: they number them, from 0 to
+        `num_states(shape) - 1`, and have these two methods in place of `states`.
+
+        Raises:
+            TypeError: the family lists its states.
+        """
+        raise TypeError(f"{type(self).__name__} does not number its states; `states` lists them.")
+
+    def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """The most probable value of T(X) given e; of states that are equally probable the first.
+
+        Returns:
+            Shape and dtype of e; NaN where no log-probability is a number. No gradient flows
+            through that of a discrete family.
+
+        Raises:
+            TypeError: the family is continuous and does not say where its density is largest.
+        """
+        if not self.discrete:
+            raise TypeError(
+                f"{type(self).__name__} does not say which of its values is the most probable one. "
+                "Give the family a method `mode(e)`, or keep the node out: `clamp` it to a value."
+            )
+        e = lax.stop_gradient(self.natural_parameter(e))
+        states = self.states()
+        lead = (1,) * (e.ndim + 1 - states.ndim)
+        states = states.reshape(-1, *lead, *states.shape[1:]) if e.ndim else states.reshape(-1)
+        values = jnp.broadcast_to(states, (len(states), *e.shape)).astype(e.dtype)
+        log_probs = jnp.stack([self.log_prob(value, e) for value in values])
+        best = jnp.take_along_axis(values, jnp.argmax(log_probs, 0)[None], 0)[0]
+        return or_nan(~jnp.any(jnp.isnan(log_probs), 0), lax.stop_gradient(best))
 
     def bounds(self) -> tuple[ArrayLike, ArrayLike]:
         """The smallest and the largest value of the statistic, which bound its mean too."""
@@ -269,37 +333,3 @@ def _same(mine: Leaf, theirs: Leaf) -> bool:
     if isinstance(mine, Tracer) or isinstance(theirs, Tracer):
         return False
     return np.array_equal(np.asarray(mine), np.asarray(theirs))
-
-
-def require_parameter(
-    family: Family,
-    name: str,
-    condition: Callable[[np.ndarray], np.ndarray | np.bool_],
-    expected: str,
-) -> None:
-    """Raise ValueError unless a parameter whose value is already known satisfies a condition."""
-    value = getattr(family, name)
-    if isinstance(value, Tracer):
-        return
-    if not isinstance(value, int | float | np.ndarray | np.generic | jax.Array):
-        raise TypeError(
-            f"{type(family).__name__}.{name} must be a number or an array, got "
-            f"{type(value).__name__}: {value!r}"
-        )
-    if not np.all(condition(np.asarray(value, np.float64))):
-        raise ValueError(f"{type(family).__name__}.{name} must be {expected}, got {value!r}")
-
-
-def possible_or_minus_infinity(
-    x: Float[Array, "*nodes"], possible: Bool[Array, "*nodes"], log_prob: Float[Array, "*nodes"]
-) -> Float[Array, "*nodes"]:
-    """The log-probability of possible values, and -inf (a constant: zero gradient) elsewhere.
-
-    A value x that is NaN has the log-probability NaN.
-    """
-    return jnp.where(jnp.isnan(x), jnp.nan, jnp.where(possible, log_prob, -jnp.inf))
-
-
-def or_nan(known: Bool[Array, "..."], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    """The array where its parameter is one, else NaN."""
-    return jnp.where(known, array, jnp.nan)

@@ -17,13 +17,8 @@ from cgjax._gaussian.rectified import rectified_moments, rectified_moments_of_be
 from cgjax._gaussian.rectified_given import rectified_moments_given
 from cgjax._gaussian.tails import log_density, log_distribution
 from cgjax.kernels.random_bits import standard_normal
-from cgjax.nodes._family import (
-    SMALLEST_SCALE,
-    Belief,
-    Family,
-    possible_or_minus_infinity,
-    require_parameter,
-)
+from cgjax.nodes._family import SMALLEST_SCALE, Belief, Family
+from cgjax.nodes._values import possible_or_minus_infinity, require_parameter
 
 # A standard deviation: one number, one per feature, or a function of the natural parameter.
 Scale = ArrayLike | Callable[[Float[Array, "..."]], Float[Array, "..."]]
@@ -97,6 +92,16 @@ class Rectified(Family):
         atom = log_distribution(-e / scale)
         value = jnp.where(~leaks & (x == 0), atom, density)
         return possible_or_minus_infinity(x, leaks | ~(x < 0), value)
+
+    def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """max(leak e, e), the value of X at the mode e of Y.
+
+        X itself has a probability at 0 and a density elsewhere, which cannot be compared, so that
+        most probable means: of the Gaussian behind the rectifier.
+        """
+        e = self.natural_parameter(e)
+        leak = like(self._scale_and_leak()[1], e)
+        return jnp.where(e > 0, e, leak * e)
 
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]

@@ -34,6 +34,7 @@ PROCEDURES = {
     "monte_carlo": (lambda net: cg.monte_carlo(cg.pcff(net, 0.5), 4, batch_size=3), (KEY,)),
     "clamp": (lambda net: cg.clamp(net, {"first": 0.5}), ()),
     "log_joint": (cg.log_joint, (VALUES,)),
+    "mode": (cg.mode, ()),
 }
 SAMPLING = [name for name, (_, lead) in PROCEDURES.items() if lead and lead[0] is KEY]
 CAPTURING = [name for name in PROCEDURES if name != "clamp"]
@@ -345,6 +346,7 @@ def test_equal_means_same_network_and_same_options():
         cg.clamp(net, {"spin_0": 1.0}),
         cg.clamp(net, {"spin_0": 2.0}),
         cg.log_joint(net),
+        cg.mode(net),
     ]
     for i, a in enumerate(different):
         for j, b in enumerate(different):

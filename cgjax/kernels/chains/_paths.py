@@ -1,0 +1,237 @@
+"""Paths through a chain: their scores, samples of them, and the best ones."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from cgjax._static import Tree
+from cgjax.kernels.chains._chain import Chain, by_edge, edges, matrix_of
+from cgjax.kernels.chains._sums import filtered
+from cgjax.kernels.random_bits import open_uniform
+
+
+def score(chain: Chain, path: Float[Array, "B T K"]) -> Float[Array, " B"]:
+    """The sum of the potentials along a path.
+
+    Args:
+        chain: B chains of T positions with K states.
+        path: a one-hot row for each position, (B, T, K); what it holds at masked ones is not read.
+
+    Returns:
+        The score, (B,): -inf with a derivative of 0, where the path takes what is forbidden.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cgjax.kernels.chains import Chain, score
+        >>> transitions = jnp.array([[[[0.5, 0.0], [0.0, 0.0]]]])
+        >>> chain = Chain(jnp.array([[[1.0, 2.0], [3.0, 4.0]]]), transitions)
+        >>> print(score(chain, jnp.array([[[1.0, 0.0], [1.0, 0.0]]])))
+        [4.5]
+
+    Source: Sutton and McCallum, "An introduction to conditional random fields", 2012, 2.3.
+    """
+    if chain.mask is not None:
+        path = jnp.where(chain.mask[:, :, None], path, 0)
+    before, after = _before(chain, path), path[:, 1:]
+    never, forbidden = chain.unary == -jnp.inf, chain.transitions == -jnp.inf
+    chosen = jnp.where(never, 0, chain.unary) * path
+    taken = _along(before, jnp.where(forbidden, 0, chain.transitions)) * after
+    wrong = jnp.any(never & (path != 0), (1, 2))
+    wrong |= jnp.any(_along(before, forbidden.astype(path.dtype)) * after != 0, (1, 2))
+    return jnp.where(wrong, -jnp.inf, jnp.sum(chosen, (1, 2)) + jnp.sum(taken, (1, 2)))
+
+
+def _before(chain: Chain, path: Array) -> Array:
+    """The rows of the positions before the second, the third, …: zeros where there is none."""
+    if chain.mask is None:
+        return path[:, :-1]
+    turns = jnp.where(chain.mask, jnp.arange(chain.length)[None], -1)
+    last = lax.cummax(turns, 1)[:, :-1]
+    rows = jnp.take_along_axis(path, jnp.maximum(last, 0)[:, :, None], 1)
+    return jnp.where(edges(chain)[:, :, None], rows, 0)
+
+
+def _along(rows: Array, transitions: Array) -> Array:
+    """Each row times the transitions that follow it: (B, T - 1, K)."""
+    exact = lax.Precision.HIGHEST
+    if transitions.shape[:2] == (1, 1):
+        return jnp.einsum("bti,ij->btj", rows, transitions[0, 0], precision=exact)
+    b, e, k, _ = transitions.shape
+    transitions = jnp.broadcast_to(transitions, (rows.shape[0], rows.shape[1], k, k))
+    return jnp.einsum("bti,btij->btj", rows, transitions, precision=exact)
+
+
+class Drawn(NamedTuple):
+    """One path of each chain.
+
+    Attributes:
+        paths: numbers of states, (B, T), -1 at masked positions.
+        possible: (B,), false for a chain that has no possible path or is not a number: its states
+            mean nothing.
+    """
+
+    paths: Int[Array, "B T"]
+    possible: Bool[Array, " B"]
+
+
+def sample(words: UInt32[Array, "B T"], chain: Chain) -> Drawn:
+    """One path for each chain: forward filtering, backward sampling.
+
+        z_T ~ a_T,   z_t given z_{t+1} = j is i with probability proportional to a_t(i) exp A(i, j)
+
+    Args:
+        words: uniform 32-bit words, one for each position.
+        chain: as in `score`.
+
+    Returns:
+        `Drawn(paths, possible)`. A state or a step that is forbidden is never drawn. Without
+        derivative.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from cgjax.kernels import random_words
+        >>> from cgjax.kernels.chains import Chain, sample
+        >>> transitions = jnp.array([[[[-jnp.inf, 0.0], [0.0, -jnp.inf]]]])
+        >>> words = random_words(jax.random.key(0), (1, 5))[1]
+        >>> path, _ = sample(words, Chain(jnp.zeros((1, 5, 2)), transitions))
+        >>> bool(jnp.all(jnp.abs(path[:, 1:] - path[:, :-1]) == 1))
+        True
+
+    Source: Scott, "Bayesian methods for hidden Markov models", 2002, 2.1.
+    """
+    if not chain.length:
+        return Drawn(jnp.zeros(words.shape, jnp.int32), jnp.ones(words.shape[0], bool))
+    chain = jax.tree.map(lax.stop_gradient, chain)
+    states, shared = filtered(chain), _columns(chain.transitions[:, 0])
+    uniform = open_uniform(words, states.dtype)
+    each = by_edge(chain.transitions)
+    if each is not None:
+        each = jnp.pad(each, ((1, 0), (0, 0), (0, 0), (0, 0)))
+
+    def back(into: Array, inputs: Tree) -> tuple[Array, Array]:
+        state, uniform, matrices, mask = inputs
+        logits = state + into
+        weights = jnp.exp(logits - jnp.max(logits, 1, keepdims=True))
+        reached = jnp.cumsum(weights, 1)
+        # Strictly above, so that what has no weight is not chosen; uniform is below 1.
+        drawn = lax.argmax(reached > uniform[:, None] * reached[:, -1:], 1, jnp.int32)
+        columns = shared if matrices is None else _columns(matrices)
+        new = _column(columns, drawn)
+        if mask is not None:
+            new, drawn = jnp.where(mask[:, None], new, into), jnp.where(mask, drawn, -1)
+        return new, drawn
+
+    masks = None if chain.mask is None else chain.mask.T
+    inputs = jnp.moveaxis(states, 1, 0), uniform.T, each, masks
+    _, drawn = lax.scan(back, jnp.zeros_like(states[:, 0]), inputs, reverse=True)
+    return Drawn(drawn.T, jnp.all(jnp.isfinite(jnp.max(states, 2)), 1))
+
+
+def _columns(transitions: Array) -> Array:
+    """(B or 1, to, from)."""
+    return jnp.swapaxes(transitions, 1, 2)
+
+
+def _column(columns: Array, state: Array) -> Array:
+    """The potentials of the steps into a state: (B, K)."""
+    if columns.shape[0] == 1:
+        return columns[0][state]
+    return jnp.take_along_axis(columns, state[:, None, None], 1)[:, 0]
+
+
+class Best(NamedTuple):
+    """The best paths of each chain.
+
+    Attributes:
+        paths: numbers of states, (k, B, T), -1 at masked positions.
+        scores: (k, B), falling; -inf where there are fewer possible paths.
+    """
+
+    paths: Int[Array, "k B T"]
+    scores: Float[Array, "k B"]
+
+
+def best(chain: Chain, k: int = 1) -> Best:
+    """The k paths with the highest scores (Viterbi's algorithm for lists).
+
+    Of paths with equal scores those that end in states of lower numbers come first.
+
+    Args:
+        chain: as in `score`.
+        k: how many paths, at least 1.
+
+    Returns:
+        `Best(paths, scores)`. Scores may be differentiated where they are finite.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cgjax.kernels.chains import Chain, best
+        >>> chain = Chain(jnp.array([[[0.0, 1.0], [0.0, 3.0]]]), jnp.zeros((1, 1, 2, 2)))
+        >>> found = best(chain, 2)
+        >>> print(found.paths[:, 0], found.scores[:, 0])
+        [[1 1]
+         [0 1]] [4. 3.]
+
+    Source: Seshadri and Sundberg, "List Viterbi decoding algorithms", 1994.
+    """
+    batch, length, states = chain.unary.shape
+    unary = jnp.moveaxis(chain.unary, 1, 0)
+    shared = chain.transitions[:, 0] if chain.homogeneous else None
+    masks = None if chain.mask is None else (chain.mask.T, _padded(edges(chain)).T)
+    each = by_edge(chain.transitions)
+    if each is not None:
+        each = jnp.pad(each, ((1, 0), (0, 0), (0, 0), (0, 0)))
+    # Scores of the k best ways into each state, (B, states, k); before the first there is one.
+    nothing = jnp.full((batch, states, k), -jnp.inf, unary.dtype).at[:, :, 0].set(0)
+
+    def step(scores: Array, inputs: Tree) -> tuple[Array, Array]:
+        unary, matrix, masks, turn = inputs
+        matrix = matrix_of(matrix, shared)
+        ways = scores[:, None] + jnp.swapaxes(matrix, 1, 2)[..., None]  # (B, to, from, k)
+        new, came_from = _largest(ways.reshape(batch, states, states * k), k)
+        follows = turn > 0 if masks is None else masks[1][:, None, None]
+        itself = jnp.arange(states * k, dtype=jnp.int32).reshape(1, states, k)
+        new = jnp.where(follows, new, nothing) + unary[:, :, None]
+        came_from = jnp.where(follows, came_from, itself)
+        if masks is not None:
+            here = masks[0][:, None, None]
+            new, came_from = jnp.where(here, new, scores), jnp.where(here, came_from, itself)
+        return new, came_from
+
+    inputs = unary, each, masks, jnp.arange(length)
+    scores, came_from = lax.scan(step, nothing, inputs)
+    # A chain without positions has one path, of score 0.
+    empty = nothing.at[:, 1:].set(-jnp.inf)
+    if not length:
+        scores = empty
+    elif chain.mask is not None:
+        scores = jnp.where(jnp.any(chain.mask, 1)[:, None, None], scores, empty)
+    scores, ends = _largest(scores.reshape(batch, states * k), k)
+
+    def back(at: Array, came_from: Array) -> tuple[Array, Array]:
+        return jnp.take_along_axis(came_from.reshape(batch, -1), at, 1), at // k
+
+    _, paths = lax.scan(back, ends, came_from, reverse=True)
+    paths = jnp.transpose(paths, (2, 1, 0))
+    if chain.mask is not None:
+        paths = jnp.where(chain.mask[None], paths, -1)
+    return Best(paths, scores.T)
+
+
+def _padded(edges: Bool[Array, "B E"]) -> Bool[Array, "B T"]:
+    """Whether each position, the first included, follows another."""
+    return jnp.pad(edges, ((0, 0), (1, 0)))
+
+
+def _largest(values: Array, k: int) -> tuple[Array, Array]:
+    """The k largest along the last axis and where they stand, -inf beyond its end."""
+    size = values.shape[-1]
+    if k == 1:
+        where = lax.argmax(values, values.ndim - 1, jnp.int32)[..., None]
+        return jnp.take_along_axis(values, where, -1), where
+    found, where = lax.top_k(values, min(k, size))
+    missing = [(0, 0)] * (values.ndim - 1) + [(0, k - min(k, size))]
+    return jnp.pad(found, missing, constant_values=-jnp.inf), jnp.pad(where, missing)

@@ -1,0 +1,246 @@
+"""log Z and what follows from it, with derivatives of every order and without underflow.
+
+The derivative of log Z is marginals and sums over pairs of neighbours, which one pass in each
+direction finds; the derivative of those is that of the plain recursions on logarithms.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Float
+
+from cgjax._static import Tree
+from cgjax.kernels.chains import _logarithmic, _scaled, _tree
+from cgjax.kernels.chains._chain import Chain
+
+Implementation = Literal["two_passes", "both_at_once", "tree", "logarithmic"]
+# log Z (B,), marginals (B, T, K), and sums over pairs (B, T - 1 or 1, K, K).
+Expectations: TypeAlias = tuple[Array, Array, Array]
+
+_FORMS: dict[str, Callable[[_scaled.Scaled], tuple[Array, Array, Array]]] = {
+    "two_passes": _scaled.two_passes,
+    "both_at_once": _scaled.both_at_once,
+    "tree": _tree.of_products,
+}
+IMPLEMENTATIONS = (*_FORMS, "logarithmic")
+
+
+def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
+    """Expectations, or filtered probabilities, by one form; on logarithms where that lost too much.
+
+    A chain's result does not depend on those beside it.
+    """
+
+    def exactly() -> Tree:
+        if filtering:
+            return jnp.moveaxis(_logarithmic.forward(chain)[0], 0, 1)
+        return _logarithmic.sums(chain)
+
+    if not chain.length:
+        return jnp.zeros_like(chain.unary) if filtering else _without_positions(chain)
+    if implementation == "logarithmic":
+        return exactly()
+    potentials = _scaled.scaled(chain)
+    found = _scaled.finished(chain, potentials, *_FORMS[implementation](potentials))
+    fast = found.filtered if filtering else found[:3]
+
+    def mended(state: tuple[Array, Tree]) -> tuple[Array, Tree]:
+        def chosen(fast: Array, exact: Array) -> Array:
+            reliable = found.reliable.reshape(-1, *(1,) * (fast.ndim - 1))
+            return jnp.where(reliable, fast, exact)
+
+        return jnp.ones((), bool), jax.tree.map(chosen, state[1], exactly())
+
+    # A loop of one turn or none: unlike a condition, it leaves the results where they are.
+    return lax.while_loop(lambda state: ~state[0], mended, (jnp.all(found.reliable), fast))[1]
+
+
+def _without_positions(chain: Chain) -> Expectations:
+    batch, k = chain.unary.shape[0], chain.unary.shape[2]
+    edges = chain.transitions.shape[1]
+    nothing = jnp.zeros((batch, edges, k, k), chain.unary.dtype)
+    return jnp.zeros(batch, chain.unary.dtype), jnp.zeros_like(chain.unary), nothing
+
+
+def _by_platform(filtering: bool, chain: Chain) -> Tree:
+    """By the fastest form on CPU; on GPUs, where nothing has been measured, by the one with fewest
+    steps that does no more work."""
+    return lax.platform_dependent(
+        chain,
+        cuda=partial(_computed, "both_at_once", filtering),
+        rocm=partial(_computed, "both_at_once", filtering),
+        default=partial(_computed, "two_passes", filtering),
+    )
+
+
+def _mapped(function: Callable[[Chain], Tree]) -> Callable[[Chain], Tree]:
+    """A function of chains for which a mapped axis is more chains.
+
+    Mapped as it stands, it would compute both sides of its condition.
+    """
+    mapped = custom_vmap(function)
+
+    @mapped.def_vmap
+    def rule(axis_size: int, in_batched: Tree, chain: Chain) -> tuple[Tree, Tree]:
+        is_mapped = in_batched[0]
+        batch = chain.unary.shape[1 if is_mapped.unary else 0]
+
+        def flat(array: Array, batched: bool) -> Array:
+            array = array if batched else array[None]
+            own = array.shape[2:]
+            return jnp.broadcast_to(array, (axis_size, batch, *own)).reshape(-1, *own)
+
+        unary, transitions, mask = chain
+        if is_mapped.transitions or transitions.shape[0] > 1:
+            transitions = flat(transitions, is_mapped.transitions)
+        mask = None if mask is None else flat(mask, is_mapped.mask)
+        found = mapped(Chain(flat(unary, is_mapped.unary), transitions, mask))
+        out = jax.tree.map(lambda x: x.reshape(axis_size, batch, *x.shape[1:]), found)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return mapped
+
+
+def _unmapped(name: str | None, filtering: bool) -> Callable[[Chain], Tree]:
+    own = partial(_by_platform, filtering)
+    return _mapped(own if name is None else partial(_computed, name, filtering))
+
+
+# One function for each choice, so that what was traced is found again.
+_EXPECTATIONS = {name: _unmapped(name, False) for name in (None, *IMPLEMENTATIONS)}
+_FILTERED = _unmapped(None, True)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _expectations(implementation: Implementation | None, chain: Chain) -> Expectations:
+    return _EXPECTATIONS[implementation](chain)
+
+
+@_expectations.defjvp
+def _expectations_jvp(
+    implementation: Implementation | None, primals: Tree, tangents: Tree
+) -> tuple[Expectations, Expectations]:
+    (chain,), (change,) = primals, tangents
+    _, changes = jax.jvp(
+        lambda unary, transitions: _logarithmic.reference(Chain(unary, transitions, chain.mask)),
+        (chain.unary, chain.transitions),
+        (change.unary, change.transitions),
+    )
+    return _expectations(implementation, chain), changes
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _log_partition(implementation: Implementation | None, chain: Chain) -> Array:
+    return _expectations(implementation, chain)[0]
+
+
+@_log_partition.defjvp
+def _log_partition_jvp(
+    implementation: Implementation | None, primals: Tree, tangents: Tree
+) -> tuple[Array, Array]:
+    (chain,), (change,) = primals, tangents
+    value, marginals, pairs = _expectations(implementation, chain)
+    found = jnp.sum(marginals * change.unary, (1, 2))
+    return value, found + jnp.sum(pairs * change.transitions, (1, 2, 3))
+
+
+def expectations(chain: Chain, implementation: Implementation | None = None) -> Expectations:
+    """log Z, the marginals of all states and the expected number of each transition.
+
+        marginals[t, k] = P(z_t = k) = d log Z / d unary[t, k]
+        pairs[i, j] = sum_t P(z_t = i, z_{t+1} = j) = d log Z / d transitions[i, j]
+
+    Probabilities scaled at each step, or logarithms for those chains in which probabilities of that
+    size underflow: exact to rounding for all potentials, -inf included. A chain without a possible
+    path has log Z = -inf, and marginals of 0. Derivatives of log Z cost nothing more than this;
+    those of the marginals are derivatives of the recursions on logarithms.
+
+    Args:
+        chain: B chains of T positions with K states.
+        implementation: "two_passes", a loop forwards and one backwards; "both_at_once", one loop in
+            both directions; "tree", products of matrices in log2(T) steps; "logarithmic", what the
+            others are held to. By default two passes, the fastest on CPU (`benchmarks.chains`), and
+            both at once on GPUs, where nothing has been measured. Memory is O(B T K), and of the
+            tree O(B T K^2).
+
+    Returns:
+        log Z (B,), the marginals (B, T, K), and the sums over pairs (B, 1, K, K), or with
+        transitions of their own for each edge the pairs (B, T - 1, K, K).
+
+    Raises:
+        ValueError: the implementation has another name.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cgjax.kernels.chains import Chain, expectations
+        >>> chain = Chain(jnp.zeros((1, 3, 2)), jnp.zeros((1, 1, 2, 2)))
+        >>> log_z, marginals, pairs = expectations(chain)
+        >>> print(jnp.exp(log_z).round(3), marginals[0, 0], pairs[0, 0, 0])
+        [8.] [0.5 0.5] [0.5 0.5]
+
+    Source: Sutton and McCallum, "An introduction to conditional random fields", 2012, 4.1; the
+    derivative is the identity of [B] Theorem 1.
+    """
+    _check(implementation)
+    return _expectations(implementation, chain)
+
+
+def log_partition(chain: Chain, implementation: Implementation | None = None) -> Float[Array, " B"]:
+    """log Z = log sum over all paths z of exp score(z).
+
+    Args:
+        chain: as in `expectations`.
+        implementation: as in `expectations`.
+
+    Returns:
+        log Z, (B,): 0 for a chain without positions, -inf for one without a possible path. Its
+        derivatives are `expectations`.
+
+    Raises:
+        ValueError: as `expectations`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from cgjax.kernels.chains import Chain, log_partition
+        >>> transitions = jnp.array([[[[0.0, -jnp.inf], [0.0, 0.0]]]])
+        >>> print(jnp.exp(log_partition(Chain(jnp.zeros((1, 3, 2)), transitions))).round(3))
+        [4.]
+
+    Source: as `expectations`.
+    """
+    _check(implementation)
+    return _log_partition(implementation, chain)
+
+
+def filtered(chain: Chain) -> Float[Array, "B T K"]:
+    """log P(z_t given the potentials up to t), normalised; without derivative.
+
+    Args:
+        chain: as in `expectations`.
+
+    Returns:
+        (B, T, K). At a masked position that of the last one before it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cgjax.kernels.chains import Chain, filtered
+        >>> chain = Chain(jnp.array([[[0.0, 0.0], [0.0, -jnp.inf]]]), jnp.zeros((1, 1, 2, 2)))
+        >>> print(jnp.exp(filtered(chain)).round(3))
+        [[[0.5 0.5]
+          [1.  0. ]]]
+
+    Source: as `expectations`.
+    """
+    return _FILTERED(jax.tree.map(lax.stop_gradient, chain))
+
+
+def _check(implementation: str | None) -> None:
+    if implementation is not None and implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation is one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}."
+        )

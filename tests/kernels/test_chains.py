@@ -1,0 +1,286 @@
+"""Linear chains: every form of the recursions against the enumeration of all paths."""
+
+import inspect
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from cgjax.kernels import chains, random_words
+from cgjax.kernels.chains import Chain
+from cgjax.kernels.chains._sums import IMPLEMENTATIONS, Implementation
+from tests.helpers import assert_identical
+from tests.kernels.chain_oracle import enumerated
+
+BATCH, LENGTH, STATES, BEST = 40, 4, 3, 5
+NAMES: tuple[Implementation, ...] = IMPLEMENTATIONS  # type: ignore[assignment]
+
+
+def potentials(seed: int, edges: int, shared: bool, masked: bool) -> tuple[np.ndarray, ...]:
+    """Random chains: of small and of large potentials, with states and steps that are forbidden,
+    and any mask. Each has a possible path: state 0 everywhere."""
+    generator = np.random.default_rng(seed)
+    scale = generator.choice([0.1, 1.0, 30.0], (BATCH, 1, 1))
+    e = scale * generator.normal(size=(BATCH, LENGTH, STATES))
+    e[generator.random(e.shape) < 0.1] = -np.inf
+    e[:, :, 0] = scale[:, 0]
+    a = generator.normal(size=(1 if shared else BATCH, edges, STATES, STATES))
+    a = a * generator.choice([1.0, 20.0], (len(a), 1, 1, 1))
+    a[generator.random(a.shape) < 0.1] = -np.inf
+    a[:, :, 0, 0] = 0.5
+    mask = generator.random((BATCH, LENGTH)) < 0.7
+    return (e, a, mask) if masked else (e, a)
+
+
+@jax.jit
+def everything(chain: Chain) -> dict[str, Any]:
+    """All that is known of chains, by every form."""
+    return {
+        "expectations": {name: chains.expectations(chain, name) for name in NAMES},
+        "entropy": chains.entropy(chain),
+        "best": chains.best(chain, BEST),
+        "viterbi": chains.best(chain),
+    }
+
+
+# Two signatures have masks, since compiling is what takes time.
+@pytest.mark.parametrize(
+    ("edges", "shared", "masked"),
+    [(1, True, True), (LENGTH - 1, False, True), (1, False, False)],
+)
+def test_every_form_is_the_enumeration(edges, shared, masked):
+    with jax.enable_x64(True):
+        for seed in range(2):
+            arrays = potentials(seed, edges, shared, masked)
+            found = jax.tree.map(np.asarray, everything(Chain(*map(jnp.asarray, arrays))))
+            for row in range(BATCH):
+                known = enumerated(
+                    arrays[0][row],
+                    arrays[1][0 if shared else row],
+                    arrays[2][row] if masked else None,
+                )
+                _assert_row(found, row, known, edges)
+
+
+def _assert_row(found: dict[str, Any], row: int, known: Any, edges: int) -> None:
+    # Float64; potentials of up to 100 are added up.
+    close = partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-11)
+    pairs = known.pair_marginals
+    pairs = pairs if edges > 1 else pairs.sum(0, keepdims=True)
+    for name, (log_z, marginals, own_pairs) in found["expectations"].items():
+        close(log_z[row], known.log_partition, err_msg=name)
+        close(marginals[row], known.marginals, err_msg=name)
+        close(own_pairs[row], pairs, err_msg=name)
+    close(found["entropy"][row], known.entropy)
+    scores = np.sort(known.scores)[::-1][:BEST]
+    scores = np.append(scores, np.full(BEST - len(scores), -np.inf))
+    close(found["best"].scores[:, row], scores)
+    seen = set()
+    for path, score in zip(found["best"].paths[:, row], scores, strict=True):
+        if score > -np.inf:
+            own = tuple(path[known.where])
+            close(known.scores[(known.paths == own).all(1)], [score])
+            seen.add(own)
+            assert all(path[t] == -1 for t in range(LENGTH) if t not in known.where)
+    assert len(seen) == (scores > -np.inf).sum()
+    close(found["viterbi"].scores[0, row], scores[0])
+
+
+def small(mask: bool = False) -> Chain:
+    """Two chains in float64; the mask of the second has a hole."""
+    generator = np.random.default_rng(5)
+    e, a = generator.normal(size=(2, LENGTH, STATES)), generator.normal(size=(1, 1, STATES, STATES))
+    holes = np.array([[True] * 4, [True, False, True, True]])
+    return Chain(jnp.asarray(e), jnp.asarray(a), jnp.asarray(holes) if mask else None)
+
+
+@jax.jit
+def log_partition(e: Any, a: Any, mask: Any) -> Any:
+    return chains.log_partition(Chain(e, a, mask))
+
+
+def test_the_derivative_by_hand_is_right_twice_in_both_modes():
+    with jax.enable_x64(True):
+        chain = small(mask=True)
+        check_grads(
+            lambda e, a: log_partition(e, a, chain.mask), (chain.unary, chain.transitions), order=2
+        )
+
+
+def test_the_second_derivative_is_the_covariance():
+    with jax.enable_x64(True):
+        chain = small(mask=True)
+        total = lambda e: log_partition(e, chain.transitions, chain.mask).sum()  # noqa: E731
+        hessian = jax.jit(jax.jacfwd(jax.grad(total)))(chain.unary)
+        assert chain.mask is not None
+        holes = np.asarray(chain.mask)
+        for row in range(2):
+            known = enumerated(chain.unary[row], chain.transitions[0, 0], holes[row])
+            np.testing.assert_allclose(hessian[row, :, :, row], known.covariance, atol=1e-12)
+
+
+# Chains of three positions and two states that scaled probabilities cannot do in float32:
+# transitions, unary potentials, and log Z.
+HARD = {
+    "both ways underflow": ([[-100, -100], [0, 0]], [[0, -100], [0, 0], [0, 0]], None),
+    "what was lost wins": ([[-60, -np.inf], [-np.inf, 0]], [[0, -100], [0, 0], [0, 0]], -100.0),
+    "forbidden by -1e4": ([[0, -1e4], [0, 0]], [[0, 0], [0, 0], [0, 0]], np.log(4)),
+    "large potentials": ([[0, 0], [0, 0]], [[1e4, -1e4], [-1e4, 1e4], [1e4, -1e4]], 3e4),
+    "forced against the tide": ([[0, -np.inf], [-np.inf, 0]], [[0, -1e4], [0, 0], [-1e4, 0]], None),
+    "only one path": ([[-np.inf, 0], [0, -np.inf]], [[0, -np.inf], [0, 0], [0, 0]], 0.0),
+    "nothing possible": ([[0, -np.inf], [0, -np.inf]], [[0, 0], [-np.inf, 0], [0, 0]], -np.inf),
+    "no state possible": ([[0, 0], [0, 0]], [[0, 0], [-np.inf, -np.inf], [0, 0]], -np.inf),
+    "no step possible": (np.full((2, 2), -np.inf), [[0, 0], [0, 0], [0, 0]], -np.inf),
+    "an ordinary one": ([[0.5, -1], [0.25, 1]], [[0, 1], [-1, 0.5], [0.75, 0]], None),
+}
+
+
+def hard() -> Chain:
+    transitions = np.array([a for a, _, _ in HARD.values()], np.float32)[:, None]
+    return Chain(
+        jnp.asarray(np.array([e for _, e, _ in HARD.values()], np.float32)),
+        jnp.asarray(transitions),
+    )
+
+
+@jax.jit
+def with_gradients(chain: Chain) -> Any:
+    def both(e: Any, a: Any, name: Implementation | None) -> Any:
+        total = lambda e, a: chains.log_partition(Chain(e, a), name).sum()  # noqa: E731
+        value, pull = jax.vjp(jax.grad(total, (0, 1)), e, a)
+        return value, pull(jax.tree.map(jnp.ones_like, value))
+
+    return both(*chain[:2], None), {name: chains.expectations(chain, name) for name in NAMES}
+
+
+def test_nothing_underflows_and_nothing_impossible_has_a_derivative():
+    gradients, found = with_gradients(hard())
+    for leaf in jax.tree.leaves(gradients):
+        assert np.isfinite(leaf).all()
+    for name, (log_z, marginals, pairs) in found.items():
+        for row, (case, (a, e, expected)) in enumerate(HARD.items()):
+            known = enumerated(e, a)
+            if expected is not None:
+                np.testing.assert_allclose(
+                    known.log_partition, expected, rtol=1e-9
+                )  # e^-20 left out
+            # Rounding of potentials of 1e4 in float32, about 1e-3, is the worst.
+            size = np.abs(np.array(e, np.float64)[np.isfinite(e)]).max()
+            atol = 2e-6 + 3e-7 * size
+            message = f"{name}: {case}"
+            np.testing.assert_allclose(log_z[row], known.log_partition, 1e-6, 1e-6, err_msg=message)
+            np.testing.assert_allclose(marginals[row], known.marginals, 0, atol, err_msg=message)
+            np.testing.assert_allclose(
+                pairs[row, 0], known.pair_marginals.sum(0), 0, 2 * atol, err_msg=message
+            )
+            np.testing.assert_allclose(gradients[0][0][row], marginals[row], 0, 2 * atol)
+    np.testing.assert_allclose(found["two_passes"][0][0], -98.6137, atol=1e-4)
+
+
+def test_a_chain_does_not_depend_on_those_beside_it():
+    """An ordinary chain, among those that need logarithms and alone."""
+    chain, names = hard(), list(HARD)
+    one = names.index("an ordinary one")
+    run = jax.jit(chains.expectations)
+    among = run(chain)
+    alone = run(jax.tree.map(lambda x: jnp.stack([x[one]] * len(names)), chain))
+    for got, expected in zip(among, alone, strict=True):
+        assert_identical(got[one], expected[0])
+
+
+def test_mapped_chains_are_chains_beside_each_other():
+    generator = np.random.default_rng(3)
+    e = jnp.asarray(generator.normal(size=(2, 3, LENGTH, STATES)), jnp.float32)
+    a = jnp.asarray(generator.normal(size=(2, 1, 1, STATES, STATES)), jnp.float32)
+    mask = jnp.asarray(generator.random((3, LENGTH)) < 0.6)
+    flat = Chain(e.reshape(6, LENGTH, STATES), jnp.repeat(a[:, 0], 3, 0), jnp.tile(mask, (2, 1)))
+    expected = jax.jit(chains.expectations)(flat)
+    one = lambda e, a: chains.expectations(Chain(e, a, mask))  # noqa: E731
+    mapped = jax.jit(jax.vmap(one))
+    for got, known in zip(mapped(e, a), expected, strict=True):
+        assert_identical(got.reshape(known.shape), known)
+    # Mapped, there is still one decision for all: no second set of loops on logarithms, whose
+    # results would be selected.
+    loops = lambda f, *args: jax.jit(f).lower(*args).as_text().count("stablehlo.while")  # noqa: E731
+    assert loops(jax.vmap(one), e, a) == loops(chains.expectations, flat)
+    # Only the transitions differ, then only the mask; one gradient each.
+    own = lambda a, m: chains.log_partition(Chain(e[0], a, m)).sum()  # noqa: E731
+    each = jax.jit(jax.vmap(jax.grad(own), (0, None)))(a, mask)
+    both = jax.jit(jax.grad(lambda a, m: own(a[0], m) + own(a[1], m)))(a, mask)
+    np.testing.assert_allclose(each, both, rtol=2e-6, atol=2e-6)
+    masks = jnp.stack([mask, ~mask])
+    by_mask = jax.jit(jax.vmap(own, (None, 0)))(a[0], masks)
+    one_by_one = jax.jit(own)
+    np.testing.assert_allclose(by_mask, [one_by_one(a[0], m) for m in masks], rtol=2e-6)
+
+
+def test_samples_have_the_law_of_the_chain():
+    """The frequencies of all 81 paths among 100,000 draws, and of those with a hole."""
+    generator = np.random.default_rng(8)
+    e, a = generator.normal(size=(LENGTH, STATES)), generator.normal(size=(STATES, STATES))
+    a[1, 2] = -np.inf
+    e[2, 0] = -np.inf
+    count = 100_000
+    words = random_words(jax.random.key(1), (count, LENGTH))[1]
+    run = jax.jit(chains.sample)
+    for mask in (np.ones(LENGTH, bool), np.array([True, False, True, True])):
+        known = enumerated(e, a, mask)
+        chain = Chain(
+            jnp.broadcast_to(jnp.asarray(e, jnp.float32), (count, LENGTH, STATES)),
+            jnp.asarray(a, jnp.float32)[None, None],
+            jnp.broadcast_to(jnp.asarray(mask), (count, LENGTH)),
+        )
+        drawn, possible = run(words, chain)
+        assert possible.all()
+        assert (np.asarray(drawn)[:, ~mask] == -1).all()
+        own = np.asarray(drawn)[:, mask] @ STATES ** np.arange(len(known.where))[::-1]
+        counts = np.bincount(own, minlength=len(known.paths))
+        likely = known.probabilities > 0
+        assert counts[~likely].sum() == 0
+        expected = count * known.probabilities[likely]
+        chi_squared = ((counts[likely] - expected) ** 2 / expected).sum()
+        freedom = likely.sum() - 1
+        # Five standard deviations of a chi-squared number.
+        assert abs(chi_squared - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+def test_long_chains_take_linear_memory_and_keep_their_digits():
+    length = 100_000
+    a = jnp.array([[[[0.3, -0.2], [0.1, 0.4]]]])
+    chain = Chain(jnp.full((1, length, 2), 0.01), a)
+    gradient = jax.jit(jax.value_and_grad(lambda c: chains.log_partition(c)[0], allow_int=True))
+    program = gradient.lower(chain).compile()
+    memory = program.memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 40 * length * 2 * 4
+    log_z, slopes = program(chain)
+    # The largest eigenvalue decides; float64.
+    values, vectors = np.linalg.eig(np.exp(np.float64(a[0, 0])))
+    ones = np.linalg.solve(vectors, np.ones(2))
+    top = values.argmax()
+    exact = (length - 1) * np.log(values[top]) + np.log(vectors[:, top].sum() * ones[top])
+    np.testing.assert_allclose(log_z, exact + length * np.float64(np.float32(0.01)), rtol=1e-6)
+    np.testing.assert_allclose(slopes.unary.sum(2), 1, rtol=1e-5)
+    np.testing.assert_allclose(slopes.transitions.sum(), length - 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [None, *NAMES])
+def test_every_form_is_lowered_for_cuda(name):
+    chain = hard()
+    program = jax.jit(jax.grad(lambda e, a: chains.log_partition(Chain(e, a), name).sum(), (0, 1)))
+    text = (
+        program.trace(chain.unary, chain.transitions).lower(lowering_platforms=("cuda",)).as_text()
+    )
+    # One loop in both directions, or two, beside a loop of one turn at most with two on logarithms.
+    loops = {None: 4, "both_at_once": 4, "two_passes": 5, "logarithmic": 2}
+    assert text.count("stablehlo.while") == loops.get(name, 3)
+
+
+def test_what_is_no_implementation_raises():
+    for function in (chains.expectations, chains.log_partition):
+        with pytest.raises(ValueError, match="one of two_passes, both_at_once, tree, logarithmic"):
+            inspect.unwrap(function)(hard(), "parallel")
