@@ -411,7 +411,9 @@ def test_pcff_decides_once_for_a_chain_and_couples_rates():
     run = jax.jit(lambda rate: cg.with_nodes(cg.pcff(below, {"tags": rate}))(KEY, rows)[1]["tags"])
     half, more, all_of_them = run(0.5), run(0.8), run(1.0)
     sampled = np.asarray((half == 0) | (half == 1)).all((1, 2))
-    assert_identical(half[~sampled][0], LinearChain(A, START).activation(E[0]))
+    # Of one chain in a program of its own: the compiler may round otherwise.
+    alone = LinearChain(A, START).activation(E[0])
+    np.testing.assert_allclose(half[~sampled][0], alone, rtol=1e-6)
     assert (np.asarray(half)[~sampled] == np.asarray(half)[~sampled][0]).all()
     assert abs(sampled.mean() - 0.5) < 5 * np.sqrt(0.25 / 400)
     assert_identical(half[sampled], more[sampled])
