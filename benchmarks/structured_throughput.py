@@ -116,7 +116,7 @@ def cases(sizes: Sizes) -> list[Case]:
     """The recurrent and the residual network, at the rates for which [A] has results."""
 
     def runs(drop: float, pcff: float) -> tuple[sweep.Run, ...]:
-        rates = {"none": 0.0, "dropout": drop, "pcff": pcff}
+        rates = {"none": Rates(0.0, 0.0), "dropout": Rates(drop, 0.0), "pcff": Rates(0.0, pcff)}
         return tuple(sweep.Run(name, rate, 0) for name, rate in rates.items())  # pyright: ignore[reportArgumentType]
 
     recurrent = sizes.depth, sizes.features, sizes.pixels
@@ -128,8 +128,10 @@ def cases(sizes: Sizes) -> list[Case]:
             patient,
             sizes.pixels,
             runs(0.1, 0.1),
-            functools.partial(indrnn.learner, indrnn.Shape("plain", *recurrent), patient),
-            functools.partial(indrnn.learner_of, plain_network(*recurrent), patient),
+            functools.partial(
+                indrnn.learner, indrnn.network(indrnn.Shape("plain", *recurrent)), patient
+            ),
+            functools.partial(indrnn.learner, plain_network(*recurrent), patient),
             lambda x: indrnn.sequences(x).swapaxes(0, 1),
             lambda networks, rates: networks.IndRNN(*recurrent, rates),
         ),
@@ -138,7 +140,12 @@ def cases(sizes: Sizes) -> list[Case]:
             SteppedRecipe(batch_size=sizes.images),
             3 * resnet.SIDE**2,
             runs(0.3, 0.3),
-            functools.partial(resnet.learner, resnet.Shape("convolution", *residual)),
+            functools.partial(
+                sweep.learner,
+                resnet.network(resnet.Shape("convolution", *residual)),
+                resnet.standardised,
+                augment=resnet.augmented,
+            ),
             None,
             lambda x: resnet.standardised(x).transpose(0, 3, 1, 2),
             lambda networks, rates: networks.ResNet(*residual, rates),
@@ -214,7 +221,7 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, 
     figures: dict[str, Any] = {
         "network": case.name,
         "regulariser": run.regulariser,
-        "rate": run.rate,
+        "rate": run.told_rate,
         "batch": len(x),
         "parameters": sum(w.size for w in weights.values()),
     }

@@ -26,8 +26,10 @@ from benchmarks.epochs import epochs, made_up
 from benchmarks.records import Table
 from benchmarks.timing import called, interleaved
 from train.dense import experiment as dense
+from train.engine import sweep
 from train.engine.loop import Data
 from train.engine.recipes import PlateauRecipe
+from train.engine.settings import Rates
 
 FEATURES, HIDDEN, BATCH = 784, 1024, 32
 
@@ -46,10 +48,10 @@ def dense_epochs(
     node: dense.Nodes, procedure: str, rate: float, data: Data
 ) -> Callable[[int], None]:
     """`epochs` of the dense network."""
-    rates = dense.Rates(
+    rates = Rates(
         drop=rate if procedure == "dropout" else 0.0, pcff=rate if procedure == "pcff" else 0.0
     )
-    learner = dense.learner(node, FEATURES, HIDDEN, rates)
+    learner = sweep.learner(dense.network(node, FEATURES, HIDDEN), dense.rows, rates)
     return epochs(learner, PlateauRecipe(batch_size=BATCH, stop_patience=10**6), rates, data)
 
 

@@ -24,15 +24,9 @@ DRAWN = {
 
 
 def drawing(results: Sequence[Path]) -> ModuleType:
-    """The module that draws results, by the experiment that they say they are of.
-
-    Args:
-        results: files that one experiment has written.
-
-    Raises:
-        DataFileError: naming a file that is no result with a figure.
-        ValueError: they are of several, or there are none.
-    """
+    """The module that draws results, by the experiment that they say they are of. DataFileError
+    names a file that is no result with a figure; ValueError if they are of several, or there are
+    none."""
     found: dict[str, Path] = {}
     for path in results:
         try:
@@ -52,17 +46,16 @@ def drawing(results: Sequence[Path]) -> ModuleType:
     return importlib.import_module(*found)
 
 
-def draw(results: Sequence[Path], out: Path, curves: Path | None = None) -> None:
-    """Draws results.
+def draw(
+    results: tuple[Path, ...], /, out: Path = Path("figure.png"), curves: Path | None = None
+) -> None:
+    """Draws results of the experiments, for example: python -m train.figure
+    results/dense/*/*/result.json --out figure.svg
 
     Args:
-        results: files that one experiment has written.
-        out: the picture to write; its suffix decides the format.
-        curves: a picture of learning curves, which sweeps have, if that is wanted too.
-
-    Raises:
-        DataFileError: as `drawing`; or a picture cannot be written.
-        ValueError: naming results that cannot be drawn so: in another format, or together.
+        results: the files result.json to draw, of one experiment.
+        out: the picture to write; its suffix (.png, .svg, .pdf) is the format.
+        curves: a picture of learning curves, of train.resnet and train.indrnn.
     """
     module = drawing(results)
     if curves is not None and not hasattr(module, "draw_curves"):
@@ -80,21 +73,8 @@ def cli(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     import tyro
 
-    def chosen(
-        results: tuple[Path, ...], /, out: Path = Path("figure.png"), curves: Path | None = None
-    ) -> None:
-        """Draws results of the experiments, for example: python -m train.figure
-        results/dense/*/*/result.json --out figure.svg
-
-        Args:
-            results: the files result.json to draw, of one experiment.
-            out: the picture to write; its suffix (.png, .svg, .pdf) is the format.
-            curves: a picture of learning curves, of train.resnet and train.indrnn.
-        """
-        draw(results, out, curves)
-
     try:
-        tyro.cli(chosen, args=arguments, prog="python -m train.figure")
+        tyro.cli(draw, args=arguments, prog="python -m train.figure")
     except (DataFileError, OSError, ValueError) as error:
         print(f"error: these results cannot be drawn: {error}", file=sys.stderr)
         return 1

@@ -46,16 +46,9 @@ def test_options_are_read_before_jax_is_imported():
 
 def run(main, monkeypatch, continues="from its last checkpoint"):
     """The exit status of a program that does this."""
-    monkeypatch.setitem(sys.modules, "made_up", types.SimpleNamespace(main=main))
-    return commandline.run(
-        "train.made_up",
-        Config,
-        "made_up",
-        description="Nothing.",
-        example="python -m train.made_up",
-        continues=continues,
-        arguments=["--seeds", "5"],
-    )
+    name = "train.made_up.experiment"
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(main=main))
+    return commandline.run("train.made_up", Config, ["--seeds", "5"], continues=continues)
 
 
 def test_settings_and_command_reach_the_experiment(monkeypatch):

@@ -141,7 +141,8 @@ def test_a_rate_of_zero_is_the_program_without_it(known):
     key = jax.random.key(3)
     x = jax.random.uniform(jax.random.key(0), (4, 20))
     y = jnp.array([0, 3, 9, 9])
-    traced, fixed = dense.learner("tanh", 20, 8), dense.learner("tanh", 20, 8, known)
+    net = dense.network("tanh", 20, 8)
+    traced, fixed = (sweep.learner(net, dense.rows, rates) for rates in (None, known))
     variables = fixed.init(jax.random.key(1))
 
     def differentiated(learner, hyper):
@@ -255,7 +256,7 @@ def test_monte_carlo_figures_are_those_of_the_average_prediction():
     told = sweep._test(tried, run, made)
 
     def probs(variables, x):
-        return jax.nn.softmax(tried.models["tanh"].network.evaluation(*variables, x, 0.5)[0])
+        return jax.nn.softmax(tried.networks["tanh"].evaluation(*variables, x, 0.5)[0])
 
     x = jnp.asarray(digits.test_x / np.float32(16))
     estimate = cg.monte_carlo(cg.pcff(probs, 0.4), 5000)(

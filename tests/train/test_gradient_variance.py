@@ -16,12 +16,11 @@ import cgjax as cg
 from cgjax import weights
 from train import data
 from train.engine.runs import Finished, Log
-from train.gradient_variance import experiment, figure, measurements, training
+from train.gradient_variance import experiment, figure, training
 from train.gradient_variance import noise as gradient_noise
 from train.gradient_variance.__main__ import cli
 from train.gradient_variance.settings import Config
-from train.models.perceptron import Perceptron
-from train.models.vgg import SMALL, VGG, VGG16
+from train.models.classifiers import SMALL, VGG, VGG16, Perceptron
 
 HEAD = weights.GaussianHead(0.0)
 
@@ -243,7 +242,7 @@ def test_a_training_that_diverged_leaves_nothing_to_measure_at():
     dataset = data.load("digits")
     run = Finished("moments 0", "diverged", 1, 0, None, np.zeros((1, 5)), Log())  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="training by moments diverged"):
-        measurements.posteriors(config, dataset, [run])
+        experiment.posteriors(config, dataset, [run])
     told = training.tested(config, dataset, ("moments", 0), run)
     assert told["status"] == "diverged" and told["test"] is told["weight samples"] is None
 

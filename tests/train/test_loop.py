@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from cgjax import metrics
+from tests.train import tiny
 from train.engine import devices, loop, sweep
 from train.engine.loop import Data
 from train.engine.recipes import PlateauRecipe, SteppedRecipe
@@ -35,7 +36,7 @@ def loss(params, key, hyper, x, y):
     return metrics.nll(predicted, y), wrong
 
 
-LEARNER = loop.stateless(init, loss, log_probs)
+LEARNER = tiny.stateless(init, loss, log_probs)
 
 
 def data(n=18, validation=7):
@@ -354,7 +355,7 @@ def test_an_epoch_is_traced_once():
         traces.append(1)
         return loss(*arguments)
 
-    learner = loop.stateless(init, counted, log_probs)
+    learner = tiny.stateless(init, counted, log_probs)
     for _ in range(2):
         begin, step = loop.programs(learner, RECIPE, "vmap")
         state = begin(jnp.stack([key_data(5)]))
@@ -367,11 +368,9 @@ def test_an_epoch_is_traced_once():
 @pytest.mark.parametrize("n", [1, 999, 1000, 1001, 2500])
 def test_batches_of_an_evaluation_lose_no_row(n):
     x = jnp.arange(2 * n, dtype=jnp.float32).reshape(n, 2)
-    found = loop.in_batches(lambda rows: rows.sum(-1), x)
+    found = loop.in_batches(lambda rows, _: rows.sum(-1), x)
     np.testing.assert_array_equal(found, x.sum(-1))
-    numbers = loop.in_batches(
-        lambda rows, number: jnp.broadcast_to(number, (len(rows),)), x, numbered=True
-    )
+    numbers = loop.in_batches(lambda rows, number: jnp.broadcast_to(number, (len(rows),)), x)
     np.testing.assert_array_equal(numbers, np.arange(n) // 1000)
 
 

@@ -1,30 +1,31 @@
 """The plateau rule and early stopping against sequences worked out by hand."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 
-from train.engine.schedule import plateau_init, plateau_step
+from train.engine.loop import Record
+from train.engine.recipes import PlateauRecipe
+
+RECIPE = PlateauRecipe()
 
 
 def epochs(losses, stop_patience=99):
     """The progress and the verdict after each epoch, by PyTorch's default settings."""
-    progress, found = plateau_init(0.01), []
-    for loss in losses:
-        progress, verdict = plateau_step(
-            progress,
-            jnp.float32(loss),
-            factor=0.1,
-            patience=10,
-            threshold=1e-4,
-            stop_patience=stop_patience,
-        )
+    recipe = dataclasses.replace(RECIPE, stop_patience=stop_patience)
+    progress, found = recipe.begin(), []
+    for epoch, loss in enumerate(losses, 1):
+        nothing, loss = jnp.float32(0), jnp.float32(loss)
+        figures = Record(nothing, nothing, loss, nothing, nothing)
+        progress, verdict = recipe.advance(progress, figures, jnp.int32(epoch))
         found.append((progress, verdict))
     return found
 
 
 def rates(losses):
     """The learning rate at the start and after each epoch."""
-    found = [plateau_init(0.01), *(progress for progress, _ in epochs(losses))]
+    found = [RECIPE.begin(), *(progress for progress, _ in epochs(losses))]
     return [float(progress.learning_rate) for progress in found]
 
 

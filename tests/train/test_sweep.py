@@ -19,7 +19,7 @@ from train.engine import loop, sweep
 from train.engine.checkpoint import Checkpoints
 from train.engine.progress import Display, Progress
 from train.engine.recipes import PatientRecipe, SteppedRecipe
-from train.engine.settings import Run, Settings
+from train.engine.settings import Settings
 from train.indrnn import experiment as indrnn
 from train.indrnn.__main__ import cli as indrnn_cli
 from train.report import sweep_figure
@@ -162,13 +162,13 @@ def test_what_the_command_for_recurrent_networks_leaves_behind(tmp_path):
 
 def test_known_rates_are_the_program_without_what_is_off():
     """The loss of a run that knows its rates is that of one that is given them."""
-    shape = indrnn.Shape("plain", 1, 4, 16)
+    net = indrnn.network(indrnn.Shape("plain", 1, 4, 16))
     x = jax.random.uniform(jax.random.key(0), (6, 16))
     y = jnp.arange(6)
     recipe = PatientRecipe()
     for rates in (sweep.Rates(0.0, 0.0), sweep.Rates(0.5, 0.0)):
-        known = indrnn.learner(shape, recipe, rates)
-        given = indrnn.learner(shape, recipe, None)
+        known = indrnn.learner(net, recipe, rates)
+        given = indrnn.learner(net, recipe, None)
         variables = known.init(jax.random.key(1))
         a = known.loss(variables, jax.random.key(2), None, x, y)
         b = given.loss(variables, jax.random.key(2), sweep.Rates(*map(jnp.float32, rates)), x, y)
@@ -178,8 +178,8 @@ def test_known_rates_are_the_program_without_what_is_off():
 @pytest.mark.parametrize("implementation", [None, "mosaic_gpu"])
 def test_the_epoch_of_a_sweep_is_lowered_for_cuda(implementation):
     """With the kernel that was asked for, and no other."""
-    shape = indrnn.Shape("plain", 1, 8, 64, implementation)
-    learner = indrnn.learner(shape, INDRNN.recipe, None)
+    net = indrnn.network(indrnn.Shape("plain", 1, 8, 64, implementation))
+    learner = indrnn.learner(net, INDRNN.recipe, None)
     programs: Any = loop.programs(learner, INDRNN.recipe, "vmap")
     keys = jax.ShapeDtypeStruct((3, 2), jnp.uint32)
     init = functools.partial(loop.init_run, learner, INDRNN.recipe)
@@ -308,7 +308,7 @@ def test_statistics_are_estimated_anew_on_validation_images():
 
 def test_what_does_not_decay():
     net = indrnn.network(indrnn.Shape("plain", 2, 8, 64))
-    optimiser = indrnn.learner_of(net, PatientRecipe(weight_decay=1.0), None).optimiser
+    optimiser = indrnn.learner(net, PatientRecipe(weight_decay=1.0), None).optimiser
     assert optimiser is not None
     params = net.init(jax.random.key(0)).params
     zero = jax.tree.map(jnp.zeros_like, params)
@@ -362,8 +362,8 @@ def test_what_a_stack_does_not_have_is_named(wrong, named):
 def test_runs_and_their_rates():
     settings = Settings(dropout=(0.1,), pcff=(0.3, 1.0), seeds=(5, 6))
     assert [run.name for run in settings.runs][:3] == ["none 0 5", "none 0 6", "dropout 0.1 5"]
-    assert Run("dropout", 0.1, 5).rates == (0.1, 0.0)
-    assert Run("pcff", 0.3, 5).rates == (0.0, 0.3)
+    assert [run.rates for run in settings.runs][2:6:2] == [(0.1, 0.0), (0.0, 0.3)]
+    assert [run.told_rate for run in settings.runs][::2] == [0.0, 0.1, 0.3, 1.0]
     assert "width" not in settings.facts() and settings.facts()["pcff"] == [0.3, 1.0]
 
 

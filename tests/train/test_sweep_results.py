@@ -1,7 +1,6 @@
 """What sweeps leave behind: dropout and PCFF together, commits, times, and data in another form."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 import sys
@@ -66,7 +65,8 @@ def experiment(config: Config, dataset: Any = DIGITS) -> sweep.Experiment:
         settings=config,
         recipe=PlateauRecipe(batch_size=540, epochs=3),
         dataset=dataset,
-        models={"": sweep.Model(NETWORK, functools.partial(sweep.learner, NETWORK, whole))},
+        networks={"": NETWORK},
+        learner_of=lambda net, known: sweep.learner(net, whole, known),
         prepare=whole,
     )
 

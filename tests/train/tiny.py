@@ -15,7 +15,7 @@ import numpy as np
 from cgjax import metrics
 from train.data import Dataset
 from train.engine.groups import Group, Layout
-from train.engine.loop import stateless
+from train.engine.loop import Learner, Variables
 from train.engine.progress import Display, Progress
 from train.engine.recipes import PlateauRecipe
 from train.engine.runs import Finished, Keeping, train
@@ -38,6 +38,20 @@ def loss(params, key, hyper, x, y):
     """A linear classifier with noise of scale `hyper` on its inputs."""
     predicted = log_probs(params, x + hyper * jax.random.normal(key, x.shape))
     return metrics.nll(predicted, y), (predicted.argmax(-1) != y).sum(dtype=jnp.int32)
+
+
+def stateless(init, loss, log_probs) -> Learner:
+    """A learner whose network has no state."""
+
+    def with_state(variables, *rest):
+        value, wrong = loss(variables.params, *rest)
+        return value, (wrong, ())
+
+    return Learner(
+        lambda key: Variables(init(key), ()),
+        with_state,
+        lambda variables, x: log_probs(variables.params, x),
+    )
 
 
 LEARNER = stateless(init, loss, log_probs)

@@ -15,8 +15,6 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from train.report.files import DataFileError, open_regular
 
-__all__ = ["LARGEST", "Stream", "advised", "members", "naming", "take", "unpacked", "whole"]
-
 # Bytes that a packed file may unpack to. CIFAR-10, the largest set here, has 184 MB.
 LARGEST = 1 << 30
 _PIECE = 1 << 20
@@ -36,20 +34,15 @@ def naming(path: Path | str) -> Iterator[None]:
     """Names a file in whatever error is raised while it is read.
 
     The parsers of archives, arrays, pickles and pictures share no base class of errors, and damage
-    makes each raise errors of a dozen kinds.
-
-    Raises:
-        DataFileError: in place of any other `Exception`.
+    makes each raise errors of a dozen kinds: a DataFileError comes in place of any `Exception`.
     """
     try:
         yield
     except DataFileError:
         raise
     except Exception as error:
-        raise DataFileError(
-            f"{path}: truncated, damaged, or not what its name says ({type(error).__name__}: "
-            f"{error})."
-        ) from error
+        told = f"truncated, damaged, or not what its name says ({type(error).__name__}: {error})"
+        raise DataFileError(f"{path}: {told}.") from error
 
 
 @contextlib.contextmanager
@@ -62,10 +55,8 @@ def advised(remedy: str) -> Iterator[None]:
 
 
 def take(stream: Stream, most: int) -> bytes:
-    """The next `most` bytes, or what there is.
-
-    In pieces: whoever asks for a terabyte at once gets memory for it before the first byte.
-    """
+    """The next `most` bytes, or what there is. In pieces: whoever asks for a terabyte at once gets
+    memory for it before the first byte."""
     pieces = []
     while most > 0 and (piece := stream.read(min(most, _PIECE))):
         pieces.append(piece)
@@ -74,11 +65,7 @@ def take(stream: Stream, most: int) -> bytes:
 
 
 def whole(stream: Stream) -> bytes:
-    """All bytes that are left.
-
-    Raises:
-        ValueError: there are more than `LARGEST`.
-    """
+    """All bytes that are left; ValueError if they are more than `LARGEST`."""
     return take(_Bounded(stream), LARGEST + 1)
 
 
@@ -97,33 +84,23 @@ class _Bounded:
 
 
 def unpacked(file: BinaryIO) -> Stream:
-    """What a file holds, gzipped or not, which its first bytes tell.
-
-    Reading raises ValueError where more than `LARGEST` bytes come out of a gzipped file.
-    """
+    """What a file holds, gzipped or not, which its first bytes tell. Reading raises ValueError
+    where more than `LARGEST` bytes come out of a gzipped file."""
     packed = file.read(2) == _GZIP_MAGIC
     file.seek(0)
     return _Bounded(gzip.GzipFile(fileobj=file)) if packed else file
 
 
 def members(
-    path: Path,
-    wanted: Callable[[str], str | None],
-    read: Callable[[str, Stream], Content],
+    path: Path, wanted: Callable[[str], str | None], read: Callable[[str, Stream], Content]
 ) -> dict[str, Content]:
-    """Reads the wanted members of a zip file, or of a tar file, gzipped or not.
+    """What `read(key, stream)`, which has to read the stream to its end, returned of the wanted
+    members of a zip file, or of a tar file, gzipped or not.
 
-    Args:
-        path: the archive.
-        wanted: the key under which a member of this name is wanted; `None` for the others.
-        read: `read(key, stream)`, which has to read the stream to its end.
-
-    Returns:
-        What `read` returned, by key; a member that is not there is not in it.
-
-    Raises:
-        DataFileError: naming `path`: it is no file, is damaged, unpacks to more than `LARGEST`
-            bytes, has two members for one key or one that is not a file; or `read` raised an error.
+    The result has it by the key that `wanted(name)` gives, None for a member that is not wanted;
+    one that is not there is not in it. DataFileError names a path that is no file, is damaged,
+    unpacks to more than `LARGEST` bytes, has two members for one key or one that is not a file, and
+    whatever error `read` raised.
     """
     found: dict[str, Content] = {}
     with open_regular(path) as file, naming(path):

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from train.data import archives
+from train.data.dataset import Part, Parts
 from train.data.idx import parse_idx
-from train.data.images import Part, Parts
 from train.data.pickled import parse_pickled_batch
 from train.report.files import DataFileError, open_regular
 
@@ -46,12 +46,8 @@ class Form(NamedTuple):
         return [f"{name}{self.ending}" for name in (*_BATCHES, "test_batch")]
 
 
-def read(folder: Path) -> Parts:
-    """The four arrays, by the first form of which something is there.
-
-    Raises:
-        DataFileError: naming the file that is missing or wrong.
-    """
+def read(folder: Path) -> tuple[Parts, str]:
+    """The four arrays, by the first form of which something is there."""
     for form in (BINARY, PICKLED):
         if (folder / form.archive).exists():
             return _from_archive(folder / form.archive, form), "the original archive"
@@ -64,23 +60,8 @@ def read(folder: Path) -> Parts:
 
 
 def parse_batch(content: bytes, path: Path | str) -> Arrays:
-    """Images and labels in one of the original binary files.
-
-    Args:
-        content: its bytes.
-        path: its name, for error messages.
-
-    Returns:
-        `uint8[n, 32, 32, 3]` images and `uint8[n]` labels.
-
-    Raises:
-        DataFileError: the file is not a whole number of records.
-
-    Example:
-        >>> images, labels = parse_batch(bytes([7]) + bytes(3072), "batch")
-        >>> images.shape, labels
-        ((1, 32, 32, 3), array([7], dtype=uint8))
-    """
+    """Images and labels in one of the original binary files; `path` is for error messages.
+    DataFileError unless it is a whole number of records."""
     if len(content) == 0 or len(content) % _RECORD:
         raise DataFileError(
             f"{path}: {len(content)} bytes, not a whole number of records of {_RECORD} bytes: "
@@ -97,7 +78,7 @@ PICKLED = Form(
 )
 
 
-def _from_files(folder: Path, form: Form) -> dict[str, Part]:
+def _from_files(folder: Path, form: Form) -> Parts:
     batches = []
     for path in (folder / name for name in form.files):
         with open_regular(path) as file, archives.naming(path):
@@ -105,7 +86,7 @@ def _from_files(folder: Path, form: Form) -> dict[str, Part]:
     return _joined(batches, folder)
 
 
-def _from_archive(path: Path, form: Form) -> dict[str, Part]:
+def _from_archive(path: Path, form: Form) -> Parts:
     def wanted(member: str) -> str | None:
         name = member.rsplit("/", 1)[-1]
         return name if name in form.files else None
@@ -120,18 +101,14 @@ def _from_archive(path: Path, form: Form) -> dict[str, Part]:
     return _joined([found[name] for name in form.files], path)
 
 
-def _joined(batches: list[Arrays], path: Path) -> dict[str, Part]:
-    """Both halves out of the content of their files."""
+def _joined(batches: list[Arrays], path: Path) -> Parts:
+    """Both halves out of the content of their files, the last of which is for testing."""
     images, labels = zip(*batches, strict=True)
-    return {
-        "train_images": Part(np.concatenate(images[:-1]), path),
-        "train_labels": Part(np.concatenate(labels[:-1]), path),
-        "test_images": Part(images[-1], path),
-        "test_labels": Part(labels[-1], path),
-    }
+    train = Part(np.concatenate(images[:-1]), path), Part(np.concatenate(labels[:-1]), path)
+    return {"train": train, "test": (Part(images[-1], path), Part(labels[-1], path))}
 
 
-def _from_pictures(path: Path) -> dict[str, Part]:
+def _from_pictures(path: Path) -> Parts:
     try:
         from PIL import Image
     except ImportError as error:
@@ -153,9 +130,7 @@ def _from_pictures(path: Path) -> dict[str, Part]:
                 raise ValueError(f"{name} has {picture.size} pixels")
             return np.asarray(picture.convert("RGB"))
 
-    found = archives.members(path, wanted, parse)
-    parts = {}
-    for split in ("train", "test"):
+    def both(split: str) -> tuple[Part, Part]:
         labels = found.pop(f"{split}/labels.idx1-ubyte", None)
         sheets = [found[name] for name in sorted(found) if name.startswith(f"{split}/")]
         if labels is None or not sheets:
@@ -163,5 +138,7 @@ def _from_pictures(path: Path) -> dict[str, Part]:
             raise DataFileError(f"{path}: holds no {split}/{missing}.")
         grid = np.stack(sheets).reshape(-1, _ACROSS, SIDE, _ACROSS, SIDE, 3)
         images = grid.transpose(0, 1, 3, 2, 4, 5).reshape(-1, SIDE, SIDE, 3)
-        parts[f"{split}_images"], parts[f"{split}_labels"] = Part(images, path), Part(labels, path)
-    return parts
+        return Part(images, path), Part(labels, path)
+
+    found = archives.members(path, wanted, parse)
+    return {split: both(split) for split in ("train", "test")}

@@ -1,17 +1,16 @@
 """What a data set is to the experiments."""
 
 import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 
 class Dataset(NamedTuple):
-    """Images as rows of unsigned bytes, and their classes.
-
-    Bytes, because they take a quarter of the memory traffic of floats; the training step divides
-    a batch by `largest`, which gives numbers in [0, 1].
-    """
+    """Images as rows of unsigned bytes, and their classes. Bytes take a quarter of the memory
+    traffic of floats; the training step divides a batch by `largest`, which gives numbers in [0,
+    1]."""
 
     train_x: np.ndarray  # uint8[train, features]
     train_y: np.ndarray  # int32[train]
@@ -40,16 +39,21 @@ class Dataset(NamedTuple):
         source: str,
         largest: int = 255,
     ) -> "Dataset":
-        """The last part of the training images is for validation.
-
-        Args:
-            train, test: images, of any shape, and their classes.
-            boundary: how many of the training images are for training.
-            source, largest: as above.
-        """
+        """Of images, of any shape, and their classes; those of `train` behind the boundary are for
+        validation."""
         (x, y), (test_x, test_y) = (
             (images.reshape(len(images), -1), classes.astype(np.int32))
             for images, classes in (train, test)
         )
         training = x[:boundary], y[:boundary]
         return cls(*training, x[boundary:], y[boundary:], test_x, test_y, largest, source)
+
+
+class Part(NamedTuple):
+    """One of the arrays of a published set, and the file or folder to name when it is wrong."""
+
+    array: np.ndarray  # uint8[n, *shape] of images, or uint8[n] of their labels
+    path: Path
+
+
+Parts = dict[str, tuple[Part, Part]]  # images and labels, of "train" and "test"

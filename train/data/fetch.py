@@ -36,17 +36,8 @@ class RemoteFile(NamedTuple):
 
 
 def registered(name: str) -> list[RemoteFile]:
-    """The files of a set as the installed TFDS package registers them.
-
-    Args:
-        name: the set.
-
-    Returns:
-        one `RemoteFile` for each.
-
-    Raises:
-        DataFileError: if TFDS is not installed or does not list the set.
-    """
+    """The files of a set as the installed TFDS package registers them; DataFileError if it does not
+    list the set, or there is none."""
     found = importlib.util.find_spec("tensorflow_datasets")
     if found is None or not found.submodule_search_locations:
         raise DataFileError(
@@ -69,17 +60,11 @@ def cache_folder(name: str) -> Path:
 
 
 def fetch(name: str) -> Path:
-    """The folder with the original files of a set, fetched unless they are there already.
+    """The folder with the original files of a set, as TFDS calls it, fetched unless they are there
+    already; every file in it has the registered checksum.
 
-    Args:
-        name: the set, as TFDS calls it.
-
-    Returns:
-        the folder; every file in it has the registered checksum.
-
-    Raises:
-        DataFileError: no connection (after about two seconds), a transfer that broke
-        off or has the wrong checksum, a folder that cannot be written. No partial file is left.
+    DataFileError if there is no connection (after about two seconds), a transfer broke off or has
+    the wrong checksum, or the folder cannot be written. No partial file is left.
     """
     folder = cache_folder(name)
     missing = [file for file in registered(name) if not _present(folder / file.name, file)]
@@ -100,16 +85,8 @@ def _present(path: Path, file: RemoteFile) -> bool:
 
 
 def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
-    """Returns if `url` answers within `seconds`.
-
-    Args:
-        url: the address, reached through the proxy of the environment, if any.
-        name: the set, for the message.
-        seconds: the time allowed, name resolution included.
-
-    Raises:
-        DataFileError: with the reason.
-    """
+    """Raises DataFileError, which names the set and the reason, unless `url` answers within so many
+    seconds, name resolution included, through the proxy of the environment, if any."""
     outcome: list[str] = []
 
     def attempt() -> None:
@@ -124,23 +101,15 @@ def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     thread.join(seconds)
-    reason = outcome[0] if outcome else f"no answer within {seconds:g} s"
-    if reason:
+    if reason := outcome[0] if outcome else f"no answer within {seconds:g} s":
         raise DataFileError(
             f"{name} is not on this machine, and {url} cannot be reached ({reason})."
         )
 
 
 def download(file: RemoteFile, path: Path) -> None:
-    """Fetches one file, whole and with the right checksum, or not at all.
-
-    Args:
-        file: what to fetch.
-        path: where it goes.
-
-    Raises:
-        DataFileError: naming address and path.
-    """
+    """Fetches one file to `path`, whole and with the right checksum, or not at all: DataFileError
+    names address and path."""
     digest, size = hashlib.sha256(), 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

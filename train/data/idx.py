@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from train.data.archives import Stream, advised, naming, take, unpacked
-from train.data.images import Part, Parts
+from train.data.dataset import Part, Parts
 from train.report.files import DataFileError, open_regular
 
 FILES = {
@@ -25,31 +25,12 @@ _UNSIGNED_BYTE = 8
 
 
 def parse_idx(stream: Stream, ndim: int, path: Path | str) -> np.ndarray:
-    """The array in an IDX file of unsigned bytes.
+    """The read-only `uint8` array in an IDX file, of which no more than one byte is read beyond
+    what the header announces.
 
-    No more than one byte is read beyond what the header announces.
-
-    Args:
-        stream: the content of the file, from its start.
-        ndim: the number of dimensions it must have: 3 for images, 1 for labels.
-        path: its name, for error messages.
-
-    Returns:
-        a read-only `uint8` array of `ndim` dimensions.
-
-    Raises:
-        DataFileError: if the header is not the one of such a file, or if there are more
-        or fewer bytes than it announces.
-
-    Example:
-        >>> import io
-        >>> content = bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9])
-        >>> parse_idx(io.BytesIO(content), ndim=1, path="labels")
-        array([7, 8, 9], dtype=uint8)
-        >>> parse_idx(io.BytesIO(content[:-2]), ndim=1, path="labels")
-        Traceback (most recent call last):
-        ...
-        train.report.files.DataFileError: labels: truncated: the header announces 3 bytes of...
+    The stream has the content from its start, the array `ndim` dimensions: 3 of images, 1 of
+    labels; `path` is for error messages. DataFileError if the header is not one of such a file, or
+    there are more or fewer bytes than it announces.
     """
     header = take(stream, 4 + 4 * ndim)
     expected = bytes([0, 0, _UNSIGNED_BYTE, ndim])
@@ -76,36 +57,23 @@ def parse_idx(stream: Stream, ndim: int, path: Path | str) -> np.ndarray:
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
-    """Reads an IDX file, gzipped or not (recognised by its content, not by its name).
-
-    Args:
-        path: the file.
-        ndim: as in `parse_idx`.
-
-    Returns:
-        a read-only `uint8` array of `ndim` dimensions.
-
-    Raises:
-        DataFileError: naming `path` if it cannot be read, is not a whole gzip file, or
-        is not such an IDX file.
-    """
+    """`parse_idx` of a file, gzipped or not (recognised by its content, not by its name)."""
     with advised(_REMEDY), open_regular(path) as file, naming(path):
         return parse_idx(unpacked(file), ndim, path)
 
 
-def read(folder: Path) -> Parts:
-    """The four arrays of MNIST or Fashion-MNIST from their files in a folder, gzipped or not.
+def read(folder: Path) -> tuple[Parts, str]:
+    """The four arrays of MNIST or Fashion-MNIST from their files in a folder, gzipped or not."""
 
-    Raises:
-        DataFileError: naming the file that is missing or wrong.
-    """
-    parts = {}
-    for role, stem in FILES.items():
+    def part(role: str) -> Part:
+        stem = FILES[role]
         # `train-images.idx3-ubyte` is how some archives unpack.
         stems = (stem, stem.replace("-idx", ".idx"))
         candidates = [folder / f"{s}{suffix}" for s in stems for suffix in ("", ".gz")]
         path = next((candidate for candidate in candidates if candidate.exists()), None)
         if path is None:
             raise DataFileError(f"{folder / stem}: missing, gzipped (.gz) or not.")
-        parts[role] = Part(read_idx(path, ndim=3 if role.endswith("images") else 1), path)
-    return parts, "local IDX files"
+        return Part(read_idx(path, ndim=3 if role.endswith("images") else 1), path)
+
+    splits = "train", "test"
+    return {s: (part(f"{s}_images"), part(f"{s}_labels")) for s in splits}, "local IDX files"

@@ -1,4 +1,4 @@
-"""Published sets of images: the ways to them, and the proof that they are the published ones.
+"""Sets of images: the ways to the published ones, and the proof that they are those.
 
 1. A folder prepared by TensorFlow Datasets as array_record (`train/data/prepared.py`).
 2. The original files from the addresses that TensorFlow Datasets registers (`train/data/fetch.py`).
@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.data import archives, fetch, prepared
-from train.data.dataset import Dataset
+from train.data import archives, cifar, fetch, idx, prepared
+from train.data.dataset import Dataset, Part, Parts
 from train.report.files import DataFileError
 
 CLASSES = 10
+TRAIN, VALIDATION = 1088, 352  # of the digits: 34, 11 batches of 32, and the rest
 
 
 class Published(NamedTuple):
@@ -32,6 +33,9 @@ class Published(NamedTuple):
     training: Fraction  # of the training images; the last ones are for validation
     counts: dict[str, int]  # of the training and test images
     sha256: dict[str, str]  # of each array, uint8[n, *shape] and uint8[n]
+    # read(folder): its four arrays from files there, and the way in words; DataFileError names the
+    # file that is missing or wrong
+    read: Callable[[Path], tuple[Parts, str]] = idx.read
 
 
 _MNIST = Published(
@@ -65,8 +69,10 @@ SETS = {
             "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
             "test_labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
         },
+        cifar.read,
     ),
 }
+NAMES = ("digits", *SETS)
 
 
 def ways_out(name: str) -> str:
@@ -89,113 +95,103 @@ def ways_out(name: str) -> str:
     )
 
 
-class Part(NamedTuple):
-    """One of the four arrays of a set, and the file or folder to name when it is wrong."""
-
-    array: np.ndarray  # uint8[n, *shape] or uint8[n]
-    path: Path
-
-
-# The parts "train_images", "train_labels", "test_images", "test_labels"; and the way in words.
-Parts = tuple[dict[str, Part], str]
-
-
-def load_images(
-    name: str,
-    data_dir: str | os.PathLike[str] | None,
-    read: Callable[[Path], Parts],
-) -> Dataset:
-    """A set by the first way that applies.
+def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """A data set by name, by the first way that applies.
 
     Args:
-        name: one of `SETS`.
-        data_dir: a folder with files of the set, or one that TensorFlow Datasets prepared as
-            array_record. Without it: TensorFlow Datasets' own folder if it holds a prepared set,
-            else the files are fetched once and kept.
-        read: finds and reads the files of the set in a folder.
+        name: `"digits"` (embedded in scikit-learn), `"mnist"`, `"fashion_mnist"` or `"cifar10"`.
+        data_dir: a folder with the files of the set, see `docs/data.md`, or one that TensorFlow
+            Datasets prepared as array_record. Digits needs none; for the others, without it,
+            TensorFlow Datasets' own folder is taken if it holds a prepared set, else the files are
+            fetched once and kept.
+
+    Of MNIST there are 48,000 training, 12,000 validation and 10,000 test images of 784 pixels, of
+    CIFAR-10 45,000, 5,000 and 10,000, whose rows hold rows, columns and channels of an image, in
+    this order. A set with other counts than the published one cannot be verified; it is accepted
+    and its `source` says so.
 
     Raises:
-        DataFileError: naming the file or folder and the way out. A set with other counts than the
-            published one cannot be verified; it is accepted and its `source` says so.
+        ValueError: another name.
+        DataFileError: naming the file or folder and the way out.
+
+    Example:
+        >>> load("digits").validation_x.shape
+        (352, 64)
     """
+    if name == "digits":
+        return _digits()
+    if name not in SETS:
+        raise ValueError(f"unknown data set {name!r}, expected one of {', '.join(NAMES)}")
     with archives.advised(ways_out(name)):
-        parts, way = _read(name, None if data_dir is None else Path(data_dir).expanduser(), read)
-        verified = _check(name, parts)
-    train, test = (
-        (parts[f"{split}_images"].array, parts[f"{split}_labels"].array)
-        for split in ("train", "test")
-    )
+        found, way = _read(name, None if data_dir is None else Path(data_dir).expanduser())
+        verified = _check(name, found)
+    train, test = ((images.array, labels.array) for images, labels in found.values())
     proof = "verified by SHA-256" if verified else "NOT the published set, hence unverified"
     source = f"{name} from {way}, {len(train[0])} + {len(test[0])} images, {proof}"
     return Dataset.of(train, test, int(len(train[0]) * SETS[name].training), source)
 
 
-def _read(name: str, data_dir: Path | None, read: Callable[[Path], Parts]) -> Parts:
+def _digits() -> Dataset:
+    """scikit-learn's handwritten digits: 1,797 scans of 8 x 8 pixels.
+
+    The file lists its writers one after the other, so it is first permuted by NumPy's
+    `RandomState(0)`, whose stream never changes between versions.
+    """
+    from sklearn import datasets
+
+    # `frame` and `images` would repeat the data; only the flat table is needed.
+    x, y = datasets.load_digits(return_X_y=True)
+    order = np.random.RandomState(0).permutation(len(x))
+    x, y = np.asarray(x, np.uint8)[order], np.asarray(y, np.int32)[order]
+    end = TRAIN + VALIDATION
+    source = f"scikit-learn's embedded digits, fixed split {TRAIN}/{VALIDATION}/{len(x) - end}"
+    return Dataset.of((x[:end], y[:end]), (x[end:], y[end:]), TRAIN, source, largest=16)
+
+
+def _read(name: str, data_dir: Path | None) -> tuple[Parts, str]:
+    known = SETS[name]
     try:
-        if data_dir is not None and not data_dir.is_dir():
+        if data_dir and not data_dir.is_dir():
             raise DataFileError(f"{data_dir}: no such folder.")
-        made = prepared.find(data_dir or prepared.default_root(), name)
-        if made is not None and (
-            data_dir is not None or prepared.file_format(made) == prepared.FORMAT
-        ):
-            return _from_prepared(made, name), "a prepared TFDS folder"
-        if data_dir is not None:
-            return read(data_dir)
-        return read(fetch.fetch(name))[0], "the addresses that TFDS registers"
+        usual = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+        made = prepared.find(data_dir or usual, name)
+        if made and (data_dir or prepared.file_format(made) == prepared.FORMAT):
+            found = {s: prepared.read(made, name, s, count) for s, count in known.counts.items()}
+            pairs = {s: (Part(x, made), Part(y, made)) for s, (x, y) in found.items()}
+            return pairs, "a prepared TFDS folder"
+        if data_dir:
+            return known.read(data_dir)
+        return known.read(fetch.fetch(name))[0], "the addresses that TFDS registers"
     except OSError as error:  # of a folder that may not be entered, for example
         raise DataFileError(f"cannot read {error.filename}: {error.strerror}.") from error
 
 
-def _from_prepared(folder: Path, name: str) -> dict[str, Part]:
-    parts = {}
-    for split, count in SETS[name].counts.items():
-        images, labels = prepared.read(folder, name, split, count)
-        parts[f"{split}_images"], parts[f"{split}_labels"] = (
-            Part(images, folder),
-            Part(labels, folder),
-        )
-    return parts
-
-
-def _check(name: str, parts: dict[str, Part]) -> bool:
+def _check(name: str, parts: Parts) -> bool:
     """Raises unless the arrays fit together; whether they are the published ones."""
     known = SETS[name]
-
-    def require(fits: bool, path: Path, what: str) -> None:
-        if not fits:
-            raise DataFileError(f"{path}: {what}.")
-
-    for split in known.counts:
-        (images, path), (labels, labels_path) = parts[f"{split}_images"], parts[f"{split}_labels"]
-        require(
-            images.shape[1:] == known.shape,
-            path,
-            f"images of shape {images.shape[1:]}, expected {known.shape}: this is not {name}",
-        )
-        require(
-            len(images) == len(labels) >= CLASSES,
-            labels_path,
-            f"{len(labels)} labels for the {len(images)} images of {path}; expected as many, and "
-            f"at least {CLASSES}",
-        )
-        require(
-            labels.max() < CLASSES,
-            labels_path,
-            f"a label {labels.max()}, expected 0 to {CLASSES - 1}: this is not {name}",
-        )
+    for (images, path), (labels, labels_path) in parts.values():
+        if images.shape[1:] != known.shape:
+            told = f"images of shape {images.shape[1:]}, expected {known.shape}"
+            raise DataFileError(f"{path}: {told}: this is not {name}.")
+        if not len(images) == len(labels) >= CLASSES:
+            told = f"{len(labels)} labels for the {len(images)} images of {path}"
+            raise DataFileError(f"{labels_path}: {told}; expected as many, and at least {CLASSES}.")
+        if labels.max() >= CLASSES:
+            told = f"a label {labels.max()}, expected 0 to {CLASSES - 1}"
+            raise DataFileError(f"{labels_path}: {told}: this is not {name}.")
     published = {
         digest: f"{role.replace('_', ' ')} of {other}"
         for other, its in SETS.items()
         for role, digest in its.sha256.items()
     }
-    complete = all(len(parts[f"{split}_images"].array) == n for split, n in known.counts.items())
-    for role, (array, path) in parts.items():
+    complete = all(len(parts[split][0].array) == n for split, n in known.counts.items())
+    for role in known.sha256:
+        split, what = role.split("_")
+        array, path = parts[split][what == "labels"]
         digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
         which, expected = published.get(digest), f"{role.replace('_', ' ')} of {name}"
-        found = f"the {which}" if which else f"SHA-256 {digest}"
-        require(
-            which == expected or (which is None and not complete),
-            path,
-            f"not the {expected}, but {found}; expected SHA-256 {known.sha256[role]}",
-        )
+        if which != expected and (which is not None or complete):
+            found = f"the {which}" if which else f"SHA-256 {digest}"
+            told = f"not the {expected}, but {found}"
+            raise DataFileError(f"{path}: {told}; expected SHA-256 {known.sha256[role]}.")
     return complete

@@ -23,30 +23,9 @@ SIDE, PLANES = 32, 3
 
 
 def parse_pickled_batch(content: bytes, path: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels in one of the original pickles.
-
-    Args:
-        content: the bytes of the file.
-        path: its name, for error messages.
-
-    Returns:
-        `uint8[n, 32, 32, 3]` images and `uint8[n]` labels.
-
-    Raises:
-        DataFileError: the file is truncated, holds something else, or asks for a function or class
-            that such a batch does not need, which is not called.
-
-    Example:
-        >>> data = np.zeros((2, 3072), np.uint8)
-        >>> content = pickle.dumps({b"data": data, b"labels": [7, 1]}, protocol=2)
-        >>> images, labels = parse_pickled_batch(content, "data_batch_1")
-        >>> images.shape, labels
-        ((2, 32, 32, 3), array([7, 1], dtype=uint8))
-        >>> parse_pickled_batch(pickle.dumps(print), "data_batch_1")
-        Traceback (most recent call last):
-        ...
-        train.report.files.DataFileError: data_batch_1: asks for builtins.print, which no...
-    """
+    """Images, `uint8[n, 32, 32, 3]`, and labels, `uint8[n]`, in one of the original pickles; `path`
+    is for error messages. DataFileError if it is truncated, holds something else, or asks for a
+    function or class that such a batch does not need, which is not called."""
     with archives.naming(path):
         _require_small_numbers(content)
         planes, labels = _parts(_Unpickler(content, path).load())

@@ -16,7 +16,6 @@ and CIFAR builders are the positions in the original files, so that order can be
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -30,61 +29,33 @@ _REMEDY = "Prepare the data set again."
 _BATCH = 1000  # records decoded between two look-ups
 
 
-def default_root() -> Path:
-    """TFDS's own data folder: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
-    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-
-
 def find(root: Path, name: str) -> Path | None:
-    """The newest prepared version of a set under a folder.
+    """The folder of the newest prepared version of a set, if there is one, under `root`: a TFDS
+    data folder, or the folder of the set or of one of its versions."""
+    paths = (f"{folder}dataset_info.json" for folder in (f"{name}/*/", "*/", ""))
+    infos = (info for path in paths for info in root.glob(path))
+    folders = (info.parent for info in infos if info.parent.parent.name == name)
 
-    Args:
-        root: a TFDS data folder, or the folder of the set or of one of its versions.
-        name: the set.
+    def version(folder: Path) -> list[int]:
+        return [int(part) for part in folder.name.split(".") if part.isdecimal()]
 
-    Returns:
-        the folder of the version, or `None` if there is none.
-    """
-    infos = [
-        *root.glob(f"{name}/*/dataset_info.json"),
-        *root.glob("*/dataset_info.json"),
-        *root.glob("dataset_info.json"),
-    ]
-    folders = [info.parent for info in infos if info.parent.parent.name == name]
-    return max(folders, key=_version, default=None)
-
-
-def _version(folder: Path) -> tuple[int, ...]:
-    return tuple(int(part) for part in folder.name.split(".") if part.isdecimal())
+    return max(folders, key=version, default=None)
 
 
 def file_format(folder: Path) -> str:
-    """The format of the records, from the folder's `dataset_info.json`.
-
-    Raises:
-        DataFileError: naming that file if it is not such a description.
-    """
+    """The format of the records, from the folder's `dataset_info.json`."""
     path = folder / "dataset_info.json"
     with archives.advised(_REMEDY), open_regular(path) as file, archives.naming(path):
         return str(json.loads(archives.whole(file)).get("fileFormat", "tfrecord"))
 
 
 def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one split, in the order of the original files.
+    """Images, `uint8[n, rows, columns]` with a last axis of channels if there are several, and
+    labels, `uint8[n]`, of the split `"train"` or `"test"`, in the order of the original files.
 
-    Args:
-        folder: as returned by `find`.
-        name: the set.
-        split: `"train"` or `"test"`.
-        count: the number of records of the published set. A folder with another number is read
-            in its own order, since its keys are unknown.
-
-    Returns:
-        `uint8[n, rows, columns]` images, with a last axis of channels if there are several, and
-        `uint8[n]` labels.
-
-    Raises:
-        DataFileError: naming the folder if it is not array_record or cannot be read.
+    The published set has `count` records; a folder, as of `find`, with another number is read in
+    its own order, since its keys are unknown. DataFileError if it is not array_record or cannot be
+    read.
     """
     if file_format(folder) != FORMAT:
         raise DataFileError(
@@ -104,10 +75,7 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
             if not path.is_dir():
                 open_regular(path).close()
         source: Any = tfds.data_source(
-            f"{name}:{folder.name}",
-            split=split,
-            data_dir=folder.parent.parent,
-            download=False,
+            f"{name}:{folder.name}", split=split, data_dir=folder.parent.parent, download=False
         )
         records = []
         for start in range(0, len(source), _BATCH):
@@ -118,7 +86,5 @@ def read(folder: Path, name: str, split: str, count: int) -> tuple[np.ndarray, n
         labels = np.asarray([label for _, label in records], np.uint8)
     if len(images) != count:
         return images, labels
-    hasher = hashing.Hasher(split)
-    keys = sorted(range(count), key=hasher.hash_key)
-    original = np.argsort(keys)
+    original = np.argsort(sorted(range(count), key=hashing.Hasher(split).hash_key))
     return images[original], labels[original]

@@ -30,12 +30,8 @@ FILES = {
     "wine": "wine-quality-red.npz",
     "yacht": "yacht.npz",
 }
-ARRAYS = {  # the kinds of their elements, and their dimensions
-    "x": ("f", 2),
-    "y": ("f", 1),
-    "train": ("iu", 2),
-    "test": ("iu", 2),
-}
+# The kinds of their elements, and their dimensions.
+ARRAYS = {"x": ("f", 2), "y": ("f", 1), "train": ("iu", 2), "test": ("iu", 2)}
 _MEMBERS = {name: key for key in ARRAYS for name in (key, f"{key}.npy")}
 _HEADER = 1 << 14  # bytes; NumPy takes a header for dangerous from 10,000 on
 # A larger number has a square that float32 lacks, and losses square.
@@ -65,22 +61,19 @@ class Scaled(NamedTuple):
 
 
 def load_table(name: str, data_dir: str | os.PathLike[str] | None = None) -> Table:
-    """A table by name.
-
-    Args:
-        name: `"diabetes"`, or one of `FILES`.
-        data_dir: the folder with its file; diabetes needs none.
-
-    Raises:
-        ValueError: another name.
-        DataFileError: no folder, no file, or one that does not hold such a table.
+    """A table by name: `"diabetes"`, or one of `FILES` from the folder with its file; ValueError
+    for another. DataFileError if there is no folder, no file, or one that does not hold such a
+    table.
 
     Example:
         >>> load_table("diabetes").x.shape
         (442, 10)
     """
     if name == "diabetes":
-        return _diabetes()
+        from sklearn import datasets
+
+        x, y = (np.asarray(a, np.float64) for a in datasets.load_diabetes(return_X_y=True))
+        return Table(x, y, *standard_splits(len(x)), "scikit-learn's embedded diabetes")
     if name not in FILES:
         raise ValueError(f"no table {name!r}; there are diabetes, {', '.join(FILES)}")
     if data_dir is None:
@@ -128,7 +121,14 @@ def _table(found: dict[str, np.ndarray], name: str) -> Table:
         )
     table = Table(x, y, train.astype(np.int64), test.astype(np.int64), name)
     for what, column in _columns(x, y):
-        _require_resolved(name, what, column)
+        # One row at 1e300 makes the deviation infinite and all others 0; one at 1e12 does as much,
+        # since they differ by less than float32 resolves. So a column is refused where half of the
+        # steps between its different values vanish; the ten tables lose 4 % at most.
+        with np.errstate(all="ignore"):
+            units = ((column - column.mean()) / column.std()).astype(np.float32)
+        steps, kept = len(np.unique(column)) - 1, len(np.unique(units)) - 1
+        if steps > 0 and 2 * kept <= steps:
+            raise _far_out(name, what, column)
     for split in range(len(train)):  # so that a bad row is told before a network is trained
         scaled(table, split)
     return table
@@ -155,17 +155,9 @@ def _array(stream: archives.Stream) -> np.ndarray:
 def save_table(
     path: str | os.PathLike[str], x: np.ndarray, y: np.ndarray, splits: int = 20
 ) -> None:
-    """Writes the file of a table, with its standard splits.
-
-    Args:
-        path: the file, of a name in `FILES` if `load_table` is to find it.
-        x: float[rows, features].
-        y: float[rows], the target.
-        splits: how many; the standard ones are 20, and 5 for protein.
-
-    Raises:
-        DataFileError: there is no such table, or no such file can be written.
-    """
+    """Writes the file of a table, of a name in `FILES` if `load_table` is to find it, of features,
+    float[rows, features], and a target, float[rows], with so many splits; the standard ones are 20,
+    and 5 for protein. DataFileError if there is no such table, or no such file can be written."""
     train, test = standard_splits(len(x), splits)
     arrays = {"x": np.asarray(x, float), "y": np.asarray(y, float), "train": train, "test": test}
     _table(dict(arrays), os.fspath(path))
@@ -176,16 +168,10 @@ def save_table(
 
 def scaled(table: Table, split: int) -> Scaled:
     """A split in units in which the training rows have mean 0 and standard deviation 1.
+    DataFileError names the column that cannot be scaled, and its row.
 
     Columns that are constant over the training rows become 0 there. Nothing in the result but
     `test_x` and `test_y` depends on the test rows.
-
-    Args:
-        table: the data.
-        split: the number of the split.
-
-    Raises:
-        DataFileError: naming the column that cannot be scaled, and its row.
 
     Example:
         >>> split = scaled(load_table("diabetes"), 0)
@@ -214,20 +200,6 @@ def scaled(table: Table, split: int) -> Scaled:
     )
 
 
-def _require_resolved(source: str, what: str, column: np.ndarray) -> None:
-    """Raises unless float32 keeps the values of a column apart, once it is scaled.
-
-    One row at 1e300 makes the deviation infinite and all others 0; one at 1e12 does as much, since
-    they differ by less than float32 resolves. So a column is refused where half of the steps
-    between its different values vanish; the ten tables lose 4 % at most.
-    """
-    with np.errstate(all="ignore"):
-        units = ((column - column.mean()) / column.std()).astype(np.float32)
-    steps, kept = len(np.unique(column)) - 1, len(np.unique(units)) - 1
-    if steps > 0 and 2 * kept <= steps:
-        raise _far_out(source, what, column)
-
-
 def _columns(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield from ((f"column {i} of x, counted from 0,", column) for i, column in enumerate(x.T))
     yield "the target y", y
@@ -244,25 +216,13 @@ def _far_out(source: str, what: str, column: np.ndarray) -> DataFileError:
 
 
 def standard_splits(rows: int, splits: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Random splits of 90 and 10 percent: the standard ones for a number of rows.
+    """Random splits of 90 and 10 percent, int64[splits, ...] each: the standard ones for a number
+    of rows, as in the files of the nine sets (Hernández-Lobato and Adams 2015).
 
     Permutations from NumPy's `RandomState(1)`, one after the other; the first round(0.9 rows) of
-    each are for training. The splits in the files of the nine sets are these.
-
-    Returns:
-        `(train, test)`, int64[splits, ...] each.
-
-    Source: Hernández-Lobato and Adams 2015.
+    each are for training.
     """
     random = np.random.RandomState(1)
     orders = np.stack([random.choice(rows, rows, replace=False) for _ in range(splits)])
     cut = round(0.9 * rows)
     return orders[:, :cut], orders[:, cut:]
-
-
-def _diabetes() -> Table:
-    from sklearn import datasets
-
-    x, y = datasets.load_diabetes(return_X_y=True)
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    return Table(x, y, *standard_splits(len(x)), "scikit-learn's embedded diabetes")

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from train.engine.loop import SETTLED, STATUS, STOPPED
-from train.report import tables as report
 from train.report.claims import (
     ABSENT,
     COMPARABLE,
@@ -21,7 +20,7 @@ from train.report.claims import (
     told,
 )
 from train.report.statistics import Mean
-from train.report.tables import DATA, NODES, REGULARISERS, Run, difference
+from train.report.tables import DATA, NODES, REGULARISERS, Run, difference, merged, read_all
 
 SOURCE = "[A] 5.1, Figure 4 left: dense networks"
 COMMAND = "python -m train.dense --data SET --data-dir FOLDER --regularisers none dropout pcff both"
@@ -36,7 +35,7 @@ Differences = dict[str, Mean]  # by the name of the case
 
 def by_data(results: Path) -> dict[str, dict[str, Any]]:
     """The results by data set, whole or not; several commands may have made their runs."""
-    found = {r["settings"]["data"]: r for r in report.merged(report.read_all(results / "dense"))}
+    found = {r["settings"]["data"]: r for r in merged(read_all(results / "dense"))}
     return {name: found[name] for name in SETS if name in found}
 
 

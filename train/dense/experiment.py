@@ -1,9 +1,5 @@
 """Dense networks on images: no regularisation, dropout, PCFF, and both ([A] 5.1, Figure 4 left).
 
-    python -m train.dense                                      # scikit-learn's digits
-    python -m train.dense --data mnist --regularisers none dropout pcff both
-    python -m train.dense --data fashion_mnist --data-dir FOLDER --regularisers none pcff
-
 Network 784-1024-1024-10 (minimal: nine logits and a zero) with tanh or ReLU nodes; SGD 0.01 with
 momentum 0.9, batches of 32, learning rate divided by ten on a plateau of the validation loss, early
 stopping, the weights of the lowest validation loss tested once. Drop rate 0.5; PCFF at rate 0.4 for
@@ -19,7 +15,6 @@ an epoch of a run there, and from 30 to more than 100 epochs a run.
 
 import functools
 
-from flax import nnx
 from jaxtyping import Array, Float
 
 import cgjax as cg
@@ -27,8 +22,6 @@ from train.data import Dataset
 from train.dense import figure
 from train.dense.settings import Config, Nodes
 from train.engine import sweep
-from train.engine.loop import Learner
-from train.engine.settings import Rates
 from train.models.dense import Dense
 
 FAMILIES = {"tanh": cg.nodes.Spin(), "relu": cg.nodes.ReLU()}
@@ -45,10 +38,8 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         settings=config,
         recipe=config.recipe,
         dataset=dataset,
-        models={
-            nodes: sweep.Model(network(nodes, *size), functools.partial(learner, nodes, *size))
-            for nodes in config.nodes
-        },
+        networks={nodes: network(nodes, *size) for nodes in config.nodes},
+        learner_of=lambda net, known: sweep.learner(net, rows, known),
         prepare=rows,
         samples=config.samples,
     )
@@ -59,25 +50,8 @@ main = functools.partial(sweep.run, experiment, draw=figure.draw)
 
 @functools.lru_cache
 def network(nodes: Nodes, features: int, hidden: int) -> sweep.Network:
-    """The network as functions.
-
-    Args:
-        nodes: the kind of its hidden nodes.
-        features: the number of its inputs.
-        hidden: the number of nodes of each hidden layer.
-    """
-
-    def build(rngs: nnx.Rngs) -> Dense:
-        return Dense(FAMILIES[nodes], features, hidden, CLASSES, rngs)
-
-    return sweep.network(build)
-
-
-@functools.lru_cache
-def learner(nodes: Nodes, features: int, hidden: int, known: Rates | None = None) -> Learner:
-    """What is trained; without dropout's noise nodes, others have other random numbers, so that the
-    mode belongs to a checkpoint's identity."""
-    return sweep.learner(network(nodes, features, hidden), rows, known)
+    """The network of so many inputs and nodes of each hidden layer, as functions."""
+    return sweep.network(lambda rngs: Dense(FAMILIES[nodes], features, hidden, CLASSES, rngs))
 
 
 def rows(x: Float[Array, "n pixels"]) -> Float[Array, "n pixels"]:

@@ -1,18 +1,10 @@
-"""The settings of the dense experiment."""
+"""The settings of the dense experiment; the defaults are those of [A] 5.1."""
 
 import dataclasses
 from typing import Annotated, Any, ClassVar, Literal
 
 from train.engine.recipes import PlateauRecipe
-from train.engine.settings import (
-    Computation,
-    Mode,
-    Rates,
-    Regulariser,
-    Run,
-    on_cpu,
-    without_folder,
-)
+from train.engine.settings import Computation, Mode, Rates, Regulariser, Run, on_cpu, without_folder
 from train.report.settings import PROBABILITY, SOME, at_least, require
 
 Nodes = Literal["tanh", "relu"]
@@ -20,7 +12,12 @@ Nodes = Literal["tanh", "relu"]
 
 @dataclasses.dataclass(frozen=True)
 class Config(Computation):
-    """The settings of the experiment; the defaults are those of [A] 5.1."""
+    """Dense networks on images: none, dropout, PCFF, both ([A] 5.1, Figure 4 left).
+
+    example:
+        python -m train.dense
+        python -m train.dense --data mnist --data-dir FOLDER --seeds 0 --epochs 100
+    """
 
     default_out: ClassVar[str] = "runs/dense/{data}"
 
@@ -59,34 +56,29 @@ class Config(Computation):
 
     @property
     def how(self) -> Mode:
-        """How the runs are computed."""
         if self.mode != "auto":
             return self.mode
         return "sequential" if self.hidden_nodes >= 512 and on_cpu() else "vmap"
 
     @property
     def mapped(self) -> int | None:
-        """How many runs a device maps at a time; none: all."""
         if self.how == "sequential":
             return None
         return self.width or (len(self.seeds) if on_cpu() else None)
 
     @property
     def runs(self) -> list[Run]:
-        """The runs, in the order of the results."""
-
-        def rate(regulariser: Regulariser, nodes: Nodes) -> float | Rates:
+        def rates(regulariser: Regulariser, nodes: Nodes) -> Rates:
             pcff = {"tanh": self.tanh_rate, "relu": self.relu_rate}[nodes]
-            both = Rates(self.drop_rate, pcff)
-            return {"none": 0.0, "dropout": self.drop_rate, "pcff": pcff, "both": both}[regulariser]
+            drops, samples = (regulariser in (one, "both") for one in ("dropout", "pcff"))
+            return Rates(self.drop_rate if drops else 0.0, pcff if samples else 0.0)
 
         return [
-            Run(regulariser, rate(regulariser, nodes), seed, nodes)
+            Run(regulariser, rates(regulariser, nodes), seed, nodes)
             for nodes in self.nodes
             for regulariser in self.regularisers
             for seed in self.seeds
         ]
 
     def facts(self) -> dict[str, Any]:
-        """What the results depend on, in the form that JSON gives back."""
         return super().facts() | {"hidden": self.hidden_nodes}

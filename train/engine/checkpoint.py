@@ -6,6 +6,7 @@ facts and arrays, because a flipped bit in any of them would otherwise go unseen
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -38,13 +39,8 @@ class Saved(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one experiment, in one folder.
-
-    Args:
-        folder: where they lie; created by the first save.
-
-    Raises:
-        CheckpointError: if its path holds a "[".
+    """The checkpoints of one experiment, in one folder, which the first save creates;
+    CheckpointError if its path holds a "[".
 
     Example:
         >>> import tempfile
@@ -59,7 +55,6 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
-        self._manager: Any = None
         # Orbax would look for the files it has just written by a pattern with this path in it, find
         # none, and call the step complete.
         if "[" in str(self.folder):
@@ -68,56 +63,44 @@ class Checkpoints:
                 "Choose another folder."
             )
 
-    def _open(self) -> Any:
-        if self._manager is None:
-            import jax
-            import orbax.checkpoint as ocp
+    @functools.cached_property
+    def _manager(self) -> Any:
+        import jax
+        import orbax.checkpoint as ocp
 
-            # Whatever fails comes as an exception too; Orbax's log would print it twice before.
-            logging.getLogger("absl").setLevel(logging.CRITICAL)
-            self._manager = ocp.CheckpointManager(
-                self.folder,
-                # In the foreground: a save that failed must stop the run at once, and the arrays
-                # of the state are donated to the next epoch. And each process for itself: of
-                # several that compute together, one writes and all read.
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=KEPT,
-                    create=False,
-                    enable_async_checkpointing=False,
-                    multiprocessing_options=ocp.options.MultiprocessingOptions(
-                        primary_host=jax.process_index(),
-                        active_processes={jax.process_index()},
-                        barrier_sync_key_prefix=f"process{jax.process_index()}",
-                    ),
-                ),
-            )
-        return self._manager
+        # Whatever fails comes as an exception too; Orbax's log would print it twice before.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # In the foreground: a save that failed must stop the run at once, and the arrays of the
+        # state are donated to the next epoch. And each process for itself: of several that compute
+        # together, one writes and all read.
+        process = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=process,
+            active_processes={process},
+            barrier_sync_key_prefix=f"process{process}",
+        )
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT,
+            create=False,
+            enable_async_checkpointing=False,
+            multiprocessing_options=alone,
+        )
+        return ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-        """Saves a step, then drops all but the newest two.
-
-        Args:
-            step: the number of the step, larger than every earlier one.
-            arrays: what to save, by name.
-            facts: what to save beside it, as JSON.
-
-        Raises:
-            CheckpointError: if it cannot be written; earlier steps are untouched.
-        """
+        """Saves arrays by name and JSON facts under a number larger than every earlier one, then
+        drops all but the newest two steps. CheckpointError if it cannot be written; earlier steps
+        are untouched."""
         import orbax.checkpoint as ocp
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            told = {"digest": _digest(step, arrays, facts), "step": step, "facts": facts}
+            composite = ocp.args.Composite(
+                arrays=ocp.args.StandardSave(dict(arrays)), facts=ocp.args.JsonSave(told)
+            )
             with _late_answers_ignored():
-                self._open().save(
-                    step,
-                    args=ocp.args.Composite(
-                        arrays=ocp.args.StandardSave(dict(arrays)),
-                        facts=ocp.args.JsonSave(
-                            {"digest": _digest(step, arrays, facts), "step": step, "facts": facts}
-                        ),
-                    ),
-                )
+                self._manager.save(step, args=composite)
         except Exception as error:  # Orbax and TensorStore raise OSError, ValueError and others
             for unfinished in self.folder.glob("*.orbax-checkpoint-tmp"):
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -129,11 +112,8 @@ class Checkpoints:
             ) from error
 
     def latest(self) -> Saved | None:
-        """The newest complete step, or `None` if there is none.
-
-        Raises:
-            CheckpointError: if it cannot be read or its digests do not match. Nothing is deleted.
-        """
+        """The newest complete step, or `None` if there is none. CheckpointError if it cannot be
+        read or its digests do not match; nothing is deleted."""
         if not _steps(self.folder):
             return None
         import orbax.checkpoint as ocp
@@ -141,12 +121,10 @@ class Checkpoints:
         step = _steps(self.folder)[-1]
         try:
             with _late_answers_ignored():
-                restored = self._open().restore(
-                    step,
-                    args=ocp.args.Composite(
-                        arrays=ocp.args.StandardRestore(), facts=ocp.args.JsonRestore()
-                    ),
+                composite = ocp.args.Composite(
+                    arrays=ocp.args.StandardRestore(), facts=ocp.args.JsonRestore()
                 )
+                restored = self._manager.restore(step, args=composite)
             arrays = {name: np.asarray(array) for name, array in restored["arrays"].items()}
             told = restored["facts"]
             saved = Saved(told["step"], arrays, told["facts"])
@@ -176,9 +154,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Lets go of the folder."""
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
+        if manager := vars(self).pop("_manager", None):
+            manager.close()
 
 
 def _steps(folder: Path) -> list[int]:
@@ -206,11 +183,9 @@ def _digest(step: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any
 
 @contextlib.contextmanager
 def _late_answers_ignored() -> Iterator[None]:
-    """Keeps Python from printing a page for each answer that comes too late.
-
-    When one of many files fails, Orbax closes its event loop and raises; TensorStore then reports
-    the other files to the closed loop, from threads of its own.
-    """
+    """Keeps Python from printing a page for each answer that comes too late: when one of many files
+    fails, Orbax closes its event loop and raises; TensorStore then reports the other files to the
+    closed loop, from threads of its own."""
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:

@@ -6,25 +6,16 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
-import optax
 
 
 def decayed(params: Any, *, but: Sequence[str] = ()) -> Any:
-    """The mask of the parameters that are decayed, for `optax.add_decayed_weights`.
+    """The mask of the parameters that are decayed, for `optax.add_decayed_weights`: of a tree such
+    as `cgjax.functional` returns all `but` those of names like these glob patterns.
 
-    The recipe of the residual networks decays everything, scales and biases of normalisations too:
-    `decayed`. That of the independently recurrent networks decays all but biases and the recurrent
-    weights, so scales as well: `functools.partial(decayed, but=("*bias", "*recurrent"))`.
-
-    Args:
-        params: a tree of parameters, such as `cgjax.functional` returns.
-        but: glob patterns of the names of those that are not, such as `layers/0/bias`.
-
-    Returns:
-        A tree of the same structure with a `bool` for each array.
-
-    Raises:
-        ValueError: if a pattern matches nothing.
+    The recipe of the residual networks decays everything, scales and biases of normalisations too.
+    That of the independently recurrent networks decays all but biases and the recurrent weights, so
+    scales as well: `functools.partial(decayed, but=("*bias", "*recurrent"))`. ValueError if a
+    pattern matches nothing.
 
     Example:
         >>> import jax.numpy as jnp
@@ -39,13 +30,3 @@ def decayed(params: Any, *, but: Sequence[str] = ()) -> Any:
             raise ValueError(f"{pattern!r} matches no parameter; there are {', '.join(names)}.")
     keep = [any(fnmatchcase(name, pattern) for pattern in but) for name in names]
     return jax.tree.unflatten(structure, [not kept for kept in keep])
-
-
-def by_argument() -> optax.GradientTransformationExtraArgs:
-    """Adds `weight_decay * params` to gradients, with the decay as an argument of the update."""
-
-    def update(updates: Any, state: Any, params: Any = None, **arguments: Any) -> tuple[Any, Any]:
-        decay = arguments["weight_decay"]
-        return jax.tree.map(lambda gradient, p: gradient + decay * p, updates, params), state
-
-    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

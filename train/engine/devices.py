@@ -11,32 +11,21 @@ RUNS, BATCH = "runs", "batch"
 
 
 def join(coordinator: str | None, processes: int, process: int) -> None:
-    """Makes this process one of several that compute together; before any other use of JAX.
+    """Makes this process, number `process` from 0, one of several that compute together; before any
+    other use of JAX. ValueError if they do not come together.
 
-    Args:
-        coordinator: the address "host:port" on which the first of them listens; "auto" where JAX
-            finds that out, and the two numbers, by itself (Slurm, Open MPI, TPU, ...); none: this
-            process computes alone.
-        processes: how many they are.
-        process: the number of this one, from 0.
-
-    Raises:
-        ValueError: if they do not come together.
+    The coordinator is the address "host:port" on which the first of them listens; "auto" where JAX
+    finds that out, and the two numbers, by itself (Slurm, Open MPI, TPU, ...); none: this process
+    computes alone.
     """
     if coordinator is None:
         return
     # It would take SIGTERM for a message, and not end.
     jax.config.update("jax_enable_preemption_service", False)
-    known: dict[str, Any] = {}
-    if coordinator != "auto":
-        known = {
-            "coordinator_address": coordinator,
-            "num_processes": processes,
-            "process_id": process,
-        }
+    known: Any = () if coordinator == "auto" else (coordinator, processes, process)
     try:
         # One that fails waits so long for the others to end, before they are all ended.
-        jax.distributed.initialize(**known, shutdown_timeout_seconds=60)
+        jax.distributed.initialize(*known, shutdown_timeout_seconds=60)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"process {process} of {processes} could not join the others at {coordinator}: {error}"
@@ -54,18 +43,11 @@ def agreed(value: Any) -> Any:
 
 
 def mesh(runs: int, batch: int = 1) -> Mesh | None:
-    """The devices that a training is split over.
+    """The `runs * batch` devices that a training is split over; none for a single one.
 
-    Args:
-        runs: over how many devices the runs are split.
-        batch: over how many devices each batch is split besides.
-
-    Returns:
-        `runs * batch` devices along the axes "runs" and, if there is more than one, "batch"; none
-        for a single device.
-
-    Raises:
-        ValueError: if there are fewer devices, or processes whose devices would have no part.
+    Runs are split over so many along the axis "runs", each batch over so many, if there are
+    several, along "batch". ValueError if there are fewer devices, or processes whose devices would
+    have no part.
     """
     found, wanted = jax.devices(), runs * batch
     if jax.process_count() > 1 and len(found) != wanted:
@@ -77,10 +59,9 @@ def mesh(runs: int, batch: int = 1) -> Mesh | None:
         return None
     if len(found) < wanted:
         raise ValueError(f"{wanted} devices were asked for, found {found}")
-    devices = np.array(found[:wanted])
-    return (
-        Mesh(devices, (RUNS,)) if batch == 1 else Mesh(devices.reshape(runs, batch), (RUNS, BATCH))
-    )
+    if batch == 1:
+        return Mesh(np.array(found[:wanted]), (RUNS,))
+    return Mesh(np.array(found[:wanted]).reshape(runs, batch), (RUNS, BATCH))
 
 
 def size(mesh: Mesh | None, axis: str) -> int:

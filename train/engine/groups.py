@@ -9,10 +9,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from train.engine import devices
-from train.engine.loop import CAPPED, RUNNING, init_run, programs
+from train.engine.loop import CAPPED, RUNNING, Data, Learner, init_run, programs
 from train.engine.recipes import Recipe
 from train.engine.settings import Mode
-from train.engine.state import Data, Learner
 from train.report import machine
 
 
@@ -60,8 +59,8 @@ class Active:
 
     def begin(self) -> None:
         """Initial states."""
-        self.state = self._init(self._placed(self.group.keys[self.slots]))
-        self.hyper = self._placed(jax.tree.map(lambda a: a[self.slots], self.group.hyper))
+        self.state = self._init(self._placed(self.group.keys))
+        self.hyper = self._placed(self.group.hyper)
 
     def restore(self, arrays: dict[str, np.ndarray], slots: Sequence[int]) -> None:
         """States from a checkpoint."""
@@ -103,12 +102,11 @@ class Active:
         """One epoch; the runs it concerned, and their figures `[runs, figures]`."""
         before = self.running
         self.state, record = self._epoch(self.state, self.hyper, self.data)
-        fetch = (record, self.state.status, self.state.progress)
-        told, status, progress = devices.fetched(fetch, self.mesh)
-        _write(self.stored.status, self.slots, status)
-        jax.tree.map(lambda a, b: _write(a, self.slots, b), self.stored.progress, progress)
+        fetch = record, self.state.status, self.state.progress
+        told, *latest = devices.fetched(fetch, self.mesh)
+        self._write([self.stored.status, self.stored.progress], latest)
         figures = np.zeros((len(self.group.runs), len(told)), np.float32)
-        _write(figures, self.slots, np.stack(told, axis=-1))
+        self._write(figures, np.stack(told, axis=-1))
         return before, figures[before]
 
     def compact(self) -> None:
@@ -123,25 +121,23 @@ class Active:
     def fetch(self) -> None:
         """Brings the states on the device to the host."""
         if self.state is not None:
-            fresh = devices.fetched(self.state, self.mesh)
-            jax.tree.map(lambda kept, new: _write(kept, self.slots, new), self.stored, fresh)
+            self._write(self.stored, devices.fetched(self.state, self.mesh))
 
     def _load(self) -> None:
         if len(self.slots) == 0:
             self.state = self.hyper = None
             return
-        rows, hyper = (
-            jax.tree.map(lambda a: a[self.slots], tree) for tree in (self.stored, self.group.hyper)
-        )
-        self.state, self.hyper = self._placed(rows), self._placed(hyper)
+        self.state, self.hyper = (self._placed(tree) for tree in (self.stored, self.group.hyper))
 
     def _padded(self, runs: np.ndarray) -> np.ndarray:
         """As many slots as devices and widths share evenly. A run with two is computed twice."""
         return np.resize(runs, -(-len(runs) // self._unit) * self._unit)
 
     def _placed(self, tree: Any) -> Any:
-        return devices.placed(tree, self.mesh, devices.RUNS)
+        """The rows of the runs that have a slot, on the devices."""
+        rows = jax.tree.map(lambda a: a[self.slots], tree)
+        return devices.placed(rows, self.mesh, devices.RUNS)
 
-
-def _write(rows: np.ndarray, slots: np.ndarray, values: np.ndarray) -> None:
-    rows[slots] = values
+    def _write(self, kept: Any, fresh: Any) -> None:
+        """What the runs that have a slot have, into arrays of all."""
+        jax.tree.map(lambda rows, values: rows.__setitem__(self.slots, values), kept, fresh)

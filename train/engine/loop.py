@@ -8,19 +8,18 @@ one. Nothing here touches files; `train/engine/runs.py` does.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Shaped, UInt8, UInt32
+from jaxtyping import Array, Float, Int, Shaped, UInt8, UInt32
 
 from cgjax import metrics
 from train.engine import devices
 from train.engine.recipes import Recipe
 from train.engine.settings import Mode
-from train.engine.state import Data, Learner, Record, RunState, Variables
 
 # What has become of a run.
 RUNNING, STOPPED, DIVERGED, CAPPED, SETTLED = range(5)
@@ -37,37 +36,66 @@ _CPU_OPTIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
 _EVALUATION_BATCH = 1000  # bounds the memory of a validation; the recipe does not depend on it
 
 
-def stateless(
-    init: Callable[[Any], Any],
-    loss: Callable[..., tuple[Array, Array]],
-    log_probs: Callable[[Any, Array], Array],
-    optimiser: optax.GradientTransformation | None = None,
-) -> Learner:
-    """A learner whose network has no state.
+class Variables(NamedTuple):
+    """What a network is a function of besides its input."""
 
-    Args:
-        init: `init(key) -> params`.
-        loss: `loss(params, key, hyper, x, y) -> (mean loss, number of wrong predictions)`.
-        log_probs: `log_probs(params, x)`.
-        optimiser: at learning rate 1; none: the recipe's.
-    """
+    params: Any  # what is trained
+    state: Any  # what changes otherwise: running statistics
 
-    def with_state(variables: Variables, *rest: Any) -> tuple[Array, tuple[Array, Any]]:
-        value, wrong = loss(variables.params, *rest)
-        return value, (wrong, ())
 
-    return Learner(
-        init=lambda key: Variables(init(key), ()),
-        loss=with_state,
-        log_probs=lambda variables, x: log_probs(variables.params, x),
-        optimiser=optimiser,
-    )
+class Learner(NamedTuple):
+    """What is trained, as pure functions of one run."""
+
+    # init(key) -> variables
+    init: Callable[[Any], Variables]
+    # loss(variables, key, hyper, x, y) ->
+    #     (mean loss of the batch, (number of wrong predictions, state after it))
+    loss: Callable[[Variables, Any, Any, Array, Array], tuple[Array, tuple[Array, Any]]]
+    # log_probs(variables, x): float[batch, classes], without noise
+    log_probs: Callable[[Variables, Array], Array]
+    # At learning rate 1, since the loop multiplies by each run's own; none: the recipe's.
+    optimiser: optax.GradientTransformation | None = None
+    # project(params) -> params: brings parameters back into their bounds after every update
+    project: Callable[[Any], Any] | None = None
+
+
+class Data(NamedTuple):
+    """A data set on the device; see `train.data.Dataset`."""
+
+    train_x: UInt8[Array, "train features"]
+    train_y: Int[Array, " train"]
+    validation_x: UInt8[Array, "validation features"]
+    validation_y: Int[Array, " validation"]
+    largest: Float[Array, ""]
+
+
+class RunState(NamedTuple):
+    """What the next epoch of a run needs, and the best it has seen. Arrays of all runs are stacked
+    along a leading axis."""
+
+    variables: Variables
+    momentum: Any  # the optimiser's state
+    best: Variables  # those of the best epoch, as the recipe counts
+    kept: Any  # the optimiser's state then, where the recipe goes back to it
+    key: UInt32[Array, "2"]  # `jax.random.key_data`
+    progress: Any  # what the recipe remembers; its `learning_rate` is that of the next epoch
+    epoch: Int[Array, ""]
+    status: Int[Array, ""]
+
+
+class Record(NamedTuple):
+    """What is told of an epoch of a run. Training figures are means over the epoch's batches, with
+    noise and changing weights; validation figures are those of its last weights."""
+
+    train_loss: Float[Array, ""]
+    train_error: Float[Array, ""]
+    validation_loss: Float[Array, ""]
+    validation_error: Float[Array, ""]
+    learning_rate: Float[Array, ""]
 
 
 def _optimiser(learner: Learner, recipe: Recipe) -> optax.GradientTransformationExtraArgs:
-    """At learning rate 1; the loop multiplies by each run's own rate, which the recipe changes."""
-    chosen = recipe.optimiser() if learner.optimiser is None else learner.optimiser
-    return optax.with_extra_args_support(chosen)
+    return optax.with_extra_args_support(learner.optimiser or recipe.optimiser())
 
 
 def scaled(x: UInt8[Array, "*batch"], largest: Float[Array, ""]) -> Float[Array, "*batch"]:
@@ -76,13 +104,7 @@ def scaled(x: UInt8[Array, "*batch"], largest: Float[Array, ""]) -> Float[Array,
 
 
 def init_run(learner: Learner, recipe: Recipe, key: UInt32[Array, "2"]) -> RunState:
-    """A run before its first epoch.
-
-    Args:
-        learner: what is trained.
-        recipe: how.
-        key: the data of the run's key (`jax.random.key_data`).
-    """
+    """A run before its first epoch, by the data of its key."""
     variables = learner.init(jax.random.fold_in(jax.random.wrap_key_data(key), _INIT))
     momentum = _optimiser(learner, recipe).init(variables.params)
     return RunState(
@@ -98,28 +120,19 @@ def init_run(learner: Learner, recipe: Recipe, key: UInt32[Array, "2"]) -> RunSt
 
 
 def in_batches(
-    function: Callable[..., Array], x: Shaped[Array, "n features"], *, numbered: bool = False
+    function: Callable[[Array, Any], Array], x: Shaped[Array, "n features"]
 ) -> Float[Array, "n *rest"]:
-    """Applies a function of many rows to a thousand of them at a time, which bounds its memory.
-
-    Args:
-        function: row by row, `function(rows) -> values`.
-        x: the rows.
-        numbered: whether it takes the number of the batch as second argument.
-    """
+    """`function(rows, number of the batch)`, row by row, of a thousand rows at a time, which bounds
+    its memory."""
     whole = len(x) // _EVALUATION_BATCH
     boundary = whole * _EVALUATION_BATCH
     batches = x[:boundary].reshape(whole, _EVALUATION_BATCH, *x.shape[1:])
-
-    def apply(rows: Array, number: Any) -> Array:
-        return function(rows, number) if numbered else function(rows)
-
     parts = []
     if whole:
-        values = jax.lax.map(lambda args: apply(*args), (batches, jnp.arange(whole)))
+        values = jax.lax.map(lambda args: function(*args), (batches, jnp.arange(whole)))
         parts.append(values.reshape(boundary, *values.shape[2:]))
     if boundary < len(x):
-        parts.append(apply(x[boundary:], whole))
+        parts.append(function(x[boundary:], whole))
     return jnp.concatenate(parts)
 
 
@@ -137,17 +150,9 @@ def run_epoch(
     Examples left over after the last whole batch are skipped; as every epoch has its own
     permutation, they are others each time.
 
-    Args:
-        learner: what is trained.
-        recipe: how.
-        state: the run's state.
-        hyper: what its loss depends on besides (rates).
-        data: the data.
-        split: of a batch of inputs, which it may split over devices.
-
-    Returns:
-        The state after the epoch, and what to tell of it. A run that is not running any more
-        keeps its best weights and its status.
+    The state after it, and what to tell of it; a run that is not running any more keeps its best
+    weights and its status. Its loss depends on `hyper` besides (rates); `split` may split a batch
+    of inputs over devices.
     """
     key = jax.random.wrap_key_data(state.key)
     shuffle = jax.random.fold_in(jax.random.fold_in(key, _SHUFFLE), state.epoch)
@@ -179,7 +184,7 @@ def run_epoch(
         step, (state.variables, state.momentum), (order.reshape(steps, recipe.batch_size), numbers)
     )
     predicted = in_batches(
-        lambda x: learner.log_probs(variables, split(scaled(x, data.largest))), data.validation_x
+        lambda x, _: learner.log_probs(variables, split(scaled(x, data.largest))), data.validation_x
     )
     record = Record(
         train_loss=losses.mean(),
@@ -221,12 +226,11 @@ def _after(
         variables, momentum = jax.tree.map(
             lambda then, now: jnp.where(verdict.back, then, now), back, here
         )
-    return RunState(
+    return old._replace(
         variables=variables,
         momentum=momentum,
         best=best,
         kept=kept,
-        key=old.key,
         progress=jax.tree.map(if_running, progress, old.progress),
         epoch=if_running(epoch, old.epoch),
         status=if_running(status, old.status).astype(jnp.int32),
@@ -240,8 +244,7 @@ def programs(
     """The two compiled programs of an experiment.
 
     Args:
-        learner: what is trained.
-        recipe: how.
+        learner, recipe: what is trained, and how.
         mode: "vmap": runs side by side; "sequential": programs for one run, whose arrays still have
             a leading axis, of length 1.
         mesh: devices along an axis "runs", over which the runs are split evenly, and perhaps along
@@ -265,48 +268,40 @@ def programs(
             return x
         return jax.lax.with_sharding_constraint(x, PartitionSpec(devices.BATCH))
 
+    alone = mode == "sequential"
+    if alone and mesh is not None:
+        raise ValueError("a mesh splits runs that are mapped: use the mode 'vmap' with it")
+    begin = functools.partial(init_run, learner, recipe)
+
+    def init(keys: Array) -> RunState:
+        return _alone(begin, keys) if alone else jax.vmap(begin)(keys)
+
+    def epoch(states: RunState, hyper: Any, data: Data) -> tuple[RunState, Record]:
+        def one(run: tuple[RunState, Any]) -> tuple[RunState, Record]:
+            return run_epoch(learner, recipe, *run, data, split)
+
+        if alone:
+            return _alone(one, (states, hyper))
+        return jax.lax.map(one, (states, hyper), batch_size=width or len(states.key))
+
     shardings = None
-    if mode == "sequential":
-        if mesh is not None:
-            raise ValueError("a mesh splits runs that are mapped: use the mode 'vmap' with it")
-        init, epoch = (_on_one_run(f) for f in (init_run, run_epoch))
-        init, epoch = (functools.partial(f, learner, recipe) for f in (init, epoch))
-    else:
-        init = jax.vmap(functools.partial(init_run, learner, recipe))
-
-        def epoch(states: RunState, hyper: Any, data: Data) -> tuple[RunState, Record]:
-            def one(run: tuple[RunState, Any]) -> tuple[RunState, Record]:
-                return run_epoch(learner, recipe, *run, data, split)
-
-            return jax.lax.map(one, (states, hyper), batch_size=width or len(states.key))
-
     if mesh is not None:
         runs, everywhere = PartitionSpec(devices.RUNS), PartitionSpec()
         shardings = NamedSharding(mesh, runs)
         # Runs never talk to each other, so each device simply has its own.
         own = functools.partial(
-            jax.shard_map,
-            mesh=mesh,
-            out_specs=runs,
-            axis_names={devices.RUNS},
-            check_vma=False,
+            jax.shard_map, mesh=mesh, out_specs=runs, axis_names={devices.RUNS}, check_vma=False
         )
         init = own(init, in_specs=runs)
         epoch = own(epoch, in_specs=(runs, runs, everywhere))
-    on_cpu = jax.default_backend() == "cpu"
-    options = _CPU_OPTIONS if on_cpu else None
+    options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
     return jax.jit(init, out_shardings=shardings), jax.jit(
         epoch, donate_argnums=0, compiler_options=options, out_shardings=shardings
     )
 
 
-def _on_one_run(function: Callable[..., Any]) -> Callable[..., Any]:
+def _alone(function: Callable[[Any], Any], runs: Any) -> Any:
     """The function of one run on arrays with a leading axis of length 1, without `vmap`, whose
     batched matrix products have other bits and another speed."""
-
-    def on_one(learner: Learner, recipe: Recipe, *args: Any) -> Any:
-        # The last of three arguments is the data, which all runs share.
-        args = tuple(jax.tree.map(lambda a: a[0], a) if i < 2 else a for i, a in enumerate(args))
-        return jax.tree.map(lambda a: a[None], function(learner, recipe, *args))
-
-    return on_one
+    run = jax.tree.map(lambda a: a[0], runs)
+    return jax.tree.map(lambda a: a[None], function(run))

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple, Self
 LINE_SECONDS = 10.0  # the least time between two lines where there is no terminal
 
 
+Clock = Callable[[], float]  # the time in seconds
+
+
 class Progress(NamedTuple):
     """How far a training is."""
 
@@ -30,35 +33,20 @@ class Display:
 
 
 class ProgressBar(Display):
-    """Shows the progress of training.
+    """Shows the progress of training: on a terminal (`console` is a `rich.console.Console`) a bar,
+    which is full at the last epoch, or else shows how many runs have ended; in a file or a pipe,
+    where nothing can be drawn over, a line now and then."""
 
-    In a terminal it is a bar. In a file or a pipe, where nothing can be drawn over, it is a line
-    now and then.
-
-    Args:
-        epochs: the last epoch, if there is one: the bar is full there. Without it the bar shows
-            how many runs have ended.
-        runs: the number of runs.
-        console: the `rich.console.Console` to show it on.
-        clock: the time in seconds.
-    """
-
-    def __init__(
-        self,
-        epochs: int | None,
-        runs: int,
-        console: Any,
-        clock: Callable[[], float] = time.monotonic,
-    ):
+    def __init__(self, epochs: int | None, runs: int, console: Any, clock: Clock = time.monotonic):
         from rich import progress
 
         self._epochs, self._runs, self._clock = epochs, runs, clock
         self._line, self._next_line = "", -float("inf")
         self._bar = progress.Progress(
-            progress.TextColumn("epoch {task.fields[epoch]}"),
+            "epoch {task.fields[epoch]}",
             progress.BarColumn(bar_width=10),
-            progress.TextColumn("{task.fields[finished]}/{task.fields[runs]} ended"),
-            progress.TextColumn("{task.fields[figures]}"),
+            "{task.fields[finished]}/{task.fields[runs]} ended",
+            "{task.fields[figures]}",
             console=console,
             disable=not console.is_terminal,
         )
@@ -88,8 +76,8 @@ class ProgressBar(Display):
             f"{'≤' if exact else '≥'}{minutes}:{seconds:02} left"
         )
         if not self._bar.disable:
-            completed = finished if self._epochs is None else epoch
             told = {"epoch": epoch, "finished": finished, "figures": figures}
+            completed = finished if self._epochs is None else epoch
             self._bar.update(self._task, completed=completed, **told)
             return
         self._line = f"epoch {epoch} {finished}/{self._runs} ended {figures}"

@@ -3,22 +3,27 @@
 A recipe is a frozen record of settings. What it remembers of a run is a small tree of arrays, its
 *progress*, so that many runs are one program. Settings are read before JAX is imported: what needs
 it imports it.
+
+`optax.contrib.reduce_on_plateau` is not used. It counts the epoch of the drop differently (it drops
+*at* `patience` epochs without gain, PyTorch's `ReduceLROnPlateau` one later), it has no smallest
+change of the rate, and it lives inside the gradient transformation, which sees one value for every
+step, while the rule here sees one validation loss for every epoch.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from train.report.settings import Check, Checked, at_least, more_than
 
 if TYPE_CHECKING:
     import optax
-    from jaxtyping import Array, Float, Int
+    from jaxtyping import Array, Bool, Float, Int
 
     from train.engine.loop import Record
-    from train.engine.schedule import PatientProgress, PlateauProgress, SteppedProgress, Verdict
 
 FRACTION = Check(lambda value: 0 <= value < 1, "in [0, 1)")
 # Of a schedule.
@@ -26,6 +31,17 @@ PARTS = Check(
     lambda values: sorted({0.0, *values, 1.0}) == [0.0, *values, 1.0],
     "rising, each between 0 and 1",
 )
+# PyTorch leaves the learning rate alone when it would change by no more than this.
+SMALLEST_CHANGE = 1e-8
+
+
+class Verdict(NamedTuple):
+    """What follows from the figures of an epoch."""
+
+    improved: Bool[Array, ""]  # whether it is the best so far
+    stops: Bool[Array, ""] | bool = False  # whether the run ends
+    back: Bool[Array, ""] | bool = False  # whether it goes back to the best so far
+    settled: Bool[Array, ""] | bool = False  # whether it ends as its rate is too small to matter
 
 
 class Recipe(Checked, abc.ABC):
@@ -71,6 +87,16 @@ class Recipe(Checked, abc.ABC):
         return 0
 
 
+class PlateauProgress(NamedTuple):
+    """What `PlateauRecipe` remembers of a run."""
+
+    learning_rate: Float[Array, ""]
+    best: Float[Array, ""]  # the loss that the plateau rule wants beaten
+    bad_epochs: Int[Array, ""]  # since it was beaten or the rate was lowered
+    lowest: Float[Array, ""]  # the lowest loss
+    strikes: Int[Array, ""]  # epochs since then
+
+
 @dataclasses.dataclass(frozen=True)
 class PlateauRecipe(Recipe):
     """SGD with momentum whose rate falls on plateaus of the validation loss, which also ends a run;
@@ -104,29 +130,53 @@ class PlateauRecipe(Recipe):
         return optax.sgd(1.0, momentum=self.momentum)
 
     def begin(self) -> PlateauProgress:
-        """The progress before the first epoch."""
-        from train.engine import schedule
+        import jax.numpy as jnp
 
-        return schedule.plateau_init(self.learning_rate)
+        inf, zero = jnp.float32(jnp.inf), jnp.int32(0)
+        return PlateauProgress(jnp.float32(self.learning_rate), inf, zero, inf, zero)
 
     def advance(
         self, progress: PlateauProgress, figures: Record, epoch: Int[Array, ""]
     ) -> tuple[PlateauProgress, Verdict]:
-        """By the validation loss; see `train/engine/schedule.py`."""
-        from train.engine import schedule
+        """The learning rate as by PyTorch's `ReduceLROnPlateau(mode="min")`, and early stopping.
 
-        return schedule.plateau_step(
-            progress,
-            figures.validation_loss,
-            factor=self.plateau_factor,
-            patience=self.plateau_patience,
-            threshold=self.plateau_threshold,
-            stop_patience=self.stop_patience,
+        An epoch is good if its validation loss < best (1 - threshold); not a number is bad. On bad
+        epoch number `patience + 1` in a row the rate falls and the count starts again. Where it
+        cannot fall any more, the run has settled, unless its rate is constant on purpose (factor
+        1). It stops after `stop_patience + 1` epochs in a row without the lowest loss so far.
+        """
+        import jax.numpy as jnp
+
+        rate, best, bad_epochs, lowest, strikes = progress
+        loss, factor = figures.validation_loss, self.plateau_factor
+        good = loss < best * (1 - self.plateau_threshold)
+        bad_epochs = jnp.where(good, 0, bad_epochs + 1)
+        due = bad_epochs > self.plateau_patience
+        lower = rate * factor
+        changes = due & (rate - lower > SMALLEST_CHANGE)
+        improved = loss < lowest
+        strikes = jnp.where(improved, 0, strikes + 1)
+        after = PlateauProgress(
+            learning_rate=jnp.where(changes, lower, rate),
+            best=jnp.where(good, loss, best),
+            bad_epochs=jnp.where(due, 0, bad_epochs),
+            lowest=jnp.where(improved, loss, lowest),
+            strikes=strikes,
         )
+        settled = due & ~changes & (factor < 1)
+        return after, Verdict(improved, strikes > self.stop_patience, settled=settled)
 
     def fewest_epochs_left(self, progress: PlateauProgress) -> int:
         """If no run improves any more, and no rate reaches its floor before."""
         return self.stop_patience + 1 - int(min(progress.strikes))
+
+
+class SteppedProgress(NamedTuple):
+    """What `SteppedRecipe` remembers of a run."""
+
+    learning_rate: Float[Array, ""]
+    weight_decay: Float[Array, ""]
+    best: Float[Array, ""]  # the lowest validation error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,15 +216,16 @@ class SteppedRecipe(Recipe):
         return self.length if self.epochs is None else min(self.epochs, self.length)
 
     def optimiser(self) -> optax.GradientTransformation:
-        """The decay, then momentum, at learning rate 1."""
+        """The decay, which is an argument of the update, then momentum, at learning rate 1."""
         import optax
 
-        from train.engine import decay
+        def decay(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+            return optax.add_decayed_weights(extra["weight_decay"]).update(updates, state, params)
 
-        return optax.chain(decay.by_argument(), optax.sgd(1.0, momentum=self.momentum))
+        decayed = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), decay)
+        return optax.chain(decayed, optax.sgd(1.0, momentum=self.momentum))
 
     def begin(self) -> SteppedProgress:
-        """The progress before the first epoch."""
         import jax.numpy as jnp
 
         return self._at(jnp.int32(0), jnp.float32(jnp.inf))
@@ -182,21 +233,21 @@ class SteppedRecipe(Recipe):
     def _at(self, epoch: Int[Array, ""], best: Float[Array, ""]) -> SteppedProgress:
         """The rates of an epoch, numbered from 0: in proportion to the schedule's length, but for
         the one epoch by which the decay falls later."""
-        from train.engine import schedule
+        import jax.numpy as jnp
+        import numpy as np
 
-        def rate(start: float, parts: tuple[float, ...], later: int) -> Float[Array, ""]:
-            return schedule.stepped(
-                epoch, start, [round(part * self.length) + later for part in parts]
-            )
+        def rate(start: float, parts: Sequence[float], later: int) -> Float[Array, ""]:
+            drops = np.array([round(part * self.length) + later for part in parts], np.int32)
+            rates = jnp.asarray([start * 10.0**-k for k in range(len(parts) + 1)], jnp.float32)
+            return rates[(epoch >= drops).sum()]
 
-        return schedule.SteppedProgress(
+        return SteppedProgress(
             rate(self.learning_rate, self.drops, 0),
             rate(self.weight_decay, self.decay_drops, 1),
             best,
         )
 
     def extra_arguments(self, progress: SteppedProgress) -> dict[str, Any]:
-        """The weight decay."""
         return {"weight_decay": progress.weight_decay}
 
     def advance(
@@ -205,12 +256,18 @@ class SteppedRecipe(Recipe):
         """By the number of the epoch."""
         import jax.numpy as jnp
 
-        from train.engine import schedule
+        improved = figures.validation_error < progress.best
+        best = jnp.where(improved, figures.validation_error, progress.best)
+        return self._at(epoch, best), Verdict(improved)
 
-        error = figures.validation_error
-        improved = error < progress.best
-        after = self._at(epoch, jnp.where(improved, error, progress.best))
-        return after, schedule.Verdict(improved)
+
+class PatientProgress(NamedTuple):
+    """What `PatientRecipe` remembers of a run."""
+
+    learning_rate: Float[Array, ""]
+    patience: Int[Array, ""]
+    best: Float[Array, ""]  # the lowest validation error
+    strikes: Int[Array, ""]  # epochs since then, or since the rate fell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,34 +307,38 @@ class PatientRecipe(Recipe):
         return self.optimiser_of(None)
 
     def optimiser_of(self, decays: Any) -> optax.GradientTransformation:
-        """The same where some parameters do not decay.
-
-        Args:
-            decays: a tree like the parameters, of whether each does; none: all do.
-        """
+        """The same where some parameters do not decay, by a tree like them of whether each does, or
+        a function that makes it of them; none: all do."""
         import optax
 
         decay = optax.add_decayed_weights(self.weight_decay, decays)
         return optax.chain(optax.clip(self.largest_gradient), decay, optax.adam(1.0))
 
     def begin(self) -> PatientProgress:
-        """The progress before the first epoch."""
         import jax.numpy as jnp
 
-        from train.engine import schedule
-
         rate, patience = jnp.float32(self.learning_rate), jnp.int32(self.patience)
-        return schedule.PatientProgress(rate, patience, jnp.float32(jnp.inf), jnp.int32(0))
+        return PatientProgress(rate, patience, jnp.float32(jnp.inf), jnp.int32(0))
 
     def advance(
         self, progress: PatientProgress, figures: Record, epoch: Int[Array, ""]
     ) -> tuple[PatientProgress, Verdict]:
-        """By the validation error; see `train/engine/schedule.py`."""
-        from train.engine import schedule
+        """When patience is over, the run goes back to its best epoch, of which only one of a
+        strictly lower validation error is better, with a lower rate and half of the patience."""
+        import jax.numpy as jnp
 
-        return schedule.patient_step(
-            progress, figures.validation_error, factor=self.factor, smallest=self.smallest_rate
+        error = figures.validation_error
+        improved = error < progress.best
+        strikes = jnp.where(improved, 0, progress.strikes + 1)
+        over = strikes > progress.patience
+        rate = jnp.where(over, progress.learning_rate * self.factor, progress.learning_rate)
+        after = PatientProgress(
+            rate,
+            jnp.where(over, progress.patience // 2, progress.patience),
+            jnp.where(improved, error, progress.best),
+            jnp.where(over, 0, strikes),
         )
+        return after, Verdict(improved, rate < self.smallest_rate, over)
 
     def fewest_epochs_left(self, progress: PatientProgress) -> int:
         """If no run improves any more."""

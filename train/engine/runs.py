@@ -6,7 +6,7 @@ the runs that have stopped are set aside; now and then everything goes into one 
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,19 +17,17 @@ from train.data import Dataset
 from train.engine import devices
 from train.engine.checkpoint import CheckpointError, Checkpoints, Saved
 from train.engine.groups import Active, Group, Layout
-from train.engine.interruption import saved_first
-from train.engine.loop import CAPPED, DIVERGED, SETTLED, STATUS
-from train.engine.progress import Display, Progress
+from train.engine.interruption import Interruption
+from train.engine.loop import DIVERGED, SETTLED, STATUS, STOPPED, Data, Record, Variables
+from train.engine.progress import Clock, Display, Progress
 from train.engine.recipes import Recipe
-from train.engine.state import Data, Record, Variables
 from train.report import machine
 from train.report.settings import but_epochs, differences
 
 
 class Log(NamedTuple):
-    """How a training went, over all its starts; nothing that it leads to depends on this.
-
-    What was done after a last save is lost with it, and not counted."""
+    """How a training went, over all its starts; nothing that it leads to depends on this. What was
+    done after a last save is lost with it, and not counted."""
 
     seconds: float = 0.0  # from each start to the end of its last epoch
     rates: tuple[float, ...] = ()  # training images per second of each epoch, over all runs
@@ -49,24 +47,19 @@ class Finished(NamedTuple):
 
 
 class Keeping(NamedTuple):
-    """Where a training is kept, and for how long it goes on.
+    """Where a training is kept, and for how long it goes on."""
 
-    Attributes:
-        folder: where the checkpoint lies; the same training continues from it. Without it nothing
-            is saved.
-        earlier: where another checkpoint of this training lies, which is only read. It is continued
-            unless that in `folder` is as new.
-        settings: those of the experiment; a checkpoint of others is refused, except that the last
-            epoch ("epochs") may be another: runs that were ended by it go on, or end.
-        save_seconds: the least time between two saves. It has no influence on results.
-        deadline: the time after which no further epoch is begun. All is saved then, and runs that
-            have not ended come back as "running"; each has had an epoch at least.
-    """
-
+    # Where the checkpoint lies, from which the same training continues; none: nothing is saved.
     folder: Path | None = None
+    # Where another one of this training lies, which is only read. It is continued unless that in
+    # `folder` is as new.
     earlier: Path | None = None
+    # Those of the experiment; a checkpoint of others is refused, except that the last epoch
+    # ("epochs") may be another: runs that were ended by it go on, or end.
     settings: dict[str, Any] | None = None
-    save_seconds: float = 30.0
+    save_seconds: float = 30.0  # the least between two saves; it has no influence on results
+    # After it no further epoch is begun: all is saved, and runs that have not ended come back as
+    # "running". Each has had an epoch at least.
     deadline: float | None = None
 
 
@@ -77,31 +70,24 @@ def train(
     layout: Layout,
     keeping: Keeping | None = None,
     display: Display | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock = time.monotonic,
 ) -> list[Finished]:
-    """Trains every run until it stops early, diverges or reaches the last epoch.
+    """Trains every run until it stops early, diverges or reaches the last epoch; what came of each,
+    in the order of `groups`.
 
-    Args:
-        groups: what to train; in the mode "sequential" each has a single run.
-        dataset: on what.
-        recipe: how.
-        layout: how runs are computed. Its devices may belong to several processes that all call
-            this.
-        keeping: where it is kept, if anywhere.
-        display: where progress is told.
-        clock: the time in seconds.
-
-    Returns:
-        What came of each run, in the order of `groups`.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be written or read, or was made by other settings,
-            in another mode, or on another kind of machine.
-        ValueError: there are fewer training images than a batch holds, or batches cannot be split
-            evenly.
+    In the mode "sequential" each group has a single run. The devices of the layout may belong to
+    several processes that all call this. CheckpointError if the checkpoint cannot be written or
+    read, or was made by other settings, in another mode, or on another kind of machine; ValueError
+    if there are fewer training images than a batch holds, or batches cannot be split evenly.
     """
     folder, earlier, settings, save_seconds, deadline = keeping or Keeping()
-    _require_batches(dataset, recipe, devices.size(layout.mesh, devices.BATCH))
+    size, parts = recipe.batch_size, devices.size(layout.mesh, devices.BATCH)
+    if len(dataset.train_x) < size:
+        few = f"{len(dataset.train_x)} training images are less than one batch of {size}"
+        raise ValueError(f"{few}: use a smaller batch.")
+    if size % parts:
+        told = f"A batch of {size} cannot be split evenly over {parts} devices"
+        raise ValueError(f"{told}: choose another size or number.")
     display, began = display or Display(), clock()
     arrays = *dataset[:4], np.float32(dataset.largest)  # those for training and for validation
     data = Data(*devices.placed(arrays, layout.mesh))
@@ -112,12 +98,12 @@ def train(
     before = training.log.seconds
     training.save()  # so that a folder that cannot be written is known before an epoch is spent
     last_save, over = clock(), False
-    with saved_first() as interruption:
+    with Interruption() as interruption:
         while training.running and not over:
             rate, end = training.epoch(clock)
             interruption.unsaved = folder is not None
-            log = training.log
-            training.log = log._replace(seconds=before + end - began, rates=(*log.rates, rate))
+            rates = (*training.log.rates, rate)
+            training.log = training.log._replace(seconds=before + end - began, rates=rates)
             now = clock()
             over = not training.running or (deadline is not None and now >= deadline)
             due = over or interruption.end is not None or now - last_save >= save_seconds
@@ -130,19 +116,24 @@ def train(
                 if folder is not None:
                     display.message(f"saved after epoch {len(training.history)}")
                 interruption.end()
-    training.close()
-    return _finished(active, recipe, training.history, training.log)
+    return training.finished()
 
 
-def _require_batches(dataset: Dataset, recipe: Recipe, parts: int) -> None:
-    if len(dataset.train_x) < recipe.batch_size:
-        raise ValueError(
-            f"{len(dataset.train_x)} training images are less than one batch of "
-            f"{recipe.batch_size}: use a smaller batch."
-        )
-    if recipe.batch_size % parts:
-        told = f"A batch of {recipe.batch_size} cannot be split evenly over {parts} devices"
-        raise ValueError(f"{told}: choose another size or number.")
+_REFUSED = {
+    "settings": ("with other settings", "Give those it was made with, or choose another folder."),
+    "identity": (
+        "by another machine or in another way",
+        "The same bits are promised only where these agree: continue there, or choose another "
+        "folder to begin anew.",
+    ),
+}
+# What is told of a run that has ended; of one that reached the last epoch, nothing.
+_ENDED = {
+    DIVERGED: "stopped at epoch {}, its loss is not a finite number; the others go on",
+    SETTLED: "ended after epoch {}, as the validation loss has stopped falling and the learning "
+    "rate is so small that lowering it further would change nothing",
+    STOPPED: f"{STATUS[STOPPED]} after epoch {{}}",
+}
 
 
 class _Training:
@@ -182,7 +173,7 @@ class _Training:
                 a.begin()
         else:
             folder, saved = found
-            self.history, self.log = _restore(folder, saved, self.facts, self.active)
+            self._restore(folder, saved)
             self.display.message(f"continuing after epoch {len(self.history)} of {folder}")
             if self.running and self.checkpoints is not None and self._step >= 0:
                 self.checkpoints.require_writable()
@@ -222,7 +213,7 @@ class _Training:
             self.checkpoints.save(step, arrays, told)
         self._step = step
 
-    def epoch(self, clock: Callable[[], float]) -> tuple[float, float]:
+    def epoch(self, clock: Clock) -> tuple[float, float]:
         """An epoch of all groups; the training images per second, and the time at its end."""
         start, epoch = clock(), len(self.history) + 1
         seen = self.recipe.steps(len(self.active[0].data.train_x)) * self.recipe.batch_size
@@ -235,7 +226,8 @@ class _Training:
                 figures[offset + rows] = found
                 images += len(rows) * seen
                 for run in set(rows) - set(a.running):
-                    _tell(self.display, self.names[offset + run], a.stored.status[run], epoch)
+                    if ended := _ENDED.get(int(a.stored.status[run])):
+                        self.display.message(f"{self.names[offset + run]}: {ended.format(epoch)}")
                 a.compact()
                 done = figures[np.isfinite(figures[:, 0])]
                 elapsed = clock() - start
@@ -260,90 +252,46 @@ class _Training:
         more."""
         if self.recipe.last_epoch is not None:
             return self.recipe.last_epoch - epoch
-        epochs = [
-            self.recipe.fewest_epochs_left(
-                jax.tree.map(lambda leaf, a=a: leaf[a.running], a.stored.progress)
-            )
-            for a in self.active
-            if len(a.running)
-        ]
-        return max(epochs, default=0)
+        running = (a for a in self.active if len(a.running))
+        left = (jax.tree.map(lambda x, a=a: x[a.running], a.stored.progress) for a in running)
+        return max(map(self.recipe.fewest_epochs_left, left), default=0)
 
-    def close(self) -> None:
-        """Lets go of the checkpoint, and brings all states to the host."""
+    def _restore(self, folder: Path, saved: Saved) -> None:
+        """Puts a checkpoint's states, history and log in place."""
+        for kind, (made, remedy) in _REFUSED.items():
+            then, now = (
+                but_epochs(known) for known in (saved.facts.get(kind, {}), self.facts[kind])
+            )
+            if differing := differences(then, now):
+                raise CheckpointError(
+                    f"{folder}: the checkpoint was made {made}. {differing}. {remedy}"
+                )
+        try:
+            for a in self.active:
+                a.restore(saved.arrays, saved.facts["slots"][a.group.name])
+            seconds, rates, commits = (saved.facts["log"][name] for name in Log._fields)
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder}: the checkpoint does not fit this experiment ({error}). Choose another "
+                "folder."
+            ) from error
+        self.history = list(saved.arrays.get("history", ()))
+        self.log = Log(seconds, tuple(rates), tuple(commits))
+
+    def finished(self) -> list[Finished]:
+        """Lets go of the checkpoint; what came of each run."""
         if self.checkpoints is not None:
             self.checkpoints.close()
+        results = []
         for a in self.active:
             a.fetch()
-
-
-_REFUSED = {
-    "settings": ("with other settings", "Give those it was made with, or choose another folder."),
-    "identity": (
-        "by another machine or in another way",
-        "The same bits are promised only where these agree: continue there, or choose another "
-        "folder to begin anew.",
-    ),
-}
-
-
-def _restore(
-    folder: Path, saved: Saved, facts: dict[str, Any], active: Sequence[Active]
-) -> tuple[list[np.ndarray], Log]:
-    """Puts a checkpoint's states in place; its history and its log."""
-    for kind, (made, remedy) in _REFUSED.items():
-        then, now = (but_epochs(known) for known in (saved.facts.get(kind, {}), facts[kind]))
-        if differing := differences(then, now):
-            raise CheckpointError(
-                f"{folder}: the checkpoint was made {made}. {differing}. {remedy}"
-            )
-    try:
-        for a in active:
-            a.restore(saved.arrays, saved.facts["slots"][a.group.name])
-        seconds, rates, commits = (saved.facts["log"][name] for name in Log._fields)
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder}: the checkpoint does not fit this experiment ({error}). Choose another "
-            "folder."
-        ) from error
-    history = list(saved.arrays["history"]) if "history" in saved.arrays else []
-    return history, Log(seconds, tuple(rates), tuple(commits))
-
-
-def _tell(display: Display, name: str, status: int, epoch: int) -> None:
-    if status == DIVERGED:
-        display.message(
-            f"{name}: stopped at epoch {epoch}, its loss is not a finite number; the others go on"
-        )
-    elif status == SETTLED:
-        display.message(
-            f"{name}: ended after epoch {epoch}, as the validation loss has stopped falling and "
-            "the learning rate is so small that lowering it further would change nothing"
-        )
-    elif status != CAPPED:
-        display.message(f"{name}: {STATUS[status]} after epoch {epoch}")
-
-
-def _finished(
-    active: Sequence[Active], recipe: Recipe, history: Sequence[np.ndarray], log: Log
-) -> list[Finished]:
-    results = []
-    for a in active:
-        for row, name in enumerate(a.group.runs):
-            epochs = int(a.stored.epoch[row])
-            figures = np.stack([h[len(results)] for h in history[:epochs]])
-            losses = figures[:, Record._fields.index(recipe.best_by)]
-            finite = np.isfinite(figures[:, :4]).all(axis=1)
-            best = int(np.argmin(np.where(finite, losses, np.inf))) + 1 if finite.any() else 0
-            results.append(
-                Finished(
-                    name=name,
-                    status=STATUS[int(a.stored.status[row])],
-                    epochs=epochs,
-                    best_epoch=best,
-                    best=jax.tree.map(lambda leaf, row=row: leaf[row], a.stored.best),
-                    history=figures,
-                    log=log,
-                )
-            )
-    return results
+            for row, name in enumerate(a.group.runs):
+                epochs = int(a.stored.epoch[row])
+                figures = np.stack([h[len(results)] for h in self.history[:epochs]])
+                losses = figures[:, Record._fields.index(self.recipe.best_by)]
+                finite = np.isfinite(figures[:, :4]).all(axis=1)
+                best = int(np.argmin(np.where(finite, losses, np.inf))) + 1 if finite.any() else 0
+                status = STATUS[int(a.stored.status[row])]
+                weights = jax.tree.map(lambda leaf, row=row: leaf[row], a.stored.best)
+                results.append(Finished(name, status, epochs, best, weights, figures, self.log))
+        return results

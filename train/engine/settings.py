@@ -32,7 +32,7 @@ class Run(NamedTuple):
     """One training of a network."""
 
     regulariser: Regulariser
-    rate: float | Rates  # the latter of both together
+    rates: Rates  # 0 for what is off
     seed: int
     nodes: str = ""  # the family of its nodes, where an experiment compares several
 
@@ -51,17 +51,9 @@ class Run(NamedTuple):
     @property
     def told_rate(self) -> float | str:
         """The rate as the result has it: of both together "DROP RATE + RATE OF PCFF"."""
-        if isinstance(self.rate, Rates):
-            return f"{self.rate.drop:g} + {self.rate.pcff:g}"
-        return self.rate
-
-    @property
-    def rates(self) -> Rates:
-        """Its rates; 0 for what is off."""
-        if isinstance(self.rate, Rates):
-            return self.rate
-        drop, pcff = (self.rate if self.regulariser == r else 0.0 for r in ("dropout", "pcff"))
-        return Rates(drop, pcff)
+        if self.regulariser == "both":
+            return f"{self.rates.drop:g} + {self.rates.pcff:g}"
+        return max(self.rates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,11 +171,10 @@ class Settings(Computation):
 
     @property
     def runs(self) -> list[Run]:
-        """The runs, in the order of the results."""
         cases = [
-            *(Run("none", 0.0, 0) for _ in range(self.none)),
-            *(Run("dropout", rate, 0) for rate in self.dropout),
-            *(Run("pcff", rate, 0) for rate in self.pcff),
+            *(Run("none", Rates(0.0, 0.0), 0) for _ in range(self.none)),
+            *(Run("dropout", Rates(rate, 0.0), 0) for rate in self.dropout),
+            *(Run("pcff", Rates(0.0, rate), 0) for rate in self.pcff),
             *(Run("both", Rates(*pair), 0) for pair in self.both),
         ]
         return [case._replace(seed=seed) for case in cases for seed in self.seeds]

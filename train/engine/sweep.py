@@ -47,12 +47,8 @@ class Network(NamedTuple):
 
 
 def network(build: Build, evaluated: Build | None = None) -> Network:
-    """The functions of a module that `build` makes.
-
-    Args:
-        build: makes the module.
-        evaluated: makes the one for evaluation where that is another of the same variables.
-    """
+    """The functions of a module that `build` makes, and `evaluated` for evaluation, where that is
+    another of the same variables."""
 
     def function(build: Build, training: bool) -> Callable[..., Any]:
         abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
@@ -69,6 +65,7 @@ def network(build: Build, evaluated: Build | None = None) -> Network:
     return Network(init, function(build, True), function(evaluated or build, False))
 
 
+@functools.lru_cache
 def learner(
     network: Network,
     prepare: Callable[[Array], Array],
@@ -82,14 +79,14 @@ def learner(
     """What is learnt: maximising the log-probability of the label, [A] 3.
 
     Args:
-        network: the network.
+        network: what is trained.
         prepare: from rows of numbers in [0, 1] to what the network takes.
         known: the rates, if they are known when it is compiled; else the loss takes them as its
-            `hyper`.
+            `hyper`. Without dropout's noise nodes, others have other random numbers, so that the
+            mode belongs to a checkpoint's identity.
         augment: `augment(key, x)`, of prepared examples in training; without it the noise has the
             whole key of a step, else a half of it.
-        optimiser, project: as in `train.engine.loop.Learner`.
-        rounds: as in `cgjax.pcff`.
+        optimiser, project, rounds: as in `Learner`, and as in `cgjax.pcff`.
     """
 
     def loss(
@@ -124,13 +121,6 @@ def first(dataset: Dataset, images: int | None) -> Dataset:
     )
 
 
-class Model(NamedTuple):
-    """A network and how it is trained."""
-
-    network: Network
-    learner_of: Callable[[Rates | None], Learner]  # the one that knows its rates, or takes them
-
-
 class Experiment(NamedTuple):
     """What is compared, on what, and how."""
 
@@ -139,7 +129,10 @@ class Experiment(NamedTuple):
     settings: Computation  # which runs, and how they are computed
     recipe: Recipe
     dataset: Dataset
-    models: Mapping[str, Model]  # by the `nodes` of their runs
+    networks: Mapping[str, Network]  # by the `nodes` of their runs
+    # learner_of(network, rates): the one that knows its rates or, without, takes them; always the
+    # same one for the same
+    learner_of: Callable[[Network, Rates | None], Learner]
     prepare: Callable[[Array], Array]  # from rows of numbers in [0, 1] to what the networks take
     # statistics(variables): those with new running statistics, for the test
     statistics: Callable[[Variables], Variables] | None = None
@@ -148,21 +141,19 @@ class Experiment(NamedTuple):
 
 def groups(experiment: Experiment) -> list[Group]:
     """The programs of an experiment: one for each kind of nodes, or one for each run."""
-    runs, models = experiment.settings.runs, experiment.models
+
+    def group(name: str, runs: Sequence[Run], known: Rates | None) -> Group:
+        learner = experiment.learner_of(experiment.networks[runs[0].nodes], known)
+        keys = np.stack([jax.random.key_data(jax.random.key(run.seed)) for run in runs])
+        columns = zip(*(run.rates for run in runs), strict=True)
+        hyper = Rates(*(np.array(column, np.float32) for column in columns))
+        return Group(name, learner, tuple(run.name for run in runs), keys, hyper)
+
+    runs = experiment.settings.runs
     if experiment.settings.how == "sequential":
-        return [_group(run.name, [run], models[run.nodes].learner_of(run.rates)) for run in runs]
-    kinds = {nodes: [run for run in runs if run.nodes == nodes] for nodes in models}
-    return [
-        _group(nodes or "runs", same, models[nodes].learner_of(None))
-        for nodes, same in kinds.items()
-    ]
-
-
-def _group(name: str, runs: Sequence[Run], learner: Learner) -> Group:
-    keys = [jax.random.key_data(jax.random.key(run.seed)) for run in runs]
-    columns = zip(*(run.rates for run in runs), strict=True)
-    hyper = Rates(*(np.array(column, np.float32) for column in columns))
-    return Group(name, learner, tuple(run.name for run in runs), np.stack(keys), hyper)
+        return [group(run.name, [run], run.rates) for run in runs]
+    kinds = {nodes: [run for run in runs if run.nodes == nodes] for nodes in experiment.networks}
+    return [group(nodes or "runs", same, None) for nodes, same in kinds.items()]
 
 
 def run(
@@ -173,23 +164,12 @@ def run(
     *,
     draw: Callable[[Sequence[Path], Path], None] = sweep_figure.draw,
 ) -> dict[str, Any]:
-    """Trains, tests, and leaves the result and a figure behind.
+    """Trains, tests, and leaves the result, which is returned, and a figure behind.
 
-    Args:
-        experiment_of: makes the experiment of settings and data; called when this process has
-            joined the others, if there are any.
-        settings: those of the experiment, below `Computation`.
-        command: what was typed, for the result.
-        console: the `rich.console.Console` to tell progress on.
-        draw: `draw([result.json], figure)`.
-
-    Returns:
-        The result, as in `result.json`.
-
-    Raises:
-        DataFileError: no data, or bad files; the folder cannot be written, is another process's, or
-            holds the result of another experiment.
-        CheckpointError, ValueError: see `train.engine.runs.train` and `train.engine.devices`.
+    The experiment is made of settings, below `Computation`, and data, when this process has joined
+    the others, if there are any; `draw([result.json], figure)` draws it. DataFileError if there are
+    no data, or bad files, or the folder cannot be written, is another process's, or holds the
+    result of another experiment; else see `train.engine.runs.train` and `train.engine.devices`.
     """
     out, budget, began = settings.folder, settings.budget_seconds, time.monotonic()
     devices.join(settings.coordinator, settings.processes, settings.process)
@@ -208,8 +188,7 @@ def run(
             draw([out / RESULT], out / "figure.png")
         console.print(*report.tables(result))
         say(f"{out / RESULT}, {out}/figure.png")
-        running = sum(run.status == loop.STATUS[loop.RUNNING] for run in finished)
-        if running:
+        if running := sum(run.status == loop.STATUS[loop.RUNNING] for run in finished):
             say(
                 f"{running} of {len(finished)} runs have not ended. The same command continues "
                 f"them, elsewhere with --from and a copy of {out}."
@@ -224,25 +203,12 @@ def trained(
     *,
     deadline: float | None = None,
 ) -> list[Finished]:
-    """Trains all runs.
-
-    Args:
-        experiment: the experiment.
-        folder: where the checkpoint lies, if any.
-        display: where progress is told.
-        deadline: as in `train.engine.runs.train`.
-
-    Raises:
-        ValueError: see `train.engine.devices.mesh`.
-    """
+    """Trains all runs, with the checkpoint in a folder, if there is one; see
+    `train.engine.runs.train`."""
     settings, dataset = experiment.settings, experiment.dataset
-    keeping = Keeping(
-        folder=folder,
-        earlier=settings.earlier and settings.earlier / CHECKPOINT,
-        settings=settings.facts() | {"data digest": dataset.digest},
-        save_seconds=settings.save_seconds,
-        deadline=deadline,
-    )
+    earlier = settings.earlier and settings.earlier / CHECKPOINT
+    facts = settings.facts() | {"data digest": dataset.digest}
+    keeping = Keeping(folder, earlier, facts, settings.save_seconds, deadline)
     return train(groups(experiment), dataset, experiment.recipe, layout(settings), keeping, display)
 
 
@@ -259,25 +225,12 @@ def tested(
 
     The first is reproducible to the byte; what is not, is in the second: how long the training took
     over all its starts, and the training images per second over all runs in the median epoch.
-
-    Args:
-        experiment: the experiment.
-        finished: what came of each run.
-        command: what was typed.
-        out: the folder.
-
-    Returns:
-        The result, as in the file.
     """
     settings, dataset = experiment.settings, experiment.dataset
     log = finished[0].log
+    told = {"data": dataset.source, "settings": settings.facts(), "command": command}
     result = results.origin(
-        experiment.title,
-        experiment.source,
-        command=command,
-        identity=layout(settings).identity,
-        data=dataset.source,
-        settings=settings.facts(),
+        experiment.title, experiment.source, identity=layout(settings).identity, **told
     )
     if earlier := [known for known in log.commits if known != result["commit"]]:
         result["earlier commits"] = earlier
@@ -309,32 +262,29 @@ def _test(experiment: Experiment, run: Run, finished: Finished) -> dict[str, Any
     variables = jax.tree.map(jnp.asarray, finished.best)
     if experiment.statistics is not None:
         variables = experiment.statistics(variables)
-    network = experiment.models[run.nodes].network
+    network = experiment.networks[run.nodes]
     plain, sampled = _scorers(network, experiment.prepare, experiment.samples)
-    told["test"] = testing.scores(plain, variables, experiment.dataset)
+    told["test"] = plain(variables, experiment.dataset)
     # Without noise the average of samples is the feed-forward prediction.
     if experiment.samples and any(run.rates):
         key = jax.random.fold_in(jax.random.key(run.seed), loop.TEST)
         rates = Rates(*map(np.float32, run.rates))
-        told["monte carlo"] = testing.scores(sampled, variables, experiment.dataset, rates, key)
+        told["monte carlo"] = sampled(variables, experiment.dataset, rates, key)
     return told
 
 
 @functools.lru_cache
 def _scorers(
     network: Network, prepare: Callable[[Array], Array], samples: int
-) -> tuple[testing.Scorer, testing.Scorer]:
+) -> tuple[Callable[..., dict[str, float]], Callable[..., dict[str, float]]]:
     """Of feed-forward predictions, and of the average prediction of the procedure that the network
     was trained by."""
 
-    def logits(variables: Variables, x: Array, drop: Any = None) -> Array:
-        return network.evaluation(*variables, prepare(x), drop)[0]
-
-    def plain(variables: Variables, x: Array) -> Array:
-        return jax.nn.log_softmax(logits(variables, x))
+    def plain(variables: Variables, x: Array, _: Any) -> Array:
+        return jax.nn.log_softmax(network.evaluation(*variables, prepare(x), None)[0])
 
     def probs(variables: Variables, x: Array, drop: Any) -> Array:
-        return jax.nn.softmax(logits(variables, x, drop))
+        return jax.nn.softmax(network.evaluation(*variables, prepare(x), drop)[0])
 
     def sampled(variables: Variables, x: Array, number: Array, rates: Rates, key: Any) -> Array:
         # A batch at a time, so that memory is that of a few samples of a thousand images.
@@ -342,4 +292,4 @@ def _scorers(
         found = average(jax.random.fold_in(key, number), variables, x, rates.drop)
         return testing.logarithm(found.mean)
 
-    return testing.scorer(plain), testing.scorer(sampled, numbered=True)
+    return testing.scorer(plain), testing.scorer(sampled)

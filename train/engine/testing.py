@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cgjax import metrics
 from train.data import Dataset
@@ -33,57 +33,31 @@ def logarithm(probabilities: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny))
 
 
-def figures(
-    log_probs: Float[Array, "n classes"], labels: Int[Array, " n"]
-) -> dict[str, Float[Array, ""]]:
-    """Error, negative log-likelihood, calibration error and Brier score of predictions: numbers in
-    [0, 1], in nats, in [0, 1], in [0, 2].
+def scorer(log_probs: Callable[..., Array]) -> Callable[..., dict[str, float]]:
+    """The figures of predictions of test images, `scores(variables, dataset, *more)`: error,
+    negative log-likelihood, calibration error and Brier score, in [0, 1], in nats, in [0, 1], in
+    [0, 2].
 
-    Example:
-        >>> found = figures(jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75]])), jnp.array([0, 1]))
-        >>> {name: round(float(value), 4) for name, value in found.items()}
-        {'error': 0.0, 'nll': 0.4904, 'ece': 0.375, 'brier': 0.3125}
-    """
-    return {
-        "error": metrics.error(log_probs, labels),
-        "nll": metrics.nll(log_probs, labels),
-        "ece": metrics.ece(jnp.exp(log_probs), labels),
-        "brier": metrics.brier(jnp.exp(log_probs), labels),
-    }
-
-
-Scorer = Callable[..., dict[str, Any]]
-
-
-def scorer(log_probs: Callable[..., Array], *, numbered: bool = False) -> Scorer:
-    """The figures of predictions as one compiled function, a thousand images at a time.
-
-    Args:
-        log_probs: `log_probs(variables, x, *more)`, of images in [0, 1].
-        numbered: whether it takes the number of the thousand behind `x`.
-
-    Returns:
-        What `scores` calls. Each is compiled for itself: keep it.
+    The logarithms of probabilities are `log_probs(variables, x, number, *more)`, of a thousand
+    images in [0, 1], and the number of the thousand. Each scorer is compiled for itself: keep it.
     """
 
     @jax.jit
     def scored(variables: Any, x: Array, y: Array, largest: Array, *more: Any) -> dict[str, Array]:
-        def some(x: Array, *number: Array) -> Array:
-            return log_probs(variables, loop.scaled(x, largest), *number, *more)
+        def some(x: Array, number: Any) -> Array:
+            return log_probs(variables, loop.scaled(x, largest), number, *more)
 
-        return figures(loop.in_batches(some, x, numbered=numbered), y)
+        found = loop.in_batches(some, x)
+        return {
+            "error": metrics.error(found, y),
+            "nll": metrics.nll(found, y),
+            "ece": metrics.ece(jnp.exp(found), y),
+            "brier": metrics.brier(jnp.exp(found), y),
+        }
 
-    return scored
+    def scores(variables: Any, dataset: Dataset, *more: Any) -> dict[str, float]:
+        largest = np.float32(dataset.largest)
+        found = scored(variables, dataset.test_x, dataset.test_y, largest, *more)
+        return {name: float(value) for name, value in found.items()}
 
-
-def scores(scorer: Scorer, variables: Any, dataset: Dataset, *more: Any) -> dict[str, float]:
-    """The figures of the test images as numbers.
-
-    Args:
-        scorer: see there.
-        variables: what it takes first.
-        dataset: the data.
-        more: what it takes besides.
-    """
-    found = scorer(variables, dataset.test_x, dataset.test_y, np.float32(dataset.largest), *more)
-    return {name: float(value) for name, value in found.items()}
+    return scores

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train.gradient_variance.figure import LABELS
-from train.report import tables as report
 from train.report.claims import ABSENT, SMALL, Claim, judged
 from train.report.statistics import Mean, paired
-from train.report.tables import Result
+from train.report.tables import Result, read_all
 
 COMMAND = "python -m train.gradient_variance --data"
 # The figure's panels: data, network, and the command that measures them.
@@ -46,13 +45,9 @@ def claims(results: Path) -> list[Claim]:
     """Those of Table 1 and of Figure 1, from the folder of results."""
     source = "[B] Table 1: image classification"
     made = [Claim(source, text, ABSENT, told, "no program yet") for text, told in TABLE_1]
-    every = report.read_all(results / "gradient_variance")
-    for source, (data, network, command) in PANELS.items():
-        found = [
-            result
-            for result in every
-            if (result["settings"]["data"], result["settings"]["network"]) == (data, network)
-        ]
+    every = read_all(results / "gradient_variance")
+    for source, (*panel, command) in PANELS.items():
+        found = [r for r in every if [r["settings"][n] for n in ("data", "network")] == panel]
         texts = (
             f"The noise of weights is substantial beside that of batches (at least {SHARE} of the "
             "variance, for each sampling procedure and batch size)",

@@ -7,18 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.report import tables as report
 from train.report.figures import digest, panels, save
 from train.report.statistics import Mean
-from train.report.tables import DATA, Grid
+from train.report.tables import DATA, Grid, read
 
-COLOURS = {
-    "moments": "#cc6677",
-    "local": "#4477aa",
-    "flipout": "#228833",
-    "weights": "#8a5fb0",
-    "plain": "#555555",
-}
 LABELS = {
     "moments": "moments",
     "local": "local reparameterisation",
@@ -26,7 +18,10 @@ LABELS = {
     "weights": "weight sample",
     "plain": "plain",
 }
+SHADES = ("#cc6677", "#4477aa", "#228833", "#8a5fb0", "#555555")
+COLOURS = dict(zip(LABELS, SHADES, strict=True))
 NETWORKS = {"dense": "dense", "small_vgg": "small VGG", "vgg16": "VGG16"}
+TITLED = {"data": DATA, "network": NETWORKS}
 GROUPS = {"means": "means", "log variances": "log-variances"}
 CURVES = (
     ("validation_loss", "validation NLL", 1),
@@ -41,18 +36,13 @@ def draw(results: Sequence[Path], out: Path) -> None:
     the initial and at the trained posterior; lines: due to batch and weights, dotted: due to the
     weights alone; bars: two standard errors. Right: validation negative log-likelihood and error by
     epoch, one line for each seed.
-
-    Args:
-        results: files that `train.gradient_variance` has written.
-        out: the picture to write; its suffix decides the format.
     """
-    loaded = [report.read(path) for path in results]
+    loaded = [read(path) for path in results]
     figure, axes = panels(len(loaded), 4, (15, 0.7 + 3.3 * len(loaded)))
     from matplotlib import lines
 
     for row, result in zip(axes, loaded, strict=True):
-        chosen = result["settings"]
-        title = f"{DATA[chosen['data']]}, {NETWORKS[chosen['network']]}"
+        title = ", ".join(names[result["settings"][n]] for n, names in TITLED.items())
         for panel, point in zip(row[:2], ("initial", "trained"), strict=True):
             _variance(panel, result, point)
             panel.set_title(f"{title}: {point} posterior", fontsize="medium")
@@ -60,11 +50,8 @@ def draw(results: Sequence[Path], out: Path) -> None:
             _curves(panel, result, name, factor)
             panel.set(xlabel="epoch", ylabel=label)
     drawn = {name for result in loaded for name in result["settings"]["procedures"]}
-    handles = [
-        lines.Line2D([], [], color=COLOURS[name], label=label)
-        for name, label in LABELS.items()
-        if name in drawn
-    ]
+    looks = {LABELS[name]: COLOURS[name] for name in LABELS if name in drawn}
+    handles = [lines.Line2D([], [], color=c, label=label) for label, c in looks.items()]
     handles.append(lines.Line2D([], [], color="black", linestyle=":", label="weights alone"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
     save(figure, out, description=digest(results), dpi=120)
@@ -93,12 +80,7 @@ def _curves(panel: Any, result: dict[str, Any], name: str, factor: float) -> Non
 
 def variance_grids(result: dict[str, Any], names: Mapping[str, str] = LABELS) -> list[Grid]:
     """Variances by batch size, for the gradient by either group of parameters: the total ± its
-    standard error, and the part of the weights alone.
-
-    Args:
-        result: as in `result.json`.
-        names: of the procedures.
-    """
+    standard error, and the part of the weights alone; with these names of the procedures."""
     settings, of_batches = result["settings"], result["settings"]["batch_sizes"]
     found = {(row["point"], row["procedure"], row["batch size"]): row for row in result["variance"]}
 

@@ -56,32 +56,15 @@ def _inner(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Array]:
 
 
 def variance(
-    gradient: Gradient,
-    key: Key[Array, ""],
-    x: Array,
-    y: Array,
-    *,
-    batch_size: int,
-    pairs: int,
-    draws: int,
+    gradient: Gradient, key: Any, x: Array, y: Array, *, batch_size: int, pairs: int, draws: int
 ) -> dict[str, Variance]:
-    """The variance of a gradient.
+    """The variance of `gradient(key, x, y)`, by its named groups of arrays, for batches of B =
+    `batch_size` examples of a data set x, y.
 
-    With batch means m_1, m_2 of R draws each, and the average s of the two sample variances, a pair
-    of batches gives
+    With batch means m_1, m_2 of R = `draws` >= 2 draws of the noise each, and the average s of the
+    two sample variances, a pair of batches gives
 
         weights = s,    total = |m_1 - m_2|^2 / 2 + s (R - 1) / R.
-
-    Args:
-        gradient: `gradient(key, x, y)`, as named groups of arrays.
-        key: of `jax.random`.
-        x, y: the data set, examples along the leading axis.
-        batch_size: the number B of examples of a batch.
-        pairs: how many pairs of batches.
-        draws: the number R >= 2 of draws of the noise for each batch.
-
-    Returns:
-        `Variance` by group.
 
     Source: [B] Figure 1 a, c, which does not define its variance; the estimator is that of a
     one-way analysis of variance with random effects.
@@ -123,28 +106,14 @@ def variance(
 
 
 def distances(
-    sources: dict[str, Source],
-    reference: Gradient,
-    key: Key[Array, ""],
-    *,
-    draws: int,
-    groups: int,
+    sources: dict[str, Source], reference: Gradient, key: Key[Array, ""], *, draws: int, groups: int
 ) -> dict[str, dict[str, Distance]]:
-    """How far the expectations of gradients are from that of another one, at one batch.
+    """How far the expectations of gradients, `gradient(key)` by name, are from that of another one,
+    at one batch; all are compared with the same draws of that one.
 
-    For independent draws d_1 .. d_M of a difference, (|sum d|^2 - sum |d|^2) / (M (M - 1)) is an
-    unbiased estimate of |E d|^2: what noise adds to the norm of an average is taken off. Estimates
-    may therefore be below 0.
-
-    Args:
-        sources: the gradients, `gradient(key)` at the batch, by name.
-        reference: another one; all are compared with the same draws of it.
-        key: of `jax.random`.
-        draws: the number M >= 2 of draws of each estimate.
-        groups: the number of estimates.
-
-    Returns:
-        `Distance` by name and by group of parameters.
+    For independent draws d_1 .. d_M of a difference, M = `draws` >= 2, (|sum d|^2 - sum |d|^2) / (M
+    (M - 1)) is an unbiased estimate of |E d|^2: what noise adds to the norm of an average is taken
+    off. Estimates, of which there are `groups`, may therefore be below 0.
     """
     fixed = {n: s.gradient(key) for n, s in sources.items() if not s.random}
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from train.engine.settings import Mode, on_cpu, without_folder
 from train.report.settings import SEEDS, SOME, Checked, at_least, each, facts, more_than, require
@@ -10,9 +10,7 @@ from train.report.settings import SEEDS, SOME, Checked, at_least, each, facts, m
 Network = Literal["dense", "small_vgg", "vgg16"]
 Name = Literal["moments", "local", "flipout", "weights", "plain"]
 # What is measured of a training, and has no influence on it.
-MEASUREMENTS = (
-    *("batch_sizes", "pairs", "draws", "bias_draws", "trained_by", "samples", "rounds"),
-)
+MEASUREMENTS = "batch_sizes", "pairs", "draws", "bias_draws", "trained_by", "samples", "rounds"
 
 
 class Scale(NamedTuple):
@@ -26,7 +24,13 @@ class Scale(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Config(Checked):
-    """The settings of the experiment."""
+    """Variance of gradients of procedures for weights ([B] Figure 1).
+
+    example:
+        python -m train.gradient_variance
+        python -m train.gradient_variance --data mnist --data-dir FOLDER
+        python -m train.gradient_variance --data cifar10 --data-dir FOLDER --network vgg16
+    """
 
     data: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
     data_dir: Path | None = None
@@ -39,9 +43,7 @@ class Config(Checked):
     """How many training images are used; without it all."""
     evaluation_images: Annotated[int | None, at_least(1)] = None
     """How many validation and how many test images are used; without it all."""
-    procedures: Annotated[tuple[Name, ...], SOME] = (
-        *("moments", "local", "flipout", "weights", "plain"),
-    )
+    procedures: Annotated[tuple[Name, ...], SOME] = get_args(Name)
     """Which compute gradients, and train."""
     seeds: Annotated[tuple[int, ...], SEEDS] = (0,)
     """Of the trainings; variances are measured for the first."""
@@ -80,13 +82,11 @@ class Config(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         known, posterior = self.trained_by in self.procedures, self.trained_by != "plain"
+        fits = self.network in (None, "dense") or self.data == "cifar10"
         require(
             self,
             data_dir=without_folder(self),
-            network=(
-                self.network in (None, "dense") or self.data == "cifar10",
-                "dense: the VGG networks are for cifar10",
-            ),
+            network=(fits, "dense: the VGG networks are for cifar10"),
             trained_by=(known and posterior, "one of the procedures, and one with a posterior"),
         )
 
@@ -108,9 +108,5 @@ class Config(Checked):
         )
 
     def facts(self, *but: str) -> dict[str, Any]:
-        """What the results depend on, in the form that JSON gives back.
-
-        Args:
-            but: settings to leave out.
-        """
+        """What the results depend on, but for some, in the form that JSON gives back."""
         return facts(self, "data_dir", "out", "save_seconds", *but) | self.scale._asdict()

@@ -19,11 +19,11 @@ from cgjax import weights
 from train.data import Dataset
 from train.engine import loop, testing
 from train.engine.groups import Group, Layout
+from train.engine.loop import Learner, Variables
 from train.engine.recipes import PlateauRecipe
 from train.engine.runs import Display, Finished, Keeping, train
 from train.gradient_variance.settings import MEASUREMENTS, Config, Name
-from train.models.perceptron import Perceptron, kernel_deviations
-from train.models.vgg import SMALL, VGG, VGG16
+from train.models.classifiers import SMALL, VGG, VGG16, Perceptron, kernel_deviations
 
 CLASSES = 10
 HEAD = weights.CategoricalHead()
@@ -103,27 +103,31 @@ def _build(config: Config, features: int, key: Any) -> nnx.Module:
 
 
 @functools.lru_cache
-def learner(config: Config, procedure: Name, features: int, examples: int) -> loop.Learner:
+def learner(config: Config, procedure: Name, features: int, examples: int) -> Learner:
     """What is trained by a procedure, on so many examples: Adam on the negative ELBO divided by
     their number, or plainly on the negative log-likelihood."""
     net = learning(config, features)
     variance = {name: config.initial_variance * scale**2 for name, scale in net.prior.items()}
 
-    def init(key: Any) -> Any:
+    plain = procedure == "plain"
+
+    def init(key: Any) -> Variables:
         params = cg.functional(_build(config, features, key))[1]
         posterior = weights.mean_field(params, variance)
-        return weights.means(posterior) if procedure == "plain" else posterior
+        return Variables(weights.means(posterior) if plain else posterior, ())
 
-    def loss(posterior: Any, key: Any, hyper: Any, x: Array, y: Array) -> tuple[Array, Array]:
-        output = net.output(procedure, key, posterior, x)
+    def loss(variables: Variables, key: Any, hyper: Any, x: Array, y: Array) -> tuple[Array, Any]:
+        output = net.output(procedure, key, variables.params, x)
         wrong = (output.mean.argmax(-1) != y).sum(dtype=jnp.int32)
-        if procedure == "plain":
-            return HEAD.expected_nll(output, y).mean(), wrong
-        parts = weights.elbo(HEAD, output, y, posterior, net.prior)
-        return parts.per_example(examples, config.temperature), wrong
+        if plain:
+            return HEAD.expected_nll(output, y).mean(), (wrong, ())
+        parts = weights.elbo(HEAD, output, y, variables.params, net.prior)
+        return parts.per_example(examples, config.temperature), (wrong, ())
 
-    # At learning rate 1: the loop multiplies by the recipe's.
-    return loop.stateless(init, loss, functools.partial(net.predict, procedure), optax.adam(1.0))
+    def log_probs(variables: Variables, x: Array) -> Array:
+        return net.predict(procedure, variables.params, x)
+
+    return Learner(init, loss, log_probs, optax.adam(1.0))
 
 
 def recipe(config: Config) -> PlateauRecipe:
@@ -141,14 +145,8 @@ def all_runs(config: Config) -> list[tuple[Name, int]]:
 def learn(
     config: Config, dataset: Dataset, folder: Path | None, display: Display | None = None
 ) -> list[Finished]:
-    """Trains by every procedure: one program for each, or for each of its seeds.
-
-    Args:
-        config: the settings.
-        dataset: the data.
-        folder: where the checkpoint lies, if any.
-        display: where progress is told.
-    """
+    """Trains by every procedure: one program for each, or for each of its seeds. The checkpoint
+    lies in a folder, if there is one."""
     together = [config.seeds] if config.how == "vmap" else [(seed,) for seed in config.seeds]
     groups = [
         Group(
@@ -176,20 +174,23 @@ def tested(
     if finished.best_epoch == 0:
         return told
     plain, sampled = _scorers(config, procedure == "plain", dataset.test_x.shape[1])
-    told["test"] = testing.scores(plain, finished.best.params, dataset)
+    told["test"] = plain(finished.best.params, dataset)
     if procedure != "plain":
         key = jax.random.fold_in(jax.random.key(seed), loop.TEST)
-        told["weight samples"] = testing.scores(sampled, finished.best.params, dataset, key)
+        told["weight samples"] = sampled(finished.best.params, dataset, key)
     return told
 
 
 @functools.lru_cache
-def _scorers(config: Config, plain: bool, features: int) -> tuple[testing.Scorer, testing.Scorer]:
+def _scorers(config: Config, plain: bool, features: int) -> tuple[Callable[..., Any], ...]:
     """Figures of predictions by moments, the same program for all posteriors, and by the average
     of weight samples."""
     net = learning(config, features)
 
-    def sampled(posterior: Any, x: Array, key: Any) -> Array:
+    def by_moments(posterior: Any, x: Array, _: Any) -> Array:
+        return net.predict("plain" if plain else "moments", posterior, x)
+
+    def sampled(posterior: Any, x: Array, _: Any, key: Any) -> Array:
         def one(total: Array, key: Any) -> tuple[Array, None]:
             output = net.output("weights", key, posterior, x)
             return total + jax.nn.softmax(output.mean), None
@@ -199,5 +200,4 @@ def _scorers(config: Config, plain: bool, features: int) -> tuple[testing.Scorer
         total, _ = jax.lax.scan(one, jnp.zeros((len(x), CLASSES)), keys)
         return testing.logarithm(total / config.samples)
 
-    by_moments = functools.partial(net.predict, "plain" if plain else "moments")
     return testing.scorer(by_moments), testing.scorer(sampled)

@@ -19,7 +19,7 @@ from train.report.claims import (
     whole,
 )
 from train.report.statistics import Mean, mean
-from train.report.tables import REGULARISERS, Result, Run, difference
+from train.report.tables import REGULARISERS, difference
 
 SOURCE = "[A] 5.1: IndRNN on MNIST, pixel by pixel"
 COMMAND = "python -m train.indrnn --data-dir FOLDER"
@@ -39,11 +39,7 @@ class Accuracy(NamedTuple):
 
 
 def accuracies(results: Path) -> list[Accuracy]:
-    """The six of [A], and ours where whole schedules were run.
-
-    Args:
-        results: the folder of results.
-    """
+    """The six of [A], and ours where whole schedules were run."""
     made = []
     for order, by_regulariser in PAPER.items():
         cases = _cases(results, order)
@@ -87,8 +83,4 @@ def claims(results: Path) -> list[Claim]:
 
 def _cases(results: Path, order: str) -> Cases:
     facts = Config(order=order).facts()  # pyright: ignore[reportArgumentType]
-    return whole(results / "indrnn", facts, _ended)
-
-
-def _ended(result: Result, run: Run) -> bool:
-    return run["status"] == STATUS[STOPPED]
+    return whole(results / "indrnn", facts, lambda _, run: run["status"] == STATUS[STOPPED])

@@ -1,9 +1,5 @@
 """Independently recurrent networks on images as sequences of pixels ([A] 5.1).
 
-    python -m train.indrnn --data-dir FOLDER                     # sequential MNIST
-    python -m train.indrnn --order permuted --data-dir FOLDER    # in one fixed random order
-    python -m train.indrnn --data digits --features 16 --epochs 5    # scikit-learn's, 64 pixels
-
 Six layers of 128 ReLU nodes, each of an affine map, the recurrence, batch normalisation over batch
 and time, and dropout with one mask for all steps; the last state is classified. Adam 2e-4, batches
 of 32, "epochs" of 1,700 updates, gradients cut off at 10, weight decay of 1e-4 of all but biases
@@ -62,7 +58,8 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         settings=config,
         recipe=config.recipe,
         dataset=ordered,
-        models={"": sweep.Model(net, functools.partial(learner, shape, config.recipe))},
+        networks={"": net},
+        learner_of=lambda net, known: learner(net, config.recipe, known),
         prepare=sequences,
         statistics=functools.partial(reestimated, net, config.recipe.batch_size, ordered),
     )
@@ -116,21 +113,15 @@ def network(shape: Shape) -> sweep.Network:
 
 
 @functools.lru_cache
-def learner(shape: Shape, recipe: PatientRecipe, known: Rates | None) -> Learner:
-    """What is trained."""
-    return learner_of(network(shape), recipe, known)
-
-
-def learner_of(net: sweep.Network, recipe: PatientRecipe, known: Rates | None) -> Learner:
-    """The same of any recurrent network for sequences; neither biases nor recurrent weights
+def learner(net: sweep.Network, recipe: PatientRecipe, known: Rates | None) -> Learner:
+    """What is trained, of any recurrent network for sequences; neither biases nor recurrent weights
     decay."""
-    params = jax.eval_shape(net.init, jax.random.key(0)).params
     return sweep.learner(
         net,
         sequences,
         known,
         augment=lambda key, x: x,  # the noise has the half of the key that it always had
-        optimiser=recipe.optimiser_of(decayed(params, but=("*bias", "*recurrent"))),
+        optimiser=recipe.optimiser_of(functools.partial(decayed, but=("*bias", "*recurrent"))),
         project=cg.layers.clip_recurrent_weights,
     )
 
@@ -147,30 +138,23 @@ def reestimated(
 
     The images come in turn, as often as it takes for no more than 1e-4 of the old statistics to be
     left; with the recipe's 32 of MNIST's 3,000 images, once.
-
-    Args:
-        net: the network.
-        batch: the number of images of a batch.
-        dataset: whose validation images they are.
-        variables: parameters, which stay as they are, and old statistics.
     """
     largest = np.float32(dataset.largest)
-    return _reestimate(net, batch)(variables, dataset.validation_x, largest)
+    return _reestimated(net, batch, variables, dataset.validation_x, largest)
 
 
-@functools.lru_cache
-def _reestimate(net: sweep.Network, batch: int) -> Callable[..., Variables]:
-    def estimate(variables: Variables, x: Array, largest: Array) -> Variables:
-        size = min(batch, len(x))
-        forgotten = math.ceil(math.log(LARGEST_REST) / math.log(MOMENTUM))
-        count = max(forgotten, -(-len(x) // size))
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _reestimated(
+    net: sweep.Network, batch: int, variables: Variables, x: Array, largest: Array
+) -> Variables:
+    size = min(batch, len(x))
+    forgotten = math.ceil(math.log(LARGEST_REST) / math.log(MOMENTUM))
+    count = max(forgotten, -(-len(x) // size))
 
-        def step(state: Any, number: Array) -> tuple[Any, None]:
-            rows = (number * size + jnp.arange(size)) % len(x)
-            prepared = sequences(loop.scaled(x[rows], largest))
-            return net.training(variables.params, state, prepared, None)[1], None
+    def step(state: Any, number: Array) -> tuple[Any, None]:
+        rows = (number * size + jnp.arange(size)) % len(x)
+        prepared = sequences(loop.scaled(x[rows], largest))
+        return net.training(variables.params, state, prepared, None)[1], None
 
-        state, _ = jax.lax.scan(step, variables.state, jnp.arange(count))
-        return variables._replace(state=state)
-
-    return jax.jit(estimate)
+    state, _ = jax.lax.scan(step, variables.state, jnp.arange(count))
+    return variables._replace(state=state)

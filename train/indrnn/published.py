@@ -69,9 +69,6 @@ LOGS = {
 def log_beside(settings: dict[str, Any]) -> Log | None:
     """The log of the network and task of some settings of `train.indrnn`, if there is one.
 
-    Args:
-        settings: as in `result.json`.
-
     Example:
         >>> settings = {"data": "mnist", "order": "permuted", "stack": "plain", "depth": 6}
         >>> log_beside(settings | {"features": 128}).test

@@ -1,4 +1,4 @@
-"""The settings of the experiment with independently recurrent networks."""
+"""The settings of independently recurrent networks; the defaults are those of [A] 5.1."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from train.engine.recipes import PatientRecipe
 from train.engine.settings import RATES, Settings, without_folder
-from train.report.settings import Check, require
+from train.report.settings import SEED, require
 
 Order = Literal["sequential", "permuted"]
 Stack = Literal["plain", "residual", "dense"]
@@ -16,7 +16,12 @@ Implementation = Literal["scan", "parallel", "mosaic_gpu"]
 
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
-    """The settings of the experiment; the defaults are those of [A] 5.1."""
+    """Independently recurrent networks on sequences of pixels ([A] 5.1).
+
+    example:
+        python -m train.indrnn --order permuted --data-dir FOLDER
+        python -m train.indrnn --data digits --features 16 --epochs 5
+    """
 
     default_out: ClassVar[str] = "runs/indrnn/{data}_{order}"
 
@@ -28,7 +33,7 @@ class Config(Settings):
     """The images, whose pixels are the sequences: 784, or 64 of scikit-learn's digits."""
     order: Order = "sequential"
     """Of the pixels: row by row, or one random order for all images."""
-    order_seed: Annotated[int, Check(lambda seed: 0 <= seed < 2**32, "in [0, 2^32)")] = 0
+    order_seed: Annotated[int, SEED] = 0
     """Of the permutation, and of the split into training and validation images."""
     stack: Stack = "plain"
     """How layers are connected: one on the other, in residual blocks, or densely."""
@@ -49,17 +54,13 @@ class Config(Settings):
             told = "some of whose layers drop twice as often"
             return fits, f"drop rates of at most 0.5 for a dense stack, {told}"
 
+        deep = self.depth >= 1 and (self.stack == "plain" or self.depth == Config.depth)
+        wide = self.features >= 1 and (self.stack != "dense" or self.features % 8 == 0)
         require(
             self,
             data_dir=without_folder(self),
-            depth=(
-                self.depth >= 1 and (self.stack == "plain" or self.depth == Config.depth),
-                "at least 1, and given for a plain stack only",
-            ),
+            depth=(deep, "at least 1, and given for a plain stack only"),
             dropout=twice(self.dropout),
             both=twice([drop for drop, _ in self.both]),
-            features=(
-                self.features >= 1 and (self.stack != "dense" or self.features % 8 == 0),
-                "at least 1, and a multiple of 8 for a dense stack",
-            ),
+            features=(wide, "at least 1, and a multiple of 8 for a dense stack"),
         )

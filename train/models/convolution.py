@@ -30,14 +30,12 @@ def convolved(x: Images, kernel: Kernel, stride: int) -> Images:
     return _convolved(x, kernel, stride)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _convolved(x: Images, kernel: Kernel, stride: int) -> Images:
-    return _plain(x, kernel, stride)
-
-
 def _plain(x: Images, kernel: Kernel, stride: int) -> Images:
     strides, padding = (stride, stride), ((1, 1), (1, 1))
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_NUMBERS)
+
+
+_convolved = jax.custom_vjp(_plain, nondiff_argnums=(2,))
 
 
 def _forward(x: Images, kernel: Kernel, stride: int) -> tuple[Images, tuple[Images, Kernel]]:
@@ -45,25 +43,18 @@ def _forward(x: Images, kernel: Kernel, stride: int) -> tuple[Images, tuple[Imag
 
 
 def _by_kernel(x: Images, gradient: Images, stride: int) -> Kernel:
-    """The derivative by the kernel, as one product of matrices over images, rows and columns.
-
-    The images shifted by columns meet the gradient shifted by rows: a third of the memory that
-    patches of the images take.
-    """
+    """The derivative by the kernel, as one product of matrices over images, rows and columns. The
+    images shifted by columns meet the gradient shifted by rows: a third of the memory that patches
+    of the images take."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
     rows, (m, n) = x.shape[1], gradient.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
     end = (n - 1) * stride + 1
     images = [padded[:, :, j : j + end : stride] for j in range(_SIDE)]
     left = rows - (m - 1) * stride - 1  # after the last row that the gradient meets in the middle
-    gradients = [
-        lax.pad(
-            gradient,
-            jnp.zeros((), x.dtype),
-            [(0, 0, 0), (i - 1, left - (i - 1), stride - 1), (0, 0, 0), (0, 0, 0)],
-        )
-        for i in range(_SIDE)
-    ]
+    zero, whole = jnp.zeros((), x.dtype), (0, 0, 0)
+    edges = [(i - 1, left - (i - 1), stride - 1) for i in range(_SIDE)]
+    gradients = [lax.pad(gradient, zero, [whole, edge, whole, whole]) for edge in edges]
 
     def matrix(shifted: list[Images]) -> Float[Array, "places shifted"]:
         return jnp.concatenate(shifted, -1).reshape(-1, _SIDE * shifted[0].shape[-1])
@@ -85,13 +76,9 @@ def _backward(stride: int, saved: tuple[Images, Kernel], gradient: Images) -> tu
     ]
 
     def for_cpu(x: Images, kernel: Kernel, gradient: Images) -> tuple[Images, Kernel]:
+        flipped, padding = kernel[::-1, ::-1].swapaxes(2, 3), [(1, 1 + rest) for rest in over]
         by_x = lax.conv_general_dilated(
-            gradient,
-            kernel[::-1, ::-1].swapaxes(2, 3),
-            (1, 1),
-            [(1, 1 + rest) for rest in over],
-            lhs_dilation=(stride, stride),
-            dimension_numbers=_NUMBERS,
+            gradient, flipped, (1, 1), padding, (stride, stride), dimension_numbers=_NUMBERS
         )
         return by_x, _by_kernel(x, gradient, stride).astype(kernel.dtype)
 

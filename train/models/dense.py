@@ -22,24 +22,11 @@ def between(low: float, high: float) -> Any:
 
 
 def affine(features_in: int, features_out: int, rngs: nnx.Rngs) -> nnx.Linear:
-    """An affine layer with PyTorch's default initialisation.
-
-    Weights and biases are U(-1/sqrt(n), 1/sqrt(n)) for n inputs.
-
-    Args:
-        features_in: the number n of inputs.
-        features_out: the number of outputs.
-        rngs: the source of randomness.
-    """
+    """An affine layer with PyTorch's default initialisation: weights and biases are
+    U(-1/sqrt(n), 1/sqrt(n)) for n inputs."""
     uniform = between(-(features_in**-0.5), features_in**-0.5)
-    return nnx.Linear(
-        features_in,
-        features_out,
-        kernel_init=uniform,
-        bias_init=uniform,
-        dot_general=product,
-        rngs=rngs,
-    )
+    initial: Any = {"kernel_init": uniform, "bias_init": uniform}
+    return nnx.Linear(features_in, features_out, dot_general=product, rngs=rngs, **initial)
 
 
 @jax.custom_vjp
@@ -71,14 +58,8 @@ class Dense(nnx.Module):
     """Affine, nodes, dropout, affine, nodes, dropout, affine, and a constant 0 as last logit.
 
     With K classes, K - 1 logits and a zero are the minimal parametrisation of a categorical
-    variable as an exponential family.
-
-    Args:
-        family: the family of the hidden nodes, for example `cg.nodes.Spin()` for tanh.
-        features: the number of inputs.
-        hidden: the number of nodes of each hidden layer.
-        classes: the number K of classes.
-        rngs: the source of randomness of the initial weights.
+    variable as an exponential family. The hidden nodes are of a family, for example
+    `cg.nodes.Spin()` for tanh; each hidden layer has `hidden` of them.
     """
 
     def __init__(self, family: Family, features: int, hidden: int, classes: int, rngs: nnx.Rngs):
@@ -90,13 +71,9 @@ class Dense(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch features"], drop_rate: Any = None
     ) -> Float[Array, "batch classes"]:
-        """The logits.
-
-        Args:
-            x: the images, in [0, 1].
-            drop_rate: the probability that a hidden node is dropped on its way to the next layer,
-                a number or a traced value; `None`: the network has no noise nodes.
-        """
+        """The logits of images in [0, 1]. The drop rate, a number or a traced value, is the
+        probability that a hidden node is dropped on its way to the next layer; `None`: the network
+        has no noise nodes."""
         h = cg.node(self.family, self.first(x), name="hidden_1")
         h = dropped(h, drop_rate, "dropout_1")
         h = cg.node(self.family, self.second(h), name="hidden_2")
@@ -106,14 +83,8 @@ class Dense(nnx.Module):
 
 
 def dropped(x: Array, drop_rate: Any, name: str, broadcast_dims: Sequence[int] = ()) -> Array:
-    """`x` behind a layer of dropout; without a rate, without noise nodes.
-
-    Args:
-        x: what is dropped.
-        drop_rate: the probability, a number or a traced value; none: nothing is.
-        name: of the noise nodes.
-        broadcast_dims: axes along which a mask is the same.
-    """
+    """`x` behind a layer of dropout, whose noise nodes have this name and whose mask is the same
+    along `broadcast_dims`; without a rate, without noise nodes."""
     if drop_rate is None:
         return x
     return cg.layers.Dropout(drop_rate, broadcast_dims=broadcast_dims, name=name)(x)

@@ -24,10 +24,9 @@ from cgjax.nodes import Family
 from train.indrnn.settings import Implementation
 from train.models.dense import between, dropped
 
-_INIT = nnx.initializers
 # Uniform with |w| <= sqrt(6 / (65 n)) for n inputs: He's initialisation for a leak of 8.
-INPUT_WEIGHTS = _INIT.variance_scaling(2 / 65, "fan_in", "uniform")
-CLASSIFIER_WEIGHTS = _INIT.variance_scaling(2.0, "fan_in", "normal")
+INPUT_WEIGHTS = nnx.initializers.variance_scaling(2 / 65, "fan_in", "uniform")
+CLASSIFIER_WEIGHTS = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 # Of the running statistics of batch normalisation; PyTorch's 0.1 is 0.9 in Flax's convention.
 MOMENTUM = 0.9
 RELU = cg.nodes.ReLU()
@@ -52,10 +51,8 @@ class Layer(nnx.Module):
 
     Args:
         in_features: the number of inputs; None: no affine map.
-        features: the number of nodes.
-        name: of the nodes.
-        options: the length of the sequences, the family, the implementation.
-        rngs: the source of randomness of the initial weights.
+        features, name: of the nodes, how many and which.
+        options, rngs: of the whole network.
         last: whether it is the last layer, whose weights start close to 1: its last state is all
             that the classifier sees, and so it remembers the whole sequence.
         drop_factor: the drop rate relative to the network's.
@@ -105,14 +102,9 @@ class _Network(nnx.Module):
     def __call__(
         self, x: Float[Array, "*batch time n"], drop_rate: Any = None
     ) -> Float[Array, "*batch classes"]:
-        """The logits.
-
-        Args:
-            x: the sequences.
-            drop_rate: the probability that a state is dropped on its way to the next layer, for
-                all steps of a sequence at once; a number or a traced value. None: the network has
-                no noise nodes.
-        """
+        """The logits of sequences. The drop rate, a number or a traced value, is the probability
+        that a state is dropped on its way to the next layer, for all steps of a sequence at once;
+        None: the network has no noise nodes."""
         states = self._states(jnp.moveaxis(x, -2, 0), drop_rate)
         return self.classifier(states[-1])
 
@@ -122,15 +114,10 @@ class _Network(nnx.Module):
 
 
 class Plain(_Network):
-    """A stack of layers, each affine, recurrent, normalised and dropped.
+    """A stack of layers, each affine, recurrent, normalised and dropped; 6 or 12 in the paper.
 
-    Args:
-        depth: the number of recurrent layers, 6 or 12 in the paper.
-        options: see there.
-        features: the number of nodes of a layer.
-        last_close_to_one: whether the recurrent weights of the last layer start close to 1. (The
-            published runs of this network do not do it, although they ask for it.)
-        rngs: the source of randomness of the initial weights.
+    With `last_close_to_one` the recurrent weights of the last layer start close to 1. (The
+    published runs of this network do not do it, although they ask for it.)
     """
 
     def __init__(
@@ -144,15 +131,9 @@ class Plain(_Network):
     ):
         super().__init__(features, options.classes, rngs)
         sizes = [options.in_features, *(depth - 1) * [features]]
+        last = depth - 1 if last_close_to_one else None
         self.layers = nnx.List(
-            Layer(
-                size,
-                features,
-                f"layer_{i}",
-                options,
-                rngs,
-                last=last_close_to_one and i == depth - 1,
-            )
+            Layer(size, features, f"layer_{i}", options, rngs, last=i == last)
             for i, size in enumerate(sizes)
         )
 
@@ -167,10 +148,6 @@ class Residual(_Network):
 
     A block is two times recurrence, normalisation, dropout, affine map; [A] section 4.1 derives the
     form. With 5 blocks it has 11 recurrent layers.
-
-    Args:
-        blocks: their number.
-        options, features, rngs: as in `Plain`.
     """
 
     def __init__(
@@ -198,17 +175,13 @@ class Residual(_Network):
 
 
 class DenselyConnected(_Network):
-    """Blocks in which each pair of layers sees all features before it and adds a few.
+    """Blocks of several pairs of layers, each of which sees all features before it and adds
+    `growth`.
 
-    A pair is a bottleneck of 4 `growth` nodes and a layer of `growth` nodes. A transition behind
-    each block halves the features. With blocks of 8, 6 and 4 pairs it has 40 recurrent layers. The
-    first layer and those that add features drop twice as often.
-
-    Args:
-        blocks: the number of pairs of each.
-        options: as in `Plain`.
-        growth: how many features a pair adds; the first layer has 6 times as many.
-        rngs: as in `Plain`.
+    A pair is a bottleneck of 4 `growth` nodes and a layer of `growth` nodes; the first layer of all
+    has 6 times as many. A transition behind each block halves the features. With blocks of 8, 6 and
+    4 pairs it has 40 recurrent layers. The first layer and those that add features drop twice as
+    often.
     """
 
     def __init__(

@@ -19,8 +19,6 @@ from train.models.dense import affine, dropped
 Images = Float[Array, "batch rows columns channels"]
 Map = Callable[[Any], Any]
 
-_SHORTCUTS = ("convolution", "pad")
-
 
 class _Options(NamedTuple):
     """What all parts of a network are built with."""
@@ -31,10 +29,8 @@ class _Options(NamedTuple):
 
 
 class Convolution(nnx.Module):
-    """A 3 x 3 convolution without bias, of PyTorch's default initialisation.
-
-    Weights are U(-1/sqrt(n), 1/sqrt(n)) for n = 9 `inputs`.
-    """
+    """A 3 x 3 convolution without bias, of PyTorch's default initialisation: weights are
+    U(-1/sqrt(n), 1/sqrt(n)) for n = 9 `inputs`."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, options: _Options):
         bound = (9 * inputs) ** -0.5
@@ -87,7 +83,8 @@ class Identity(nnx.Module):
         self.side = Side(width, width, 1, name, options)
 
     def after(self, base: Map, drop_rate: Any) -> Map:
-        """The network with this block on top of `base`; both give natural parameters."""
+        """The network with this block on top of `base`, as all blocks have it; both give natural
+        parameters."""
         return cg.layers.Refinement(
             base,
             functools.partial(self.side.refine, drop_rate=drop_rate),
@@ -98,11 +95,9 @@ class Identity(nnx.Module):
 
 
 class Refined(nnx.Module):
-    """The block that begins a stage of the authors' network, at stride 2.
-
-    The nodes that end the stage below, and a refinement of a convolution, whose copy has weights of
-    its own: three convolutions, where the usual block has two.
-    """
+    """The block that begins a stage of the authors' network, at stride 2: the nodes that end the
+    stage below, and a refinement of a convolution, whose copy has weights of its own. It has three
+    convolutions, where the usual block has two."""
 
     def __init__(self, inputs: int, outputs: int, name: str, options: _Options):
         self.before = Place(inputs, f"{name}_before", options)
@@ -112,7 +107,6 @@ class Refined(nnx.Module):
         self.second = Convolution(outputs, outputs, 1, options)
 
     def after(self, base: Map, drop_rate: Any) -> Map:
-        """The network with this block on top of `base`; both give natural parameters."""
         node = functools.partial(self.between, drop_rate=drop_rate)
         refinement = cg.layers.Refinement(self.base, self.second, copy=self.copy, node=node)
         return lambda x: refinement(self.before(base(x), drop_rate))
@@ -130,8 +124,6 @@ class Padded(nnx.Module):
         self.channels = (outputs - inputs) // 2, (outputs - inputs + 1) // 2
 
     def after(self, base: Map, drop_rate: Any) -> Map:
-        """The network with this block on top of `base`; both give natural parameters."""
-
         def natural_parameter(x: Images) -> Images:
             e = base(x)
             refined = self.side.refine(self.side.before(e, drop_rate), drop_rate)
@@ -154,18 +146,14 @@ class ResNet(nnx.Module):
     variance, where PyTorch takes n/(n-1) of it.
 
     Args:
-        blocks: of each stage.
-        widths: the channels of each stage.
+        blocks, widths: the number of blocks of each stage; the channels of each.
         shortcut: of the block that begins a stage but the first: "convolution", 3 x 3 at stride 2,
             as in the authors' code; or "pad", without parameters.
-        channels: of an image.
-        classes: the number of logits.
-        convolution: `convolution(x, kernel, stride) -> y` computes the 3 x 3 convolutions; without
-            it `convolved`.
+        channels, classes: of an image; the number of logits.
+        convolution: computes the 3 x 3 convolutions.
         dtype: of the convolutions and of the nodes; none: that of the images and parameters. It is
             for training: with a dtype of 16 bits, evaluation by running averages would round those.
             The parameters, the batch statistics and the last layer are of 32 bits in any case.
-        rngs: the source of randomness of the initial weights.
 
     Raises:
         ValueError: for another shortcut, no block, no width, or, with "pad", a width smaller than
@@ -180,37 +168,33 @@ class ResNet(nnx.Module):
         shortcut: Literal["convolution", "pad"] = "convolution",
         channels: int = 3,
         classes: int = 10,
-        convolution: Callable[[Array, Array, int], Array] | None = None,
+        convolution: Callable[[Array, Array, int], Array] = convolved,
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        if shortcut not in _SHORTCUTS:
-            raise ValueError(f"shortcut is one of {', '.join(_SHORTCUTS)}, got {shortcut!r}.")
+        begin = {"convolution": Refined, "pad": Padded}
+        if shortcut not in begin:
+            raise ValueError(f"shortcut is one of {', '.join(begin)}, got {shortcut!r}.")
         if blocks < 1 or not widths:
             raise ValueError(f"expected a block and a width, got {blocks} and {tuple(widths)}.")
         if shortcut == "pad" and list(widths) != sorted(widths):
             raise ValueError(f"channels can be padded, not removed: got widths {tuple(widths)}.")
-        options = _Options(convolved if convolution is None else convolution, dtype, rngs)
-        begin = {"convolution": Refined, "pad": Padded}[shortcut]
+        options = _Options(convolution, dtype, rngs)
         self.first = Convolution(channels, widths[0], 1, options)
         parts: list[Identity | Refined | Padded] = []
         for stage, width in enumerate(widths, 1):
             names = [f"stage_{stage}_block_{block}" for block in range(1, blocks + 1)]
             if stage > 1:
-                parts.append(begin(widths[stage - 2], width, names.pop(0), options))
+                parts.append(begin[shortcut](widths[stage - 2], width, names.pop(0), options))
             parts += [Identity(width, name, options) for name in names]
         self.blocks = nnx.List(parts)
         self.last = Place(widths[-1], "last", options)
         self.output = affine(widths[-1], classes, rngs)
 
     def __call__(self, x: Images, drop_rate: Any = None) -> Float[Array, "batch classes"]:
-        """The logits.
-
-        Args:
-            x: the images, standardised by the caller.
-            drop_rate: the probability that a node is dropped on its way to the next layer, one for
-                all places; a number or a traced value. `None`: the network has no noise nodes.
-        """
+        """The logits of images that the caller has standardised. The drop rate, a number or a
+        traced value, is the probability that a node is dropped on its way to the next layer, one
+        for all places; `None`: the network has no noise nodes."""
         network: Map = self.first
         for block in self.blocks:
             network = block.after(network, drop_rate)

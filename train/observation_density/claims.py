@@ -35,27 +35,20 @@ CLAIMS = (
 
 
 def claims(results: Path) -> list[Claim]:
-    """All of them; a split of the data, with its networks, counts once.
-
-    Args:
-        results: the folder of results.
-    """
-    found = [
-        json.loads(path.read_text())
-        for path in sorted((results / "observation_density").glob("**/result.json"))
-    ]
-    found = [result for result in found if result["settings"]["data"] == "boston"]
+    """All of them, from the folder of results; a split of the data, with its networks, counts
+    once."""
+    paths = sorted((results / "observation_density").glob("**/result.json"))
+    loaded = [json.loads(path.read_text()) for path in paths]
+    found = [(result["settings"], result["models"]) for result in loaded]
     made = []
-    for text, models, figure, name in CLAIMS:
+    for text, pair, figure, name in CLAIMS:
         one, other = (
             {
-                (result["settings"]["split"], result["settings"]["seed"]): _value(
-                    result["models"][model][figure]
-                )
-                for result in found
-                if model in result["models"]
+                (settings["split"], settings["seed"]): _value(models[model][figure])
+                for settings, models in found
+                if settings["data"] == "boston" and model in models
             }
-            for model in models
+            for model in pair
         )
         both = sorted(one.keys() & other.keys())
         verdict, evidence = ABSENT, "-"

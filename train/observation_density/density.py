@@ -29,13 +29,8 @@ class Observation(NamedTuple):
 def log_density(
     loss: Callable[[Array, Array], Array], root: Float[Array, "features features"], o: Observation
 ) -> Float[Array, ""]:
-    """log N(x; 0, C) - E_q[loss(x, y)], but for a constant, at x = root @ o.x.
-
-    Args:
-        loss: the expected loss of one example.
-        root: the Cholesky factor of the covariance C of the inputs, whose mean is 0.
-        o: one observation.
-    """
+    """log N(x; 0, C) - E_q[loss(x, y)], but for a constant, at x = root @ o.x of one observation,
+    with the Cholesky factor of the covariance C of the inputs, whose mean is 0."""
     return -jnp.sum(o.x**2) / 2 - loss(root @ o.x, o.y)
 
 
@@ -53,15 +48,9 @@ class Chains(NamedTuple):
 def hamiltonian(
     density: Callable[[Any], Array], key: Key[Array, ""], initial: Any, *, warmup: int, draws: int
 ) -> Chains:
-    """Samples a density by Hamiltonian Monte Carlo, with chains side by side.
-
-    Args:
-        density: the logarithm of a density of a tree of arrays, but for a constant.
-        key: of `jax.random`.
-        initial: where the chains start: a tree with a leading axis of chains.
-        warmup: steps in which each chain finds its own step size and diagonal mass matrix.
-        draws: steps after that.
-    """
+    """Samples the logarithm of a density of a tree of arrays, known but for a constant, by
+    Hamiltonian Monte Carlo: chains side by side that start at a tree with a leading axis of chains.
+    In the steps of the warm-up each chain finds its own step size and diagonal mass matrix."""
     import blackjax
 
     # Its annotations do not name what its functions return.
@@ -86,15 +75,8 @@ def hamiltonian(
 
 
 def diagnostics(columns: dict[str, Float[Array, "chains draws"]]) -> dict[str, Any]:
-    """Whether chains agree: rank-normalised split R-hat and effective sample size of each column.
-
-    Args:
-        columns: what is looked at, by name.
-
-    Returns:
-        "R-hat" and "effective sample size" by name, the largest and the smallest of them, and
-        "converged": whether no R-hat exceeds 1.05.
-    """
+    """Whether chains agree: rank-normalised split R-hat and effective sample size of each column by
+    name, the largest and the smallest of them, and "converged": whether no R-hat exceeds 1.05."""
     from blackjax.diagnostics import ess_bulk, rhat
 
     stacked = jnp.stack(list(columns.values()), axis=-1)
@@ -115,11 +97,8 @@ def diagnostics(columns: dict[str, Float[Array, "chains draws"]]) -> dict[str, A
 
 
 def covariance_root(examples: uci.Scaled) -> Float[Array, "features features"]:
-    """The Cholesky factor of the covariance of the training inputs, whose mean is 0.
-
-    A column that is a function of others would make it singular: a millionth is added to each
-    variance.
-    """
+    """The Cholesky factor of the covariance of the training inputs, whose mean is 0. A column that
+    is a function of others would make it singular: a millionth is added to each variance."""
     x = np.asarray(examples.train_x, np.float64)
     covariance = np.cov(x.T, bias=True).reshape(x.shape[1], x.shape[1])
     return jnp.asarray(np.linalg.cholesky(covariance + 1e-6 * np.eye(len(covariance))), jnp.float32)
@@ -144,15 +123,10 @@ def observe(
     original units."""
     model, root = trained.model(name), covariance_root(examples)
     start, key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 2))
-    chains = hamiltonian(
-        functools.partial(log_density, model.expected_loss, root),
-        key,
-        initial_observations(config, examples, root, start),
-        warmup=config.warmup,
-        draws=config.draws,
-    )
-    x = jnp.einsum("fg,cdg->cdf", root, chains.positions.x)
-    y = chains.positions.y
+    density = functools.partial(log_density, model.expected_loss, root)
+    initial = initial_observations(config, examples, root, start)
+    chains = hamiltonian(density, key, initial, warmup=config.warmup, draws=config.draws)
+    x, y = jnp.einsum("fg,cdg->cdf", root, chains.positions.x), chains.positions.y
     flat = x.reshape(-1, x.shape[-1])
     predicted = model.predictions(flat).reshape(y.shape)
     members = jax.vmap(lambda network: trained.f(network, flat))(trained.members.network)
@@ -185,19 +159,14 @@ def observe(
         "test": model.test(examples),
         "draws": {
             "predicted": _rounded(examples.mean + examples.scale * predicted.reshape(-1)[::every]),
-            **_drawn(examples, flat, y.reshape(-1), every),
+            **drawn(examples, flat, y.reshape(-1), every),
         },
     }
 
 
-def training_points(examples: uci.Scaled) -> dict[str, list[float]]:
-    """The training examples as the figure shows them."""
-    return _drawn(examples, examples.train_x, examples.train_y)
-
-
-def _drawn(examples: uci.Scaled, x: Any, y: Any, every: int = 1) -> dict[str, list[float]]:
-    """Labels in original units, and inputs along the two directions in which training inputs vary
-    most; one in so many."""
+def drawn(examples: uci.Scaled, x: Any, y: Any, every: int = 1) -> dict[str, list[float]]:
+    """Examples as the figure shows them, one in so many: labels in original units, and inputs along
+    the two directions in which training inputs vary most."""
     _, _, directions = np.linalg.svd(np.asarray(examples.train_x), full_matrices=False)
     components = x @ jnp.asarray(np.resize(directions, (2, directions.shape[1])).T)
     return {

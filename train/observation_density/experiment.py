@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from train.data import uci
-from train.observation_density.density import CONVERGED, observe, training_points
+from train.observation_density.density import CONVERGED, drawn, observe
 from train.observation_density.figure import draw
 from train.observation_density.settings import Config
 from train.observation_density.training import train
@@ -13,16 +13,13 @@ from train.report import machine, results
 from train.report.files import held, refuse_other_result
 from train.report.settings import facts
 
+SOURCE = "[B] 4.2, Figure 2"
 TITLE = "examples that a trained network expects"
 
 
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
-    """Trains, samples, and leaves the result behind.
-
-    Raises:
-        DataFileError: no data, or a bad file.
-        ValueError: the data have no such split.
-    """
+    """Trains, samples, and leaves the result behind. DataFileError for bad data, ValueError if they
+    have no such split."""
     table, settings = uci.load_table(config.data, config.data_dir), facts(config, "data_dir", "out")
     examples = examples_of(table, config.split)
     sizes = f"{len(table.x)} rows of {table.x.shape[1]} features, {len(table.train)} splits"
@@ -37,13 +34,9 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
         for name in config.models:
             found[name] = observe(config, examples, trained, name)
             say(told(name, found[name]))
+        identity = machine.identity("vmap") | {"blackjax": metadata.version("blackjax")}
         result = results.origin(
-            TITLE,
-            "[B] 4.2, Figure 2",
-            command=command,
-            identity=machine.identity("vmap") | {"blackjax": metadata.version("blackjax")},
-            data=source,
-            settings=settings,
+            TITLE, SOURCE, command=command, identity=identity, data=source, settings=settings
         ) | {
             "prior of the inputs": "Gaussian, mean and covariance of the training inputs",
             "sizes": {
@@ -51,7 +44,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
                 "test examples": len(examples.test_y),
                 "features": examples.train_x.shape[1],
             },
-            "training examples": training_points(examples),
+            "training examples": drawn(examples, examples.train_x, examples.train_y),
             "models": found,
         }
         results.write(out / "result.json", result)
@@ -61,11 +54,8 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
 
 
 def examples_of(table: uci.Table, split: int) -> uci.Scaled:
-    """One split, in units of its training rows.
-
-    Raises:
-        ValueError: there is no such split, or too few rows for a covariance of the columns.
-    """
+    """One split, in units of its training rows. ValueError if there is no such split, or too few
+    rows for a covariance of the columns."""
     if split >= len(table.train):
         raise ValueError(f"split is {split}; expected 0 to {len(table.train) - 1}.")
     rows, columns = len(table.train[split]), table.x.shape[1]

@@ -18,16 +18,8 @@ TITLES = {
 
 
 def draw(results: Sequence[Path], out: Path) -> None:
-    """Draws a column for each model: predicted against simulated labels, and inputs projected on
-    the two principal components of the training inputs, coloured by prediction.
-
-    Args:
-        results: one file that `train.observation_density` has written.
-        out: the picture to write; its suffix decides the format.
-
-    Raises:
-        ValueError: there are several.
-    """
+    """Draws a column for each model of one result: predicted against simulated labels, and inputs
+    projected on the two principal components of the training inputs, coloured by prediction."""
     if len(results) != 1:
         raise ValueError("the figure is of one result; give one file")
     result = json.loads(results[0].read_text())
@@ -47,15 +39,8 @@ def draw(results: Sequence[Path], out: Path) -> None:
         top.set(xlabel="predicted label", ylabel="simulated label")
         looks: dict[str, Any] = {"color": "#bbbbbb", "markersize": 4, "label": "training inputs"}
         bottom.plot(given["first component"], given["second component"], "+", **looks)
-        points = bottom.scatter(
-            draws["first component"],
-            draws["second component"],
-            c=draws["predicted"],
-            s=6,
-            cmap="viridis",
-            vmin=span[0],
-            vmax=span[1],
-        )
+        looks = {"c": draws["predicted"], "vmin": span[0], "vmax": span[1], "cmap": "viridis"}
+        points = bottom.scatter(draws["first component"], draws["second component"], s=6, **looks)
         bottom.set(xlabel="first principal component", ylabel="second")
     figure.colorbar(points, ax=axes[1, -1], label="predicted label")  # of the last column
     axes[1, 0].legend(frameon=False, fontsize="small")

@@ -4,15 +4,19 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
-from train.report.settings import SOME, Check, Checked, at_least, more_than, require
+from train.report.settings import SEED, SOME, Checked, at_least, more_than, require
 
 Model = Literal["moments", "ensemble", "network"]
-SEED = Check(lambda seed: 0 <= seed < 2**32, "in [0, 2^32)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Checked):
-    """The settings of the experiment."""
+    """Examples that a trained network expects ([B] Figure 2).
+
+    example:
+        python -m train.observation_density
+        python -m train.observation_density --data boston --data-dir FOLDER
+    """
 
     data: Literal["diabetes", "boston"] = "diabetes"
     data_dir: Path | None = None
@@ -52,10 +56,5 @@ class Config(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self,
-            data_dir=(
-                self.data_dir is None or self.data != "diabetes",
-                "None for diabetes, which is part of scikit-learn",
-            ),
-        )
+        fits = self.data_dir is None or self.data != "diabetes"
+        require(self, data_dir=(fits, "None for diabetes, which is part of scikit-learn"))

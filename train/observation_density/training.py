@@ -1,5 +1,6 @@
 """The networks: one with a Gaussian posterior, and independent ones, all by the same recipe."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Key
 import cgjax as cg
 from cgjax import metrics, weights
 from train.data import uci
-from train.models.perceptron import Perceptron, kernel_deviations
+from train.models.classifiers import Perceptron, kernel_deviations
 from train.observation_density import settings
 from train.observation_density.settings import Config
 
@@ -26,17 +27,13 @@ class Parameters(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A distribution q over networks: members of equal weight, with known weights or posteriors.
+    """A distribution q over networks: members of equal weight, with known weights or posteriors."""
 
-    Attributes:
-        output: `output(network, x)`, the belief about the output of each example.
-        members: arrays with a leading axis of members.
-        number: how many of them, from the first, q is of. All are computed, as one product: of one
-            alone the last bit is another, and so are all that chains make of it.
-    """
-
+    # output(network, x): the belief about the output of each example
     output: Callable[[Any, Array], cg.Belief]
-    members: Parameters
+    members: Parameters  # arrays with a leading axis of members
+    # How many of them, from the first, q is of. All are computed, as one product: of one alone the
+    # last bit is another, and so are all that chains make of it.
     number: int
 
     def _each(self, function: Callable[[Any, cg.Belief], Array], x: Array) -> Array:
@@ -124,10 +121,9 @@ def train(config: Config, examples: uci.Scaled) -> Trained:
         return weights.GaussianHead(params.log_noise).expected_nll(output, y).mean()
 
     keys = jax.random.split(jax.random.key(config.seed), config.members)
-    posterior = jax.jit(lambda key: _descend(config, examples, elbo, bayesian(key), key))(keys[0])
-    members = jax.jit(
-        jax.vmap(lambda key: _descend(config, examples, likelihood, member(key), key))
-    )(keys)
+    descend = functools.partial(_descend, config, examples)
+    posterior = jax.jit(functools.partial(descend, elbo, bayesian))(keys[0])
+    members = jax.jit(jax.vmap(functools.partial(descend, likelihood, member)))(keys)
     return Trained(f, posterior, members)
 
 
@@ -135,10 +131,11 @@ def _descend(
     config: Config,
     examples: uci.Scaled,
     loss: Callable[..., Array],
-    params: Parameters,
+    init: Callable[[Any], Parameters],
     key: Key[Array, ""],
 ) -> Parameters:
     """Adam on batches, every epoch with its own order, and the last examples of it left out."""
+    params = init(key)
     count = len(examples.train_y)
     size = min(config.batch_size, count)
     adam = optax.adam(config.learning_rate)

@@ -33,16 +33,11 @@ class Claim(NamedTuple):
 
 
 def judged(signs: Iterable[int], wanted: int, at_least: int | None = None) -> str:
-    """Whether differences have a sign, in at least so many cases.
+    """Whether differences have the wanted sign in at least so many cases, without a number in all.
 
-    Args:
-        signs: of each case's difference; 0 where it is not decided.
-        wanted: 1 or -1.
-        at_least: in how many cases; without it in all.
-
-    Returns:
-        "holds"; "does not hold" if not even with every 0 taken to be as wanted; else "not decided";
-        "not yet measured" without cases.
+    Of each case's difference the sign is 1 or -1, or 0 where it is not decided. The claim "holds";
+    it "does not hold" if not even with every 0 taken to be as wanted; else it is "not decided";
+    "not yet measured" without cases.
 
     Example:
         >>> judged([-1, -1], -1), judged([-1, 0], -1), judged([0, 1], -1)
@@ -114,22 +109,14 @@ def together(verdicts: Iterable[str]) -> str:
 
 
 def whole(
-    folder: Path,
-    settings: Mapping[str, Any],
-    ended: Callable[[report.Result, report.Run], bool],
+    folder: Path, settings: Mapping[str, Any], ended: Callable[[report.Result, report.Run], bool]
 ) -> Cases:
-    """Runs of a sweep with the whole schedule of [A], by regulariser and rate.
+    """Runs of a sweep with the whole schedule of [A], by regulariser and rate, each with a seed
+    that stands for the permutation too; ValueError if one is there twice.
 
-    Args:
-        folder: of the experiment's results, each in one of its own.
-        settings: those of [A]; which runs there are does not count, nor which permutation.
-        ended: whether a run of a result came to its end.
-
-    Returns:
-        entries of `result["runs"]`, each with a seed that stands for the permutation too.
-
-    Raises:
-        ValueError: if a run is there twice.
+    The results of the experiment lie in a folder, each in one of its own. Of the settings of [A] it
+    does not count which runs there are, nor which permutation; `ended` says whether a run of a
+    result came to its end.
     """
     cases: Cases = {}
     wanted = but_epochs(dict(settings))
@@ -139,9 +126,7 @@ def whole(
         free = {"order_seed", *report.RUN_SETTINGS}
         if any(found.get(name) != value for name, value in wanted.items() if name not in free):
             continue
-        for run in result["runs"]:
-            if run["test"] is None or not ended(result, run):
-                continue
+        for run in (r for r in result["runs"] if r["test"] is not None and ended(result, r)):
             seed = found.get("order_seed"), run["seed"]
             known = cases.setdefault((run["regulariser"], run["rate"]), [])
             if any(other["seed"] == seed for other in known):
@@ -158,10 +143,8 @@ def summary(claims: Sequence[Claim]) -> str:
     known: dict[str, set[bool]] = {}
     for claim in claims:
         known.setdefault(claim.source, set()).add(claim.verdict != ABSENT)
-    measured = [
-        source + " (in part)" * (False in some) for source, some in known.items() if True in some
-    ]
-    rest = [source for source, some in known.items() if True not in some]
+    measured = [name + " (in part)" * (False in some) for name, some in known.items() if any(some)]
+    rest = [name for name, some in known.items() if not any(some)]
     counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS}
     return (
         f"Measured are {len(measured)} of the papers' {len(known)} experiments "

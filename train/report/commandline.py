@@ -2,16 +2,16 @@
 
 An experiment `train/NAME/` has `settings.py`, with a frozen dataclass `Config` below
 `train.report.settings.Checked`, that imports no JAX; `experiment.py`, with
-`main(config, command, console)`; and `__main__.py`, which hands both to `run`.
+`main(config, command, console)`; and `__main__.py`, whose `cli` is `run`.
 """
 
 import contextlib
 import importlib
+import inspect
 import io
 import shlex
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,60 +27,43 @@ class Terminated(KeyboardInterrupt):
 def run(
     module: str,
     config: type,
-    experiment: str | Callable[[Any, str, Any], Any],
     arguments: Sequence[str] | None = None,
     *,
-    description: str,
-    example: str,
-    continues: str | None,
+    main: Callable[[Any, str, Any], Any] | None = None,
+    continues: str | None = "from its last checkpoint",
 ) -> int:
-    """Runs an experiment with settings from the command line.
+    """Runs an experiment with settings from the command line; its exit status: 0, 1 after an error
+    that the user can mend, 130 after Ctrl-C, 143 after SIGTERM.
 
     The experiment, and with it JAX, is imported after the options are read, so that a mistyped one
     is refused at once.
 
     Args:
         module: what is typed, as in `python -m train.dense`.
-        config: the type of the settings, a dataclass whose fields become options.
-        experiment: the module, such as "train.dense.experiment", that has
-            `main(config, command, console)`, or that function. It takes the settings, what was
-            typed, and the `rich.console.Console` to tell progress on.
+        config: the type of the settings, a dataclass whose fields become options, and whose
+            docstring is what `--help` says of the experiment: a sentence and examples.
         arguments: the words of the command line; none: those of the process.
-        description: what `--help` says of the experiment, in a sentence.
-        example: commands that `--help` shows, one a line.
+        main: takes the settings, what was typed, and the `rich.console.Console` to tell progress
+            on; without it that of the module's `experiment`.
         continues: from where the same command goes on after an interruption; none: it begins anew.
-
-    Returns:
-        The exit status: 0, 1 after an error that the user can mend, 130 after Ctrl-C, 143 after
-        SIGTERM.
     """
     import tyro
     from rich.console import Console
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    commands = textwrap.indent(textwrap.dedent(example).strip(), "    ")
     with interrupted_by_sigterm():
-        chosen = tyro.cli(
-            config,
-            args=arguments,
-            prog=f"python -m {module}",
-            description=f"{description}\n\nexample:\n{commands}",
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        told: Any = {"prog": f"python -m {module}", "description": inspect.getdoc(config) or ""}
+        chosen = tyro.cli(config, args=arguments, config=(tyro.conf.OmitArgPrefixes,), **told)
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A locale without "±" must not end a training.
             sys.stdout.reconfigure(errors="replace")
         machine.keep_memory()
         try:
-            main = experiment
-            if isinstance(main, str):
-                main = importlib.import_module(main).main
-            main(chosen, shlex.join(["python", "-m", module, *arguments]), Console())
-        except (DataFileError, CheckpointError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        except ImportError as error:
-            print(f"error: {error}: `pip install cgjax[train]`", file=sys.stderr)
+            experiment = main or importlib.import_module(f"{module}.experiment").main
+            experiment(chosen, shlex.join(["python", "-m", module, *arguments]), Console())
+        except (DataFileError, CheckpointError, ValueError, ImportError) as error:
+            remedy = ": `pip install cgjax[train]`" * isinstance(error, ImportError)
+            print(f"error: {error}{remedy}", file=sys.stderr)
             return 1
         except KeyboardInterrupt as interruption:
             terminated = isinstance(interruption, Terminated)

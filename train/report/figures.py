@@ -12,13 +12,8 @@ COLOURS = {"none": "#9aa0a6", "dropout": "#4477aa", "pcff": "#cc6677", "both": "
 
 
 def panels(rows: int, columns: int, size: tuple[float, float], **shared: Any) -> tuple[Any, Any]:
-    """A figure, and its panels as an array [rows, columns], which have neither top nor right edge.
-
-    Args:
-        rows, columns: how many panels.
-        size: width and height of the figure, inches.
-        shared: as for `matplotlib.pyplot.subplots`.
-    """
+    """A figure of some width and height in inches, and its panels as an array [rows, columns],
+    which have neither top nor right edge; `shared` is as for `matplotlib.pyplot.subplots`."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -41,16 +36,11 @@ def digest(results: Sequence[Path]) -> str:
 
 
 def save(figure: Any, path: Path, *, description: str | None = None, dpi: int = 150) -> None:
-    """Writes a Matplotlib figure, whole or not at all; the same figure makes the same bytes.
+    """Writes a Matplotlib figure and closes it, whole or not at all; the same figure makes the same
+    bytes.
 
-    Args:
-        figure: the figure; it is closed.
-        path: where to; its suffix is the format, without one PNG.
-        description: what the file says of itself, in the formats that can (PNG, SVG).
-        dpi: dots per inch of formats that have them.
-
-    Raises:
-        ValueError: the format is unknown.
+    The suffix of the path is the format, without one PNG; an unknown one is a ValueError. A
+    description is what the file says of itself, in the formats that can (PNG, SVG).
     """
     from matplotlib import pyplot
 

@@ -24,23 +24,9 @@ class DataFileError(Exception):
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes `content` to `path` so that a reader sees the old file or the whole new one.
-
-    Args:
-        path: the file to write; its folder is created.
-        content: all of its bytes.
-
-    Raises:
-        DataFileError: naming `path` if the folder cannot be written or the disk is full;
-        an older file of that name is then untouched.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "a" / "b.txt"
-        >>> write_atomic(path, b"whole")
-        >>> path.read_bytes()
-        b'whole'
-    """
+    """Writes `content` to `path`, whose folder is created, so that a reader sees the old file or
+    the whole new one. DataFileError if the folder cannot be written or the disk is full; an older
+    file is then untouched."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,22 +49,14 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Opens a file of bytes, and refuses anything else at once: a pipe may never answer.
-
-    Args:
-        path: the file.
-
-    Raises:
-        DataFileError: naming `path` and what is wrong with it.
-    """
+    """Opens a file of bytes, and refuses anything else at once with a DataFileError: a pipe may
+    never answer."""
     try:
         if stat.S_ISREG(path.stat().st_mode):
             return path.open("rb")
         reason = "a folder" if path.is_dir() else "a pipe or a device, not a file of bytes"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except ValueError as error:  # of a name with a zero byte
-        reason = str(error)
+    except (OSError, ValueError) as error:  # the latter of a name with a zero byte
+        reason = getattr(error, "strerror", None) or str(error)
     raise DataFileError(f"cannot read {path}: {reason}.")
 
 
@@ -86,22 +64,10 @@ def open_regular(path: Path) -> io.BufferedReader:
 def held(folder: Path) -> Iterator[None]:
     """Keeps a folder for the results of this process alone.
 
-    Another process that wants it is refused, until this one has let go or ended, in whatever way.
-    The lock is one of the operating system on the folder itself, so that no file is left behind.
-
-    Args:
-        folder: it is created, and removed again if nothing was written.
-
-    Raises:
-        DataFileError: it cannot be created or written, or another process holds it.
-
-    Example:
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> with held(folder), held(folder):
-        ...     pass
-        Traceback (most recent call last):
-        ...
-        train.report.files.DataFileError: ...: another process writes here. ...
+    It is created, and removed again if nothing was written. Another process that wants it is
+    refused, until this one has let go or ended, in whatever way. The lock is one of the operating
+    system on the folder itself, so that no file is left behind. DataFileError if it cannot be
+    created or written, or another process holds it.
     """
     made = not folder.exists()
     try:
@@ -136,13 +102,8 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def refuse_other_result(path: Path, experiment: str, settings: dict[str, Any]) -> None:
-    """Raises DataFileError if a result is there that this experiment would not leave.
-
-    Args:
-        path: where the result will be.
-        experiment: what a result calls it, under "experiment".
-        settings: those under "settings". The last epoch may be another.
-    """
+    """Raises DataFileError if a result is there that is not of this experiment, as results call it,
+    or of these settings, but for the last epoch."""
     if not path.exists():
         return
     try:
@@ -150,12 +111,11 @@ def refuse_other_result(path: Path, experiment: str, settings: dict[str, Any]) -
         title, facts = known["experiment"], known["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         title, facts = "something that is no result of an experiment", settings
+    what = ""
     if title != experiment:
         what = f"it holds {title!r}, not {experiment!r}"
-    else:
-        then, now = (but_epochs(told) for told in (facts, settings))
-        differing = differences(then, now)
-        if not differing:
-            return
+    elif differing := differences(but_epochs(facts), but_epochs(settings)):
         what = f"it was made with other settings. {differing}"
-    raise DataFileError(f"{path}: {what}. Choose another folder with --out, or move the file away.")
+    if what:
+        remedy = "Choose another folder with --out, or move the file away."
+        raise DataFileError(f"{path}: {what}. {remedy}")

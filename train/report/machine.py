@@ -1,5 +1,6 @@
 """What a result depends on besides its settings: machine, threads, versions, commit."""
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -8,29 +9,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy")
-
 
 def identity(
     mode: str, devices: int = 1, width: int | None = None, batch_devices: int = 1
 ) -> dict[str, Any]:
     """The facts under which the same command gives the same bits, on a CPU; on a GPU it was not yet
-    tried.
-
-    Args:
-        mode: how runs are computed; see `train.engine.loop.programs`.
-        devices: over how many devices they are split.
-        width: how many a device maps at a time; none: all it has.
-        batch_devices: over how many devices each batch is split besides.
-
-    Returns:
-        Facts that JSON can hold; they are stored with a checkpoint and compared on the way back.
-    """
+    tried. They are stored with a checkpoint and compared on the way back. How runs are computed is
+    as in `train.engine.loop.programs`, over so many devices."""
     import jax
 
-    def setting(name: str) -> Any:
-        return jax.config.values[name]
-
+    setting = jax.config.values
     return {
         "mode": mode,
         "device kind": device_kind(),
@@ -41,28 +29,23 @@ def identity(
         # XLA splits sums on CPU by the threads it may use.
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "compiler flags": os.environ.get("XLA_FLAGS", ""),
-        "64 bit": setting("jax_enable_x64"),
-        "matrix product precision": setting("jax_default_matmul_precision"),
-        "random numbers": [
-            setting("jax_default_prng_impl"),
-            setting("jax_threefry_partitionable"),
-        ],
+        "64 bit": setting["jax_enable_x64"],
+        "matrix product precision": setting["jax_default_matmul_precision"],
+        "random numbers": [setting["jax_default_prng_impl"], setting["jax_threefry_partitionable"]],
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in VERSIONED},
+        **{n: metadata.version(n) for n in ("jax", "jaxlib", "flax", "optax", "numpy")},
     }
 
 
 def keep_memory() -> bool:
-    """Lets the process keep the memory that it frees, where the C library is glibc.
+    """Lets the process keep the memory that it frees, where the C library is glibc, and tells
+    whether it could.
 
     XLA allocates the intermediate results of a program for each of its calls. A block of more than
     32 MB glibc takes from the operating system each time and gives it back afterwards, and the
     first access to each page of it costs (`python -m benchmarks.kept_memory` measures how much).
     The same without this function, before a process starts:
     `MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647`.
-
-    Returns:
-        Whether it could be set.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -79,12 +62,11 @@ def device_kind() -> str:
     device = jax.devices()[0]
     if device.platform != "cpu":
         return device.device_kind
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def commit() -> str:

@@ -21,13 +21,9 @@ def origin(
 ) -> dict[str, Any]:
     """What a result begins with: a number without it is not one.
 
-    Args:
-        title: what the experiment is called.
-        source: where the paper has it, as "[B] 4.1, Figure 1".
-        command: what was typed.
-        identity: of the machine, see `train.report.machine.identity`.
-        data: where the data came from.
-        settings: what the result depends on, see `train.report.settings.facts`.
+    The source is where the paper has it, as "[B] 4.1, Figure 1", the identity
+    `train.report.machine.identity`, data where these came from, and settings
+    `train.report.settings.facts`.
     """
     return {
         "experiment": title,
@@ -41,17 +37,9 @@ def origin(
 
 
 def read_json(path: Path, check: Callable[[Any], None], what: str, remedy: str) -> dict[str, Any]:
-    """A result that a file holds.
-
-    Args:
-        path: of the JSON.
-        check: `check(result)` raises a `KeyError`, `TypeError` or `ValueError` for what is none.
-        what: it should be, as "result of `python -m train.uci`".
-        remedy: what to do about a bad one.
-
-    Raises:
-        DataFileError: naming the file, if it cannot be read or is no such result.
-    """
+    """A result that a file holds. For what is none, `check(result)` raises a `KeyError`,
+    `TypeError` or `ValueError`, and a DataFileError says what it should be, as "result of `python
+    -m train.uci`", and a remedy."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         check(result)
@@ -63,16 +51,8 @@ def read_json(path: Path, check: Callable[[Any], None], what: str, remedy: str) 
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Writes a result as JSON, whole or not at all.
-
-    Args:
-        path: where to.
-        result: what JSON can hold; None stands for what is not a finite number.
-
-    Raises:
-        DataFileError: see `write_atomic`.
-        ValueError: a number is not finite.
-    """
+    """Writes a result as JSON, whole or not at all, see `write_atomic`; None stands for what is not
+    a finite number, which raises ValueError."""
     write_atomic(path, json.dumps(result, indent=1, allow_nan=False).encode())
 
 

@@ -4,6 +4,7 @@ A setting is a field of a frozen dataclass below `Checked`: its type, annotated 
 default, and the sentence that `--help` shows.
 
 Example:
+    >>> from typing import Annotated
     >>> @dataclasses.dataclass(frozen=True)
     ... class Training(Checked):
     ...     rate: Annotated[float, more_than(0)] = 0.1
@@ -20,23 +21,7 @@ import json
 import math
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NamedTuple
-
-__all__ = [
-    "PROBABILITY",
-    "SEEDS",
-    "SOME",
-    "Annotated",
-    "Check",
-    "Checked",
-    "at_least",
-    "but_epochs",
-    "differences",
-    "each",
-    "facts",
-    "more_than",
-    "require",
-]
+from typing import Any, NamedTuple
 
 
 class Check(NamedTuple):
@@ -57,12 +42,7 @@ def more_than(bound: float) -> Check:
 
 
 def each(check: Check) -> Check:
-    """Several values that are all like this.
-
-    Example:
-        >>> each(at_least(1)).fits((3, 0)), each(at_least(1)).expected
-        (False, 'at least 1 each')
-    """
+    """Several values that are all like this."""
     return Check(lambda values: all(map(check.fits, values)), f"{check.expected} each")
 
 
@@ -72,9 +52,10 @@ def _distinct(values: Sequence[Any]) -> bool:
 
 PROBABILITY = Check(lambda value: 0 <= value <= 1, "a probability in [0, 1]")
 SOME = Check(_distinct, "at least one, and none twice")
+SEED = Check(lambda seed: 0 <= seed < 2**32, "in [0, 2^32)")
 SEEDS = Check(
     # Larger ones would be cut off to 32 bits: two of them could be one run.
-    lambda values: _distinct(values) and all(0 <= seed < 2**32 for seed in values),
+    lambda values: _distinct(values) and all(map(SEED.fits, values)),
     "at least one in [0, 2^32), and none twice: a run counts once in a mean",
 )
 
@@ -92,26 +73,17 @@ class Checked:
 
 
 def require(settings: Any, **conditions: tuple[bool, str]) -> None:
-    """Raises unless settings make sense: for conditions between several of them.
-
-    Args:
-        settings: the record that holds them.
-        conditions: for a setting, whether it does, and what it should be.
-
-    Raises:
-        ValueError: naming the first that does not, its value, and what was expected.
-    """
+    """Raises ValueError unless settings make sense, for conditions between several of them: for a
+    setting, whether it does, and what it should be. The error names the first that does not, its
+    value, and what was expected."""
     for name, (fits, expected) in conditions.items():
         if not fits:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected {expected}.")
 
 
 def facts(settings: Any, *but: str) -> dict[str, Any]:
-    """What a result depends on, in the form that JSON gives back.
-
-    Args:
-        settings: a dataclass.
-        but: the names of those on which it does not depend; there need not be such settings.
+    """What a result depends on, in the form that JSON gives back: the fields of a dataclass `but`
+    some, which need not be there.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)

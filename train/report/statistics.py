@@ -51,11 +51,8 @@ class Mean(NamedTuple):
     ) -> str:
         """The mean ± its standard error; "-" for no values, the mean alone for a single one.
 
-        Args:
-            digits: decimal places.
-            factor: what both are multiplied by, as 100 for percentages.
-            signed: whether a plus is written, as for differences.
-            style: "f"; or "g" for figures of many sizes, of which so many digits count.
+        Both are multiplied by the factor, as 100 for percentages, and have so many decimal places,
+        or, in the style "g" for figures of many sizes, so many digits. Differences are signed.
 
         Example:
             >>> mean([0.01, 0.03]).told(1, 100), mean([0.5]).told(2, signed=True), mean([]).told(2)
@@ -70,12 +67,7 @@ class Mean(NamedTuple):
 
 
 def mean(values: Sequence[float]) -> Mean:
-    """Mean and standard error of independent values.
-
-    Example:
-        >>> mean([1.0, 3.0])
-        Mean(value=2.0, standard_error=1.0, number=2)
-    """
+    """Mean and standard error of independent values."""
     n = len(values)
     if n == 0:
         return Mean(math.nan, math.nan, 0)
@@ -85,11 +77,7 @@ def mean(values: Sequence[float]) -> Mean:
 
 
 def paired(ours: Mapping[Any, float], others: Mapping[Any, float]) -> Mean:
-    """The mean of `ours - others` over what both have.
-
-    Args:
-        ours: figures by seed or split.
-        others: those that are subtracted.
+    """The mean of `ours - others`, figures by seed or split, over what both have.
 
     Example:
         >>> paired({0: 0.5, 1: 0.75}, {1: 0.25, 0: 0.25, 2: 1.0})

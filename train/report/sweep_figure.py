@@ -29,18 +29,13 @@ def draw(results: Sequence[Path], out: Path) -> None:
     and PCFF together are a line over PCFF's rate for each drop rate.
 
     Points are means over seeds with their standard errors, small points the single runs; the line
-    across is the network without regularisation.
-
-    Args:
-        results: files that the experiments have written. Seeds may have been trained apart.
-        out: the picture to write; its suffix decides the format.
+    across is the network without regularisation. Seeds may have been trained apart.
     """
-    sets = _read(results)
+    sets = report.merged_by_settings([report.read(path) for path in results])
     figure, axes = panels(1, len(sets), (1 + 4 * len(sets), 3.4))
     drawn: dict[str, Any] = {}
     for panel, result in zip(axes[0], sets, strict=True):
         _panel(panel, result)
-        panel.set_title(f"{title(result)}\n{schedule(result)}", fontsize="medium")
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             drawn.setdefault(label, handle)
     figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=3, frameon=False)
@@ -55,19 +50,14 @@ def draw_curves(results: Sequence[Path], out: Path) -> None:
     seeds of a regulariser and rate, up to the epoch where the first of them ends. Where the authors
     of IndRNN have logged the same network, with dropout 0.1, their points stand beside it, up to
     ten times as many updates; in their first epoch, those of training are means over a hundred.
-
-    Args:
-        results: files that the experiments have written. Seeds may have been trained apart.
-        out: the picture to write; its suffix decides the format.
     """
-    sets = _read(results)
-    size = 1 + 4 * len(sets), 6.4
-    figure, axes = panels(2, len(sets), size, sharex="col", sharey="col")
+    sets = report.merged_by_settings([report.read(path) for path in results])
+    figure, axes = panels(2, len(sets), (1 + 4 * len(sets), 6.4), sharex="col", sharey="col")
     for column, result in zip(axes.T, sets, strict=True):
         for panel, part in zip(column, PARTS, strict=True):
             _curves(panel, result, part)
         column[0].set_ylim(bottom=0)
-        column[0].set_title(f"{title(result)}\n{schedule(result)}", fontsize="medium")
+        _titled(column[0], result)
         column[0].legend(fontsize="x-small", frameon=False, ncols=1 + len(column[0].lines) // 8)
         column[-1].set_xlabel("updates")
     save(figure, out, description=digest(results))
@@ -76,8 +66,7 @@ def draw_curves(results: Sequence[Path], out: Path) -> None:
 def title(result: dict[str, Any]) -> str:
     """The heading of a result's panel."""
     settings = result["settings"]
-    parts = [settings[name] for name in ("data", "order", "shortcut") if name in settings]
-    return ", ".join(parts)
+    return ", ".join(settings[n] for n in ("data", "order", "shortcut") if n in settings)
 
 
 def schedule(result: dict[str, Any]) -> str:
@@ -96,27 +85,20 @@ def updates(result: dict[str, Any]) -> int:
 
 
 def history(runs: Sequence[dict[str, Any]], name: str) -> np.ndarray:
-    """The mean over runs of a figure of each epoch, up to where the first run ends.
-
-    Args:
-        runs: entries of `result["runs"]`.
-        name: of the figure in their history.
-
-    Returns:
-        an array [epochs]; not a number where a run had none.
-    """
+    """The mean over runs of a figure of each epoch, up to where the first run ends: an array
+    [epochs], not a number where a run had none."""
     epochs = min(len(run["history"][name]) for run in runs)
     columns = [run["history"][name][:epochs] for run in runs]
     return np.mean(np.array(columns, np.float64), axis=0)  # None becomes not a number
 
 
-def _read(results: Sequence[Path]) -> list[dict[str, Any]]:
-    return report.merged_by_settings([report.read(path) for path in results])
-
-
 def _rate(told: str) -> float:
     """The rate of a row of the results; that of PCFF where dropout is beside it."""
     return float(told.rpartition(" + ")[2])
+
+
+def _titled(panel: Any, result: dict[str, Any]) -> None:
+    panel.set_title(f"{title(result)}\n{schedule(result)}", fontsize="medium")
 
 
 def _panel(panel: Any, result: dict[str, Any]) -> None:
@@ -140,18 +122,14 @@ def _panel(panel: Any, result: dict[str, Any]) -> None:
                 low, high = (level.value + s * level.standard_error for s in (-1, 1))
                 panel.axhspan(low, high, color=colour, alpha=0.25, linewidth=0)
             continue
-        found = sorted(found)
-        rates = [rate for rate, _ in found]
-        values = [level.value for _, level in found]
-        bars = [level.standard_error if level.number > 1 else 0.0 for _, level in found]
+        rates, levels = zip(*sorted(found), strict=True)
+        bars = [level.standard_error if level.number > 1 else 0.0 for level in levels]
         style = next(styles) if regulariser == "both" else "-"
-        panel.errorbar(
-            rates, values, bars, marker="o", capsize=3, color=colour, label=label, linestyle=style
-        )
+        looks = {"marker": "o", "capsize": 3, "color": colour, "linestyle": style}
+        panel.errorbar(rates, [level.value for level in levels], bars, label=label, **looks)
     rates = [rate for found in means.values() for rate, _ in found]
-    panel.set_xlim(0, 1.1 * max([*rates, 0.1]))
-    panel.set_xlabel("rate")
-    panel.set_ylabel("test error (%)")
+    panel.set(xlim=(0, 1.1 * max([*rates, 0.1])), xlabel="rate", ylabel="test error (%)")
+    _titled(panel, result)
 
 
 def _curves(panel: Any, result: dict[str, Any], part: str) -> None:
@@ -173,14 +151,9 @@ def _curves(panel: Any, result: dict[str, Any], part: str) -> None:
     log = log_beside(result["settings"])
     if log is not None:
         known = _logged(log, part, per_epoch, 10 * last)
-        panel.plot(
-            list(known),
-            [100 * (1 - accuracy) for accuracy in known.values()],
-            "x",
-            color="k",
-            markersize=5,
-            label="authors of IndRNN, dropout 0.1",
-        )
+        errors = [100 * (1 - accuracy) for accuracy in known.values()]
+        looks = {"color": "k", "markersize": 5, "label": "authors of IndRNN, dropout 0.1"}
+        panel.plot(list(known), errors, "x", **looks)
         panel.set_xscale("log")
     panel.set_ylabel(f"{PARTS[part]} error (%)")
 

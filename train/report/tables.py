@@ -42,14 +42,7 @@ class Grid(NamedTuple):
     names: int = 1  # the first so many columns are no numbers
 
     def markdown(self) -> str:
-        """The table without its title; numbers are set to the right.
-
-        Example:
-            >>> print(Grid("Errors", ["network", "%"], [["dense", "1.5"]]).markdown())
-            | network | % |
-            | --- | ---: |
-            | dense | 1.5 |
-        """
+        """The table without its title; numbers are set to the right."""
         rule = ["---"] * self.names + ["---:"] * (len(self.head) - self.names)
         return "\n".join(f"| {' | '.join(line)} |" for line in (self.head, rule, *self.lines))
 
@@ -71,18 +64,9 @@ class Grid(NamedTuple):
         return made
 
 
-# -- results
-
-
 def read(path: Path) -> Result:
-    """The result of an experiment that has runs.
-
-    Args:
-        path: of its `result.json`.
-
-    Raises:
-        DataFileError: naming the file, if it cannot be read, is no such result, or has no runs.
-    """
+    """The result of an experiment that has runs, from its `result.json`; DataFileError names a file
+    that cannot be read, is no such result, or has no runs."""
 
     def check(result: Any) -> None:
         _ = result["settings"]["data"]
@@ -101,18 +85,9 @@ def read_all(folder: Path, pattern: str = "**/result.json") -> list[Result]:
 
 
 def merged(results: Sequence[Result]) -> list[Result]:
-    """Results of the same data set as one; the seeds of an experiment may be trained apart.
-
-    Args:
-        results: as in `result.json`.
-
-    Returns:
-        One for each data set: the first of it, with the runs of all.
-
-    Raises:
-        ValueError: if two were made with other settings (the last epoch aside, which each run's
-            status tells of), or hold the same run.
-    """
+    """Results of the same data set as one, the first of it with the runs of all; the seeds of an
+    experiment may be trained apart. ValueError if two were made with other settings (the last epoch
+    aside, which each run's status tells of), or hold the same run."""
     found: dict[str, Result] = {}
     for result in results:
         name = result["settings"]["data"]
@@ -125,24 +100,14 @@ def merged(results: Sequence[Result]) -> list[Result]:
             if one != other:
                 raise ValueError(f"two results of {name} differ in the setting {setting!r}")
         whole["runs"] += result["runs"]
-        runs = [(*_labels(whole, run), run["seed"]) for run in whole["runs"]]
-        if len(set(runs)) < len(runs):
+        if any(len({run["seed"] for run in runs}) < len(runs) for *_, runs in rows(whole)):
             raise ValueError(f"two results of {name} hold the same run")
     return list(found.values())
 
 
 def merged_by_settings(results: Sequence[Result]) -> list[Result]:
-    """Results of the same settings as one; those of other settings stay apart.
-
-    Args:
-        results: as in `result.json`.
-
-    Returns:
-        One for each experiment and setting of it, in the order in which they come.
-
-    Raises:
-        ValueError: if two of the same settings hold the same run.
-    """
+    """Results of the same experiment and settings as one; those of other settings stay apart.
+    ValueError if two of the same settings hold the same run."""
     sets: dict[str, list[Result]] = {}
     for result in results:
         facts = {k: v for k, v in result["settings"].items() if k not in RUN_SETTINGS}
@@ -157,39 +122,25 @@ def labels(result: Result) -> tuple[str, str]:
     return first, second
 
 
-def _labels(result: Result, run: Run) -> tuple[str, str]:
-    first, second = labels(result)
-    return str(run[first]), str(run[second])
-
-
 def rows(result: Result) -> list[tuple[str, str, list[Run]]]:
     """The runs of each pair of labels, in the order of the result."""
     grouped: dict[tuple[str, str], list[Run]] = {}
+    first, second = labels(result)
     for run in result["runs"]:
-        grouped.setdefault(_labels(result, run), []).append(run)
+        grouped.setdefault((str(run[first]), str(run[second])), []).append(run)
     return [(first, second, runs) for (first, second), runs in grouped.items()]
 
 
-# -- figures
-
-
 def over_seeds(runs: Sequence[Run], way: str, figure: str) -> Mean:
-    """Mean of a figure of several runs; those without it are left out.
-
-    Args:
-        runs: entries of `result["runs"]`.
-        way: "test" (feed-forward), or "monte carlo" or another average of samples.
-        figure: "error", "nll", "ece" or "brier".
-    """
+    """Mean of a figure ("error", "nll", "ece" or "brier") of several runs, entries of
+    `result["runs"]`; those without it are left out. The way is "test" (feed-forward), or "monte
+    carlo" or another average of samples."""
     return mean([run[way][figure] for run in runs if run[way] is not None])
 
 
 def difference(runs: Sequence[Run], others: Sequence[Run]) -> Mean:
-    """Mean difference of the test errors of runs of the same seeds, in percentage points.
-
-    Args:
-        runs: entries of `result["runs"]`.
-        others: those that are subtracted; seeds that only one of the two has are left out.
+    """Mean difference of the test errors of runs and others of the same seeds, in percentage
+    points; seeds that only one of the two has are left out.
 
     Example:
         >>> runs = [{"seed": s, "test": {"error": e}} for s, e in ((0, 0.5), (1, 0.75))]
@@ -211,13 +162,9 @@ def differences(result: Result) -> dict[str, Mean]:
     found = {}
     for first, second, runs in rows(result):
         names = dict(zip(labels(result), (first, second), strict=True))
-        regulariser = names.pop("regulariser", "none")
-        of_nodes = names.get("nodes")
-        none = [
-            run
-            for run in result["runs"]
-            if run["regulariser"] == "none" and run.get("nodes") == of_nodes
-        ]
+        regulariser, of_nodes = names["regulariser"], names.get("nodes")
+        like = [run for run in result["runs"] if run.get("nodes") == of_nodes]
+        none = [run for run in like if run["regulariser"] == "none"]
         if regulariser != "none" and none:
             name = f"{REGULARISERS[regulariser]} {names.get('rate', '')}".strip()
             nodes = f" ({NODES[of_nodes]})" if of_nodes else ""
@@ -226,10 +173,7 @@ def differences(result: Result) -> dict[str, Mean]:
 
 
 def meaning(found: Mapping[str, Mean]) -> str:
-    """What differences from no regularisation say, in a sentence or two.
-
-    Args:
-        found: as from `differences`.
+    """What `differences` from no regularisation say, in a sentence or two.
 
     Example:
         >>> meaning({"PCFF": Mean(-0.5, 0.1, 3), "dropout": Mean(0.2, 0.1, 3)})
@@ -242,23 +186,15 @@ counts: its 95 % interval holds 0.'
         return "There are no runs with and without a regulariser of the same seed to compare."
     if max(each.number for each in found.values()) < 2:
         return "With one seed nothing can be decided, whatever the differences."
-    parts = []
-    for sign, word in ((-1, "lower"), (1, "higher")):
-        told = [
-            f"by {abs(each.value):.2f} points with {name}"
-            for name, each in found.items()
-            if each.sign == sign
-        ]
-        if told:
-            parts.append(f"{word} {', '.join(told)}")
+    signs: dict[int, list[str]] = {-1: [], 0: [], 1: []}
+    for name, each in found.items():
+        signs[each.sign].append(f"by {abs(each.value):.2f} points with {name}")
+    words = {"lower": signs[-1], "higher": signs[1]}
+    parts = [f"{word} {', '.join(told)}" for word, told in words.items() if told]
     if not parts:
         return "No difference counts: each one's 95 % interval holds 0."
     rest = " No other difference counts: its 95 % interval holds 0."
-    counted = f"Compared with none, the test error is {'; '.join(parts)}."
-    return counted + rest * any(each.sign == 0 for each in found.values())
-
-
-# -- tables
+    return f"Compared with none, the test error is {'; '.join(parts)}." + rest * bool(signs[0])
 
 
 def tables(result: Result) -> list[Any]:
@@ -270,13 +206,9 @@ def tables(result: Result) -> list[Any]:
     found = differences(result)
     made = [_grid(result, way) for way in ways]
     if found:
-        made.append(
-            Grid(
-                "Test error less that of none, points: paired by seed",
-                ["regulariser", "difference", "95 % interval", "seeds"],
-                [[name, *_told(each)] for name, each in found.items()],
-            )
-        )
+        title = "Test error less that of none, points: paired by seed"
+        head = ["regulariser", "difference", "95 % interval", "seeds"]
+        made.append(Grid(title, head, [[name, *_told(each)] for name, each in found.items()]))
     return [*(grid.rich() for grid in made), Text(meaning(found))]
 
 
@@ -285,15 +217,11 @@ def markdown(results: Sequence[Result]) -> str:
     headings = [heading for _, heading, _, _ in FIGURES]
     head = ["data", *labels(results[0]), *headings, *(f"MC {h}" for h in headings), "runs"]
     lines = [
-        [
-            result["settings"]["data"],
-            first,
-            second,
-            *(cell for way in TITLES for cell in cells(runs, way)),
-            str(len(runs)),
-        ]
+        [result["settings"]["data"], *names]
+        + [cell for way in TITLES for cell in cells(runs, way)]
+        + [str(len(runs))]
         for result in merged(results)
-        for first, second, runs in rows(result)
+        for *names, runs in rows(result)
     ]
     return f"{Grid('', head, lines, names=3).markdown()}\n"
 
@@ -305,13 +233,13 @@ def cells(runs: Sequence[Run], way: str) -> list[str]:
 
 def _grid(result: Result, way: str) -> Grid:
     lines = []
-    for first, second, runs in rows(result):
+    for *names, runs in rows(result):
         tested = sum(run[way] is not None for run in runs)
         if way == "monte carlo" and not tested:
             continue  # nothing is random
         count = str(tested) if tested == len(runs) else f"{tested} of {len(runs)}"
         epochs = f"{mean([run['epochs'] for run in runs]).value:.0f}"
-        lines.append([first, second, *cells(runs, way), epochs, count])
+        lines.append([*names, *cells(runs, way), epochs, count])
     head = [*labels(result), *(heading for _, heading, _, _ in FIGURES), "epochs", "runs"]
     return Grid(TITLES[way], head, lines, names=2)
 

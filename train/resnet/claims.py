@@ -55,22 +55,19 @@ def claims(results: Path) -> list[Claim]:
 
 
 def wide_range(gains: Mapping[float, Mean]) -> str:
-    """Whether errors are lower at all measured rates of a range of at least `WIDE`.
+    """Whether errors are lower at all measured rates of a range of at least `WIDE`; it fails if
+    that is so not even with what is open taken to be lower."""
 
-    It fails if that is so not even with what is open taken to be lower.
-    """
-    known, possible = (_widest(gains, among) >= WIDE for among in ((-1,), (-1, 0)))
-    return judged([1 if known else 0 if possible else -1], 1)
+    def spanned(*among: int) -> bool:
+        """Whether the widest range of neighbouring rates whose signs are among some is so wide."""
+        widest, start = -math.inf, None
+        for rate in sorted(gains):
+            start = (rate if start is None else start) if gains[rate].sign in among else None
+            if start is not None:
+                widest = max(widest, round(rate - start, 9))
+        return widest >= WIDE
 
-
-def _widest(gains: Mapping[float, Mean], among: tuple[int, ...]) -> float:
-    """The span of the widest range of neighbouring rates whose signs are among some."""
-    widest, start = -math.inf, None
-    for rate in sorted(gains):
-        start = (rate if start is None else start) if gains[rate].sign in among else None
-        if start is not None:
-            widest = max(widest, round(rate - start, 9))
-    return widest
+    return judged([1 if spanned(-1) else 0 if spanned(-1, 0) else -1], 1)
 
 
 def _claim(text: str, found: Mapping[float, Mean], verdict: str, lowest: str = "") -> Claim:

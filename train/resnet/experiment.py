@@ -1,6 +1,5 @@
 """Residual networks on CIFAR-10: no regularisation, dropout, PCFF ([A] 5.1, Figure 4 right).
 
-    python -m train.resnet --data-dir FOLDER          # none, dropout .1, .3, .5, PCFF .1, .3, .5, 1
     python -m train.resnet --dropout .1 .2 .3 .4 .5 .6 .7 .8 .9 --pcff .1 .2 .3 .4 .5 .6 .7 .8 .9 1
     python -m train.resnet --length 25 --images 9000  # a tenth of the schedule, a fifth of the data
     python -m train.resnet --form products --dtype bfloat16   # see docs/sweeps.md
@@ -30,8 +29,6 @@ from jaxtyping import Array, Float
 
 from train.data import Dataset
 from train.engine import sweep
-from train.engine.loop import Learner
-from train.engine.settings import Rates
 from train.models.convolution import convolved, products
 from train.models.resnet import ResNet
 from train.resnet.settings import Config, Dtype, Form, Shortcut
@@ -50,7 +47,8 @@ def experiment(config: Config, dataset: Dataset) -> sweep.Experiment:
         settings=config,
         recipe=config.recipe,
         dataset=sweep.first(dataset, config.images),
-        models={"": sweep.Model(network(shape), functools.partial(learner, shape))},
+        networks={"": network(shape)},
+        learner_of=lambda net, known: sweep.learner(net, standardised, known, augment=augmented),
         prepare=standardised,
     )
 
@@ -89,29 +87,17 @@ def network(shape: Shape) -> sweep.Network:
     return sweep.network(functools.partial(build, jnp.dtype(shape.dtype)), evaluated)
 
 
-@functools.lru_cache
-def learner(shape: Shape, known: Rates | None) -> Learner:
-    """What is trained."""
-    return sweep.learner(network(shape), standardised, known, augment=augmented)
-
-
 def standardised(x: Float[Array, "n features"]) -> Float[Array, "n rows columns channels"]:
     """Images of pixels in [0, 1], with the mean and the deviation of ImageNet's."""
-    images = x.reshape(-1, SIDE, SIDE, len(MEAN))
-    return (images - jnp.asarray(MEAN, x.dtype)[None, None, None]) / jnp.asarray(
-        DEVIATION, x.dtype
-    )[None, None, None]
+    mean, deviation = (jnp.asarray(each, x.dtype)[None, None, None] for each in (MEAN, DEVIATION))
+    return (x.reshape(-1, SIDE, SIDE, len(MEAN)) - mean) / deviation
 
 
 def augmented(
     key: Any, x: Float[Array, "n rows columns channels"]
 ) -> Float[Array, "n rows columns channels"]:
-    """Random flips, then random crops of images padded by four black pixels on each side.
-
-    Args:
-        key: of `jax.random`.
-        x: standardised images, each of which is flipped and cropped on its own.
-    """
+    """Random flips, then random crops of standardised images padded by four black pixels on each
+    side, of each image on its own."""
     flip, crop = jax.random.split(key)
     flips = jax.random.bernoulli(flip, shape=(len(x), 1, 1, 1))
     x = jnp.where(flips, x[:, :, ::-1], x)
