@@ -19,20 +19,25 @@ SEED = 0
 
 # Each right side has a weight. Upper-case words are symbols; "<person ... >" encloses an entity.
 GRAMMAR = """
-S: 3 SUBJECT SAYS that CLAUSE . | 3 CLAUSE . | 2 SUBJECT VERB OBJECT PLACE . | 1 in PLACENAME , CLAUSE .
-S: 1 PERSON , PERSON and GROUP VERB OBJECT . | 1 will PERSON go to PLACENAME ? | 1 mark my words : CLAUSE .
-CLAUSE: 3 SUBJECT VERB OBJECT | 2 SUBJECT VERB OBJECT PLACE | 2 SUBJECT GOES PLACE | 1 OBJECT may rose OBJECT
+S: 3 SUBJECT SAYS that CLAUSE . | 3 CLAUSE . | 2 SUBJECT VERB OBJECT PLACE .
+S: 1 in PLACENAME , CLAUSE . | 1 PERSON , PERSON and GROUP VERB OBJECT .
+S: 1 will PERSON go to PLACENAME ? | 1 mark my words : CLAUSE .
+CLAUSE: 3 SUBJECT VERB OBJECT | 2 SUBJECT VERB OBJECT PLACE | 2 SUBJECT GOES PLACE
+CLAUSE: 1 OBJECT may rise OBJECT
 SUBJECT: 4 PERSON | 3 GROUP | 2 the NOUN | 1 PLACENAME
 OBJECT: 3 the NOUN | 2 PERSON | 2 GROUP | 1 a ADJECTIVE NOUN | 1 the NOUN of PLACENAME
 PLACE: 3 in PLACENAME | 1 near PLACENAME | 1 at GROUP | 1 on the hill
 SAYS: 2 said | 1 hopes | 1 will mark | 1 knows
-GOES: 2 went home | 1 may stone | 1 lives | 1 will grant
+GOES: 2 went home | 1 may rest | 1 lives | 1 will stay
 VERB: 2 met | 1 saw | 1 will bill | 1 may mark | 1 left | 1 will grant | 1 bought
 NOUN: 2 bill | 1 stone | 1 rose | 1 grant | 1 river | 1 bank | 1 brothers | 1 market | 1 hill
 ADJECTIVE: 1 new | 1 old | 1 rose | 1 grand
-PERSON: 3 <person NAME > | 3 <person NAME NAME > | 1 mr <person NAME > | 1 <person NAME NAME NAME >
-PLACENAME: 3 <location NAME > | 1 <location New NAME > | 1 <location NAME River > | 1 <location Mount NAME NAME >
-GROUP: 2 <group NAME NAME Brothers > | 1 <group NAME NAME NAME Bank > | 1 <group Bank of NAME > | 1 <group NAME and NAME Market >
+PERSON: 3 <person NAME > | 3 <person NAME NAME > | 1 mr <person NAME >
+PERSON: 1 <person NAME NAME NAME >
+PLACENAME: 3 <location NAME > | 1 <location New NAME > | 1 <location NAME River >
+PLACENAME: 1 <location Mount NAME NAME >
+GROUP: 2 <group NAME NAME Brothers > | 1 <group NAME NAME NAME Bank >
+GROUP: 1 <group Bank of NAME > | 1 <group NAME and NAME Market >
 NAME: 3 SYLLABLES | 1 May | 1 Will | 1 Grant | 1 Rose | 1 Stone | 1 Bill | 1 Mark | 1 Hill
 """
 SYLLABLES = ("ka", "ro", "vin", "mel", "du", "sa", "ten", "ori", "bel", "ul")
@@ -62,11 +67,11 @@ def _drawn(symbol: str, source: random.Random) -> Iterator[str]:
         yield symbol
         return
     left = source.random() * sum(weight for weight, _ in sides)
-    for weight, right in sides:
-        left -= weight
-        if left < 0:
-            break
-    for part in right:  # pyright: ignore[reportPossiblyUnboundVariable]: no side is empty
+    chosen = 0
+    while left >= sides[chosen][0]:
+        left -= sides[chosen][0]
+        chosen += 1
+    for part in sides[chosen][1]:
         yield from _drawn(part, source)
 
 

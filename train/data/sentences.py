@@ -183,7 +183,6 @@ def _iob2(line: str, words: Words) -> tuple[str, str]:
     if letter == "I" and before not in (f"B-{kind}", tag):
         place = f"behind {before!r}" if words else "at the beginning of a sentence"
         raise ValueError(
-            f"the tag {tag!r} {place}; expected B-{kind}: in IOB2 the first word of an entity "
-            "has B"
+            f"the tag {tag!r} {place}; expected B-{kind}: in IOB2 the first word of an entity has B"
         )
     return word, tag

@@ -86,19 +86,18 @@ class Tagger(nnx.Module):
             for size, width in zip(shape.sizes, shape.widths, strict=True)
         )
         inputs, hidden, count = 3 * sum(shape.widths), shape.hidden, len(shape.tags)
-        if shape.encoder == "window":
-            self.affine = nnx.Linear(inputs, hidden, rngs=rngs)
-            self.directions = None
-        else:
-            self.directions = nnx.List(
+        self.recurrent = shape.encoder == "recurrent"
+        if self.recurrent:
+            self.forward, self.backward = (
                 IndependentRecurrent(inputs, hidden // 2, name=name, rngs=rngs)
                 for name in ("forward", "backward")
             )
+        else:
+            self.affine = nnx.Linear(inputs, hidden, rngs=rngs)
         only_valid = shape.head in ("constrained", "stacked") and "O" in shape.tags
-        self.lower = None
-        if shape.head == "stacked":
-            self.lower = Potential(hidden, shape, only_valid, rngs)
-            hidden += 3 * count
+        stacked = shape.head == "stacked"
+        self.lower = Potential(hidden, shape, only_valid, rngs) if stacked else None
+        hidden += 3 * count * stacked
         self.output = Potential(hidden, shape, only_valid, rngs)
 
     def __call__(
@@ -113,13 +112,12 @@ class Tagger(nnx.Module):
         padded = jnp.pad(words, ((0, 0), (1, 1), (0, 0)))
         embedded = [table(padded[..., i]) for i, table in enumerate(self.embeddings)]
         v = _windows(jnp.concatenate(embedded, -1))
-        if self.directions is None:
-            h = cg.node(RELU, self.affine(v), name="hidden")
-        else:
-            forward, backward = self.directions
+        if self.recurrent:
             order = _backwards(lengths, v.shape[1])
-            behind = jnp.take_along_axis(backward(jnp.take_along_axis(v, order, 1)), order, 1)
-            h = jnp.concatenate([forward(v), behind], -1)
+            behind = self.backward(jnp.take_along_axis(v, order, 1))
+            h = jnp.concatenate([self.forward(v), jnp.take_along_axis(behind, order, 1)], -1)
+        else:
+            h = cg.node(RELU, self.affine(v), name="hidden")
         h = dropped(h, drop_rate, "dropout")
         if self.lower is None:
             return (self.output(h),)

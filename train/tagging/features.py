@@ -118,8 +118,10 @@ class Encoded(NamedTuple):
         batches of all lengths take turns."""
         picked = []
         for length, group in self.by_length.items():
-            rows = np.arange(len(group.lengths)) if order is None else order.permutation(
-                len(group.lengths)
+            rows = (
+                np.arange(len(group.lengths))
+                if order is None
+                else order.permutation(len(group.lengths))
             )
             picked += [(length, rows[first : first + size]) for first in range(0, len(rows), size)]
         if order is not None:

@@ -94,8 +94,8 @@ class Config(Checked):
         to forbid where tags are of single words."""
         return [
             Cell(encoder, head, regulariser)
-            for regulariser in self.regularisers
             for encoder in self.encoders
+            for regulariser in self.regularisers
             for head in self.heads
             if (head == "stacked" or regulariser != "pcff_tags")
             and (head != "constrained" or self.data != "ewt")

@@ -1,0 +1,113 @@
+"""Tables of tagged sentences, from the JSON of cells alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from train.report.results import read_json
+from train.report.statistics import Mean, mean, paired
+from train.report.tables import Grid
+
+Result = dict[str, Any]
+Cells = list[Result]
+HEADS = {
+    "softmax": "independent",
+    "chain": "chain",
+    "constrained": "constrained chain",
+    "stacked": "chain on a chain",
+}
+REGULARISERS = {
+    "none": "none",
+    "dropout": "dropout",
+    "pcff": "PCFF",
+    "pcff_tags": "PCFF of the lower chain",
+}
+DATA = {"grammar": "Generated corpus", "wnut17": "WNUT 2017", "ewt": "English Web Treebank"}
+# Name in the JSON, heading, factor, decimal places; the last ones are of entities.
+FIGURES = (
+    ("error", "tags wrong %", 100, 2),
+    ("sentences right", "sentences right %", 100, 2),
+    ("nll per sentence", "NLL a sentence", 1, 3),
+    ("nll per word", "NLL a word", 1, 4),
+    ("ece", "ECE %", 100, 2),
+)
+OF_ENTITIES = (
+    ("precision", "precision %", 100, 2),
+    ("recall", "recall %", 100, 2),
+    ("f1", "F1 %", 100, 2),
+    ("invalid steps", "invalid steps", 1, 1),
+)
+
+
+def read(path: Path) -> Result:
+    """A cell from its file. DataFileError says what to do about one that is none."""
+
+    def check(result: Any) -> None:
+        labels(result)
+        for run in result["runs"]:
+            run["seed"], run["test"]["nll per word"], run["validation"]
+
+    command = "python -m train.tagging"
+    return read_json(path, check, f"result of `{command}`", f"Delete it, and repeat `{command}`.")
+
+
+def read_all(folder: Path) -> Cells:
+    """All cells in the folders of a folder, in the order of their names."""
+    return [read(path) for path in sorted(folder.glob("*/*.json"))]
+
+
+def labels(result: Result) -> tuple[str, str, str, str]:
+    """Data, encoder, law of the tags and regulariser."""
+    settings = result["settings"]
+    data, encoder, head, regulariser = (
+        str(settings[name]) for name in ("data", "encoder", "head", "regulariser")
+    )
+    return data, encoder, head, regulariser
+
+
+def by_seed(result: Result, figure: str) -> dict[int, float]:
+    """A figure of the test sentences by the seed of the run."""
+    return {run["seed"]: run["test"][figure] for run in result["runs"]}
+
+
+def average(result: Result, figure: str) -> Mean:
+    """Over seeds."""
+    return mean(list(by_seed(result, figure).values()))
+
+
+def difference(result: Result, other: Result, figure: str) -> Mean:
+    """Of a figure, paired by seed."""
+    return paired(by_seed(result, figure), by_seed(other, figure))
+
+
+def shown(result: Result) -> tuple[tuple[str, str, int, int], ...]:
+    """The figures that a cell has."""
+    of_entities = all("f1" in run["test"] for run in result["runs"])
+    return OF_ENTITIES + FIGURES if of_entities else FIGURES
+
+
+def line(result: Result) -> str:
+    """A cell in words."""
+    _, *named = labels(result)
+    told = (
+        f"{heading} {average(result, name).told(digits, factor)}"
+        for name, heading, factor, digits in shown(result)
+    )
+    return f"{' '.join(named)}: {', '.join(told)}"
+
+
+def tables(found: Sequence[Result]) -> list[Grid]:
+    """For each corpus a table with a row for each cell."""
+    made = []
+    for data in dict.fromkeys(labels(result)[0] for result in found):
+        rows = [result for result in found if labels(result)[0] == data]
+        columns = shown(rows[0])
+        lines = []
+        for result in rows:
+            _, encoder, head, regulariser = labels(result)
+            values = (average(result, name).told(d, factor) for name, _, factor, d in columns)
+            count = str(len(result["runs"]))
+            lines.append([encoder, HEADS[head], REGULARISERS[regulariser], *values, count])
+        head = ["hidden layer", "tags", "regulariser", *(c[1] for c in columns), "runs"]
+        made.append(Grid(f"{DATA[data]}, test sentences", head, lines, names=3))
+    return made
