@@ -47,6 +47,12 @@ ALL_PASSES = $(NO_VECTORS) --xla_backend_optimization_level=3 \
 
 # All annotations are checked while examples run, not only those of the packages in pyproject.toml.
 CHECK_ALL = --jaxtyping-packages=cgjax,beartype.beartype
+# On the newest JAX none: they are the same as with the pinned one, whose tests check them.
+CHECK_NONE = --jaxtyping-packages=none,beartype.beartype
+
+# Byte code is kept whatever the environment says: without it, each process that a test starts
+# compiles the sources of all that it imports, which takes as long as to import it.
+export PYTHONDONTWRITEBYTECODE =
 
 # Two targets must not install into one environment at the same time.
 .NOTPARALLEL:
@@ -102,9 +108,9 @@ newest-environment: $(VENV_NEWEST)/created
 	    print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
 
 newest: newest-environment
-	XLA_FLAGS="$(NO_VECTORS)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" \
+	XLA_FLAGS="$(NO_VECTORS)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" $(CHECK_NONE) \
 	    $(NEWEST_TESTS) $(addprefix --ignore=,$(COMPILED_TESTS)) $(ARGS)
-	XLA_FLAGS="$(ALL_PASSES)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" \
+	XLA_FLAGS="$(ALL_PASSES)" $(VENV_NEWEST)/bin/python -m $(PYTEST) -m "not numerics" $(CHECK_NONE) \
 	    $(COMPILED_TESTS) $(ARGS)
 
 # Every regulariser and both node families, for two epochs of a tiny network; then the plot alone.

@@ -57,11 +57,11 @@ def probabilities(values: Float[Array, "*batch classes"]) -> Float[Array, "*batc
         ValueError: the values are known, and are none.
     """
 
-    def fit(p: Array) -> Array:
-        return (p >= -_SUM).all(-1) & (jnp.abs(p.sum(-1) - 1) <= _SUM)
-
     return _checked(
-        values, fit, "probabilities: numbers from 0 to 1, whose sum is 1", "jax.nn.softmax(logits)"
+        values,
+        _are_probabilities,
+        "probabilities: numbers from 0 to 1, whose sum is 1",
+        "jax.nn.softmax(logits)",
     )
 
 
@@ -72,19 +72,28 @@ def log_probabilities(values: Float[Array, "*batch classes"]) -> Float[Array, "*
         ValueError: the values are known, and are none.
     """
 
-    def fit(p: Array) -> Array:
-        return (p <= _SUM).all(-1) & (jnp.abs(jnp.exp(p).sum(-1) - 1) <= _SUM)
-
     return _checked(
         values,
-        fit,
+        _are_log_probabilities,
         "log-probabilities: numbers up to 0, the sum of whose exponentials is 1",
         "jax.nn.log_softmax(logits)",
     )
 
 
+@jax.jit
+def _are_probabilities(p: Array) -> Array:
+    fit = (p >= -_SUM).all(-1) & (jnp.abs(p.sum(-1) - 1) <= _SUM)
+    return fit | jnp.isnan(p).any(-1)
+
+
+@jax.jit
+def _are_log_probabilities(p: Array) -> Array:
+    fit = (p <= _SUM).all(-1) & (jnp.abs(jnp.exp(p).sum(-1) - 1) <= _SUM)
+    return fit | jnp.isnan(p).any(-1)
+
+
 def _checked(values: Array, fit: Callable[[Array], Array], what: str, example: str) -> Array:
-    is_right = jax.lax.stop_gradient(fit(values) | jnp.isnan(values).any(-1))
+    is_right = jax.lax.stop_gradient(fit(values))
     if isinstance(is_right, Tracer):
         return jnp.where(is_right[..., None], values, jnp.nan)
     if not is_right.all():
@@ -102,6 +111,7 @@ def known(condition: ArrayLike) -> bool:
     return not isinstance(condition, Tracer) and bool(jnp.any(condition))
 
 
+@jax.jit
 def careful_sum(values: Float[Array, "n ..."]) -> Float[Array, "..."]:
     """The sum over the leading axis, in chunks of chunks: its error grows with none.
 
