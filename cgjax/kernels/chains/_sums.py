@@ -49,14 +49,15 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
     found = _scaled.finished(chain, potentials, *_FORMS[implementation](potentials))
     fast = found.filtered if filtering else found[:3]
 
-    def mended() -> Tree:
+    def mended(state: tuple[Array, Tree]) -> tuple[Array, Tree]:
         def chosen(fast: Array, exact: Array) -> Array:
             reliable = found.reliable.reshape(-1, *(1,) * (fast.ndim - 1))
             return jnp.where(reliable, fast, exact)
 
-        return jax.tree.map(chosen, fast, exactly())
+        return jnp.ones((), bool), jax.tree.map(chosen, state[1], exactly())
 
-    return lax.cond(jnp.all(found.reliable), lambda: fast, mended)
+    # A loop of one turn or none: unlike a condition, it leaves the results where they are.
+    return lax.while_loop(lambda state: ~state[0], mended, (jnp.all(found.reliable), fast))[1]
 
 
 def _without_positions(chain: Chain) -> Expectations:
