@@ -39,6 +39,9 @@ FILES: dict[str, dict[str, tuple[str, ...]]] = {
 _RANGE = re.compile(r"\d+-\d+|\d+\.\d+")
 
 
+Words = list[tuple[str, str]]  # of a sentence so far, with their tags
+
+
 class Sentence(NamedTuple):
     """Words, and as many tags."""
 
@@ -114,7 +117,7 @@ def read(path: Path, tags: Sequence[str], entities: bool) -> tuple[Sentence, ...
     with open_regular(path) as file, archives.naming(path):
         content = archives.whole(archives.unpacked(file))
     word_of = _iob2 if entities else _extract if ".tsv" in path.suffixes else _conllu
-    found = tuple(_sentences(content, str(path), word_of, frozenset(tags)))
+    found = tuple(_sentences(content, str(path), word_of, tags))
     if not found:
         raise DataFileError(f"{path}: holds no sentence.")
     return found
@@ -123,8 +126,8 @@ def read(path: Path, tags: Sequence[str], entities: bool) -> tuple[Sentence, ...
 def _sentences(
     content: bytes,
     name: str,
-    word_of: "Callable[[str, Words], tuple[str, str] | None]",
-    tags: frozenset[str],
+    word_of: Callable[[str, Words], tuple[str, str] | None],
+    tags: Sequence[str],
 ) -> Iterator[Sentence]:
     words: Words = []
     for number, line in enumerate([*content.split(b"\n"), b""], 1):
@@ -132,18 +135,16 @@ def _sentences(
             told = line.decode().removesuffix("\r").removeprefix("\ufeff" * (number == 1))
             if told.strip():
                 word = word_of(told, words)
-                if word is not None and word[1] not in tags:
-                    raise ValueError(f"an unknown tag {word[1]!r}; expected {', '.join(tags)}")
-                words += [word] * (word is not None)
+                if word is not None:
+                    if word[1] not in tags:
+                        raise ValueError(f"an unknown tag {word[1]!r}; expected {', '.join(tags)}")
+                    words.append(word)
                 continue
         except ValueError as error:  # as is what bytes raise that are no UTF-8
             raise DataFileError(f"{name}, line {number}: {error}.") from error
         if words:
             yield Sentence(*(tuple(column) for column in zip(*words, strict=True)))
         words = []
-
-
-Words = list[tuple[str, str]]  # of a sentence so far, with their tags
 
 
 def _columns(line: str, names: Sequence[str]) -> list[str]:

@@ -37,15 +37,19 @@ class Shape(NamedTuple):
     widths: tuple[int, ...]  # of their embeddings
 
 
+class Steps(NamedTuple):
+    """Potentials of a chain besides those of single tags."""
+
+    transitions: Float[Array, "tags tags"]  # from the tag of the row to that of the column
+    start: Float[Array, " tags"]  # of the first tag
+    end: Float[Array, " tags"]  # of the last one
+
+
 class Potentials(NamedTuple):
-    """Of the tags of sentences."""
+    """Of the tags of sentences; without steps, tags are independent given the words."""
 
     unary: Float[Array, "sentences words tags"]
-    # Of steps from tag to tag, and of the first and the last tag; none: there are no steps, and
-    # tags are independent given the words.
-    transitions: Float[Array, "tags tags"] | None = None
-    start: Float[Array, " tags"] | None = None
-    end: Float[Array, " tags"] | None = None
+    steps: Steps | None
 
 
 class Potential(nnx.Module):
@@ -66,13 +70,14 @@ class Potential(nnx.Module):
 
     def __call__(self, h: Float[Array, "sentences words inputs"]) -> Potentials:
         """The potentials of tags from hidden nodes."""
+        unary = self.unary(h)
         if not self.steps:
-            return Potentials(self.unary(h))
-        steps = self.transitions[...], self.start[...], self.end[...]
+            return Potentials(unary, None)
+        steps = Steps(self.transitions[...], self.start[...], self.end[...])
         if self.forbidden is not None:
             start, transitions, end = cg.nodes.bio_transitions(self.forbidden)
-            steps = tuple(a + b for a, b in zip(steps, (transitions, start, end), strict=True))
-        return Potentials(self.unary(h), *steps)
+            steps = Steps(*map(jnp.add, steps, (transitions, start, end)))
+        return Potentials(unary, steps)
 
 
 class Tagger(nnx.Module):
@@ -144,8 +149,8 @@ def tags(
 ) -> Float[Array, "sentences words tags"]:
     """Nodes of the tags, as a network: a chain for each sentence, or a node for each word. In the
     padding a chain is 0, and a node's tag is the first one for certain."""
-    unary, *steps = potentials
-    if potentials.transitions is not None:
+    unary, steps = potentials
+    if steps is not None:
         transitions, start, end = steps
         family = cg.nodes.LinearChain(transitions, start=start, end=end, lengths=lengths)
         return cg.node(family, unary, name=name)

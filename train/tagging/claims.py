@@ -24,7 +24,7 @@ SOURCE = "[A] section 3: named entities and parts of speech"
 COMMAND = "python -m train.tagging --data SET --data-dir FOLDER"
 CALIBRATED = 2.0  # percentage points of expected calibration error, below which marginals count so
 CHAINS: tuple[Head, ...] = ("chain", "constrained")
-SETS: dict[Data, str] = {"wnut17": "WNUT", "ewt": "EWT"}
+SETS: dict[str, str] = {"wnut17": "WNUT", "ewt": "EWT"}
 
 
 class _Comparison(NamedTuple):
@@ -38,33 +38,58 @@ class _Comparison(NamedTuple):
     data: tuple[Data, ...]
 
 
-_OF_ENTITIES, _ALL = ("wnut17",), ("wnut17", "ewt")
+_OF_ENTITIES: tuple[Data, ...] = ("wnut17",)
+_ALL: tuple[Data, ...] = ("wnut17", "ewt")
 _COMPARISONS = (
     _Comparison(
         "A chain finds entities better than independent tags do (F1)",
-        *("f1", 100, 1, ("chain", "softmax"), _OF_ENTITIES),
+        "f1",
+        100,
+        1,
+        ("chain", "softmax"),
+        _OF_ENTITIES,
     ),
     _Comparison(
         "A chain in which what IOB2 forbids has probability 0 finds entities better than "
         "independent tags do (F1)",
-        *("f1", 100, 1, ("constrained", "softmax"), _OF_ENTITIES),
+        "f1",
+        100,
+        1,
+        ("constrained", "softmax"),
+        _OF_ENTITIES,
     ),
     _Comparison(
         "More sentences are right throughout by a chain than by independent tags",
-        *("sentences right", 100, 1, ("chain", "softmax"), _ALL),
+        "sentences right",
+        100,
+        1,
+        ("chain", "softmax"),
+        _ALL,
     ),
     _Comparison(
         "The tags of a sentence are more probable by a chain than by independent tags (NLL a "
         "sentence, nats)",
-        *("nll per sentence", 1, -1, ("chain", "softmax"), _ALL),
+        "nll per sentence",
+        1,
+        -1,
+        ("chain", "softmax"),
+        _ALL,
     ),
     _Comparison(
         "Marginals of a chain are better calibrated than probabilities of independent tags (ECE)",
-        *("ece", 100, -1, ("chain", "softmax"), _ALL),
+        "ece",
+        100,
+        -1,
+        ("chain", "softmax"),
+        _ALL,
     ),
     _Comparison(
         "A second chain on the marginals of the first finds entities better than one alone (F1)",
-        *("f1", 100, 1, ("stacked", "constrained"), _OF_ENTITIES),
+        "f1",
+        100,
+        1,
+        ("stacked", "constrained"),
+        _OF_ENTITIES,
     ),
 )
 

@@ -44,8 +44,8 @@ def read(path: Path) -> Result:
 
     def check(result: Any) -> None:
         labels(result)
-        for run in result["runs"]:
-            run["seed"], run["test"]["nll per word"], run["validation"]
+        for figure in ("nll per word", "ece"):
+            by_seed(result, figure)
 
     command = "python -m train.tagging"
     return read_json(path, check, f"result of `{command}`", f"Delete it, and repeat `{command}`.")
