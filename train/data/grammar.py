@@ -16,6 +16,7 @@ from train.data.sentences import OUTSIDE, Corpus, Sentence, segment_tags
 TYPES = ("person", "location", "group")
 SIZES = {"train": 800, "validation": 200, "test": 400}
 SEED = 0
+LONGEST = 16  # words; longer sentences are drawn anew, so that all are padded to one length
 
 # Each right side has a weight. Upper-case words are symbols; "<person ... >" encloses an entity.
 GRAMMAR = """
@@ -76,7 +77,7 @@ def _drawn(symbol: str, source: random.Random) -> Iterator[str]:
 
 
 def sentence(source: random.Random) -> Sentence:
-    """One sentence and its tags."""
+    """One sentence of at most `LONGEST` words, and its tags."""
     words, tags, kind, letter = [], [], "", "B"
     for part in _drawn("S", source):
         if part == ">":
@@ -87,6 +88,8 @@ def sentence(source: random.Random) -> Sentence:
             words.append(part if words else part[0].upper() + part[1:])
             tags.append(f"{letter}-{kind}" if kind else OUTSIDE)
             letter = "I"
+    if len(words) > LONGEST:
+        return sentence(source)
     if source.random() < 1 / 3:
         words = [word.lower() for word in words]
     return Sentence(tuple(words), tuple(tags))
