@@ -25,8 +25,9 @@ PAGES = [
     "docs/benchmarks.md",
     "docs/tutorials/how_wrong_is_feed_forward.md",
     "docs/mathematics.md",
+    "docs/tagging.md",
 ]
-for name in "benchmarks checks claims dense gradients regression structured sweeps".split():
+for name in "benchmarks checks claims dense gradients regression structured sweeps tagging".split():
     importlib.import_module(f"docs.tables.{name}")
 
 

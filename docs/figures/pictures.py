@@ -18,6 +18,7 @@ PICTURES = {
     "indrnn_curves.svg": "indrnn/*/result.json",
     "gradient_variance.svg": "gradient_variance/*/result.json",
     "observation_density.png": "observation_density/boston/result.json",
+    "tagging.svg": "tagging/*/*.json",
 }
 
 

@@ -4,6 +4,7 @@ Every verdict is computed beside its experiment, by the judge of `train.report.c
 """
 
 import pathlib
+from collections.abc import Sequence
 
 from docs.tables import checks
 from docs.tables.parts import shown, table
@@ -27,8 +28,13 @@ def every(results: pathlib.Path) -> list[Claim]:
 @shown
 def claims(results: pathlib.Path) -> str:
     """All claims: where, what, the verdict, the evidence, and the command that measures it."""
+    return laid_out(every(results))
+
+
+def laid_out(made: Sequence[Claim]) -> str:
+    """A table with a row for each claim."""
     rows, last = [], ""
-    for source, text, verdict, evidence, command in every(results):
+    for source, text, verdict, evidence, command in made:
         where = source if source != last else ""
         told = command if " " not in command or "python" not in command else f"`{command}`"
         rows.append([where, text, f"**{verdict}**", evidence, told])

@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ from train.report.files import DataFileError
 from train.tagging import experiment, table, training
 from train.tagging.__main__ import cli
 from train.tagging.claims import claims
-from train.tagging.settings import Cell, Config
+from train.tagging.settings import Cell, Config, Regulariser
 from train.tagging.training import Predictions, Rates, Recipe
 
 # What is compiled is shared: the functions below train what the command trains.
@@ -52,7 +53,7 @@ SMALL = SHAPE._replace(widths=(4, 2, 2, 2, 2))
 
 def test_recurrences_begin_at_the_ends_of_a_sentence():
     """In a batch with padding they are what a loop over the words of each sentence gives."""
-    net = Tagger(SMALL._replace(encoder="recurrent", head="softmax"), nnx.Rngs(0))
+    net: Any = Tagger(SMALL._replace(encoder="recurrent", head="softmax"), nnx.Rngs(0))
     batch = next(TRAIN.batches(8))
     found = jax.jit(lambda words, lengths: net(words, lengths)[0].unary)(batch.words, batch.lengths)
     tables = [np.asarray(each.embedding[...]) for each in net.embeddings]
@@ -289,7 +290,8 @@ def test_claims_take_three_seeds(tmp_path, seeds):
 
 
 def test_one_case_that_fails_is_told(tmp_path):
-    for regulariser, f1 in (("none", 0.15), ("dropout", 0.10)):
+    cases: tuple[tuple[Regulariser, float], ...] = ("none", 0.15), ("dropout", 0.10)
+    for regulariser, f1 in cases:
         write(tmp_path, "wnut17", Cell("window", "softmax", regulariser))
         write(tmp_path, "wnut17", Cell("window", "chain", regulariser), f1=f1, ece=0.1)
     assert verdicts(tmp_path)[0] == FAILS and verdicts(tmp_path)[7] == FAILS

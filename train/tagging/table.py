@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from train.report.results import read_json
 from train.report.statistics import Mean, mean, paired
 from train.report.tables import Grid
+from train.tagging.settings import Encoder, Head, Regulariser
 
 Result = dict[str, Any]
 Cells = list[Result]
@@ -96,11 +97,24 @@ def line(result: Result) -> str:
     return f"{' '.join(named)}: {', '.join(told)}"
 
 
+def by_data(found: Sequence[Result]) -> dict[str, Cells]:
+    """The cells of each corpus, in the order of encoders, regularisers and laws of the tags."""
+    orders = get_args(Encoder), get_args(Regulariser), get_args(Head)
+
+    def place(result: Result) -> list[int]:
+        _, encoder, head, regulariser = labels(result)
+        return [o.index(v) for o, v in zip(orders, (encoder, regulariser, head), strict=True)]
+
+    made: dict[str, Cells] = {}
+    for result in sorted(found, key=place):
+        made.setdefault(labels(result)[0], []).append(result)
+    return dict(sorted(made.items(), reverse=True))
+
+
 def tables(found: Sequence[Result]) -> list[Grid]:
     """For each corpus a table with a row for each cell."""
     made = []
-    for data in dict.fromkeys(labels(result)[0] for result in found):
-        rows = [result for result in found if labels(result)[0] == data]
+    for data, rows in by_data(found).items():
         columns = shown(rows[0])
         lines = []
         for result in rows:
