@@ -62,8 +62,8 @@ class LinearChain(checks.ChainParameters):
         [[0.25 0.75]
          [0.5  0.5 ]
          [0.75 0.25]]
-        >>> print(chain.log_partition(e).round(4), chain.mode(e + jnp.array([0.0, 1.0]))[0])
-        1.3863 [0. 1.]
+        >>> print(chain.log_partition(e).round(4), chain.mode(e)[0])
+        1.3863 [1. 0.]
 
     Source: [A] section 3, "non-bipartite CRF"; Lafferty, McCallum and Pereira, "Conditional random
     fields", 2001.
@@ -279,9 +279,9 @@ class LinearChain(checks.ChainParameters):
             >>> import jax.numpy as jnp
             >>> chain, e = LinearChain(jnp.zeros((2, 2))), jnp.array([[0.0, 1.0], [0.0, 3.0]])
             >>> paths, log_probs = chain.top(e, 2)
-            >>> print(paths.argmax(-1), jnp.exp(log_probs).round(3))
+            >>> print(paths.argmax(-1), jnp.exp(log_probs))
             [[1 1]
-             [0 1]] [0.696 0.256]
+             [0 1]] [0.696... 0.256...]
         """
         e = self.natural_parameter(e)
         checks.check_count(k, e.shape)
