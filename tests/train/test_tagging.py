@@ -208,6 +208,10 @@ def test_the_table_and_the_figure_are_made_of_the_file(finished, tmp_path):
     (grid,) = table.tables([result])
     assert "F1 %" in grid.head and grid.lines[0][:3] == ["window", "constrained chain", "dropout"]
     assert grid.lines[0][-1] == "2"
+    (short,) = table.short_tables([result])
+    assert [*short.head] == ["test sentences", "F1 %", "sentences right %", "NLL a word", "ECE %"]
+    assert short.lines[0][1] == grid.lines[0][grid.head.index("F1 %")]
+    assert table.line(result).startswith("window-constrained-dropout: F1 % ")
     out = tmp_path / "figure.svg"
     assert figure.cli([str(finished / CELL.file), "--out", str(out)]) == 0
     assert "<!-- entity F1 (%) -->" in out.read_text()

@@ -20,7 +20,7 @@ from train.tagging.features import FEATURES, Encoded, Vocabulary
 from train.tagging.figure import draw
 from train.tagging.scores import entity_scores, invalid_steps
 from train.tagging.settings import Cell, Config
-from train.tagging.table import Cells, line, read, tables
+from train.tagging.table import Cells, line, read, short_tables
 
 TITLE = "tags of sentences"
 SOURCE = "[A] section 3"
@@ -82,7 +82,7 @@ def main(config: Config, command: str, console: Any) -> Cells:
             say(f"{number}/{len(config.cells)} {line(found[-1])}; {told}")
         paths = [config.folder / cell.file for cell in config.cells]
         draw(paths, config.folder / "figure.png")
-    console.print(*(grid.rich() for grid in tables(found)))
+    console.print(*(grid.rich() for grid in short_tables(found)))
     say(f"{config.folder}/*.json, {config.folder}/figure.png")
     return found
 

@@ -24,20 +24,21 @@ REGULARISERS = {
     "pcff_tags": "PCFF of the lower chain",
 }
 DATA = {"grammar": "Generated corpus", "wnut17": "WNUT 2017", "ewt": "English Web Treebank"}
-# Name in the JSON, heading, factor, decimal places; the last ones are of entities.
-FIGURES = (
+Column = tuple[str, str, int, int]  # name in the JSON, heading, factor, decimal places
+FIGURES: tuple[Column, ...] = (
     ("error", "tags wrong %", 100, 2),
     ("sentences right", "sentences right %", 100, 2),
     ("nll per sentence", "NLL a sentence", 1, 3),
     ("nll per word", "NLL a word", 1, 4),
     ("ece", "ECE %", 100, 2),
 )
-OF_ENTITIES = (
+OF_ENTITIES: tuple[Column, ...] = (
     ("precision", "precision %", 100, 2),
     ("recall", "recall %", 100, 2),
     ("f1", "F1 %", 100, 2),
     ("invalid steps", "invalid steps", 1, 1),
 )
+_SHORT = frozenset({"f1", "sentences right", "nll per word", "ece"})
 
 
 def read(path: Path) -> Result:
@@ -81,7 +82,7 @@ def difference(result: Result, other: Result, figure: str) -> Mean:
     return paired(by_seed(result, figure), by_seed(other, figure))
 
 
-def shown(result: Result) -> tuple[tuple[str, str, int, int], ...]:
+def shown(result: Result) -> tuple[Column, ...]:
     """The figures that a cell has."""
     of_entities = all("f1" in run["test"] for run in result["runs"])
     return OF_ENTITIES + FIGURES if of_entities else FIGURES
@@ -90,11 +91,9 @@ def shown(result: Result) -> tuple[tuple[str, str, int, int], ...]:
 def line(result: Result) -> str:
     """A cell in words."""
     _, *named = labels(result)
-    told = (
-        f"{heading} {average(result, name).told(digits, factor)}"
-        for name, heading, factor, digits in shown(result)
-    )
-    return f"{' '.join(named)}: {', '.join(told)}"
+    columns = [column for column in shown(result) if column[0] in _SHORT]
+    pairs = zip(columns, _cells(result, columns), strict=True)
+    return f"{'-'.join(named)}: {', '.join(f'{column[1]} {cell}' for column, cell in pairs)}"
 
 
 def by_data(found: Sequence[Result]) -> dict[str, Cells]:
@@ -119,9 +118,23 @@ def tables(found: Sequence[Result]) -> list[Grid]:
         lines = []
         for result in rows:
             _, encoder, head, regulariser = labels(result)
-            values = (average(result, name).told(d, factor) for name, _, factor, d in columns)
-            count = str(len(result["runs"]))
-            lines.append([encoder, HEADS[head], REGULARISERS[regulariser], *values, count])
+            names = [encoder, HEADS[head], REGULARISERS[regulariser]]
+            lines.append([*names, *_cells(result, columns), str(len(result["runs"]))])
         head = ["hidden layer", "tags", "regulariser", *(c[1] for c in columns), "runs"]
         made.append(Grid(f"{DATA[data]}, test sentences", head, lines, names=3))
     return made
+
+
+def short_tables(found: Sequence[Result]) -> list[Grid]:
+    """The same with a few figures, as a terminal has room for."""
+    made = []
+    for data, rows in by_data(found).items():
+        columns = [column for column in shown(rows[0]) if column[0] in _SHORT]
+        lines = [["-".join(labels(result)[1:]), *_cells(result, columns)] for result in rows]
+        head = ["test sentences", *(column[1] for column in columns)]
+        made.append(Grid(DATA[data], head, lines))
+    return made
+
+
+def _cells(result: Result, columns: Sequence[Column]) -> list[str]:
+    return [average(result, name).told(digits, factor) for name, _, factor, digits in columns]
