@@ -26,12 +26,8 @@ class Work(NamedTuple):
 
 
 def work(f: Callable[..., Any], params: Any, state: Any, x: Any) -> Work:
-    """Counted from the program of a convolutional network, which nothing executes.
-
-    Args:
-        f: `f(params, state, x) -> (logits, state)`.
-        params, state, x: shapes and dtypes of what it takes; `x` of one image.
-    """
+    """Counted from the program of a convolutional network `f(params, state, x) -> (logits, state)`,
+    which nothing executes: only shapes and dtypes count, those of one image."""
     convolutions, elements, rest = [], 0, 0
     for equation in equations(jax.make_jaxpr(f)(params, state, x).jaxpr):
         if equation.primitive.name not in ("conv_general_dilated", "dot_general"):
@@ -57,12 +53,9 @@ def equations(jaxpr: Any) -> Iterator[Any]:
     """Of a program and the programs in it, in order."""
     for equation in jaxpr.eqns:
         yield equation
-        inner = jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")
-        )
+        inner = jax.tree.leaves([*equation.params.values()], is_leaf=lambda p: hasattr(p, "eqns"))
         for program in (getattr(p, "jaxpr", p) for p in inner):
-            if hasattr(program, "eqns"):
-                yield from equations(program)
+            yield from equations(program) if hasattr(program, "eqns") else ()
 
 
 def operations(work: Work, images: int) -> int:
@@ -88,33 +81,18 @@ def traffic(work: Work, images: int, runs: int, element_bytes: int) -> int:
 
 
 def rates(product: int, copy: int, rounds: int, dtypes: Sequence[str]) -> dict[str, float]:
-    """What the device does in a second: operations of each dtype by name, and "bytes".
-
-    Args:
-        product: rows and columns of the matrices that are multiplied.
-        copy: bytes of the array to which 1 is added.
-        rounds: how often.
-        dtypes: of the products.
-    """
-    matrices = {dtype: jnp.ones((product, product), dtype) for dtype in dtypes}
+    """What the device does in a second: operations of each dtype by name, in products of so many
+    rows and columns, and "bytes", of an array of so many to which 1 is added."""
     multiply = jax.jit(lambda a: a @ a)
-    functions = {dtype: called(multiply, a) for dtype, a in matrices.items()}
-    functions["bytes"] = _copying(copy)
-    timings = interleaved(functions, rounds=rounds, calls=_calls())
-    found = {dtype: 2 * product**3 / timings[dtype].seconds for dtype in dtypes}
-    return found | {"bytes": 2 * copy / timings["bytes"].seconds}
+    functions = {dtype: called(multiply, jnp.ones((product, product), dtype)) for dtype in dtypes}
+    functions["bytes"] = called(jax.jit(lambda a: a + 1), jnp.ones(copy // 4))
+    # On an accelerator so many calls that their dispatch does not count.
+    calls = 1 if jax.default_backend() == "cpu" else 10
+    timings = interleaved(functions, rounds=rounds, calls=calls)
+    work = dict.fromkeys(dtypes, 2 * product**3) | {"bytes": 2 * copy}
+    return {name: amount / timings[name].seconds for name, amount in work.items()}
 
 
 def bandwidth(copy: int = 2**28, rounds: int = 8) -> float:
     """Bytes a second that adding 1 to an array of so many bytes reads and writes."""
-    timings = interleaved({"bytes": _copying(copy)}, rounds=rounds, calls=_calls())
-    return 2 * copy / timings["bytes"].seconds
-
-
-def _calls() -> int:
-    """Of each round: on an accelerator so many that their dispatch does not count."""
-    return 1 if jax.default_backend() == "cpu" else 10
-
-
-def _copying(size: int) -> Callable[[int], None]:
-    return called(jax.jit(lambda a: a + 1), jnp.ones(size // 4))
+    return rates(1, copy, rounds, [])["bytes"]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks import history
 from benchmarks.records import Table
@@ -28,19 +28,12 @@ FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
 FIRST = (
     "No earlier run of these options on this kind of machine ({device kind}, {threads} threads)."
 )
-
-
-class Option(NamedTuple):
-    """An option besides those that all benchmarks have. Without choices or numbers it is a path
-    that must be given, and that says nothing about the figures."""
-
-    meaning: str
-    choices: Sequence[str] = ()  # the first is the default
-    numbers: Sequence[int] = ()  # the default of one that takes any whole numbers
-
-
 DTYPES = ("float32", "bfloat16")
-DTYPE = Option("of convolutions and nodes", DTYPES)
+
+
+# An option, in the words of `add_argument`. Of choices the first is the default; one that must be
+# given says nothing about the figures.
+DTYPE: dict[str, Any] = {"help": "of convolutions and nodes", "choices": DTYPES}
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -48,7 +41,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
 
 
 def read(
-    module: str, description: str | None, output: Path | None = FOLDER, **others: Option
+    module: str, description: str | None, output: Path | None = FOLDER, **others: dict[str, Any]
 ) -> argparse.Namespace | None:
     """Reads the options of the process, if a benchmark is what it runs.
 
@@ -56,7 +49,7 @@ def read(
         module: the benchmark's `__name__`.
         description: its docstring: the question, example commands, units.
         output: the folder where its result goes unless another file is given; none: nowhere.
-        others: its own options.
+        others: its own options, each as `DTYPE`.
 
     Returns:
         What was typed, the benchmark's own options in `others`; its `name`; its `command`; and its
@@ -73,24 +66,19 @@ def read(
     parser.add_argument("--no-write", action="store_true", help="write no result and no history")
     path = output and output / f"{name}.json"
     parser.add_argument("--output", type=Path, default=path, help="JSON; history/ is beside it")
-    for option, (meaning, choices, numbers) in others.items():
-        how: dict[str, Any] = {"required": True, "metavar": option.upper()}
-        if choices:
-            how = {"choices": choices, "default": choices[0]}
-        elif numbers:
-            how = {"type": int, "nargs": "+", "default": list(numbers)}
-        parser.add_argument(f"--{option}", help=meaning, **how)
+    for option, how in others.items():
+        default = {"default": how["choices"][0]} if "choices" in how else {}
+        parser.add_argument(f"--{option}", **how, **default)
     chosen = parser.parse_args(words)
     kind, hidden = ["--quick"] * chosen.quick, {}
-    for option in others:
-        value, default = getattr(chosen, option), parser.get_default(option)
-        if default is None:
+    chosen.others = {option: getattr(chosen, option) for option in others}
+    for option, value in chosen.others.items():
+        if (default := parser.get_default(option)) is None:
             hidden[value] = option.upper()
         elif value != default:
             kind += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     chosen.name, chosen.kind = name, " ".join(kind)
     chosen.command = " ".join([parser.prog, *(hidden.get(word, word) for word in words)])
-    chosen.others = {option: getattr(chosen, option) for option in others}
     return chosen
 
 
@@ -118,16 +106,12 @@ def run(
 
     assert options is not None
     machine.keep_memory()
-    origin: dict[str, Any] = {
-        "command": options.command,
-        "commit": machine.commit(),
-        "machine": machine.identity("benchmark"),
-        "torch": version("torch") if find_spec("torch") else None,
-    }
-    torch = f", torch {origin['torch']}" if origin["torch"] else ""
-    print(
-        f"{origin['machine']['device kind']}, jax {origin['machine']['jax']}{torch}\n", flush=True
-    )
+    identity = machine.identity("benchmark")
+    torch = version("torch") if find_spec("torch") else None
+    origin: dict[str, Any] = {"command": options.command, "commit": machine.commit()}
+    origin |= {"machine": identity, "torch": torch}
+    told = f", torch {torch}" if torch else ""
+    print(f"{identity['device kind']}, jax {identity['jax']}{told}\n", flush=True)
     output = None if options.no_write else options.output
     if output:
         try:
@@ -135,10 +119,9 @@ def run(
                 pass
         except DataFileError as error:  # before all is measured
             sys.exit(f"error: {error}")
-    found = measure(options.quick, **options.others)
+    found: Any = measure(options.quick, **options.others)
     result = origin
-    parts: Any = [found] if isinstance(found, dict) else found
-    for figures in parts:
+    for figures in [found] if isinstance(found, dict) else found:
         result = origin | figures
         if output:
             write_atomic(output, (json.dumps(result, indent=1) + "\n").encode())

@@ -1,13 +1,13 @@
 """What the benchmarks of whole trainings share: epochs of the training loop, on made-up images."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.timing import Steps
 from train.engine.loop import Data, Learner, RunState, init_run, programs
 from train.engine.recipes import Recipe, SteppedRecipe
 
@@ -29,18 +29,10 @@ def slow(batch: int) -> SteppedRecipe:
 
 def epochs(
     learner: Learner, recipe: Recipe, rates: Any, data: Data, start: RunState | None = None
-) -> Callable[[int], None]:
-    """A function that trains for so many epochs of the data.
-
-    Args:
-        learner: what is trained, at rates that it knows.
-        recipe: how.
-        rates: the rates.
-        data: the data.
-        start: the state before the first epoch, which is copied; without it a new one.
-    """
-    init, epoch = programs(learner, recipe, "sequential")
-    state = init(keys()) if start is None else jax.tree.map(jnp.copy, start)
+) -> Steps:
+    """Epochs of a learner at rates that it knows, from a copy of the given state or a new one."""
+    _, epoch = programs(learner, recipe, "sequential")
+    state = initial(learner, recipe, 1) if start is None else jax.tree.map(jnp.copy, start)
     hyper = jax.tree.map(lambda rate: np.array([rate], np.float32), rates)
 
     def run(calls: int) -> None:
@@ -52,28 +44,20 @@ def epochs(
     return run
 
 
-def keys() -> Any:
-    """That of the only run."""
-    return jax.random.key_data(jax.random.key(0))[None]
-
-
-def initial(learner: Learner, recipe: SteppedRecipe, runs: int) -> RunState:
+def initial(learner: Learner, recipe: Recipe, runs: int) -> RunState:
     """So many runs before their first epoch."""
     # One run after the other and without optimisations: to compile the program takes as long as
     # that of an epoch, and it is executed once.
-    init = jax.jit(
-        functools.partial(init_run, learner, recipe),
-        compiler_options={"xla_backend_optimization_level": 0},
-    )
+    fast = {"xla_backend_optimization_level": 0}
+    init = jax.jit(functools.partial(init_run, learner, recipe), compiler_options=fast)
     states = [init(jax.random.key_data(jax.random.key(run))) for run in range(runs)]
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *states)
 
 
 def distance(gradient: Any, exact: list[np.ndarray]) -> float:
     """Of the first runs' gradient from the reference, relative to it."""
-    squares = [
-        (np.sum((np.asarray(g[: len(e)], np.float64) - e) ** 2), np.sum(e**2))
-        for g, e in zip(jax.tree.leaves(gradient), exact, strict=True)
-    ]
-    error, size = np.sum(squares, axis=0)
+    error = size = 0.0
+    for g, e in zip(jax.tree.leaves(gradient), exact, strict=True):
+        error += np.sum((np.asarray(g[: len(e)], np.float64) - e) ** 2)
+        size += np.sum(e**2)
     return float(np.sqrt(error / size))

@@ -29,24 +29,12 @@ Record = dict[str, Any]
 
 
 def record(
-    benchmark: str, options: str, tables: Sequence[Table], result: dict[str, Any], date: str = ""
+    benchmark: str, options: str, tables: Sequence[Table], result: Record, date: str = ""
 ) -> Record:
-    """What the history keeps of a result.
-
-    Args:
-        benchmark: its name.
-        options: those that change what is measured, as they are typed; one form for one meaning.
-        tables: of the benchmark.
-        result: with its command, commit and machine.
-        date: of the result; by default now.
-
-    Returns:
-        By table and row the figures, those of a ratio as [median, low, high, of the fastest], in
-        four digits.
-    """
-    machine = result["machine"]
+    """What the history keeps of a result, with those options that change what is measured: by table
+    and row the figures in four digits, those of a ratio as [median, low, high, of the fastest]."""
+    machine, rows = result["machine"], {}
     versions = {name: machine[name] for name in VERSIONS} | {"torch": result.get("torch")}
-    rows: dict[str, dict[str, Any]] = {}
     for table in tables:
         for name, row in table.rows(result).items():
             known = {key: _rounded(value) for key, value in table.figures(row).items()}
@@ -65,7 +53,7 @@ def record(
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, Ratio):
-        return [_rounded(figure) for figure in value]
+        return [*map(_rounded, value)]
     return value if value is None else float(f"{value:.4g}")
 
 
@@ -79,7 +67,7 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
     records, wrong = [], []
     for number, line in enumerate(_lines(path), 1):
         try:
-            found = json.loads(line) if line else {}
+            found = json.loads(line or "{}")
         except ValueError:
             found = {}
         if isinstance(found, dict) and found.keys() >= ENTRIES:
@@ -90,11 +78,8 @@ def read(path: Path) -> tuple[list[Record], list[str]]:
 
 
 def append(path: Path, new: Record) -> None:
-    """Adds a record: the file is whole before and after, and what it held stays as it was.
-
-    Raises:
-        DataFileError: naming the file, if it cannot be written.
-    """
+    """Adds a record: the file is whole before and after, and what it held stays as it was. Raises
+    a DataFileError that names it if it cannot be written."""
     lines = [*filter(None, _lines(path)), json.dumps(new, separators=(",", ":")).encode()]
     write_atomic(path, b"".join(line + b"\n" for line in lines))
 
@@ -120,32 +105,25 @@ def compared(tables: Sequence[Table], before: Record, now: Record) -> list[str]:
         for key in (key for key in row if key in old):
             if isinstance(row[key], list) and isinstance(old[key], list):
                 was, found = Ratio(*old[key]), Ratio(*row[key])
-                verdict = _judged(was, found) * (-1 if key in signs else 1)
-                told[verdict].append(f"{name}: {key} {found.told(3)}, was {was.told(3)}")
+                larger = (found.low > was.high) - (found.high < was.low)  # beyond quartiles
+                larger *= max(found.median / was.median, was.median / found.median) > MARGIN
+                told[-larger if key in signs else larger].append(
+                    f"{name}: {key} {found.told(3)}, was {was.told(3)}"
+                )
             elif "second" in key and row[key] and old[key]:
                 day.append((row[key] / old[key]) ** (-1 if "per_second" in key else 1))
-    slower, faster = told[1], told[-1]
-    judged = sum(map(len, told.values()))
+    slower, faster, judged = told[1], told[-1], sum(map(len, told.values()))
     noise = f"quartiles apart, and medians more than {100 * (MARGIN - 1):.0f} %"
-    origin = f"{before['date'][:10]}, commit {before['commit'][:12]}"
-    changed = [
-        f"{name} {before['versions'].get(name)} -> {version}"
-        for name, version in now["versions"].items()
-        if before["versions"].get(name) != version
-    ]
-    lines = [f"Compared with the last run here ({', '.join([origin, *changed])}):"]
+    then = before["versions"]
+    origin = [f"{before['date'][:10]}, commit {before['commit'][:12]}"]
+    origin += [f"{n} {then.get(n)} -> {v}" for n, v in now["versions"].items() if then.get(n) != v]
+    lines = [f"Compared with the last run here ({', '.join(origin)}):"]
     lines += [f"  SLOWER  {text}" for text in slower] + [f"  faster  {text}" for text in faster]
     lines.append(
         f"  {len(slower)} of {judged} ratios slower beyond noise, {len(faster)} faster ({noise})."
     )
     if day:
         low, median, high = np.percentile(day, [25, 50, 75])
-        times = f"{median:.2f} ({low:.2f}-{high:.2f})"
+        times = Ratio(median, low, high).told()
         lines.append(f"  Times, which depend on the day: {times} of the last run's.")
     return lines
-
-
-def _judged(was: Ratio, found: Ratio) -> int:
-    """1 if larger beyond noise, -1 if smaller."""
-    apart = (found.low > was.high) - (found.high < was.low)
-    return apart * (max(found.median / was.median, was.median / found.median) > MARGIN)

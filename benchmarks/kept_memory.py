@@ -62,24 +62,24 @@ def measure(quick: bool) -> dict[str, Any]:
     sizes = []
     for megabytes in MEGABYTES:
         found: dict[str, list[list[float]]] = {"return": [], "keep": []}
-        for _ in range(rounds):
-            for what, measured in found.items():
-                measured += writes(megabytes, calls, what)[UNMEASURED:]
+        for what in [*found] * rounds:
+            found[what] += writes(megabytes, calls, what)[UNMEASURED:]
         row: dict[str, Any] = {"megabytes": megabytes}
         for what, measured in found.items():
             milliseconds, pages = map(statistics.median, zip(*measured, strict=True))
             row[what] = {"milliseconds": milliseconds, "pages": pages}
-        each = {what: Timing(np.array(measured)[:, 0]) for what, measured in found.items()}
-        sizes.append(row | each["keep"].ratio(each["return"]).figures())
+        returned, kept = (Timing(np.array(measured)[:, 0]) for measured in found.values())
+        sizes.append(row | kept.ratio(returned).figures())
     return {"sizes": sizes}
 
 
 TABLES = [
     Table(
         "sizes",
-        "array, MB {megabytes} | given back, ms {return[milliseconds]:.2f} | "
-        "pages {return[pages]:.0f} | kept, ms {keep[milliseconds]:.2f} | pages {keep[pages]:.0f} | "
-        "kept / given back (quartiles) {ratio~2}",
+        "array {megabytes} MB | "
+        "given back: ms (pages) {return[milliseconds]:.1f} ({return[pages]:.0f}) | "
+        "kept: ms (pages) {keep[milliseconds]:.1f} ({keep[pages]:.0f}) | "
+        "+kept / given back (quartiles) {ratio~2}",
     )
 ]
 

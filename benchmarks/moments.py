@@ -28,10 +28,10 @@ from flax import nnx
 from jax import lax
 
 from benchmarks import moments_accuracy
-from benchmarks.moments_accuracy import Architecture, dense_shapes, multilayer
+from benchmarks.moments_accuracy import Architecture, dense, multilayer
 from benchmarks.moments_positions import convolution
-from benchmarks.records import MEASURED, Table
-from benchmarks.timing import batch, descent, interleaved
+from benchmarks.records import Table
+from benchmarks.timing import Prepared, batch, compared, descent
 from cgjax import weights
 
 SIZES = (784, 1024, 1024, 10)
@@ -54,15 +54,12 @@ def convolutional(pool: Callable[..., Any], activation: Any, params: Any, x: Any
     return multilayer(activation, params[-1:], x.mean((1, 2)))
 
 
-KERNELS = [(3, 3, 3, 32), (3, 3, 32, 32), (3, 3, 32, 64), (64, 10)]
+IMAGE, KERNELS = (16, 16, 3), [(3, 3, 3, 32), (3, 3, 32, 32), (3, 3, 32, 64), (64, 10)]
 # With their batch sizes.
 NETWORKS = {
-    "dense": (Architecture(multilayer, dense_shapes(*SIZES), SIZES[:1]), 128),
-    "convolutional": (
-        Architecture(partial(convolutional, nnx.avg_pool), KERNELS, (16, 16, 3)),
-        32,
-    ),
-    "max pooling": (Architecture(partial(convolutional, nnx.max_pool), KERNELS, (16, 16, 3)), 32),
+    "dense": (dense(*SIZES), 128),
+    "convolutional": (Architecture(partial(convolutional, nnx.avg_pool), KERNELS, IMAGE), 32),
+    "max pooling": (Architecture(partial(convolutional, nnx.max_pool), KERNELS, IMAGE), 32),
 }
 
 
@@ -79,7 +76,7 @@ def network(name: str, activation: str) -> tuple[Callable[..., Any], Any]:
     return f, [layer(shape) for shape in architecture.shapes]
 
 
-def prepare(name: str, activation: str, procedure: str) -> tuple[Any, dict[str, Any]]:
+def prepare(name: str, activation: str, procedure: str) -> Prepared:
     """A function that makes steps, and what is known of them before they are timed."""
     f, params = network(name, activation)
     architecture, size = NETWORKS[name]
@@ -118,11 +115,8 @@ def measure(quick: bool) -> dict[str, Any]:
     for name in NETWORKS:
         for activation in ["ReLU"] if quick else ACTIVATIONS:
             prepared = {p: prepare(name, activation, p) for p in PROCEDURES}
-            functions = {p: steps for p, (steps, _) in prepared.items()}
-            timings = interleaved(functions, rounds=rounds, calls=calls)
-            for p, timing in timings.items():
-                row = {"network": name, "activation": activation, "procedure": p}
-                rows.append(row | timing.figures(timings["plain"]) | prepared[p][1])
+            for p, figures in compared(prepared, "plain", rounds=rounds, calls=calls).items():
+                rows.append({"network": name, "activation": activation, "procedure": p} | figures)
             if not quick:
                 rows[-len(PROCEDURES) + 1]["variance_ratio"] = accuracy(name, activation)
     return {"steps": rows}
@@ -131,8 +125,10 @@ def measure(quick: bool) -> dict[str, Any]:
 TABLES = [
     Table(
         "steps",
-        "network {network} | activation {activation} | procedure {procedure} | "
-        f"{MEASURED} | variance {{variance_ratio:.3f}}",
+        "network {network} | activation {activation} | training step {procedure} | "
+        "ms {milliseconds:.1f} | ratio (quartiles) {ratio~2} | "
+        "of the fastest {ratio_of_fastest:.2f} | compile s {compile_seconds:.2f} | "
+        "temporary MB {temporary_bytes/1e6:.1f} | variance {variance_ratio:.2f}",
     )
 ]
 

@@ -15,9 +15,10 @@ from benchmarks import command
 OPTIONS = command.read(__name__, __doc__)
 
 import functools
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -46,13 +47,10 @@ class Architecture(NamedTuple):
     """A family of networks."""
 
     function: Callable[..., jax.Array]  # (activation, params, x)
-    shapes: list[tuple[int, ...]]  # of the kernels; each has a bias
+    shapes: Sequence[tuple[int, ...]]  # of the kernels; each has a bias
     example: tuple[int, ...]  # the shape of an example
     convolutional: bool = False  # whether weights are shared by positions
     uncertain_inputs: bool = False  # as much as the weights
-
-
-# -- networks
 
 
 def multilayer(activation: Callable[..., Any], params: Any, x: Any) -> Any:
@@ -71,22 +69,18 @@ def residual(activation: Callable[..., Any], params: Any, x: Any) -> Any:
     return x @ last[0] + last[1]
 
 
-def dense_shapes(*sizes: int) -> list[tuple[int, ...]]:
-    """Of kernels."""
-    return list(zip(sizes[:-1], sizes[1:], strict=True))
+def dense(*sizes: int) -> Architecture:
+    """Of networks of dense layers."""
+    return Architecture(multilayer, [*itertools.pairwise(sizes)], sizes[:1])
 
 
 ARCHITECTURES = {
-    "dense 32-64-64-64-10": Architecture(multilayer, dense_shapes(32, 64, 64, 64, 10), (32,)),
-    "dense 16-48-48-48-48-48-5": Architecture(
-        multilayer, dense_shapes(16, 48, 48, 48, 48, 48, 5), (16,)
-    ),
+    "dense 32-64-64-64-10": dense(32, 64, 64, 64, 10),
+    "dense 16-48-48-48-48-48-5": dense(16, 48, 48, 48, 48, 48, 5),
     "residual, 3 blocks": Architecture(
         residual, [(32, 48), *((48, 64), (64, 48)) * 3, (48, 10)], (32,)
     ),
-    "dense, uncertain inputs": Architecture(
-        multilayer, dense_shapes(32, 64, 64, 64, 10), (32,), uncertain_inputs=True
-    ),
+    "dense, uncertain inputs": dense(32, 64, 64, 64, 10)._replace(uncertain_inputs=True),
 }
 
 
@@ -120,9 +114,6 @@ def _uncertain(mean: jax.Array, share: float) -> cg.Belief:
     return cg.Belief(mean, jnp.full_like(mean, share) * jnp.mean(mean**2))
 
 
-# -- the reference
-
-
 class Sampled(NamedTuple):
     """Moments of the outputs of sampled networks."""
 
@@ -138,17 +129,21 @@ def sampler(architecture: Architecture, activations: list[str]) -> Callable[...,
     near the outputs, one for each activation and share.
     """
     gains = list(dict.fromkeys(map(gain, activations)))
+    on_beliefs = functools.partial(jax.tree.map, is_leaf=lambda x: isinstance(x, cg.Belief))
+
+    def drawn(belief: cg.Belief, noise: Any) -> Any:
+        return belief.mean + jnp.sqrt(belief.variance) * noise
 
     def one(key: Any, beliefs: Any, centres: Any) -> Any:
-        some, structure = jax.tree.flatten(beliefs[0], is_leaf=_is_belief)
-        keys = jax.random.split(key, len(some))
-        noise = [jax.random.normal(k, b.mean.shape) for k, b in zip(keys, some, strict=True)]
+        means, structure = jax.tree.flatten(on_beliefs(lambda belief: belief.mean, beliefs[0]))
+        keys = jax.random.split(key, len(means))
+        noise = [jax.random.normal(k, m.shape) for k, m in zip(keys, means, strict=True)]
         noise = jax.tree.unflatten(structure, noise)
-        drawn = [jax.tree.map(_drawn, belief, noise, is_leaf=_is_belief) for belief in beliefs]
+        networks = [on_beliefs(drawn, belief, noise) for belief in beliefs]
         outs = []
         for name in activations:
             first = gains.index(gain(name)) * len(SHARES)
-            for params, x in drawn[first : first + len(SHARES)]:
+            for params, x in networks[first : first + len(SHARES)]:
                 outs.append(architecture.function(ACTIVATIONS[name], params, x))
         return jnp.stack(outs) - jnp.stack(centres)
 
@@ -168,14 +163,6 @@ def sampler(architecture: Architecture, activations: list[str]) -> Callable[...,
     return jax.jit(lambda keys, b, c: lax.map(lambda k: block(k, b, c), keys))
 
 
-def _is_belief(x: Any) -> bool:
-    return isinstance(x, cg.Belief)
-
-
-def _drawn(belief: cg.Belief, noise: Any) -> Any:
-    return belief.mean + jnp.sqrt(belief.variance) * noise
-
-
 def summarised(sums: Any, squares: Any, centre: Any) -> Sampled:
     """Moments from the sums of blocks, in float64."""
     sums, squares = (np.asarray(a, np.float64) / BLOCK for a in (sums, squares))
@@ -184,9 +171,6 @@ def summarised(sums: Any, squares: Any, centre: Any) -> Sampled:
     by_block = (squares - 2 * offset * sums + offset**2).sum((1, 2))
     error = by_block.std(ddof=1) / len(by_block) ** 0.5 if len(by_block) > 1 else math.nan
     return Sampled(np.asarray(centre) + offset, variance, float(error / variance.sum()))
-
-
-# -- figures
 
 
 def errors(belief: cg.Belief, reference: Sampled) -> dict[str, float]:
@@ -212,25 +196,25 @@ def accuracy(
 ) -> list[dict[str, Any]]:
     """All cells of one architecture."""
     draw = sampler(architecture, activations)
-    functions = {a: functools.partial(architecture.function, ACTIVATIONS[a]) for a in activations}
-    cells: dict[tuple[str, float], dict[str, Any]] = {}
-    compiled: dict[tuple[str, bool], Any] = {}
+
+    @functools.cache
+    def program(activation: str, positions: bool) -> Any:
+        f = functools.partial(architecture.function, ACTIVATIONS[activation])
+        return jax.jit(cg.moments(f, positions=positions), compiler_options=FAST)
+
+    keys = [*itertools.product(activations, SHARES)]
+    cells: dict[tuple[str, float], dict[str, list[float]]] = {key: {} for key in keys}
     for seed in seeds:
         params, x = random_network(architecture, seed)
-        keys = [(a, share) for a in activations for share in SHARES]
         beliefs, propagated, diagonal = {}, [], []
         for activation, share in keys:
             about = uncertain(params, gain(activation), share)
             inputs = _uncertain(x, share if architecture.uncertain_inputs else 0.0)
             beliefs[gain(activation), share] = about, inputs
             inputs = inputs if architecture.uncertain_inputs else x
-            f = functions[activation]
-            for positions, outs in ((True, propagated), (False, diagonal)):
-                if architecture.convolutional or positions:
-                    if (activation, positions) not in compiled:
-                        run = jax.jit(cg.moments(f, positions=positions)).lower(about, inputs)
-                        compiled[activation, positions] = run.compile(FAST)
-                    outs.append(compiled[activation, positions](about, inputs))
+            propagated.append(program(activation, True)(about, inputs))
+            if architecture.convolutional:
+                diagonal.append(program(activation, False)(about, inputs))
         centres = [b.mean for b in propagated]
         random = jax.random.split(jax.random.key(10_000 + seed), (draws // BLOCK, BLOCK))
         sums, squares = draw(random, list(beliefs.values()), centres)
@@ -240,9 +224,8 @@ def accuracy(
             found["reference_error"] = reference.relative_error
             if diagonal:
                 found["diagonal_ratio"] = errors(diagonal[i], reference)["variance_ratio"]
-            cell = cells.setdefault(key, {})
             for figure, value in found.items():
-                cell.setdefault(figure, []).append(value)
+                cells[key].setdefault(figure, []).append(value)
     return [
         {"network": name, "activation": activation, "share": share, **cell}
         for (activation, share), cell in cells.items()
@@ -251,16 +234,13 @@ def accuracy(
 
 def measure(quick: bool) -> dict[str, Any]:
     """All architectures, activations and variances."""
-    return measured(ARCHITECTURES, list(ACTIVATIONS), 2000 if quick else 200_000, quick)
+    return measured(ARCHITECTURES, [*ACTIVATIONS], 2000 if quick else 200_000, quick)
 
 
-def measured(
-    architectures: dict[str, Architecture], activations: list[str], draws: int, quick: bool
-) -> dict[str, Any]:
-    """The cells of some architectures, and how they were made."""
-    cells = []
-    seeds = range(1 if quick else 4)
-    for name, architecture in architectures.items():
+def measured(networks: Any, activations: list[str], draws: int, quick: bool) -> dict[str, Any]:
+    """The cells of some architectures by name, and how they were made."""
+    cells, seeds = [], range(1 if quick else 4)
+    for name, architecture in networks.items():
         begin = time.process_time()
         cells += accuracy(name, architecture, activations[: 1 if quick else None], seeds, draws)
         print(f"{name}: {time.process_time() - begin:.0f} s", flush=True)
@@ -268,11 +248,13 @@ def measured(
 
 
 def summary(cell: Any) -> dict[str, Any]:
-    """A cell, and of its networks' figures the means and the worst."""
-    means = {f"{name}_mean": np.mean(v) for name, v in cell.items() if isinstance(v, list)}
-    error = max(cell["mean_error"])
+    """A cell, and of its networks' figures the mean, the least, the most and the worst."""
+    found = dict(cell)
+    for name in (name for name, figures in cell.items() if isinstance(figures, list)):
+        for what, of in (("mean", np.mean), ("least", min), ("most", max)):
+            found[f"{name}_{what}"] = of(cell[name])
     ratio = max(cell["variance_ratio"], key=lambda ratio: abs(ratio - 1))
-    return {**cell, **means, "mean_error_worst": error, "variance_ratio_worst": ratio}
+    return found | {"mean_error_worst": max(cell["mean_error"]), "variance_ratio_worst": ratio}
 
 
 TABLES = [

@@ -29,23 +29,17 @@ import cgjax as cg
 from benchmarks import moments_accuracy
 from benchmarks.moments_accuracy import Architecture, random_network, uncertain
 from benchmarks.records import Table
-from benchmarks.timing import compiled, interleaved
+from benchmarks.timing import Steps, compiled, interleaved
 
 ACTIVATIONS = {a: f for a, f in moments_accuracy.ACTIVATIONS.items() if a != "leaky ReLU"}
 
 
-def max_pooled(activation: Callable[..., Any], params: Any, x: Any) -> Any:
-    """Two convolutions, each before a maximum over 2 x 2 pixels."""
+def pooled(pool: Callable[..., Any], activation: Callable[..., Any], params: Any, x: Any) -> Any:
+    """Two convolutions, each before a pooling of 2 x 2 pixels; of what averages the average over
+    all pixels."""
     for layer in params[:-1]:
-        x = nnx.max_pool(activation(convolution(layer, x)), (2, 2), (2, 2))
-    return dense(params[-1], x.reshape(x.shape[0], -1))
-
-
-def average_pooled(activation: Callable[..., Any], params: Any, x: Any) -> Any:
-    """Two convolutions, each before an average over 2 x 2 pixels, and the average over all."""
-    for layer in params[:-1]:
-        x = nnx.avg_pool(activation(convolution(layer, x)), (2, 2), (2, 2))
-    return dense(params[-1], x.mean((1, 2)))
+        x = pool(activation(convolution(layer, x)), (2, 2), (2, 2))
+    return dense(params[-1], x.mean((1, 2)) if pool is nnx.avg_pool else x.reshape(len(x), -1))
 
 
 def strided(activation: Callable[..., Any], params: Any, x: Any) -> Any:
@@ -75,11 +69,9 @@ def max_pooled_residual(activation: Callable[..., Any], params: Any, x: Any) -> 
 
 def convolution(layer: Any, x: Any, stride: int = 1, padding: str = "SAME") -> Any:
     """A convolution of images with channels last."""
-    kernel, bias = layer
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=numbers
-    ) + bias.reshape(1, 1, 1, -1)
+    (kernel, bias), axes = layer, ("NHWC", "HWIO", "NHWC")
+    y = lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=axes)
+    return y + bias.reshape(1, 1, 1, -1)
 
 
 def dense(layer: Any, x: Any) -> Any:
@@ -87,22 +79,22 @@ def dense(layer: Any, x: Any) -> Any:
     return x @ layer[0] + layer[1]
 
 
-# By name the function, and the channels of its convolutions and the sizes of its dense layer.
-_NETWORKS: dict[str, tuple[Any, tuple[int, ...], tuple[int, int]]] = {
-    "maximum pooling": (max_pooled, (3, 8, 16), (144, 10)),
-    "average pooling, global average": (average_pooled, (3, 8, 16), (16, 10)),
-    "strides, no pooling": (strided, (3, 8, 16), (256, 10)),
-    "residual blocks, global average": (residual_blocks, (3, 8, 8, 8, 8, 8), (8, 10)),
-    "maximum pooling, residual, global average": (max_pooled_residual, (3, 8, 8, 8, 16), (16, 10)),
-}
+def of_images(function: Any, channels: tuple[int, ...], last: tuple[int, int]) -> Architecture:
+    """A network of the channels of its convolutions and the sizes of its dense layer."""
+    kernels = [(3, 3, m, n) for m, n in itertools.pairwise(channels)]
+    return Architecture(function, [*kernels, last], (12, 12, 3), convolutional=True)
+
+
 ARCHITECTURES = {
-    name: Architecture(
-        function,
-        [*((3, 3, m, n) for m, n in itertools.pairwise(channels)), last],
-        (12, 12, 3),
-        convolutional=True,
-    )
-    for name, (function, channels, last) in _NETWORKS.items()
+    "maximum pooling": of_images(functools.partial(pooled, nnx.max_pool), (3, 8, 16), (144, 10)),
+    "average pooling, global average": of_images(
+        functools.partial(pooled, nnx.avg_pool), (3, 8, 16), (16, 10)
+    ),
+    "strides, no pooling": of_images(strided, (3, 8, 16), (256, 10)),
+    "residual blocks, global average": of_images(residual_blocks, (3, 8, 8, 8, 8, 8), (8, 10)),
+    "maximum pooling, residual, global average": of_images(
+        max_pooled_residual, (3, 8, 8, 8, 16), (16, 10)
+    ),
 }
 TIMED = ("maximum pooling", "average pooling, global average", "residual blocks, global average")
 
@@ -128,44 +120,30 @@ def cost(name: str, activation: str, quick: bool) -> dict[str, Any]:
     x = jnp.tile(x, (8, 1, 1, 1))  # 16 examples
     f = functools.partial(architecture.function, ACTIVATIONS[activation])
     found: dict[str, Any] = {"network": name, "activation": activation, "batch_size": len(x)}
-    rounds, calls = (2, 1) if quick else (15, 3)
-    for what, of in (("value", lambda run: run), ("gradient", _gradient)):
-        timings = interleaved(
-            {
-                name: functools.partial(
-                    _repeated, compiled(jax.jit(of(run)), about, x)[0], about, x
-                )
-                for name, run in (
-                    ("diagonal", cg.moments(f, positions=False)),
-                    ("positions", cg.moments(f)),
-                )
-            },
-            rounds=rounds,
-            calls=calls,
-            clock=time.process_time,
-        )
-        found[f"{what}_milliseconds"] = 1e3 * timings["positions"].seconds
-        found[f"{what}_ratio"] = timings["positions"].ratio(timings["diagonal"])._asdict()
+    often = {"rounds": 2, "calls": 1} if quick else {"rounds": 15, "calls": 3}
+
+    def timed(positions: bool, differentiated: bool) -> Steps:
+        run = cg.moments(f, positions=positions)
+
+        def loss(about: Any, x: Any) -> Any:
+            out = run(about, x)
+            return jnp.sum(out.mean**2 + out.variance)
+
+        program, _ = compiled(jax.jit(jax.grad(loss) if differentiated else run), about, x)
+        return lambda calls: jax.block_until_ready([program(about, x) for _ in range(calls)])
+
+    for what in ("value", "gradient"):
+        functions = {positions: timed(positions, what == "gradient") for positions in (False, True)}
+        timings = interleaved(functions, clock=time.process_time, **often)
+        found[f"{what}_milliseconds"] = 1e3 * timings[True].seconds
+        found[f"{what}_ratio"] = timings[True].ratio(timings[False])._asdict()
     return found
-
-
-def _gradient(run: Callable[..., cg.Belief]) -> Callable[..., Any]:
-    def loss(about: Any, x: Any) -> Any:
-        out = run(about, x)
-        return jnp.sum(out.mean**2 + out.variance)
-
-    return jax.grad(loss)
-
-
-def _repeated(program: Callable[..., Any], about: Any, x: Any, calls: int) -> None:
-    jax.block_until_ready([program(about, x) for _ in range(calls)])
 
 
 def measure(quick: bool) -> dict[str, Any]:
     """Accuracy of all architectures, activations and variances; then the cost."""
-    found = moments_accuracy.measured(
-        ARCHITECTURES, list(ACTIVATIONS), 400 if quick else 10_000, quick
-    )
+    draws = 400 if quick else 10_000
+    found = moments_accuracy.measured(ARCHITECTURES, list(ACTIVATIONS), draws, quick)
     begin = time.process_time()
     costs = [cost(name, "ReLU", quick) for name in TIMED]
     print(f"cost: {time.process_time() - begin:.0f} s", flush=True)
@@ -177,8 +155,8 @@ TABLES = [
     Table(
         "cost",
         "network {network} | activation {activation} | "
-        "value, ms {value_milliseconds:.2f} | ratio (quartiles) {value_ratio~2} | "
-        "gradient, ms {gradient_milliseconds:.2f} | ratio (quartiles) {gradient_ratio~2}",
+        "+ms {value_milliseconds:.2f} | values {value_ratio~2} | "
+        "+ms {gradient_milliseconds:.2f} | gradients {gradient_ratio~2}",
     ),
 ]
 

@@ -16,6 +16,8 @@ from benchmarks import command
 
 OPTIONS = command.read(__name__, __doc__)
 
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +28,18 @@ import optax
 from flax import nnx
 
 import cgjax as cg
-from benchmarks.records import MEASURED, Table
-from benchmarks.timing import batch, called, compiled, descent, interleaved
+from benchmarks.records import Table
+from benchmarks.timing import (
+    Facts,
+    Prepared,
+    Steps,
+    batch,
+    called,
+    compared,
+    compiled,
+    descent,
+    interleaved,
+)
 from cgjax.kernels.random_bits import random_words, standard_normal
 
 SIZES = (784, 1024, 1024, 10)
@@ -54,44 +66,38 @@ class Network(nnx.Module):
 
     def __init__(self, sizes: tuple[int, ...], node: str, procedure: str, rate: float):
         rngs = nnx.Rngs(0)
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in pairs])
+        layers = [nnx.Linear(m, n, rngs=rngs) for m, n in itertools.pairwise(sizes)]
+        self.layers, hidden = nnx.List(layers), len(layers) - 1
         dropout: dict[str, Callable[[], nnx.Module]] = {
             "dropout": lambda: nnx.Dropout(rate, rngs=rngs),
             "noise": lambda: cg.layers.Dropout(rate),
         }
-        hidden = len(sizes) - 2 if procedure in dropout else 0
-        self.drops = nnx.List([dropout[procedure]() for _ in range(hidden)])
-        self.node, self.marked = node, procedure == "pcff"
+        made = [dropout[procedure]() for _ in range(hidden)] if procedure in dropout else []
+        self.drops = nnx.List(made)
+        self.activation: Callable[[Any], Any] = ACTIVATIONS[node]
+        if procedure == "pcff":
+            self.activation = functools.partial(cg.node, FAMILIES[node], name="hidden")
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        for index, layer in enumerate(self.layers):
-            x = layer(x)
-            if index == len(self.layers) - 1:
-                return x
-            if self.marked:
-                x = cg.node(FAMILIES[self.node], x, name="hidden")
-            else:
-                x = ACTIVATIONS[self.node](x)
-            if self.drops:
-                x = self.drops[index](x)
-        return x
+        *hidden, last = self.layers
+        for index, layer in enumerate(hidden):
+            x = self.activation(layer(x))
+            x = self.drops[index](x) if self.drops else x
+        return last(x)
 
 
 def procedure_of(sizes: tuple[int, ...], node: str, procedure: str, rate: float) -> Any:
     """`run(key, params, state, x) -> (out, state)`, the function that it transforms, its state."""
     f, params, state = cg.functional(Network(sizes, node, procedure, rate))
-    if procedure == "pcff":
-        return cg.pcff(f, rate), f, params, state
-    if procedure == "noise":
-        return cg.pcff(f, 0.0), f, params, state
+    if procedure in ("pcff", "noise"):
+        return cg.pcff(f, rate if procedure == "pcff" else 0.0), f, params, state
     return (lambda key, *args: f(*args)), f, params, state
 
 
-def prepare(name: str, batch_size: int) -> tuple[Callable[[int], None], dict[str, Any]]:
+def prepare(name: str, batch_size: int) -> Prepared:
     """A function that makes steps, and what is known of them before they are timed."""
-    node, procedure, rate = PROCEDURES[name]
-    run, f, params, state = procedure_of(SIZES, node, procedure, rate)
+    _, procedure, _ = PROCEDURES[name]
+    run, f, params, state = procedure_of(SIZES, *PROCEDURES[name])
 
     def loss(params: Any, key: Any, state: Any, x: Any, y: Any) -> Any:
         logits, new_state = run(key, params, state, x)
@@ -104,49 +110,40 @@ def prepare(name: str, batch_size: int) -> tuple[Callable[[int], None], dict[str
 
 def sampled_part(run: Any, f: Any, params: Any, state: Any, x: Any, procedure: str) -> float | None:
     """The part of the first layer's values that the procedure replaced, of those it can."""
-    key = jax.random.key(1)
-    if procedure == "noise":
-        mask = next(iter(cg.with_nodes(run)(key, params, state, x)[1].values()))
-        return float((mask == 0).mean())
-    if procedure != "pcff":
+    if procedure not in ("pcff", "noise"):
         return None
-    value = cg.with_nodes(run)(key, params, state, x)[1]["hidden"]
+    nodes = cg.with_nodes(run)(jax.random.key(1), params, state, x)[1]
+    if procedure == "noise":
+        return float((next(iter(nodes.values())) == 0).mean())
     activation = cg.with_nodes(cg.feed_forward(f))(params, state, x)[1]["hidden"]
     live = activation != 0  # a rectified node at 0 may well be 0 when sampled
-    return float(((value != activation) & live).sum() / live.sum())
+    return float(((nodes["hidden"] != activation) & live).sum() / live.sum())
 
 
-def measure_steps(batch_size: int, rounds: int, calls: int) -> list[dict[str, Any]]:
+def measure_steps(batch_size: int, rounds: int, calls: int) -> list[Facts]:
     """One row for each procedure, and one for each that PyTorch makes, where it is installed."""
-
-    def timed(library: str, node: str, functions: dict[str, Any]) -> list[dict[str, Any]]:
-        timings = interleaved(functions, rounds=rounds, calls=calls)
-        return [
-            {"library": library, "procedure": name, "batch_size": batch_size}
-            | timing.figures(timings[node], images=batch_size)
-            for name, timing in timings.items()
-        ]
-
     rows = []
-    for node in ("tanh", "ReLU"):
-        prepared = {name: prepare(name, batch_size) for name in PROCEDURES if name.startswith(node)}
-        for row in timed("cgjax", node, {name: steps for name, (steps, _) in prepared.items()}):
-            rows.append(row | prepared[row["procedure"]][1])
-    if not command.has_torch():
-        return rows
-    from benchmarks import torch_networks
+    for library in ["cgjax", "torch"] if command.has_torch() else ["cgjax"]:
+        for node in ("tanh", "ReLU"):
+            prepared = {}
+            for name, (_, procedure, _) in PROCEDURES.items():
+                if not name.startswith(node) or (library, procedure) == ("torch", "noise"):
+                    continue
+                if library == "cgjax":
+                    prepared[name] = prepare(name, batch_size)
+                    continue
+                from benchmarks import torch_networks
 
-    for node in ("tanh", "ReLU"):
-        own = {
-            name.replace("nnx.", ""): p
-            for name, p in PROCEDURES.items()
-            if name.startswith(node) and p[1] != "noise"
-        }
-        rows += timed("torch", node, torch_networks.steps(SIZES, batch_size, own))
+                steps = torch_networks.dense(SIZES, batch_size, *PROCEDURES[name])
+                prepared[name.replace("nnx.", "")] = steps, {}
+            found = compared(prepared, node, rounds=rounds, calls=calls, images=batch_size)
+            for name, figures in found.items():
+                row = {"library": library, "procedure": name, "batch_size": batch_size}
+                rows.append(row | figures)
     return rows
 
 
-def measure_compilation(repeats: int) -> list[dict[str, Any]]:
+def measure_compilation(repeats: int) -> list[Facts]:
     """Seconds to trace, lower and compile a deep tanh network, forwards and with its gradient."""
     sizes = (DEEP_WIDTH,) * (DEEP + 1)
     x = jnp.ones((DEEP_BATCH, DEEP_WIDTH))
@@ -175,49 +172,39 @@ def parts() -> dict[str, Callable[[Any, Any], Any]]:
         word0, word1 = random_words(key, e.shape)
         return e + (word0 ^ word1).astype(jnp.float32)
 
-    def forwards_and_backwards(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        def both(key: Any, e: Any) -> Any:
-            value, pull = jax.vjp(lambda e: function(key, e), e)
-            return pull(value)[0]
-
-        return both
-
-    def pcff(family: cg.nodes.Family, rate: float) -> Callable[[Any, Any], Any]:
-        return forwards_and_backwards(
-            cg.pcff(lambda e: cg.node(family, e, name="node"), {"node": rate})
-        )
+    def both(function: Callable[[Any, Any], Any], key: Any, e: Any) -> Any:
+        value, pull = jax.vjp(functools.partial(function, key), e)
+        return pull(value)[0]
 
     def dropout(key: Any, e: Any) -> Any:
         return nnx.Dropout(0.5, deterministic=False)(jax.nn.relu(e), rngs=key)
 
+    def pcff(node: str, rate: float) -> Callable[[Any, Any], Any]:
+        return cg.pcff(lambda e: cg.node(FAMILIES[node], e, name="node"), {"node": rate})
+
+    there_and_back: dict[str, Callable[[Any, Any], Any]] = {
+        "ReLU": lambda key, e: jax.nn.relu(e),
+        "tanh": lambda key, e: jnp.tanh(e),
+        "tanh, PCFF .4": pcff("tanh", 0.4),
+        "ReLU, PCFF .4": pcff("relu", 0.4),
+        "ReLU, PCFF 1": pcff("relu", 1.0),
+        "ReLU, nnx.Dropout .5": dropout,
+    }
     return {
-        "ReLU": forwards_and_backwards(lambda key, e: jax.nn.relu(e)),
-        "tanh": forwards_and_backwards(lambda key, e: jnp.tanh(e)),
-        "tanh alone, forwards": lambda key, e: jnp.tanh(e),
+        "tanh alone, forwards": there_and_back["tanh"],
         "words of the random generator": words,
-        "words and normal numbers": lambda key, e: (
-            e + standard_normal(random_words(key, e.shape)[1])
-        ),
-        "tanh, PCFF .4": pcff(cg.nodes.Spin(), 0.4),
-        "ReLU, PCFF .4": pcff(cg.nodes.ReLU(), 0.4),
-        "ReLU, PCFF 1": pcff(cg.nodes.ReLU(), 1.0),
-        "ReLU, nnx.Dropout .5": forwards_and_backwards(dropout),
+        "words and normal numbers": lambda k, e: e + standard_normal(random_words(k, e.shape)[1]),
+        **{name: functools.partial(both, function) for name, function in there_and_back.items()},
     }
 
 
 def measure_parts(
     rounds: int, shape: tuple[int, ...] = (32, SIZES[1]), repeats: int = 200
-) -> list[dict[str, Any]]:
-    """Microseconds of each, for nodes of a shape; by default 32 rows of 1024.
-
-    Args:
-        rounds: how often.
-        shape: of the nodes.
-        repeats: how often in each round.
-    """
+) -> list[Facts]:
+    """Microseconds of each, for nodes of a shape, repeated in each round; by default 32 x 1024."""
     e = jax.random.normal(jax.random.key(0), shape)
 
-    def many(function: Callable[[Any, Any], Any]) -> Callable[[int], None]:
+    def many(function: Callable[[Any, Any], Any]) -> Steps:
         @jax.jit
         def program(e: Any) -> Any:
             def turn(e: Any, number: Any) -> Any:
@@ -231,13 +218,10 @@ def measure_parts(
 
     functions = {name: many(function) for name, function in parts().items()}
     timings = interleaved(functions, rounds=rounds, calls=1)
-    return [
-        {"part": name, "microseconds": 1e6 * timing.seconds / repeats}
-        for name, timing in timings.items()
-    ]
+    return [{"part": n, "microseconds": 1e6 * t.seconds / repeats} for n, t in timings.items()]
 
 
-def measure(quick: bool) -> dict[str, Any]:
+def measure(quick: bool) -> Facts:
     """Steps of all batch sizes, compilation, and the parts of a step."""
     steps = []
     for batch_size in [32] if quick else [32, 128, 512]:
@@ -251,17 +235,21 @@ def measure(quick: bool) -> dict[str, Any]:
 
 STEPS = Table(
     "steps",
-    f"batch {{batch_size}} | library {{library}} | procedure {{procedure}} | {MEASURED} | "
-    "images/s {images_per_second:.0f} | sampled {sampled:.3f}",
+    "batch {batch_size} | training step {step} | ms {milliseconds:.2f} | "
+    "ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f} | "
+    "images/s {images_per_second:.0f} | compile s {compile_seconds:.2f} | "
+    "temporary MB {temporary_bytes/1e6:.2f} | sampled {sampled:.3f}",
+    more=lambda row: {**row, "step": "PyTorch: " * (row["library"] == "torch") + row["procedure"]},
+    names="batch_size library procedure",
 )
 COMPILATION = Table(
     "compilation",
-    "procedure {procedure} | of {what} | s {seconds:.2f}",
+    "network {procedure} | of {what} | seconds {seconds:.2f}",
     title=f"trace, lower and compile, {DEEP} layers of {DEEP_WIDTH}, batch {DEEP_BATCH}",
 )
 PARTS = Table(
     "parts",
-    "part {part} | us {microseconds:.1f}",
+    "what {part} | microseconds {microseconds:.1f}",
     title="one layer of nodes, forwards and backwards, without the matrix products",
 )
 TABLES = [STEPS, COMPILATION, PARTS]

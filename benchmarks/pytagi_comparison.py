@@ -14,15 +14,13 @@ version 0.2.1 also needs Open MPI 4 with its C++ library, and NCCL, on a machine
 
 from benchmarks import command
 
-OPTIONS = command.read(
-    __name__, __doc__, pytagi=command.Option("the Python interpreter that has pyTAGI")
-)
+PYTAGI = {"help": "the Python interpreter that has pyTAGI", "required": True}
+OPTIONS = command.read(__name__, __doc__, pytagi=PYTAGI)
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +67,6 @@ class Steps:
         self.process.stdin.flush()
         self.hits = float(self.read("cpu").split()[0])
 
-    def close(self) -> None:
-        """Ends the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def version(python: str) -> str:
-    """Which pyTAGI an interpreter has."""
-    code = "from importlib.metadata import version; print(version('pytagi'))"
-    found = subprocess.run([python, "-c", code], capture_output=True, text=True)
-    return found.stdout.strip()
-
 
 def measure(quick: bool, pytagi: str) -> dict[str, Any]:
     """Steps of both, in one interleaved run on one core."""
@@ -89,11 +74,13 @@ def measure(quick: bool, pytagi: str) -> dict[str, Any]:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     theirs = Steps(pytagi)
     ours, _ = moments.prepare("dense", "ReLU", "moments")
-    functions: dict[str, Callable[[int], None]] = {"cgjax": ours, "pyTAGI": theirs}
+    functions: Any = {"cgjax": ours, "pyTAGI": theirs}
     timings = interleaved(functions, rounds=2 if quick else 21, calls=1)
-    theirs.close()
+    theirs.process.communicate()  # ends it
+    code = "from importlib.metadata import version; print(version('pytagi'))"
+    version = subprocess.run([pytagi, "-c", code], capture_output=True, text=True).stdout.strip()
     return {
-        "pytagi": version(pytagi),
+        "pytagi": version,
         "network": list(moments.SIZES),
         "batch_size": BATCH,
         "milliseconds": {name: 1e3 * timing.seconds for name, timing in timings.items()},

@@ -14,17 +14,18 @@ from benchmarks import command
 
 # All of dieharder's tests that it rates "Good" and that end within half a minute on one core.
 TESTS = [0, 2, 3, 4, 8, 9, 10, 11, 12, 13, 15, 16, 100, 101, 102, 203, 204, 205, 206, 207, 208, 209]
+NUMBERS = {"type": int, "nargs": "+"}
 OPTIONS = command.read(
     __name__,
     __doc__,
     output=None,
-    rounds=command.Option("0: dieharder's own mt19937, a control", numbers=(20, 13)),
-    tests=command.Option("dieharder's numbers of tests", numbers=TESTS),
-    seeds=command.Option("one stream each", numbers=(0,)),
+    rounds=NUMBERS | {"help": "0: dieharder's own mt19937, a control", "default": [20, 13]},
+    tests=NUMBERS | {"help": "dieharder's numbers of tests", "default": TESTS},
+    seeds=NUMBERS | {"help": "one stream each", "default": [0]},
 )
 
+import contextlib
 import itertools
-import os
 import re
 import shutil
 import subprocess
@@ -65,36 +66,21 @@ def run_test(test: int, rounds: int, seed: int) -> list[dict[str, Any]]:
         # dieharder's own Mersenne twister; its seed 0 would mean one from the clock.
         own = [*call, "-g", "13", "-S", str(seed + 1)]
         return parse(subprocess.run(own, capture_output=True, text=True, check=True).stdout)
-    feeder_read, feeder_write = os.pipe()
-    with subprocess.Popen(
-        [*call, "-g", "200"], stdin=feeder_read, stdout=subprocess.PIPE, text=True
-    ) as process:
-        os.close(feeder_read)
-        try:
-            with os.fdopen(feeder_write, "wb") as pipe:
-                for piece in chunks(rounds, seed=1000 * seed + test):
-                    pipe.write(piece)
-        except BrokenPipeError:
-            pass  # dieharder has read enough
-        assert process.stdout is not None
-        return parse(process.stdout.read())
+    pipes: Any = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    with subprocess.Popen([*call, "-g", "200"], **pipes) as process:
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            for piece in chunks(rounds, seed=1000 * seed + test):
+                pipe.write(piece)  # until dieharder has read enough
+        return parse(process.stdout.read().decode())
 
 
 def parse(output: str) -> list[dict[str, Any]]:
-    results = []
-    for line in output.splitlines():
-        fields = [field.strip() for field in line.split("|")]
-        if len(fields) >= 6 and fields[5] in ("PASSED", "WEAK", "FAILED"):
-            results.append({"name": fields[0], "ntuple": int(fields[1]), "p": float(fields[4])})
-    if not results:
+    lines = ([field.strip() for field in line.split("|")] for line in output.splitlines())
+    found = [line for line in lines if line[5:6] in (["PASSED"], ["WEAK"], ["FAILED"])]
+    if not found:
         raise RuntimeError(f"dieharder gave no result: {output!r}")
-    return results
-
-
-def program_version() -> str:
-    banner = subprocess.run(["dieharder", "-l"], capture_output=True, text=True).stdout
-    found = re.search(r"version ([0-9.]+)", banner)
-    return found[1] if found else "unknown"
+    return [{"name": each[0], "ntuple": int(each[1]), "p": float(each[4])} for each in found]
 
 
 def measure(quick: bool, rounds: list[int], tests: list[int], seeds: list[int]) -> dict[str, Any]:
@@ -103,7 +89,9 @@ def measure(quick: bool, rounds: list[int], tests: list[int], seeds: list[int]) 
         print("dieharder is not installed (Debian and Ubuntu: apt-get install dieharder).")
         sys.exit(2)
     runs = [_run(number, tests[: 1 if quick else None], seeds) for number in rounds]
-    return {"dieharder": program_version(), "runs": runs}
+    banner = subprocess.run(["dieharder", "-l"], capture_output=True, text=True).stdout
+    version = re.search(r"version ([0-9.]+)", banner)
+    return {"dieharder": version[1] if version else "unknown", "runs": runs}
 
 
 def _run(rounds: int, tests: list[int], seeds: list[int]) -> dict[str, Any]:
@@ -114,17 +102,10 @@ def _run(rounds: int, tests: list[int], seeds: list[int]) -> dict[str, Any]:
             print(f"{rounds} rounds  {result['name']:24s} {result['p']:.6f}", flush=True)
     values = [result["p"] for result in results]
     failures = [r for r in results if not FAILURE < r["p"] < 1 - FAILURE]
-    return {
-        "rounds": rounds,
-        "values": len(values),
-        "smallest": min(values),
-        "largest": max(values),
-        "weak": sum(not 0.005 < p < 0.995 for p in values),
-        "failures": failures,
-        "failed": len(failures),
-        "seconds": round(time.time() - start),
-        "results": results,
-    }
+    found: dict[str, Any] = {"rounds": rounds, "values": len(values), "smallest": min(values)}
+    found |= {"largest": max(values), "weak": sum(not 0.005 < p < 0.995 for p in values)}
+    found |= {"failures": failures, "failed": len(failures), "seconds": round(time.time() - start)}
+    return found | {"results": results}
 
 
 TABLES = [

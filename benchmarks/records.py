@@ -4,13 +4,25 @@ Nothing here imports JAX.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 Row = Mapping[str, Any]
-FIELD = re.compile(r"{([^{}\[:~]+)((?:\[[^\]]+\])*)([:~]?)([^}]*)}")
+FIELD = re.compile(r"{([^{}\[/:~]+)((?:\[[^\]]+\])*)(?:/(\w+))?([:~]?)([^}]*)}")
+
+
+VERDICTS = ("not met", "met")  # on targets, by whether they are
+TARGETS = "targets, which are for GPUs:"
+
+
+def groups(rows: Iterable[Row], *names: str) -> Iterable[list[Row]]:
+    """Rows that agree in some of their entries."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    return found.values()
 
 
 class Ratio(NamedTuple):
@@ -69,13 +81,8 @@ class Timing(NamedTuple):
         return Ratio(*(float(factor * value) for value in (median, low, high, fastest)))
 
     def figures(self, baseline: "Timing", steps: int = 1, images: int = 0) -> dict[str, Any]:
-        """As entries of a row of JSON: milliseconds, ratio, and images per second if it has any.
-
-        Args:
-            baseline: what it is compared with.
-            steps: of a call, of which the milliseconds are one's.
-            images: of a call.
-        """
+        """As entries of a row of JSON: milliseconds of one of the steps of a call, the ratio to the
+        baseline, and images per second if it has any."""
         speed = {"images_per_second": images / self.seconds} if images else {}
         milliseconds = {"milliseconds": 1e3 * self.seconds / steps}
         return milliseconds | self.ratio(baseline).figures() | speed
@@ -83,10 +90,10 @@ class Timing(NamedTuple):
 
 def cell(row: Row, template: str, missing: str = "") -> str:
     """A template with the entries of a row: `{name:.2f}`, `{name[part]:.2f}` as in `str.format`,
-    and `{name~2}` a `Ratio` to two places.
+    `{name/1e6:.2f}` divided by a million, and `{name~2}` a `Ratio` to two places.
 
     Example:
-        >>> cell({"b": 2, "b_low": 1, "b_high": 3, "a": {"c": 1.25}}, "{a[c]:.1f} of {b~1}")
+        >>> cell({"b": 2, "b_low": 1, "b_high": 3, "a": {"c": 1250}}, "{a[c]/1e3:.1f} of {b~1}")
         '1.2 of 2.0 (1.0-3.0)'
         >>> cell({"a": None}, "{a:.1f}", "-")
         '-'
@@ -96,14 +103,16 @@ def cell(row: Row, template: str, missing: str = "") -> str:
         return missing
 
     def written(field: re.Match[str]) -> str:
-        value, form = values.pop(0), field[4]
-        return value.told(int(form)) if isinstance(value, Ratio) else format(value, form)
+        value, form = values.pop(0), field[5]
+        if isinstance(value, Ratio):
+            return value.told(int(form))
+        return format(value / float(field[3]) if field[3] else value, form)
 
     return FIELD.sub(written, template)
 
 
 def _value(row: Row, field: re.Match[str]) -> Any:
-    if field[3] == "~":
+    if field[4] == "~":
         return Ratio.read(row, field[1])
     value = row.get(field[1])
     for part in re.findall(r"\[(.+?)\]", field[2]):
@@ -113,43 +122,42 @@ def _value(row: Row, field: re.Match[str]) -> Any:
 
 class Table(NamedTuple):
     """Rows of a result, and what is shown of them. A column is its heading, with the unit, and the
-    template of a `cell`; entries without a format name the row, the others are its figures."""
+    template of a `cell`; entries with a format are figures, and "+" before the heading keeps it off
+    the pages of the documentation."""
 
     key: str  # of the list of rows in the result; without one the result is the only row
     columns: str  # with "|" between them
     faster: tuple[str, ...] = ()  # ratios of which a larger one is faster
     title: str = ""  # above the table
     more: Callable[[Row], Row] = dict  # makes a row that has further entries
+    names: str = ""  # the entries that name a row; if not given, all that are shown and no figures
+
+    def listed(self, result: Row) -> list[Row]:
+        """The rows."""
+        return [*map(self.more, result.get(self.key, []) if self.key else [result])]
 
     def rows(self, result: Row) -> dict[str, Row]:
         """By name."""
-        labels = [field[0] for field in FIELD.finditer(self.columns) if not field[3]]
-        rows = map(self.more, result.get(self.key, []) if self.key else [result])
+        shown = [field[0] for field in FIELD.finditer(self.columns) if not field[4]]
+        labels = [f"{{{name}}}" for name in self.names.split()] or shown
+        rows = self.listed(result)
         return {", ".join(filter(None, (cell(row, f) for f in labels))): row for row in rows}
 
     def figures(self, row: Row) -> dict[str, Any]:
         """Numbers and `Ratio`s that are known of a row."""
-        fields = [field for field in FIELD.finditer(self.columns) if field[3]]
-        found = {f[0][1:-1].partition(f[3])[0]: _value(row, f) for f in fields}
+        fields = [field for field in FIELD.finditer(self.columns) if field[4]]
+        found = {f[1] + f[2]: _value(row, f) for f in fields}
         return {n: value for n, value in found.items() if isinstance(value, int | float | Ratio)}
 
     def told(self, result: Row) -> str:
         """As text; columns of which nothing is known are left out, as is a table without rows."""
-        rows, shown = self.rows(result).values(), []
+        rows, shown = self.listed(result), []
         for column in self.columns.split("|"):
-            heading, brace, template = column.partition("{")
-            heading = heading.strip()
+            heading, brace, template = column.replace("+", "", 1).partition("{")
             cells = [cell(row, brace + template.strip()) for row in rows]
             if any(cells):
-                side = ">" if re.search("[:~]", template) else "<"
-                width = max(map(len, (heading, *cells)))
-                shown.append([f"{text:{side}{width}}" for text in (heading, *cells)])
+                side = str.rjust if re.search("[:~]", template) else str.ljust
+                cells.insert(0, heading.strip())
+                shown.append([side(text, max(map(len, cells))) for text in cells])
         lines = [self.title] if self.title and shown else []
         return "\n".join([*lines, *("  ".join(line).rstrip() for line in zip(*shown, strict=True))])
-
-
-# What `Timing.figures` and `timing.compiled` tell.
-MEASURED = (
-    "ms {milliseconds:.2f} | ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f} | "
-    "compile s {compile_seconds:.2f} | temporary bytes {temporary_bytes:,}"
-)

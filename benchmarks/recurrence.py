@@ -21,12 +21,10 @@ the rest measured; figures are written after each size.
 
 from benchmarks import command
 
-OPTIONS = command.read(
-    __name__, __doc__, dtype=command.DTYPE._replace(choices=("all", *command.DTYPES))
-)
+DTYPE = command.DTYPE | {"choices": ("all", *command.DTYPES)}
+OPTIONS = command.read(__name__, __doc__, dtype=DTYPE)
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -36,9 +34,9 @@ import numpy as np
 from jax import lax
 
 import cgjax as cg
-from benchmarks import bounds, targets
-from benchmarks.records import Table, Timing
-from benchmarks.timing import called, interleaved
+from benchmarks import bounds
+from benchmarks.records import VERDICTS, Row, Table, groups
+from benchmarks.timing import Facts, called, compiled, interleaved
 from cgjax.kernels import independent_recurrence, sampled_independent_recurrence
 from cgjax.kernels.random_bits import random_words, uniform
 
@@ -48,10 +46,11 @@ SIZES = {
     "cpu": [(784, 1, 128), (784, 32, 128), (784, 128, 128), (5000, 32, 128)],
     "gpu": [(784, 32, 128), (784, 512, 512)],
 }
+# Times as fast as a plain scan, and a share of the bound.
+TARGET, TARGET_BOUND = (20, [784, 32, 128]), (0.5, [784, 512, 512])
 # What the others are compared with: without noise, and with PCFF.
 BASELINES = ("plain", "walked")
-# Those measured in bfloat16 too.
-NARROW = [(784, 32, 128), (784, 512, 512)]
+NARROW = SIZES["gpu"]  # those measured in bfloat16 too
 # Arrays that must be read or written once: x and h; and g, h and dx (and x for the slope of
 # samples).
 PARTS = {
@@ -60,14 +59,20 @@ PARTS = {
 }
 
 
-def plain(x: Any, u: Any) -> Any:
-    """The recurrence as one writes it."""
+def scanned(node: Callable[..., Any], x: Any, u: Any, *words: Any) -> Any:
+    """The recurrence as one writes it, of nodes that may have words of their own at each step."""
 
-    def step(h: Any, x: Any) -> Any:
-        h = jax.nn.relu(x + u[None] * h)
+    def step(h: Any, of_step: Any) -> Any:
+        x, *own = of_step
+        h = node(x + u[None] * h, *own)
         return h, h
 
-    return lax.scan(step, jnp.zeros(x.shape[1:], x.dtype), x)[1]
+    return lax.scan(step, jnp.zeros(x.shape[1:], x.dtype), (x, *words))[1]
+
+
+def plain(x: Any, u: Any) -> Any:
+    """The recurrence of the ReLU."""
+    return scanned(jax.nn.relu, x, u)
 
 
 def nodes(x: Any, u: Any) -> Any:
@@ -82,18 +87,15 @@ def nodes(x: Any, u: Any) -> Any:
 
 def implementations(platform: str) -> dict[str, dict[str, Any]]:
     """Functions of (x, u), without noise and with PCFF; the first of each is the baseline."""
-    names: list[Any] = ["scan", "parallel"] + ["mosaic_gpu"] * (platform == "gpu")
     key = jax.random.key(SEED)
+    names: list[Any] = ["scan", "parallel"] + ["mosaic_gpu"] * (platform == "gpu")
     collapsed: dict[str, Any] = {"plain": plain}
+    sampled: dict[str, Any] = {"walked": partial(cg.pcff(nodes, {"state": RATE}), key)}
+    with_words = partial(sampled_independent_recurrence, key, rate=RATE)
     for name in names:
         collapsed[name] = partial(independent_recurrence, implementation=name)
-    walked = cg.pcff(nodes, {"state": RATE})
-    sampled: dict[str, Any] = {"walked": lambda x, u: walked(key, x, u)}
-    for name in names:
         if name != "parallel":
-            sampled[name] = partial(
-                sampled_independent_recurrence, key, rate=RATE, implementation=name
-            )
+            sampled[name] = partial(with_words, implementation=name)
     return {"none": collapsed, "PCFF": sampled}
 
 
@@ -108,27 +110,19 @@ def exact(x: Any, u: Any, g: Any, key: Any = None) -> list[np.ndarray]:
     words = () if key is None else random_words(key, x.shape)
     family = cg.nodes.ReLU()
 
-    def sampled(x: Any, u: Any) -> Any:
-        def step(h: Any, of_step: Any) -> Any:
-            x, mask, sample = of_step
-            e = x + u[None] * h
-            h = jnp.where(uniform(mask) < RATE, family.from_words(sample, e), jax.nn.relu(e))
-            return h, h
-
-        return lax.scan(step, jnp.zeros(x.shape[1:], x.dtype), (x, *words))[1]
+    def sampled(e: Any, mask: Any, sample: Any) -> Any:
+        return jnp.where(uniform(mask) < RATE, family.from_words(sample, e), jax.nn.relu(e))
 
     with jax.enable_x64(True):
         arrays = [jnp.asarray(np.asarray(a, np.float64)) for a in (x, u, g)]
-        f = plain if key is None else sampled
+        f = plain if key is None else lambda x, u: scanned(sampled, x, u, *words)
         return [np.asarray(a) for a in jax.jit(partial(with_gradients, f))(*arrays)]
 
 
 def error_of(got: Any, expected: Any) -> float:
     """The largest distance of an array from what is expected, in units of the latter's norm."""
-    pairs = zip(got, expected, strict=True)
-    return max(
-        float(np.linalg.norm(np.asarray(a, np.float64) - b) / np.linalg.norm(b)) for a, b in pairs
-    )
+    norm, pairs = np.linalg.norm, zip(got, expected, strict=True)
+    return max(float(norm(np.asarray(a, np.float64) - b) / norm(b)) for a, b in pairs)
 
 
 def calls_of(size: tuple[int, ...], platform: str) -> int:
@@ -138,17 +132,9 @@ def calls_of(size: tuple[int, ...], platform: str) -> int:
     return max(1, int(2e7 / elements)) if platform == "cpu" else max(5, int(6.4e7 / elements))
 
 
-def measure(
-    quick: bool, dtype: str = "all", sizes: Any = None, clock: Any = None
-) -> Iterator[dict[str, Any]]:
-    """All implementations, one size after the other: all figures so far after each.
-
-    Args:
-        quick: few rounds and a small size.
-        dtype: one of `command.DTYPES`, or "all".
-        sizes: (time, batch, units) of each problem; by default those of the device's kind.
-        clock: as in `benchmarks.timing.interleaved`.
-    """
+def measure(quick: bool, dtype: str = "all", sizes: Any = None) -> Iterator[Facts]:
+    """All implementations, one size (time, batch, units) after the other, by default those of the
+    device, or a small one if quick: all figures so far after each."""
     platform = "cpu" if jax.default_backend() == "cpu" else "gpu"
     dtypes = command.DTYPES if dtype == "all" else (dtype,)
     problems = [
@@ -169,43 +155,35 @@ def measure(
         for noise, functions in implementations(platform).items():
             problem = {"size": list(size), "dtype": name, "noise": noise}
             key = None if noise == "none" else jax.random.key(SEED)
-            compiled = _compiled(problem, functions, (x, u, g), exact(x, u, g, key), failed)
+            made = _compiled(problem, functions, (x, u, g), exact(x, u, g, key), failed)
             for part, arrays in PARTS.items():
-                steps = {which: called(*ways[part]) for which, (ways, _) in compiled.items()}
-                timings = interleaved(steps, rounds=rounds, calls=calls, clock=clock)
+                steps = {which: called(*ways[part]) for which, (ways, _) in made.items()}
+                timings = interleaved(steps, rounds=rounds, calls=calls)
                 least = None if speed is None else arrays[noise] * x.nbytes / speed
                 baseline = next((timings[which] for which in BASELINES if which in timings), None)
                 for which, timing in timings.items():
-                    own = {"part": part, "implementation": which, "baseline": which in BASELINES}
-                    facts = own | _figures(timing, baseline, least) | compiled[which][1]
-                    rows.append(problem | facts)
+                    row = {"part": part, "implementation": which, "baseline": which in BASELINES}
+                    row["milliseconds"] = 1e3 * timing.seconds
+                    speedup = baseline and baseline.ratio(timing).figures("speedup")
+                    row |= speedup or {"speedup": None}
+                    row["bound_milliseconds"] = least and 1e3 * least
+                    row["share_of_bound"] = least and least / timing.seconds
+                    rows.append(problem | row | made[which][1])
             print(*problem.values(), "measured", flush=True)
         yield {"bytes_per_second": speed, "rows": rows, "failed": failed}
 
 
-def _figures(timing: Timing, baseline: Timing | None, least: float | None) -> dict[str, Any]:
-    """Of one implementation, with the seconds that it takes at least."""
-    return {
-        "milliseconds": 1e3 * timing.seconds,
-        **(baseline.ratio(timing).figures("speedup") if baseline else {"speedup": None}),
-        "bound_milliseconds": least and 1e3 * least,
-        "share_of_bound": least and least / timing.seconds,
-    }
-
-
 def _compiled(
-    problem: dict[str, Any], functions: Any, arrays: Any, known: Any, failed: list[dict[str, Any]]
-) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    problem: Facts, functions: Any, arrays: Any, known: Any, failed: list[Facts]
+) -> dict[str, tuple[Facts, Facts]]:
     """What is timed of each implementation, by part; the seconds of its compilation and its error.
     What fails is put with the failed."""
     x, u, g = arrays
-    compiled = {}
+    made = {}
     for name, f in functions.items():
-        start = time.perf_counter()
         try:
-            forward = jax.jit(f).lower(x, u).compile()
-            both = jax.jit(partial(with_gradients, f)).lower(x, u, g).compile()
-            seconds = time.perf_counter() - start
+            forward, one = compiled(jax.jit(f), x, u)
+            both, other = compiled(jax.jit(partial(with_gradients, f)), x, u, g)
             jax.block_until_ready(forward(x, u))
             got = jax.block_until_ready(both(x, u, g))
         # A kernel may fail in any way on a device that it was never compiled for.
@@ -215,28 +193,58 @@ def _compiled(
             print(*problem.values(), name, "failed:", message, flush=True)
             continue
         ways = dict(zip(PARTS, [(forward, x, u), (both, x, u, g)], strict=True))
+        seconds = one["compile_seconds"] + other["compile_seconds"]
         wrong = None if name == "walked" else error_of(got, known)
-        compiled[name] = ways, {"compile_seconds": seconds, "error": wrong}
-    return compiled
+        made[name] = ways, {"compile_seconds": seconds, "error": wrong}
+    return made
 
 
 TABLES = [
     Table(
         "rows",
-        "size {size} | dtype {dtype} | noise {noise} | part {part} | "
-        "implementation {implementation} | ms {milliseconds:.3f} | "
-        "speed-up (quartiles) {speedup~2} | bound ms {bound_milliseconds:.3f} | "
-        "share {share_of_bound:.1%} | compile s {compile_seconds:.2f} | error {error:.1e}",
+        "time x batch x units {told} | dtype {dtype} | noise {noise} | part {part} | "
+        "implementation {implementation} | ms {milliseconds:.2f} | "
+        "speed-up (quartiles) {speedup~2} | +bound, ms {bound_milliseconds:.3f} | "
+        "of the bound {share_of_bound:.1%} | compile s {compile_seconds:.2f} | error {error:.1g}",
         faster=("speedup",),
+        more=lambda row: {"dtype": "float32", **row, "told": " x ".join(map(str, row["size"]))},
+        names="size dtype noise part implementation",
     ),
     Table("failed", "failed {size} | {dtype} | {noise} | {implementation} | {message}"),
 ]
 
 
+def reached(rows: list[Facts]) -> list[str]:
+    """Whether the targets are: a sentence for each dtype and kind of noise, of the best
+    implementation, forward and backward."""
+
+    def best(size: list[int], figure: str) -> Iterable[Row]:
+        both = [r for r in rows if r["part"] == "forward and backward" and r["size"] == size]
+        for group in groups(both, "dtype", "noise"):
+            known = [r for r in group if r[figure] is not None and not r["baseline"]]
+            if known:
+                yield max(known, key=lambda r: r[figure])
+
+    def said(row: Row) -> str:
+        shape, noise = tuple(row["size"]), "" if row["noise"] == "none" else f", {row['noise']}"
+        return f"{shape}, forward and backward, {row['dtype']}{noise}: {row['implementation']}"
+
+    (least, size), (share, large) = TARGET, TARGET_BOUND
+    return [
+        f"{said(row)} is {row['speedup']:.1f} times as fast as a scan; at least {least} times: "
+        f"{VERDICTS[row['speedup'] >= least]}."
+        for row in best(size, "speedup")
+    ] + [
+        f"{said(row)} reaches {row['share_of_bound']:.0%} of the memory-traffic bound; at least "
+        f"{share:.0%}: {VERDICTS[row['share_of_bound'] >= share]}."
+        for row in best(large, "share_of_bound")
+    ]
+
+
 def notes(result: dict[str, Any]) -> list[str]:
     """The memory's speed and the targets, which are for GPUs."""
     speed = result["bytes_per_second"]
-    return [f"memory: {speed / 1e9:.0f} GB/s", *targets.recurrence(result["rows"])] if speed else []
+    return [f"memory: {speed / 1e9:.0f} GB/s", *reached(result["rows"])] if speed else []
 
 
 if __name__ == "__main__":

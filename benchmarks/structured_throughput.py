@@ -36,13 +36,13 @@ import numpy as np
 from flax import nnx
 
 import cgjax as cg
-from benchmarks.epochs import distance, epochs, keys, made_up
+from benchmarks.epochs import distance, epochs, initial, made_up
 from benchmarks.records import Table
-from benchmarks.timing import interleaved
+from benchmarks.timing import Facts, interleaved
 from train.engine import sweep
-from train.engine.loop import Learner, RunState, Variables, programs, scaled
+from train.engine.loop import Learner, RunState, Variables, scaled
 from train.engine.recipes import PatientRecipe, Recipe, SteppedRecipe
-from train.engine.sweep import Rates
+from train.engine.settings import Rates, Run
 from train.indrnn import experiment as indrnn
 from train.models.indrnn import Options, Plain
 from train.resnet import experiment as resnet
@@ -64,6 +64,8 @@ class Sizes(NamedTuple):
 
 FULL = Sizes(6, 128, 784, 32, 3, 16, 128, steps=3, rounds=9)
 QUICK = Sizes(2, 8, 16, 4, 1, 2, 4, steps=1, rounds=2)
+
+Shapes = dict[str, tuple[int, ...]]  # of parameters, by name
 
 
 class PlainScan(nnx.Module):
@@ -105,7 +107,7 @@ class Case(NamedTuple):
     name: str
     recipe: Recipe
     pixels: int  # numbers of an image
-    runs: tuple[sweep.Run, ...]  # what regularises it
+    runs: tuple[Run, ...]  # what regularises it
     learner: Callable[[Rates], Learner]  # what is trained
     plain: Callable[[Rates], Learner] | None  # the same with plain scans, if it is recurrent
     inputs: Callable[[Any], Any]  # from images in [0, 1] to what the PyTorch network takes
@@ -115,19 +117,19 @@ class Case(NamedTuple):
 def cases(sizes: Sizes) -> list[Case]:
     """The recurrent and the residual network, at the rates for which [A] has results."""
 
-    def runs(drop: float, pcff: float) -> tuple[sweep.Run, ...]:
-        rates = {"none": Rates(0.0, 0.0), "dropout": Rates(drop, 0.0), "pcff": Rates(0.0, pcff)}
-        return tuple(sweep.Run(name, rate, 0) for name, rate in rates.items())  # pyright: ignore[reportArgumentType]
+    def runs(rate: float) -> tuple[Run, ...]:
+        rates = Rates(0.0, 0.0), Rates(rate, 0.0), Rates(0.0, rate)
+        return Run("none", rates[0], 0), Run("dropout", rates[1], 0), Run("pcff", rates[2], 0)
 
     recurrent = sizes.depth, sizes.features, sizes.pixels
-    patient = PatientRecipe(batch_size=sizes.sequences)
     residual = sizes.blocks, sizes.channels
+    patient = PatientRecipe(batch_size=sizes.sequences)
     return [
         Case(
             "IndRNN",
             patient,
             sizes.pixels,
-            runs(0.1, 0.1),
+            runs(0.1),
             functools.partial(
                 indrnn.learner, indrnn.network(indrnn.Shape("plain", *recurrent)), patient
             ),
@@ -139,7 +141,7 @@ def cases(sizes: Sizes) -> list[Case]:
             "ResNet",
             SteppedRecipe(batch_size=sizes.images),
             3 * resnet.SIDE**2,
-            runs(0.3, 0.3),
+            runs(0.3),
             functools.partial(
                 sweep.learner,
                 resnet.network(resnet.Shape("convolution", *residual)),
@@ -167,9 +169,7 @@ def named(params: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def require_same(
-    ours: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]], network: str
-) -> None:
+def require_same(ours: Shapes, theirs: Shapes, network: str) -> None:
     """Refuses to compare networks whose parameters differ.
 
     Raises:
@@ -193,23 +193,18 @@ def gradient(learner: Learner, variables: Variables, rates: Rates, x: Any, y: An
     return jax.jit(jax.grad(loss))(variables.params)
 
 
-def measure(quick: bool, sizes: Sizes | None = None) -> dict[str, Any]:
-    """One row for each training.
-
-    Args:
-        quick: few rounds of small networks.
-        sizes: others.
-    """
+def measure(quick: bool, sizes: Sizes | None = None) -> Facts:
+    """One row for each training, by default of sizes as they are, or small ones if quick."""
     sizes = sizes or (QUICK if quick else FULL)
     rows = []
     for case in cases(sizes):
-        init, _ = programs(case.learner(case.runs[0].rates), case.recipe, "sequential")
-        start = init(keys())  # which no rate changes
+        # No rate changes it.
+        start = initial(case.learner(case.runs[0].rates), case.recipe, 1)
         rows += [row(sizes, case, run, start) for run in case.runs]
     return {"sizes": sizes._asdict(), "trainings": rows}
 
 
-def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, Any]:
+def row(sizes: Sizes, case: Case, run: Run, start: RunState) -> Facts:
     """The figures of one training from a given start."""
     images, rates = sizes.steps * case.recipe.batch_size, run.rates
     data = made_up(images, case.pixels)
@@ -218,13 +213,8 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, 
     learner = case.learner(rates)
     variables = jax.tree.map(lambda a: a[0], start.variables)
     weights = named(variables.params)
-    figures: dict[str, Any] = {
-        "network": case.name,
-        "regulariser": run.regulariser,
-        "rate": run.told_rate,
-        "batch": len(x),
-        "parameters": sum(w.size for w in weights.values()),
-    }
+    figures: Facts = {"network": case.name, "regulariser": run.regulariser, "rate": run.told_rate}
+    figures |= {"batch": len(x), "parameters": sum(w.size for w in weights.values())}
     functions = {"cgjax": epochs(learner, case.recipe, rates, data, start)}
     if case.plain is not None:
         plain = case.plain(rates)
@@ -254,20 +244,29 @@ def row(sizes: Sizes, case: Case, run: sweep.Run, start: RunState) -> dict[str, 
     return figures
 
 
+def told(row: Any) -> Facts:
+    """A row that tells its regulariser and rate in one."""
+    name = row["regulariser"].replace("pcff", "PCFF")
+    return row | {"told": f"{name} {row['rate']:g}" if row["rate"] else name}
+
+
 TABLES = [
     Table(
         "trainings",
-        "network {network} | {regulariser} | {rate} | parameters {parameters:.0f} | "
+        "network {network} | regulariser {told} | +parameters {parameters:.0f} | "
         "images/s {images_per_second:.1f} | plain scan {plain_scan_images_per_second:.1f} | "
-        "ratio (quartiles) {over_plain_scan~2} | error {plain_scan_error:.1e} | "
+        "ratio (quartiles) {over_plain_scan~2} | of the fastest {over_plain_scan[fastest]:.2f} | "
         "PyTorch {torch_images_per_second:.1f} | ratio (quartiles) {over_torch~2} | "
-        "error {torch_error:.1e}",
+        "of the fastest {over_torch[fastest]:.2f} | error, scan {plain_scan_error:.1g} | "
+        "error, PyTorch {torch_error:.1g}",
         faster=("over_plain_scan", "over_torch"),
+        more=told,
+        names="network regulariser rate",
     )
 ]
 
 
-def notes(result: dict[str, Any]) -> list[str]:
+def notes(result: Facts) -> list[str]:
     """How often it was measured."""
     return ["{rounds} rounds of {steps} steps".format(**result["sizes"])]
 

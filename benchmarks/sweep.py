@@ -54,16 +54,18 @@ PRESETS = {
     "cpu": Preset(3, 16, 16, 2, ("float32",), (1, 4), 5, 2048, 2**27),
     "gpu": Preset(3, 16, 128, 16, DTYPES, (1, 60), 7, 8192, 2**30),
 }
+COMPARED = 2  # at the most, of the runs
 FORMS = {"grouped": None, "products": None, "loop": 1}  # how many runs are mapped (none: all)
 OPTIONS = command.read(
     __name__,
     __doc__,
-    preset=command.Option("sizes; auto: of the device", ("auto", *PRESETS)),
-    form=command.Option("of the convolutions", ("all", *FORMS)),
-    dtype=command.DTYPE._replace(choices=("all", *DTYPES)),
+    preset={"help": "sizes; auto: of the device", "choices": ("auto", *PRESETS)},
+    form={"help": "of the convolutions", "choices": ("all", *FORMS)},
+    dtype=command.DTYPE | {"choices": ("all", *DTYPES)},
 )
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 
 import jax
@@ -71,10 +73,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from benchmarks import bounds, targets
+from benchmarks import bounds
+from benchmarks.bounds import Work
 from benchmarks.epochs import distance, initial, made_up, slow
-from benchmarks.records import Table, Timing
-from benchmarks.timing import compiled, interleaved, repeated
+from benchmarks.records import TARGETS, VERDICTS, Row, Table, groups
+from benchmarks.timing import Facts, Prepared, compiled, interleaved, repeated
 from train.engine import sweep
 from train.engine.loop import Data, Learner, RunState, programs, run_epoch
 from train.engine.sweep import Rates
@@ -82,6 +85,8 @@ from train.models.convolution import convolved, products
 from train.models.resnet import ResNet
 from train.resnet import experiment as resnet
 
+# Times as many images per second as a sweep of one run, or else a share of the bound.
+TARGET, TARGET_SHARE = 8, 0.5
 # What is trained: the rates, if the program knows them; and whether at all lengths or at 1 alone.
 PROCEDURES = {
     "plain": (Rates(0.0, 0.0), False),
@@ -101,11 +106,11 @@ class Measured(NamedTuple):
 
 def programs_of(preset: Preset, form: str = "all", dtype: str = "all") -> Iterator[Measured]:
     """Those of one form, or of all, and of one dtype, or of the preset's."""
-    for name in FORMS if form == "all" else [form]:
-        for type_name in preset.dtypes if dtype == "all" else [dtype]:
-            for procedure, (_, at_all) in PROCEDURES.items():
-                for runs in preset.runs if at_all else preset.runs[:1]:
-                    yield Measured(name, type_name, procedure, runs)
+    forms = FORMS if form == "all" else [form]
+    dtypes = preset.dtypes if dtype == "all" else [dtype]
+    for form, dtype, procedure in itertools.product(forms, dtypes, PROCEDURES):
+        for runs in preset.runs if PROCEDURES[procedure][1] else preset.runs[:1]:
+            yield Measured(form, dtype, procedure, runs)
 
 
 def network(preset: Preset, form: str, dtype: str) -> sweep.Network:
@@ -118,10 +123,8 @@ def network(preset: Preset, form: str, dtype: str) -> sweep.Network:
 @functools.lru_cache
 def learner(preset: Preset, form: str, dtype: str, procedure: str) -> Learner:
     """What is trained."""
-    known, _ = PROCEDURES[procedure]
-    return sweep.learner(
-        network(preset, form, dtype), resnet.standardised, known, augment=augmented
-    )
+    net, (known, _) = network(preset, form, dtype), PROCEDURES[procedure]
+    return sweep.learner(net, resnet.standardised, known, augment=augmented)
 
 
 def augmented(key: Any, x: Any) -> Any:
@@ -140,8 +143,7 @@ def rates(runs: int) -> Rates:
     """Of each run: PCFF, dropout, none, and again, at several rates."""
     values = np.linspace(0.3, 0.9, runs, dtype=np.float32)
     turn = np.arange(runs) % 3
-    zero = np.float32(0)
-    return Rates(drop=np.where(turn == 1, values, zero), pcff=np.where(turn == 0, values, zero))
+    return Rates(*(np.where(turn == which, values, np.float32(0)) for which in (1, 0)))
 
 
 @functools.lru_cache
@@ -150,10 +152,9 @@ def images(preset: Preset) -> Data:
     return made_up(preset.steps * preset.batch, 3 * resnet.SIDE**2)
 
 
-def prepare(preset: Preset, measured: Measured) -> tuple[Callable[[int], None], dict[str, Any]]:
+def prepare(preset: Preset, measured: Measured) -> Prepared:
     """A function that trains all runs for epochs, and what is known of it before it is timed."""
-    trained = learner(preset, measured.form, measured.dtype, measured.procedure)
-    width = FORMS[measured.form]
+    trained, width = learner(preset, *measured[:3]), FORMS[measured.form]
     epoch: Any = programs(trained, slow(preset.batch), "vmap", width=width)[1]
     states, hyper, data = start(preset, measured.runs), rates(measured.runs), images(preset)
     made, facts = compiled(epoch, states, hyper, data)
@@ -162,11 +163,6 @@ def prepare(preset: Preset, measured: Measured) -> tuple[Callable[[int], None], 
     error = distance(momentum, reference(preset, measured.procedure, measured.runs))
     steps = repeated(lambda *args: made(*args)[:1], (states,), hyper, data)
     return steps, facts | {"error": error}
-
-
-# -- accuracy
-
-COMPARED = 2
 
 
 def at_rest(states: RunState) -> RunState:
@@ -179,8 +175,7 @@ def at_rest(states: RunState) -> RunState:
 def reference(preset: Preset, procedure: str, runs: int) -> list[np.ndarray]:
     """The momentum of the first runs after an epoch at learning rate 0, in float64 and one run
     after the other."""
-    few = min(runs, COMPARED)
-    some = jax.tree.map(lambda a: a[:few], (at_rest(start(preset, runs)), rates(runs)))
+    some = jax.tree.map(lambda a: a[:COMPARED], (at_rest(start(preset, runs)), rates(runs)))
     (states, hyper), data = jax.device_get((some, images(preset)))
 
     def one(run: Any, data: Data) -> Any:
@@ -188,15 +183,10 @@ def reference(preset: Preset, procedure: str, runs: int) -> list[np.ndarray]:
         return run_epoch(exact, slow(preset.batch), state, rates, data)[0].momentum
 
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        variables, momentum = jax.tree.map(
-            lambda a: a.astype(np.float64), (states.variables, states.momentum)
-        )
-        states = states._replace(variables=variables, momentum=momentum)
+        learnt = {"variables": states.variables, "momentum": states.momentum}
+        states = states._replace(**jax.tree.map(lambda a: a.astype(np.float64), learnt))
         all_runs = jax.jit(lambda runs, data: lax.map(lambda run: one(run, data), runs))
         return [np.asarray(m) for m in jax.tree.leaves(all_runs((states, hyper), data))]
-
-
-# -- the measurement
 
 
 def chosen(quick: bool, name: str) -> str:
@@ -208,7 +198,7 @@ def chosen(quick: bool, name: str) -> str:
     return name
 
 
-def work(preset: Preset) -> bounds.Work:
+def work(preset: Preset) -> Work:
     """What a forward pass of one image takes, in any form."""
     net = network(preset, "grouped", "float32")
     params, state = jax.eval_shape(net.init, jax.random.key(0))
@@ -216,14 +206,10 @@ def work(preset: Preset) -> bounds.Work:
     return bounds.work(net.training, params, state, x)
 
 
-def measure(
-    quick: bool, preset: str = "auto", form: str = "all", dtype: str = "all"
-) -> dict[str, Any]:
+def measure(quick: bool, preset: str = "auto", form: str = "all", dtype: str = "all") -> Facts:
     """One row for each program."""
-    name = chosen(quick, preset)
+    name, prepared, failed = chosen(quick, preset), {}, []
     sizes = PRESETS[name]
-    prepared: dict[Measured, tuple[Any, dict[str, Any]]] = {}
-    failed = []
     for measured in programs_of(sizes, form, dtype):
         try:
             epochs, facts = prepare(sizes, measured)
@@ -233,50 +219,39 @@ def measure(
             continue
         prepared[measured] = epochs, facts
         # A measurement that is cut short leaves this behind.
-        print(
-            *measured, {name: float(f"{fact or 0:.2g}") for name, fact in facts.items()}, flush=True
-        )
+        print(*measured, {n: float(f"{fact or 0:.2g}") for n, fact in facts.items()}, flush=True)
     functions = {measured: epochs for measured, (epochs, _) in prepared.items()}
     timings = interleaved(functions, rounds=sizes.rounds, calls=1)
     device = bounds.rates(sizes.product, sizes.copy, max(sizes.rounds, 5), DTYPES)
     needed = work(sizes)
+    rows = [row(sizes, each, timings, needed, device) | prepared[each][1] for each in timings]
     return {
         "preset": name,
         "settings": sizes._asdict(),
         "work_of_an_image": needed._asdict(),
         "rates_of_the_device": device,
-        "steps": [
-            row(sizes, measured, timings, needed, device) | facts
-            for measured, (_, facts) in prepared.items()
-        ],
+        "steps": rows,
         "failed": failed,
     }
 
 
-def row(
-    preset: Preset,
-    measured: Measured,
-    timings: dict[Measured, Timing],
-    needed: bounds.Work,
-    device: dict[str, float],
-) -> dict[str, Any]:
-    """The figures of one program's step."""
+def row(preset: Preset, measured: Measured, timings: Any, needed: Work, device: Facts) -> Facts:
+    """The figures of one program's step, by the timings of all."""
     timing, images = timings[measured], measured.runs * preset.batch
     seconds = timing.seconds / preset.steps
     bytes_moved = bounds.traffic(needed, images, measured.runs, jnp.dtype(measured.dtype).itemsize)
     least = bytes_moved / device["bytes"]
-    figures: dict[str, Any] = measured._asdict() | {
+    computing = bounds.operations(needed, images) / device[measured.dtype]
+    figures: Facts = {
+        **measured._asdict(),
         "milliseconds": 1e3 * seconds,
         "images_per_second_of_a_run": preset.batch / seconds,
         "images_per_second": images / seconds,
-        "arithmetic_bound_milliseconds": 1e3
-        * bounds.operations(needed, images)
-        / device[measured.dtype],
+        "arithmetic_bound_milliseconds": 1e3 * computing,
         "memory_bound_milliseconds": 1e3 * least,
         "share_of_memory_bound": least / seconds,
     }
-    single = measured._replace(runs=preset.runs[0])
-    plain = measured._replace(procedure="plain")
+    single, plain = measured._replace(runs=preset.runs[0]), measured._replace(procedure="plain")
     if single in timings:
         # How many runs of their own the runs side by side are worth.
         figures |= timings[single].ratio(timing, measured.runs).figures("speed_up")
@@ -288,30 +263,61 @@ def row(
 TABLES = [
     Table(
         "steps",
-        "form {form} | dtype {dtype} | training {procedure} | runs {runs} | "
-        "ms {milliseconds:.2f} | img/s of a run {images_per_second_of_a_run:.0f} | "
-        "img/s {images_per_second:.0f} | speed-up (quartiles) {speed_up~2} | "
-        "over plain (quartiles) {over_plain~2} | "
-        "arithmetic ms {arithmetic_bound_milliseconds:.3f} | "
-        "memory ms {memory_bound_milliseconds:.3f} | share {share_of_memory_bound:.1%} | "
-        "temporary bytes {temporary_bytes:,} | compile s {compile_seconds:.1f} | "
-        "error {error:.1e}",
+        "form {form} | dtype {dtype} | training {told} | runs {runs} | ms {milliseconds:.1f} | "
+        "images/s {images_per_second:.0f} | of a run {images_per_second_of_a_run:.0f} | "
+        "runs' worth (quartiles) {speed_up~2} | over plain (quartiles) {over_plain~2} | "
+        "arithmetic bound, ms {arithmetic_bound_milliseconds:.1f} | "
+        "memory bound, ms {memory_bound_milliseconds:.1f} | "
+        "share of it {share_of_memory_bound:.1%} | +temporary bytes {temporary_bytes:,} | "
+        "compile s {compile_seconds:.1f} | error {error:.1g}",
         faster=("speed_up",),
+        more=lambda row: {**row, "told": row["procedure"].replace("pcff", "PCFF .3")},
+        names="form dtype procedure runs",
     ),
     Table("failed", "failed {form} | {dtype} | {procedure} | {runs} | {message}"),
 ]
 
 
-def notes(result: dict[str, Any]) -> list[str]:
+def reached(rows: list[Facts]) -> list[str]:
+    """Whether the target is: a sentence for each dtype, of the longest sweeps' best form."""
+    sweeps = [row for row in rows if row["procedure"] == "sweep"]
+    return [said for group in groups(sweeps, "dtype") for said in _of_dtype(group)]
+
+
+def _of_dtype(rows: list[Row]) -> list[str]:
+    longest = max(row["runs"] for row in rows)
+    single = {row["form"]: row for row in rows if row["runs"] == 1}
+    images: Callable[[Row], float] = lambda row: row["images_per_second"]  # noqa: E731
+    candidates = [row for row in rows if row["runs"] == longest and row["form"] in single]
+    if longest == 1 or not candidates:
+        return []
+    best = max(candidates, key=images)
+    alone, fastest = images(single[best["form"]]), max(map(images, single.values()))
+    bound = images(best) / best["share_of_memory_bound"]
+    required, of_bound = TARGET * alone, TARGET_SHARE * bound
+    binding = (
+        f"{TARGET} times one run, {required:.0f} images/s, which is less than {TARGET_SHARE:g} of "
+        f"the bound, {of_bound:.0f}"
+        if required <= of_bound
+        else f"{TARGET_SHARE:g} of the bound, {of_bound:.0f} images/s, which is less than {TARGET} "
+        f"times one run, {required:.0f}"
+    )
+    return [
+        f"{best['dtype']}, {longest} runs: fastest as {best['form']}, {images(best):.0f} images/s, "
+        f"{images(best) / longest:.0f} of a run: {images(best) / alone:.1f} times a sweep of one "
+        f"run in that form, {images(best) / fastest:.1f} times the fastest of one run, "
+        f"{best['share_of_memory_bound']:.0%} of the memory-traffic bound. "
+        f"Required: {binding}: {VERDICTS[images(best) >= min(required, of_bound)]}."
+    ]
+
+
+def notes(result: Facts) -> list[str]:
     """The preset, the rates of the device, and the targets."""
     device, preset = result["rates_of_the_device"], result["settings"]
-    return [
-        f"preset {result['preset']}: batch {preset['batch']}, {preset['channels']} channels; "
-        + ", ".join(f"{device[dtype] / 1e12:.2f} TFLOP/s {dtype}" for dtype in DTYPES)
-        + f", {device['bytes'] / 1e9:.0f} GB/s",
-        "targets, which are for GPUs:",
-        *targets.sweep(result["steps"]),
-    ]
+    rates = [f"{device[dtype] / 1e12:.2f} TFLOP/s {dtype}" for dtype in DTYPES]
+    rates.append(f"{device['bytes'] / 1e9:.0f} GB/s")
+    told = f"batch {preset['batch']}, {preset['channels']} channels; {', '.join(rates)}"
+    return [f"preset {result['preset']}: {told}", TARGETS, *reached(result["steps"])]
 
 
 if __name__ == "__main__":

@@ -12,16 +12,15 @@ import optax
 from benchmarks.records import Timing
 
 Name = TypeVar("Name")
+Steps = Callable[[int], None]  # makes a number of steps or calls, and waits for what they give
+Facts = dict[str, Any]  # figures by name
+Prepared = tuple[Steps, Facts]  # what is timed, and what is known of it before
+Clock = Callable[[], float] | None
 
 
-def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Callable[[int], None]:
-    """A function that makes a number of steps, each from where the last one ended.
-
-    Args:
-        step: `carry = step(*carry, *data)`; it may donate what it carries.
-        carry: of the first step; it is copied.
-        data: the same in all steps.
-    """
+def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Steps:
+    """Steps `carry = step(*carry, *data)`, which may donate what they carry, each from where the
+    last one ended; the first is given a copy."""
     carry = jax.tree.map(jnp.copy, carry)
 
     def steps(calls: int) -> None:
@@ -33,30 +32,20 @@ def repeated(step: Callable[..., Any], carry: Any, *data: Any) -> Callable[[int]
     return steps
 
 
-def compiled(program: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+def compiled(program: Any, *arguments: Any) -> tuple[Any, Facts]:
     """A jitted function, compiled; the seconds that this took, and the bytes of intermediates."""
     begin = time.perf_counter()
     made = program.lower(*arguments).compile()
-    seconds = time.perf_counter() - begin
-    memory = made.memory_analysis()
-    bytes_ = memory.temp_size_in_bytes if memory else None
-    return made, {"compile_seconds": seconds, "temporary_bytes": bytes_}
+    seconds, memory = time.perf_counter() - begin, made.memory_analysis()
+    temporary = memory.temp_size_in_bytes if memory else None
+    return made, {"compile_seconds": seconds, "temporary_bytes": temporary}
 
 
 def descent(
     loss: Callable[..., Any], params: Any, state: Any, x: Any, y: Any, rate: float
-) -> tuple[Callable[[int], None], dict[str, Any]]:
-    """A function that makes steps of stochastic gradient descent with momentum on one batch.
-
-    Args:
-        loss: `loss(params, key, state, x, y) -> (value, state)`.
-        params, state: before the first step.
-        x, y: inputs and labels.
-        rate: the learning rate.
-
-    Returns:
-        The function, and what `compiled` tells of a step.
-    """
+) -> Prepared:
+    """Steps of stochastic gradient descent with momentum on one batch, and what `compiled` tells,
+    for `loss(params, key, state, x, y) -> (value, state)`."""
     optimiser = optax.sgd(rate, momentum=0.9)
 
     def step(params: Any, state: Any, moments: Any, key: Any, x: Any, y: Any) -> Any:
@@ -77,8 +66,8 @@ def batch(size: int, shape: tuple[int, ...], classes: int = 10) -> tuple[jax.Arr
     return x, jnp.asarray(generator.integers(0, classes, size))
 
 
-def called(function: Callable[..., Any], *arguments: Any) -> Callable[[int], None]:
-    """A function that makes a number of calls with the same arguments.
+def called(function: Callable[..., Any], *arguments: Any) -> Steps:
+    """Calls with the same arguments.
 
     An accelerator makes them one after the other, each dispatched while the one before computes, so
     that they are waited for once, at the end. A CPU might compute several at once: there each is
@@ -98,20 +87,13 @@ def called(function: Callable[..., Any], *arguments: Any) -> Callable[[int], Non
 
 
 def interleaved(
-    functions: Mapping[Name, Callable[[int], None]],
-    *,
-    rounds: int,
-    calls: int,
-    pause: float = 0.0,
-    clock: Callable[[], float] | None = None,
+    functions: Mapping[Name, Steps], rounds: int, calls: int, pause: float = 0, clock: Clock = None
 ) -> dict[Name, Timing]:
     """Times functions in rounds; each round runs every function, in an order that rotates.
 
     Args:
-        functions: by name. Each takes a number of calls, makes them, and returns when their
-            results are there.
-        rounds: how many rounds.
-        calls: how many calls a function makes in a round.
+        functions: by name.
+        rounds, calls: how many rounds, and how many calls of a function in each.
         pause: seconds to wait before each function's turn. Threads of PyTorch's keep a core busy
             for a while after their work is done, which would slow down whatever comes next.
         clock: the time in seconds, by default `time.perf_counter`; `time.process_time` counts what
@@ -129,3 +111,16 @@ def interleaved(
             functions[name](calls)
             seconds[name].append((clock() - start) / calls)
     return {name: Timing(np.array(seconds[name])) for name in names}
+
+
+def compared(
+    prepared: dict[str, Prepared], baseline: str, rounds: int, calls: int, images: int = 0
+) -> dict[str, Facts]:
+    """The figures of interleaved functions of so many images a call, relative to one of them, with
+    what was known of each."""
+    functions = {name: steps for name, (steps, _) in prepared.items()}
+    timings = interleaved(functions, rounds=rounds, calls=calls)
+    return {
+        name: timing.figures(timings[baseline], images=images) | prepared[name][1]
+        for name, timing in timings.items()
+    }

@@ -15,6 +15,7 @@ but for the last part, which is PyTorch's.
 This module needs PyTorch.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,130 +24,82 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
 import cgjax as cg
+from benchmarks.timing import Steps, batch
 from train.engine.recipes import PatientRecipe, SteppedRecipe
-from train.engine.sweep import Rates
+from train.engine.settings import Rates
 
 CLASSES = 10
+Hook = Callable[[], None] | None
 
 
-def pcff(node: str, rate: float) -> Callable[[Any], Any]:
-    """A function of natural parameters: the activations, some of them replaced by samples.
+class Nodes(nn.Module):
+    """ReLU nodes or, if asked for, tanh nodes; in training each is sampled at a rate."""
 
-    Args:
-        node: "tanh" or "relu".
-        rate: the probability that a node is sampled.
-    """
+    def __init__(self, rate: float, node: str = "relu"):
+        super().__init__()
+        self.rate, self.node = rate, node
 
-    def layer(e: Any) -> Any:
-        if node == "tanh":
-            activation = torch.tanh(e)
+    def forward(self, e: Any) -> Any:
+        activation = torch.tanh(e) if self.node == "tanh" else torch.relu(e)
+        if not self.training or not self.rate:
+            return activation
+        if self.node == "tanh":
             sample = 2.0 * torch.bernoulli(torch.sigmoid(2 * e)) - 1.0
         else:
-            activation = torch.relu(e)
             sample = torch.relu(e + torch.randn_like(e) * torch.tanh(e))
-        if rate >= 1:
+        if self.rate >= 1:
             return sample
-        mask = torch.bernoulli(torch.full_like(e, rate)).bool()
-        return torch.where(mask, sample, activation)
-
-    return layer
+        return torch.where(
+            torch.bernoulli(torch.full_like(e, self.rate)).bool(), sample, activation
+        )
 
 
 def training(
-    forward: Callable[[Any], Any],
-    optimiser: Any,
-    x: Any,
-    y: Any,
-    before: Callable[[], None] = lambda: None,
-    limit: Callable[[], None] = lambda: None,
-) -> Callable[[int], None]:
-    """A function that makes a number of training steps on one batch.
-
-    Args:
-        forward: from inputs to logits.
-        optimiser: of `torch.optim`.
-        x, y: the inputs and the labels.
-        before: called before each forward pass.
-        limit: called when the gradients are there.
-    """
+    network: nn.Module, optimiser: Any, x: Any, y: Any, before: Hook = None, limit: Hook = None
+) -> Steps:
+    """Training steps on one batch; `before` is called before each forward pass, `limit` when the
+    gradients are there."""
+    x, y = torch.tensor(x), torch.tensor(y, dtype=torch.long)
+    network.train()
 
     def run(calls: int) -> None:
         loss_sum, hits = 0.0, 0
         for _ in range(calls):
-            before()
+            if before:
+                before()
             optimiser.zero_grad()
-            value = forward(x)
+            value = network(x)
             loss = nn.functional.cross_entropy(value, y)
             hits += int((value.detach().argmax(1) == y).sum())
             loss_sum += loss.item()
             loss.backward()
-            limit()
+            if limit:
+                limit()
             optimiser.step()
 
     return run
 
 
-def steps(
-    sizes: tuple[int, ...],
-    batch_size: int,
-    procedures: dict[str, tuple[str, str, float]],
-    classes: int | None = None,
-) -> dict[str, Callable[[int], None]]:
-    """Functions that make a number of training steps.
+def dense(sizes: tuple[int, ...], size: int, node: str, procedure: str, rate: float) -> Steps:
+    """Training steps of a dense network on a random batch.
 
     Args:
-        sizes: the widths of the layers, input and output included.
-        batch_size: rows of a batch.
-        procedures: for each name the node ("tanh" or "relu"), the procedure ("none", "dropout" or
-            "pcff") and its rate.
-        classes: the number of classes; logits of 0 are appended to the outputs for those that the
-            network has none for.
+        sizes: the widths of the layers, input and output included; logits of 0 are appended for the
+            classes that the network has none for.
+        size: of the batch.
+        node: "tanh" or "relu".
+        procedure, rate: "none", "dropout" or "pcff", and its rate.
     """
-
-    def network(node: str, procedure: str, rate: float) -> Any:
-        layers: list[Any] = []
-        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
-        for index, (inputs, outputs) in enumerate(pairs):
-            layers.append(nn.Linear(inputs, outputs))
-            if index == len(pairs) - 1:
-                break
-            if procedure == "pcff":
-                layers.append(pcff(node, rate))
-            else:
-                layers.append(torch.tanh if node == "tanh" else torch.relu)
-            if procedure == "dropout":
-                layers.append(nn.Dropout(rate))
-        return layers
-
-    missing = (classes or sizes[-1]) - sizes[-1]
-    generator = np.random.default_rng(0)
-    x = torch.from_numpy(generator.random((batch_size, sizes[0]), dtype=np.float32))
-    y = torch.from_numpy(generator.integers(0, classes or sizes[-1], batch_size))
-
-    def stepper(node: str, procedure: str, rate: float) -> Callable[[int], None]:
-        layers = network(node, procedure, rate)
-        parameters = [p for f in layers if isinstance(f, nn.Module) for p in f.parameters()]
-        optimiser = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
-
-        def forward(value: Any) -> Any:
-            for layer in layers:
-                value = layer(value)
-            return nn.functional.pad(value, (0, missing))
-
-        return training(forward, optimiser, x, y)
-
-    return {name: stepper(*options) for name, options in procedures.items()}
-
-
-class ReLU(nn.Module):
-    """ReLU nodes, some of which are sampled in training."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.sampled = pcff("relu", rate) if rate else torch.relu
-
-    def forward(self, e: Any) -> Any:
-        return self.sampled(e) if self.training else torch.relu(e)
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        if layers:
+            layers.append(Nodes(rate if procedure == "pcff" else 0.0, node))
+            layers += [nn.Dropout(rate)] * (procedure == "dropout")
+        layers.append(nn.Linear(inputs, outputs))
+    network = nn.Sequential(*layers, nn.ConstantPad1d((0, CLASSES - sizes[-1]), 0.0))
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    x, y = map(np.asarray, batch(size, sizes[:1], CLASSES))
+    return training(network, optimiser, x, y)
 
 
 class Cell(nn.Module):
@@ -156,19 +109,17 @@ class Cell(nn.Module):
         super().__init__()
         self.input = nn.Linear(inputs, features)
         self.recurrent = nn.Parameter(bound * torch.rand(features))
-        self.node = ReLU(rate)
+        self.node = Nodes(rate)
 
     def step(self, e: Any, state: Any) -> Any:
         return self.node(e + self.recurrent * state)
 
     def forward(self, x: Any) -> Any:
         natural = self.input(x)
-        state = torch.zeros_like(natural[0])
-        states = []
+        states = [torch.zeros_like(natural[0])]
         for e in natural:
-            state = self.step(e, state)
-            states.append(state)
-        return torch.stack(states)
+            states.append(self.step(e, states[-1]))
+        return torch.stack(states[1:])
 
 
 class Layer(nn.Module):
@@ -187,14 +138,7 @@ class Layer(nn.Module):
 
 
 class IndRNN(nn.Module):
-    """Logits from sequences of numbers (time, batch, 1).
-
-    Args:
-        depth: the number of recurrent layers.
-        features: the number of nodes of a layer.
-        steps: the length of the sequences.
-        rates: of the regularisers.
-    """
+    """Logits from sequences of `steps` numbers (time, batch, 1), by layers of `features` nodes."""
 
     def __init__(self, depth: int, features: int, steps: int, rates: Rates):
         super().__init__()
@@ -209,11 +153,10 @@ class IndRNN(nn.Module):
             x = layer(x)
         return self.classifier(x[-1])
 
-    def steps(self, recipe: PatientRecipe, x: Any, y: Any) -> Callable[[int], None]:
-        """A function that makes training steps on one batch: of inputs and labels."""
-        kept = [p for name, p in self.named_parameters() if name.endswith(("bias", ".recurrent"))]
-        others = {id(p) for p in kept}
-        decayed = [p for p in self.parameters() if id(p) not in others]
+    def steps(self, recipe: PatientRecipe, x: Any, y: Any) -> Steps:
+        kept, decayed = [], []
+        for name, parameter in self.named_parameters():
+            (kept if name.endswith(("bias", ".recurrent")) else decayed).append(parameter)
         optimiser = torch.optim.Adam(
             [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": kept}],
             lr=recipe.learning_rate,
@@ -227,8 +170,7 @@ class IndRNN(nn.Module):
         def limit() -> None:
             nn.utils.clip_grad_value_(self.parameters(), recipe.largest_gradient)
 
-        self.train()
-        return training(self, optimiser, *tensors(x, y), clip, limit)
+        return training(self, optimiser, x, y, clip, limit)
 
 
 class Place(nn.Module):
@@ -237,7 +179,7 @@ class Place(nn.Module):
     def __init__(self, width: int, rates: Rates):
         super().__init__()
         self.normalise = nn.BatchNorm2d(width)
-        self.node = ReLU(rates.pcff)
+        self.node = Nodes(rates.pcff)
         self.drop = nn.Dropout(rates.drop) if rates.drop else nn.Identity()
 
     def forward(self, t: Any) -> Any:
@@ -276,44 +218,27 @@ class Refined(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Logits from images (batch, channels, rows, columns).
-
-    Args:
-        blocks: of each of the three stages.
-        channels: of the first stage; each further one has twice as many.
-        rates: of the regularisers.
-    """
+    """Logits from images (batch, channels, rows, columns), by three stages of so many blocks, each
+    of twice the channels of the one before."""
 
     def __init__(self, blocks: int, channels: int, rates: Rates):
         super().__init__()
-        widths = (channels, 2 * channels, 4 * channels)
-        parts: list[Any] = [Identity(channels, rates) for _ in range(blocks)]
-        for inputs, width in zip(widths, widths[1:], strict=False):
-            parts.append(Refined(inputs, width, rates))
+        parts: list[nn.Module] = [Identity(channels, rates) for _ in range(blocks)]
+        for width in (2 * channels, 4 * channels):
+            parts.append(Refined(width // 2, width, rates))
             parts += [Identity(width, rates) for _ in range(blocks - 1)]
         self.first = convolution(3, channels)
         self.blocks = nn.Sequential(*parts)
-        self.last = Place(widths[-1], rates)
-        self.output = nn.Linear(widths[-1], CLASSES)
+        self.last = Place(4 * channels, rates)
+        self.output = nn.Linear(4 * channels, CLASSES)
 
     def forward(self, x: Any) -> Any:
         return self.output(self.last(self.blocks(self.first(x))).mean((2, 3)))
 
-    def steps(self, recipe: SteppedRecipe, x: Any, y: Any) -> Callable[[int], None]:
-        """A function that makes training steps on one batch: of inputs and labels."""
-        optimiser = torch.optim.SGD(
-            self.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-        )
-        self.train()
-        return training(self, optimiser, *tensors(x, y))
-
-
-def tensors(x: Any, y: Any) -> tuple[Any, Any]:
-    """Inputs and labels."""
-    return torch.tensor(x), torch.tensor(y, dtype=torch.long)
+    def steps(self, recipe: SteppedRecipe, x: Any, y: Any) -> Steps:
+        rates = {"lr": recipe.learning_rate, "momentum": recipe.momentum}
+        optimiser = torch.optim.SGD(self.parameters(), weight_decay=recipe.weight_decay, **rates)
+        return training(self, optimiser, x, y)
 
 
 def log_probs(network: Any, x: Any) -> Any:
@@ -330,6 +255,4 @@ def shapes(network: Any) -> dict[str, tuple[int, ...]]:
 
 def fill(network: Any, weights: dict[str, Any]) -> None:
     """Sets the parameters to arrays of the same names and shapes."""
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.copy_(torch.tensor(weights[name]))
+    network.load_state_dict({n: torch.tensor(w) for n, w in weights.items()}, strict=False)

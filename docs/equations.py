@@ -5,7 +5,7 @@ knows of a recursion. The names are those of `docs.mathematics.ROWS`.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,24 +20,20 @@ SIZES = {"square": (3, 3, 3, 3, 3), "rectangular": (2, 4, 3, 5, 2)}
 
 def network(name: str, seed: int) -> tuple[LinearGaussian, Any]:
     """A random Gaussian-linear network with diagonal weight covariances, and an observation."""
-    generator = np.random.default_rng([seed, len(name)])
+    generator: Any = np.random.default_rng([seed, len(name)])
     *sizes, m = SIZES[name]
-    normal: Any = generator.normal
-    diagonal: Any = np.diag
+    normal, gamma = generator.normal, generator.gamma
 
     def covariance(n: int) -> Any:
         root = normal(size=(n, n + 2))
         return root @ root.T / n
 
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
-    extra = name != "square"
+    pairs, extra = [*itertools.pairwise(sizes)], name != "square"
+    roots = [n + extra for n in sizes[1:]]
     net = LinearGaussian(
         [normal(size=(n, k)) / k**0.5 for k, n in pairs],
-        [normal(size=(n, n + extra)) for _, n in pairs],
-        [
-            Moments(normal(size=n + extra), diagonal(generator.gamma(2, 0.5, size=n + extra)))
-            for _, n in pairs
-        ],
+        [normal(size=(n, n + extra)) for n in sizes[1:]],
+        [Moments(normal(size=n), jnp.diag(gamma(2, 0.5, size=n))) for n in roots],
         Moments(normal(size=sizes[0]), covariance(sizes[0])),
         normal(size=(m, sizes[-1])),
         covariance(m),
@@ -111,41 +107,38 @@ def gradients(net: LinearGaussian, y: Any) -> Any:
     return of_layers, canonical, [Moments(w.mean, symmetric(w.covariance)) for w in by]
 
 
-Pairs = dict[str, list[tuple[float | None, float]]]
-Note = Callable[..., None]
+Residual = tuple[str, float | None, float]  # of an equation, as printed and as corrected
 inv = np.linalg.inv
 
 
-def residuals(net: LinearGaussian, y: Any) -> Pairs:
-    """For each equation and layer the residuals of the printed and of the corrected form."""
-    out: Pairs = {}
-
-    def note(name: str, expected: Any, corrected: Any, printed: Any = None) -> None:
-        """Of values; the printed one is a function, and may not exist where sizes differ."""
-
-        def off(value: Any) -> float:
-            return float(np.abs(value - expected).max() / np.abs(expected).max())
-
-        try:
-            wrong = None if printed is None else off(printed())
-        except ValueError:
-            wrong = None
-        out.setdefault(name, []).append((wrong, off(corrected)))
-
+def residuals(net: LinearGaussian, y: Any) -> Iterator[Residual]:
+    """The residuals of the printed and of the corrected form, for each layer."""
     all_known = known(net, y)
     filtered = jax.tree.map(np.asarray, net.filtered())
-    for layer in range(len(filtered)):
-        note("P", all_known.before[layer].covariance, filtered[layer].covariance)
-        _of_layer(all_known, layer, note)
-        _of_likelihood(all_known, layer, note)
-    for layer in range(len(filtered) - 1):
-        _of_beliefs(all_known, layer, note)
-        _of_gradients(all_known, layer, note)
-    _of_certain_weights(all_known, y, note)
-    return out
+    layers = range(len(filtered))
+    for layer in layers:
+        yield _off("P", all_known.before[layer].covariance, filtered[layer].covariance)
+        yield from _of_layer(all_known, layer)
+        yield from _of_likelihood(all_known, layer)
+    for layer in layers[:-1]:
+        yield from _of_beliefs(all_known, layer)
+        yield from _of_gradients(all_known, layer)
+    yield from _of_certain_weights(all_known, y)
 
 
-def _of_layer(k: Known, i: int, note: Note) -> None:
+def _off(name: str, expected: Any, corrected: Any, printed: Any = None) -> Residual:
+    """Of values; the printed one is a function, and may not exist where sizes differ."""
+
+    def off(value: Any) -> float:
+        return float(np.abs(value - expected).max() / np.abs(expected).max())
+
+    try:
+        return name, printed and off(printed()), off(corrected)
+    except ValueError:
+        return name, None, off(corrected)
+
+
+def _of_layer(k: Known, i: int) -> Iterator[Residual]:
     """Eq. 6 and 7, and Theorem 1 (1) and (2), of one layer."""
     before, after, g, h = k.before[i], k.after[i], k.by_layer[i], k.net.readout
     p, ps, dx = before.covariance, after.covariance, after.mean - before.mean
@@ -153,20 +146,20 @@ def _of_layer(k: Known, i: int, note: Note) -> None:
     gain, print_gain = p @ k.heads[i].T @ inv(s), k.before[-1].covariance @ h.T @ inv(s)
     last = i == len(k.before) - 1
     wrong = None if last else lambda: before.mean + print_gain @ k.off
-    note("mean", after.mean, before.mean + gain @ k.off, wrong)
-    note("variance", ps, p - gain @ s @ gain.T, lambda: p - print_gain @ s @ print_gain)
+    yield _off("mean", after.mean, before.mean + gain @ k.off, wrong)
+    yield _off("variance", ps, p - gain @ s @ gain.T, lambda: p - print_gain @ s @ print_gain)
     # -E_gamma of the derivatives of log N(x; m, P), from gamma's first two moments.
-    note("thm1-1", g.mean, -pi @ dx)
-    note("thm1-1", g.covariance, (pi - pi @ (ps + np.outer(dx, dx)) @ pi) / 2)
+    yield _off("thm1-1", g.mean, -pi @ dx)
+    yield _off("thm1-1", g.covariance, (pi - pi @ (ps + np.outer(dx, dx)) @ pi) / 2)
     eta, bend = k.canonical[i]
-    note("thm1-2", eta, -dx, lambda: dx)
+    yield _off("thm1-2", eta, -dx, lambda: dx)
     second = [m.covariance + np.outer(m.mean, m.mean) for m in (before, after)]
-    note("thm1-2", bend, second[0] - second[1], lambda: second[1] - second[0])
-    note("eq7-mean", g.mean, -pi @ dx)
-    note("eq7-variance", g.covariance, -pi @ (ps - p + np.outer(dx, dx)) @ pi / 2)
+    yield _off("thm1-2", bend, second[0] - second[1], lambda: second[1] - second[0])
+    yield _off("eq7-mean", g.mean, -pi @ dx)
+    yield _off("eq7-variance", g.covariance, -pi @ (ps - p + np.outer(dx, dx)) @ pi / 2)
 
 
-def _of_likelihood(k: Known, i: int, note: Note) -> None:
+def _of_likelihood(k: Known, i: int) -> Iterator[Residual]:
     """Theorem 2. log p(y | x_l) = -1/2 (y - H_l x - c)^T R_l^-1 (…): its score and Hessian."""
     before, after, g, head = k.before[i], k.after[i], k.by_layer[i], k.heads[i]
     ps, pi, psi = after.covariance, inv(before.covariance), inv(after.covariance)
@@ -175,19 +168,19 @@ def _of_likelihood(k: Known, i: int, note: Note) -> None:
     score = head.T @ precision @ (k.off - head @ (point - before.mean))
     hessian = -head.T @ precision @ head
     both = psi @ after.mean - pi @ before.mean - (psi - pi) @ point
-    note("thm2-1", score, both, lambda: -both)
-    note("thm2-2score", score, pi @ (point - before.mean) - psi @ (point - after.mean))
-    note("thm2-2score", hessian, pi - psi)
+    yield _off("thm2-1", score, both, lambda: -both)
+    yield _off("thm2-2score", score, pi @ (point - before.mean) - psi @ (point - after.mean))
+    yield _off("thm2-2score", hessian, pi - psi)
     at_mean = score + hessian @ (after.mean - point)
-    note("thm2-2mean", -g.mean, at_mean)
+    yield _off("thm2-2mean", -g.mean, at_mean)
     moment = hessian + hessian @ ps @ hessian + np.outer(at_mean, at_mean)
-    note("thm2-2P", -g.covariance, moment / 2, lambda: moment)
+    yield _off("thm2-2P", -g.covariance, moment / 2, lambda: moment)
     drift = -psi @ (point - after.mean)
-    note("drift", drift, score - pi @ (point - before.mean), lambda: score)
+    yield _off("drift", drift, score - pi @ (point - before.mean), lambda: score)
     # theta_{l|L} - theta_l in minimal form, by second moments of grad T, and as printed.
     left, right, printed = _projected(before, score - hessian @ point, hessian)
     expected = _packed(psi @ after.mean - pi @ before.mean, -(psi - pi) / 2, 2)
-    note("thm2-1proj", expected, np.linalg.pinv(left) @ right, lambda: printed)
+    yield _off("thm2-1proj", expected, np.linalg.pinv(left) @ right, lambda: printed)
 
 
 def _projected(before: Moments, constant: Any, hessian: Any) -> tuple[Any, Any, Any]:
@@ -199,12 +192,8 @@ def _projected(before: Moments, constant: Any, hessian: Any) -> tuple[Any, Any, 
     points = np.concatenate([before.mean + root.T, before.mean - root.T])
     (first, second), eye = np.triu_indices(size), np.eye(size)
     # The derivatives of (x, x x^T) in minimal form: (points, statistics, size).
-    jacobians = np.stack(
-        [
-            np.concatenate([eye, eye[first] * v[second, None] + v[first, None] * eye[second]])
-            for v in points
-        ]
-    )
+    squares = [eye[first] * v[second, None] + v[first, None] * eye[second] for v in points]
+    jacobians = np.stack([np.concatenate([eye, square]) for square in squares])
     scores = constant + points @ hessian
     left = np.einsum("psd,ptd->st", jacobians, jacobians) / len(points)
     right = np.einsum("psd,pd->s", jacobians, scores) / len(points)
@@ -218,51 +207,55 @@ def _step(k: Known, i: int) -> tuple[Any, ...]:
     return p, pn, pns, *(a @ inv(c) for a in (p @ f.T, q @ b.T) for c in (pn, pns))
 
 
-def _of_beliefs(k: Known, i: int, note: Note) -> None:
+def _of_beliefs(k: Known, i: int) -> Iterator[Residual]:
     """The gains, and what follows from them for a layer and the weights of the next."""
-    p, pn, pns, gain, wrong, gain_w, wrong_w = _step(k, i)
-    dxn, (w, q) = k.after[i + 1].mean - k.before[i + 1].mean, k.net.weights[i]
-    mean, (of_weights, spread) = k.before[i].mean, k.weights[i]
-    note("G", k.after[i].mean, mean + gain @ dxn, lambda: mean + wrong @ dxn)
-    print_p = lambda: p - wrong @ (pns - pn) @ wrong.T  # noqa: E731
-    note("P_smoothed", k.after[i].covariance, p + gain @ (pns - pn) @ gain.T, print_p)
-    note("G_W", of_weights, w + gain_w @ dxn, lambda: w + wrong_w @ dxn)
-    print_q = lambda: q - wrong_w @ (pns - pn) @ wrong_w.T  # noqa: E731
-    note("P_W", spread, q + gain_w @ (pns - pn) @ gain_w.T, print_q)
-    step = q @ k.by_weights[i].mean
-    note("W_gradient", of_weights, w - step)
-    note("W_gradient", spread, q - 2 * q @ k.by_weights[i].covariance @ q - np.outer(step, step))
+    _, pn, pns, *gains = _step(k, i)
+    dxn, less = k.after[i + 1].mean - k.before[i + 1].mean, pns - pn
+    for names, prior, posterior, gain, wrong in (
+        (("G", "P_smoothed"), k.before[i], k.after[i], *gains[:2]),
+        (("G_W", "P_W"), k.net.weights[i], k.weights[i], *gains[2:]),
+    ):
+        mean, p = prior
+        printed = [mean + wrong @ dxn, p - wrong @ less @ wrong.T]
+        yield _off(names[0], posterior.mean, mean + gain @ dxn, lambda a=printed[0]: a)
+        smoothed = p + gain @ less @ gain.T
+        yield _off(names[1], posterior.covariance, smoothed, lambda a=printed[1]: a)
+    (w, q), by = k.net.weights[i], k.by_weights[i]
+    step = q @ by.mean
+    yield _off("W_gradient", k.weights[i].mean, w - step)
+    narrowed = q - 2 * q @ by.covariance @ q - np.outer(step, step)
+    yield _off("W_gradient", k.weights[i].covariance, narrowed)
 
 
-def _of_gradients(k: Known, i: int, note: Note) -> None:
+def _of_gradients(k: Known, i: int) -> Iterator[Residual]:
     """The recursions of derivatives, from the next layer to one and its weights."""
     p, pn, _, gain, wrong, _, wrong_w = _step(k, i)
     f, b, (w, q) = k.net.transitions[i], k.net.loadings[i], k.net.weights[i]
     g, gn, gq = k.by_layer[i], k.by_layer[i + 1], k.by_weights[i]
     # -E_gamma of the derivative of log p(x_l | x_{l-1}) by the weights' mean.
     rest = (k.maps[i + 1] - f @ k.maps[i]) @ k.roots - b @ w
-    note("thm1-1W", gq.mean, -b.T @ inv(b @ q @ b.T) @ rest)
+    yield _off("thm1-1W", gq.mean, -b.T @ inv(b @ q @ b.T) @ rest)
     carry, bad = (inv(p) @ a @ pn for a in (gain, wrong))
-    note("thm1-3x", g.mean, f.T @ gn.mean, lambda: bad @ gn.mean)
+    yield _off("thm1-3x", g.mean, f.T @ gn.mean, lambda: bad @ gn.mean)
     print_p = lambda: bad @ gn.covariance @ pn @ wrong @ inv(p)  # noqa: E731
-    note("thm1-3P", g.covariance, carry @ gn.covariance @ carry.T, print_p)
-    note("eq8-W", gq.mean, b.T @ gn.mean, lambda: inv(q) @ wrong_w @ pn @ gn.mean)
+    yield _off("thm1-3P", g.covariance, carry @ gn.covariance @ carry.T, print_p)
+    yield _off("eq8-W", gq.mean, b.T @ gn.mean, lambda: inv(q) @ wrong_w @ pn @ gn.mean)
     corrected = np.diag(b.T @ gn.covariance @ b)
     inner = lambda: wrong_w @ pn @ gn.covariance @ pn @ wrong_w  # noqa: E731
     print_v = lambda: np.diag(inner()) / np.diag(q) ** 2  # noqa: E731
-    note("eq8-variance", np.diag(gq.covariance), corrected, print_v)
+    yield _off("eq8-variance", np.diag(gq.covariance), corrected, print_v)
     (eta, bend), (eta_n, bend_n) = k.canonical[i], k.canonical[i + 1]
-    note("eta", eta, gain @ eta_n, lambda: wrong @ eta_n)
+    yield _off("eta", eta, gain @ eta_n, lambda: wrong @ eta_n)
     cross = np.outer(k.before[i].mean - gain @ k.before[i + 1].mean, gain @ eta_n)
     cross_print = np.outer(k.before[i].mean, wrong @ eta_n)
     print_l = lambda: wrong @ bend_n @ wrong.T - cross_print - cross_print.T  # noqa: E731
-    note("Lambda", bend, gain @ bend_n @ gain.T + cross + cross.T, print_l)
+    yield _off("Lambda", bend, gain @ bend_n @ gain.T + cross + cross.T, print_l)
     onward = f, b @ w, b @ q @ b.T
     chain = _chain_of_four(k.before[i], onward, _packed(eta_n, bend_n, 1))
-    note("thm1-2chain", _packed(eta, bend, 1), chain)
+    yield _off("thm1-2chain", _packed(eta, bend, 1), chain)
 
 
-def _of_certain_weights(k: Known, y: Any, note: Note) -> None:
+def _of_certain_weights(k: Known, y: Any) -> Iterator[Residual]:
     """The printed delta recursion, against the derivative of the squared error."""
     net, certain = k.net, [w.mean for w in k.net.weights]
 
@@ -275,7 +268,7 @@ def _of_certain_weights(k: Known, y: Any, note: Note) -> None:
 
     delta = net.readout.T @ -np.linalg.solve(net.noise, k.off)
     for i, by in reversed([*enumerate(jax.grad(error)(certain))]):
-        note("delta", by, net.loadings[i].T @ delta)
+        yield _off("delta", by, net.loadings[i].T @ delta)
         delta = net.transitions[i].T @ delta
 
 

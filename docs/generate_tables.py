@@ -27,7 +27,7 @@ PAGES = [
     "docs/mathematics.md",
     "docs/tagging.md",
 ]
-for name in "benchmarks checks claims dense gradients regression structured sweeps tagging".split():
+for name in "benchmarks checks claims dense gradients regression sweeps tagging".split():
     importlib.import_module(f"docs.tables.{name}")
 
 
@@ -53,18 +53,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; fail if outdated")
     check = parser.parse_args().check
-    outdated = []
-    for name in PAGES:
-        page = ROOT / name
-        generated = generate(page.read_text(), ROOT / "results")
-        if generated != page.read_text():
-            outdated.append(name)
-            if not check:
-                page.write_text(generated)
+    pages = {name: generate((ROOT / name).read_text(), ROOT / "results") for name in PAGES}
+    pages = {name: text for name, text in pages.items() if text != (ROOT / name).read_text()}
     drawn = pictures.outdated(ROOT)
     if not check:
+        for name, text in pages.items():
+            (ROOT / name).write_text(text)
         pictures.draw(ROOT, drawn)
-    outdated += drawn
+    outdated = [*pages, *drawn]
     print(f"{'outdated' if check else 'rewritten'}: {', '.join(outdated) or 'none'}")
     return 1 if check and outdated else 0
 

@@ -1,4 +1,5 @@
-"""What the site's build does beyond mkdocs: a check of the reference, and formulas as MathML.
+"""What the site's build does beyond mkdocs: a check of the reference, examples shown as such, and
+formulas as MathML.
 
 A public name of cgjax that has no docstring, or no place in the reference, fails the build.
 """
@@ -7,13 +8,21 @@ import html
 import pathlib
 import re
 import sys
+from typing import Any
 
+import griffe
 from latex2mathml import converter
 from mkdocs.exceptions import PluginError
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import public_names  # noqa: E402
+
+# As arithmatex marks them, and how they are displayed.
+FORMULAS = (
+    (r'<span class="arithmatex">\\\((.*?)\\\)</span>', "inline"),
+    (r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', "block"),
+)
 
 
 def on_config(config):
@@ -25,16 +34,20 @@ def on_config(config):
 
 
 def on_page_content(html_text, page, config, files):
-    """Turn the formulas that arithmatex marked into MathML, which browsers draw themselves."""
-    html_text = re.sub(
-        r'<span class="arithmatex">\\\((.*?)\\\)</span>',
-        lambda match: converter.convert(html.unescape(match.group(1))),
-        html_text,
-        flags=re.DOTALL,
-    )
-    return re.sub(
-        r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>',
-        lambda match: converter.convert(html.unescape(match.group(1)), display="block"),
-        html_text,
-        flags=re.DOTALL,
-    )
+    """Turn formulas into MathML, which browsers draw themselves."""
+    for pattern, display in FORMULAS:
+
+        def converted(match: re.Match[str], display: str = display) -> str:
+            return converter.convert(html.unescape(match[1]), display=display)
+
+        html_text = re.sub(pattern, converted, html_text, flags=re.DOTALL)
+    return html_text
+
+
+class ExampleSections(griffe.Extension):
+    """The section "Example:" of a docstring is a doctest, which Griffe calls "Examples:"."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        """Called for every module, class, function and attribute."""
+        if obj.docstring is not None:
+            obj.docstring.value = obj.docstring.value.replace("Example:\n", "Examples:\n")

@@ -7,13 +7,13 @@ node, and the average of 200 samples at each natural parameter. Prints the large
 activation and exact mean of each, found on a fine grid.
 """
 
-import argparse
 import pathlib
 
 import jax
 import jax.numpy as jnp
 
 import cgjax as cg
+from docs.figures.pages import BLUE, GREY, RED, run
 from train.report.figures import panels, save
 
 NUM_SAMPLES = 200
@@ -24,40 +24,29 @@ PANELS = {
     "ReLU (Nair and Hinton)": (cg.nodes.NairHinton(), jax.nn.relu),
 }
 DEVIATIONS = ["1.776…", "|tanh e|", "|tanh e|", "sigmoid(e)"]
-RED, BLUE, GREY = "#d1495b", "#00304a", "#9aa5b1"
-
-
-def largest_gap(family: cg.nodes.Family, activation) -> tuple[float, float]:
-    """The largest |activation - exact mean| over e in [-10, 10], and where it lies."""
-    e = jnp.linspace(-10, 10, 200_001)
-    gap = jnp.abs(activation(e) - family.mean(e))
-    worst = int(gap.argmax())
-    return float(gap[worst]), float(e[worst])
 
 
 def draw(path: pathlib.Path) -> None:
-    """Draws the figure into a file; the suffix says the format."""
+    """Prints the gaps, and draws the figure into a file; the suffix says the format."""
     shared = {"sharex": True, "sharey": "row", "height_ratios": [3, 1.5]}
     figure, axes = panels(2, 4, (13, 5.2), **shared)
-    grid = jnp.linspace(-4, 4, 801)
-    points = jnp.linspace(-4, 4, 81)
+    grid, points, fine = (jnp.linspace(-e, e, n) for e, n in ((4, 801), (4, 81), (10, 200_001)))
     for index, (title, (family, activation)) in enumerate(PANELS.items()):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(0), index), NUM_SAMPLES)
         average = jax.vmap(family.sample, (0, None))(keys, points).mean(0)
         mean = family.mean(grid)
+        apart = jnp.abs(activation(fine) - family.mean(fine))
+        largest, where = float(apart.max()), float(fine[apart.argmax()])
+        print(f"{title:32s} largest gap {largest:.4f} at e = {where:+.2f}")
 
-        curves = axes[0, index]
+        curves, gap = axes[:, index]
         curves.plot(points, average, ".", color=GREY, markersize=5, label=f"{NUM_SAMPLES} samples")
         curves.plot(grid, mean, color=RED, linewidth=2, label="exact mean")
         curves.plot(grid, activation(grid), "--", color=BLUE, linewidth=1.4, label="activation")
         curves.set_title(f"{title}\nstandard deviation {DEVIATIONS[index]}", fontsize=11)
-
-        gap = axes[1, index]
         gap.plot(grid, mean - activation(grid), color=RED, linewidth=2)
-        largest = largest_gap(family, activation)[0]
-        gap.text(
-            0.03, 0.95, f"largest {largest:.4f}", transform=gap.transAxes, va="top", fontsize=9
-        )
+        place = {"transform": gap.transAxes, "va": "top", "fontsize": 9}
+        gap.text(0.03, 0.95, f"largest {largest:.4f}", **place)
         gap.set_xlabel("natural parameter $e$")
     for axis in axes.flat:
         axis.grid(alpha=0.25)
@@ -67,17 +56,5 @@ def draw(path: pathlib.Path) -> None:
     save(figure, path)
 
 
-def main() -> None:
-    """Prints the gaps and writes the figure."""
-    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path(__file__).parent)
-    folder = parser.parse_args().output
-    for title, (family, activation) in PANELS.items():
-        gap, where = largest_gap(family, activation)
-        print(f"{title:32s} largest gap {gap:.4f} at e = {where:+.2f}")
-    draw(folder / "activations.svg")
-    print(f"wrote {folder / 'activations.svg'}")
-
-
 if __name__ == "__main__":
-    main()
+    run("activations", __doc__, draw)

@@ -15,6 +15,7 @@ Expected: at depth 2, the figures of one node with 10 random parents (mean for s
 minute on 2 CPU cores.
 """
 
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -23,23 +24,14 @@ import jax
 import jax.numpy as jnp
 
 import cgjax as cg
-from docs.figures import pages
-from train.report import machine
+from docs.figures.pages import BLUE, RED, run
 from train.report.figures import panels, save
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-RESULT = ROOT / "results" / "feed_forward_accuracy" / "result.json"
-FIGURE = pathlib.Path(__file__).parent / "feed_forward_accuracy.svg"
 WIDTH, DEPTH, NETWORKS, SEED = 10, 8, 32, 0
 SCALES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SAMPLES = (16, 256)
 FAMILIES = {"{0, 1}": cg.nodes.Bernoulli(), "{-1, 1}": cg.nodes.Spin()}
-STYLES = {
-    "feed-forward": "#d1495b",
-    "moments": "#2a9d8f",
-    "16 samples": "#8fb8de",
-    "256 samples": "#00304a",
-}
+STYLES = {"feed-forward": RED, "moments": "#2a9d8f", "16 samples": "#8fb8de", "256 samples": BLUE}
 
 
 def net(family: cg.nodes.Family, first: Any, biases: Any, weights: Any) -> Any:
@@ -59,10 +51,7 @@ def errors(family: cg.nodes.Family, key: Any, scale: Any) -> dict[str, Any]:
     biases = jax.random.normal(bias_key, (DEPTH - 1, WIDTH))
     weights = scale * jax.random.normal(weight_key, (DEPTH - 1, WIDTH, WIDTH))
 
-    def network(*args: Any) -> Any:
-        return net(family, *args)
-
-    args = first, biases, weights
+    network, args = functools.partial(net, family), (first, biases, weights)
     answers = {"feed-forward": cg.with_nodes(cg.feed_forward(network))(*args)[1]}
     beliefs = cg.with_nodes(cg.moments(network, nodes="random"))(*args)[1]
     answers["moments"] = {name: belief.mean for name, belief in beliefs.items()}
@@ -94,13 +83,8 @@ def measure() -> dict[str, Any]:
                 told = {"states": states, "scale": scale, "method": name}
                 rows.append({**told, "mean": mean.tolist(), "worst": worst.tolist()})
             print(f"{states}, weights of size {scale}: done", flush=True)
-    return {
-        "command": "python -m docs.figures.feed_forward_accuracy",
-        "commit": machine.commit(),
-        "machine": machine.identity("figure"),
-        "settings": {"width": WIDTH, "depth": DEPTH, "networks": NETWORKS, "seed": SEED},
-        "rows": rows,
-    }
+    settings = {"width": WIDTH, "depth": DEPTH, "networks": NETWORKS, "seed": SEED}
+    return {"settings": settings, "rows": rows}
 
 
 def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
@@ -109,40 +93,37 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
     from matplotlib import pyplot as plt
 
     shades = plt.get_cmap("plasma_r")
-    for row, states in zip(axes, FAMILIES, strict=True):
-        mine = [r for r in result["rows"] if r["states"] == states]
+    depths = range(2, DEPTH + 1)
+    for (left, right), states in zip(axes, FAMILIES, strict=True):
+        found = {(r["method"], r["scale"]): r for r in result["rows"] if r["states"] == states}
         for method, color in STYLES.items():
             for statistic, style in (("mean", "o-"), ("worst", "o:")):
-                values = [r[statistic][DEPTH - 1] for r in mine if r["method"] == method]
+                values = [found[method, scale][statistic][DEPTH - 1] for scale in SCALES]
                 label = f"{method}, {statistic}"
-                row[0].plot(SCALES, values, style, color=color, markersize=4, label=label)
+                left.plot(SCALES, values, style, color=color, markersize=4, label=label)
         ends = []  # where curves end, their labels and colours
         for k, scale in enumerate(SCALES):
-            color = shades(0.15 + 0.8 * k / (len(SCALES) - 1))
-            (ours,) = (
-                r["mean"] for r in mine if (r["method"], r["scale"]) == ("feed-forward", scale)
-            )
-            row[1].plot(range(2, DEPTH + 1), ours[1:], "o-", color=color, markersize=4)
-            ends.append((ours[-1], f"{scale:g}", color))
-        sampled = next(r["mean"] for r in mine if r["method"] == "256 samples")
-        row[1].plot(range(2, DEPTH + 1), sampled[1:], "--", color=STYLES["256 samples"])
-        ends.append((sampled[-1], "256 samples", STYLES["256 samples"]))
+            color, ours = shades(0.15 + 0.8 * k / (len(SCALES) - 1)), found["feed-forward", scale]
+            right.plot(depths, ours["mean"][1:], "o-", color=color, markersize=4)
+            ends.append((ours["mean"][-1], f"{scale:g}", color))
+        sampled = found["256 samples", SCALES[0]]["mean"]
+        right.plot(depths, sampled[1:], "--", color=BLUE)
+        ends.append((sampled[-1], "256 samples", BLUE))
         height = 0.0
         for end, label, color in sorted(ends):
             height = max(end, 1.8 * height)  # labels of near curves do not overlap
-            row[1].text(DEPTH + 0.15, height, label, color=color, va="center", fontsize=9)
-        row[0].set(xscale="log", yscale="log", ylim=(1e-7, 3), xlabel="weight size (std)")
-        row[0].set_ylabel("|answer $-$ exact expectation|")
-        row[0].set_title(f"nodes in {states}, {DEPTH} layers of {WIDTH}", fontsize=11)
-        row[1].set_title(f"nodes in {states}: feed-forward, mean, by weight size", fontsize=11)
-        row[1].set(xlabel="layers", xlim=(1.8, DEPTH + 1.4), xticks=range(2, DEPTH + 1))
-        for axis in row:
-            axis.grid(alpha=0.25)
+            right.text(DEPTH + 0.15, height, label, color=color, va="center", fontsize=9)
+        left.set(xscale="log", yscale="log", ylim=(1e-7, 3), xlabel="weight size (std)")
+        left.set_ylabel("|answer $-$ exact expectation|")
+        left.set_title(f"nodes in {states}, {DEPTH} layers of {WIDTH}", fontsize=11)
+        right.set_title(f"nodes in {states}: feed-forward, mean, by weight size", fontsize=11)
+        right.set(xlabel="layers", xlim=(1.8, DEPTH + 1.4), xticks=depths)
+        left.grid(alpha=0.25)
+        right.grid(alpha=0.25)
     labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(*labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     save(figure, path)
 
 
 if __name__ == "__main__":
-    assert __doc__
-    pages.measure_and_draw(__doc__, measure, draw, RESULT, FIGURE)
+    run("feed_forward_accuracy", __doc__, draw, measure)

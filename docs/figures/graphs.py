@@ -5,6 +5,7 @@ python -m docs.figures.graphs
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -63,24 +64,22 @@ def refined(depth: int, samples: Literal["independent", "shared"]) -> cg.ChainGr
     def net(x: jax.Array) -> jax.Array:
         return cg.node(cg.nodes.ReLU(), network(x), name="X")
 
-    return cg.chain_graph(net)(jax.ShapeDtypeStruct((WIDTH,), jnp.float32))
+    return graph(net, WIDTH)
 
 
-def main() -> None:
-    """Prints the graphs and draws them."""
+def graph(network: Callable[[Any], Any], *shape: int) -> cg.ChainGraph:
+    """Of a network for inputs of a shape."""
+    return cg.chain_graph(network)(jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+if __name__ == "__main__":
     graphs = {
-        "chain_graph": cg.chain_graph(small)(jax.ShapeDtypeStruct((28, 16), jnp.float32)),
-        "recurrence": cg.chain_graph(Recurrent(nnx.Rngs(0)))(
-            jax.ShapeDtypeStruct((784, 1), jnp.float32)
-        ),
+        "chain_graph": graph(small, 28, 16),
+        "recurrence": graph(Recurrent(nnx.Rngs(0)), 784, 1),
         "refinement": refined(1, "independent"),
         "refinement_recursion": refined(2, "independent"),
         "refinement_shared": refined(2, "shared"),
     }
-    for name, graph in graphs.items():
-        print(graph, end="\n\n")
-        graph.draw(pathlib.Path(__file__).parent / f"{name}.svg")
-
-
-if __name__ == "__main__":
-    main()
+    for name, made in graphs.items():
+        print(made, end="\n\n")
+        made.draw(pathlib.Path(__file__).parent / f"{name}.svg")

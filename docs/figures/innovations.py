@@ -25,16 +25,13 @@ from sklearn.datasets import load_digits
 
 import cgjax as cg
 from cgjax import weights
-from docs.figures import pages
-from train.report import machine
+from docs.figures.pages import BLUE, RED, run
 from train.report.figures import panels, save
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-RESULT = ROOT / "results" / "innovations" / "result.json"
-FIGURE = pathlib.Path(__file__).parent / "innovations.svg"
 WIDTH, LAYERS, STEPS, BATCH, SEED = 48, 3, 600, 128, 0
+HEAD = weights.CategoricalHead()
 NAMES = [f"layer{k + 1}" for k in range(LAYERS)]
-COLORS = {"right": "#00304a", "wrong": "#d1495b"}
+COLORS = {"right": BLUE, "wrong": RED}
 
 
 def net(params: Any, x: Any) -> Any:
@@ -54,11 +51,7 @@ def trained(x: Any, y: Any) -> Any:
     }
     params |= {f"{name}/bias": jnp.zeros(WIDTH) for name in NAMES}
     posterior = weights.mean_field(params, {"*/bias": 1e-4, "*": 1e-3})
-    optimiser, predict, head = (
-        optax.adam(5e-3),
-        weights.deterministic(net),
-        weights.CategoricalHead(),
-    )
+    optimiser, predict = optax.adam(5e-3), weights.deterministic(net)
 
     def step(carry: Any, key: Any) -> Any:
         posterior, state = carry
@@ -66,7 +59,7 @@ def trained(x: Any, y: Any) -> Any:
 
         def loss(posterior: Any) -> Any:
             output = predict(None, posterior, x[rows])
-            parts = weights.elbo(head, output, y[rows], posterior, 0.3)
+            parts = weights.elbo(HEAD, output, y[rows], posterior, 0.3)
             return parts.per_example(len(x))
 
         value, gradient = jax.value_and_grad(loss)(posterior)
@@ -74,8 +67,7 @@ def trained(x: Any, y: Any) -> Any:
         return (optax.apply_updates(posterior, updates), state), value
 
     keys = jax.random.split(jax.random.key(SEED + 1), STEPS)
-    run = jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), keys)[0][0])
-    return run(posterior)
+    return jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), keys)[0][0])(posterior)
 
 
 def measure() -> dict[str, Any]:
@@ -87,8 +79,8 @@ def measure() -> dict[str, Any]:
     half = len(y) // 2
     posterior = trained(x[:half], y[:half])
     x, y = x[half:], y[half:]
-    seen = weights.smooth(net, weights.CategoricalHead())(posterior, x, y)
-    right = np.asarray(weights.CategoricalHead().predict(seen.output).argmax(-1) == y)
+    seen = weights.smooth(net, HEAD)(posterior, x, y)
+    right = np.asarray(HEAD.predict(seen.output).argmax(-1) == y)
     rows = []
     for name, innovation in seen.innovations().items():
         before, after = (np.asarray(b[name].variance) for b in (seen.prior, seen.posterior))
@@ -98,22 +90,12 @@ def measure() -> dict[str, Any]:
         move = np.where(alive, np.asarray(innovation) ** 2 / scale, 0).sum(-1) / count
         gain = np.where(alive, -np.log(np.where(alive, after, 1) / scale) / 2, 0).sum(-1) / count
         for group, which in (("right", right), ("wrong", ~right)):
-            rows.append(
-                {
-                    "layer": name,
-                    "label": group,
-                    "digits": int(which.sum()),
-                    "innovation": [
-                        float(v) for v in np.sort(move[which] ** 0.5)[:: 1 + which.sum() // 60]
-                    ],
-                    "median": float(np.median(move[which] ** 0.5)),
-                    "information": float(np.median(gain[which])),
-                }
-            )
+            moves, digits = np.sort(move[which] ** 0.5), int(which.sum())
+            row = {"layer": name, "label": group, "digits": digits}
+            row["innovation"] = moves[:: 1 + digits // 60].astype(float).tolist()
+            row |= {"median": float(np.median(moves)), "information": float(np.median(gain[which]))}
+            rows.append(row)
     return {
-        "command": "python -m docs.figures.innovations",
-        "commit": machine.commit(),
-        "machine": machine.identity("figure"),
         "settings": {"width": WIDTH, "layers": LAYERS, "steps": STEPS, "seed": SEED},
         "error": float(1 - right.mean()),
         "rows": rows,
@@ -140,5 +122,4 @@ def draw(result: Mapping[str, Any], path: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    assert __doc__
-    pages.measure_and_draw(__doc__, measure, draw, RESULT, FIGURE)
+    run("innovations", __doc__, draw, measure)

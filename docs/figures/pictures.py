@@ -24,20 +24,16 @@ PICTURES = {
 
 def outdated(root: pathlib.Path) -> list[str]:
     """The pictures that are not of the results, as paths below the root of the repository."""
-    return [
-        f"docs/figures/{name}"
-        for name in PICTURES
-        if (files := _files(root, name)) and not _says(root / "docs/figures" / name, files)
-    ]
+    outdated = []
+    for path in (root / "docs" / "figures" / name for name in PICTURES):
+        files = _files(root, path.name)
+        drawn = path.exists() and digest(files).encode() in path.read_bytes()
+        outdated += [f"docs/figures/{path.name}"] * bool(files and not drawn)
+    return outdated
 
 
 def draw(root: pathlib.Path, names: list[str]) -> None:
-    """Draws pictures anew.
-
-    Args:
-        root: of the repository.
-        names: as `outdated` gives them.
-    """
+    """Draws pictures anew, by their names as `outdated` gives them."""
     for path in (root / name for name in names):
         files = _files(root, path.name)
         module = figure.drawing(files)
@@ -46,10 +42,6 @@ def draw(root: pathlib.Path, names: list[str]) -> None:
 
 def _files(root: pathlib.Path, name: str) -> list[pathlib.Path]:
     return sorted((root / "results").glob(PICTURES[name]))
-
-
-def _says(picture: pathlib.Path, files: list[pathlib.Path]) -> bool:
-    return picture.exists() and digest(files).encode() in picture.read_bytes()
 
 
 if __name__ == "__main__":

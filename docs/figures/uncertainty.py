@@ -5,17 +5,15 @@
 Runs the code of the page "Make any Flax model Bayesian in three lines" and draws what it predicts.
 """
 
-import argparse
 import pathlib
 import re
 
 import jax.numpy as jnp
 
+from docs.figures.pages import BLUE, GREY, RED, ROOT, run
 from train.report.figures import panels, save
 
-HERE = pathlib.Path(__file__).parent
-PAGE = HERE.parent / "tutorials" / "bayesian_in_three_lines.md"
-RED, BLUE, GREY = "#d1495b", "#00304a", "#9aa5b1"
+PAGE = ROOT / "docs" / "tutorials" / "bayesian_in_three_lines.md"
 
 
 def draw(path: pathlib.Path) -> None:
@@ -43,6 +41,4 @@ def draw(path: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE)
-    draw(parser.parse_args().output / "uncertainty.svg")
+    run("uncertainty", __doc__, draw)

@@ -1,101 +1,88 @@
-"""Tables of the benchmarks; those of recurrent and residual networks are in `structured`."""
+"""Tables of the benchmarks.
 
+Recurrent and residual networks are measured on GPUs too. What was measured there lies in
+`results/benchmarks/gpu/`, in as many files of a benchmark as it was made in parts, all of which
+begin with its name. Their rows are merged, device by device.
+"""
+
+import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from docs.tables.parts import bullets, columns, from_file, table
+import benchmarks.kept_memory
+import benchmarks.moments
+import benchmarks.moments_positions
+import benchmarks.recurrence
+import benchmarks.structured_throughput
+import benchmarks.training_throughput
+from benchmarks import pcff_overhead, resnet_cost, sweep
+from benchmarks.moments_accuracy import summary
+from docs.tables.parts import (
+    Parts,
+    Table,
+    beside,
+    bullets,
+    columns,
+    from_file,
+    laid_out,
+    of,
+    origin,
+    read_all,
+)
+from train.report.tables import Result
 
 Rows = list[dict[str, Any]]
 WHAT = "network {network} | activation {activation}"
 OVERHEAD = "benchmarks/pcff_overhead.json"
 
 
-def _named(steps: Rows) -> Rows:
-    prefix = {"torch": "PyTorch: "}
-    return [s | {"step": prefix.get(s["library"], "") + s["procedure"]} for s in steps]
-
-
 @from_file(OVERHEAD)
-def overhead_ratios(result: dict[str, Any]) -> str:
+def overhead_ratios(result: Result) -> str:
     """Times of a training step relative to the plain network's, one column a batch size."""
-    steps = _named(result["steps"])
-    ratios: dict[str, dict[str, Any]] = {}
-    for step in steps:
-        row = ratios.setdefault(step["step"], {"step": step["step"]})
-        row[f"of {step['batch_size']}"] = step["ratio"]
+    steps = pcff_overhead.STEPS.listed(result)
     sizes = dict.fromkeys(step["batch_size"] for step in steps)
-    cells = (f"batch {size} {{of {size}:.2f}}" for size in sizes)
-    return columns(ratios.values(), "training step {step}", *cells)
+    cells = (f"batch {size} {{{size}[ratio]:.2f}}" for size in sizes)
+    return columns(beside(steps, ["step"], "batch_size"), "training step {step}", *cells)
 
 
 @from_file(OVERHEAD)
-def overhead_figures(result: dict[str, Any]) -> str:
+def overhead_figures(result: Result) -> Parts:
     """Everything that the benchmark of PCFF's cost measured."""
-    steps = _named(result["steps"])
-    for step in steps:
-        step["megabytes"] = step["temporary_bytes"] / 1e6 if "temporary_bytes" in step else None
-    figures = columns(
-        steps,
-        "batch {batch_size} | training step {step} | ms {milliseconds:.2f}",
-        "ratio (quartiles) {ratio~3} | of the fastest {ratio_of_fastest:.3f}",
-        "images/s {images_per_second:.0f} | compile s {compile_seconds:.2f}",
-        "temporary MB {megabytes:.2f} | sampled {sampled:.3f}",
-    )
-    compilation = "network {procedure} | of {what} | seconds {seconds:.2f}"
-    return "\n\n".join(
-        [
-            figures,
-            "Time to trace, lower and compile a network of 100 layers:",
-            columns(result["compilation"], compilation),
-            "One layer of 32 x 1024 nodes, forwards and backwards, without the matrix products:",
-            columns(result["parts"], "what {part} | microseconds {microseconds:.1f}"),
-        ]
-    )
+    yield laid_out(pcff_overhead.STEPS, result)
+    yield "Time to trace, lower and compile a network of 100 layers:"
+    yield laid_out(pcff_overhead.COMPILATION, result)
+    yield "One layer of 32 x 1024 nodes, forwards and backwards, without the matrix products:"
+    yield laid_out(pcff_overhead.PARTS, result)
 
 
 @from_file("benchmarks/training_throughput.json")
-def training_throughput(result: dict[str, Any]) -> str:
+def training_throughput(result: Result) -> str:
     """Images per second of the training program and of the loop in PyTorch."""
-    return columns(
-        result["trainings"],
-        "training {training} | images/s {images_per_second:.0f}",
-        "products alone {products_images_per_second:.0f} | PyTorch {torch_images_per_second:.0f}",
-        "ratio (quartiles) {ratio~2} | of the fastest {ratio_of_fastest:.2f}",
-    )
+    return laid_out(benchmarks.training_throughput.TABLES[0], result)
 
 
 @from_file("benchmarks/moments.json")
-def moments_cost(result: dict[str, Any]) -> str:
+def moments_cost(result: Result) -> str:
     """Training steps of the procedures for uncertain weights, relative to the plain network's."""
-    return columns(
-        [step | {"mb": (step["temporary_bytes"] or 0) / 1e6} for step in result["steps"]],
-        WHAT,
-        "training step {procedure} | ms {milliseconds:.1f} | ratio (quartiles) {ratio~2}",
-        "of the fastest {ratio_of_fastest:.2f} | compile s {compile_seconds:.2f}",
-        "temporary MB {mb:.1f} | variance {variance_ratio:.2f}",
-    )
+    return laid_out(benchmarks.moments.TABLES[0], result)
 
 
 @from_file("benchmarks/kept_memory.json")
-def kept_memory(result: dict[str, Any]) -> str:
+def kept_memory(result: Result) -> str:
     """What the first access to memory costs, by the size of an array."""
-    return columns(
-        result["sizes"],
-        "array {megabytes} MB",
-        "given back: ms (pages) {return[milliseconds]:.1f} ({return[pages]:.0f})",
-        "kept: ms (pages) {keep[milliseconds]:.1f} ({keep[pages]:.0f})",
-    )
+    return laid_out(benchmarks.kept_memory.TABLES[0], result)
 
 
 @from_file("benchmarks/pytagi_comparison.json")
-def pytagi_comparison(result: dict[str, Any]) -> str:
+def pytagi_comparison(result: Result) -> str:
     """A training step on means and variances here, and in pyTAGI."""
-    ours, theirs = (result["milliseconds"][name] for name in ("cgjax", "pyTAGI"))
     one = {"ratio": 1, "ratio_low": 1, "ratio_high": 1, "ratio_of_fastest": 1}
+    names = {"cgjax": ("cgjax", one), "pyTAGI": (f"pyTAGI {result['pytagi']}", result)}
     return columns(
         [
-            one | {"name": "cgjax", "ms": ours},
-            result | {"name": f"pyTAGI {result['pytagi']}", "ms": theirs},
+            ratio | {"name": name, "ms": result["milliseconds"][library]}
+            for library, (name, ratio) in names.items()
         ],
         "training step {name} | ms {ms:.1f} | ratio (quartiles) {ratio~1}",
         "of the fastest {ratio_of_fastest:.1f}",
@@ -103,53 +90,50 @@ def pytagi_comparison(result: dict[str, Any]) -> str:
 
 
 @from_file("benchmarks/moments_accuracy.json")
-def moments_accuracy(result: dict[str, Any]) -> str:
+def moments_accuracy(result: Result) -> Parts:
     """Errors of the moments of dense networks, and how many cells are within given bounds."""
     cells = result["cells"]
-    figures = {
-        "mean": lambda cell: _mean_and("({1:.3f})", cell["mean_error"], 3),
-        "variance": lambda cell: _mean_and("({0:.2f}-{1:.2f})", cell["variance_ratio"]),
-    }
     counts = [
         _count(cells, "mean_error", "the error of the mean is below 0.02", lambda x: x < 0.02),
         _count(cells, "variance_ratio", "the variance is within 3 %", lambda x: abs(x - 1) <= 0.03),
     ]
-    return f"{_by_share(cells, figures)}\n\n{bullets(counts)}"
+    mean = "{@[mean_error_mean]:.3f} ({@[mean_error_most]:.3f})"
+    return [_by_share(cells, mean=mean, variance=VARIANCE), bullets(counts)]
 
 
 @from_file("benchmarks/moments_positions.json")
-def moments_positions(result: dict[str, Any]) -> str:
+def moments_positions(result: Result) -> Parts:
     """Variances of convolutional networks, with what positions share and without; the cost."""
     cells = result["cells"]
-    figures = {
-        "variance": lambda cell: _mean_and("({0:.2f}-{1:.2f})", cell["variance_ratio"]),
-        "diagonal": lambda cell: _mean_and("", cell["diagonal_ratio"]).strip(),
-    }
     counts = [
         _count(cells, "variance_ratio", "the variance is within 10 %", lambda x: abs(x - 1) <= 0.1),
         _count(cells, "diagonal_ratio", "that of the diagonal is", lambda x: abs(x - 1) <= 0.1),
         _count(cells, "mean_error", "the error of the mean is below 0.05", lambda x: x < 0.05),
     ]
-    cost = columns(result["cost"], WHAT, "values {value_ratio~2} | gradients {gradient_ratio~2}")
+    figures = _by_share(cells, variance=VARIANCE, diagonal="{@[diagonal_ratio_mean]:.2f}")
     said = "CPU time with what positions share, relative to that without:"
-    return "\n\n".join([_by_share(cells, figures), bullets(counts), said, cost])
+    return [
+        figures,
+        bullets(counts),
+        said,
+        laid_out(benchmarks.moments_positions.TABLES[1], result),
+    ]
 
 
-def _by_share(cells: Rows, figures: dict[str, Callable[[dict[str, Any]], str]]) -> str:
-    """A row for each network and activation; for each share the figures of its cell."""
-    rows: dict[tuple[str, str], list[str]] = {}
-    for cell in cells:
-        key = cell["network"], cell["activation"]
-        rows.setdefault(key, list(key)).extend(figure(cell) for figure in figures.values())
-    shares = dict.fromkeys(cell["share"] for cell in cells)
-    headings = [f"{what}, {share:g}" for share in shares for what in figures]
-    return table(["network", "activation", *headings], list(rows.values()))
+VARIANCE = (
+    "{@[variance_ratio_mean]:.2f} ({@[variance_ratio_least]:.2f}-{@[variance_ratio_most]:.2f})"
+)
 
 
-def _mean_and(rest: str, values: list[float], digits: int = 2) -> str:
-    """The mean, and by a template the least and the largest."""
-    mean = sum(values) / len(values)
-    return f"{mean:.{digits}f} {rest.format(min(values), max(values))}"
+def _by_share(cells: Rows, **figures: str) -> str:
+    """A row for each network and activation; for each share the figures of its cell, by templates
+    in which "@" is the cell."""
+    given = [
+        f"{what}, {share:g} {template.replace('@', str(share))}"
+        for share in dict.fromkeys(cell["share"] for cell in cells)
+        for what, template in figures.items()
+    ]
+    return columns(beside(map(summary, cells), ["network", "activation"], "share"), WHAT, *given)
 
 
 def _count(cells: Rows, figure: str, said: str, within: Callable[[float], bool]) -> str:
@@ -160,3 +144,95 @@ def _count(cells: Rows, figure: str, said: str, within: Callable[[float], bool])
         f"On average over a cell's networks {said} in {sum(means)} of {len(means)} cells; "
         f"network by network in {sum(each)} of {len(each)} cases."
     )
+
+
+NOT_ON_A_GPU = "*Not yet measured on a GPU.*"
+
+Results = list[Result]
+
+
+def by_device(name: str) -> Callable[[Callable[[Results, bool], Parts]], Table]:
+    """Makes a function of all results of one device, and of whether that is a GPU, a table of a
+    benchmark for each device."""
+
+    def decorate(function: Callable[[Results, bool], Parts]) -> Table:
+        @of()
+        @functools.wraps(function)
+        def made(results: pathlib.Path) -> Parts:
+            for result in read_all(results / "benchmarks", f"{name}.json"):
+                yield from (*function([result], False), origin(result))
+            devices: dict[str, Results] = {}
+            for result in read_all(results / "benchmarks", f"gpu/{name}*.json"):
+                devices.setdefault(result["machine"]["device kind"], []).append(result)
+            for device, found in devices.items():
+                lines = [*map(origin, found), *dict.fromkeys(map(_precision, found))]
+                yield from (f"On {device}:", *function(found, True), bullets(lines))
+            yield "" if devices else NOT_ON_A_GPU
+
+        return made
+
+    return decorate
+
+
+def _precision(result: Result) -> str:
+    """What float32 stands for on a GPU."""
+    asked = result["machine"]["matrix product precision"]
+    if asked in (None, "default"):
+        return (
+            "Products and convolutions of float32 at JAX's default precision, for which a GPU may "
+            "round their factors to TF32."
+        )
+    return f"Products and convolutions of float32 at JAX's precision `{asked}`."
+
+
+def _rows(found: Results, name: str) -> Rows:
+    return [row for result in found for row in result.get(name, [])]
+
+
+def _failed(found: Results, table: Any, what: str) -> list[str]:
+    """What could not be compiled or run, and why."""
+    text = f"{what} failed: {{message}}"
+    return [text.format_map(table.more(row)) for row in _rows(found, "failed")]
+
+
+@from_file("benchmarks/structured_throughput.json")
+def structured_throughput(result: Result) -> Parts:
+    """Images per second of recurrent and residual networks, of plain scans, and in PyTorch."""
+    lines = ["{rounds} rounds of {steps} training steps.".format_map(result["sizes"])]
+    for name, said, bound in (("plain_scan", "a plain scan", 1.1), ("torch", "PyTorch", 1.0)):
+        rows = [row for row in result["trainings"] if f"over_{name}" in row]
+        if rows:
+            reached = sum(row[f"over_{name}"]["median"] >= bound for row in rows)
+            lines.append(
+                f"At least {bound:g} times as fast as {said}: {reached} of {len(rows)} trainings."
+            )
+    return [laid_out(benchmarks.structured_throughput.TABLES[0], result), bullets(lines)]
+
+
+@by_device("recurrence")
+def recurrence(found: Results, gpu: bool) -> Parts:
+    """Implementations of the independent recurrence, relative to the plain scan."""
+    table, _ = benchmarks.recurrence.TABLES
+    yield laid_out(table, *found)
+    lines = benchmarks.recurrence.reached(_rows(found, "rows")) if gpu else []
+    yield bullets(lines + _failed(found, table, "{told}, {dtype}, {noise}: {implementation}"))
+
+
+@by_device("resnet_cost")
+def residual_cost(found: Results, gpu: bool) -> Parts:
+    """Training steps of ResNet20 with PCFF and with parts of it, relative to the plain step."""
+    steps, parts = resnet_cost.TABLES
+    yield laid_out(steps, *found)
+    yield bullets(resnet_cost.reached(_rows(found, "steps")) if gpu else [])
+    place = " x ".join(map(str, found[0]["place"]))
+    yield f"One place of {place} nodes, forwards and backwards:"
+    yield laid_out(parts, found[0])
+
+
+@by_device("sweep")
+def sweep_forms(found: Results, gpu: bool) -> Parts:
+    """Forms of many small convolutions: training steps of runs side by side."""
+    table, _ = sweep.TABLES
+    yield laid_out(table, *found)
+    lines = sweep.reached(_rows(found, "steps")) if gpu else []
+    yield bullets(lines + _failed(found, table, "{form}, {dtype}, {told}, {runs} runs"))

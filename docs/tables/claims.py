@@ -6,8 +6,8 @@ Every verdict is computed beside its experiment, by the judge of `train.report.c
 import pathlib
 from collections.abc import Sequence
 
-from docs.tables import checks
-from docs.tables.parts import shown, table
+from docs import mathematics
+from docs.tables.parts import of, table
 from train.dense import claims as dense
 from train.gradient_variance import claims as gradient_variance
 from train.indrnn import claims as indrnn
@@ -17,7 +17,7 @@ from train.resnet import claims as resnet
 from train.uci import claims as uci
 
 # In the order of [A] 5.1, then of [B].
-EXPERIMENTS = (dense, resnet, indrnn, gradient_variance, uci, observation_density, checks)
+EXPERIMENTS = (dense, resnet, indrnn, gradient_variance, uci, observation_density, mathematics)
 
 
 def every(results: pathlib.Path) -> list[Claim]:
@@ -25,7 +25,7 @@ def every(results: pathlib.Path) -> list[Claim]:
     return [claim for experiment in EXPERIMENTS for claim in experiment.claims(results)]
 
 
-@shown
+@of()
 def claims(results: pathlib.Path) -> str:
     """All claims: where, what, the verdict, the evidence, and the command that measures it."""
     return laid_out(every(results))
@@ -42,7 +42,7 @@ def laid_out(made: Sequence[Claim]) -> str:
     return table(["of", "claim", "verdict", "evidence", "command"], rows)
 
 
-@shown
+@of()
 def measured(results: pathlib.Path) -> str:
     """Which half of the experiments is measured."""
     return summary(every(results))

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from docs.tables.parts import NOT_MEASURED, of_runs, origin, picture, shown, table
+from docs.tables.parts import NOT_MEASURED, Parts, bullets, of, of_runs, origin, picture, table
 from train.dense.claims import SETS, by_data
 from train.report import tables as report
 from train.report.tables import DATA, NODES, REGULARISERS, Result, Run, difference, over_seeds
@@ -15,88 +15,77 @@ PAIRS = (
     ("both", "pcff"),
 )
 
+Measured = dict[str, Result]  # by data set
 
-@shown
-def dense_picture(results: pathlib.Path) -> str:
+
+@of(by_data)
+def dense_picture(measured: Measured) -> str:
     """The figure of the dense experiment, where it was drawn."""
-    told = picture("Test errors by node family and regulariser", "figures/dense.svg")
-    return told if by_data(results) else NOT_MEASURED
+    return picture("Test errors by node family and regulariser", "figures/dense.svg")
 
 
-@shown
-def dense_errors(results: pathlib.Path) -> str:
+@of(by_data)
+def dense_errors(measured: Measured) -> Parts:
     """Test errors in percent, one row for each network and regulariser, one column a data set."""
-    measured = by_data(results)
-    if not measured:
-        return NOT_MEASURED
+    every = (row for result in measured.values() for row in report.rows(result))
     rows = [
         [NODES[nodes], REGULARISERS[regulariser]]
         + [
             over_seeds(_runs(result, nodes, regulariser), "test", "error").told(2, 100)
             for result in measured.values()
         ]
-        for nodes, regulariser in _families(measured)
+        for nodes, regulariser in dict.fromkeys(row[:2] for row in every)
     ]
     headings = ["nodes", "regulariser", *(f"{DATA[name]}, test error %" for name in measured)]
     seeds = {name: len({run["seed"] for run in r["runs"]}) for name, r in measured.items()}
     notes = [f"{DATA[name]}: {n} seed{'s' if n > 1 else ''}." for name, n in seeds.items()]
     notes += [f"{DATA[name]}: not yet measured." for name in SETS if name not in measured]
-    return f"{table(headings, rows)}\n\n{' '.join(notes)}"
+    return [table(headings, rows), " ".join(notes)]
 
 
-@shown
-def dense_differences(results: pathlib.Path) -> str:
+@of(by_data)
+def dense_differences(measured: Measured) -> Parts:
     """Differences in test error between regularisers, and between ReLU and tanh, seed by seed; in
     bold those that count."""
-    measured = by_data(results)
-    if not measured:
-        return NOT_MEASURED
+
+    def less(result: Result, one: tuple[str, str], other: tuple[str, str]) -> str:
+        found = difference(_runs(result, *one), _runs(result, *other))
+        return f"**{found.told(2, signed=True)}**" if found.sign else found.told(2, signed=True)
+
     rows = [
-        [DATA[name], NODES[nodes]]
-        + [_less(_runs(result, nodes, a), _runs(result, nodes, b)) for a, b in PAIRS]
+        [DATA[name], NODES[nodes], *(less(result, (nodes, a), (nodes, b)) for a, b in PAIRS)]
         for name, result in measured.items()
         for nodes in NODES
     ]
     headings = [f"{REGULARISERS[a]} − {REGULARISERS[b]}" for a, b in PAIRS]
-    between_regularisers = table(["data", "nodes", *headings], rows)
+    yield table(["data", "nodes", *headings], rows)
     rows = [
-        [DATA[name]]
-        + [_less(_runs(result, "relu", r), _runs(result, "tanh", r)) for r in REGULARISERS]
+        [DATA[name], *(less(result, ("relu", r), ("tanh", r)) for r in REGULARISERS)]
         for name, result in measured.items()
     ]
-    return f"{between_regularisers}\n\n{table(['ReLU − tanh', *REGULARISERS.values()], rows)}"
+    yield table(["ReLU − tanh", *REGULARISERS.values()], rows)
 
 
-@shown
-def dense_figures(results: pathlib.Path) -> str:
+@of()
+def dense_figures(results: pathlib.Path) -> Parts:
     """Every figure of every data set, feed-forward beside the average of samples."""
-    measured, parts = by_data(results), []
+    measured = by_data(results)
     for name in SETS:
+        yield f"### {DATA[name]}"
         if name not in measured:
-            parts.append(f"### {DATA[name]}\n\n{NOT_MEASURED}")
+            yield NOT_MEASURED
             continue
         result = measured[name]
         made_by = [r for r in report.read_all(results / "dense") if r["settings"]["data"] == name]
-        notes = [f"- {origin(each)}" for each in made_by]
+        notes = [origin(each) for each in made_by]
         for run in result["runs"]:
             if run["status"] != "stopped early":
                 which = f"{NODES[run['nodes']]}, {REGULARISERS[run['regulariser']]}"
-                notes.append(f"- {which}, seed {run['seed']}: {run['status']}, {run['epochs']}.")
-        parts.append(f"### {DATA[name]}\n\n{of_runs(result)}\n\n{chr(10).join(notes)}")
-    return "\n\n".join(parts)
-
-
-def _families(measured: dict[str, Result]) -> dict[tuple[str, str], None]:
-    every = (row for result in measured.values() for row in report.rows(result))
-    return dict.fromkeys((nodes, regulariser) for nodes, regulariser, _ in every)
+                notes.append(f"{which}, seed {run['seed']}: {run['status']}, {run['epochs']}.")
+        yield of_runs(result)
+        yield bullets(notes)
 
 
 def _runs(result: Result, nodes: str, regulariser: str) -> list[Run]:
     wanted = nodes, regulariser
     return [run for run in result["runs"] if (run["nodes"], run["regulariser"]) == wanted]
-
-
-def _less(runs: list[Run], others: list[Run]) -> str:
-    found = difference(runs, others)
-    told = found.told(2, signed=True)
-    return f"**{told}**" if found.sign else told

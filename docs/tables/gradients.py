@@ -1,12 +1,11 @@
 """Tables of the experiment on the variance of gradients."""
 
-import pathlib
 from typing import Any
 
-from docs.tables.parts import NOT_MEASURED, columns, from_each, origin, picture, shown, table
+from docs.tables.parts import Parts, columns, from_each, of, origin, picture, table
 from train.gradient_variance.figure import GROUPS, NETWORKS, variance_grids
 from train.report.statistics import Mean
-from train.report.tables import DATA, over_seeds
+from train.report.tables import DATA, Result, over_seeds
 
 FILES = "gradient_variance/**/result.json"
 PROCEDURES = {
@@ -20,56 +19,42 @@ POINTS = ("initial", "trained")
 ESTIMATES = 8  # of each bias, from which its error comes
 
 
-@shown
-def gradient_picture(results: pathlib.Path) -> str:
+@of(lambda results: [*results.glob(FILES)])
+def gradient_picture(files: list[Any]) -> str:
     """The figure of the experiment, where it was measured."""
-    told = "Variance of gradients and learning curves"
-    made = picture(told, "../figures/gradient_variance.svg")
-    return made if any(results.glob(FILES)) else NOT_MEASURED
+    return picture("Variance of gradients and learning curves", "../figures/gradient_variance.svg")
 
 
 @from_each(FILES)
-def gradient_variance(result: dict[str, Any]) -> str:
+def gradient_variance(result: Result) -> Parts:
     """Variances of gradients by batch size, due to batch and weights, and to the weights alone."""
-    grids = [grid._replace(names=len(grid.head)) for grid in variance_grids(result, PROCEDURES)]
-    parts = [
-        f"{_setting(result)}; gradient with respect to the {title}:\n\n{grid.markdown()}"
-        for title, grid in zip(GROUPS.values(), grids, strict=True)
-    ]
-    return "\n\n".join([*parts, origin(result)])
+    grids = variance_grids(result, PROCEDURES)
+    for title, grid in zip(GROUPS.values(), grids, strict=True):
+        title = f"{_setting(result)}; gradient with respect to the {title}"
+        yield grid._replace(title=title, names=len(grid.head))
+    yield origin(result)
 
 
 @from_each(FILES)
-def gradient_bias(result: dict[str, Any]) -> str:
+def gradient_bias(result: Result) -> Parts:
     """Distances of expected gradients from the exact one, relative to its norm."""
-    rows = []
-    for procedure in result["settings"]["procedures"]:
-        cells = [
-            _distance(row[group])
-            for row in result["bias"]
-            if row["procedure"] == procedure
-            for group in GROUPS
-        ]
-        rows.append([PROCEDURES[procedure], *cells])
+    rows = {name: [PROCEDURES[name]] for name in result["settings"]["procedures"]}
+    for row in result["bias"]:
+        rows[row["procedure"]] += [_distance(row[group]) for group in GROUPS]
     headings = [f"{point}, {group}" for point in POINTS for group in GROUPS.values()]
-    batch = result["settings"]["batch_size"]
-    return f"{_setting(result)}, one batch of {batch}:\n\n{table(['procedure', *headings], rows)}"
+    title = f"{_setting(result)}, one batch of {result['settings']['batch_size']}:"
+    return [title, table(["procedure", *headings], [*rows.values()])]
 
 
 @from_each(FILES)
-def gradient_cost(result: dict[str, Any]) -> str:
+def gradient_cost(result: Result) -> str:
     """Times of a gradient."""
     plain = {row["procedure"]: row["fastest milliseconds"] for row in result["cost"]}.get("plain")
-    rows = [
-        row
-        | {
-            "name": PROCEDURES[row["procedure"]],
-            "ratio": row["fastest milliseconds"] / plain if plain else None,
-        }
-        for row in result["cost"]
-    ]
+    for row in result["cost"]:
+        row["ratio"] = plain and row["fastest milliseconds"] / plain
+        row["name"] = PROCEDURES[row["procedure"]]
     figures = columns(
-        rows,
+        result["cost"],
         "procedure {name} | ms, fastest round {fastest milliseconds:.2f}",
         "relative to plain {ratio:.1f} | ms, median {milliseconds:.2f}",
     )
@@ -77,27 +62,25 @@ def gradient_cost(result: dict[str, Any]) -> str:
 
 
 @from_each(FILES)
-def learning_curves(result: dict[str, Any]) -> str:
+def learning_curves(result: Result) -> str:
     """What training by each procedure led to, by the same recipe."""
     rows = []
     for procedure in result["settings"]["procedures"]:
         runs = [run for run in result["runs"] if run["procedure"] == procedure]
         curve = runs[0]["history"]["validation_loss"]
-        rows.append(
-            [PROCEDURES[procedure]]
-            + ["-" if curve[k] is None else f"{curve[k]:.4f}" for k in (0, -1)]
-            + [
-                over_seeds(runs, way, figure).told(digits, factor)
-                for way in ("test", "weight samples")
-                for figure, digits, factor in (("nll", 4, 1), ("error", 2, 100))
-            ]
-        )
-    epochs = result["settings"]["epochs"]
-    headings = ["trained by", "validation NLL, epoch 1", f"epoch {epochs}", "test NLL"]
-    headings += ["error %", "NLL, averaged", "error %, averaged"]
-    seeds = len(result["settings"]["seeds"])
-    told = f"{_setting(result)}, {seeds} seed{'s' if seeds > 1 else ''}"
-    return f"{told}:\n\n{table(headings, rows)}"
+        row = {"name": PROCEDURES[procedure], "first": curve[0], "last": curve[-1]}
+        for way in ("test", "weight samples"):
+            row[f"{way} nll"] = over_seeds(runs, way, "nll").told(4)
+            row[f"{way} error"] = over_seeds(runs, way, "error").told(2, 100)
+        rows.append(row)
+    epochs, seeds = result["settings"]["epochs"], len(result["settings"]["seeds"])
+    figures = columns(
+        rows,
+        "trained by {name} | validation NLL, epoch 1 {first:.4f}",
+        f"epoch {epochs} {{last:.4f}} | test NLL {{test nll}} | error % {{test error}}",
+        "NLL, averaged {weight samples nll} | error %, averaged {weight samples error}",
+    )
+    return f"{_setting(result)}, {seeds} seed{'s' if seeds > 1 else ''}:\n\n{figures}"
 
 
 def _distance(found: dict[str, Any]) -> str:
@@ -110,7 +93,7 @@ def _distance(found: dict[str, Any]) -> str:
     return f"{root:.1f} %" if counts else f"< {root:.1f} %"
 
 
-def _setting(result: dict[str, Any]) -> str:
+def _setting(result: Result) -> str:
     chosen, sizes = result["settings"], result["sizes"]
     hidden = f", {chosen['hidden']} nodes a layer" if chosen["hidden"] else ""
     return (

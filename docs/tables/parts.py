@@ -3,9 +3,10 @@
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.records import Table as BenchmarkTable
 from benchmarks.records import cell
 from train.report import tables as report
 from train.report.tables import NODES, REGULARISERS, Grid, Result
@@ -13,45 +14,64 @@ from train.report.tables import NODES, REGULARISERS, Grid, Result
 NOT_MEASURED = "*Not yet measured.*"
 
 Row = Mapping[str, Any]
+Parts = Iterable[str | Grid]  # between which there is an empty line
 Table = Callable[[pathlib.Path], str]
+Decorator = Callable[[Callable[[Any], Parts]], Table]
 
 TABLES: dict[str, Table] = {}  # by the name that pages call them
 
 
-def shown(function: Table) -> Table:
-    """Makes a function of the folder of results a table of the pages, by its name."""
-    TABLES[function.__name__.replace("_", "-")] = function
-    return function
+def joined(parts: Parts) -> str:
+    """One text of several, or of one; those that are empty are left out."""
+    if isinstance(parts, str):
+        return parts
+    texts = (part.titled() if isinstance(part, Grid) else part for part in parts)
+    return "\n\n".join(filter(None, texts))
 
 
-def from_each(pattern: str, *, origins: bool = False) -> Callable[[Callable[[Any], str]], Table]:
-    """Makes a function of a result a table of the pages, of the results in all files of a pattern.
+def of(read: Callable[[pathlib.Path], Any] = lambda results: results) -> Decorator:
+    """Makes a function of what is found in the folder of results, if anything, or of the folder
+    itself, a table of the pages, by its name."""
 
-    Args:
-        pattern: of files below the folder of results.
-        origins: whether it ends with where the result comes from.
-    """
-
-    def decorate(function: Callable[[dict[str, Any]], str]) -> Table:
-        def of_one(path: pathlib.Path) -> str:
-            result = json.loads(path.read_text())
-            return function(result) + f"\n\n{origin(result)}" * origins
-
+    def decorate(function: Callable[[Any], Parts]) -> Table:
         @functools.wraps(function)
         def made(results: pathlib.Path) -> str:
-            return "\n\n".join(map(of_one, sorted(results.glob(pattern)))) or NOT_MEASURED
+            found = read(results)
+            return (joined(function(found)) if found else "") or NOT_MEASURED
 
-        return shown(made)
+        TABLES[function.__name__.replace("_", "-")] = made
+        return made
 
     return decorate
 
 
-def from_file(name: str) -> Callable[[Callable[[Any], str]], Table]:
+def from_each(pattern: str, *, origins: bool = False) -> Decorator:
+    """The same of a result, for the results in all files of a pattern below the folder; if asked,
+    each followed by where it comes from."""
+
+    def decorate(function: Callable[[Result], Parts]) -> Table:
+        @functools.wraps(function)
+        def made(found: list[Result]) -> Parts:
+            for result in found:
+                yield joined(function(result))
+                yield from [origin(result)] * origins
+
+        return of(lambda results: read_all(results, pattern))(made)
+
+    return decorate
+
+
+def from_file(name: str) -> Decorator:
     """The same of the result in one file, and where that comes from."""
     return from_each(name, origins=True)
 
 
-def origin(result: dict[str, Any], data: bool = True) -> str:
+def read_all(folder: pathlib.Path, pattern: str) -> list[Result]:
+    """The results in all files of a pattern, in the order of their names."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
+
+
+def origin(result: Result, data: bool = True) -> str:
     """Which command, commit and machine a result comes from, and if asked which data."""
     machine = result["machine"]
     commit, *changed = result["commit"].split(" + ")
@@ -66,7 +86,7 @@ def origin(result: dict[str, Any], data: bool = True) -> str:
     )
 
 
-def table(headings: list[str], rows: list[list[str]]) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return Grid("", headings, rows, names=len(headings)).markdown()
 
 
@@ -86,10 +106,29 @@ def columns(rows: Iterable[Row], *given: str) -> str:
         | 1.2 m | 2.0 (1.0-3.0) |
         | - | - |
     """
-
     pairs = [column.strip().partition("{") for column in "|".join(given).split("|")]
     lines = [[cell(row, "{" + template, "-") for _, _, template in pairs] for row in rows]
     return table([heading.strip() for heading, _, _ in pairs], lines)
+
+
+def laid_out(table: BenchmarkTable, *results: Result) -> str:
+    """The table of a benchmark, of the rows of all results, without what is for a terminal."""
+    rows = [row for result in results for row in table.listed(result)]
+    return columns(rows, *(c for c in table.columns.split("|") if not c.strip().startswith("+")))
+
+
+def beside(rows: Iterable[Row], names: Sequence[str], by: str) -> list[Row]:
+    """Rows in which others stand beside each other, by one of their entries.
+
+    Example:
+        >>> beside([{"a": 1, "b": "x", "c": 2}, {"a": 1, "b": "y", "c": 3}], ["a"], "b")
+        [{'a': 1, 'x': {'a': 1, 'b': 'x', 'c': 2}, 'y': {'a': 1, 'b': 'y', 'c': 3}}]
+    """
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        named = {name: row[name] for name in names}
+        found.setdefault(tuple(named.values()), named)[f"{row[by]}"] = row
+    return list(found.values())
 
 
 def of_runs(result: Result) -> str:

@@ -1,13 +1,10 @@
 """Tables of the regression experiments of [B]."""
 
-import functools
-import json
 import pathlib
-from collections.abc import Callable
-from typing import Any
 
-from docs.tables.parts import NOT_MEASURED, Table, bullets, columns, from_file, origin, shown
+from docs.tables.parts import Parts, bullets, columns, from_file, of, origin, read_all
 from train.report.statistics import Mean
+from train.report.tables import Result
 from train.uci import claims as uci_claims
 from train.uci import starts as uci_starts
 from train.uci import table as uci_table
@@ -21,105 +18,86 @@ MODELS = {
 }
 
 
-def of_cells(function: Callable[[uci_table.Found], str]) -> Table:
-    """Makes a function of all cells, by data, method and noise, a table."""
-
-    @functools.wraps(function)
-    def made(results: pathlib.Path) -> str:
-        if not (results / "uci").exists():
-            return NOT_MEASURED
-        return function(uci_table.by_cell(uci_table.read_all(results / "uci")))
-
-    return shown(made)
+def by_cell(results: pathlib.Path) -> uci_table.Found:
+    """All cells, by data, method and noise."""
+    folder = results / "uci"
+    return uci_table.by_cell(uci_table.read_all(folder)) if folder.exists() else {}
 
 
-@of_cells
-def regression_beside(found: uci_table.Found) -> str:
+@of(by_cell)
+def regression_beside(found: uci_table.Found) -> Parts:
     """Log-likelihood and RMSE of moments beside the columns of [B], and beside other published."""
     names = uci_claims.measured_sets(found)
-    grids = (uci_table.beside(found, names, figure) for figure in uci_table.FIGURES)
-    return "\n\n".join(grid.titled() for pair in grids for grid in pair)
+    return [g for figure in uci_table.FIGURES for g in uci_table.beside(found, names, figure)]
 
 
-@of_cells
-def regression_reached(found: uci_table.Found) -> str:
+@of(by_cell)
+def regression_reached(found: uci_table.Found) -> Parts:
     """What was to be reached, point by point, and the verdicts that it is counted from."""
     by_set = uci_table.reached(found, uci_claims.measured_sets(found), *uci_claims.MAIN)
-    parts = [
-        bullets(uci_targets.reached(found)),
-        by_set.titled(),
-        uci_targets.counts(found).titled(),
-    ]
-    return "\n\n".join(parts)
+    return [bullets(uci_targets.reached(found)), by_set, uci_targets.counts(found)]
 
 
-@of_cells
-def regression_duels(found: uci_table.Found) -> str:
+@of(by_cell)
+def regression_duels(found: uci_table.Found) -> Parts:
     """Our methods against one another."""
-    grids = uci_claims.gains(found), uci_claims.duels(found)
-    return "\n\n".join([*(grid.titled() for grid in grids), uci_claims.natural(found)])
+    return [uci_claims.gains(found), uci_claims.duels(found), uci_claims.natural(found)]
 
 
-@of_cells
-def regression_methods(found: uci_table.Found) -> str:
+@of(by_cell)
+def regression_methods(found: uci_table.Found) -> Parts:
     """All methods' figures."""
-    return "\n\n".join(grid.titled() for grid in uci_table.own(found))
+    return uci_table.own(found)
 
 
-@of_cells
-def regression_tails(found: uci_table.Found) -> str:
+@of(by_cell)
+def regression_tails(found: uci_table.Found) -> Parts:
     """Splits on which a method's predictions go wrong."""
-    return (
-        f"{uci_claims.tails(found, 'protein').titled()}\n\n"
-        "Splits of all sets whose log-likelihood is lower by more than 1 than with homoscedastic "
-        f"noise: {uci_claims.overconfident(found)}."
-    )
+    text = "Splits of all sets whose log-likelihood is lower by more than 1 than with homoscedastic"
+    wrong = f"{text} noise: {uci_claims.overconfident(found)}."
+    return [uci_claims.tails(found, "protein"), wrong]
 
 
-@shown
-def regression_starts(results: pathlib.Path) -> str:
+@of(lambda results: read_all(results, "uci_starts/*.json"))
+def regression_starts(made: list[Result]) -> Parts:
     """Where trainings end from different starts."""
-    made = [
-        json.loads(path.read_text()) for path in sorted((results / "uci_starts").glob("*.json"))
-    ]
-    origins = sorted({origin(result, data=False) for result in made})
-    return "\n\n".join([uci_starts.table(made).titled(), *origins]) if made else NOT_MEASURED
+    return [uci_starts.table(made), *_origins(made)]
 
 
-@of_cells
-def regression_time(found: uci_table.Found) -> str:
+@of(by_cell)
+def regression_time(found: uci_table.Found) -> Parts:
     """Seconds per split, their sum, and where they come from."""
     measured = list(found.values())
-    origins = sorted({origin(result, data=False) for result in measured})
-    return "\n\n".join([uci_table.times(found).titled(), uci_claims.total(measured), *origins])
+    return [uci_table.times(found), uci_claims.total(measured), *_origins(measured)]
 
 
-@of_cells
+def _origins(made: list[Result]) -> list[str]:
+    return sorted({origin(result, data=False) for result in made})
+
+
+@of(by_cell)
 def regression_likelihoods(found: uci_table.Found) -> str:
     """The log-likelihoods in short."""
     return uci_claims.summary(found).markdown()
 
 
 @from_file("uci_rows/protein.json")
-def regression_rows(result: dict[str, Any]) -> str:
+def regression_rows(result: Result) -> Parts:
     """The test rows behind splits that go wrong."""
     splits = [
-        split
-        | {"method": METHODS[cell["method"]].title, "split": number, "worst": split["worst row"]}
+        {"method": METHODS[cell["method"]].title, "split": number}
+        | (split | split["worst row"] | {"column": split["worst row"]["column"] + 1})
         for cell in result["cells"]
         for number, split in enumerate(cell["splits"], 1)
     ]
-    for split in splits:
-        split["column"] = split["worst"]["column"] + 1
     figures = columns(
         splits,
         "method {method} | split {split} | RMSE {rmse:.2f}",
         "without the ten largest errors {rmse without the largest errors:.2f}",
         "without unsure rows (their number) {rmse without unsure rows:.2f} ({unsure rows})",
         "LL {log likelihood:.2f} | without its worst row {without the worst row:.2f}",
-        "that row's error {worst[error]:.1f}",
-        "its predicted deviation {worst[predicted deviation]:.2g}",
-        "its largest input (column) {worst[largest input]:.1f} ({column})",
+        "that row's error {error:.1f} | its predicted deviation {predicted deviation:.2g}",
+        "its largest input (column) {largest input:.1f} ({column})",
     )
     far = [
         f"{min(values)} to {max(values)} of a split's {splits[0][rows]} {rows}"
@@ -127,15 +105,15 @@ def regression_rows(result: dict[str, Any]) -> str:
         for values in [[split[name] for split in splits]]
     ]
     same = max(split["distance"] for split in splits)
-    return (
-        f"{figures}\n\nAn input lies more than 10 deviations from the mean in "
-        f"{' and in '.join(far)}. The trainings were repeated; their RMSE is that of the table "
-        f"above to a relative {same:.0e}."
-    )
+    return [
+        figures,
+        f"An input lies more than 10 deviations from the mean in {' and in '.join(far)}. The "
+        f"trainings were repeated; their RMSE is that of the table above to a relative {same:.0e}.",
+    ]
 
 
 @from_file("observation_density/boston/result.json")
-def observation_density(result: dict[str, Any]) -> str:
+def observation_density(result: Result) -> Parts:
     """Simulated examples of trained networks, and whether the chains that made them agree."""
     rows = []
     for name, found in result["models"].items():
@@ -146,7 +124,7 @@ def observation_density(result: dict[str, Any]) -> str:
         row["agreement"] = f"{found['largest R-hat']:.3f}"
         row["agreement"] += " (NOT converged)" * (not found["converged"])
         rows.append(row)
-    figures = columns(
+    yield columns(
         rows,
         "model {name} | label − own prediction {label - prediction}",
         "label − independent networks {label - members}",
@@ -154,11 +132,10 @@ def observation_density(result: dict[str, Any]) -> str:
         "inputs, relative to their prior {spread of inputs:.3f}",
         "test RMSE {test[rmse]:.2f} | test NLL {test[nll]:.2f}",
     )
-    chains = columns(
+    yield columns(
         rows,
         "model {name} | largest R-hat {agreement}",
         "smallest effective sample size {smallest effective sample size:.0f}",
         "divergences {divergences} | acceptance {acceptance:.2f}",
         "leapfrog steps a draw {leapfrog steps:.0f}",
     )
-    return f"{figures}\n\n{chains}"

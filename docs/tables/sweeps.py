@@ -1,52 +1,64 @@
 """Tables of the experiments with residual and with recurrent networks of [A]."""
 
 import math
-import pathlib
+from typing import Any
 
-from docs.tables.parts import NOT_MEASURED, columns, of_runs, origin, picture, shown, table
-from train.indrnn.claims import accuracies
+from docs.tables.parts import Parts, columns, of, of_runs, origin, picture
+from train.indrnn.claims import Accuracy, accuracies
 from train.indrnn.published import Log, Point, log_beside
 from train.report import tables as report
 from train.report.sweep_figure import history, schedule, title, updates
 from train.report.tables import DATA, REGULARISERS, Result
 
+residual = of(lambda results: report.read_all(results / "resnet", "*/result.json"))
+recurrent = of(lambda results: report.read_all(results / "indrnn", "*/result.json"))
 
-@shown
-def residual_picture(results: pathlib.Path) -> str:
+
+@residual
+def residual_picture(measured: list[Result]) -> Parts:
     """The figures of residual networks."""
-    return _pictures(results, "resnet", "residual networks")
+    return _pictures("resnet", "residual networks")
 
 
-@shown
-def recurrent_picture(results: pathlib.Path) -> str:
+@recurrent
+def recurrent_picture(measured: list[Result]) -> Parts:
     """The figures of recurrent networks."""
-    return _pictures(results, "indrnn", "recurrent networks")
+    return _pictures("indrnn", "recurrent networks")
 
 
-@shown
-def residual_networks(results: pathlib.Path) -> str:
+def _pictures(experiment: str, what: str) -> Parts:
+    yield picture(f"Test errors of {what} by rate", f"figures/{experiment}.svg")
+    yield picture(f"Learning curves of {what}", f"figures/{experiment}_curves.svg")
+
+
+def _errors(measured: list[Result]) -> Parts:
+    for result in measured:
+        yield from (f"{_name(result)}: {schedule(result)}.", of_runs(result), origin(result))
+
+
+@residual
+def residual_networks(measured: list[Result]) -> Parts:
     """Test errors of residual networks on CIFAR-10 by regulariser and rate."""
-    return _errors(results, "resnet")
+    return _errors(measured)
 
 
-@shown
-def recurrent_networks(results: pathlib.Path) -> str:
+@recurrent
+def recurrent_networks(measured: list[Result]) -> Parts:
     """Test errors of recurrent networks on sequences of pixels by regulariser and rate."""
-    return _errors(results, "indrnn")
+    return _errors(measured)
 
 
-@shown
-def recurrent_accuracies(results: pathlib.Path) -> str:
+def _name(result: Result) -> str:
+    first, *rest = title(result).split(", ")
+    return ", ".join([DATA.get(first, first), *rest])
+
+
+@of(accuracies)
+def recurrent_accuracies(found: list[Accuracy]) -> str:
     """Test accuracies of recurrent networks beside those of [A] and of the authors of IndRNN."""
-    rows = [
-        each._asdict()
-        | {
-            "name": REGULARISERS[each.regulariser],
-            "told": each.ours.told(4),
-            "less": each.apart.told(2, signed=True),
-        }
-        for each in accuracies(results)
-    ]
+    rows: list[Any] = [a._asdict() | {"name": REGULARISERS[a.regulariser]} for a in found]
+    for row in rows:
+        row |= {"told": row["ours"].told(4), "less": row["apart"].told(2, signed=True)}
     return columns(
         rows,
         "task {order} MNIST | regulariser {name} | [A] {published:.4f}",
@@ -54,11 +66,11 @@ def recurrent_accuracies(results: pathlib.Path) -> str:
     )
 
 
-@shown
-def recurrent_training(results: pathlib.Path) -> str:
+@recurrent
+def recurrent_training(measured: list[Result]) -> Parts:
     """Accuracies on the way with dropout 0.1, beside the logs of the authors of IndRNN."""
     rows = []
-    for result in report.merged_by_settings(_read(results, "indrnn")):
+    for result in report.merged_by_settings(measured):
         log = log_beside(result["settings"])
         runs = [r for r in result["runs"] if (r["regulariser"], r["rate"]) == ("dropout", 0.1)]
         if log is None or not runs:
@@ -66,18 +78,16 @@ def recurrent_training(results: pathlib.Path) -> str:
         per_epoch = updates(result)
         training, validation = (1 - history(runs, f"{p}_error") for p in ("train", "validation"))
         epoch, point = _nearest(log, per_epoch, len(training))
-        rows.append(
-            [
-                f"{_name(result)}, {schedule(result)}",
-                f"{training[epoch - 1]:.3f} ({_span(epoch * per_epoch, per_epoch)})",
-                f"{point.training:.3f} ({_span(point.updates, point.span)})",
-                f"{validation[epoch - 1]:.3f}",
-                "-" if point.validation is None else f"{point.validation:.3f}",
-            ]
-        )
-    headings = ["with dropout 0.1", "training accuracy (updates)", "authors of IndRNN (updates)"]
-    headings += ["validation accuracy", "authors of IndRNN"]
-    return table(headings, rows) if rows else NOT_MEASURED
+        row = {"training": training[epoch - 1], "validation": validation[epoch - 1]}
+        row["log"] = point._asdict() | {"updates": _span(point.updates, point.span)}
+        row["name"] = f"{_name(result)}, {schedule(result)}"
+        rows.append(row | {"updates": _span(epoch * per_epoch, per_epoch)})
+    return rows and columns(
+        rows,
+        "with dropout 0.1 {name} | training accuracy (updates) {training:.3f} ({updates})",
+        "authors of IndRNN (updates) {log[training]:.3f} ({log[updates]})",
+        "validation accuracy {validation:.3f} | authors of IndRNN {log[validation]:.3f}",
+    )
 
 
 def _nearest(log: Log, per_epoch: int, epochs: int) -> tuple[int, Point]:
@@ -94,29 +104,3 @@ def _nearest(log: Log, per_epoch: int, epochs: int) -> tuple[int, Point]:
 
 def _span(last: int, span: int) -> str:
     return f"{last - span + 1:,}-{last:,}"
-
-
-def _read(results: pathlib.Path, experiment: str) -> list[Result]:
-    return report.read_all(results / experiment, "*/result.json")
-
-
-def _pictures(results: pathlib.Path, experiment: str, what: str) -> str:
-    if not _read(results, experiment):
-        return NOT_MEASURED
-    return (
-        f"{picture(f'Test errors of {what} by rate', f'figures/{experiment}.svg')}\n\n"
-        f"{picture(f'Learning curves of {what}', f'figures/{experiment}_curves.svg')}"
-    )
-
-
-def _errors(results: pathlib.Path, experiment: str) -> str:
-    return "\n\n".join(map(_of_one, _read(results, experiment))) or NOT_MEASURED
-
-
-def _of_one(result: Result) -> str:
-    return f"{_name(result)}: {schedule(result)}.\n\n{of_runs(result)}\n\n{origin(result)}"
-
-
-def _name(result: Result) -> str:
-    parts = title(result).split(", ")
-    return ", ".join([DATA.get(parts[0], parts[0]), *parts[1:]])

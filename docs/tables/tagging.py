@@ -3,34 +3,31 @@
 import pathlib
 
 from docs.tables.claims import laid_out
-from docs.tables.parts import NOT_MEASURED, bullets, origin, picture, shown
+from docs.tables.parts import Parts, bullets, of, origin, picture
 from train.tagging.claims import claims
-from train.tagging.table import DATA, by_data, read_all, tables
+from train.tagging.table import DATA, Cells, by_data, read_all, tables
 
 
-@shown
-def tagging_picture(results: pathlib.Path) -> str:
+def _cells(results: pathlib.Path) -> Cells:
+    return read_all(results / "tagging")
+
+
+@of(_cells)
+def tagging_picture(_: Cells) -> Parts:
     """The figure, if there is something to draw."""
-    told = "Figures of test sentences by the law of the tags"
-    return picture(told, "figures/tagging.svg") if _any(results) else NOT_MEASURED
+    return picture("Figures of test sentences by the law of the tags", "figures/tagging.svg")
 
 
-@shown
-def tagging_figures(results: pathlib.Path) -> str:
+@of(_cells)
+def tagging_figures(found: Cells) -> Parts:
     """A row for each cell, and where they come from."""
-    parts = []
-    for data, found in by_data(read_all(results / "tagging")).items():
-        (grid,) = tables(found)
-        origins = bullets([*dict.fromkeys(map(origin, found))])
-        parts.append(f"### {DATA[data]}\n\n{grid.markdown()}\n\n{origins}")
-    return "\n\n".join(parts) or NOT_MEASURED
+    for data, rows in by_data(found).items():
+        yield f"### {DATA[data]}"
+        yield from (grid.markdown() for grid in tables(rows))
+        yield bullets([*dict.fromkeys(map(origin, rows))])
 
 
-@shown
-def tagging_claims(results: pathlib.Path) -> str:
+@of()
+def tagging_claims(results: pathlib.Path) -> Parts:
     """What was expected, and what became of it."""
     return laid_out(claims(results))
-
-
-def _any(results: pathlib.Path) -> bool:
-    return any((results / "tagging").glob("*/*.json"))

@@ -13,7 +13,7 @@ from benchmarks.records import Ratio, Table
 FOLDER = Path(command.__file__).parent
 PROGRAMS = [p.stem for p in FOLDER.glob("*.py") if "\nOPTIONS = command" in p.read_text()]
 TABLES = [Table("rows", "name {name} | ms {milliseconds:.2f} | ratio (quartiles) {ratio~2}")]
-FORM = command.Option("which", ("a", "b"))
+FORM = {"help": "which", "choices": ("a", "b")}
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def figures(slowness):
 def test_figures_are_written_with_their_origin(monkeypatch, tmp_path, capsys):
     path = tmp_path / "deep" / "made_up.json"
     words = ("--quick", "--form", "b", "--python", "/x/python", "--output", str(path))
-    options = read(monkeypatch, *words, form=FORM, python=command.Option("a path"))
+    options = read(monkeypatch, *words, form=FORM, python={"help": "a path", "required": True})
 
     def measure(quick, form, python):
         return figures(2.0) | {"quick": quick, "form": form, "python": python}
@@ -105,7 +105,7 @@ def test_nothing_is_written_if_asked(monkeypatch, tmp_path):
 
 
 def test_numbers_are_options_and_modules_that_are_imported_read_none(monkeypatch):
-    rounds = command.Option("of the generator", numbers=(20, 13))
+    rounds = {"help": "of the generator", "type": int, "nargs": "+", "default": [20, 13]}
     options = read(monkeypatch, "--rounds", "7", rounds=rounds)
     assert options.others == {"rounds": [7]} and options.kind == "--rounds 7"
     assert read(monkeypatch, rounds=rounds).others == {"rounds": [20, 13]}

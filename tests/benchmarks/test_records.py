@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.records import MEASURED, Ratio, Table, Timing
+from benchmarks.records import Ratio, Table, Timing
 
 RATIO_OF = Ratio(1.05, 1.02, 1.07, 1.04)
 
@@ -32,7 +32,9 @@ def test_a_timing_is_a_row():
 def test_a_table_shows_what_is_known():
     made = Table(
         "steps",
-        f"size {{size}} | name {{name}} | {MEASURED} | error {{part[error]:.1f}} | "
+        "size {size} | name {name} | ms {milliseconds:.2f} | ratio (quartiles) {ratio~3} | "
+        "of the fastest {ratio_of_fastest:.3f} | compile s {compile_seconds:.2f} | "
+        "+temporary MB {temporary_bytes/1e6:.1f} | error {part[error]:.1f} | "
         "never measured {never~2} | twice {twice:.0f} of {part[of]:}",
         title="a title",
         more=lambda row: {**row, "twice": 2 * row["milliseconds"]},
@@ -45,8 +47,9 @@ def test_a_table_shows_what_is_known():
     lines = made.told({"steps": rows}).splitlines()
     assert lines[0] == "a title"
     assert "never" not in lines[1] and "compile s" not in lines[1]
+    assert "  temporary MB  " in lines[1]
     assert [line.split() for line in lines[2:]] == [
-        ["[3,", "4]", "b", "1.00", "2,000,000", "0.5", "2", "of", "c"],
+        ["[3,", "4]", "b", "1.00", "2.0", "0.5", "2", "of", "c"],
         ["0.5", "20.00", "1.050", "(1.020-1.070)", "1.040"],
     ]
     named = made.rows({"steps": rows})
@@ -55,6 +58,7 @@ def test_a_table_shows_what_is_known():
     assert made.figures(named["[3, 4], b"]) == numbers
     assert made.figures(named["0.5"])["ratio"] == RATIO_OF
     assert made.told({}) == ""
+    assert list(made._replace(names="part[of] size").rows({"steps": rows})) == ["c, [3, 4]", "0.5"]
 
 
 def test_a_result_may_be_the_only_row():

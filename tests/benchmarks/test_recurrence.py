@@ -33,7 +33,7 @@ def test_errors_are_those_of_states_and_gradients_and_what_fails_ends_nothing(mo
         assert row["message"] == "RuntimeError: no such instruction"
     assert len(result["rows"]) == 8
     rows, failed = command.shown(recurrence.TABLES, result)
-    assert "[5, 2, 3]  float32  none   forward and backward  wrong" in rows
+    assert "5 x 2 x 3             float32  none   forward and backward  wrong" in rows
     assert failed.splitlines()[1].endswith("none  broken  RuntimeError: no such instruction")
     assert recurrence.notes(result) == []
 
@@ -45,7 +45,7 @@ def test_bfloat16_is_measured_and_the_bound_on_a_gpu(monkeypatch):
         assert platform == "gpu"
         return {"none": {"plain": plain}, "PCFF": {"scan": plain}}
 
-    def interleaved(functions, *, rounds, calls, clock):
+    def interleaved(functions, *, rounds, calls):
         assert (rounds, calls) == (2, 1)
         return {name: Timing(np.ones(2)) for name in functions}
 

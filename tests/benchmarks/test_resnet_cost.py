@@ -71,7 +71,7 @@ def test_one_training_beside_the_plain_one(monkeypatch):
     assert masked["part_low"] <= masked["part"] <= masked["part_high"]
     assert result["place"] == [4, 32, 32, 2]
     (steps,) = command.shown(benchmark.TABLES, result)
-    assert steps.splitlines()[2].startswith("mask      float32")
+    assert steps.splitlines()[2].startswith("mask           float32")
     assert benchmark.notes(result)[0] == "one place of 4 x 32 x 32 x 2 nodes"
 
 

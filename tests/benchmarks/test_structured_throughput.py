@@ -9,8 +9,7 @@ import pytest
 import benchmarks
 from benchmarks import command
 from benchmarks import structured_throughput as benchmark
-from benchmarks.epochs import keys
-from train.engine.loop import programs
+from benchmarks.epochs import initial
 
 TINY = benchmark.QUICK._replace(depth=1, features=3, pixels=9, steps=2, rounds=2)
 
@@ -19,8 +18,7 @@ TINY = benchmark.QUICK._replace(depth=1, features=3, pixels=9, steps=2, rounds=2
 def start():
     """The recurrent case and a run's start."""
     case = benchmark.cases(TINY)[0]
-    init, _ = programs(case.learner(case.runs[0].rates), case.recipe, "sequential")
-    return case, init(keys())
+    return case, initial(case.learner(case.runs[0].rates), case.recipe, 1)
 
 
 def test_the_plain_scan_is_the_same_training_and_pytorch_makes_as_many_steps(start, monkeypatch):
@@ -75,7 +73,7 @@ def test_without_pytorch_the_program_is_measured_alone(start, monkeypatch, capsy
     case, state = start
     command.has_torch.cache_clear()
     monkeypatch.setattr(command, "find_spec", lambda name: None)
-    monkeypatch.setattr(benchmark, "programs", lambda *_: (lambda _: state, None))
+    monkeypatch.setattr(benchmark, "initial", lambda *_: state)
     alone = case._replace(plain=None, runs=case.runs[:1])
     monkeypatch.setattr(benchmark, "cases", lambda sizes: [alone])
     result = benchmark.measure(True, TINY)

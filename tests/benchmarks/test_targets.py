@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import targets
+from benchmarks import recurrence, resnet_cost, sweep
 
 
 def swept(form, runs, images, share, dtype="float32"):
@@ -36,7 +36,7 @@ def test_a_sweep_reaches_eight_runs_or_half_of_the_bound(images, share, required
         swept("products", 60, 9000.0, 0.9),  # with nothing to compare it with
         swept("loop", 1, 70.0, 0.01) | {"procedure": "plain"},
     ]
-    (said,) = targets.sweep(rows)
+    (said,) = sweep.reached(rows)
     assert said.startswith(f"float32, 60 runs: fastest as loop, {images:.0f} images/s, ")
     assert f" {images / 60:.0f} of a run: {images / 100:.1f} times a sweep of one run" in said
     assert f" {images / 150:.1f} times the fastest of one run, {share:.0%} of the" in said
@@ -46,9 +46,9 @@ def test_a_sweep_reaches_eight_runs_or_half_of_the_bound(images, share, required
 
 def test_dtypes_are_judged_apart_and_single_runs_not_at_all():
     rows = [swept("loop", 1, 1.0, 0.1), swept("loop", 1, 1.0, 0.1, "bfloat16")]
-    assert targets.sweep(rows) == []
+    assert sweep.reached(rows) == []
     rows.append(swept("loop", 4, 9.0, 0.1, "bfloat16"))
-    (said,) = targets.sweep(rows)
+    (said,) = sweep.reached(rows)
     assert said.startswith("bfloat16, 4 runs") and said.endswith(": met.")
 
 
@@ -78,7 +78,7 @@ def test_the_recurrence_reaches_twenty_scans_and_half_of_the_bound():
         recurred(large, "mosaic_gpu", 9.0, 0.49),
         recurred(large, "mosaic_gpu", None, 0.5, dtype="bfloat16"),
     ]
-    twenty, pcff, half, narrow = targets.recurrence(rows)
+    twenty, pcff, half, narrow = recurrence.reached(rows)
     assert twenty == (
         "(784, 32, 128), forward and backward, float32: mosaic_gpu is 20.0 times as fast as a "
         "scan; at least 20 times: met."
@@ -94,5 +94,5 @@ def test_the_recurrence_reaches_twenty_scans_and_half_of_the_bound():
 @pytest.mark.parametrize(("ratio", "verdict"), [(1.1, ": met."), (1.101, ": not met.")])
 def test_the_cost_of_pcff(ratio, verdict):
     rows = [{"training": name, "dtype": "float32", "ratio": ratio} for name in ("none", "PCFF .3")]
-    (said,) = targets.cost(rows)
+    (said,) = resnet_cost.reached(rows)
     assert f"takes {ratio:.3f} times" in said and said.endswith(verdict)

@@ -18,7 +18,7 @@ from train.report.claims import (
 )
 from train.report.statistics import Mean, mean
 from train.tagging.settings import Cell, Config, Data, Head
-from train.tagging.table import REGULARISERS, Result, by_seed, labels, read_all
+from train.tagging.table import REGULARISERS, Result, by_data, by_seed, labels, read_all
 
 SOURCE = "[A] section 3: named entities and parts of speech"
 COMMAND = "python -m train.tagging --data SET --data-dir FOLDER"
@@ -122,7 +122,8 @@ def claims(results: Path) -> list[Claim]:
 def _whole(folder: Path) -> Cases:
     """The cells of whole trainings; ValueError if one is there twice."""
     cases: Cases = {}
-    for result in read_all(folder):
+    every = by_data(read_all(folder)).values()
+    for result in (result for results in every for result in results):
         data, *cell = labels(result)
         known = Cell(*cell)  # pyright: ignore[reportArgumentType]: as the settings have them
         wanted = Config(data=data).facts(known)  # pyright: ignore[reportArgumentType]
