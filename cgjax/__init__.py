@@ -19,16 +19,18 @@ from cgjax._functional import (
     moments,
     monte_carlo,
     pcff,
+    pseudo_likelihood,
 )
 from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
-from cgjax.inference import Estimate, moment_rule, with_nodes
+from cgjax.inference import Estimate, PartlyKnown, moment_rule, with_nodes
 from cgjax.nodes import Belief
 
 __all__ = [
     "Belief",
     "ChainGraph",
     "Estimate",
+    "PartlyKnown",
     "chain_graph",
     "clamp",
     "component",
@@ -48,6 +50,7 @@ __all__ = [
     "noise",
     "observe",
     "pcff",
+    "pseudo_likelihood",
     "scope",
     "weights",
     "with_nodes",

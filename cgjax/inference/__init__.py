@@ -1,10 +1,10 @@
 """Inference procedures: each a transformation of the network, in a file of its own."""
 
 from cgjax._procedure import Procedure, with_nodes
-from cgjax.inference._clamp import clamp
+from cgjax.inference._clamp import PartlyKnown, clamp
 from cgjax.inference._exact_marginals import exact_marginals
 from cgjax.inference._feed_forward import feed_forward
-from cgjax.inference._log_joint import log_joint
+from cgjax.inference._log_joint import log_joint, pseudo_likelihood
 from cgjax.inference._mode import mode
 from cgjax.inference._moments import moment_rule, moments
 from cgjax.inference._monte_carlo import Estimate, monte_carlo
@@ -12,6 +12,7 @@ from cgjax.inference._sampling import forward_sample, pcff
 
 __all__ = [
     "Estimate",
+    "PartlyKnown",
     "Procedure",
     "clamp",
     "exact_marginals",
@@ -23,5 +24,6 @@ __all__ = [
     "moments",
     "monte_carlo",
     "pcff",
+    "pseudo_likelihood",
     "with_nodes",
 ]

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike, Bool, Num
 
 from cgjax import _static
 from cgjax._node import bind
@@ -18,11 +19,53 @@ from cgjax._walk.visitor import Draw, Handed
 from cgjax.nodes import Family
 
 
+class PartlyKnown(NamedTuple):
+    """A value for `clamp` of which some positions are known: the others follow given these.
+
+    For families whose elements touch (`LinearChain`, `Grid`, `DenseGrid`): partial labels, or
+    decoding under constraints. The node stays in the network, with the law of its unknown positions
+    given the known ones and its parents.
+
+    Attributes:
+        values: the one-hot statistic, (..., positions, states); read at known positions only.
+        known: which positions are known, (..., positions).
+
+    Example:
+        >>> import jax.numpy as jnp, cgjax as cg
+        >>> chain = cg.nodes.LinearChain(jnp.array([[2.0, 0.0], [0.0, 2.0]]))  # tends to stay
+        >>> net = lambda e: cg.node(chain, e, name="tags")
+        >>> first = cg.PartlyKnown(jnp.array([[1.0, 0.0], [0.0, 0.0]]), jnp.array([True, False]))
+        >>> print(cg.clamp(net, {"tags": first})(jnp.zeros((2, 2))).round(2))
+        [[1.   0.  ]
+         [0.88 0.12]]
+    """
+
+    values: Num[ArrayLike, "..."]
+    known: Bool[ArrayLike, "..."]
+
+    def encoded(self, name: str) -> Array:
+        """The values, NaN where they are not known."""
+        values, known = jnp.asarray(self.values), jnp.asarray(self.known)
+        if known.dtype != bool or known.ndim >= values.ndim or known.ndim == 0:
+            raise ValueError(
+                f"PartlyKnown for the node {name!r} takes booleans, one for each position, got "
+                f"{known.dtype} of shape {known.shape} with values of shape {values.shape}; the "
+                "last axis of the values holds the states of a position."
+            )
+        float_values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+        lead = (1,) * (values.ndim - 1 - known.ndim)
+        return jnp.where(known.reshape(*lead, *known.shape, 1), float_values, jnp.nan)
+
+
 @dataclass(frozen=True)
 class _Clamped(Visitor):
-    """Replaces the named nodes and marks all others again, under the names they had."""
+    """Replaces the named nodes and marks all others again, under the names they had.
+
+    Those of which a part is known are marked again, too, with a natural parameter that says so.
+    """
 
     clamped: frozenset[int] = frozenset()
+    partly: frozenset[int] = frozenset()
     keeps_nodes = True
 
     def changes(self, site: Site) -> bool:
@@ -36,7 +79,11 @@ class _Clamped(Visitor):
     ) -> Array:
         if site.index in self.clamped:
             assert given is not None  # those that are clamped are given
-            return jnp.broadcast_to(given, site.shape)
+            value = jnp.broadcast_to(given, site.shape)
+            if site.index not in self.partly:
+                return value
+            e = family.conditioned(e, value)
+            activation = family.activation(e)
         return bind(
             family,
             e,
@@ -58,8 +105,14 @@ class Clamp(Method):
     removes_nodes = True
 
     def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
-        given = named_values(program, dict(self.values))
-        visitor = _Clamped(inline=self.inline, clamped=frozenset(given))
+        partly = {name for name, value in self.values if isinstance(value, PartlyKnown)}
+        values = {
+            name: value.encoded(name) if isinstance(value, PartlyKnown) else value
+            for name, value in self.values
+        }
+        given = named_values(program, values)
+        indices = frozenset(program.by_name[name].index for name in partly)
+        visitor = _Clamped(inline=self.inline, clamped=frozenset(given), partly=indices)
         return walk(program, visitor, arrays, given=given)
 
 
@@ -70,7 +123,8 @@ class _ClampedNetwork(Procedure):
     def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         options = self.method
         assert isinstance(options, Clamp)
-        values = {n: v for n, v in options.values if not _static.is_traced(v)}
+        whole = [(n, v) for n, v in options.values if not isinstance(v, PartlyKnown)]
+        values = {n: v for n, v in whole if not _static.is_traced(v)}
         if values:
             program = trace(self.net, args, kwargs)
             for index, value in named_values(program, values).items():
@@ -121,8 +175,8 @@ def clamp(net: Network, values: Mapping[str, Leaf], *, inline: bool = False) -> 
     Args:
         net: a network, as a function of arrays.
         values: for each node to clamp, by full name, its statistic: an array that broadcasts
-            against the node (with a leading time axis, if the node lies in `lax.scan`).
-
+            against the node (with a leading time axis, if the node lies in `lax.scan`); or
+            `PartlyKnown` positions of a component whose nodes touch.
         inline: whether functions with a custom derivative that contain a clamped node may be
             differentiated as plain functions; otherwise they raise.
 
@@ -149,7 +203,7 @@ def clamp(net: Network, values: Mapping[str, Leaf], *, inline: bool = False) -> 
     for name, value in values.items():
         if not isinstance(name, str):
             raise TypeError(f"A node to clamp is given by its name, got {_static.described(name)}.")
-        if not is_numeric(value):
+        if not (isinstance(value, PartlyKnown) or is_numeric(value)):
             raise TypeError(
                 f"The value of the node {name!r} must be a number or an array of numbers, got "
                 f"{_static.described(value)}."

@@ -1,4 +1,4 @@
-"""The joint log-probability of all nodes ([A] Eq. 1)."""
+"""The joint log-probability of all nodes ([A] Eq. 1), and the pseudo-likelihood in its place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ class _LogJoint(Visitor):
     """Gives nodes their values and records their log-probabilities."""
 
     absent: ClassVar[float] = 0.0
+    pseudo: bool = False
 
     def changes(self, site: Site) -> bool:
         return site.kind != "observe"
@@ -32,7 +33,8 @@ class _LogJoint(Visitor):
             return activation, None
         assert given is not None  # all nodes are given
         value = jnp.broadcast_to(given, site.shape).astype(site.dtype)
-        return value, jnp.sum(family.log_prob(value, e))
+        of_one = family.pseudo_log_prob if self.pseudo else family.log_prob
+        return value, jnp.sum(of_one(value, e))
 
 
 @method
@@ -41,24 +43,33 @@ class LogJoint(Method):
 
     inline: bool
     lead = "values"
+    pseudo: ClassVar[bool] = False
 
     def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         if not isinstance(lead, Mapping):
             raise TypeError(
-                "log_joint's first argument is a dict from node names to values, got "
-                f"{type(lead).__name__}. Call it as `log_joint(net)(values, *args)`."
+                f"{self.procedure()}'s first argument is a dict from node names to values, got "
+                f"{type(lead).__name__}. Call it as `{self.procedure()}(net)(values, *args)`."
             )
         given = named_values(program, lead)
         random = [s for s in program.sites if s.kind != "observe"]
         missing = [s.name for s in random if s.index not in given]
         if missing:
             raise ValueError(
-                f"log_joint needs a value for every node; missing: {', '.join(missing)}."
+                f"{self.procedure()} needs a value for every node; missing: {', '.join(missing)}."
             )
-        _, records = walk(program, _LogJoint(inline=self.inline), arrays, given=given)
+        visitor = _LogJoint(inline=self.inline, pseudo=self.pseudo)
+        _, records = walk(program, visitor, arrays, given=given)
         parts = {i: record for i, record in records.items() if record is not None}
         total = sum((jnp.sum(part) for part in parts.values()), jnp.zeros(()))
         return total, {i: jnp.asarray(given[i]) for i in parts} if capture else {}
+
+
+@method
+class PseudoLikelihood(LogJoint):
+    """Options of `pseudo_likelihood`."""
+
+    pseudo = True
 
 
 def log_joint(net: Network, *, inline: bool = False) -> Procedure:
@@ -80,6 +91,8 @@ def log_joint(net: Network, *, inline: bool = False) -> Procedure:
     Raises:
         ValueError: for nodes without a value, which are listed, unknown names, values that do not
             broadcast, or nodes in a `while_loop`.
+        NotImplementedError: for a family whose probabilities have a sum that nobody can compute
+            (`Grid`, `DenseGrid`): see `pseudo_likelihood`.
 
     Example:
         >>> import jax.numpy as jnp, cgjax as cg
@@ -90,3 +103,35 @@ def log_joint(net: Network, *, inline: bool = False) -> Procedure:
     Source: [A] Eq. 1-3.
     """
     return intern(Procedure(net, LogJoint(inline)))
+
+
+def pseudo_likelihood(net: Network, *, inline: bool = False) -> Procedure:
+    """The log-pseudo-likelihood of a value for every node: `log_joint` without normalising sums.
+
+        sum_l sum_i log P(X_l,i | all other elements of X_l, parents of X_l)
+
+    over the elements i of components whose elements touch (`Grid`, `DenseGrid`). For all other
+    families the term of a node is its log-probability, so that without such components the result
+    is `log_joint`'s. Its maximum is a consistent estimate of the parameters; it is no likelihood,
+    and is not compared between models.
+
+    Args:
+        net: a network, as a function of the arrays of *one* example (`jax.vmap` for a batch).
+        inline: as in `forward_sample`.
+
+    Returns:
+        `procedure(values, *args)`, a scalar, as `log_joint`'s.
+
+    Raises:
+        ValueError: as `log_joint`.
+
+    Example:
+        >>> import jax.numpy as jnp, cgjax as cg
+        >>> net = lambda e: cg.node(cg.nodes.Grid(2.0 * jnp.eye(2)), e, name="x")
+        >>> equal = jnp.zeros((1, 2, 2)).at[..., 0].set(1.0)  # two neighbours with the first label
+        >>> cg.pseudo_likelihood(net)({"x": equal}, jnp.zeros((1, 2, 2))).round(4)
+        Array(-0.2539, dtype=float32)
+
+    Source: Besag 1975.
+    """
+    return intern(Procedure(net, PseudoLikelihood(inline)))

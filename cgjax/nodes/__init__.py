@@ -3,8 +3,10 @@
 from cgjax._gaussian.belief import Belief
 from cgjax.nodes._binary import Bernoulli, Binary, Spin
 from cgjax.nodes._categorical import Categorical
+from cgjax.nodes._dense_grid import DenseGrid
 from cgjax.nodes._family import SMALLEST_SCALE, Family
 from cgjax.nodes._gaussian import Gaussian
+from cgjax.nodes._grid import Grid
 from cgjax.nodes._linear_chain import LinearChain
 from cgjax.nodes._masks import SMALLEST_KEEP, BernoulliMask, GaussianMask, SoftClamp
 from cgjax.nodes._rectified import RectifiedGaussian
@@ -20,9 +22,11 @@ __all__ = [
     "BernoulliMask",
     "Binary",
     "Categorical",
+    "DenseGrid",
     "Family",
     "Gaussian",
     "GaussianMask",
+    "Grid",
     "LeakyReLU",
     "LinearChain",
     "NairHinton",

@@ -14,13 +14,8 @@ from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 from cgjax._gaussian.numerics import like, wide
 from cgjax._gaussian.quadrature import logistic_moments
 from cgjax.kernels.random_bits import open_uniform
-from cgjax.nodes._family import (
-    Belief,
-    Family,
-    or_nan,
-    possible_or_minus_infinity,
-    require_parameter,
-)
+from cgjax.nodes._family import Belief, Family
+from cgjax.nodes._values import or_nan, possible_or_minus_infinity, require_parameter
 
 
 class TwoStates(Family):

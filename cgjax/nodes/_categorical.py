@@ -11,7 +11,8 @@ from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import complement_of, one_hot_argmax, softmax_moments
 from cgjax.kernels.random_bits import open_uniform
-from cgjax.nodes._family import Belief, Family, or_nan, possible_or_minus_infinity
+from cgjax.nodes._family import Belief, Family
+from cgjax.nodes._values import or_nan, possible_or_minus_infinity
 
 # In `moments` a lower logit, such as the -inf of a class that is masked out, counts as this one.
 _LOWEST_LOGIT = -1e9

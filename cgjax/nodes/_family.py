@@ -4,7 +4,7 @@ that say how one random variable behaves given its natural parameter ([A] Eq. 7-
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, PRNGKeyArray, UInt32
+from jaxtyping import Array, ArrayLike, Float, Int, Num, PRNGKeyArray, UInt32
 
 from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import like, wide
 from cgjax._static import Leaf
 from cgjax.kernels.random_bits import random_words
+from cgjax.nodes._values import or_nan
 
 # `log_prob` of a continuous family never uses a standard deviation below this. The density of a
 # (nearly) deterministic node has no bound; at 1e-6 it, and its gradients, are finite in float32
@@ -83,6 +84,25 @@ class Family(abc.ABC):
         The result has the shape `mask_shape(e.shape)`. Impossible values of a discrete family
         get -inf, with a gradient of exactly zero.
         """
+
+    def pseudo_log_prob(
+        self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "..."]:
+        """`log_prob`; where its sum is out of reach, the log-pseudo-likelihood (Besag 1975)."""
+        return self.log_prob(x, e)
+
+    def conditioned(
+        self, e: Num[ArrayLike, "*nodes"], x: Num[Array, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """The natural parameter of a node some elements of which are known: x, elsewhere NaN.
+
+        Raises:
+            TypeError: the elements of the family's nodes do not touch.
+        """
+        raise TypeError(
+            f"The elements of {type(self).__name__} nodes do not depend on each other, so that a "
+            "part of them tells nothing of the rest: mark these apart, and clamp them."
+        )
 
     @abc.abstractmethod
     def moments(
@@ -313,37 +333,3 @@ def _same(mine: Leaf, theirs: Leaf) -> bool:
     if isinstance(mine, Tracer) or isinstance(theirs, Tracer):
         return False
     return np.array_equal(np.asarray(mine), np.asarray(theirs))
-
-
-def require_parameter(
-    family: Family,
-    name: str,
-    condition: Callable[[np.ndarray], np.ndarray | np.bool_],
-    expected: str,
-) -> None:
-    """Raise ValueError unless a parameter whose value is already known satisfies a condition."""
-    value = getattr(family, name)
-    if isinstance(value, Tracer):
-        return
-    if not isinstance(value, int | float | np.ndarray | np.generic | jax.Array):
-        raise TypeError(
-            f"{type(family).__name__}.{name} must be a number or an array, got "
-            f"{type(value).__name__}: {value!r}"
-        )
-    if not np.all(condition(np.asarray(value, np.float64))):
-        raise ValueError(f"{type(family).__name__}.{name} must be {expected}, got {value!r}")
-
-
-def possible_or_minus_infinity(
-    x: Float[Array, "*nodes"], possible: Bool[Array, "*nodes"], log_prob: Float[Array, "*nodes"]
-) -> Float[Array, "*nodes"]:
-    """The log-probability of possible values, and -inf (a constant: zero gradient) elsewhere.
-
-    A value x that is NaN has the log-probability NaN.
-    """
-    return jnp.where(jnp.isnan(x), jnp.nan, jnp.where(possible, log_prob, -jnp.inf))
-
-
-def or_nan(known: Bool[Array, "..."], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    """The array where its parameter is one, else NaN."""
-    return jnp.where(known, array, jnp.nan)

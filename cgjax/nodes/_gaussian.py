@@ -11,7 +11,8 @@ from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 from cgjax._gaussian.numerics import like, wide
 from cgjax._gaussian.tails import log_density
 from cgjax.kernels.random_bits import standard_normal
-from cgjax.nodes._family import SMALLEST_SCALE, Belief, Family, require_parameter
+from cgjax.nodes._family import SMALLEST_SCALE, Belief, Family
+from cgjax.nodes._values import require_parameter
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -15,7 +15,9 @@ from cgjax._gaussian.softmax import complement_of
 from cgjax.kernels import chains
 from cgjax.kernels.chains import Chain
 from cgjax.nodes import _chain_checks as checks
-from cgjax.nodes._family import Belief, or_nan, possible_or_minus_infinity
+from cgjax.nodes._family import Belief
+from cgjax.nodes._one_hot import only_known_states
+from cgjax.nodes._values import or_nan, possible_or_minus_infinity
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -176,6 +178,12 @@ class LinearChain(checks.ChainParameters):
     def bounds(self) -> tuple[ArrayLike, ArrayLike]:
         """0 and 1, of each indicator."""
         return 0.0, 1.0
+
+    def conditioned(
+        self, e: Num[ArrayLike, "*nodes"], x: Num[Array, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """e with -inf for all states that positions known by x do not have; NaN is not known."""
+        return only_known_states(self.natural_parameter(e), x)
 
     def num_states(self, shape: tuple[int, ...]) -> int:
         """K^T, the number of paths. Those that differ at masked positions only are equal."""

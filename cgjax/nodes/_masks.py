@@ -17,14 +17,8 @@ from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.tails import log_density
 from cgjax.kernels.random_bits import open_uniform, standard_normal
 from cgjax.nodes._binary import TwoStates
-from cgjax.nodes._family import (
-    SMALLEST_SCALE,
-    Belief,
-    Family,
-    or_nan,
-    possible_or_minus_infinity,
-    require_parameter,
-)
+from cgjax.nodes._family import SMALLEST_SCALE, Belief, Family
+from cgjax.nodes._values import or_nan, possible_or_minus_infinity, require_parameter
 
 # A Gaussian mask has no finite variance at keep probability 0; below this one, it is computed
 # with this one.

@@ -17,13 +17,8 @@ from cgjax._gaussian.rectified import rectified_moments, rectified_moments_of_be
 from cgjax._gaussian.rectified_given import rectified_moments_given
 from cgjax._gaussian.tails import log_density, log_distribution
 from cgjax.kernels.random_bits import standard_normal
-from cgjax.nodes._family import (
-    SMALLEST_SCALE,
-    Belief,
-    Family,
-    possible_or_minus_infinity,
-    require_parameter,
-)
+from cgjax.nodes._family import SMALLEST_SCALE, Belief, Family
+from cgjax.nodes._values import possible_or_minus_infinity, require_parameter
 
 # A standard deviation: one number, one per feature, or a function of the natural parameter.
 Scale = ArrayLike | Callable[[Float[Array, "..."]], Float[Array, "..."]]
