@@ -16,9 +16,9 @@ right more often, and with constraints no step is invalid. Systems of the shared
 that used embeddings from other text report an entity F1 of 41 and 39 (Derczynski et al., "Results
 of the WNUT2017 shared task", 2017); with the training sentences alone 12 to 25 are expected.
 
-**Cost**: compiling takes 15 to 50 seconds of a core for each encoder and law of tags; a run 8
-seconds (wnut17, a window of words), so that the 26 cells of wnut17 with five seeds take half an
-hour.
+**Cost**: compiling takes 15 to 60 seconds of a core for each encoder and law of tags, twice as much
+for two chains; a run of wnut17 10 to 25 seconds of a core that others share, the 26 cells with five
+seeds an hour.
 
 **Left behind** in `--out`: one JSON for each cell (an encoder, a law, a regulariser), written when
 it is finished. The same command skips what is there, so it continues after any interruption.
