@@ -15,11 +15,13 @@ from train.observation_density import claims as observation_density
 from train.report.claims import Claim, summary
 from train.resnet import claims as resnet
 from train.segmentation import claims as segmentation
+from train.tagging import claims as tagging
 from train.uci import claims as uci
 
 # In the order of [A], then of [B].
 EXPERIMENTS = (
     segmentation,
+    tagging,
     dense,
     resnet,
     indrnn,

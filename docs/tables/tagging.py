@@ -4,7 +4,7 @@ import pathlib
 
 from docs.tables.claims import laid_out
 from docs.tables.parts import Parts, bullets, of, origin, picture
-from train.tagging.claims import claims
+from train.tagging.claims import expected
 from train.tagging.table import DATA, Cells, by_data, read_all, tables
 
 
@@ -30,4 +30,4 @@ def tagging_figures(found: Cells) -> Parts:
 @of()
 def tagging_claims(results: pathlib.Path) -> Parts:
     """What was expected, and what became of it."""
-    return laid_out(claims(results))
+    return laid_out(expected(results))

@@ -20,7 +20,7 @@ from train.report.claims import ABSENT, FAILS, HOLDS, OPEN
 from train.report.files import DataFileError
 from train.tagging import experiment, table, training
 from train.tagging.__main__ import cli
-from train.tagging.claims import claims
+from train.tagging.claims import claims, expected
 from train.tagging.settings import Cell, Config, Regulariser
 from train.tagging.training import Predictions, Rates, Recipe
 
@@ -270,7 +270,7 @@ def write(results: pathlib.Path, data: str, cell: Cell, seeds=(0, 1, 2), **figur
 
 
 def verdicts(results: pathlib.Path) -> list[str]:
-    return [claim.verdict for claim in claims(results)]
+    return [claim.verdict for claim in expected(results)]
 
 
 @pytest.mark.parametrize("seeds", [3, 2])
@@ -284,12 +284,13 @@ def test_claims_take_three_seeds(tmp_path, seeds):
         write(tmp_path, data, Cell("window", "chain", "none"), some, **better)
     constrained = {"f1": 0.12, "invalid steps": 0, "ece": 0.01}
     write(tmp_path, "wnut17", Cell("window", "constrained", "none"), some, **constrained)
-    found = claims(tmp_path)
+    found = expected(tmp_path)
     decided = [HOLDS, FAILS, HOLDS, HOLDS, HOLDS, ABSENT, HOLDS, HOLDS, ABSENT, ABSENT]
     if seeds == 2:  # counts decide by themselves
         decided = [OPEN if i in (0, 1, 2, 3, 4, 7) else v for i, v in enumerate(decided)]
     assert [claim.verdict for claim in found] == decided
     assert found[0].evidence.startswith("WNUT window none +2.00")
+    assert claims(tmp_path) == found[:2]
     assert found[6].evidence.startswith(f"0 in {seeds} runs; a chain without constraints 30.0")
 
 
@@ -305,7 +306,7 @@ def test_one_case_that_fails_is_told(tmp_path):
     assert verdicts(tmp_path)[6] == FAILS and verdicts(tmp_path)[8] == HOLDS
     shutil.copytree(tmp_path / "tagging" / "wnut17", tmp_path / "tagging" / "again")
     with pytest.raises(ValueError, match="holds wnut17 window-.*.json twice"):
-        claims(tmp_path)
+        expected(tmp_path)
 
 
 def test_claims_leave_out_short_trainings(tmp_path):
