@@ -26,8 +26,10 @@ PAGES = [
     "docs/tutorials/how_wrong_is_feed_forward.md",
     "docs/mathematics.md",
     "docs/touching.md",
+    "docs/tagging.md",
 ]
-for name in "benchmarks checks claims dense gradients regression segmentation sweeps".split():
+TABLES_OF = "benchmarks checks claims dense gradients regression segmentation sweeps tagging"
+for name in TABLES_OF.split():
     importlib.import_module(f"docs.tables.{name}")
 
 

@@ -21,6 +21,7 @@ DRAWN = {
     "variance of gradients": "train.gradient_variance.figure",
     "examples that a trained network expects": "train.observation_density.figure",
     "noisy pictures cleaned": "train.segmentation.figure",
+    "tags of sentences": "train.tagging.figure",
 }
 
 

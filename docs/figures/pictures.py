@@ -19,6 +19,7 @@ PICTURES = {
     "gradient_variance.svg": "gradient_variance/*/result.json",
     "segmentation.png": "segmentation/digits/result.json",
     "observation_density.png": "observation_density/boston/result.json",
+    "tagging.svg": "tagging/*/*.json",
 }
 
 

@@ -4,6 +4,7 @@ Every verdict is computed beside its experiment, by the judge of `train.report.c
 """
 
 import pathlib
+from collections.abc import Sequence
 
 from docs import mathematics
 from docs.tables.parts import of, table
@@ -14,11 +15,13 @@ from train.observation_density import claims as observation_density
 from train.report.claims import Claim, summary
 from train.resnet import claims as resnet
 from train.segmentation import claims as segmentation
+from train.tagging import claims as tagging
 from train.uci import claims as uci
 
 # In the order of [A], then of [B].
 EXPERIMENTS = (
     segmentation,
+    tagging,
     dense,
     resnet,
     indrnn,
@@ -37,8 +40,13 @@ def every(results: pathlib.Path) -> list[Claim]:
 @of()
 def claims(results: pathlib.Path) -> str:
     """All claims: where, what, the verdict, the evidence, and the command that measures it."""
+    return laid_out(every(results))
+
+
+def laid_out(made: Sequence[Claim]) -> str:
+    """A table with a row for each claim."""
     rows, last = [], ""
-    for source, text, verdict, evidence, command in every(results):
+    for source, text, verdict, evidence, command in made:
         where = source if source != last else ""
         told = command if " " not in command or "python" not in command else f"`{command}`"
         rows.append([where, text, f"**{verdict}**", evidence, told])
