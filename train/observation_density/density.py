@@ -126,17 +126,32 @@ def observe(
     density = functools.partial(log_density, model.expected_loss, root)
     initial = initial_observations(config, examples, root, start)
     chains = hamiltonian(density, key, initial, warmup=config.warmup, draws=config.draws)
-    x, y = jnp.einsum("fg,cdg->cdf", root, chains.positions.x), chains.positions.y
-    flat = x.reshape(-1, x.shape[-1])
-    predicted = model.predictions(flat).reshape(y.shape)
-    members = jax.vmap(lambda network: trained.f(network, flat))(trained.members.network)
-    members = members.reshape(-1, *y.shape)
+
+    @jax.jit
+    def seen(chains: Chains) -> tuple[Array, Array, Array, dict[str, Array], Array]:
+        """Observations, predictions of their labels, squares averaged over each chain, and that of
+        the inputs."""
+        x, y = jnp.einsum("fg,cdg->cdf", root, chains.positions.x), chains.positions.y
+        flat = x.reshape(-1, x.shape[-1])
+        predicted = model.predictions(flat).reshape(y.shape)
+        members = jax.vmap(lambda network: trained.f(network, flat))(trained.members.network)
+        members = members.reshape(-1, *y.shape)
+        distances = {
+            "label - prediction": y - predicted,
+            # How far the independently trained networks are from the labels of these observations.
+            "label - members": (y[None] - members).transpose(1, 0, 2).reshape(len(y), -1),
+            "spread of members": members.std(0),
+        }
+        squares = {name: jnp.mean(d**2, axis=-1) for name, d in distances.items()}
+        return x, y, predicted, squares, jnp.sqrt(jnp.mean(chains.positions.x**2))
+
+    x, y, predicted, squares, spread = jax.tree.map(np.asarray, seen(chains))
     columns = {f"input {i}": x[..., i] for i in range(x.shape[-1])}
     columns |= {"label": y, "prediction": predicted, "log density": chains.log_density}
 
-    def rms(values: Array) -> dict[str, float]:
+    def rms(squares: Float[Array, " chains"]) -> dict[str, float]:
         """Root mean square of chains, with the standard error of independent chains."""
-        found = mean([float(v) for v in jnp.mean(values**2, axis=-1)])
+        found = mean([float(v) for v in squares])
         value = found.value**0.5
         return {
             "value": examples.scale * value,
@@ -151,15 +166,12 @@ def observe(
         "leapfrog steps": float(chains.steps.mean()),
         "step sizes": _rounded(chains.step_size),
         "noise": float(examples.scale * model.noise),
-        "label - prediction": rms(y - predicted),
-        # How far the independently trained networks are from the labels of these observations.
-        "label - members": rms((y[None] - members).transpose(1, 0, 2).reshape(len(y), -1)),
-        "spread of members": rms(members.std(0)),
-        "spread of inputs": float(jnp.sqrt(jnp.mean(chains.positions.x**2))),
+        **{name: rms(values) for name, values in squares.items()},
+        "spread of inputs": float(spread),
         "test": model.test(examples),
         "draws": {
             "predicted": _rounded(examples.mean + examples.scale * predicted.reshape(-1)[::every]),
-            **drawn(examples, flat, y.reshape(-1), every),
+            **drawn(examples, x.reshape(-1, x.shape[-1]), y.reshape(-1), every),
         },
     }
 
@@ -168,7 +180,7 @@ def drawn(examples: uci.Scaled, x: Any, y: Any, every: int = 1) -> dict[str, lis
     """Examples as the figure shows them, one in so many: labels in original units, and inputs along
     the two directions in which training inputs vary most."""
     _, _, directions = np.linalg.svd(np.asarray(examples.train_x), full_matrices=False)
-    components = x @ jnp.asarray(np.resize(directions, (2, directions.shape[1])).T)
+    components = np.asarray(x) @ np.resize(directions, (2, directions.shape[1])).T
     return {
         "label": _rounded(examples.mean + examples.scale * y[::every]),
         "first component": _rounded(components[::every, 0]),
