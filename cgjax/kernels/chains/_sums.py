@@ -11,7 +11,6 @@ from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
@@ -42,7 +41,7 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
     def exactly() -> Tree:
         if filtering:
             return jnp.moveaxis(_logarithmic.forward(chain)[0], 0, 1)
-        return _logarithmic.sums(chain), jnp.zeros(chain.unary.shape[0], bool)
+        return _logarithmic.sums(chain), jnp.zeros(chain.unary.shape[0], chain.unary.dtype)
 
     if not chain.length:
         return jnp.zeros_like(chain.unary) if filtering else _without_positions(chain)
@@ -50,7 +49,7 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
         return exactly()
     potentials = _scaled.scaled(chain)
     found = _scaled.finished(chain, potentials, *_FORMS[implementation](potentials))
-    fast = found.filtered if filtering else (found[:3], found.reliable)
+    fast = found.filtered if filtering else (found[:3], found.reliable.astype(chain.unary.dtype))
 
     def mended(state: tuple[Array, Tree]) -> tuple[Array, Tree]:
         def chosen(fast: Array, exact: Array) -> Array:
@@ -68,7 +67,7 @@ def _without_positions(chain: Chain) -> tuple[Expectations, Array]:
     edges = chain.transitions.shape[1]
     nothing = jnp.zeros((batch, edges, k, k), chain.unary.dtype)
     log_z = jnp.zeros(batch, chain.unary.dtype)
-    return (log_z, jnp.zeros_like(chain.unary), nothing), jnp.ones(batch, bool)
+    return (log_z, jnp.zeros_like(chain.unary), nothing), jnp.ones_like(log_z)
 
 
 def _by_platform(filtering: bool, chain: Chain) -> Tree:
@@ -122,7 +121,10 @@ _FILTERED = _unmapped(None, True)
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _known(implementation: Implementation | None, chain: Chain) -> tuple[Expectations, Array]:
-    """Expectations, and in which chains the scaled recursions are reliable, (B,)."""
+    """Expectations, and 1 for chains in which the scaled recursions are reliable, else 0, (B,).
+
+    A number, since a truth value among its results is a decision to whoever reads the program.
+    """
     return _EXPECTATIONS[implementation](chain)
 
 
@@ -133,11 +135,11 @@ def _known_jvp(
     (chain,), (change,) = primals, tangents
     found, reliable = _known(implementation, chain)
     _, marginals, pairs = found
-    none = np.zeros(reliable.shape, jax.dtypes.float0)  # what JAX takes for a truth's change
+    none = jnp.zeros_like(reliable)
     if not chain.length:
         return (found, reliable), (jax.tree.map(jnp.zeros_like, found), none)
     changed = _changed_log_partition(marginals, pairs, change)
-    moved = curvature(chain, reliable, change.unary, change.transitions)
+    moved = curvature(chain, reliable > 0, change.unary, change.transitions)
     return (found, reliable), ((changed, *moved), none)
 
 
