@@ -25,8 +25,9 @@ PAGES = [
     "docs/benchmarks.md",
     "docs/tutorials/how_wrong_is_feed_forward.md",
     "docs/mathematics.md",
+    "docs/touching.md",
 ]
-for name in "benchmarks checks claims dense gradients regression sweeps".split():
+for name in "benchmarks checks claims dense gradients regression segmentation sweeps".split():
     importlib.import_module(f"docs.tables.{name}")
 
 

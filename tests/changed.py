@@ -18,7 +18,7 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = ("cgjax", "train", "benchmarks", "docs", "tests")
 ALL = "tests"
-OF_PAGES = "tests/test_docs.py"
+OF_PAGES = ("tests/test_docs.py", "tests/pages.py")
 
 # A module, and what it defines at its top level; "" is what it does when it is imported.
 Place = tuple[str, str]
@@ -99,7 +99,7 @@ class Sources:
         for path in changed:
             tests = self._tests(names[path]) if path in names else set()
             if path.startswith(("docs/", "results/")) or path.endswith(".md"):
-                tests.add(OF_PAGES)
+                tests.update(OF_PAGES)
             touched |= tests or {ALL}
         return {ALL} if ALL in touched else touched
 

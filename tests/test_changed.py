@@ -84,6 +84,7 @@ def repository(tmp_path_factory):
 )
 def test_a_change_touches_what_leads_to_it(repository, path, expected):
     touched = {f"tests/test_{name}.py" for name in expected.split()}
+    touched |= {"tests/pages.py"} if expected == "docs" else set()
     assert Sources(repository).touched([path]) == touched
 
 

@@ -20,6 +20,7 @@ DRAWN = {
     "independently recurrent networks": "train.report.sweep_figure",
     "variance of gradients": "train.gradient_variance.figure",
     "examples that a trained network expects": "train.observation_density.figure",
+    "noisy pictures cleaned": "train.segmentation.figure",
 }
 
 

@@ -105,17 +105,17 @@ def belief_propagation(
 
 
 def _sent(scores: Float[Array, "... labels"], coupling: Float[Array, "labels labels"]) -> Array:
-    """The message of places whose labels have these scores, with the largest entry 0."""
+    """The message of places whose labels have these scores: logarithms of probabilities.
+
+    Normalised with its derivative: without, what all labels of a message share would cancel in
+    values alone, and grow threefold at each step of the derivative.
+    """
     message = jax.nn.logsumexp(scores[..., :, None] + _like(coupling, scores), axis=-2)
-    return message - lax.stop_gradient(_finite(message.max(-1, keepdims=True)))
+    return jax.nn.log_softmax(message)
 
 
 def _like(coupling: Float[Array, "labels labels"], scores: Array) -> Array:
     return coupling.reshape((1,) * (scores.ndim - 1) + coupling.shape)
-
-
-def _finite(largest: Array) -> Array:
-    return jnp.where(jnp.isfinite(largest), largest, 0)
 
 
 def _flood(messages: Messages, e: Labels, couplings: Couplings, damping: float) -> Messages:

@@ -17,6 +17,7 @@ PICTURES = {
     "indrnn.svg": "indrnn/*/result.json",
     "indrnn_curves.svg": "indrnn/*/result.json",
     "gradient_variance.svg": "gradient_variance/*/result.json",
+    "segmentation.png": "segmentation/digits/result.json",
     "observation_density.png": "observation_density/boston/result.json",
 }
 

@@ -13,14 +13,24 @@ from train.indrnn import claims as indrnn
 from train.observation_density import claims as observation_density
 from train.report.claims import Claim, summary
 from train.resnet import claims as resnet
+from train.segmentation import claims as segmentation
 from train.uci import claims as uci
 
-# In the order of [A] 5.1, then of [B].
-EXPERIMENTS = (dense, resnet, indrnn, gradient_variance, uci, observation_density, mathematics)
+# In the order of [A], then of [B].
+EXPERIMENTS = (
+    segmentation,
+    dense,
+    resnet,
+    indrnn,
+    gradient_variance,
+    uci,
+    observation_density,
+    mathematics,
+)
 
 
 def every(results: pathlib.Path) -> list[Claim]:
-    """The claims of [A] 5.1 and of [B]."""
+    """The claims of [A] 3 and 5.1, and of [B]."""
     return [claim for experiment in EXPERIMENTS for claim in experiment.claims(results)]
 
 

@@ -6,10 +6,9 @@ from docs.tables.parts import Parts, bullets, columns, from_file, of, origin, re
 from train.report.statistics import Mean
 from train.report.tables import Result
 from train.uci import claims as uci_claims
-from train.uci import starts as uci_starts
+from train.uci import rows as uci_rows
 from train.uci import table as uci_table
-from train.uci import targets as uci_targets
-from train.uci.methods import METHODS
+from train.uci import trials as uci_trials
 
 MODELS = {
     "moments": "trained by moments",
@@ -21,21 +20,20 @@ MODELS = {
 def by_cell(results: pathlib.Path) -> uci_table.Found:
     """All cells, by data, method and noise."""
     folder = results / "uci"
-    return uci_table.by_cell(uci_table.read_all(folder)) if folder.exists() else {}
+    return uci_table.read_all(folder) if folder.exists() else {}
 
 
 @of(by_cell)
 def regression_beside(found: uci_table.Found) -> Parts:
     """Log-likelihood and RMSE of moments beside the columns of [B], and beside other published."""
-    names = uci_claims.measured_sets(found)
-    return [g for figure in uci_table.FIGURES for g in uci_table.beside(found, names, figure)]
+    return [grid for figure in uci_table.FIGURES for grid in uci_table.beside(found, figure)]
 
 
 @of(by_cell)
 def regression_reached(found: uci_table.Found) -> Parts:
     """What was to be reached, point by point, and the verdicts that it is counted from."""
-    by_set = uci_table.reached(found, uci_claims.measured_sets(found), *uci_claims.MAIN)
-    return [bullets(uci_targets.reached(found)), by_set, uci_targets.counts(found)]
+    by_set = uci_table.reached(found, *uci_claims.MAIN)
+    return [bullets(uci_claims.targets(found)), by_set, uci_claims.counts(found)]
 
 
 @of(by_cell)
@@ -61,14 +59,19 @@ def regression_tails(found: uci_table.Found) -> Parts:
 @of(lambda results: read_all(results, "uci_starts/*.json"))
 def regression_starts(made: list[Result]) -> Parts:
     """Where trainings end from different starts."""
-    return [uci_starts.table(made), *_origins(made)]
+    return [uci_trials.starts_table(made), *_origins(made)]
+
+
+@of(lambda results: read_all(results, "uci_search/*.json"))
+def regression_search(made: list[Result]) -> Parts:
+    """What another learning rate gains after a part of a training, and after the whole."""
+    return [uci_trials.search_table(made), *_origins(made)]
 
 
 @of(by_cell)
 def regression_time(found: uci_table.Found) -> Parts:
     """Seconds per split, their sum, and where they come from."""
-    measured = list(found.values())
-    return [uci_table.times(found), uci_claims.total(measured), *_origins(measured)]
+    return [uci_table.times(found), uci_claims.total(found), *_origins(list(found.values()))]
 
 
 def _origins(made: list[Result]) -> list[str]:
@@ -84,21 +87,7 @@ def regression_likelihoods(found: uci_table.Found) -> str:
 @from_file("uci_rows/protein.json")
 def regression_rows(result: Result) -> Parts:
     """The test rows behind splits that go wrong."""
-    splits = [
-        {"method": METHODS[cell["method"]].title, "split": number}
-        | (split | split["worst row"] | {"column": split["worst row"]["column"] + 1})
-        for cell in result["cells"]
-        for number, split in enumerate(cell["splits"], 1)
-    ]
-    figures = columns(
-        splits,
-        "method {method} | split {split} | RMSE {rmse:.2f}",
-        "without the ten largest errors {rmse without the largest errors:.2f}",
-        "without unsure rows (their number) {rmse without unsure rows:.2f} ({unsure rows})",
-        "LL {log likelihood:.2f} | without its worst row {without the worst row:.2f}",
-        "that row's error {error:.1f} | its predicted deviation {predicted deviation:.2g}",
-        "its largest input (column) {largest input:.1f} ({column})",
-    )
+    splits = [split for cell in result["cells"] for split in cell["splits"]]
     far = [
         f"{min(values)} to {max(values)} of a split's {splits[0][rows]} {rows}"
         for name, rows in (("far training rows", "training rows"), ("far test rows", "test rows"))
@@ -106,10 +95,26 @@ def regression_rows(result: Result) -> Parts:
     ]
     same = max(split["distance"] for split in splits)
     return [
-        figures,
+        uci_rows.grid([result]).markdown(),
         f"An input lies more than 10 deviations from the mean in {' and in '.join(far)}. The "
-        f"trainings were repeated; their RMSE is that of the table above to a relative {same:.0e}.",
+        f"trainings were repeated; their RMSE is that of their cells to a relative {same:.0e}.",
     ]
+
+
+@from_file("uci_rows/energy.json")
+def regression_outlier(result: Result) -> str:
+    """Splits in which a single test row costs more than 1 of the log-likelihood."""
+    splits = [
+        {"split": number} | (split | split["worst row"])
+        for number, split in enumerate(result["cells"][0]["splits"], 1)
+        if split["without the worst row"] - split["log likelihood"] > 1
+    ]
+    return columns(
+        splits,
+        "split {split} | LL {log likelihood:.2f} | its worst row {number}",
+        "LL without it {without the worst row:.2f} | its error {error:.2f}",
+        "its predicted deviation {predicted deviation:.3f}",
+    )
 
 
 @from_file("observation_density/boston/result.json")

@@ -270,6 +270,26 @@ def test_a_score_that_is_no_number_gives_none():
         assert not jnp.isnan(found[1]).any()
 
 
+@pytest.mark.parametrize("schedule", ["sequential", "parallel"])
+def test_derivatives_keep_their_digits_through_many_messages(schedule):
+    """A long way: 10 x 10 pixels, 10 times over. They are those of float64."""
+    e = 2 * GENERATOR.normal(size=(10, 10, LABELS))
+    weights = GENERATOR.normal(size=e.shape)
+
+    def slopes(dtype):
+        def f(e, couplings):
+            node = Grid(couplings, 10, schedule=schedule)
+            return (node.activation(e) * jnp.asarray(weights, dtype)).sum()
+
+        return jax.jit(jax.grad(f, (0, 1)))(jnp.asarray(e, dtype), jnp.asarray(COUPLINGS, dtype))
+
+    found = slopes(jnp.float32)
+    with jax.enable_x64(True):
+        expected = slopes(jnp.float64)
+    for ours, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, exact, atol=1e-4 * np.abs(exact).max())
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_exact_inference_is_the_sum_over_all_images(turned):
     def turn(x):

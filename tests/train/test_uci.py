@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -23,12 +24,11 @@ from train.data.uci import Table, load_table, scaled
 from train.engine.checkpoint import CheckpointError
 from train.models.regression import initial, network
 from train.report.files import DataFileError
-from train.report.statistics import Mean
 from train.uci import experiment as uci
 from train.uci import published as uci_published
 from train.uci import rows as uci_rows
-from train.uci import starts as uci_starts
 from train.uci import table as uci_table
+from train.uci import trials as uci_trials
 from train.uci.__main__ import cli
 from train.uci.methods import METHODS
 from train.uci.settings import CANDIDATES, Cell, Config, Hyper
@@ -44,13 +44,14 @@ def test_every_method_has_candidates():
 
 
 @pytest.mark.parametrize("method", CANDIDATES)
-def test_every_method_chooses_between_the_same_four_things(method):
+def test_every_method_chooses_between_the_same_five_things(method):
     centre, *others = CANDIDATES[method]
     changed = [
         {name for name, value in other._asdict().items() if value != getattr(centre, name)}
         for other in others
     ]
-    assert changed == [{"first_noise"}, {"output_prior"}, {"learning_rate"}]
+    priors = {"output_prior"}, {"output_prior", "prior"}
+    assert changed == [{"first_noise"}, *priors, {"learning_rate"}]
 
 
 def test_the_network_is_an_ordinary_one():
@@ -139,8 +140,15 @@ def fitted(changed: str = "nothing") -> Any:
         "test": DIABETES.test[0],
         "train": DIABETES.train[0][:1],
     }[changed]
-    table = table_with(rows)
-    return uci.fitted(TINY, CELL, [scaled(table, 0), scaled(DIABETES, 1)])
+    one, other = (uci.problem(TINY, CELL, table) for table in (table_with(rows), DIABETES))
+    of_each = {
+        name: tuple(
+            np.stack([a[0], b[1]])
+            for a, b in zip(getattr(one, name), getattr(other, name), strict=True)
+        )
+        for name in ("train", "test")
+    }
+    return uci.fitted(one._replace(**of_each), CANDIDATES[CELL.method], 2)
 
 
 def test_test_rows_influence_nothing_but_the_test():
@@ -160,7 +168,7 @@ def test_test_rows_influence_nothing_but_the_test():
 def test_the_preferred_candidate_is_chosen_for_each_split():
     fit = fitted()
     assert len(fit.nlls) == len(CANDIDATES["moments_adam"])
-    best = uci.preferred(np.stack(fit.nlls))
+    best = uci.preferred(fit.nlls)
     for split in range(2):
         chosen = [value[split] for value in fit.hyper]
         expected = CANDIDATES["moments_adam"][best[split]]
@@ -230,11 +238,10 @@ def test_splits_at_once_are_splits_one_by_one():
 def test_figures_are_those_of_numpy_in_original_units():
     """From the trained parameters alone, in float64 and in the units of the file."""
     cell = Cell("diabetes", "ensemble", "heteroscedastic")
-    splits = [scaled(DIABETES, i) for i in range(2)]
-    fit = uci.fitted(TINY, cell, splits)
+    given = uci.problem(TINY, cell, DIABETES)
+    fit = uci.fitted(given, CANDIDATES[cell.method], 2)
     params = fit.params
-    for i, split in enumerate(splits):
-        figures: Any = uci.figures(split, Scores(*(v[i] for v in fit.scores)), split.test_y)
+    for i, figures in enumerate(given.figures(fit.scores, given.test[1])):
         train, test = DIABETES.train[i], DIABETES.test[i]
         x = (DIABETES.x[test] - DIABETES.x[train].mean(0)) / DIABETES.x[train].std(0)
         mean, deviation = DIABETES.y[train].mean(), DIABETES.y[train].std()
@@ -273,12 +280,12 @@ def test_a_posterior_s_figures_are_those_of_its_closed_form_gaussian():
 
 
 def test_coverage_is_the_share_of_rows_in_the_central_interval():
-    split = scaled(DIABETES, 0)
-    level = np.array([0.01, 0.03, 0.5, 0.97, 0.98])
-    scores = Scores(np.zeros(5), np.ones(5), np.ones(5), level)
-    assert uci.figures(split, scores, np.zeros(5))["coverage"] == 0.6
-    scores = scores._replace(level=np.array([np.nan, *level[1:]]))
-    assert uci.figures(split, scores, np.zeros(5))["coverage"] is None
+    given = uci.problem(dataclasses.replace(TINY, splits=1), CELL, DIABETES)
+    level = np.array([[0.01, 0.03, 0.5, 0.97, 0.98]])
+    scores = Scores(np.zeros((1, 5)), np.ones((1, 5)), np.ones((1, 5)), level)
+    assert given.figures(scores, np.zeros((1, 5)))[0]["coverage"] == 0.6
+    level[0, 0] = np.nan
+    assert given.figures(scores, np.zeros((1, 5)))[0]["coverage"] is None
 
 
 def test_the_cost_of_weights_rises_from_nothing(monkeypatch):
@@ -367,7 +374,7 @@ def test_finished_cells_are_skipped_and_missing_ones_made_again(results, tmp_pat
 
 @pytest.mark.parametrize(
     "change, message",
-    [({"seed": 1}, "made with seed 0, now it is 1"), ({"epochs": 3}, "with epochs 2, now it is 3")],
+    [({"seed": 1}, "seed: 0 there, 1 now"), ({"epochs": 3}, "epochs: 2 there, 3 now")],
 )
 def test_results_of_other_settings_are_not_mixed(results, change, message):
     config = dataclasses.replace(SETTINGS, out=results, **change)
@@ -428,26 +435,29 @@ def made_up(data: str, method: str, noise: str, likelihoods: Any, rmses: Any) ->
         "settings": {"data": data, "method": method, "noise": noise},
         "seconds": {"compilation": 3.0, "training": 1.0},
         "splits": [
-            {"log likelihood": a, "rmse": b} for a, b in zip(likelihoods, rmses, strict=True)
+            {"log likelihood": a, "rmse": b, "coverage": 0.5}
+            for a, b in zip(likelihoods, rmses, strict=True)
         ],
     }
 
 
+def tables_of(*results: dict[str, Any]) -> str:
+    return uci_table.markdown({uci_table.name_of(result): result for result in results})
+
+
 def test_the_published_columns_are_whole():
     for column in (*uci_published.PAPER, *uci_published.ANCHORS):
-        assert len(column.log_likelihood) == 9 and len(column.rmse) in (0, 9), column.title
-        for text in (*column.log_likelihood, *column.rmse):
-            assert np.isfinite(uci_published.number(text))
-            assert uci_published.decimals(text) <= 3
+        assert column.source and "LL" in column.figures and {"LL", "RMSE"} >= set(column.figures)
+        for texts in column.figures.values():
+            assert len(texts) == 9, column.title
+            assert all(np.isfinite(uci_published.number(text)) for text in texts)
 
 
 def test_tables_from_results():
-    text = uci_table.markdown(
-        [
-            made_up("yacht", "moments_adam", "heteroscedastic", [-0.4, -0.6], [1.0, 1.2]),
-            made_up("boston", "moments_adam", "heteroscedastic", [-2.44, -2.48], [3.2, 3.6]),
-            made_up("boston", "pcff", "heteroscedastic", [-2.5, None], [3.2, None]),
-        ]
+    text = tables_of(
+        made_up("yacht", "moments_adam", "heteroscedastic", [-0.4, -0.6], [1.0, 1.2]),
+        made_up("boston", "moments_adam", "heteroscedastic", [-2.44, -2.48], [3.2, 3.6]),
+        made_up("boston", "pcff", "heteroscedastic", [-2.5, None], [3.2, None]),
     )
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert ["data", "moments, Adam", "PCFF"] in rows
@@ -479,44 +489,74 @@ def test_tables_from_results():
     ],
 )
 def test_comparison_with_the_paper(value, figure, data, best, bp):
-    assert uci_table.against_paper(value, figure, data) == (best, bp)
+    figures = {"log likelihood": [0.0], "rmse": [0.0]} | {figure: [value]}
+    cell = made_up(data, "pcff", "homoscedastic", *figures.values())
+    short = uci_published.SHORT[figure]
+    standing = uci_table.standing(cell)
+    assert (standing[f"{short}: best of [B]"], standing[f"{short}: BP"]) == (best, bp)
 
 
 def test_comparison_with_diagonal_dvi():
     for value, expected in ((-0.36, "better"), (-0.38, "level"), (-0.56, "level"), (-0.6, "worse")):
-        assert uci_table.against_diagonal_dvi(Mean(value, 0.1, 20), "yacht") == expected
+        # -0.47 in print; our standard error is 0.1.
+        cell = made_up("yacht", "pcff", "homoscedastic", [value - 0.1, value + 0.1], [1.0, 1.0])
+        assert uci_table.standing(cell)["LL: dDVI"] == expected
 
 
-def test_two_results_of_a_cell_are_refused():
+def test_two_results_of_a_cell_are_refused(tmp_path):
     one = made_up("yacht", "pcff", "heteroscedastic", [1.0], [1.0])
-    with pytest.raises(ValueError, match="two results of yacht pcff heteroscedastic"):
-        uci_table.markdown([one, json.loads(json.dumps(one))])
+    (tmp_path / "yacht").mkdir()
+    for name in ("a.json", "b.json"):
+        (tmp_path / "yacht" / name).write_text(json.dumps(one))
+    with pytest.raises(DataFileError, match="b.json is another result of yacht pcff hetero"):
+        uci_table.read_all(tmp_path)
+
+
+def test_a_cell_shows_by_which_recipe_it_was_made():
+    present, short_search, first = (
+        made_up("yacht", method, "heteroscedastic", [1.0, 3.0], [1.0, 3.0])
+        for method in ("pcff", "dropout", "flipout")
+    )
+    short_search["settings"]["search_epochs"] = 10
+    for split in first["splits"]:
+        del split["coverage"]
+    text = tables_of(present, short_search, first)
+    # In the order of the methods; coverage came with the second recipe.
+    assert "| yacht | 2.000 ± 1.000† | 2.000 ± 1.000‡ | 2.000 ± 1.000 |" in text
+    assert "| yacht | - | 0.500 ± 0.000‡ | 0.500 ± 0.000 |" in text
 
 
 def test_the_tables_command(results, tmp_path, capsys):
-    assert uci_table.main([str(results)]) == 0
+    uci_table.main([str(results)])
     assert capsys.readouterr().out == (results / "table.md").read_text()
-    assert uci_table.main([str(tmp_path)]) == 1
-    assert "holds no results" in capsys.readouterr().err
-    assert uci_table.main([]) == 2
+    for words, message in (([str(tmp_path)], "holds no results"), ([], "usage: ")):
+        with pytest.raises(SystemExit, match=message):
+            uci_table.main(words)
 
 
 # -- row by row
 
 
-def test_a_cell_row_by_row_is_the_cell(results, tmp_path, capsys):
-    path = results / "diabetes/dropout-heteroscedastic.json"
-    out = tmp_path / "rows.json"
-    assert uci_rows.main([str(tmp_path), str(path), "--out", str(out)]) == 0
-    (cell,) = json.loads(out.read_text())["cells"]
-    for split, expected in zip(cell["splits"], uci_table.read(path)["splits"], strict=True):
-        # Another program than that of the experiment: sums in float32 may be split otherwise.
-        np.testing.assert_allclose(split["rmse"], expected["rmse"], rtol=1e-5)
-        np.testing.assert_allclose(split["log likelihood"], expected["log likelihood"], rtol=1e-5)
-        assert split["distance"] < 1e-5
+def rows_of(results: pathlib.Path) -> Any:
+    config = dataclasses.replace(SETTINGS, methods=("dropout",), trial="rows", out=results)
+    return uci.main(config, "again", QUIET())
+
+
+def test_a_cell_row_by_row_is_the_cell(results, tmp_path):
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    (made,) = rows_of(tmp_path)
+    (cell,) = made["cells"]
+    before = uci_table.read(results / "diabetes/dropout-heteroscedastic.json")["splits"]
+    for split, expected in zip(cell["splits"], before, strict=True):
+        # The same bits, of which means are taken in float64 and in float32.
+        for name in ("rmse", "log likelihood"):
+            np.testing.assert_allclose(split[name], expected[name], rtol=1e-6)
+        assert split["distance"] < 1e-6
         assert (split["training rows"], split["test rows"]) == (398, 44)
-    assert uci_rows.main([str(tmp_path), "nowhere.json", "--out", str(out)]) == 1
-    assert "nowhere.json is no result" in capsys.readouterr().err
+    line = uci_rows.grid([made]).lines[1]
+    assert line[:3] == ["MC dropout", "2", f"{before[1]['rmse']:.2f}"]
+    with pytest.raises(DataFileError, match="dropout-heteroscedastic.json is no result"):
+        rows_of(tmp_path / "elsewhere")
 
 
 def test_what_rows_contribute():
@@ -543,13 +583,14 @@ def test_what_rows_contribute():
     assert (found["unsure rows"], found["far test rows"], found["far training rows"]) == (1, 1, 0)
 
 
-def test_a_cell_of_another_recipe_is_not_made_again(results, tmp_path, capsys):
+def test_a_cell_of_another_recipe_is_not_made_again(results, tmp_path):
     result = uci_table.read(results / "diabetes/dropout-heteroscedastic.json")
     result["settings"]["candidates"] = [[0.01, 1.0, 0.0]]
-    path = tmp_path / "old.json"
+    path = tmp_path / "diabetes/dropout-heteroscedastic.json"
+    path.parent.mkdir()
     path.write_text(json.dumps(result))
-    assert uci_rows.main([str(tmp_path), str(path), "--out", str(tmp_path / "rows.json")]) == 1
-    assert "was made with candidates" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="made with other settings. candidates: "):
+        rows_of(tmp_path)
 
 
 # -- where trainings end
@@ -557,15 +598,15 @@ def test_a_cell_of_another_recipe_is_not_made_again(results, tmp_path, capsys):
 
 def ends(**figures: Any) -> dict[str, Any]:
     """A made-up result: bound and log-likelihood of starts, in three splits that hardly differ."""
-    made = {name: (0.0, 0.0) for name in uci_starts.STARTS} | {
-        getattr(uci_starts, name.upper()): both for name, both in figures.items()
+    made = {name: (0.0, 0.0) for name in uci_trials.STARTS} | {
+        getattr(uci_trials, name.upper()): both for name, both in figures.items()
     }
     return {
         "settings": {"data": "yacht", "noise": "homoscedastic"},
         "starts": {
             name: [
                 {"bound": b + e, "log likelihood": ll + e, "rmse": 1.0, "coverage": 1.0}
-                for e in (0.0, 0.01 * (name in (uci_starts.RECIPE, uci_starts.SETTLED)), 0.02)
+                for e in (0.0, 0.01 * (name in (uci_trials.RECIPE, uci_trials.SETTLED)), 0.02)
             ]
             for name, (b, ll) in made.items()
         },
@@ -582,22 +623,36 @@ def ends(**figures: Any) -> dict[str, Any]:
     ],
 )
 def test_what_is_wrong_with_a_start(figures, expected):
-    assert uci_starts.verdict(ends(**figures)) == expected
-    assert uci_starts.table([ends(**figures)]).lines[0][-1] == expected
+    assert uci_trials.verdict(ends(**figures)["starts"]) == expected
+    assert uci_trials.starts_table([ends(**figures)]).lines[0][-1] == expected
 
 
-def test_the_starts_command(tmp_path):
+def trial(name: Any, out: pathlib.Path, *methods: Any) -> tuple[Any, Any]:
+    """What a trial of some methods returns, and what it writes but for the JSONs."""
     config = dataclasses.replace(
-        TINY,
-        methods=("moments_adam", "dropout"),
-        noise=("homoscedastic",),
-        starts=True,
-        out=tmp_path,
+        TINY, methods=methods, noise=("homoscedastic",), trial=name, out=out
     )
-    (made,) = uci.main(config, "again", QUIET())
-    name = "starts-diabetes-moments_adam-homoscedastic.json"
-    assert json.loads((tmp_path / name).read_text()) == made
-    assert {path.name for path in tmp_path.iterdir()} == {name, "starts.md"}
-    assert made["starts"].keys() == uci_starts.STARTS.keys()
+    made = uci.main(config, "again", QUIET())
+    files = {path.name: path.read_text() for path in out.iterdir()}
+    for result in made:
+        cell = "-".join(uci_table.name_of(result))
+        assert json.loads(files.pop(f"{name}-{cell}.json")) == result
+    assert files.keys() == {f"{name}.md"}
+    return made, files[f"{name}.md"]
+
+
+def test_the_trial_of_starts(tmp_path):
+    (made,), _ = trial("starts", tmp_path, "moments_adam", "dropout")
+    assert made["starts"].keys() == uci_trials.STARTS.keys()
     first, second = made["starts"]["recipe"], made["starts"]["full cost at once, small noise"]
     assert first[0]["bound"] > second[0]["bound"] + 1  # after two epochs the noise is still small
+
+
+def test_the_trial_of_searches(tmp_path):
+    (made,), text = trial("search", tmp_path, "moments_adam")
+    found = made["search"]
+    assert len(found) == 2 * len(uci_trials.LENGTHS)
+    first, other = (found[f"{rate} rate, the whole"] for rate in ("first", "other"))
+    gains = [b["log likelihood"] - a["log likelihood"] for a, b in zip(first, other, strict=True)]
+    assert gains[0] != 0 and f"{np.mean(gains):+.3f} ± " in text.splitlines()[-1]
+    assert "| diabetes | moments, Adam, homoscedastic | 0.02 for 0.01 |" in text

@@ -10,12 +10,12 @@ from train.report.claims import ABSENT, FAILS, HOLDS, OPEN
 from train.report.statistics import Mean
 from train.uci import claims as uci_claims
 from train.uci import table as uci_table
-from train.uci import targets as uci_targets
 from train.uci.methods import METHODS
-from train.uci.published import DIAGONAL_DVI, SETS, number
-from train.uci.table import NOISES, Found, by_cell
+from train.uci.published import DIAGONAL_DVI, number
+from train.uci.settings import SETS
+from train.uci.table import NOISES, Found, name_of
 
-DVI = dict(zip(SETS, map(number, DIAGONAL_DVI.log_likelihood), strict=True))
+DVI = {data: number(DIAGONAL_DVI.printed("log likelihood", data)) for data in SETS}
 
 
 def cell(data: str, method: str, noise: str, likelihoods: Any, rmses: Any) -> dict[str, Any]:
@@ -25,7 +25,6 @@ def cell(data: str, method: str, noise: str, likelihoods: Any, rmses: Any) -> di
             "method": method,
             "noise": noise,
             "epochs": 10,
-            "search_epochs": 5,
             "candidates": [[0.1], [0.2]],
         },
         "seconds": {"compilation": 3.0, "search": 2.0, "training": 2.0, "test": 0.1},
@@ -45,6 +44,10 @@ def everything() -> list[dict[str, Any]]:
     ]
 
 
+def by_cell(results: list[dict[str, Any]]) -> Found:
+    return {name_of(result): result for result in results}
+
+
 def changed(data: str, method: str, noise: str, **figures: Any) -> Found:
     """`everything` with other figures in a cell."""
     found = by_cell(json.loads(json.dumps(everything())))
@@ -55,7 +58,7 @@ def changed(data: str, method: str, noise: str, **figures: Any) -> Found:
 
 
 def test_what_was_reached_follows_the_figures():
-    likelihood, rmse, dvi, ensemble, covered, seconds = uci_targets.reached(by_cell(everything()))
+    likelihood, rmse, dvi, ensemble, covered, seconds = uci_claims.targets(by_cell(everything()))
     for line in (likelihood, rmse):
         assert line.endswith("as printed, on at least 9*: holds: on 9 of 9; missed: none.")
     assert "on at least 8*: holds: on 9 of 9" in dvi
@@ -65,7 +68,7 @@ def test_what_was_reached_follows_the_figures():
     # 3.55 s a split.
     assert "on at least 6*: does not hold: on 3 of 9; missed: boston (3.55 s against 0.1" in seconds
     worse = changed("boston", *uci_claims.MAIN, log_likelihood=[-2.9, -2.7], rmse=[9.0, 9.2])
-    likelihood, rmse, dvi, *_ = uci_targets.reached(worse)
+    likelihood, rmse, dvi, *_ = uci_claims.targets(worse)
     assert likelihood.endswith("does not hold: on 8 of 9; missed: boston (-2.800 against -2.5).")
     assert rmse.endswith("does not hold: on 8 of 9; missed: boston (9.100 against 3.3).")
     assert dvi.endswith("holds: on 8 of 9; missed: boston (by 0.380, standard error 0.100).")
@@ -76,7 +79,7 @@ def test_coverage_is_counted_where_it_was_measured():
     for share, data in enumerate(SETS):
         for split in found[data, *uci_claims.MAIN]["splits"]:
             split["coverage"] = 0.925 + 0.01 * (share > 0)
-    line = uci_targets.reached(found)[4]
+    line = uci_claims.targets(found)[4]
     assert line.endswith("on at least 9*: does not hold: on 8 of 9; missed: boston (0.925).")
     grids = {grid.title.partition(" noise")[0]: grid for grid in uci_table.own(found)}
     shares = grids["Share of test rows within the 95 % interval, heteroscedastic"]
@@ -90,7 +93,7 @@ def test_eight_sets_are_to_be_level_with_diagonal_dvi(missing, verdict):
     for data in SETS[:missing]:
         for split in found[data, *uci_claims.MAIN]["splits"]:
             split["log likelihood"] -= 1
-    assert f"on at least 8*: {verdict}: on {9 - missing} of 9" in uci_targets.reached(found)[2]
+    assert f"on at least 8*: {verdict}: on {9 - missing} of 9" in uci_claims.targets(found)[2]
 
 
 def test_gains_are_taken_split_by_split():
@@ -118,6 +121,8 @@ def test_cells_of_different_recipes_are_not_compared():
     for split in found["wine", *uci_claims.MAIN]["splits"]:
         split["coverage"] = 0.95  # of the present recipe; the ensemble's cell has none
     assert "wine" not in uci_claims.between(found, *uci_claims.MAIN, "ensemble", "rmse")
+    only = {name: cell for name, cell in found.items() if name[0] == "wine"}
+    assert "by RMSE not compared, of different recipes." in uci_claims.natural(only)
     row = next(line for line in uci_claims.gains(found).lines if line[0] == "wine")
     assert row == ["wine", "-", "-", "-", "-"]
     for split in found["wine", "ensemble", "heteroscedastic"]["splits"]:
@@ -183,15 +188,16 @@ def test_splits_that_go_wrong():
 
 def test_parts_that_stalled_are_found():
     results = [cell("boston", method, NOISES[0], [0.0], [1.0]) for method in METHODS]
-    assert uci_claims.stalls(results) == []
-    text = uci_claims.total(results)
+    assert uci_claims.stalls(results) == {}
+    text = uci_claims.total(by_cell(results))
     assert text == f"All 8 cells took {8 * 7.1:.0f} s, 0.02 hours."
+    results[2]["settings"]["search_epochs"] = 5
     results[2]["seconds"]["search"] = 102.0  # twice 5 epochs, as many as in training
-    ((name, lost),) = uci_claims.stalls(results)
+    ((name, lost),) = uci_claims.stalls(results).items()
     each = 3 + 102 + 2 + 0.1
     title = METHODS[list(METHODS)[2]].title
     assert name == (
         f"boston, {title}, {NOISES[0]} (search 102 s instead of about 2; {each:.1f} s a split)"
     )
     np.testing.assert_allclose(lost, 100.0)
-    assert "of which 100 s were lost" in uci_claims.total(results)
+    assert "of which 100 s were lost" in uci_claims.total(by_cell(results))

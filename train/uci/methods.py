@@ -25,18 +25,15 @@ from train.models.regression import initial, network
 from train.uci.settings import Hyper, Noise
 
 MEMBERS = 5  # of an ensemble
-INITIAL_VARIANCE = 1e-3  # of each weight: small, so that the means are found first
+FIRST_VARIANCE = 1e-3  # of each weight: small, so that the means are found first
 # A step is bounded in posterior deviations, so natural gradient needs larger ones to move.
-NATURAL_INITIAL_VARIANCE = 1e-2
+NATURAL_FIRST_VARIANCE = 1e-2
 NATURAL_VARIANCE_RATE = 0.03
 CERTAIN_RATE = 0.01  # Adam's, for what is not uncertain
-CONSTANTS = (  # what a result depends on besides its settings
-    MEMBERS,
-    INITIAL_VARIANCE,
-    NATURAL_INITIAL_VARIANCE,
-    NATURAL_VARIANCE_RATE,
-    CERTAIN_RATE,
-)
+# What a result depends on besides its settings.
+CONSTANTS = (MEMBERS, FIRST_VARIANCE, NATURAL_FIRST_VARIANCE, NATURAL_VARIANCE_RATE, CERTAIN_RATE)
+
+Forward = Callable[[Any, Any, Hyper, Array], cg.Belief]  # (network, key, hyper, x) -> outputs
 
 
 class Method(NamedTuple):
@@ -51,9 +48,6 @@ class Method(NamedTuple):
     # components of an even mixture of Gaussians
     predict: Callable[..., cg.Belief]
     natural: bool = False  # whether posteriors are trained by natural gradient
-
-
-# -- heads
 
 
 def _likelihood(params: Any, output: cg.Belief) -> tuple[Any, cg.Belief]:
@@ -76,9 +70,6 @@ def _initial(
     return params if varying else params | {"log_noise": jnp.float32(hyper.first_noise)}
 
 
-# -- costs of weights
-
-
 def _divergence(posterior: Any, hyper: Hyper) -> Array:
     return weights.kl(posterior, {"output/kernel": hyper.output_prior, "*": hyper.prior})
 
@@ -89,28 +80,17 @@ def _minus_log_prior(net: Any, hyper: Hyper) -> Array:
     return of_output / (2 * hyper.output_prior**2) + others / (2 * hyper.prior**2)
 
 
-# -- methods
-
-
 def _method(
     title: str,
-    forward: Callable[..., cg.Belief],
-    predicted: Callable[..., cg.Belief] | None = None,
+    forward: Forward,
+    predicted: Forward | None = None,
     *,
     variance: float | None = None,
     natural: bool = False,
     draws: bool = True,
 ) -> Method:
-    """A method for one network.
-
-    Args:
-        title: its name in tables.
-        forward: `(network, key, hyper, x)` to the beliefs about outputs, in training.
-        predicted: the same in prediction, where that is another.
-        variance: of each weight of a posterior at first; without it there is one set of weights.
-        natural: whether a posterior is trained by natural gradient.
-        draws: whether a prediction is a mixture over draws.
-    """
+    """A method for one network: with a posterior if there is a first variance of its weights, and
+    whose predictions, made by `predicted` if that differs from training, are mixed over draws."""
     cost = _minus_log_prior if variance is None else _divergence
 
     def loss(params: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array) -> Array:
@@ -131,12 +111,12 @@ def _method(
     return Method(title, functools.partial(_initial, variance=variance), loss, predict, natural)
 
 
-def _weights(procedure: Any) -> Callable[..., cg.Belief]:
+def _weights(procedure: Any) -> Forward:
     run = procedure(network)
     return lambda posterior, key, hyper, x: run(key, posterior, x)
 
 
-def _known(apply: Callable[..., Array]) -> Callable[..., cg.Belief]:
+def _known(apply: Callable[..., Array]) -> Forward:
     def forward(net: Any, key: Any, hyper: Hyper, x: Array) -> cg.Belief:
         output = apply(net, key, hyper, x)
         return cg.Belief(output, jnp.zeros_like(output))
@@ -146,9 +126,8 @@ def _known(apply: Callable[..., Array]) -> Callable[..., cg.Belief]:
 
 def _posterior(title: str, procedure: Any) -> Method:
     """Sampled while it is trained; whole networks are drawn from it to predict."""
-    return _method(
-        title, _weights(procedure), _weights(weights.weight_sample), variance=INITIAL_VARIANCE
-    )
+    drawn = _weights(weights.weight_sample)
+    return _method(title, _weights(procedure), drawn, variance=FIRST_VARIANCE)
 
 
 def _moments(title: str, variance: float, natural: bool) -> Method:
@@ -166,16 +145,16 @@ def _ensemble() -> Method:
         # The members have nothing to do with each other.
         return jax.vmap(one.loss, (0, *[None] * 5))(*args).sum()
 
-    def predict(params: Any, key: Any, hyper: Hyper, samples: int, x: Array) -> cg.Belief:
-        output = jax.vmap(lambda params: one.predict(params, key, hyper, samples, x))(params)
+    def predict(params: Any, *args: Any) -> cg.Belief:
+        output = jax.vmap(lambda params: one.predict(params, *args))(params)
         return jax.tree.map(lambda a: a[:, 0], output)
 
     return Method(one.title, init, loss, predict)
 
 
 METHODS: dict[str, Method] = {
-    "moments_natural": _moments("moments, natural gradient", NATURAL_INITIAL_VARIANCE, True),
-    "moments_adam": _moments("moments, Adam", INITIAL_VARIANCE, False),
+    "moments_natural": _moments("moments, natural gradient", NATURAL_FIRST_VARIANCE, True),
+    "moments_adam": _moments("moments, Adam", FIRST_VARIANCE, False),
     "local_reparameterization": _posterior(
         "local reparameterisation", weights.local_reparameterization
     ),
@@ -193,20 +172,11 @@ METHODS: dict[str, Method] = {
 }
 
 
-# -- optimisers
-
-
 def optimiser(
     method: Method, hyper: Hyper, examples: Any, steps: Any
 ) -> optax.GradientTransformation:
-    """Adam, or natural gradient for posteriors; the learning rate falls to 0 as a cosine.
-
-    Args:
-        method: what is trained.
-        hyper: its `learning_rate` is that of the first step.
-        examples: in the data set.
-        steps: the number of steps of the training.
-    """
+    """Adam, or natural gradient for posteriors; the learning rate falls to 0 as a cosine, over the
+    steps of the training."""
 
     def falling(rate: Any) -> Callable[[Any], Any]:
         return lambda step: rate * (1 + jnp.cos(jnp.pi * step / steps)) / 2

@@ -1,94 +1,64 @@
 """Which test rows make a cell of the regression tables bad: its last training again, row by row.
 
-    python -m train.uci.rows FOLDER_OF_DATA results/uci/protein/*-heteroscedastic.json --out FILE
+    python -m train.uci --trial rows --data-dir FOLDER --methods moments_adam --out results/uci
 
-The hyperparameters are those of the cell's JSON, so nothing is searched. The same code on the same
-machine makes the same bits; the result tells how far the figures are from those of the cell.
+The hyperparameters are those of the cell's JSON in `--out`, so nothing is searched. The same code
+on the same machine makes the same bits; the result tells how far the figures are from the cell's.
 """
 
-import argparse
-import json
 import math
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from train.data.uci import Scaled, load_table, scaled
-from train.engine.checkpoint import CheckpointError
-from train.report import machine, results
-from train.report.files import DataFileError
+from train.data.uci import Scaled, Table
+from train.report.tables import Grid
 from train.uci import experiment as uci
 from train.uci import table as uci_table
+from train.uci.methods import METHODS
 from train.uci.settings import Cell, Config, Hyper
-from train.uci.training import at_once, scored, trained
 
 FAR = 10.0  # inputs of more than so many deviations from the mean of the training rows
 UNSURE = 2.0  # predictions with a deviation of more than so many of the target's
 LARGEST = 10  # so many errors are left out to see what few rows do
 
 
-def inspected(result: dict[str, Any], data_dir: Path | None) -> dict[str, Any]:
-    """A cell row by row, trained again with its hyperparameters.
-
-    Args:
-        result: the cell's.
-        data_dir: the folder with its table.
-
-    Raises:
-        CheckpointError: the cell was made by another recipe than today's.
-    """
-    made = result["settings"]
-    table = load_table(made["data"], data_dir)
-    cell = Cell(made["data"], made["method"], made["noise"])
-    config = Config(
-        **{name: made[name] for name in ("splits", "seed", "samples", "hidden", "epochs")}
-    )
-    expected = uci.settings(config, cell, table) | {"search_epochs": made["search_epochs"]}
-    uci.same_settings("the cell", made, expected)
-    splits = [scaled(table, split) for split in range(made["splits"])]
-    given = uci.problem(config, cell, splits)
-    chosen = [Hyper(**split["hyperparameters"]) for split in result["splits"]]
-    hyper = Hyper(*(np.array(values, np.float32) for values in zip(*chosen, strict=True)))
-    examples = given.number(given.x.shape[1])
-    params = at_once(trained, given.shape)(
-        made["epochs"], given.keys, hyper, examples, given.x, given.y
-    )
-    scores = at_once(scored, given.shape)(params, given.keys, hyper, given.test_x, given.test_y)
+def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any]:
+    """A cell row by row, trained again with its hyperparameters: what its JSON says. One of another
+    recipe than today's is refused."""
+    path = config.out / cell.file
+    before = uci_table.read(path)
+    uci.same_settings(path, before["settings"], uci.settings(config, cell, table))
+    given = uci.problem(config, cell, table)
+    chosen = [Hyper(**split["hyperparameters"]) for split in before["splits"]]
+    hyper = Hyper(*map(np.array, zip(*chosen, strict=True)))
+    params = given.trained(before["settings"]["epochs"], hyper)
+    scores = given.scored(params, hyper, given.test)
     numbers = np.stack([np.asarray(values, np.float64) for values in scores[:3]], 1)
-    found = [described(*parts) for parts in zip(splits, numbers, table.test, strict=False)]
-    for split, before in zip(found, result["splits"], strict=True):
-        split["distance"] = abs(split["rmse"] / before["rmse"] - 1)
-    return {**cell._asdict(), "cell's commit": result["commit"], "splits": found}
+    found = [described(*each) for each in zip(given.splits, numbers, table.test, strict=False)]
+    for split, other in zip(found, before["splits"], strict=True):
+        split["distance"] = abs(split["rmse"] / other["rmse"] - 1)
+    told = {**cell._asdict(), "cell's commit": before["commit"], "splits": found}
+    return {**uci.origin("rows of regression cells", config, cell, table, command), "cells": [told]}
 
 
 def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
-    """What the test rows of a split contribute to its figures.
-
-    Args:
-        split: the data.
-        numbers: mean, deviation and NLL of each test row, float[3, test rows], in scaled units.
-        rows: their numbers in the table.
-    """
+    """What the test rows of a split, with these numbers in the table, contribute to its figures;
+    from their means, deviations and NLLs, float[3, test rows], in scaled units."""
     mean, deviation, nll = numbers
     errors = (mean - split.test_y) ** 2
     unsure = deviation > UNSURE
-    size = np.abs(split.test_x).max(1)
-    worst = int(nll.argmax())
-    others = np.arange(len(nll)) != worst
-
-    def likelihood(nlls: np.ndarray) -> float:
-        return float(-nlls.mean() - math.log(split.scale))
+    size, training_size = (np.abs(x).max(1) for x in (split.test_x, split.train_x))
+    worst, unit = int(nll.argmax()), math.log(split.scale)
 
     def rmse(squares: np.ndarray) -> float:
         return float(np.sqrt(squares.mean()) * split.scale)
 
     return {
         "rmse": rmse(errors),
-        "log likelihood": likelihood(nll),
-        "without the worst row": likelihood(nll[others]),
+        "log likelihood": float(-nll.mean() - unit),
+        "without the worst row": float(-np.delete(nll, worst).mean() - unit),
         "worst row": {
             "number": int(rows[worst]),
             "nll": float(nll[worst]),
@@ -103,36 +73,30 @@ def described(split: Scaled, numbers: np.ndarray, rows: np.ndarray) -> dict[str,
         "rmse without unsure rows": rmse(errors[~unsure]),
         "far test rows": int((size > FAR).sum()),
         "training rows": len(split.train_x),
-        "far training rows": int((np.abs(split.train_x).max(1) > FAR).sum()),
+        "far training rows": int((training_size > FAR).sum()),
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
-    parser.add_argument("data_dir", type=Path, help="the folder with the tables' files")
-    parser.add_argument("cells", type=Path, nargs="+", help="results of train.uci")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON to write")
-    arguments = sys.argv[1:] if arguments is None else arguments
-    chosen = parser.parse_args(arguments)
-    try:
-        found = []
-        for result in [uci_table.read(path) for path in chosen.cells]:
-            found.append(inspected(result, chosen.data_dir))
-            print(json.dumps(found[-1]), flush=True)
-    except (DataFileError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    made = {
-        "experiment": "rows of regression cells",
-        "command": f"python -m train.uci.rows {' '.join(arguments)}",
-        "commit": machine.commit(),
-        "machine": machine.identity("vmap"),
-        "cells": found,
+def grid(made: Sequence[Mapping[str, Any]]) -> Grid:
+    """The table of all splits."""
+    columns = {
+        "method": "{method}",
+        "split": "{number}",
+        "RMSE": "{rmse:.2f}",
+        "without the ten largest errors": "{rmse without the largest errors:.2f}",
+        "without unsure rows (their number)": "{rmse without unsure rows:.2f} ({unsure rows})",
+        "LL": "{log likelihood:.2f}",
+        "without its worst row": "{without the worst row:.2f}",
+        "that row's error": "{worst row[error]:.1f}",
+        "its predicted deviation": "{worst row[predicted deviation]:.2g}",
+        "its largest input (column)": "{worst row[largest input]:.1f} ({column})",
     }
-    results.write(chosen.out, made)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    splits = [
+        {**split, "method": METHODS[cell["method"]].title, "number": number}
+        | {"column": split["worst row"]["column"] + 1}
+        for result in made
+        for cell in result["cells"]
+        for number, split in enumerate(cell["splits"], 1)
+    ]
+    lines = [[template.format_map(split) for template in columns.values()] for split in splits]
+    return Grid("Test rows that make a split bad", list(columns), lines, names=2)

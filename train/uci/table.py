@@ -3,93 +3,86 @@
 python -m train.uci.table results/uci   # as Markdown
 """
 
+import functools
+import itertools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from train.report.files import DataFileError
 from train.report.results import read_json
 from train.report.statistics import Mean, mean
 from train.report.tables import Grid
 from train.uci.methods import METHODS
-from train.uci.published import ANCHORS, DIAGONAL_DVI, PAPER, SETS, Column, decimals, number
+from train.uci.published import ANCHORS, DIAGONAL_DVI, PAPER, SHORT, Column, number
+from train.uci.settings import SETS, Cell, Moments, Noise
 
 FIGURES = {"log likelihood": "Test log-likelihood", "rmse": "Test RMSE"}
-COVERAGE = "coverage"  # the share of test rows in their 95 % interval; older results have none
-NOISES = ("heteroscedastic", "homoscedastic")
-OURS = ("moments_natural", "moments_adam")  # what stands beside the BP column of [B]
+SIGNS = {"log likelihood": 1, "rmse": -1}  # of what is better
+COVERAGE = "coverage"  # the share of test rows in their 95 % interval
+NOISES, OURS = get_args(Noise), get_args(Moments)  # ours stand beside the BP column of [B]
+WORDS = ("better", "level", "worse")
+EVERY = ("diabetes", *SETS)
 
-Found = dict[tuple[str, str, str], dict[str, Any]]  # by data, method and noise
+Result = dict[str, Any]
+Found = dict[tuple[str, str, str], Result]  # by data, method and noise
 
 
 # -- results
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The result of a cell.
-
-    Raises:
-        DataFileError: the file is no such result.
-    """
+def read(path: Path) -> Result:
+    """The result of a cell; a `DataFileError` of a file that is none."""
 
     def check(result: Any) -> None:
         for split in result["splits"]:
             _ = split["rmse"], split["log likelihood"]
         if not result["splits"]:
             raise ValueError("it has no splits")
-        _ = result["settings"]["data"], result["settings"]["method"], result["settings"]["noise"]
-        _ = dict(result["seconds"])
+        _ = name_of(result), dict(result["seconds"])
 
     remedy = "Delete it, and the command makes it again."
     return read_json(path, check, "result of `python -m train.uci`", remedy)
 
 
-def read_all(folder: Path) -> list[dict[str, Any]]:
-    """The results of all cells below a folder.
-
-    Raises:
-        DataFileError: there are none, or one is bad.
-    """
-    paths = sorted(folder.glob("*/*.json"))
-    if not paths:
-        raise DataFileError(
-            f"{folder} holds no results; `python -m train.uci --out {folder}` makes them."
-        )
-    return [read(path) for path in paths]
+def name_of(result: Result) -> Cell:
+    """Which entry of the table a result is of."""
+    return Cell(*(result["settings"][name] for name in Cell._fields))
 
 
-def by_cell(results: Sequence[dict[str, Any]]) -> Found:
-    """Results by data, method and noise.
-
-    Raises:
-        ValueError: two are of the same cell.
-    """
+def read_all(folder: Path) -> Found:
+    """The results of all cells below a folder; a `DataFileError` if there are none, one is bad, or
+    two are of the same cell."""
     found: Found = {}
-    for result in results:
-        settings = result["settings"]
-        name = settings["data"], settings["method"], settings["noise"]
+    for path in sorted(folder.glob("*/*.json")):
+        result = read(path)
+        name = name_of(result)
         if name in found:
-            raise ValueError(f"two results of {' '.join(name)}")
+            raise DataFileError(f"{path} is another result of {' '.join(name)}; move one away.")
         found[name] = result
+    if not found:
+        remedy = f"`python -m train.uci --out {folder}` makes them"
+        raise DataFileError(f"{folder} holds no results; {remedy}.")
     return found
 
 
 # -- figures
 
 
-def values(result: dict[str, Any], figure: str) -> list[float]:
-    """A figure of each split; what was not finite is not a number."""
-    return [math.nan if s[figure] is None else s[figure] for s in result["splits"]]
+def values(splits: Sequence[Mapping[str, Any]], figure: str) -> dict[int, float]:
+    """A figure by split; what was not finite is not a number."""
+    every = [split[figure] for split in splits]
+    return {i: math.nan if value is None else value for i, value in enumerate(every)}
 
 
-def over_splits(result: dict[str, Any], figure: str) -> Mean:
+def over_splits(result: Result, figure: str) -> Mean:
     """Mean and standard error of a figure over the splits; not a number if one of them is not."""
-    return mean(values(result, figure))
+    return mean(list(values(result["splits"], figure).values()))
 
 
-def seconds_per_split(result: dict[str, Any]) -> float:
+def seconds_per_split(result: Result) -> float:
     """Compilation, search, training and test, divided by the number of splits."""
     return sum(result["seconds"].values()) / len(result["splits"])
 
@@ -99,28 +92,36 @@ def digits_of(data: str, figure: str) -> int:
     return {"kin8nm": 4, "naval": 5}.get(data, 3) if figure == "rmse" else 3
 
 
+def recipe_mark(result: Result) -> str:
+    """The mark of a cell's recipe: "" of the present one; "‡" where candidates were compared after
+    a shorter training; "†" where, before, a posterior's divergence counted in full from the first
+    step, and coverage was not measured."""
+    if COVERAGE not in result["splits"][0]:
+        return "†"
+    return "‡" if "search_epochs" in result["settings"] else ""
+
+
 def told(found: Found, data: str, method: str, noise: str, figure: str) -> str:
-    """A figure of a cell with its standard error; "-" where it was not measured."""
+    """A figure of a cell with its standard error and the mark of its recipe; "-" where it was not
+    measured."""
     result = found.get((data, method, noise))
     if result is None or figure not in result["splits"][0]:
         return "-"
-    return over_splits(result, figure).told(digits_of(data, figure))
+    return over_splits(result, figure).told(digits_of(data, figure)) + recipe_mark(result)
 
 
 def together(found: Found, *names: tuple[str, str, str]) -> bool:
-    """Whether cells are there and were made by one recipe: coverage came with the present one."""
-    if not all(name in found for name in names):
-        return False
-    return len({COVERAGE in found[name]["splits"][0] for name in names}) == 1
+    """Whether cells are there and were made by one recipe."""
+    made = [found[name] for name in names if name in found]
+    return len(made) == len(names) and len(set(map(recipe_mark, made))) == 1
 
 
-def line(result: dict[str, Any]) -> str:
+def line(result: Result) -> str:
     """A cell in a few words."""
-    settings = result["settings"]
-    cell = settings["data"], settings["method"], settings["noise"]
-    likelihood, rmse = (told({cell: result}, *cell, figure) for figure in FIGURES)
+    name = name_of(result)
+    likelihood, rmse = (told({name: result}, *name, figure) for figure in FIGURES)
     seconds = seconds_per_split(result)
-    return f"{' '.join(cell)}: LL {likelihood}, RMSE {rmse}, {seconds:.2f} s/split"
+    return f"{' '.join(name)}: LL {likelihood}, RMSE {rmse}, {seconds:.2f} s/split"
 
 
 def title(method: str, noise: str) -> str:
@@ -134,186 +135,148 @@ def ours(found: Found) -> list[tuple[str, str]]:
     return [(m, noise) for m in reversed(OURS) for noise in NOISES if (m, noise) in measured]
 
 
+# -- beside published figures
+
+
+def best_of_paper(figure: str, data: str) -> str:
+    """The best of the columns of [B], as printed."""
+    every = [column.printed(figure, data) for column in PAPER]
+    return max(every, key=lambda text: SIGNS[figure] * number(text))
+
+
+def word(difference: float, margin: float = 0.0) -> str:
+    """A difference in a word: "level" is within the margin, and not a number is "worse".
+
+    Example:
+        >>> word(0.2), word(0.2, 0.5), word(-0.2), word(math.nan)
+        ('better', 'level', 'worse', 'worse')
+    """
+    better, level, worse = WORDS
+    if difference > margin:
+        return better
+    return level if difference >= -margin else worse
+
+
+def standing(result: Result) -> dict[str, str]:
+    """How a cell stands: to the best column of [B] and to its BP, at the digits that are printed
+    there; and to diagonal DVI, within our standard error."""
+    data, made = result["settings"]["data"], {}
+    for figure, short in SHORT.items():
+        value = over_splits(result, figure).value
+        best, own = best_of_paper(figure, data), PAPER[0].printed(figure, data)
+        for whose, text in (("best of [B]", best), ("BP", own)):
+            decimals = len(text.partition("±")[0].partition(".")[2])
+            difference = round(value, decimals) - number(text)
+            made[f"{short}: {whose}"] = word(SIGNS[figure] * difference)
+    likelihood = over_splits(result, "log likelihood")
+    difference = likelihood.value - number(DIAGONAL_DVI.printed("log likelihood", data))
+    return made | {"LL: dDVI": word(difference, likelihood.standard_error)}
+
+
 # -- tables
 
 
-def grids(results: Sequence[dict[str, Any]]) -> list[Grid]:
+def grids(found: Found) -> list[Grid]:
     """All tables: our methods, ours beside published figures, what was reached, and the time."""
-    found = by_cell(results)
-    published = [name for name in SETS if any(data == name for data, _, _ in found)]
-    made = own(found)
-    if published:
-        made += [grid for figure in FIGURES for grid in beside(found, published, figure)]
-        made += [reached(found, published, *each) for each in ours(found)]
-    return [*made, times(found)]
+    return [
+        *own(found),
+        *(grid for figure in FIGURES for grid in beside(found, figure)),
+        *(grid for each in ours(found) if (grid := reached(found, *each)).lines),
+        times(found),
+    ]
+
+
+def by_set(heading: str, sets: Iterable[str], columns: Mapping[str, Callable[[str], str]]) -> Grid:
+    """A line for each set, and in each column what a function says of it."""
+    lines = [[data, *(cell(data) for cell in columns.values())] for data in sets]
+    return Grid(heading, ["data", *columns], lines)
+
+
+def of_cells(found: Found, cells: Iterable[tuple[str, str, str]], figure: str) -> dict[str, Any]:
+    """Columns with a figure of cells, each by its heading, method and noise."""
+    return {
+        heading: functools.partial(told, found, method=method, noise=noise, figure=figure)
+        for heading, method, noise in cells
+    }
 
 
 def own(found: Found) -> list[Grid]:
     """The figures of all methods, a table for each figure and kind of noise."""
-    titles = FIGURES
-    if any(COVERAGE in result["splits"][0] for result in found.values()):
-        titles = {**FIGURES, COVERAGE: "Share of test rows within the 95 % interval"}
-    methods = _methods(found)
-    return [
-        Grid(
-            f"{name}, {noise} noise: mean over splits ± standard error",
-            ["data", *(METHODS[method].title for method in methods)],
-            [[data, *(told(found, data, m, noise, figure) for m in methods)] for data in names],
-        )
-        for figure, name in titles.items()
-        for noise in NOISES
-        if (names := [data for data in ("diabetes", *SETS) if _any(found, data, noise)])
-    ]
+    titles, made = {**FIGURES, COVERAGE: "Share of test rows within the 95 % interval"}, []
+    for (figure, name), noise in itertools.product(titles.items(), NOISES):
+        if sets := [data for data in EVERY if any((data, m, noise) in found for m in METHODS)]:
+            heading = f"{name}, {noise} noise: mean over splits ± standard error"
+            cells = [(METHODS[method].title, method, noise) for method in _methods(found)]
+            made.append(by_set(heading, sets, of_cells(found, cells, figure)))
+    return made
 
 
 def times(found: Found) -> Grid:
     """What a split took, by method."""
-
-    def seconds(*cell: str) -> str:
-        result = found.get((cell[0], cell[1], cell[2]))
-        return f"{seconds_per_split(result):.2f}" if result else "-"
-
-    methods = _methods(found)
-    return Grid(
-        "Seconds per split: compilation, search, training and test, divided by the splits",
-        ["data", "noise", *(METHODS[method].title for method in methods)],
-        [
-            [data, noise, *(seconds(data, method, noise) for method in methods)]
-            for data in ("diabetes", *SETS)
-            for noise in NOISES
-            if _any(found, data, noise)
-        ],
-        names=2,
-    )
+    methods, lines = _methods(found), []
+    for data, noise in itertools.product(EVERY, NOISES):
+        cells = [found.get((data, method, noise)) for method in methods]
+        if any(cells):
+            seconds = [f"{seconds_per_split(cell):.2f}" if cell else "-" for cell in cells]
+            lines.append([data, noise, *seconds])
+    heading = "Seconds per split: compilation, search, training and test, divided by the splits"
+    return Grid(heading, ["data", "noise", *(METHODS[m].title for m in methods)], lines, names=2)
 
 
-def beside(found: Found, names: Sequence[str], figure: str) -> list[Grid]:
+def beside(found: Found, figure: str) -> list[Grid]:
     """A figure of ours beside the columns of [B], and beside those of others."""
-    mine = ours(found)
+    sets = [data for data in SETS if any(data == name for name, _, _ in found)]
+    mine = of_cells(found, [(title(*each), *each) for each in ours(found)], figure)
     return [
-        Grid(
+        by_set(
             f"{FIGURES[figure]} beside {whose} (as printed; sources in train/uci/published.py)",
-            ["data", *(title(*each) for each in mine), *(column.title for column in columns)],
-            [
-                [
-                    data,
-                    *(told(found, data, method, noise, figure) for method, noise in mine),
-                    *(printed(column, figure, data) for column in columns),
-                ]
-                for data in names
-            ],
+            sets,
+            mine | printed(every, figure),
         )
         for whose, every in (("[B] Table 2", PAPER), ("others", ANCHORS))
-        if (columns := [c for c in every if figure != "rmse" or c.rmse])
+        if sets
     ]
 
 
-def reached(found: Found, names: Sequence[str], method: str, noise: str) -> Grid:
-    """How a method stands to [B] and to diagonal DVI, set by set."""
-    verdict = {
-        data: standing(found[cell]) for data in names if (cell := (data, method, noise)) in found
+def printed(columns: Iterable[Column], figure: str) -> dict[str, Any]:
+    """Published columns that have a figure."""
+    return {
+        column.title: functools.partial(column.printed, figure)
+        for column in columns
+        if SHORT[figure] in column.figures
     }
-    return Grid(
-        f"What was reached by {title(method, noise)}: at the printed precision of [B], "
-        "against its best column and its BP; against diagonal DVI within a standard error",
-        ["data", *next(iter(verdict.values()), {})],
-        [[data, *each.values()] for data, each in verdict.items()],
+
+
+def reached(found: Found, method: str, noise: str) -> Grid:
+    """How a method stands to [B] and to diagonal DVI, set by set."""
+    sets = [data for data in SETS if (data, method, noise) in found]
+    verdicts = [standing(found[data, method, noise]) for data in sets]
+    heading = (
+        f"What was reached by {title(method, noise)}: at the printed precision of [B], against its "
+        "best column and its BP; against diagonal DVI within a standard error"
     )
-
-
-def markdown(results: Sequence[dict[str, Any]]) -> str:
-    """All tables as Markdown."""
-    return "\n\n".join(grid.titled() for grid in grids(results)) + "\n"
-
-
-def tables(results: Sequence[dict[str, Any]]) -> list[Any]:
-    """All tables as `rich` tables."""
-    return [grid.rich() for grid in grids(results)]
+    lines = [[data, *each.values()] for data, each in zip(sets, verdicts, strict=True)]
+    return Grid(heading, ["data", *(verdicts[0] if verdicts else ())], lines)
 
 
 def _methods(found: Found) -> list[str]:
     return [method for method in METHODS if any(m == method for _, m, _ in found)]
 
 
-def _any(found: Found, data: str, noise: str) -> bool:
-    return any((d, n) == (data, noise) for d, _, n in found)
+def markdown(found: Found) -> str:
+    """All tables as Markdown."""
+    return "\n\n".join(grid.titled() for grid in grids(found)) + "\n"
 
 
-# -- beside published figures
-
-
-def printed(column: Column, figure: str, data: str) -> str:
-    """A published figure as it is printed; "-" where there is none."""
-    column_values = column.rmse if figure == "rmse" else column.log_likelihood
-    return column_values[SETS.index(data)] if column_values else "-"
-
-
-def standing(result: dict[str, Any]) -> dict[str, str]:
-    """How a cell stands to [B] and to diagonal DVI: "better", "level" or "worse"."""
-    data = result["settings"]["data"]
-    made = {}
-    for figure, short in (("log likelihood", "LL"), ("rmse", "RMSE")):
-        best, own = against_paper(over_splits(result, figure).value, figure, data)
-        made |= {f"{short}: best of [B]": best, f"{short}: BP": own}
-    likelihood = over_splits(result, "log likelihood")
-    return made | {"LL: dDVI": against_diagonal_dvi(likelihood, data)}
-
-
-def best_of_paper(figure: str, data: str) -> str:
-    """The best of the columns of [B], as printed."""
-    sign = -1 if figure == "rmse" else 1
-    every = [printed(column, figure, data) for column in PAPER]
-    return max(every, key=lambda text: sign * number(text))
-
-
-def against_paper(value: float, figure: str, data: str) -> tuple[str, str]:
-    """Our figure against the best column of [B] and against its BP, at the digits of each.
-
-    Args:
-        value: ours.
-        figure: "log likelihood" (more is better) or "rmse" (less is).
-        data: the table.
-
-    Returns:
-        "better", "level" or "worse", for each.
-
-    Example:
-        >>> against_paper(-2.46, "log likelihood", "boston")
-        ('level', 'better')
-    """
-    sign = -1 if figure == "rmse" else 1
-    best, own = best_of_paper(figure, data), printed(PAPER[0], figure, data)
-    return _against(value, best, sign), _against(value, own, sign)
-
-
-def _against(value: float, text: str, sign: int) -> str:
-    difference = sign * (round(value, decimals(text)) - number(text))
-    if difference > 0:
-        return "better"
-    return "level" if difference == 0 else "worse"  # not a number is worse
-
-
-def against_diagonal_dvi(likelihood: Mean, data: str) -> str:
-    """Our log-likelihood against that of diagonal DVI: "level" is within our standard error."""
-    difference = likelihood.value - number(printed(DIAGONAL_DVI, "log likelihood", data))
-    if difference > likelihood.standard_error:
-        return "better"
-    return "level" if difference >= -likelihood.standard_error else "worse"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+def main(arguments: Sequence[str]) -> None:
+    """The command line."""
     if len(arguments) != 1:
-        print("usage: python -m train.uci.table FOLDER", file=sys.stderr)
-        return 2
+        sys.exit("usage: python -m train.uci.table FOLDER")
     try:
         print(markdown(read_all(Path(arguments[0]))), end="")
     except DataFileError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:])

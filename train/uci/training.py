@@ -39,23 +39,12 @@ class Scores(NamedTuple):
 def trained(
     shape: Shape, epochs: Any, key: Any, hyper: Hyper, examples: Any, x: Array, y: Array
 ) -> Any:
-    """The parameters after the last epoch.
-
-    Args:
-        shape: the static settings.
-        epochs: their number; may be traced, so that one program serves search and training.
-        key: of `jax.random`.
-        hyper: the hyperparameters.
-        examples: how many of the rows are trained on, the first ones; may be traced. The number of
-            steps does not depend on it: with fewer rows each is seen more often.
-        x, y: the rows.
-    """
+    """The parameters after the last epoch. The number of epochs may be traced, and that of the
+    examples, the first rows, which alone are trained on: with fewer each is seen more often."""
     method = METHODS[shape.method]
     rows, batch = len(x), min(shape.batch, len(x))
     steps = rows // batch
-    init_key, order_key, noise_key = (
-        jax.random.fold_in(key, stream) for stream in (INITIAL, ORDER, NOISE)
-    )
+    init_key, order_key, noise_key = (jax.random.fold_in(key, i) for i in (INITIAL, ORDER, NOISE))
     params = method.init(init_key, x.shape[1], shape.hidden, shape.noise, hyper)
     update = optimiser(method, hyper, examples, epochs * steps)
 
@@ -80,15 +69,7 @@ def trained(
 
 
 def scored(shape: Shape, params: Any, key: Any, hyper: Hyper, x: Array, y: Array) -> Scores:
-    """What a trained network predicts of rows, and how well.
-
-    Args:
-        shape: the static settings.
-        params: what came of the training.
-        key: of the training.
-        hyper: the hyperparameters of the training.
-        x, y: other rows.
-    """
+    """What a network, trained with this key and these hyperparameters, predicts of other rows."""
     key = jax.random.fold_in(key, TEST)
     output = METHODS[shape.method].predict(params, key, hyper, shape.samples, x)
     deviations = jnp.sqrt(output.variance)

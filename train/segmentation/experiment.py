@@ -1,0 +1,72 @@
+"""The experiment from the data to `result.json`; see `train.segmentation`."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from train import data
+from train.report import machine, results
+from train.report.files import held, refuse_other_result
+from train.report.settings import facts
+from train.segmentation.figure import draw, errors
+from train.segmentation.settings import Config
+from train.segmentation.training import check_size, images_of, test, train
+
+SOURCE = "[A] section 3"
+TITLE = "noisy pictures cleaned by pixels that touch"
+
+
+def main(config: Config, command: str, console: Any) -> dict[str, Any]:
+    """Trains, tests, and leaves the result behind. DataFileError for bad data, ValueError for
+    images that are too large for exact inference."""
+    dataset, settings = data.load(config.data, config.data_dir), facts(config, "data_dir", "out")
+    training, testing = images_of(config, dataset)
+    out = config.out or Path("runs/segmentation") / config.data
+    say = results.said_on(console)
+    with held(out):
+        refuse_other_result(out / "result.json", TITLE, settings)
+        say(f"{dataset.source}; results go to {out}")
+        check_size(config, testing)
+        found, learnt = {}, {}
+        for model in sorted(config.models, key=lambda model: model == "exact"):
+            began = time.perf_counter()
+            if model != "exact":
+                learnt[model] = jax.block_until_ready(train(config, model, training))
+            seconds = time.perf_counter() - began
+            parameters = learnt["belief_propagation" if model == "exact" else model]
+            wrong, nats, white = test(config, model, parameters, testing)
+            found[model] = {
+                "error": dict(zip(map(str, config.seeds), wrong.tolist(), strict=True)),
+                "nll": dict(zip(map(str, config.seeds), nats.tolist(), strict=True)),
+                "couplings": np.asarray(parameters.couplings[0], np.float64).round(4).tolist(),
+                "training seconds": round(seconds, 1),
+                "white": white.astype(np.float64).round(3).tolist(),
+            }
+            say(f"{model}: {100 * wrong.mean():.2f} % of the pixels are wrong ({seconds:.0f} s)")
+        result = results.origin(
+            TITLE,
+            SOURCE,
+            command=command,
+            identity=machine.identity("vmap"),
+            data=dataset.source,
+            settings=settings,
+        ) | {
+            "sizes": {
+                "training images": training.true.shape[1],
+                "test images": testing.true.shape[1],
+                "height": testing.true.shape[2],
+                "width": testing.true.shape[3],
+            },
+            "models": found,
+            "images": {
+                name: getattr(testing, name)[0, : config.kept].tolist() for name in testing._fields
+            },
+        }
+        results.write(out / "result.json", result)
+        draw([out / "result.json"], out / "figure.png")
+    console.print(errors(result).rich())
+    say(f"{out}/result.json, {out}/figure.png")
+    return result
