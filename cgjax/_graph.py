@@ -117,7 +117,8 @@ class ChainGraph:
             notes = [c.kind] if c.kind != "node" else []
             notes += ["output"] if c.output else []
             name = f"{c.name} ({', '.join(notes)})" if notes else c.name
-            rows.append((name, _family(c.family), _size(c), _listed(c.parents)))
+            family = ", touching: ".join(filter(None, (_family(c.family), c.family.touching)))
+            rows.append((name, family, _size(c), _listed(c.parents)))
         rows += [(r.name, "", str(r.shape), _listed(r.parents)) for r in self.results]
         widths = [max(len(row[k]) for row in rows) for k in range(3)]
         lines = [
@@ -129,11 +130,14 @@ class ChainGraph:
         return "\n".join([title, *(line.rstrip() for line in lines)])
 
     def to_mermaid(self) -> str:
-        """The graph as a Mermaid flowchart; edges through time are dotted."""
+        """The graph as a Mermaid flowchart; edges through time are dotted.
+
+        What touches within a component is an undirected edge of it to itself, with words.
+        """
         return mermaid(*self._drawing())
 
     def to_svg(self) -> str:
-        """The graph as a picture; edges through time are dashed."""
+        """The graph as a picture; edges through time are dashed, undirected ones without arrow."""
         return svg(drawing(*self._drawing()))
 
     def draw(self, path: str | Path) -> None:
@@ -171,6 +175,8 @@ class ChainGraph:
         lines = [
             Line(known[p.name], target, p.through_time) for target, origin in ends for p in origin
         ]
+        loops = [(known[c.name], c.family.touching) for c in self.components]
+        lines += [Line(name, name, touching=words) for name, words in loops if words]
         return boxes, lines
 
 
@@ -310,8 +316,9 @@ def chain_graph(net: Function) -> Callable[..., ChainGraph]:
 
     A component is an array of nodes marked by `cgjax.node`, `noise` or `observe`; its parents are
     the components and inputs that its natural parameter is computed from, through no other node.
-    A component inside `lax.scan` or another loop is shown once, with edges through time. Of a
-    module, the inputs are the arguments of its call.
+    A component inside `lax.scan` or another loop is shown once, with edges through time; one whose
+    elements touch, such as a chain, has an undirected edge to itself. Of a module, the inputs are
+    the arguments of its call.
 
     Args:
         net: a network, as a function of arrays, or a Flax module.

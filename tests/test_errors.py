@@ -68,6 +68,10 @@ MISTAKES = [
     ("cg.layers.Dropout(0.5, name=3)", "TypeError", "name is a string, got 3"),
     ("cg.layers.Node(Spin(), name=x)", "TypeError", "name is a string, got an array of float32"),
     ("cg.layers.SimpleRecurrent(2, 2, name='a/b', rngs=nnx.Rngs(0))", "ValueError", "free of the"),
+    ("cg.layers.LinearChain(2, 2, name=3, rngs=nnx.Rngs(0))", "TypeError", "is a string, got 3"),
+    ("cg.layers.LinearChain(2, 2.0, rngs=nnx.Rngs(0))", "TypeError", "is an integer, got 2.0"),
+    ("cg.layers.LinearChain(2, 2, forbidden=x, rngs=nnx.Rngs(0))", "TypeError", "a tuple .start"),
+    ("cg.layers.LinearChain(2, 2, rngs=nnx.Rngs(0))(jnp.ones((4, 2), int))", "TypeError", "int32"),
     # networks
     ("cg.pcff(Net, .5)", "TypeError", rf"^pcff {_NETWORK} the class Net.*`Net\(…\)`"),
     ("cg.moments(Net)", "TypeError", f"^moments {_NETWORK} the class Net"),

@@ -222,6 +222,59 @@ def test_names_are_no_markup_for_mermaid():
     assert '["#lt;b#gt;#quot;#amp;<br/>Spin (2,)"]' in text.to_mermaid()
 
 
+def touching(x):
+    """Components whose elements touch, beside each other and through time."""
+    tags = cg.node(cg.nodes.LinearChain(jnp.eye(2), jnp.zeros(2)), x, name="tags")
+    switch = cg.node(cg.nodes.Spin(), x.sum(), name="switch")
+    tagged = lambda last, _: (cg.node(cg.nodes.LinearChain(jnp.eye(2)), last, name="again"), None)  # noqa: E731
+    again, _ = jax.lax.scan(tagged, x, None, length=3)
+    pixels = cg.node(cg.nodes.Grid(jnp.eye(2)), (again + tags)[None], name="pixels")
+    return tags * switch, pixels
+
+
+def test_what_touches_within_a_component_is_an_undirected_edge():
+    graph = cg.chain_graph(touching)(jnp.ones((4, 2)))
+    assert str(graph).splitlines()[1:6] == [
+        "component        family                                              shape             "
+        "parents",
+        "tags             LinearChain(…, …), touching: neighbours in a chain  (4, 2)            x",
+        "switch           Spin                                                ()                x",
+        "again            LinearChain(…), touching: neighbours in a chain     (4, 2) × 3 steps  "
+        "x, again (earlier step)",
+        "pixels (output)  Grid(…), touching: neighbours in a grid             (1, 4, 2)         "
+        "tags, again",
+    ]
+    mermaid = graph.to_mermaid()
+    loops = re.findall(r'(v\d+) -- "([^"]*)" --- (v\d+)\n', mermaid)
+    chain, grid = "neighbours in a chain", "neighbours in a grid"
+    assert [(a == b, words) for a, words, b in loops] == [(True, w) for w in (chain, chain, grid)]
+    for (number, *_), name in zip(loops, ("tags", "again", "pixels"), strict=True):
+        assert f'{number}["{name}<br/>' in mermaid
+    picture = drawing(*graph._drawing())
+    assert_apart(picture)
+    found = [curve for curve in picture.curves if curve.touching]
+    assert [curve.touching for curve in found] == [chain, chain, grid]
+    for curve in found:  # the words stand between the loop and whatever is at its left
+        (x, y), width = curve.end, 0.5 * 11 * len(curve.touching)
+        assert x - width >= 0 and x <= min(p for p, _ in curve.points[::3])
+        for box in picture.boxes:
+            beside = box.x + box.width / 2 <= x - width or x <= box.x - box.width / 2
+            assert beside or abs(box.y - y) >= box.height / 2
+    root = ElementTree.fromstring(graph.to_svg())
+    texts = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count(chain) == 2 and texts.count(grid) == 1
+    arrows = list(root.iter("{http://www.w3.org/2000/svg}polygon"))
+    assert len(arrows) == len(picture.curves) - 3
+
+
+def test_a_family_that_conditions_its_elements_says_what_touches():
+    families = [f for f in vars(cg.nodes).values() if isinstance(f, type)]
+    families = [f for f in families if issubclass(f, cg.nodes.Family)]
+    own = cg.nodes.Family.conditioned
+    conditioning = {f.__name__ for f in families if f.conditioned is not own}
+    assert conditioning == {f.__name__ for f in families if f.touching} and conditioning
+
+
 def graph_of_random_edges(num_nodes):
     edges = np.random.default_rng(0).random((num_nodes, num_nodes)) < 2.0 / num_nodes
 

@@ -2,7 +2,8 @@
 
 Boxes stand in rows below all that they depend on. A line that passes rows has a place of its own in
 each of them, so that it crosses no box. Lines through time do not count for the rows; they are
-dashed and go around at the side.
+dashed and go around at the side. What touches within a box is a loop without arrow, at its other
+side.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ class Box(NamedTuple):
 
 
 class Line(NamedTuple):
-    """An edge between two boxes, by name."""
+    """An edge between two boxes, by name; one of a box to itself, without direction, has words."""
 
     source: str
     target: str
     through_time: bool = False
+    touching: str = ""
 
 
 class Placed(NamedTuple):
@@ -51,10 +53,15 @@ class Placed(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A line as Bezier curves: the first point, then three points for each piece."""
+    """A line as Bezier curves: the first point, then three points for each piece.
+
+    One without direction has words, which end at `end`.
+    """
 
     points: tuple[Point, ...]
     through_time: bool
+    touching: str = ""
+    end: Point = (0.0, 0.0)
 
 
 class Drawing(NamedTuple):
@@ -74,21 +81,26 @@ class _Slot:
     width: float
     box: Box | None = None
     right: float = 0.0  # space that is kept free at its right
+    left: float = 0.0  # and at its left
     x: float = 0.0
     above: list[_Slot] = field(default_factory=list, repr=False)
     below: list[_Slot] = field(default_factory=list, repr=False)
 
 
 def _text_width(box: Box) -> float:
+    return max(0.62 * TITLE * len(box.title), _width(box.text, TEXT), 40.0) + 22.0
+
+
+def _width(text: str, size: float) -> float:
     # Wide enough for the sans-serif fonts of browsers and of Matplotlib.
-    return max(0.62 * TITLE * len(box.title), 0.57 * TEXT * len(box.text), 40.0) + 22.0
+    return 0.57 * size * len(text)
 
 
 def _rows(boxes: Sequence[Box], lines: Sequence[Line]) -> dict[str, int]:
     """The row of each box: below all that it depends on, and inputs just above what uses them."""
     sources: dict[str, list[str]] = {b.name: [] for b in boxes}
     for line in lines:
-        if not line.through_time:
+        if not (line.through_time or line.touching):
             sources[line.target].append(line.source)
     rows: dict[str, int] = {}
     for box in boxes:  # in topological order
@@ -110,8 +122,15 @@ def _slots(
     """The slots by row and by box, and the way of each line through the rows."""
     rows = _rows(boxes, lines)
     loops = {line.target for line in lines if line.through_time}
+    words = {line.target: line.touching for line in lines if line.touching}
     slots = {
-        b.name: _Slot(rows[b.name], _text_width(b), b, _LOOP if b.name in loops else 0.0)
+        b.name: _Slot(
+            rows[b.name],
+            _text_width(b),
+            b,
+            _LOOP if b.name in loops else 0.0,
+            _LOOP + _width(words[b.name], TEXT) if b.name in words else 0.0,
+        )
         for b in boxes
     }
     grid: list[list[_Slot]] = [[] for _ in range(max(rows.values(), default=0) + 1)]
@@ -119,7 +138,7 @@ def _slots(
         grid[slot.row].append(slot)
     ways: dict[Line, list[_Slot]] = {}
     for line in lines:
-        if line.through_time:
+        if line.through_time or line.touching:
             continue
         source, target = slots[line.source], slots[line.target]
         lanes = [_Slot(row, _LANE) for row in range(source.row + 1, target.row)]
@@ -174,7 +193,7 @@ def _spread(row: Sequence[_Slot], wanted: Sequence[float]) -> None:
     """Puts slots as near as possible (least squares) to where they want to be, without overlap."""
     offsets = [0.0]
     for left, right in zip(row, row[1:], strict=False):
-        gap = left.width / 2 + left.right + _COLUMN_GAP + right.width / 2
+        gap = left.width / 2 + left.right + _COLUMN_GAP + right.left + right.width / 2
         offsets.append(offsets[-1] + gap)
     # Pool adjacent violators: blocks of slots that touch move together.
     blocks: list[tuple[float, float, int]] = []
@@ -220,7 +239,7 @@ def drawing(boxes: Sequence[Box], lines: Sequence[Line]) -> Drawing:
     _place(grid)
     around = [line for line in dict.fromkeys(lines) if line.through_time]
     everything = [s for row in grid for s in row]
-    left = min((s.x - s.width / 2 for s in everything), default=0.0)
+    left = min((s.x - s.width / 2 - s.left for s in everything), default=0.0)
     shift = _MARGIN - left
     for slot in everything:
         slot.x += shift
@@ -232,6 +251,7 @@ def drawing(boxes: Sequence[Box], lines: Sequence[Line]) -> Drawing:
     curves += [
         _around(slots[n.source], slots[n.target], grid, k, top) for k, n in enumerate(around)
     ]
+    curves += [_loop(slots[n.target], n.touching, top) for n in lines if n.touching]
     placed = [
         Placed(s.box, s.x, top(s.row) + HEIGHT / 2, s.width, HEIGHT)
         for s in everything
@@ -275,6 +295,14 @@ def _down(way: list[_Slot], ports: tuple[float, float], top: Callable[[int], flo
             y += HEIGHT
             points += [(x, new_y + HEIGHT / 3), (x, new_y + 2 * HEIGHT / 3), (x, y)]
     return Curve(tuple(points), False)
+
+
+def _loop(slot: _Slot, words: str, top: Callable[[int], float]) -> Curve:
+    """A line without direction at the left of a box, and its words before it."""
+    x, y, d = slot.x - slot.width / 2, top(slot.row) + HEIGHT / 2, HEIGHT / 4
+    far = x - 1.2 * _LOOP
+    points = ((x, y + d), (far, y + 2 * d), (far, y - 2 * d), (x, y - d))
+    return Curve(points, False, words, (x - _LOOP, y + TEXT / 3))
 
 
 def _around(

@@ -31,13 +31,21 @@ def svg(picture: Drawing) -> str:
         colour = _TIME if curve.through_time else _LINE
         dash = ' stroke-dasharray="5 4"' if curve.through_time else ""
         points, head = _with_arrow(curve)
+        words = escape(curve.touching)
         start, *rest = (f"{x:.1f} {y:.1f}" for x, y in points)
         pieces = "".join(f" C {', '.join(rest[k : k + 3])}" for k in range(0, len(rest), 3))
         out.append(
             f'<path d="M {start}{pieces}" fill="none" stroke="{colour}" stroke-width="1.4"{dash}/>'
         )
         corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in head)
-        out.append(f'<polygon points="{corners}" fill="{colour}"/>')
+        if head:
+            out.append(f'<polygon points="{corners}" fill="{colour}"/>')
+        if words:
+            x, y = curve.end
+            out.append(
+                f'<text x="{x:.1f}" y="{y:.1f}" font-size="{TEXT:g}" text-anchor="end" '
+                f'fill="#444">{words}</text>'
+            )
     for box, x, y, w, h in picture.boxes:
         fill, border = COLOURS[box.kind]
         out.append(
@@ -60,7 +68,9 @@ def _radius(box: Box) -> float:
 
 
 def _with_arrow(curve: Curve) -> tuple[list[Point], list[Point]]:
-    """The curve, shortened, and the corners of the arrow head at its end."""
+    """The curve, shortened, and the corners of the arrow head at its end, if it has a direction."""
+    if curve.touching:
+        return list(curve.points), []
     *points, before, (x, y) = curve.points
     dx, dy = x - before[0], y - before[1]
     length = (dx * dx + dy * dy) ** 0.5 or 1.0
@@ -102,7 +112,11 @@ def save(picture: Drawing, path: Path) -> None:
         codes = [Way.MOVETO, *[Way.CURVE4] * (len(points) - 1)]
         way = Way(points, codes)
         axes.add_patch(PathPatch(way, fill=False, edgecolor=colour, linewidth=1.4, linestyle=style))
-        axes.add_patch(Polygon(head, facecolor=colour, edgecolor="none"))
+        if head:
+            axes.add_patch(Polygon(head, facecolor=colour, edgecolor="none"))
+        if curve.touching:
+            x, y = curve.end
+            axes.text(x, y, curve.touching, size=TEXT, color="#444444", ha="right", va="baseline")
     for box, x, y, w, h in picture.boxes:
         fill, border = COLOURS[box.kind]
         shape = f"round,pad=0,rounding_size={_radius(box) * 0.99}"

@@ -19,7 +19,8 @@ _ESCAPED = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;"}
 
 
 def mermaid(boxes: Sequence[Box], lines: Sequence[Line]) -> str:
-    """Boxes and the lines between them as a flowchart; lines through time are dotted."""
+    """Boxes and the lines between them as a flowchart; lines through time are dotted, and those
+    without direction have no arrow."""
     number = {box.name: f"v{k}" for k, box in enumerate(boxes)}
     out = ["flowchart TD"]
     for box in boxes:
@@ -28,6 +29,8 @@ def mermaid(boxes: Sequence[Box], lines: Sequence[Line]) -> str:
         out.append(f'    {number[box.name]}{left}"{label}"{right}:::{box.kind}')
     for line in lines:
         arrow = '-. "earlier step" .->' if line.through_time else "-->"
+        if line.touching:
+            arrow = f'-- "{line.touching.translate(_ESCAPED)}" ---'
         out.append(f"    {number[line.source]} {arrow} {number[line.target]}")
     used = {box.kind for box in boxes}
     out += [f"    classDef {kind} {style}" for kind, style in _STYLES.items() if kind in used]

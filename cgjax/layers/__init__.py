@@ -2,6 +2,7 @@
 
 from cgjax.layers._dropout import Dropout
 from cgjax.layers._independent import IndependentRecurrent
+from cgjax.layers._linear_chain import LinearChain
 from cgjax.layers._node import Node
 from cgjax.layers._recurrent import SimpleRecurrent
 from cgjax.layers._recurrent_weights import clip_recurrent_weights, recurrent_weight_bound
@@ -10,6 +11,7 @@ from cgjax.layers._refinement import Refinement
 __all__ = [
     "Dropout",
     "IndependentRecurrent",
+    "LinearChain",
     "Node",
     "Refinement",
     "SimpleRecurrent",

@@ -58,6 +58,7 @@ class DenseGrid(Field):
     Source: Krahenbuhl and Koltun 2011, Algorithm 1 (without their filter); Zheng et al. 2015.
     """
 
+    touching: ClassVar[str | None] = "all pixels"
     parameter_axes: ClassVar[Mapping[str, int]] = {
         "image": 3,
         "compatibility": 2,

@@ -48,6 +48,8 @@ class Family(abc.ABC):
         reparameterised: a sample is a differentiable function of `e` and the parameters.
         kinds: the marks that an array of such nodes may carry, by the names of their functions:
             "node", "noise" (an auxiliary variable, which training samples) and "observe".
+        touching: which elements of one node depend on each other given its parents, in a few words;
+            None: they are one variable each, or independent.
         extra_axes: for parameters that do not broadcast against e from the right, how many axes
             more than e (or, negative, fewer) that of a single node has.
     """
@@ -55,6 +57,7 @@ class Family(abc.ABC):
     discrete: ClassVar[bool] = False
     reparameterised: ClassVar[bool] = False
     kinds: ClassVar[frozenset[str]] = frozenset({"node", "noise"})
+    touching: ClassVar[str | None] = None
     extra_axes: ClassVar[Mapping[str, int]] = {}
 
     @abc.abstractmethod

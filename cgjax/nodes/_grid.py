@@ -58,6 +58,7 @@ class Grid(Field):
         Geman 1984 for its samples.
     """
 
+    touching: ClassVar[str | None] = "neighbours in a grid"
     parameter_axes: ClassVar[Mapping[str, int]] = {"couplings": 3}
 
     couplings: Float[ArrayLike, "..."]

@@ -73,6 +73,7 @@ class LinearChain(checks.ChainParameters):
 
     discrete: ClassVar[bool] = True
     kinds: ClassVar[frozenset[str]] = frozenset({"node"})
+    touching: ClassVar[str | None] = "neighbours in a chain"
     extra_axes: ClassVar[Mapping[str, int]] = {
         "transitions": 1,
         "start": -1,

@@ -123,6 +123,52 @@ def test_the_second_derivative_is_the_covariance():
             np.testing.assert_allclose(hessian[row, :, :, row], known.covariance, atol=1e-12)
 
 
+def moved(known: Any, u: Any, m: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The covariances of one chain's statistics, and of its steps, with their weighted sum."""
+    p = known.probabilities
+    f = (known.statistics * np.asarray(u)).sum((1, 2)) + (known.pairs * np.asarray(m)).sum(
+        (1, 2, 3)
+    )
+    weights = p * (f - p @ f)
+    return np.tensordot(weights, known.statistics, 1), np.tensordot(weights, known.pairs, 1)
+
+
+@pytest.mark.parametrize("edges", [1, LENGTH - 1])
+def test_marginals_move_with_their_covariances_and_those_with_the_third_cumulants(edges):
+    with jax.enable_x64(True):
+        chain, generator = small(mask=True), np.random.default_rng(6)
+        assert chain.mask is not None
+        a = jnp.asarray(
+            generator.normal(size=(edges, edges, STATES, STATES))[-2:]
+        )  # shared, or not
+        a = a.at[:, :, 0, 1].set(-jnp.inf)
+        u, w = jnp.asarray(generator.normal(size=(2, *chain.unary.shape)))
+        m = jnp.asarray(generator.normal(size=a.shape))
+
+        @jax.jit
+        def derivatives(e: Any, a: Any, u: Any, m: Any) -> Any:
+            of = lambda e, a: chains.expectations(Chain(e, a, chain.mask))  # noqa: E731
+            weighed = lambda e: (of(e, a)[1] * w).sum()  # noqa: E731
+            backwards, second = jax.jvp(jax.grad(weighed), (e,), (u,))
+            return jax.jvp(of, (e, a), (u, m))[1], backwards, second
+
+        (log_z, marginals, pairs), backwards, second = derivatives(chain.unary, a, u, m)
+        close = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+        for row in range(2):
+            own = row % len(a)
+            known = enumerated(chain.unary[row], a[own], chain.mask[row])
+            by_statistic, by_step = moved(known, u[row], m[own])
+            close(
+                log_z[row], (known.marginals * u[row]).sum() + (known.pair_marginals * m[own]).sum()
+            )
+            close(marginals[row], by_statistic)
+            close(pairs[row], by_step if edges > 1 else by_step.sum(0, keepdims=True))
+            close(backwards[row], moved(known, w[row], 0)[0])
+            centred = known.statistics - known.marginals
+            f, g = (np.tensordot(centred, x[row], 2) for x in (u, w))
+            close(second[row], np.tensordot(known.probabilities * f * g, centred, 1))
+
+
 # Chains of three positions and two states that scaled probabilities cannot do in float32:
 # transitions, unary potentials, and log Z.
 HARD = {
@@ -147,12 +193,19 @@ def hard() -> Chain:
     )
 
 
+# Of the marginals and of the steps of all chains, in sums whose gradients are covariances.
+WEIGHTS = (
+    jnp.tile(jnp.array([[1.0, -1.0], [0.5, 2.0], [0.0, 1.0]])[None], (len(HARD), 1, 1)),
+    jnp.tile(jnp.array([[0.25, 1.0], [-1.0, 0.5]])[None, None], (len(HARD), 1, 1, 1)),
+)
+
+
 @jax.jit
 def with_gradients(chain: Chain) -> Any:
     def both(e: Any, a: Any, name: Implementation | None) -> Any:
         total = lambda e, a: chains.log_partition(Chain(e, a), name).sum()  # noqa: E731
         value, pull = jax.vjp(jax.grad(total, (0, 1)), e, a)
-        return value, pull(jax.tree.map(jnp.ones_like, value))
+        return value, pull(WEIGHTS)
 
     return both(*chain[:2], None), {name: chains.expectations(chain, name) for name in NAMES}
 
@@ -178,6 +231,9 @@ def test_nothing_underflows_and_nothing_impossible_has_a_derivative():
                 pairs[row, 0], known.pair_marginals.sum(0), 0, 2 * atol, err_msg=message
             )
             np.testing.assert_allclose(gradients[0][0][row], marginals[row], 0, 2 * atol)
+            by_statistic, by_step = moved(known, WEIGHTS[0][row], WEIGHTS[1][row])
+            np.testing.assert_allclose(gradients[1][0][row], by_statistic, 0, 8 * atol)
+            np.testing.assert_allclose(gradients[1][1][row, 0], by_step.sum(0), 0, 8 * atol)
     np.testing.assert_allclose(found["two_passes"][0][0], -98.6137, atol=1e-4)
 
 
@@ -207,6 +263,9 @@ def test_mapped_chains_are_chains_beside_each_other():
     # results would be selected.
     loops = lambda f, *args: jax.jit(f).lower(*args).as_text().count("stablehlo.while")  # noqa: E731
     assert loops(jax.vmap(one), e, a) == loops(chains.expectations, flat)
+    turning = jax.grad(lambda e, a: (one(e, a)[1] ** 2).sum())
+    conditions = lambda f, *args: str(jax.make_jaxpr(f)(*args)).count(" cond[")  # noqa: E731
+    assert conditions(jax.vmap(turning), e, a) == conditions(turning, e[0], a[0]) > 1
     # Only the transitions differ, then only the mask; one gradient each.
     own = lambda a, m: chains.log_partition(Chain(e[0], a, m)).sum()  # noqa: E731
     each = jax.jit(jax.vmap(jax.grad(own), (0, None)))(a, mask)

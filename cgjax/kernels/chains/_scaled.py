@@ -58,7 +58,7 @@ class Sums(NamedTuple):
 
 
 def _largest(x: Array, axes: tuple[int, ...]) -> Array:
-    largest = jnp.max(x, axes, keepdims=True)
+    largest = lax.stop_gradient(jnp.max(x, axes, keepdims=True))
     return jnp.where(largest == -jnp.inf, 0, largest)
 
 

@@ -1,7 +1,8 @@
 """log Z and what follows from it, with derivatives of every order and without underflow.
 
 The derivative of log Z is marginals and sums over pairs of neighbours, which one pass in each
-direction finds; the derivative of those is that of the plain recursions on logarithms.
+direction finds; the derivative of those is one more such pass (`_curvature`), and later ones are
+those of that pass.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float
 from cgjax._static import Tree
 from cgjax.kernels.chains import _logarithmic, _scaled, _tree
 from cgjax.kernels.chains._chain import Chain
+from cgjax.kernels.chains._curvature import curvature
 
 Implementation = Literal["two_passes", "both_at_once", "tree", "logarithmic"]
 # log Z (B,), marginals (B, T, K), and sums over pairs (B, T - 1 or 1, K, K).
@@ -39,7 +41,7 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
     def exactly() -> Tree:
         if filtering:
             return jnp.moveaxis(_logarithmic.forward(chain)[0], 0, 1)
-        return _logarithmic.sums(chain)
+        return _logarithmic.sums(chain), jnp.zeros(chain.unary.shape[0], chain.unary.dtype)
 
     if not chain.length:
         return jnp.zeros_like(chain.unary) if filtering else _without_positions(chain)
@@ -47,7 +49,7 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
         return exactly()
     potentials = _scaled.scaled(chain)
     found = _scaled.finished(chain, potentials, *_FORMS[implementation](potentials))
-    fast = found.filtered if filtering else found[:3]
+    fast = found.filtered if filtering else (found[:3], found.reliable.astype(chain.unary.dtype))
 
     def mended(state: tuple[Array, Tree]) -> tuple[Array, Tree]:
         def chosen(fast: Array, exact: Array) -> Array:
@@ -60,11 +62,12 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
     return lax.while_loop(lambda state: ~state[0], mended, (jnp.all(found.reliable), fast))[1]
 
 
-def _without_positions(chain: Chain) -> Expectations:
+def _without_positions(chain: Chain) -> tuple[Expectations, Array]:
     batch, k = chain.unary.shape[0], chain.unary.shape[2]
     edges = chain.transitions.shape[1]
     nothing = jnp.zeros((batch, edges, k, k), chain.unary.dtype)
-    return jnp.zeros(batch, chain.unary.dtype), jnp.zeros_like(chain.unary), nothing
+    log_z = jnp.zeros(batch, chain.unary.dtype)
+    return (log_z, jnp.zeros_like(chain.unary), nothing), jnp.ones_like(log_z)
 
 
 def _by_platform(filtering: bool, chain: Chain) -> Tree:
@@ -117,26 +120,37 @@ _FILTERED = _unmapped(None, True)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _expectations(implementation: Implementation | None, chain: Chain) -> Expectations:
+def _known(implementation: Implementation | None, chain: Chain) -> tuple[Expectations, Array]:
+    """Expectations, and 1 for chains in which the scaled recursions are reliable, else 0, (B,).
+
+    A number, since a truth value among its results is a decision to whoever reads the program.
+    """
     return _EXPECTATIONS[implementation](chain)
 
 
-@_expectations.defjvp
-def _expectations_jvp(
+@_known.defjvp
+def _known_jvp(
     implementation: Implementation | None, primals: Tree, tangents: Tree
-) -> tuple[Expectations, Expectations]:
+) -> tuple[Tree, Tree]:
     (chain,), (change,) = primals, tangents
-    _, changes = jax.jvp(
-        lambda unary, transitions: _logarithmic.reference(Chain(unary, transitions, chain.mask)),
-        (chain.unary, chain.transitions),
-        (change.unary, change.transitions),
-    )
-    return _expectations(implementation, chain), changes
+    found, reliable = _known(implementation, chain)
+    _, marginals, pairs = found
+    none = jnp.zeros_like(reliable)
+    if not chain.length:
+        return (found, reliable), (jax.tree.map(jnp.zeros_like, found), none)
+    changed = _changed_log_partition(marginals, pairs, change)
+    moved = curvature(chain, reliable > 0, change.unary, change.transitions)
+    return (found, reliable), ((changed, *moved), none)
+
+
+def _changed_log_partition(marginals: Array, pairs: Array, change: Chain) -> Array:
+    by_unary = jnp.sum(marginals * change.unary, (1, 2))
+    return by_unary + jnp.sum(pairs * change.transitions, (1, 2, 3))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _log_partition(implementation: Implementation | None, chain: Chain) -> Array:
-    return _expectations(implementation, chain)[0]
+    return _known(implementation, chain)[0][0]
 
 
 @_log_partition.defjvp
@@ -144,9 +158,8 @@ def _log_partition_jvp(
     implementation: Implementation | None, primals: Tree, tangents: Tree
 ) -> tuple[Array, Array]:
     (chain,), (change,) = primals, tangents
-    value, marginals, pairs = _expectations(implementation, chain)
-    found = jnp.sum(marginals * change.unary, (1, 2))
-    return value, found + jnp.sum(pairs * change.transitions, (1, 2, 3))
+    value, marginals, pairs = _known(implementation, chain)[0]
+    return value, _changed_log_partition(marginals, pairs, change)
 
 
 def expectations(chain: Chain, implementation: Implementation | None = None) -> Expectations:
@@ -158,7 +171,7 @@ def expectations(chain: Chain, implementation: Implementation | None = None) -> 
     Probabilities scaled at each step, or logarithms for those chains in which probabilities of that
     size underflow: exact to rounding for all potentials, -inf included. A chain without a possible
     path has log Z = -inf, and marginals of 0. Derivatives of log Z cost nothing more than this;
-    those of the marginals are derivatives of the recursions on logarithms.
+    those of the marginals cost two more such passes.
 
     Args:
         chain: B chains of T positions with K states.
@@ -187,7 +200,7 @@ def expectations(chain: Chain, implementation: Implementation | None = None) -> 
     derivative is the identity of [B] Theorem 1.
     """
     _check(implementation)
-    return _expectations(implementation, chain)
+    return _known(implementation, chain)[0]
 
 
 def log_partition(chain: Chain, implementation: Implementation | None = None) -> Float[Array, " B"]:
