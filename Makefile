@@ -8,7 +8,8 @@
 #   make bench     the cost of PCFF and of moments, and the speed of training
 #   make docs      the documentation site, into site/
 #   make lint      ruff           make types    pyright
-#   make doctest   the examples in docstrings and on the pages of the documentation
+#   make doctest   the examples in docstrings
+#   make pages     the code on the pages of the documentation
 #   make smoke     the experiment in a tiny setting, into a temporary folder
 #   make newest    the core tests on the newest JAX, in .venv-newest
 #   make format    let ruff rewrite the files
@@ -56,7 +57,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 # Two targets must not install into one environment at the same time.
 .NOTPARALLEL:
-.PHONY: help train test test-changed bench docs lint types doctest smoke newest \
+.PHONY: help train test test-changed bench docs lint types doctest pages smoke newest \
     newest-environment format clean
 
 help:
@@ -98,6 +99,8 @@ types: $(VENV)/installed-test $(VENV)/installed-docs
 
 doctest: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(RUN) pytest --doctest-modules cgjax $(CHECK_ALL) $(ARGS)
+
+pages: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(RUN) pytest tests/pages.py $(ARGS)
 
 # The newest versions on purpose: constraints.txt is not used, and pip looks for updates each time.

@@ -1,4 +1,4 @@
-"""The code on the pages of the documentation runs, and prints what it says (`make doctest`)."""
+"""The code on the pages of the documentation runs, and prints what it says (`make pages`)."""
 
 import contextlib
 import io
