@@ -85,7 +85,8 @@ def distrax(e: Any, a: Any) -> Any:
             return value
 
         def _sample_n(self, key: Any, n: int) -> Any:
-            raise NotImplementedError
+            # distrax has this method be there; what runs forward does not draw observations.
+            raise TypeError("these emissions are likelihoods, of which there are no samples")
 
     first, steps = distrax.Categorical(logits=jnp.zeros(k)), distrax.Categorical(logits=a)
     model = distrax.HMM(init_dist=first, trans_dist=steps, obs_dist=Emission())

@@ -43,18 +43,33 @@ class PartlyKnown(NamedTuple):
     values: Num[ArrayLike, "..."]
     known: Bool[ArrayLike, "..."]
 
-    def encoded(self, name: str) -> Array:
-        """The values, NaN where they are not known."""
-        values, known = jnp.asarray(self.values), jnp.asarray(self.known)
-        if known.dtype != bool or known.ndim >= values.ndim or known.ndim == 0:
+    def check(self, name: str) -> None:
+        """Raise ValueError for shapes that do not fit, or a known position that is not one-hot."""
+        shape, known_shape = np.shape(self.values), np.shape(self.known)
+        dtype = jnp.result_type(self.known)
+        if not jnp.issubdtype(dtype, jnp.bool_) or not 0 < len(known_shape) < len(shape):
             raise ValueError(
                 f"PartlyKnown for the node {name!r} takes booleans, one for each position, got "
-                f"{known.dtype} of shape {known.shape} with values of shape {values.shape}; the "
-                "last axis of the values holds the states of a position."
+                f"{dtype} of shape {known_shape} with values of shape {shape}; the last axis of "
+                "the values holds the states of a position."
             )
-        float_values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+        if _static.is_traced(tuple(self)):
+            return
+        values = np.asarray(self.values)
+        one_hot = ((values == 0) | (values == 1)).all(-1) & (values.sum(-1) == 1)
+        wrong = np.broadcast_to(self.known, one_hot.shape) & ~one_hot
+        if wrong.any():
+            raise ValueError(
+                f"PartlyKnown for the node {name!r}: what is known of a position is one-hot along "
+                f"the last axis, 1 at its state and 0 elsewhere; got {values[wrong][0]}."
+            )
+
+    def encoded(self) -> Array:
+        """The values, NaN where they are not known."""
+        values, known = jnp.asarray(self.values), jnp.asarray(self.known)
+        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
         lead = (1,) * (values.ndim - 1 - known.ndim)
-        return jnp.where(known.reshape(*lead, *known.shape, 1), float_values, jnp.nan)
+        return jnp.where(known.reshape(*lead, *known.shape, 1), values, jnp.nan)
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,7 @@ class Clamp(Method):
     def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         partly = {name for name, value in self.values if isinstance(value, PartlyKnown)}
         values = {
-            name: value.encoded(name) if isinstance(value, PartlyKnown) else value
+            name: value.encoded() if isinstance(value, PartlyKnown) else value
             for name, value in self.values
         }
         given = named_values(program, values)
@@ -203,7 +218,9 @@ def clamp(net: Network, values: Mapping[str, Leaf], *, inline: bool = False) -> 
     for name, value in values.items():
         if not isinstance(name, str):
             raise TypeError(f"A node to clamp is given by its name, got {_static.described(name)}.")
-        if not (isinstance(value, PartlyKnown) or is_numeric(value)):
+        if isinstance(value, PartlyKnown):
+            value.check(name)
+        elif not is_numeric(value):
             raise TypeError(
                 f"The value of the node {name!r} must be a number or an array of numbers, got "
                 f"{_static.described(value)}."

@@ -91,7 +91,7 @@ def log_joint(net: Network, *, inline: bool = False) -> Procedure:
     Raises:
         ValueError: for nodes without a value, which are listed, unknown names, values that do not
             broadcast, or nodes in a `while_loop`.
-        NotImplementedError: for a family whose probabilities have a sum that nobody can compute
+        TypeError: for a family whose probabilities have a sum that nobody can compute
             (`Grid`, `DenseGrid`): see `pseudo_likelihood`.
 
     Example:

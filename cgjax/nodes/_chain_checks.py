@@ -9,11 +9,11 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
 from cgjax._static import described, is_array, is_number
-from cgjax.nodes._family import Family
+from cgjax.nodes._one_hot import OneHotPositions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ChainParameters(Family):
+class ChainParameters(OneHotPositions):
     """The parameters of a linear chain; see `LinearChain`."""
 
     transitions: ArrayLike

@@ -13,9 +13,9 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, Num, UInt32
 
 from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import wide
+from cgjax._gaussian.softmax import complement_of
 from cgjax.kernels.grids import Labels
-from cgjax.nodes._family import Family
-from cgjax.nodes._one_hot import only_known_states
+from cgjax.nodes._one_hot import OneHotPositions, digits
 from cgjax.nodes._values import or_nan, possible_or_minus_infinity
 
 # The parameters of one image, such as couplings or colours, in the order of `parameter_axes`.
@@ -23,15 +23,13 @@ Parameters = tuple[Float[Array, "..."], ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Field(Family):
+class Field(OneHotPositions):
     """An image of labels as one node: e and the statistic have the shape (..., H, W, labels).
 
     Attributes:
         parameter_axes: how many axes each parameter of one image has, by name.
     """
 
-    discrete: ClassVar[bool] = True
-    kinds: ClassVar[frozenset[str]] = frozenset({"node"})
     parameter_axes: ClassVar[Mapping[str, int]]
 
     damping: float = dataclasses.field(default=0.0, metadata={"static": True}, kw_only=True)
@@ -126,7 +124,7 @@ class Field(Family):
     def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """p (1 - p) of each indicator, p being its approximate marginal."""
         p = self.mean(e)
-        return p * (1 - p)
+        return p * complement_of(p, -1)
 
     def from_words(
         self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
@@ -147,12 +145,12 @@ class Field(Family):
     def log_prob(
         self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
     ) -> Float[Array, "..."]:
-        """Raises: the sum over all images of labels is out of reach.
+        """No field has it in general: its normalising sum over all images is out of reach.
 
         Raises:
-            NotImplementedError: the message names the ways out.
+            TypeError: the message names the ways out.
         """
-        raise NotImplementedError(
+        raise TypeError(
             f"The probability of an image of labels under a {type(self).__name__} has a "
             "normalising sum over all images, which nobody can compute. Use "
             "`cgjax.pseudo_likelihood(net)`, which multiplies the probability of each pixel's "
@@ -184,8 +182,8 @@ class Field(Family):
     def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """One-hot labels at a local maximum of the probability; shape and dtype of e.
 
-        From the most probable label of each pixel on, pixels take the best label given their
-        neighbours, `sweeps` times at most.
+        From the most probable label of each pixel on, pixels take the best label given the others,
+        `sweeps` times.
         """
         e = self.natural_parameter(e)
         best = self._each_image(self._best, "(h,w,k)", lax.stop_gradient(wide(e)))
@@ -202,19 +200,10 @@ class Field(Family):
         """
         mean, variance = self._gaussian_parameter(mean, variance)
         p = self.mean(mean)
-        variance = jnp.broadcast_to(variance, mean.shape)
-        own = p**2 * ((1 - 2 * p) * variance + jnp.sum(p**2 * variance, -1, keepdims=True))
-        return Belief(p, p * (1 - p)), Belief(p, own)
-
-    def bounds(self) -> tuple[ArrayLike, ArrayLike]:
-        """0 and 1, of each indicator."""
-        return 0.0, 1.0
-
-    def conditioned(
-        self, e: Num[ArrayLike, "*nodes"], x: Num[Array, "*nodes"]
-    ) -> Float[Array, "*nodes"]:
-        """e with -inf for all states that positions known by x do not have; NaN is not known."""
-        return only_known_states(self.natural_parameter(e), x)
+        rest, variance = complement_of(p, -1), jnp.broadcast_to(variance, mean.shape)
+        squares = p**2 * variance
+        others = jnp.maximum(jnp.sum(squares, -1, keepdims=True) - squares, 0)
+        return Belief(p, p * rest), Belief(p, p**2 * (rest**2 * variance + others))
 
     def num_states(self, shape: tuple[int, ...]) -> int:
         """(labels)^(pixels), the number of images of labels.
@@ -233,12 +222,8 @@ class Field(Family):
     def in_states(self, numbers: Int[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
         """The one-hot labels of these numbers, read as numbers of one digit a pixel."""
         height, width, labels = shape[-3:]
-        left, digits = numbers[..., 0, 0, 0], []
-        for _ in range(height * width):
-            left, digit = jnp.divmod(left, labels)
-            digits.append(digit)
-        pixels = jnp.stack(digits[::-1], -1).reshape(*shape[:-3], height, width)
-        return jax.nn.one_hot(pixels, labels, dtype=float)
+        pixels = digits(numbers[..., 0, 0, 0], height * width, labels)
+        return jax.nn.one_hot(pixels.reshape(*shape[:-3], height, width), labels, dtype=float)
 
     def _require_word(self, name: str, words: Sequence[str]) -> None:
         if getattr(self, name) not in words:

@@ -43,7 +43,7 @@ class Grid(Field):
     Raises:
         ValueError: couplings of another shape, or not finite; unknown words; numbers out of range;
             too many states for exact inference.
-        NotImplementedError: from `log_prob`, unless inference is exact.
+        TypeError: from `log_prob`, unless inference is exact.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -81,7 +81,8 @@ class Grid(Field):
             "finite (a very unlikely pair has a coupling such as -20)",
         )
         if len(shape) == 2:  # the same below and beside: with an axis for it, whatever is mapped
-            both = jnp.stack([jnp.asarray(self.couplings)] * 2)
+            on = jnp if isinstance(self.couplings, jax.Array) else np  # what is known stays known
+            both = on.stack([self.couplings] * 2)
             object.__setattr__(self, "couplings", both)
         self._require_word("inference", ("belief_propagation", "mean_field", "exact"))
         self._require_word("schedule", ("sequential", "parallel"))
@@ -113,7 +114,7 @@ class Grid(Field):
         """The log-probability of one-hot labels, one number per image, if inference is exact.
 
         Raises:
-            NotImplementedError: it is not.
+            TypeError: it is not.
         """
         if not self.exact_mean:
             return super().log_prob(x, e)

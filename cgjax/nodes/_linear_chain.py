@@ -16,7 +16,7 @@ from cgjax.kernels import chains
 from cgjax.kernels.chains import Chain
 from cgjax.nodes import _chain_checks as checks
 from cgjax.nodes._family import Belief
-from cgjax.nodes._one_hot import only_known_states
+from cgjax.nodes._one_hot import digits
 from cgjax.nodes._values import or_nan, possible_or_minus_infinity
 
 
@@ -71,8 +71,6 @@ class LinearChain(checks.ChainParameters):
     fields", 2001.
     """
 
-    discrete: ClassVar[bool] = True
-    kinds: ClassVar[frozenset[str]] = frozenset({"node"})
     touching: ClassVar[str | None] = "neighbours in a chain"
     extra_axes: ClassVar[Mapping[str, int]] = {
         "transitions": 1,
@@ -176,16 +174,6 @@ class LinearChain(checks.ChainParameters):
         wobble = chains.neighbour_variance(chain, v).reshape(mean.shape)
         return statistic, Belief(marginals, wobble)
 
-    def bounds(self) -> tuple[ArrayLike, ArrayLike]:
-        """0 and 1, of each indicator."""
-        return 0.0, 1.0
-
-    def conditioned(
-        self, e: Num[ArrayLike, "*nodes"], x: Num[Array, "*nodes"]
-    ) -> Float[Array, "*nodes"]:
-        """e with -inf for all states that positions known by x do not have; NaN is not known."""
-        return only_known_states(self.natural_parameter(e), x)
-
     def num_states(self, shape: tuple[int, ...]) -> int:
         """K^T, the number of paths. Those that differ at masked positions only are equal."""
         return shape[-1] ** shape[-2]
@@ -193,12 +181,7 @@ class LinearChain(checks.ChainParameters):
     def in_states(self, numbers: Int[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
         """The one-hot paths of these numbers, read as numbers of T digits in base K."""
         length, k = shape[-2:]
-        left, digits = numbers[..., 0, 0], []
-        for _ in range(length):
-            left, digit = jnp.divmod(left, k)
-            digits.append(digit)
-        paths = jnp.stack(digits[::-1], -1) if digits else jnp.zeros((*shape[:-2], 0), int)
-        one_hot = jax.nn.one_hot(paths, k, dtype=float)
+        one_hot = jax.nn.one_hot(digits(numbers[..., 0, 0], length, k), k, dtype=float)
         mask = self._mask(shape)
         return one_hot if mask is None else jnp.where(mask[..., None], one_hot, 0)
 

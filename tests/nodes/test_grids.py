@@ -171,7 +171,7 @@ def test_in_procedures():
     value = jax.nn.one_hot(1 - together[0].astype(int), 2)
     found = cg.pseudo_likelihood(_net)({"pixels": value}, E)
     np.testing.assert_allclose(found, FIELDS["grid"].pseudo_log_prob(value, E).sum(), rtol=1e-6)
-    with pytest.raises(NotImplementedError, match="pseudo_likelihood"):
+    with pytest.raises(TypeError, match="pseudo_likelihood"):
         cg.log_joint(_net)({"pixels": value}, E)
 
 
@@ -197,6 +197,17 @@ def test_beliefs_are_those_of_samples_where_scores_are_uncertain():
     ratio = np.asarray(activation.variance) / values.var(0)
     assert (ratio < 1.1).all()
     assert (ratio > 0.6).all()
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_no_variance_is_negative(name):
+    """Labels that are nearly certain, where p rounds to 1 or a little more."""
+    e = 30 * jnp.asarray(GENERATOR.normal(size=(20, *SHAPE)), jnp.float32)
+    family = FIELDS[name]
+    values = jax.jit(lambda e: (family.variance(e), *family.moments(e, jnp.float32(0.3))))(e)
+    for value in (values[0], values[1].variance, values[2].variance):
+        assert (value >= 0).all()
+        assert (value > 0).any()
 
 
 def test_training_by_pseudo_likelihood_finds_the_couplings():

@@ -1,4 +1,4 @@
-"""Results that were made up, as experiments write them."""
+"""Results as experiments write them: made up, or left behind by a command."""
 
 import json
 import pathlib
@@ -9,6 +9,14 @@ from train.resnet import settings as resnet
 
 ROOT = pathlib.Path(__file__).parents[2]
 NONE = ("none", 0.0)
+
+
+def left_behind(out: pathlib.Path) -> Any:
+    """The result that a command left in a folder, after checking that it is one, with a figure."""
+    result = json.loads((out / "result.json").read_text())
+    assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert {"command", "commit", "machine", "settings", "data"} <= result.keys()
+    return result
 
 
 def write_sweep(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cgjax import weights
+from tests.train.made_up import left_behind
 from train.data import uci
 from train.observation_density import density, experiment, figure, training
 from train.observation_density.__main__ import cli
@@ -200,9 +201,7 @@ def finished(tmp_path_factory):
 
 
 def test_the_command_leaves_a_result_and_a_figure(finished):
-    result = json.loads((finished / "result.json").read_text())
-    assert (finished / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert {"command", "commit", "machine", "settings", "data"} <= result.keys()
+    result = left_behind(finished)
     assert result["machine"]["blackjax"] and result["sizes"]["training examples"] == 398
     assert list(result["models"]) == ["moments"]
     for found in result["models"].values():
