@@ -201,7 +201,7 @@ def test_beliefs_are_those_of_samples_where_scores_are_uncertain():
 
 @pytest.mark.parametrize("name", [*FIELDS, "exact"])
 def test_no_variance_is_negative(name):
-    """Labels that are nearly certain: sums over the states of rows round to a little more than 1."""
+    """Labels that are nearly certain: sums over states of rows round to more than 1."""
     e = 30 * jnp.asarray(np.random.default_rng(0).normal(size=(200, *SHAPE)), jnp.float32)
     family = FIELDS.get(name, Grid(COUPLINGS, inference="exact"))
     values = jax.jit(lambda e: (family.variance(e), *family.moments(e, jnp.float32(0.3))))(e)
