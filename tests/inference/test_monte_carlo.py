@@ -66,6 +66,7 @@ def test_more_samples_than_the_root_of_the_largest_integer():
     np.testing.assert_allclose(estimate.standard_error, np.sqrt(variance / n), rtol=0.02)
 
 
+@pytest.mark.numerics
 def test_float64_averages_are_as_exact_as_float64():
     with jax.enable_x64(True):
         sampler, x = cg.forward_sample(lambda x: 1e3 * spin(x, "h")), jnp.array([0.3, 1.0, -0.5])
@@ -79,6 +80,7 @@ def test_float64_averages_are_as_exact_as_float64():
         np.testing.assert_allclose(got.standard_error, expected, rtol=1e-12)
 
 
+@pytest.mark.numerics
 def test_an_error_of_0_has_derivative_0():
     net = lambda x: jnp.stack([spin(x, "h") * 2, x * x])  # noqa: E731
 
@@ -132,6 +134,7 @@ def test_compiles_for_the_batch_and_the_rest_only_however_many_samples():
     assert traces == 1
 
 
+@pytest.mark.numerics
 def test_gradients_are_averages_of_gradients():
     parameters, x = weights(3, 4, 4, 2), jnp.ones(3)
     sampler = cg.pcff(two_layers, 0.5)
