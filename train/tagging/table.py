@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from train.report.results import read_json
-from train.report.statistics import Mean, mean, paired
+from train.report.statistics import Mean, mean
 from train.report.tables import Grid
 from train.tagging.settings import Encoder, Head, Regulariser
 
@@ -67,19 +67,14 @@ def labels(result: Result) -> tuple[str, str, str, str]:
     return data, encoder, head, regulariser
 
 
-def by_seed(result: Result, figure: str) -> dict[int, float]:
-    """A figure of the test sentences by the seed of the run."""
-    return {run["seed"]: run["test"][figure] for run in result["runs"]}
+def by_seed(result: Result, figure: str, factor: float = 1) -> dict[int, float]:
+    """A figure of the test sentences, times a factor, by the seed of the run."""
+    return {run["seed"]: factor * run["test"][figure] for run in result["runs"]}
 
 
-def average(result: Result, figure: str) -> Mean:
+def average(result: Result, figure: str, factor: float = 1) -> Mean:
     """Over seeds."""
-    return mean(list(by_seed(result, figure).values()))
-
-
-def difference(result: Result, other: Result, figure: str) -> Mean:
-    """Of a figure, paired by seed."""
-    return paired(by_seed(result, figure), by_seed(other, figure))
+    return mean([*by_seed(result, figure, factor).values()])
 
 
 def shown(result: Result) -> tuple[Column, ...]:
