@@ -6,9 +6,7 @@ import sys
 from train.dense.settings import Config
 from train.report import commandline
 
-cli = functools.partial(
-    commandline.run, "train.dense", Config, continues="from its last checkpoint"
-)
+cli = functools.partial(commandline.run, "train.dense", Config)
 
 if __name__ == "__main__":
     sys.exit(cli())

@@ -6,9 +6,7 @@ import sys
 from train.indrnn.settings import Config
 from train.report import commandline
 
-cli = functools.partial(
-    commandline.run, "train.indrnn", Config, continues="from its last checkpoint"
-)
+cli = functools.partial(commandline.run, "train.indrnn", Config)
 
 if __name__ == "__main__":
     sys.exit(cli())

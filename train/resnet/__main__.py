@@ -6,9 +6,7 @@ import sys
 from train.report import commandline
 from train.resnet.settings import Config
 
-cli = functools.partial(
-    commandline.run, "train.resnet", Config, continues="from its last checkpoint"
-)
+cli = functools.partial(commandline.run, "train.resnet", Config)
 
 if __name__ == "__main__":
     sys.exit(cli())
