@@ -4,8 +4,8 @@ import dataclasses
 from typing import Annotated, Any, ClassVar, Literal
 
 from train.engine.recipes import PlateauRecipe
-from train.engine.settings import Computation, Mode, Rates, Regulariser, Run, on_cpu, without_folder
-from train.report.settings import PROBABILITY, SOME, at_least, require
+from train.engine.settings import Computation, Mode, Rates, Regulariser, Run, on_cpu
+from train.report.settings import PROBABILITY, SOME, at_least
 
 Nodes = Literal["tanh", "relu"]
 
@@ -45,10 +45,6 @@ class Config(Computation):
     """How many runs a device maps at a time; without it as many as there are seeds on a CPU, all of
     a family on other devices. For one width, the number of devices changes no bit."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, data_dir=without_folder(self))
-
     @property
     def hidden_nodes(self) -> int:
         """Those of each hidden layer."""
@@ -80,5 +76,5 @@ class Config(Computation):
             for seed in self.seeds
         ]
 
-    def facts(self) -> dict[str, Any]:
-        return super().facts() | {"hidden": self.hidden_nodes}
+    def facts(self, *but: str) -> dict[str, Any]:
+        return super().facts(*but) | {"hidden": self.hidden_nodes}

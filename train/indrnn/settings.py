@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from train.engine.recipes import PatientRecipe
-from train.engine.settings import RATES, Settings, without_folder
+from train.engine.settings import RATES, Settings
 from train.report.settings import SEED, require
 
 Order = Literal["sequential", "permuted"]
@@ -58,7 +58,6 @@ class Config(Settings):
         wide = self.features >= 1 and (self.stack != "dense" or self.features % 8 == 0)
         require(
             self,
-            data_dir=without_folder(self),
             depth=(deep, "at least 1, and given for a plain stack only"),
             dropout=twice(self.dropout),
             both=twice([drop for drop, _ in self.both]),

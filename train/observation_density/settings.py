@@ -2,21 +2,23 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from train.report.settings import SEED, SOME, Checked, at_least, more_than, require
+from train.report.settings import SEED, SOME, Common, at_least, more_than
 
 Model = Literal["moments", "ensemble", "network"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Checked):
+class Config(Common):
     """Examples that a trained network expects ([B] Figure 2).
 
     example:
         python -m train.observation_density
         python -m train.observation_density --data boston --data-dir FOLDER
     """
+
+    default_out: ClassVar[str] = "runs/observation_density/{data}"
 
     data: Literal["diabetes", "boston"] = "diabetes"
     data_dir: Path | None = None
@@ -51,10 +53,3 @@ class Config(Checked):
     """How many draws of a model the result holds, for the figure."""
     seed: Annotated[int, SEED] = 0
     """Of initial weights, the order of examples, and chains."""
-    out: Path | None = None
-    """The folder for results; without it runs/observation_density/DATA."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        fits = self.data_dir is None or self.data != "diabetes"
-        require(self, data_dir=(fits, "None for diabetes, which is part of scikit-learn"))

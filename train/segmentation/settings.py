@@ -2,15 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from train.report.settings import PROBABILITY, SEEDS, SOME, Checked, at_least, more_than, require
+from train.report.settings import PROBABILITY, SEEDS, SOME, Common, at_least, more_than, require
 
 Model = Literal["unary", "mean_field", "belief_propagation", "exact"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Checked):
+class Config(Common):
     """Noisy pictures of digits cleaned by networks whose pixels touch ([A] section 3).
 
     example:
@@ -19,6 +19,8 @@ class Config(Checked):
             belief_propagation
         python -m train.segmentation --data mnist --data-dir FOLDER --rows 8
     """
+
+    default_out: ClassVar[str] = "runs/segmentation/{data}"
 
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
     data_dir: Path | None = None
@@ -49,13 +51,9 @@ class Config(Checked):
     """Of the noise, of initial weights and of the order of images; all train side by side."""
     kept: Annotated[int, at_least(1)] = 5
     """How many test images the result holds, for the figure."""
-    out: Path | None = None
-    """The folder for results; without it runs/segmentation/DATA."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fits = self.data_dir is None or self.data != "digits"
-        require(self, data_dir=(fits, "None for digits, which are part of scikit-learn"))
         learnt = "exact" not in self.models or "belief_propagation" in self.models
         require(
             self, models=(learnt, "belief_propagation beside exact, which takes its parameters")

@@ -93,7 +93,7 @@ def _whole(folder: Path) -> Cases:
     for result in (result for results in by_data(read_all(folder)).values() for result in results):
         data, *cell = labels(result)
         known = Cell(*cell)  # pyright: ignore[reportArgumentType]: as the settings have them
-        wanted = Config(data=data).facts(known)  # pyright: ignore[reportArgumentType]
+        wanted = Config(data=data).facts_of(known)  # pyright: ignore[reportArgumentType]
         found = result["settings"]
         if all(found.get(name) == value for name, value in wanted.items() if name != "seeds"):
             if (data, known) in cases:

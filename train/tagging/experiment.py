@@ -10,11 +10,9 @@ import numpy as np
 from cgjax import metrics
 from train.data import sentences
 from train.data.sentences import Corpus, Sentence
-from train.engine.checkpoint import CheckpointError
 from train.models.tagger import Shape
 from train.report import machine, results
 from train.report.files import held
-from train.report.settings import differences
 from train.tagging import training
 from train.tagging.features import FEATURES, Encoded, Vocabulary
 from train.tagging.figure import draw
@@ -53,38 +51,31 @@ class Problem(NamedTuple):
 def main(config: Config, command: str, console: Any) -> Cells:
     """Trains and tests what is not there yet. DataFileError for bad data, CheckpointError if a
     result in the folder was made with other settings."""
-    say, found = results.said_on(console), []
     corpus = first(sentences.load(config.data, config.data_dir), config.sentences)
-    problem = Problem.of(corpus)
+    problem, say = Problem.of(corpus), results.said_on(console)
+
+    def settings(cell: Cell) -> dict[str, Any]:
+        return config.facts_of(cell) | {"corpus SHA-256": corpus.digest}
+
+    def make(cell: Cell) -> dict[str, Any]:
+        return results.origin(
+            TITLE,
+            SOURCE,
+            command=command,
+            identity=machine.identity("sequential"),
+            data=corpus.source,
+            settings=settings(cell),
+        ) | made(config, cell, problem)
+
     say(f"{corpus.source}; results go to {config.folder}")
     with held(config.folder):
-        for number, cell in enumerate(config.cells, 1):
-            path = config.folder / cell.file
-            settings = config.facts(cell) | {"corpus SHA-256": corpus.digest}
-            if path.exists():
-                found.append(read(path))
-                if differing := differences(found[-1]["settings"], settings):
-                    raise CheckpointError(
-                        f"{path} was made with other settings. {differing}. Choose another --out, "
-                        "or delete the file."
-                    )
-                told = "was there"
-            else:
-                began = time.monotonic()
-                identity = machine.identity("sequential")
-                origin: dict[str, Any] = {"command": command, "identity": identity}
-                data: dict[str, Any] = {"data": corpus.source, "settings": settings}
-                # The commit of before the training: it may change in the meantime.
-                start = results.origin(TITLE, SOURCE, **origin, **data)
-                found.append(start | made(config, cell, problem))
-                results.write(path, found[-1])
-                told = f"{time.monotonic() - began:.0f} s"
-            say(f"{number}/{len(config.cells)} {line(found[-1])}; {told}")
-        paths = [config.folder / cell.file for cell in config.cells]
+        kept: dict[str, Any] = {"settings": settings, "make": make, "read": read, "line": line}
+        found = results.cells(config.folder, config.cells, console, **kept)
+        paths = [config.folder / cell.file for cell in found]
         draw(paths, config.folder / "figure.png")
-    console.print(*(grid.rich() for grid in short_tables(found)))
+    console.print(*(grid.rich() for grid in short_tables([*found.values()])))
     say(f"{config.folder}/*.json, {config.folder}/figure.png")
-    return found
+    return [*found.values()]
 
 
 def first(corpus: Corpus, number: int | None) -> Corpus:
@@ -98,12 +89,11 @@ def first(corpus: Corpus, number: int | None) -> Corpus:
 def made(config: Config, cell: Cell, problem: Problem) -> dict[str, Any]:
     """What the JSON of a cell says of its runs."""
     shape = problem.shape(config, cell)
-    recipe = training.Recipe(config.last_epoch, config.batch_size, config.learning_rate)
     rates = training.rates_of(cell, config.drop_rate, config.pcff_rate)
     runs, size = [], 0
     for seed in config.seeds:
         began = time.monotonic()
-        params, history = training.trained(shape, recipe, rates, seed, problem.encoded["train"])
+        params, history = training.trained(shape, config, rates, seed, problem.encoded["train"])
         size = sum(leaf.size for leaf in jax.tree.leaves(params))
         run = {"seed": seed, "seconds": round(time.monotonic() - began, 1), "loss": history}
         for part in ("validation", "test"):
