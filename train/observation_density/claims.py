@@ -13,19 +13,16 @@ FIGURES = {
     "label - prediction": "distances from the diagonal",
     "spread of inputs": "spreads relative to the prior's",
 }
-# What is claimed, the two models whose difference is to be below 0, and of which figure.
+# Two models, the difference of which in a figure is claimed to be below 0.
 CLAIMS = {
-    "Observations of a network trained by moments lie closer to the diagonal of predicted and "
-    "simulated labels than those of independently "
-    "trained networks": ("moments", "network", "label - prediction"),
-    "An ensemble's observations lie closer to the diagonal than a single network's": (
-        "ensemble",
-        "network",
-        "label - prediction",
-    ),
-    "A network trained by moments gathers its observations where its predictions incur less "
-    "loss: its inputs spread less than an independent "
-    "network's": ("moments", "network", "spread of inputs"),
+    ("moments", "network", "label - prediction"): "Observations of a network trained by moments "
+    "lie closer to the diagonal of predicted and simulated labels than those of independently "
+    "trained networks",
+    ("ensemble", "network", "label - prediction"): "An ensemble's observations lie closer to the "
+    "diagonal than a single network's",
+    ("moments", "network", "spread of inputs"): "A network trained by moments gathers its "
+    "observations where its predictions incur less loss: its inputs spread less than an "
+    "independent network's",
 }
 
 
@@ -36,7 +33,7 @@ def claims(results: Path) -> list[Claim]:
     loaded = [json.loads(path.read_text()) for path in paths]
     found = [(result["settings"], result["models"]) for result in loaded]
     made = []
-    for text, (*pair, figure) in CLAIMS.items():
+    for (*pair, figure), text in CLAIMS.items():
         one, other = (
             {
                 (settings["split"], settings["seed"]): _value(models[model][figure])

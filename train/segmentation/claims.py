@@ -9,12 +9,12 @@ from train.segmentation.figure import NAMES
 
 SOURCE = "[A] section 3: pixels that touch"
 COMMAND = "python -m train.segmentation --data mnist --data-dir FOLDER"
-# What is claimed, the two models whose difference is to be below 0, and of which figure.
+# Two models, the difference of which in a figure is claimed to be below 0.
 CLAIMS = {
-    "A last component whose nodes touch is beneficial for segmentation: fewer wrong pixels than "
-    "where each is decided alone": ("belief_propagation", "unary", "error"),
-    "Which approximate inference it takes matters: belief propagation leaves fewer nats a pixel "
-    "than mean field": ("belief_propagation", "mean_field", "nll"),
+    ("belief_propagation", "unary", "error"): "A last component whose nodes touch is beneficial "
+    "for segmentation: fewer wrong pixels than where each is decided alone",
+    ("belief_propagation", "mean_field", "nll"): "Which approximate inference it takes matters: "
+    "belief propagation leaves fewer nats a pixel than mean field",
 }
 UNITS = {"error": (100, 2, "points"), "nll": (1, 4, "nats a pixel")}  # factor, digits, unit
 
@@ -23,7 +23,7 @@ def claims(results: Path) -> list[Claim]:
     """All of them, from the folder of results; each set of images and height is a case."""
     loaded = [json.loads(p.read_text()) for p in sorted(results.glob("segmentation/*/result.json"))]
     made = []
-    for text, (one, other, figure) in CLAIMS.items():
+    for (one, other, figure), text in CLAIMS.items():
         differences = {
             f"{result['settings']['data']} of {result['sizes']['height']} rows": paired(
                 result["models"][one][figure], result["models"][other][figure]

@@ -19,51 +19,27 @@ FIGURES = {
     "nll per sentence": (1, -1),
     "ece": (100, -1),
 }
-# What is claimed to be better with one value of a setting than with another, all else the same: the
-# figure, the setting, and the two values.
+# Figures that are claimed to be better with one value of a setting than with another, all else the
+# same.
 OF_LAWS = {
-    "A chain finds entities better than independent tags do (F1)": (
-        "f1",
-        "head",
-        "chain",
-        "softmax",
-    ),
-    "A chain in which what IOB2 forbids has probability 0 finds entities better than "
-    "independent tags do (F1)": ("f1", "head", "constrained", "softmax"),
-    "More sentences are right throughout by a chain than by independent tags": (
-        "sentences right",
-        "head",
-        "chain",
-        "softmax",
-    ),
-    "The tags of a sentence are more probable by a chain than by independent tags "
-    "(NLL a sentence, nats)": ("nll per sentence", "head", "chain", "softmax"),
-    "Marginals of a chain are better calibrated than probabilities of independent tags (ECE)": (
-        "ece",
-        "head",
-        "chain",
-        "softmax",
-    ),
-    "A second chain on the marginals of the first finds entities better than one alone (F1)": (
-        "f1",
-        "head",
-        "stacked",
-        "constrained",
-    ),
+    ("f1", "head", "chain", "softmax"): "A chain finds entities better than independent tags do "
+    "(F1)",
+    ("f1", "head", "constrained", "softmax"): "A chain in which what IOB2 forbids has probability "
+    "0 finds entities better than independent tags do (F1)",
+    ("sentences right", "head", "chain", "softmax"): "More sentences are right throughout by a "
+    "chain than by independent tags",
+    ("nll per sentence", "head", "chain", "softmax"): "The tags of a sentence are more probable by "
+    "a chain than by independent tags (NLL a sentence, nats)",
+    ("ece", "head", "chain", "softmax"): "Marginals of a chain are better calibrated than "
+    "probabilities of independent tags (ECE)",
+    ("f1", "head", "stacked", "constrained"): "A second chain on the marginals of the first finds "
+    "entities better than one alone (F1)",
 }
 OF_REGULARISERS = {
-    "PCFF of hidden nodes finds entities better than no regulariser (F1)": (
-        "f1",
-        "regulariser",
-        "pcff",
-        "none",
-    ),
-    "PCFF of the lower one of two chains finds entities better than no regulariser (F1)": (
-        "f1",
-        "regulariser",
-        "pcff_tags",
-        "none",
-    ),
+    ("f1", "regulariser", "pcff", "none"): "PCFF of hidden nodes finds entities better than no "
+    "regulariser (F1)",
+    ("f1", "regulariser", "pcff_tags", "none"): "PCFF of the lower one of two chains finds "
+    "entities better than no regulariser (F1)",
 }
 
 Cases = dict[tuple[str, Cell], Result]
@@ -79,10 +55,10 @@ def expected(results: Path) -> list[Claim]:
     cases = _whole(results / "tagging")
     text = f"Marginals of chains are calibrated: an ECE below {CALIBRATED:g} points"
     made = {
-        **{text: _compared(cases, *each) for text, each in OF_LAWS.items()},
+        **{text: _compared(cases, *each) for each, text in OF_LAWS.items()},
         "A constrained chain never takes an invalid step": _valid(cases),
         text: _calibrated(cases),
-        **{text: _compared(cases, *each) for text, each in OF_REGULARISERS.items()},
+        **{text: _compared(cases, *each) for each, text in OF_REGULARISERS.items()},
     }
     return [Claim(SOURCE, text, *finding, COMMAND) for text, finding in made.items()]
 
