@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,23 +81,22 @@ def leaving(
 
 def cells(
     out: Path,
-    todo: Sequence[Any],
+    todo: Mapping[Any, dict[str, Any]],
     console: Any,
     *,
-    settings: Callable[[Any], dict[str, Any]],
     make: Callable[[Any], Result],
     read: Callable[[Path], Result],
     line: Callable[[Result], str],
 ) -> dict[Any, Result]:
-    """The results of cells, each in a `cell.file` of the folder. Those that are not there yet are
-    made, and written one by one; each is told in a line. CheckpointError if one there is not of
-    `settings(cell)`."""
+    """The results of cells, by their settings, each in a `cell.file` of the folder. Those that are
+    not there yet are made, and written one by one; each is told in a line. CheckpointError if one
+    there is of other settings."""
     found, began, made = {}, time.monotonic(), 0
-    for number, cell in enumerate(todo, 1):
+    for number, (cell, settings) in enumerate(todo.items(), 1):
         path, left = out / cell.file, "was there"
         if path.exists():
             found[cell] = read(path)
-            same_settings(path, found[cell], settings(cell))
+            same_settings(path, found[cell], settings)
         else:
             with console.status(f"{number}/{len(todo)} {path.stem}"):
                 found[cell] = make(cell)

@@ -52,30 +52,23 @@ def main(config: Config, command: str, console: Any) -> Cells:
     """Trains and tests what is not there yet. DataFileError for bad data, CheckpointError if a
     result in the folder was made with other settings."""
     corpus = first(sentences.load(config.data, config.data_dir), config.sentences)
-    problem, say = Problem.of(corpus), results.said_on(console)
-
-    def settings(cell: Cell) -> dict[str, Any]:
-        return config.facts_of(cell) | {"corpus SHA-256": corpus.digest}
+    problem, say, digest = Problem.of(corpus), results.said_on(console), corpus.digest
+    todo = {cell: config.facts_of(cell) | {"corpus SHA-256": digest} for cell in config.cells}
 
     def make(cell: Cell) -> dict[str, Any]:
-        return results.origin(
-            TITLE,
-            SOURCE,
-            command=command,
-            identity=machine.identity("sequential"),
-            data=corpus.source,
-            settings=settings(cell),
-        ) | made(config, cell, problem)
+        identity = machine.identity("sequential")
+        told: dict[str, Any] = {"data": corpus.source, "settings": todo[cell]}
+        origin = results.origin(TITLE, SOURCE, command=command, identity=identity, **told)
+        return origin | made(config, cell, problem)
 
     say(f"{corpus.source}; results go to {config.folder}")
     with held(config.folder):
-        kept: dict[str, Any] = {"settings": settings, "make": make, "read": read, "line": line}
-        found = results.cells(config.folder, config.cells, console, **kept)
-        paths = [config.folder / cell.file for cell in found]
-        draw(paths, config.folder / "figure.png")
-    console.print(*(grid.rich() for grid in short_tables([*found.values()])))
+        kept = results.cells(config.folder, todo, console, make=make, read=read, line=line)
+        draw([config.folder / cell.file for cell in kept], config.folder / "figure.png")
+    found = [*kept.values()]
+    console.print(*(grid.rich() for grid in short_tables(found)))
     say(f"{config.folder}/*.json, {config.folder}/figure.png")
-    return [*found.values()]
+    return found
 
 
 def first(corpus: Corpus, number: int | None) -> Corpus:

@@ -47,8 +47,7 @@ from train.uci.training import Scores, Shape, at_once, bound, scored, trained
 def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
     """Trains and tests what is not there yet, and writes the tables; returns the results of all
     cells, as in their JSON. A `CheckpointError` if one in `--out` was made with other settings."""
-    todo = cells(config)
-    names = dict.fromkeys(cell.data for cell in todo)
+    names = dict.fromkeys(cell.data for cell in cells(config))
     tables = {name: load_table(name, config.data_dir) for name in names}
     for name, table in tables.items():
         fits = config.splits is None or config.splits <= len(table.train)
@@ -58,11 +57,11 @@ def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
             from train.uci import trials
 
             return trials.main(config, tables, command, console)
+        todo = {cell: settings(config, cell, tables[cell.data]) for cell in cells(config)}
         made: uci_table.Found = results.cells(
             config.out,
             todo,
             console,
-            settings=lambda cell: settings(config, cell, tables[cell.data]),
             make=lambda cell: run(config, cell, tables[cell.data], command),
             read=uci_table.read,
             line=uci_table.line,
