@@ -1,7 +1,6 @@
 """The settings of `train.gradient_variance`. Nothing here imports JAX."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from train.engine.settings import Mode, on_cpu
@@ -37,8 +36,6 @@ class Config(Common):
     not_facts: ClassVar[tuple[str, ...]] = ("data_dir", "out", "save_seconds")
 
     data: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
-    data_dir: Path | None = None
-    """A folder with the files of the data set, see train/data."""
     network: Network | None = None
     """Without it dense, and for cifar10 small_vgg."""
     hidden: Annotated[int | None, at_least(1)] = None

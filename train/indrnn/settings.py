@@ -26,9 +26,7 @@ class Config(Settings):
     default_out: ClassVar[str] = "runs/indrnn/{data}_{order}"
 
     dropout: Annotated[tuple[float, ...], RATES] = (0.1,)
-    """Drop rates, each of which is a run."""
     pcff: Annotated[tuple[float, ...], RATES] = (0.1,)
-    """Rates of PCFF, each of which is a run."""
     data: Literal["mnist", "fashion_mnist", "digits"] = "mnist"
     """The images, whose pixels are the sequences: 784, or 64 of scikit-learn's digits."""
     order: Order = "sequential"

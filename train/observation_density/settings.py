@@ -1,7 +1,6 @@
 """The settings of `train.observation_density`. Nothing here imports JAX."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from train.report.settings import SEED, SOME, Common, at_least, more_than
@@ -21,8 +20,6 @@ class Config(Common):
     default_out: ClassVar[str] = "runs/observation_density/{data}"
 
     data: Literal["diabetes", "boston"] = "diabetes"
-    data_dir: Path | None = None
-    """The folder with bostonHousing.npz; diabetes needs none."""
     split: Annotated[int, at_least(0)] = 0
     """Which of the splits into training and test rows."""
     models: Annotated[tuple[Model, ...], SOME] = ("moments", "ensemble", "network")

@@ -120,7 +120,8 @@ class Common(Checked):
 
     data: str
     data_dir: Path | None = None
-    """A folder with the files of the data set, see docs/data.md."""
+    """The folder with the files of the data, see docs/data.md; digits, diabetes and grammar need
+    none."""
     out: Path | None = None
     """The folder for results; without it one under `runs/`."""
 

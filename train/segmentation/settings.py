@@ -1,7 +1,6 @@
 """The settings of `train.segmentation`. Nothing here imports JAX."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from train.report.settings import PROBABILITY, SEEDS, SOME, Common, at_least, more_than, require
@@ -23,8 +22,6 @@ class Config(Common):
     default_out: ClassVar[str] = "runs/segmentation/{data}"
 
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
-    data_dir: Path | None = None
-    """The folder with the files of the set, see docs/data.md; digits need none."""
     images: Annotated[int, at_least(1)] = 5000
     """For training at most, and as many for testing."""
     rows: Annotated[int | None, at_least(2)] = None

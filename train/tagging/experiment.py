@@ -93,16 +93,12 @@ def made(config: Config, cell: Cell, problem: Problem) -> dict[str, Any]:
             known = training.predictions(shape, params, EVALUATED, problem.encoded[part])
             run[part] = figures(problem.corpus, getattr(problem.corpus, part), known)
         runs.append(run)
-    words = {
-        f"{part} {what}": count
-        for part in sentences.PARTS
-        for some in [getattr(problem.corpus, part)]
-        for what, count in (
-            ("sentences", len(some)),
-            ("words", sum(len(sentence.words) for sentence in some)),
-        )
-    }
-    return {"sizes": words | {"parameters": size}, "runs": runs}
+    sizes = {}
+    for part in sentences.PARTS:
+        some = getattr(problem.corpus, part)
+        words = sum(len(sentence.words) for sentence in some)
+        sizes |= {f"{part} sentences": len(some), f"{part} words": words}
+    return {"sizes": sizes | {"parameters": size}, "runs": runs}
 
 
 def figures(

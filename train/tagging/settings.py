@@ -1,7 +1,6 @@
 """The settings of `train.tagging`. Nothing here imports JAX."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from train.report.settings import PROBABILITY, SEEDS, SOME, Common, at_least, more_than, require
@@ -42,8 +41,6 @@ class Config(Common):
 
     data: Data = "grammar"
     """The sentences."""
-    data_dir: Path | None = None
-    """The folder with the files of the corpus."""
     encoders: Annotated[tuple[Encoder, ...], SOME] = get_args(Encoder)
     """The hidden layer: of a window of three words, or recurrent in both directions."""
     heads: Annotated[tuple[Head, ...], SOME] = get_args(Head)

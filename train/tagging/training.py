@@ -50,13 +50,8 @@ class Schedule(NamedTuple):
 
 def rates_of(cell: Cell, drop: float, pcff: float) -> Rates:
     """The rates of a regulariser."""
-    known = {
-        "none": Rates(),
-        "dropout": Rates(drop=drop),
-        "pcff": Rates(hidden=pcff),
-        "pcff_tags": Rates(lower=pcff),
-    }
-    return known[cell.regulariser]
+    on = {"dropout": {"drop": drop}, "pcff": {"hidden": pcff}, "pcff_tags": {"lower": pcff}}
+    return Rates(**on.get(cell.regulariser, {}))
 
 
 @functools.lru_cache
