@@ -1,7 +1,7 @@
 """The settings of the dense experiment; the defaults are those of [A] 5.1."""
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from train.engine.recipes import PlateauRecipe
 from train.engine.settings import Computation, Mode, Rates, Regulariser, Run, on_cpu
@@ -18,8 +18,6 @@ class Config(Computation):
         python -m train.dense
         python -m train.dense --data mnist --data-dir FOLDER --seeds 0 --epochs 100
     """
-
-    default_out: ClassVar[str] = "runs/dense/{data}"
 
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
     """The images; digits are scikit-learn's, of 8 x 8 pixels."""

@@ -31,7 +31,6 @@ class Config(Common):
         python -m train.gradient_variance --data cifar10 --data-dir FOLDER --network vgg16
     """
 
-    default_out: ClassVar[str] = "runs/gradient_variance/{data}"
     continues: ClassVar[str | None] = "from its last checkpoint"
     not_facts: ClassVar[tuple[str, ...]] = ("data_dir", "out", "save_seconds")
 

@@ -1,7 +1,7 @@
 """The settings of `train.observation_density`. Nothing here imports JAX."""
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from train.report.settings import SEED, SOME, Common, at_least, more_than
 
@@ -16,8 +16,6 @@ class Config(Common):
         python -m train.observation_density
         python -m train.observation_density --data boston --data-dir FOLDER
     """
-
-    default_out: ClassVar[str] = "runs/observation_density/{data}"
 
     data: Literal["diabetes", "boston"] = "diabetes"
     split: Annotated[int, at_least(0)] = 0

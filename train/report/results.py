@@ -42,14 +42,15 @@ def origin(
     }
 
 
-def read_json(path: Path, check: Callable[[Any], None], what: str, remedy: str) -> dict[str, Any]:
+def read_json(path: Path, check: Callable[[Any], object], what: str) -> Result:
     """A result that a file holds. For what is none, `check(result)` raises a `KeyError`,
     `TypeError` or `ValueError`, and a DataFileError says what it should be, as "result of `python
-    -m train.uci`", and a remedy."""
+    -m train.uci`"."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         check(result)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "Delete it, and the command that made it makes it again."
         raise DataFileError(
             f"{path} is no {what} ({type(error).__name__}: {error}). {remedy}"
         ) from error

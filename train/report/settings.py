@@ -114,7 +114,7 @@ EMBEDDED = {
 class Common(Checked):
     """What most experiments are told: which data, and where they and the results are."""
 
-    default_out: ClassVar[str] = "runs/{data}"  # of which settings
+    default_out: ClassVar[str] = "runs/{experiment}/{data}"  # of the package, and of settings
     # Settings on which results do not depend, or which are told as the machine's.
     not_facts: ClassVar[tuple[str, ...]] = ("data_dir", "out")
 
@@ -133,7 +133,8 @@ class Common(Checked):
     @property
     def folder(self) -> Path:
         """The folder for results."""
-        return self.out or Path(self.default_out.format(**vars(self)))
+        experiment = self.__module__.rpartition(".")[0].rpartition(".")[2]
+        return self.out or Path(self.default_out.format(experiment=experiment, **vars(self)))
 
     def facts(self, *but: str) -> dict[str, Any]:
         """What the results depend on, but for some, in the form that JSON gives back."""

@@ -1,7 +1,7 @@
 """The settings of `train.segmentation`. Nothing here imports JAX."""
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from train.report.settings import PROBABILITY, SEEDS, SOME, Common, at_least, more_than, require
 
@@ -18,8 +18,6 @@ class Config(Common):
             belief_propagation
         python -m train.segmentation --data mnist --data-dir FOLDER --rows 8
     """
-
-    default_out: ClassVar[str] = "runs/segmentation/{data}"
 
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
     images: Annotated[int, at_least(1)] = 5000

@@ -36,7 +36,6 @@ class Config(Common):
         python -m train.tagging --data ewt --data-dir FOLDER       # parts of speech
     """
 
-    default_out: ClassVar[str] = "runs/tagging/{data}"
     continues: ClassVar[str | None] = "with the next cell"
 
     data: Data = "grammar"

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from train.report.results import read_json
+from train.report.results import Result, read_json
 from train.report.statistics import Mean, mean
 from train.report.tables import Grid
 from train.tagging.settings import Encoder, Head, Regulariser
 
-Result = dict[str, Any]
 Cells = list[Result]
 HEADS = {
     "softmax": "independent",
@@ -44,13 +43,10 @@ _SHORT = frozenset({"f1", "sentences right", "nll per word", "ece"})
 def read(path: Path) -> Result:
     """A cell from its file. DataFileError says what to do about one that is none."""
 
-    def check(result: Any) -> None:
-        labels(result)
-        for figure in ("nll per word", "ece"):
-            by_seed(result, figure)
+    def check(result: Any) -> object:
+        return labels(result), by_seed(result, "nll per word"), by_seed(result, "ece")
 
-    command = "python -m train.tagging"
-    return read_json(path, check, f"result of `{command}`", f"Delete it, and repeat `{command}`.")
+    return read_json(path, check, "result of `python -m train.tagging`")
 
 
 def read_all(folder: Path) -> Cells:
