@@ -54,7 +54,9 @@ class Recipe(Checked, abc.ABC):
     goes_back: ClassVar[bool] = False
 
     batch_size: int
+    """Images of a batch."""
     learning_rate: float
+    """Of the first epoch."""
     epochs: int | None
 
     @property
@@ -104,9 +106,7 @@ class PlateauRecipe(Recipe):
     the defaults are those of [A] 5.1's dense networks."""
 
     batch_size: Annotated[int, at_least(1)] = 32
-    """Images of a batch."""
     learning_rate: Annotated[float, at_least(0)] = 1e-2
-    """Of the first epoch."""
     momentum: Annotated[float, FRACTION] = 0.9
     """The part of the last update that the next one keeps."""
     plateau_factor: Annotated[float, Check(lambda v: 0 < v <= 1, "in (0, 1]")] = 0.1
@@ -191,9 +191,7 @@ class SteppedRecipe(Recipe):
     """
 
     batch_size: Annotated[int, at_least(1)] = 128
-    """Images of a batch."""
     learning_rate: Annotated[float, at_least(0)] = 0.1
-    """Of the first epoch."""
     momentum: Annotated[float, FRACTION] = 0.9
     """The part of the last update that the next one keeps."""
     weight_decay: Annotated[float, at_least(0)] = 1e-4
@@ -279,7 +277,6 @@ class PatientRecipe(Recipe):
     batch_size: Annotated[int, at_least(1)] = 32
     """Sequences of a batch."""
     learning_rate: Annotated[float, at_least(0)] = 2e-4
-    """Of the first epoch."""
     weight_decay: Annotated[float, at_least(0)] = 1e-4
     """Added to the clipped gradient, times the parameters that decay."""
     largest_gradient: Annotated[float, more_than(0)] = 10.0

@@ -118,9 +118,10 @@ def on_margin(found: Mapping[str, Mean], margin: float) -> Finding:
     return finding._replace(verdict=together(comparable(each, margin) for each in found.values()))
 
 
-def told(found: Mapping[str, Mean]) -> str:
-    """Differences by name, in percentage points."""
-    return ", ".join(f"{name} {each.told(2, signed=True)}" for name, each in found.items())
+def told(found: Mapping[str, Mean], digits: int = 2, factor: float = 1) -> str:
+    """Differences by name, in percentage points or in another unit; see `Mean.told`."""
+    words = (f"{name} {each.told(digits, factor, signed=True)}" for name, each in found.items())
+    return ", ".join(words)
 
 
 def together(verdicts: Iterable[Verdict]) -> Verdict:

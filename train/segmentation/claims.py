@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from train.report import claims as judge
 from train.report.claims import Claim, judged
 from train.report.statistics import paired
 from train.segmentation.figure import NAMES
@@ -32,10 +33,7 @@ def claims(results: Path) -> list[Claim]:
             if {one, other} <= result["models"].keys()
         }
         factor, digits, unit = UNITS[figure]
-        told = ", ".join(
-            f"{name} {difference.told(digits, factor, signed=True)}"
-            for name, difference in differences.items()
-        )
+        told = judge.told(differences, digits, factor)
         verdict = judged([difference.sign for difference in differences.values()], -1)
         evidence = f"{NAMES[one]} less {NAMES[other]}, {unit}: {told}" if differences else "-"
         made.append(Claim(SOURCE, text, verdict, evidence, COMMAND))

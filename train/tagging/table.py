@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from train.report import tables as report
 from train.report.results import Result, read_json
 from train.report.statistics import Mean, mean
 from train.report.tables import Grid
@@ -16,12 +17,7 @@ HEADS = {
     "constrained": "constrained chain",
     "stacked": "chain on a chain",
 }
-REGULARISERS = {
-    "none": "none",
-    "dropout": "dropout",
-    "pcff": "PCFF",
-    "pcff_tags": "PCFF of the lower chain",
-}
+REGULARISERS = {**report.REGULARISERS, "pcff_tags": "PCFF of the lower chain"}
 DATA = {"grammar": "Generated corpus", "wnut17": "WNUT 2017", "ewt": "English Web Treebank"}
 Column = tuple[str, str, int, int]  # name in the JSON, heading, factor, decimal places
 FIGURES: tuple[Column, ...] = (
@@ -105,8 +101,7 @@ def tables(found: Sequence[Result]) -> list[Grid]:
     """For each corpus a table with a row for each cell."""
     made = []
     for data, rows in by_data(found).items():
-        columns = shown(rows[0])
-        lines = []
+        columns, lines = shown(rows[0]), []
         for result in rows:
             _, encoder, head, regulariser = labels(result)
             names = [encoder, HEADS[head], REGULARISERS[regulariser]]
