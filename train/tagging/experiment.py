@@ -58,6 +58,7 @@ def main(config: Config, command: str, console: Any) -> Cells:
     def make(cell: Cell) -> dict[str, Any]:
         identity = machine.identity("sequential")
         told: dict[str, Any] = {"data": corpus.source, "settings": todo[cell]}
+        # The commit of before the training: it may change in the meantime.
         origin = results.origin(TITLE, SOURCE, command=command, identity=identity, **told)
         return origin | made(config, cell, problem)
 
