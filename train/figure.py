@@ -5,13 +5,13 @@ python -m train.figure results/indrnn/*/result.json --out errors.svg --curves cu
 """
 
 import importlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from train.report.files import DataFileError
+from train.report.results import read_json
 
 # How the name of an experiment begins, in its results, and the module that draws them.
 DRAWN = {
@@ -31,12 +31,8 @@ def drawing(results: Sequence[Path]) -> ModuleType:
     none."""
     found: dict[str, Path] = {}
     for path in results:
-        try:
-            name = str(json.loads(path.read_text(encoding="utf-8"))["experiment"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataFileError(
-                f"{path} is no result of an experiment ({type(error).__name__}: {error})"
-            ) from error
+        result = read_json(path, lambda result: result["experiment"], "result of an experiment")
+        name = str(result["experiment"])
         module = next((m for start, m in DRAWN.items() if name.startswith(start)), None)
         if module is None:
             known = "; ".join(DRAWN)

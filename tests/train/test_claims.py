@@ -13,7 +13,7 @@ from train.dense import claims as dense
 from train.gradient_variance import claims as gradient_variance
 from train.indrnn import claims as indrnn
 from train.observation_density import claims as observation_density
-from train.report.claims import ABSENT, FAILS, HOLDS, OPEN, SMALL, VERDICTS, Claim, summary
+from train.report.claims import ABSENT, FAILS, HOLDS, OPEN, SMALL, Claim, Verdict, summary
 from train.resnet import claims as resnet
 from train.resnet import settings
 
@@ -291,7 +291,7 @@ def test_claims_on_simulated_examples_take_splits(tmp_path: pathlib.Path):
 def test_all_claims_have_one_row_and_the_readme_says_what_is_measured():
     found = every.every(ROOT / "results")
     assert len({(claim.source, claim.text) for claim in found}) == len(found)
-    assert {claim.verdict for claim in found} <= set(VERDICTS)
+    assert {claim.verdict for claim in found} <= {*Verdict}
     for source in ("[A] 5.1", "[B] Table 1", "[B] Figure 1", "[B] Table 2", "[B] Figure 2"):
         assert any(claim.source.startswith(source) for claim in found), source
     lines = every.claims(ROOT / "results").splitlines()

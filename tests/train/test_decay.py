@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import cgjax as cg
-from train.engine.decay import decayed
+from train.engine.recipes import decayed
 from train.models.resnet import ResNet
 
 

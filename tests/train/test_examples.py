@@ -9,7 +9,7 @@ MODULES = [
     "train.engine.checkpoint",
     "train.data.images",
     "train.data.uci",
-    "train.engine.decay",
+    "train.engine.recipes",
     "train.report.settings",
     "train.report.statistics",
     "train.indrnn.published",

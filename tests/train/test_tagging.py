@@ -22,7 +22,7 @@ from train.tagging import experiment, table, training
 from train.tagging.__main__ import cli
 from train.tagging.claims import claims, expected
 from train.tagging.settings import Cell, Config, Regulariser
-from train.tagging.training import Predictions, Rates, Recipe
+from train.tagging.training import Predictions, Rates
 
 # What is compiled is shared: the functions below train what the command trains.
 TINY = Config(
@@ -43,7 +43,6 @@ OPTIONS = (
 CELL = Cell("window", "constrained", "dropout")
 PROBLEM = experiment.Problem.of(experiment.first(sentences.load("grammar"), TINY.sentences))
 SHAPE = PROBLEM.shape(TINY, CELL)
-RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05)
 TRAIN = PROBLEM.encoded["train"]
 SMALL = SHAPE._replace(widths=(4, 2, 2, 2, 2))
 
@@ -112,7 +111,7 @@ def test_rates_of_regularisers():
 @functools.cache
 def learnt(seed):
     rates = training.rates_of(CELL, TINY.drop_rate, TINY.pcff_rate)
-    return training.trained(SHAPE, RECIPE, rates, seed, TRAIN)
+    return training.trained(SHAPE, TINY, rates, seed, TRAIN)
 
 
 def predicted():
@@ -122,7 +121,7 @@ def predicted():
 def test_training_learns_and_repeats():
     params, losses = learnt(0)
     # Seven tags that are equally probable have log(7) = 1.95 nats each.
-    assert len(losses) == RECIPE.epochs and 2.3 > losses[0] > losses[-1] + 0.3
+    assert len(losses) == TINY.epochs and 2.3 > losses[0] > losses[-1] + 0.3
     learnt.cache_clear()
     again, same = learnt(0)
     assert same == losses != learnt(1)[1]
@@ -266,7 +265,7 @@ def write(results: pathlib.Path, data: str, cell: Cell, seeds=(0, 1, 2), **figur
     ]
     path = results / "tagging" / data / cell.file
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"settings": config.facts(cell), "runs": runs}))
+    path.write_text(json.dumps({"settings": config.facts_of(cell), "runs": runs}))
 
 
 def verdicts(results: pathlib.Path) -> list[str]:

@@ -33,6 +33,7 @@ class Published(NamedTuple):
     training: Fraction  # of the training images; the last ones are for validation
     counts: dict[str, int]  # of the training and test images
     sha256: dict[str, str]  # of each array, uint8[n, *shape] and uint8[n]
+    files: str  # in a folder, in words
     # read(folder): its four arrays from files there, and the way in words; DataFileError names the
     # file that is missing or wrong
     read: Callable[[Path], tuple[Parts, str]] = idx.read
@@ -48,6 +49,7 @@ _MNIST = Published(
         "test_images": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
         "test_labels": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
     },
+    "the four original IDX files, gzipped or not (train-images-idx3-ubyte and so on)",
 )
 SETS = {
     "mnist": _MNIST,
@@ -58,6 +60,8 @@ SETS = {
             "test_images": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
             "test_labels": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
         },
+        files="the four original IDX files, gzipped or not (train-images-idx3-ubyte and so on; "
+        "Debian's package dataset-fashion-mnist has them in /usr/share/datasets/fashion-mnist)",
     ),
     "cifar10": Published(
         (32, 32, 3),
@@ -69,6 +73,9 @@ SETS = {
             "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
             "test_labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
         },
+        "one of the original archives cifar-10-binary.tar.gz and cifar-10-python.tar.gz, with the "
+        "files of either (data_batch_1.bin or data_batch_1, and so on), or with cifar10.zip "
+        "(lossless pictures)",
         cifar.read,
     ),
 }
@@ -77,21 +84,11 @@ NAMES = ("digits", *SETS)
 
 def ways_out(name: str) -> str:
     """What someone without the data can do, in one sentence."""
-    if name == "cifar10":
-        return (
-            "Ways out: --data-dir FOLDER with one of the original archives cifar-10-binary.tar.gz "
-            "and cifar-10-python.tar.gz, with the files of either (data_batch_1.bin or "
-            "data_batch_1, and so on), or with cifar10.zip (lossless pictures); or --data-dir "
-            "FOLDER that TensorFlow Datasets has prepared as array_record (FOLDER/cifar10/VERSION)."
-        )
-    debian = (
-        "; Debian's package dataset-fashion-mnist has them in /usr/share/datasets/fashion-mnist"
-    )
     return (
-        "Ways out: --data-dir FOLDER with the four original IDX files, gzipped or not "
-        f"(train-images-idx3-ubyte and so on{debian * (name == 'fashion_mnist')}); or --data-dir "
-        "FOLDER that TensorFlow Datasets has prepared as array_record "
-        f"(FOLDER/{name}/VERSION). --data digits needs no files."
+        f"Ways out: --data-dir FOLDER with {SETS[name].files}; or --data-dir FOLDER that "
+        f"TensorFlow Datasets has prepared as array_record (FOLDER/{name}/VERSION)."
+        + " --data digits needs no files."
+        * (name != "cifar10")
     )
 
 

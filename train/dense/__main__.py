@@ -1,14 +1,9 @@
 """`python -m train.dense`."""
 
-import functools
-import sys
-
 from train.dense.settings import Config
 from train.report import commandline
 
-cli = functools.partial(
-    commandline.run, "train.dense", Config, continues="from its last checkpoint"
-)
+cli = commandline.of(Config)
 
 if __name__ == "__main__":
-    sys.exit(cli())
+    raise SystemExit(cli())

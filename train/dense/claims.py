@@ -4,21 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from train.engine.loop import SETTLED, STATUS, STOPPED
-from train.report.claims import (
-    ABSENT,
-    COMPARABLE,
-    FAILS,
-    HOLDS,
-    OPEN,
-    SMALL,
-    Claim,
-    comparable,
-    judged,
-    of_three,
-    on_differences,
-    together,
-    told,
-)
+from train.report import claims as judge
+from train.report.claims import COMPARABLE, Claim, Finding, Verdict, on_differences
 from train.report.statistics import Mean
 from train.report.tables import DATA, NODES, REGULARISERS, Run, difference, merged, read_all
 
@@ -55,7 +42,7 @@ def claims(results: Path) -> list[Claim]:
     runs = whole(results)
 
     def between(one: tuple[str, str, str], other: tuple[str, str, str]) -> Mean:
-        return of_three(difference(runs.get(one, []), runs.get(other, [])))
+        return judge.of_three(difference(runs.get(one, []), runs.get(other, [])))
 
     def less(one: str, other: str) -> Differences:
         return {name: between((*case, one), (*case, other)) for name, case in FOUR.items()}
@@ -66,48 +53,49 @@ def claims(results: Path) -> list[Claim]:
         for data in SETS
         for name in ("none", "dropout", "pcff")
     }
-    most = "improves on none in most of the four cases"
-    near, of_rivals = on_differences(rivals, 1)
-    if near != ABSENT:
-        near = together(comparable(each, COMPARABLE) for each in rivals.values())
-        of_rivals = f"PCFF − dropout: {of_rivals}"
-    made = [
-        (f"Dropout {most}", *on_differences(dropout, -1, at_least=3)),
-        (f"PCFF {most}", *on_differences(pcff, -1, at_least=3)),
-        (f"Dropout and PCFF are comparable (within {COMPARABLE} points)", near, of_rivals),
-        ("PCFF improves on none more consistently than dropout: in more of the cases",)
-        + _more(pcff, dropout),
-        ("ReLU is better than tanh, whatever the regulariser", *on_differences(nodes, -1)),
-        ("Dropout and PCFF together improve further in some case",)
-        + _further(less("both", "dropout"), less("both", "pcff")),
-    ]
-    return [Claim(SOURCE, *each, COMMAND) for each in made]
+    most, near = "improves on none in most of the four cases", judge.on_margin(rivals, COMPARABLE)
+    if near.verdict != Verdict.ABSENT:
+        near = near._replace(evidence=f"PCFF − dropout: {near.evidence}")
+    made = {
+        f"Dropout {most}": on_differences(dropout, -1, at_least=3),
+        f"PCFF {most}": on_differences(pcff, -1, at_least=3),
+        f"Dropout and PCFF are comparable (within {COMPARABLE} points)": near,
+        "PCFF improves on none more consistently than dropout: in more of the cases": _more(
+            pcff, dropout
+        ),
+        "ReLU is better than tanh, whatever the regulariser": on_differences(nodes, -1),
+        "Dropout and PCFF together improve further in some case": _further(
+            less("both", "dropout"), less("both", "pcff")
+        ),
+    }
+    return [Claim(SOURCE, text, *finding, COMMAND) for text, finding in made.items()]
 
 
-def _more(found: Differences, other: Differences) -> tuple[str, str]:
+def _more(pcff: Differences, dropout: Differences) -> Finding:
     """Whether errors are known to be lower in more cases than they can be in others."""
-    signs, others = ([each.sign for each in some.values()] for some in (found, other))
-    if not any(each.number for some in (found, other) for each in some.values()):
-        return ABSENT, SMALL
-    possible, most = (some.count(-1) + some.count(0) for some in (signs, others))
-    verdict = FAILS if possible <= others.count(-1) else OPEN
+    if not any(each.number for some in (pcff, dropout) for each in some.values()):
+        return Finding()
+    ours, theirs = ([each.sign for each in some.values()] for some in (pcff, dropout))
     evidence = "; ".join(
         f"{name} better in {some.count(-1)}, worse in {some.count(1)}, not decided in "
         f"{some.count(0)}"
-        for name, some in (("PCFF", signs), ("dropout", others))
+        for name, some in (("PCFF", ours), ("dropout", theirs))
     )
-    return HOLDS if signs.count(-1) > most else verdict, evidence
+    if ours.count(-1) > theirs.count(-1) + theirs.count(0):
+        return Finding(Verdict.HOLDS, evidence)
+    possible = ours.count(-1) + ours.count(0)
+    return Finding(Verdict.FAILS if possible <= theirs.count(-1) else Verdict.OPEN, evidence)
 
 
-def _further(dropout: Differences, pcff: Differences) -> tuple[str, str]:
-    """Whether both are better than either somewhere, and the evidence."""
+def _further(dropout: Differences, pcff: Differences) -> Finding:
+    """Whether both are better than either somewhere."""
     if not all(any(each.number for each in some.values()) for some in (dropout, pcff)):
-        return ABSENT, SMALL
+        return Finding()
     signs, parts = [], []
     for name in FOUR:
         found = {"against dropout": dropout[name], "against PCFF": pcff[name]}
         both = [each.sign for each in found.values()]
         signs.append(1 if 1 in both else max(both))
         word = {-1: "better than either", 0: "not decided", 1: "worse than one"}[signs[-1]]
-        parts.append(f"{name}: {word} ({told(found)})")
-    return judged(signs, -1, at_least=1), "; ".join(parts)
+        parts.append(f"{name}: {word} ({judge.told(found)})")
+    return Finding(judge.judged(signs, -1, at_least=1), "; ".join(parts))

@@ -1,11 +1,11 @@
 """The settings of the dense experiment; the defaults are those of [A] 5.1."""
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from train.engine.recipes import PlateauRecipe
-from train.engine.settings import Computation, Mode, Rates, Regulariser, Run, on_cpu, without_folder
-from train.report.settings import PROBABILITY, SOME, at_least, require
+from train.engine.settings import Computation, Mode, Rates, Regulariser, Run, on_cpu
+from train.report.settings import PROBABILITY, SOME, at_least
 
 Nodes = Literal["tanh", "relu"]
 
@@ -18,8 +18,6 @@ class Config(Computation):
         python -m train.dense
         python -m train.dense --data mnist --data-dir FOLDER --seeds 0 --epochs 100
     """
-
-    default_out: ClassVar[str] = "runs/dense/{data}"
 
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
     """The images; digits are scikit-learn's, of 8 x 8 pixels."""
@@ -44,10 +42,6 @@ class Config(Computation):
     width: Annotated[int | None, at_least(1)] = None
     """How many runs a device maps at a time; without it as many as there are seeds on a CPU, all of
     a family on other devices. For one width, the number of devices changes no bit."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, data_dir=without_folder(self))
 
     @property
     def hidden_nodes(self) -> int:
@@ -80,5 +74,5 @@ class Config(Computation):
             for seed in self.seeds
         ]
 
-    def facts(self) -> dict[str, Any]:
-        return super().facts() | {"hidden": self.hidden_nodes}
+    def facts(self, *but: str) -> dict[str, Any]:
+        return super().facts(*but) | {"hidden": self.hidden_nodes}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from train.report.settings import Check, Checked, at_least, more_than
@@ -53,7 +54,9 @@ class Recipe(Checked, abc.ABC):
     goes_back: ClassVar[bool] = False
 
     batch_size: int
+    """Images of a batch."""
     learning_rate: float
+    """Of the first epoch."""
     epochs: int | None
 
     @property
@@ -103,9 +106,7 @@ class PlateauRecipe(Recipe):
     the defaults are those of [A] 5.1's dense networks."""
 
     batch_size: Annotated[int, at_least(1)] = 32
-    """Images of a batch."""
     learning_rate: Annotated[float, at_least(0)] = 1e-2
-    """Of the first epoch."""
     momentum: Annotated[float, FRACTION] = 0.9
     """The part of the last update that the next one keeps."""
     plateau_factor: Annotated[float, Check(lambda v: 0 < v <= 1, "in (0, 1]")] = 0.1
@@ -190,9 +191,7 @@ class SteppedRecipe(Recipe):
     """
 
     batch_size: Annotated[int, at_least(1)] = 128
-    """Images of a batch."""
     learning_rate: Annotated[float, at_least(0)] = 0.1
-    """Of the first epoch."""
     momentum: Annotated[float, FRACTION] = 0.9
     """The part of the last update that the next one keeps."""
     weight_decay: Annotated[float, at_least(0)] = 1e-4
@@ -278,7 +277,6 @@ class PatientRecipe(Recipe):
     batch_size: Annotated[int, at_least(1)] = 32
     """Sequences of a batch."""
     learning_rate: Annotated[float, at_least(0)] = 2e-4
-    """Of the first epoch."""
     weight_decay: Annotated[float, at_least(0)] = 1e-4
     """Added to the clipped gradient, times the parameters that decay."""
     largest_gradient: Annotated[float, more_than(0)] = 10.0
@@ -351,3 +349,30 @@ class PatientRecipe(Recipe):
                 left += patience + 1
             most = max(most, left)
         return most
+
+
+def decayed(params: Any, *, but: Sequence[str] = ()) -> Any:
+    """The mask of the parameters that are decayed, for `optax.add_decayed_weights`: of a tree such
+    as `cgjax.functional` returns all `but` those of names like these glob patterns. [A] section 3:
+    decay keeps the weights small, which feed-forward inference assumes.
+
+    The recipe of the residual networks decays everything, scales and biases of normalisations too.
+    That of the independently recurrent networks decays all but biases and the recurrent weights, so
+    scales as well: `functools.partial(decayed, but=("*bias", "*recurrent"))`. ValueError if a
+    pattern matches nothing.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> decayed({"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}, but=("*bias",))
+        {'bias': False, 'kernel': True}
+    """
+    import jax
+
+    paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    texts = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    names = [text.removesuffix("/value") for text in texts]  # the array inside a Flax variable
+    for pattern in but:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"{pattern!r} matches no parameter; there are {', '.join(names)}.")
+    keep = [any(fnmatchcase(name, pattern) for pattern in but) for name in names]
+    return jax.tree.unflatten(structure, [not kept for kept in keep])

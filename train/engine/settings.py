@@ -9,13 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import tyro
 
-from train.report.settings import SEEDS, Check, Checked, at_least, facts, require
-
-# Settings on which results do not depend, or which are told as the machine's.
-_NOT_FACTS = (
-    *("data_dir", "out", "earlier", "save_seconds", "budget_seconds", "mode", "width"),
-    *("devices", "batch_devices", "coordinator", "processes", "process"),
-)
+from train.report.settings import SEEDS, Check, Common, at_least, require
 
 Mode = Literal["vmap", "sequential"]
 Regulariser = Literal["none", "dropout", "pcff", "both"]
@@ -57,10 +51,14 @@ class Run(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Computation(Checked, abc.ABC):
+class Computation(Common, abc.ABC):
     """Which data and seeds, how runs are computed, and where they are kept."""
 
-    default_out: ClassVar[str] = "runs/{data}"  # of which settings
+    continues: ClassVar[str | None] = "from its last checkpoint"
+    not_facts: ClassVar[tuple[str, ...]] = (
+        *("data_dir", "out", "earlier", "save_seconds", "budget_seconds", "mode", "width"),
+        *("devices", "batch_devices", "coordinator", "processes", "process"),
+    )
 
     data: str = "digits"
     """The data set."""
@@ -85,8 +83,6 @@ class Computation(Checked, abc.ABC):
     """The number of this one, from 0; the first one writes the files."""
     width: Annotated[int | None, at_least(1)] = None
     """How many runs a device maps at a time; without it all."""
-    out: Path | None = None
-    """The folder for results; without it one under `runs/`."""
     earlier: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """An earlier `--out` whose checkpoint is continued in this one; it is only read."""
     budget_seconds: Annotated[float | None, at_least(0)] = None
@@ -113,11 +109,6 @@ class Computation(Checked, abc.ABC):
         """The runs, in the order of the results."""
 
     @property
-    def folder(self) -> Path:
-        """The folder for results."""
-        return self.out or Path(self.default_out.format(**vars(self)))
-
-    @property
     def how(self) -> Mode:
         """How the runs are computed."""
         return self.mode if self.mode != "auto" else "sequential" if on_cpu() else "vmap"
@@ -126,10 +117,6 @@ class Computation(Checked, abc.ABC):
     def mapped(self) -> int | None:
         """How many runs a device maps at a time; none: all."""
         return self.width
-
-    def facts(self) -> dict[str, Any]:
-        """What the results depend on, in the form that JSON gives back."""
-        return facts(self, *_NOT_FACTS)
 
 
 def on_cpu() -> bool:
@@ -178,12 +165,3 @@ class Settings(Computation):
             *(Run("both", Rates(*pair), 0) for pair in self.both),
         ]
         return [case._replace(seed=seed) for case in cases for seed in self.seeds]
-
-
-def without_folder(config: Any) -> tuple[bool, str]:
-    """The condition on the `data_dir` of a set that may be digits; see `require`."""
-    return (
-        config.data_dir is None or config.data != "digits",
-        "None for digits, which are part of scikit-learn: choose --data mnist or fashion_mnist "
-        "with a folder",
-    )

@@ -50,19 +50,17 @@ def network(build: Build, evaluated: Build | None = None) -> Network:
     """The functions of a module that `build` makes, and `evaluated` for evaluation, where that is
     another of the same variables."""
 
-    def function(build: Build, training: bool) -> Callable[..., Any]:
-        abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-        if training:
-            abstract.train()
-        else:
-            abstract.eval()
-        return cg.functional(abstract)[0]
+    def abstract(build: Build) -> nnx.Module:
+        return nnx.eval_shape(lambda: build(nnx.Rngs(0)))
 
     def init(key: Any) -> Variables:
         _, params, state = cg.functional(build(nnx.Rngs(key)))
         return Variables(params, state)
 
-    return Network(init, function(build, True), function(evaluated or build, False))
+    training, evaluation = abstract(build), abstract(evaluated or build)
+    training.train()
+    evaluation.eval()
+    return Network(init, cg.functional(training)[0], cg.functional(evaluation)[0])
 
 
 @functools.lru_cache

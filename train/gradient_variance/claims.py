@@ -9,63 +9,53 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train.gradient_variance.figure import LABELS
-from train.report.claims import ABSENT, SMALL, Claim, judged
+from train.report.claims import ABSENT, Claim, Finding, judged
 from train.report.statistics import Mean, paired
 from train.report.tables import Result, read_all
 
-COMMAND = "python -m train.gradient_variance --data"
-# The figure's panels: data, network, and the command that measures them.
-PANELS = {
-    "[B] Figure 1 a, b: dense network on MNIST": ("mnist", "dense", f"{COMMAND} mnist"),
-    "[B] Figure 1 c, d: VGG16 on CIFAR-10": (
-        "cifar10",
-        "vgg16",
-        f"{COMMAND} cifar10 --network vgg16",
-    ),
-}
 SHARE = 0.1  # of the variance, from where on noise of weights is taken to be "substantial"
 SAMPLERS = ("weights", "local", "flipout")
-TABLE_1 = (
-    (
-        "Networks without normalisation, trained by belief propagation with natural gradient, have "
-        "lower test errors than those of SGD with normalisation, on all 15 pairs of data and "
-        "network",
-        "in print on 15 of 15",
-    ),
-    ("Natural gradient lowers the errors of belief propagation", "in print on 14 of 15"),
-    (
-        "Bayes-by-backprop with an ensemble and natural gradient is competitive without "
-        "normalisation",
-        "in print lower than SGD with normalisation on 6 of 15, higher on 8",
-    ),
+COMMAND = "python -m train.gradient_variance --data"
+# The figure's panels: data, network, and what the command that measures them is told of it.
+PANELS = {
+    "[B] Figure 1 a, b: dense network on MNIST": ("mnist", "dense", ""),
+    "[B] Figure 1 c, d: VGG16 on CIFAR-10": ("cifar10", "vgg16", " --network vgg16"),
+}
+TEXTS = (
+    f"The noise of weights is substantial beside that of batches (at least {SHARE} of the "
+    "variance, for each sampling procedure and batch size)",
+    "Learning without sampling weights (moments) converges faster than with: a lower validation "
+    "NLL after every epoch",
+    "Learning by moments converges faster than networks that are not Bayesian do",
 )
+TABLE_1 = {
+    "Networks without normalisation, trained by belief propagation with natural gradient, have "
+    "lower test errors than those of SGD with normalisation, on all 15 pairs of data and "
+    "network": "in print on 15 of 15",
+    "Natural gradient lowers the errors of belief propagation": "in print on 14 of 15",
+    "Bayes-by-backprop with an ensemble and natural gradient is competitive without "
+    "normalisation": "in print lower than SGD with normalisation on 6 of 15, higher on 8",
+}
 
 
 def claims(results: Path) -> list[Claim]:
     """Those of Table 1 and of Figure 1, from the folder of results."""
     source = "[B] Table 1: image classification"
-    made = [Claim(source, text, ABSENT, told, "no program yet") for text, told in TABLE_1]
+    made = [Claim(source, text, ABSENT, told, "no program yet") for text, told in TABLE_1.items()]
     every = read_all(results / "gradient_variance")
-    for source, (*panel, command) in PANELS.items():
-        found = [r for r in every if [r["settings"][n] for n in ("data", "network")] == panel]
-        texts = (
-            f"The noise of weights is substantial beside that of batches (at least {SHARE} of the "
-            "variance, for each sampling procedure and batch size)",
-            "Learning without sampling weights (moments) converges faster than with: a lower "
-            "validation NLL after every epoch",
-            "Learning by moments converges faster than networks that are not Bayesian do",
-        )
-        parts = [(ABSENT, SMALL)] * 3
+    for source, (data, network, option) in PANELS.items():
+        settings = {"data": data, "network": network}
+        found = [result for result in every if settings.items() <= result["settings"].items()]
+        findings = [Finding()] * len(TEXTS)
         if found:
-            parts = [_noise(found), _faster(found, SAMPLERS), _faster(found, ("plain",))]
-        made += [
-            Claim(source, text, *part, f"{command} --data-dir FOLDER")
-            for text, part in zip(texts, parts, strict=True)
-        ]
+            findings = [_noise(found), _faster(found, SAMPLERS), _faster(found, ("plain",))]
+        command = f"{COMMAND} {data}{option} --data-dir FOLDER"
+        for text, finding in zip(TEXTS, findings, strict=True):
+            made.append(Claim(source, text, *finding, command))
     return made
 
 
-def _noise(found: Sequence[Result]) -> tuple[str, str]:
+def _noise(found: Sequence[Result]) -> Finding:
     """Whether the share of weights in the variance is known to be large enough everywhere; the
     interval is over pairs of batches, at one posterior."""
     signs, shares = [], []
@@ -79,10 +69,10 @@ def _noise(found: Sequence[Result]) -> tuple[str, str]:
                 signs.append(Mean(above, error, result["settings"]["pairs"]).sign)
                 shares.append(own["value"] / total["value"])
     told = f"{min(shares):.0%} to {max(shares):.0%} of the variance" if shares else "-"
-    return judged(signs, 1), f"{told}, at the initial and at one trained posterior"
+    return Finding(judged(signs, 1), f"{told}, at the initial and at one trained posterior")
 
 
-def _faster(found: Sequence[Result], others: Sequence[str]) -> tuple[str, str]:
+def _faster(found: Sequence[Result], others: Sequence[str]) -> Finding:
     """Whether moments are ahead of other procedures after every epoch, seed by seed."""
     curves: dict[str, dict[int, list[float]]] = {}
     for run in (run for result in found for run in result["runs"]):
@@ -101,5 +91,5 @@ def _faster(found: Sequence[Result], others: Sequence[str]) -> tuple[str, str]:
         ahead = sum(difference.value < 0 for difference in each)
         told.append(f"than {LABELS[other]} after {ahead}")
     seeds = f"{len(ours)} seed{'s' * (len(ours) != 1)}"
-    epochs = len(signs) // len(others)
-    return judged(signs, -1), f"{seeds}; a lower mean {', '.join(told)} of {epochs} epochs"
+    evidence = f"{seeds}; a lower mean {', '.join(told)} of {len(signs) // len(others)} epochs"
+    return Finding(judged(signs, -1), evidence)

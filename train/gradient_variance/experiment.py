@@ -4,7 +4,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +21,6 @@ from train.gradient_variance import noise, training
 from train.gradient_variance.figure import draw, variance_grids
 from train.gradient_variance.settings import Config, Name
 from train.report import machine, results
-from train.report.files import held, refuse_other_result
 from train.report.statistics import mean
 
 SOURCE = "[B] 4.1, Figure 1"
@@ -38,22 +36,20 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
     """Trains, measures, and leaves the result behind. DataFileError for bad data, CheckpointError
     as in `train.engine.runs.train`, ValueError if training diverged, so that there is nothing to
     measure at."""
-    dataset, settings = restricted(config, data.load(config.data, config.data_dir)), config.facts()
-    source, out = dataset.source, config.out or Path("runs/gradient_variance") / config.data
-    say, runs = results.said_on(console), training.all_runs(config)
-    with held(out):
-        refuse_other_result(out / "result.json", TITLE, settings)
-        say(f"{source}; results go to {out}")
+    dataset = restricted(config, data.load(config.data, config.data_dir))
+    identity, settings = machine.identity(config.how), config.facts()
+    result = results.origin(
+        TITLE, SOURCE, command=command, identity=identity, data=dataset.source, settings=settings
+    )
+    runs, out = training.all_runs(config), config.folder
+    with results.leaving(out, result, console, draw) as say:
         with ProgressBar(config.scale.epochs, len(runs), console) as bar:
             finished = training.learn(config, dataset, out / "checkpoint", bar)
         pairs = zip(runs, finished, strict=True)
         told = [training.tested(config, dataset, *pair) for pair in pairs]
         points = posteriors(config, dataset, finished)
         initial = points["initial"]
-        identity = machine.identity(config.how)
-        result = results.origin(
-            TITLE, SOURCE, command=command, identity=identity, data=source, settings=settings
-        ) | {
+        result |= {
             "sizes": {
                 "training images": len(dataset.train_x),
                 "validation images": len(dataset.validation_x),
@@ -66,10 +62,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
             "cost": costs(config, dataset, initial),
             "runs": told,
         }
-        results.write(out / "result.json", result)
-        draw([out / "result.json"], out / "figure.png")
-    console.print(*(grid.rich() for grid in variance_grids(result)))
-    say(f"{out}/result.json, {out}/figure.png")
+        console.print(*(grid.rich() for grid in variance_grids(result)))
     return result
 
 

@@ -1,11 +1,10 @@
 """The settings of `train.gradient_variance`. Nothing here imports JAX."""
 
 import dataclasses
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from train.engine.settings import Mode, on_cpu, without_folder
-from train.report.settings import SEEDS, SOME, Checked, at_least, each, facts, more_than, require
+from train.engine.settings import Mode, on_cpu
+from train.report.settings import SEEDS, SOME, Common, at_least, each, more_than, require
 
 Network = Literal["dense", "small_vgg", "vgg16"]
 Name = Literal["moments", "local", "flipout", "weights", "plain"]
@@ -23,7 +22,7 @@ class Scale(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Checked):
+class Config(Common):
     """Variance of gradients of procedures for weights ([B] Figure 1).
 
     example:
@@ -32,9 +31,10 @@ class Config(Checked):
         python -m train.gradient_variance --data cifar10 --data-dir FOLDER --network vgg16
     """
 
+    continues: ClassVar[str | None] = "from its last checkpoint"
+    not_facts: ClassVar[tuple[str, ...]] = ("data_dir", "out", "save_seconds")
+
     data: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
-    data_dir: Path | None = None
-    """A folder with the files of the data set, see train/data."""
     network: Network | None = None
     """Without it dense, and for cifar10 small_vgg."""
     hidden: Annotated[int | None, at_least(1)] = None
@@ -74,8 +74,6 @@ class Config(Checked):
     """Weight samples of a prediction of test images."""
     rounds: Annotated[int, at_least(1)] = 9
     """Rounds of the measurement of cost."""
-    out: Path | None = None
-    """The folder for results; without it runs/gradient_variance/DATA."""
     save_seconds: Annotated[float, at_least(0)] = 30.0
     """The least time between two checkpoints, in seconds."""
 
@@ -85,7 +83,6 @@ class Config(Checked):
         fits = self.network in (None, "dense") or self.data == "cifar10"
         require(
             self,
-            data_dir=without_folder(self),
             network=(fits, "dense: the VGG networks are for cifar10"),
             trained_by=(known and posterior, "one of the procedures, and one with a posterior"),
         )
@@ -108,5 +105,4 @@ class Config(Checked):
         )
 
     def facts(self, *but: str) -> dict[str, Any]:
-        """What the results depend on, but for some, in the form that JSON gives back."""
-        return facts(self, "data_dir", "out", "save_seconds", *but) | self.scale._asdict()
+        return super().facts(*but) | self.scale._asdict()

@@ -7,17 +7,7 @@ from typing import NamedTuple
 from train.engine.loop import STATUS, STOPPED
 from train.indrnn.published import LOGS, PAPER
 from train.indrnn.settings import Config
-from train.report.claims import (
-    ABSENT,
-    COMPARABLE,
-    Cases,
-    Claim,
-    comparable,
-    of_three,
-    on_differences,
-    together,
-    whole,
-)
+from train.report.claims import COMPARABLE, Cases, Claim, of_three, on_differences, on_margin, whole
 from train.report.statistics import Mean, mean
 from train.report.tables import REGULARISERS, difference
 
@@ -66,19 +56,14 @@ def claims(results: Path) -> list[Claim]:
             f"{REGULARISERS[name]} − none": of_three(difference(cases.get((name, 0.1), []), none))
             for name in names
         }
-        verdict, evidence = on_differences(found, wanted)
-        if wanted == 0 and verdict != ABSENT:
-            verdict = together(comparable(each, COMPARABLE) for each in found.values())
+        finding = on_differences(found, wanted) if wanted else on_margin(found, COMPARABLE)
         command = COMMAND + " --order permuted" * (order == "permuted")
-        made.append(Claim(SOURCE, f"{order.capitalize()}: {text}", verdict, evidence, command))
-    six = {f"{a.order} {REGULARISERS[a.regulariser]}": a.apart for a in accuracies(results)}
-    verdict, evidence = on_differences(six, 1)
-    if verdict != ABSENT:
-        verdict = together(
-            comparable(of_three(each), SAME) if each.number else ABSENT for each in six.values()
-        )
+        made.append(Claim(SOURCE, f"{order.capitalize()}: {text}", *finding, command))
+    six = {
+        f"{a.order} {REGULARISERS[a.regulariser]}": of_three(a.apart) for a in accuracies(results)
+    }
     text = f"Both: the six accuracies are those that [A] prints (within {SAME} points)"
-    return [*made, Claim(SOURCE, text, verdict, evidence, f"{COMMAND} --order ORDER")]
+    return [*made, Claim(SOURCE, text, *on_margin(six, SAME), f"{COMMAND} --order ORDER")]
 
 
 def _cases(results: Path, order: str) -> Cases:

@@ -35,9 +35,8 @@ from jaxtyping import Array, Float
 import cgjax as cg
 from train.data import Dataset
 from train.engine import loop, sweep
-from train.engine.decay import decayed
 from train.engine.loop import Learner, Variables
-from train.engine.recipes import PatientRecipe
+from train.engine.recipes import PatientRecipe, decayed
 from train.engine.settings import Rates
 from train.indrnn.settings import Config, Implementation, Stack
 from train.models.indrnn import MOMENTUM, DenselyConnected, Options, Plain, Residual

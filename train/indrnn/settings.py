@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from train.engine.recipes import PatientRecipe
-from train.engine.settings import RATES, Settings, without_folder
+from train.engine.settings import RATES, Settings
 from train.report.settings import SEED, require
 
 Order = Literal["sequential", "permuted"]
@@ -26,9 +26,7 @@ class Config(Settings):
     default_out: ClassVar[str] = "runs/indrnn/{data}_{order}"
 
     dropout: Annotated[tuple[float, ...], RATES] = (0.1,)
-    """Drop rates, each of which is a run."""
     pcff: Annotated[tuple[float, ...], RATES] = (0.1,)
-    """Rates of PCFF, each of which is a run."""
     data: Literal["mnist", "fashion_mnist", "digits"] = "mnist"
     """The images, whose pixels are the sequences: 784, or 64 of scikit-learn's digits."""
     order: Order = "sequential"
@@ -58,7 +56,6 @@ class Config(Settings):
         wide = self.features >= 1 and (self.stack != "dense" or self.features % 8 == 0)
         require(
             self,
-            data_dir=without_folder(self),
             depth=(deep, "at least 1, and given for a plain stack only"),
             dropout=twice(self.dropout),
             both=twice([drop for drop, _ in self.both]),

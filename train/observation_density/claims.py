@@ -4,34 +4,26 @@ import json
 from pathlib import Path
 from typing import Any
 
-from train.report.claims import ABSENT, Claim, judged
+from train.report.claims import Claim, judged
 from train.report.statistics import paired
 
 SOURCE = "[B] Figure 2: examples that a network expects"
 COMMAND = "python -m train.observation_density --data boston --data-dir FOLDER"
-# What is claimed, the two models whose difference is to be below 0, of which figure, and its name.
-CLAIMS = (
-    (
-        "Observations of a network trained by moments lie closer to the diagonal of predicted and "
-        "simulated labels than those of independently trained networks",
-        ("moments", "network"),
-        "label - prediction",
-        "distances from the diagonal",
-    ),
-    (
-        "An ensemble's observations lie closer to the diagonal than a single network's",
-        ("ensemble", "network"),
-        "label - prediction",
-        "distances from the diagonal",
-    ),
-    (
-        "A network trained by moments gathers its observations where its predictions incur less "
-        "loss: its inputs spread less than an independent network's",
-        ("moments", "network"),
-        "spread of inputs",
-        "spreads relative to the prior's",
-    ),
-)
+FIGURES = {
+    "label - prediction": "distances from the diagonal",
+    "spread of inputs": "spreads relative to the prior's",
+}
+# Two models, the difference of which in a figure is claimed to be below 0.
+CLAIMS = {
+    ("moments", "network", "label - prediction"): "Observations of a network trained by moments "
+    "lie closer to the diagonal of predicted and simulated labels than those of independently "
+    "trained networks",
+    ("ensemble", "network", "label - prediction"): "An ensemble's observations lie closer to the "
+    "diagonal than a single network's",
+    ("moments", "network", "spread of inputs"): "A network trained by moments gathers its "
+    "observations where its predictions incur less loss: its inputs spread less than an "
+    "independent network's",
+}
 
 
 def claims(results: Path) -> list[Claim]:
@@ -41,7 +33,7 @@ def claims(results: Path) -> list[Claim]:
     loaded = [json.loads(path.read_text()) for path in paths]
     found = [(result["settings"], result["models"]) for result in loaded]
     made = []
-    for text, pair, figure, name in CLAIMS:
+    for (*pair, figure), text in CLAIMS.items():
         one, other = (
             {
                 (settings["split"], settings["seed"]): _value(models[model][figure])
@@ -51,12 +43,10 @@ def claims(results: Path) -> list[Claim]:
             for model in pair
         )
         both = sorted(one.keys() & other.keys())
-        verdict, evidence = ABSENT, "-"
-        if both:
-            difference = paired(one, other)
-            verdict = judged([difference.sign], -1)
-            pairs = ", ".join(f"{one[key]:.3g} against {other[key]:.3g}" for key in both)
-            evidence = f"{len(both)} split{'s' * (len(both) > 1)}; {name}: {pairs}"
+        verdict = judged([paired(one, other).sign] if both else [], -1)
+        pairs = ", ".join(f"{one[key]:.3g} against {other[key]:.3g}" for key in both)
+        splits = f"{len(both)} split{'s' * (len(both) > 1)}"
+        evidence = f"{splits}; {FIGURES[figure]}: {pairs}" if both else "-"
         made.append(Claim(SOURCE, text, verdict, evidence, COMMAND))
     return made
 

@@ -10,8 +10,6 @@ from train.observation_density.figure import draw
 from train.observation_density.settings import Config
 from train.observation_density.training import train
 from train.report import machine, results
-from train.report.files import held, refuse_other_result
-from train.report.settings import facts
 
 SOURCE = "[B] 4.2, Figure 2"
 TITLE = "examples that a trained network expects"
@@ -20,24 +18,24 @@ TITLE = "examples that a trained network expects"
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
     """Trains, samples, and leaves the result behind. DataFileError for bad data, ValueError if they
     have no such split."""
-    table, settings = uci.load_table(config.data, config.data_dir), facts(config, "data_dir", "out")
+    table = uci.load_table(config.data, config.data_dir)
     examples = examples_of(table, config.split)
     sizes = f"{len(table.x)} rows of {table.x.shape[1]} features, {len(table.train)} splits"
-    source = f"{Path(table.source).name}, {sizes}"
-    out = config.out or Path("runs/observation_density") / config.data
-    say = results.said_on(console)
-    with held(out):
-        refuse_other_result(out / "result.json", TITLE, settings)
-        say(f"{source}; results go to {out}")
+    result = results.origin(
+        TITLE,
+        SOURCE,
+        command=command,
+        identity=machine.identity("vmap") | {"blackjax": metadata.version("blackjax")},
+        data=f"{Path(table.source).name}, {sizes}",
+        settings=config.facts(),
+    )
+    with results.leaving(config.folder, result, console, draw) as say:
         trained = train(config, examples)
         found = {}
         for name in config.models:
             found[name] = observe(config, examples, trained, name)
             say(told(name, found[name]))
-        identity = machine.identity("vmap") | {"blackjax": metadata.version("blackjax")}
-        result = results.origin(
-            TITLE, SOURCE, command=command, identity=identity, data=source, settings=settings
-        ) | {
+        result |= {
             "prior of the inputs": "Gaussian, mean and covariance of the training inputs",
             "sizes": {
                 "training examples": len(examples.train_y),
@@ -47,9 +45,6 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
             "training examples": drawn(examples, examples.train_x, examples.train_y),
             "models": found,
         }
-        results.write(out / "result.json", result)
-        draw([out / "result.json"], out / "figure.png")
-    say(f"{out}/result.json, {out}/figure.png")
     return result
 
 

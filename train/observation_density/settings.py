@@ -1,16 +1,15 @@
 """The settings of `train.observation_density`. Nothing here imports JAX."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Literal
 
-from train.report.settings import SEED, SOME, Checked, at_least, more_than, require
+from train.report.settings import SEED, SOME, Common, at_least, more_than
 
 Model = Literal["moments", "ensemble", "network"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Checked):
+class Config(Common):
     """Examples that a trained network expects ([B] Figure 2).
 
     example:
@@ -19,8 +18,6 @@ class Config(Checked):
     """
 
     data: Literal["diabetes", "boston"] = "diabetes"
-    data_dir: Path | None = None
-    """The folder with bostonHousing.npz; diabetes needs none."""
     split: Annotated[int, at_least(0)] = 0
     """Which of the splits into training and test rows."""
     models: Annotated[tuple[Model, ...], SOME] = ("moments", "ensemble", "network")
@@ -51,10 +48,3 @@ class Config(Checked):
     """How many draws of a model the result holds, for the figure."""
     seed: Annotated[int, SEED] = 0
     """Of initial weights, the order of examples, and chains."""
-    out: Path | None = None
-    """The folder for results; without it runs/observation_density/DATA."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        fits = self.data_dir is None or self.data != "diabetes"
-        require(self, data_dir=(fits, "None for diabetes, which is part of scikit-learn"))

@@ -5,6 +5,7 @@ has is decided by `train.report.statistics.Mean.sign` alone: the 95 % interval o
 the paired differences of seeds or splits, leaves out 0, or nothing is decided.
 """
 
+import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,6 @@ from train.report import tables as report
 from train.report.settings import but_epochs
 from train.report.statistics import Mean
 
-HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold", "not decided", "not yet measured"
-VERDICTS = (HOLDS, FAILS, OPEN, ABSENT)
 SEEDS = 3  # at least, for claims of [A], each of which is on means of three runs
 COMPARABLE = 0.1  # percentage points: [A] calls 0.11 worse and 0.01 comparable, on sequential MNIST
 SMALL = "no run of the whole schedule; smaller ones decide nothing"
@@ -22,17 +21,36 @@ SMALL = "no run of the whole schedule; smaller ones decide nothing"
 Cases = dict[tuple[str, float], list[report.Run]]
 
 
+class Verdict(enum.StrEnum):
+    """What became of a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    OPEN = "not decided"
+    ABSENT = "not yet measured"
+
+
+HOLDS, FAILS, OPEN, ABSENT = Verdict
+
+
+class Finding(NamedTuple):
+    """What results say of a claim."""
+
+    verdict: Verdict = ABSENT
+    evidence: str = SMALL
+
+
 class Claim(NamedTuple):
     """A claim and what became of it."""
 
     source: str  # where the paper makes it, as "[A] 5.1, dense networks"
     text: str
-    verdict: str  # one of `VERDICTS`
+    verdict: Verdict
     evidence: str
     command: str  # what measures it
 
 
-def judged(signs: Iterable[int], wanted: int, at_least: int | None = None) -> str:
+def judged(signs: Iterable[int], wanted: int, at_least: int | None = None) -> Verdict:
     """Whether differences have the wanted sign in at least so many cases, without a number in all.
 
     Of each case's difference the sign is 1 or -1, or 0 where it is not decided. The claim "holds";
@@ -40,10 +58,10 @@ def judged(signs: Iterable[int], wanted: int, at_least: int | None = None) -> st
     "not yet measured" without cases.
 
     Example:
-        >>> judged([-1, -1], -1), judged([-1, 0], -1), judged([0, 1], -1)
-        ('holds', 'not decided', 'does not hold')
-        >>> judged([-1, 1, 0], -1, at_least=1), judged([1, 1, 0], -1, at_least=2), judged([], 1)
-        ('holds', 'does not hold', 'not yet measured')
+        >>> [judged(signs, -1).value for signs in ([-1, -1], [-1, 0], [0, 1], [])]
+        ['holds', 'not decided', 'does not hold', 'not yet measured']
+        >>> judged([-1, 1, 0], -1, at_least=1).value, judged([1, 1, 0], -1, at_least=2).value
+        ('holds', 'does not hold')
     """
     found = list(signs)
     if not found:
@@ -54,11 +72,11 @@ def judged(signs: Iterable[int], wanted: int, at_least: int | None = None) -> st
     return OPEN if len(found) - found.count(-wanted) >= needed else FAILS
 
 
-def comparable(difference: Mean, margin: float) -> str:
+def comparable(difference: Mean, margin: float) -> Verdict:
     """Whether a difference is known to be smaller than a margin, by its 95 % interval.
 
     Example:
-        >>> [comparable(Mean(value, 0.1, 20), 0.5) for value in (0.1, 0.4, 0.9)]
+        >>> [comparable(Mean(value, 0.1, 20), 0.5).value for value in (0.1, 0.4, 0.9)]
         ['holds', 'not decided', 'does not hold']
     """
     low, high = difference.interval
@@ -78,31 +96,40 @@ def of_three(difference: Mean) -> Mean:
     return difference if enough else difference._replace(number=min(difference.number, 1))
 
 
-def on_differences(
-    found: Mapping[str, Mean], wanted: int, at_least: int | None = None
-) -> tuple[str, str]:
-    """Verdict and evidence of a claim that differences have a sign; see `judged`.
+def on_differences(found: Mapping[str, Mean], wanted: int, at_least: int | None = None) -> Finding:
+    """What is found of a claim that differences have a sign; see `judged`.
 
     Example:
-        >>> on_differences({"MNIST": Mean(-0.5, 0.1, 3), "digits": Mean(0.1, 0.1, 3)}, -1)
-        ('not decided', 'MNIST -0.50 ± 0.10, digits +0.10 ± 0.10')
+        >>> found = {"MNIST": Mean(-0.5, 0.1, 3), "digits": Mean(0.1, 0.1, 3)}
+        >>> on_differences(found, -1)
+        Finding(verdict=<Verdict.OPEN: 'not decided'>, evidence='MNIST -0.50 ± 0.10, \
+digits +0.10 ± 0.10')
     """
     if not any(each.number for each in found.values()):
-        return ABSENT, SMALL
-    return judged([each.sign for each in found.values()], wanted, at_least), told(found)
+        return Finding()
+    return Finding(judged([each.sign for each in found.values()], wanted, at_least), told(found))
 
 
-def told(found: Mapping[str, Mean]) -> str:
-    """Differences by name, in percentage points."""
-    return ", ".join(f"{name} {each.told(2, signed=True)}" for name, each in found.items())
+def on_margin(found: Mapping[str, Mean], margin: float) -> Finding:
+    """What is found of a claim that all differences are smaller than a margin; see `comparable`."""
+    finding = on_differences(found, 1)
+    if finding.verdict == ABSENT:
+        return finding
+    return finding._replace(verdict=together(comparable(each, margin) for each in found.values()))
 
 
-def together(verdicts: Iterable[str]) -> str:
+def told(found: Mapping[str, Mean], digits: int = 2, factor: float = 1) -> str:
+    """Differences by name, in percentage points or in another unit; see `Mean.told`."""
+    words = (f"{name} {each.told(digits, factor, signed=True)}" for name, each in found.items())
+    return ", ".join(words)
+
+
+def together(verdicts: Iterable[Verdict]) -> Verdict:
     """Of a claim that is several: it holds if all do, and fails if one does.
 
     Example:
-        >>> together([HOLDS, OPEN]), together([FAILS, ABSENT]), together([HOLDS, ABSENT])
-        ('not decided', 'does not hold', 'not yet measured')
+        >>> [together(some).value for some in ([HOLDS, OPEN], [FAILS, ABSENT], [HOLDS, ABSENT])]
+        ['not decided', 'does not hold', 'not yet measured']
     """
     found = set(verdicts)
     return next((v for v in (FAILS, ABSENT, OPEN) if v in found), HOLDS if found else ABSENT)
@@ -145,7 +172,7 @@ def summary(claims: Sequence[Claim]) -> str:
         known.setdefault(claim.source, set()).add(claim.verdict != ABSENT)
     measured = [name + " (in part)" * (False in some) for name, some in known.items() if any(some)]
     rest = [name for name, some in known.items() if not any(some)]
-    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS}
+    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in Verdict}
     return (
         f"Measured are {len(measured)} of the papers' {len(known)} experiments "
         f"({'; '.join(measured) or 'none'}), and not yet measured the others "

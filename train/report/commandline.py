@@ -2,10 +2,11 @@
 
 An experiment `train/NAME/` has `settings.py`, with a frozen dataclass `Config` below
 `train.report.settings.Checked`, that imports no JAX; `experiment.py`, with
-`main(config, command, console)`; and `__main__.py`, whose `cli` is `run`.
+`main(config, command, console)`; and `__main__.py`, whose `cli` is `of(Config)`.
 """
 
 import contextlib
+import functools
 import importlib
 import inspect
 import io
@@ -18,10 +19,18 @@ from typing import Any
 from train.engine.checkpoint import CheckpointError
 from train.report import machine
 from train.report.files import DataFileError
+from train.report.settings import Checked
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM came, by which clusters take machines back. It ends what Ctrl-C ends."""
+
+
+def of(config: type[Checked]) -> Callable[..., int]:
+    """`run` of the experiment that a type of settings is of, and that goes on after an interruption
+    from where these say."""
+    module = config.__module__.removesuffix(".settings")
+    return functools.partial(run, module, config, continues=config.continues)
 
 
 def run(

@@ -21,7 +21,8 @@ import json
 import math
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 
 class Check(NamedTuple):
@@ -63,6 +64,9 @@ SEEDS = Check(
 class Checked:
     """Settings whose checks stand in their annotations."""
 
+    # From where the same command goes on after an interruption; none: it begins anew.
+    continues: ClassVar[str | None] = None
+
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self), include_extras=True)
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
@@ -95,6 +99,46 @@ def facts(settings: Any, *but: str) -> dict[str, Any]:
     """
     chosen = dataclasses.asdict(settings)  # pyright: ignore[reportArgumentType]
     return json.loads(json.dumps({k: v for k, v in chosen.items() if k not in but}))
+
+
+# Data that need no files, and what is said to who gives a folder with them.
+EMBEDDED = {
+    "digits": "None for digits, which are part of scikit-learn: choose --data mnist or "
+    "fashion_mnist with a folder",
+    "diabetes": "None for diabetes, which is part of scikit-learn",
+    "grammar": "None for grammar, which is generated: choose --data wnut17 or ewt with a folder",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Common(Checked):
+    """What most experiments are told: which data, and where they and the results are."""
+
+    default_out: ClassVar[str] = "runs/{experiment}/{data}"  # of the package, and of settings
+    # Settings on which results do not depend, or which are told as the machine's.
+    not_facts: ClassVar[tuple[str, ...]] = ("data_dir", "out")
+
+    data: str
+    data_dir: Path | None = None
+    """The folder with the files of the data, see docs/data.md; digits, diabetes and grammar need
+    none."""
+    out: Path | None = None
+    """The folder for results; without it one under `runs/`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = self.data_dir is None or self.data not in EMBEDDED
+        require(self, data_dir=(fits, EMBEDDED.get(self.data, "")))
+
+    @property
+    def folder(self) -> Path:
+        """The folder for results."""
+        experiment = self.__module__.rpartition(".")[0].rpartition(".")[2]
+        return self.out or Path(self.default_out.format(experiment=experiment, **vars(self)))
+
+    def facts(self, *but: str) -> dict[str, Any]:
+        """What the results depend on, but for some, in the form that JSON gives back."""
+        return facts(self, *self.not_facts, *but)
 
 
 def but_epochs(facts: dict[str, Any]) -> dict[str, Any]:

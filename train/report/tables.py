@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.report.results import read_json
+from train.report.results import Result, read_json
 from train.report.settings import but_epochs
 from train.report.statistics import Mean, mean, paired
 
@@ -30,7 +30,6 @@ NODES = {"tanh": "tanh", "relu": "ReLU"}
 REGULARISERS = {"none": "none", "dropout": "dropout", "pcff": "PCFF", "both": "dropout + PCFF"}
 
 Run = dict[str, Any]
-Result = dict[str, Any]
 
 
 class Grid(NamedTuple):
@@ -75,8 +74,7 @@ def read(path: Path) -> Result:
         if not result["runs"]:
             raise ValueError("it has no runs")
 
-    remedy = "Delete it, and the command that made it makes it again."
-    return read_json(path, check, "result of an experiment with runs", remedy)
+    return read_json(path, check, "result of an experiment with runs")
 
 
 def read_all(folder: Path, pattern: str = "**/result.json") -> list[Result]:
@@ -208,7 +206,12 @@ def tables(result: Result) -> list[Any]:
     if found:
         title = "Test error less that of none, points: paired by seed"
         head = ["regulariser", "difference", "95 % interval", "seeds"]
-        made.append(Grid(title, head, [[name, *_told(each)] for name, each in found.items()]))
+        lines = []
+        for name, each in found.items():
+            low, high = each.interval
+            interval = f"{low:+.2f} to {high:+.2f}" if each.number > 1 else "-"
+            lines.append([name, each.told(2, signed=True), interval, str(each.number)])
+        made.append(Grid(title, head, lines))
     return [*(grid.rich() for grid in made), Text(meaning(found))]
 
 
@@ -242,9 +245,3 @@ def _grid(result: Result, way: str) -> Grid:
         lines.append([*names, *cells(runs, way), epochs, count])
     head = [*labels(result), *(heading for _, heading, _, _ in FIGURES), "epochs", "runs"]
     return Grid(TITLES[way], head, lines, names=2)
-
-
-def _told(found: Mean) -> list[str]:
-    low, high = found.interval
-    interval = f"{low:+.2f} to {high:+.2f}" if found.number > 1 else "-"
-    return [found.told(2, signed=True), interval, str(found.number)]

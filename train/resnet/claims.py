@@ -4,17 +4,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from train.report.claims import (
-    ABSENT,
-    OPEN,
-    SEEDS,
-    Claim,
-    judged,
-    of_three,
-    on_differences,
-    told,
-    whole,
-)
+from train.report import claims as judge
+from train.report.claims import SEEDS, Claim, Finding, Verdict, judged
 from train.report.statistics import Mean
 from train.report.tables import Result, Run, difference, over_seeds
 from train.resnet.settings import Config
@@ -29,19 +20,21 @@ LARGE = 0.5  # and from where on drop rates are taken to be "large"
 
 def claims(results: Path) -> list[Claim]:
     """All of them, from the folder of results."""
-    cases = whole(results / "resnet", Config().facts(), _ended)
+    cases = judge.whole(results / "resnet", Config().facts(), _ended)
     none = cases.get(("none", 0.0), [])
     pcff, dropout = (
         {rate: runs for (name, rate), runs in sorted(cases.items()) if name == regulariser}
         for regulariser in ("pcff", "dropout")
     )
     gains, losses = (
-        {rate: of_three(difference(runs, none)) for rate, runs in by_rate.items()}
+        {rate: judge.of_three(difference(runs, none)) for rate, runs in by_rate.items()}
         for by_rate in (pcff, dropout)
     )
-    at_best = pcff.get(0.3, [])
-    others = {rate: of_three(difference(runs, at_best)) for rate, runs in pcff.items()}
-    others.pop(0.3, None)
+    others = {
+        rate: judge.of_three(difference(runs, pcff.get(0.3, [])))
+        for rate, runs in pcff.items()
+        if rate != 0.3
+    }
     only = [-each.sign if rate == 0.1 else each.sign for rate, each in losses.items()]
     large = [each.sign for rate, each in losses.items() if rate >= LARGE]
     best = judged([each.sign for each in others.values()], 1)
@@ -54,7 +47,7 @@ def claims(results: Path) -> list[Claim]:
     ]
 
 
-def wide_range(gains: Mapping[float, Mean]) -> str:
+def wide_range(gains: Mapping[float, Mean]) -> Verdict:
     """Whether errors are lower at all measured rates of a range of at least `WIDE`; it fails if
     that is so not even with what is open taken to be lower."""
 
@@ -70,23 +63,24 @@ def wide_range(gains: Mapping[float, Mean]) -> str:
     return judged([1 if spanned(-1) else 0 if spanned(-1, 0) else -1], 1)
 
 
-def _claim(text: str, found: Mapping[float, Mean], verdict: str, lowest: str = "") -> Claim:
-    measured, differences = on_differences(_named(found), 1)
+def _claim(text: str, found: Mapping[float, Mean], verdict: Verdict, lowest: str = "") -> Claim:
+    finding = judge.on_differences(_named(found), 1)
     missing = [rate for rate in RATES if rate not in found or found[rate].number < SEEDS]
-    evidence = f"{lowest}less that of none: {differences}"
-    if measured == ABSENT:
-        verdict, evidence = ABSENT, differences
-    elif missing:
-        needed = f"fewer than {SEEDS} seeds at {', '.join(map(str, missing))}"
-        verdict, evidence = OPEN, f"{needed}; {evidence}"
-    return Claim(SOURCE, text, verdict, evidence, COMMAND)
+    if finding.verdict != Verdict.ABSENT:
+        finding = Finding(verdict, f"{lowest}less that of none: {finding.evidence}")
+        if missing:
+            needed = f"fewer than {SEEDS} seeds at {', '.join(map(str, missing))}"
+            finding = Finding(Verdict.OPEN, f"{needed}; {finding.evidence}")
+    return Claim(SOURCE, text, *finding, COMMAND)
 
 
 def _lowest(pcff: Mapping[float, list[Run]], others: Mapping[float, Mean]) -> str:
     means = {rate: over_seeds(runs, "test", "error").value for rate, runs in pcff.items()}
     best = min(means, key=lambda rate: means[rate], default=math.nan)
     lowest = 100 * means.get(best, math.nan)
-    return f"lowest mean: {lowest:.2f} % at {best:g}; less that at 0.3: {told(_named(others))}; "
+    return (
+        f"lowest mean: {lowest:.2f} % at {best:g}; less that at 0.3: {judge.told(_named(others))}; "
+    )
 
 
 def _named(found: Mapping[float, Mean]) -> dict[str, Mean]:

@@ -24,9 +24,7 @@ class Config(Settings):
     default_out: ClassVar[str] = "runs/resnet"
 
     dropout: Annotated[tuple[float, ...], RATES] = (0.1, 0.3, 0.5)
-    """Drop rates, each of which is a run."""
     pcff: Annotated[tuple[float, ...], RATES] = (0.1, 0.3, 0.5, 1.0)
-    """Rates of PCFF, each of which is a run."""
     data: Literal["cifar10"] = "cifar10"
     """The images; without a folder they are fetched."""
     shortcut: Shortcut = "convolution"

@@ -1,7 +1,6 @@
 """The experiment from the data to `result.json`; see `train.segmentation`."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,8 +8,6 @@ import numpy as np
 
 from train import data
 from train.report import machine, results
-from train.report.files import held, refuse_other_result
-from train.report.settings import facts
 from train.segmentation.figure import draw, errors
 from train.segmentation.settings import Config
 from train.segmentation.training import check_size, images_of, test, train
@@ -22,13 +19,13 @@ TITLE = "noisy pictures cleaned by pixels that touch"
 def main(config: Config, command: str, console: Any) -> dict[str, Any]:
     """Trains, tests, and leaves the result behind. DataFileError for bad data, ValueError for
     images that are too large for exact inference."""
-    dataset, settings = data.load(config.data, config.data_dir), facts(config, "data_dir", "out")
+    dataset = data.load(config.data, config.data_dir)
     training, testing = images_of(config, dataset)
-    out = config.out or Path("runs/segmentation") / config.data
-    say = results.said_on(console)
-    with held(out):
-        refuse_other_result(out / "result.json", TITLE, settings)
-        say(f"{dataset.source}; results go to {out}")
+    identity, settings = machine.identity("vmap"), config.facts()
+    result = results.origin(
+        TITLE, SOURCE, command=command, identity=identity, data=dataset.source, settings=settings
+    )
+    with results.leaving(config.folder, result, console, draw) as say:
         check_size(config, testing)
         found, learnt = {}, {}
         for model in sorted(config.models, key=lambda model: model == "exact"):
@@ -46,14 +43,7 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
                 "white": white.astype(np.float64).round(3).tolist(),
             }
             say(f"{model}: {100 * wrong.mean():.2f} % of the pixels are wrong ({seconds:.0f} s)")
-        result = results.origin(
-            TITLE,
-            SOURCE,
-            command=command,
-            identity=machine.identity("vmap"),
-            data=dataset.source,
-            settings=settings,
-        ) | {
+        result |= {
             "sizes": {
                 "training images": training.true.shape[1],
                 "test images": testing.true.shape[1],
@@ -65,8 +55,5 @@ def main(config: Config, command: str, console: Any) -> dict[str, Any]:
                 name: getattr(testing, name)[0, : config.kept].tolist() for name in testing._fields
             },
         }
-        results.write(out / "result.json", result)
-        draw([out / "result.json"], out / "figure.png")
-    console.print(errors(result).rich())
-    say(f"{out}/result.json, {out}/figure.png")
+        console.print(errors(result).rich())
     return result

@@ -50,7 +50,9 @@ def draw(results: Sequence[Path], out: Path) -> None:
     columns = [("with noise", images["noisy"])]
     columns += [(NAMES[name], found["white"]) for name, found in models.items()]
     columns += [("true", images["true"])]
-    size = 1.3 * len(columns), 1.5 * len(images["true"]) * _height(images["true"][0])
+    first = images["true"][0]
+    height = max(len(first) / len(first[0]), 0.4)
+    size = 1.3 * len(columns), 1.5 * len(images["true"]) * height
     figure, axes = panels(len(images["true"]), len(columns), size)
     for row, line in enumerate(axes):
         for panel, (title, pictures) in zip(line, columns, strict=True):
@@ -59,7 +61,3 @@ def draw(results: Sequence[Path], out: Path) -> None:
             if row == 0:
                 panel.set_title(title, fontsize="small")
     save(figure, out, description=digest(results), dpi=120)
-
-
-def _height(image: Sequence[Sequence[float]]) -> float:
-    return max(len(image) / len(image[0]), 0.4)

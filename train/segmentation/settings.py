@@ -1,16 +1,15 @@
 """The settings of `train.segmentation`. Nothing here imports JAX."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Literal
 
-from train.report.settings import PROBABILITY, SEEDS, SOME, Checked, at_least, more_than, require
+from train.report.settings import PROBABILITY, SEEDS, SOME, Common, at_least, more_than, require
 
 Model = Literal["unary", "mean_field", "belief_propagation", "exact"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Checked):
+class Config(Common):
     """Noisy pictures of digits cleaned by networks whose pixels touch ([A] section 3).
 
     example:
@@ -21,8 +20,6 @@ class Config(Checked):
     """
 
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
-    data_dir: Path | None = None
-    """The folder with the files of the set, see docs/data.md; digits need none."""
     images: Annotated[int, at_least(1)] = 5000
     """For training at most, and as many for testing."""
     rows: Annotated[int | None, at_least(2)] = None
@@ -49,13 +46,9 @@ class Config(Checked):
     """Of the noise, of initial weights and of the order of images; all train side by side."""
     kept: Annotated[int, at_least(1)] = 5
     """How many test images the result holds, for the figure."""
-    out: Path | None = None
-    """The folder for results; without it runs/segmentation/DATA."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fits = self.data_dir is None or self.data != "digits"
-        require(self, data_dir=(fits, "None for digits, which are part of scikit-learn"))
         learnt = "exact" not in self.models or "belief_propagation" in self.models
         require(
             self, models=(learnt, "belief_propagation beside exact, which takes its parameters")

@@ -47,12 +47,8 @@ def images_of(config: Config, dataset: Dataset) -> tuple[Images, Images]:
     def made(x: np.ndarray, stream: int) -> Images:
         pixels = x[: config.images].reshape(-1, width, width)[:, first : first + rows]
         white = (pixels > dataset.largest / 2).astype(np.uint8)
-        flips = np.stack(
-            [
-                np.random.default_rng([seed, stream]).random(white.shape) < config.flipped
-                for seed in config.seeds
-            ]
-        )
+        drawn = (np.random.default_rng([seed, stream]).random(white.shape) for seed in config.seeds)
+        flips = np.stack([each < config.flipped for each in drawn])
         true = np.broadcast_to(white, flips.shape)
         return Images(true, true ^ flips.astype(np.uint8))
 

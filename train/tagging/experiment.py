@@ -10,11 +10,9 @@ import numpy as np
 from cgjax import metrics
 from train.data import sentences
 from train.data.sentences import Corpus, Sentence
-from train.engine.checkpoint import CheckpointError
 from train.models.tagger import Shape
 from train.report import machine, results
 from train.report.files import held
-from train.report.settings import differences
 from train.tagging import training
 from train.tagging.features import FEATURES, Encoded, Vocabulary
 from train.tagging.figure import draw
@@ -53,35 +51,22 @@ class Problem(NamedTuple):
 def main(config: Config, command: str, console: Any) -> Cells:
     """Trains and tests what is not there yet. DataFileError for bad data, CheckpointError if a
     result in the folder was made with other settings."""
-    say, found = results.said_on(console), []
     corpus = first(sentences.load(config.data, config.data_dir), config.sentences)
-    problem = Problem.of(corpus)
+    problem, say, digest = Problem.of(corpus), results.said_on(console), corpus.digest
+    todo = {cell: config.facts_of(cell) | {"corpus SHA-256": digest} for cell in config.cells}
+
+    def make(cell: Cell) -> dict[str, Any]:
+        identity = machine.identity("sequential")
+        told: dict[str, Any] = {"data": corpus.source, "settings": todo[cell]}
+        # The commit of before the training: it may change in the meantime.
+        origin = results.origin(TITLE, SOURCE, command=command, identity=identity, **told)
+        return origin | made(config, cell, problem)
+
     say(f"{corpus.source}; results go to {config.folder}")
     with held(config.folder):
-        for number, cell in enumerate(config.cells, 1):
-            path = config.folder / cell.file
-            settings = config.facts(cell) | {"corpus SHA-256": corpus.digest}
-            if path.exists():
-                found.append(read(path))
-                if differing := differences(found[-1]["settings"], settings):
-                    raise CheckpointError(
-                        f"{path} was made with other settings. {differing}. Choose another --out, "
-                        "or delete the file."
-                    )
-                told = "was there"
-            else:
-                began = time.monotonic()
-                identity = machine.identity("sequential")
-                origin: dict[str, Any] = {"command": command, "identity": identity}
-                data: dict[str, Any] = {"data": corpus.source, "settings": settings}
-                # The commit of before the training: it may change in the meantime.
-                start = results.origin(TITLE, SOURCE, **origin, **data)
-                found.append(start | made(config, cell, problem))
-                results.write(path, found[-1])
-                told = f"{time.monotonic() - began:.0f} s"
-            say(f"{number}/{len(config.cells)} {line(found[-1])}; {told}")
-        paths = [config.folder / cell.file for cell in config.cells]
-        draw(paths, config.folder / "figure.png")
+        kept = results.cells(config.folder, todo, console, make=make, read=read, line=line)
+        draw([config.folder / cell.file for cell in kept], config.folder / "figure.png")
+    found = [*kept.values()]
     console.print(*(grid.rich() for grid in short_tables(found)))
     say(f"{config.folder}/*.json, {config.folder}/figure.png")
     return found
@@ -98,28 +83,23 @@ def first(corpus: Corpus, number: int | None) -> Corpus:
 def made(config: Config, cell: Cell, problem: Problem) -> dict[str, Any]:
     """What the JSON of a cell says of its runs."""
     shape = problem.shape(config, cell)
-    recipe = training.Recipe(config.last_epoch, config.batch_size, config.learning_rate)
     rates = training.rates_of(cell, config.drop_rate, config.pcff_rate)
     runs, size = [], 0
     for seed in config.seeds:
         began = time.monotonic()
-        params, history = training.trained(shape, recipe, rates, seed, problem.encoded["train"])
+        params, history = training.trained(shape, config, rates, seed, problem.encoded["train"])
         size = sum(leaf.size for leaf in jax.tree.leaves(params))
         run = {"seed": seed, "seconds": round(time.monotonic() - began, 1), "loss": history}
         for part in ("validation", "test"):
             known = training.predictions(shape, params, EVALUATED, problem.encoded[part])
             run[part] = figures(problem.corpus, getattr(problem.corpus, part), known)
         runs.append(run)
-    words = {
-        f"{part} {what}": count
-        for part in sentences.PARTS
-        for some in [getattr(problem.corpus, part)]
-        for what, count in (
-            ("sentences", len(some)),
-            ("words", sum(len(sentence.words) for sentence in some)),
-        )
-    }
-    return {"sizes": words | {"parameters": size}, "runs": runs}
+    sizes = {}
+    for part in sentences.PARTS:
+        some = getattr(problem.corpus, part)
+        words = sum(len(sentence.words) for sentence in some)
+        sizes |= {f"{part} sentences": len(some), f"{part} words": words}
+    return {"sizes": sizes | {"parameters": size}, "runs": runs}
 
 
 def figures(

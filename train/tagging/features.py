@@ -97,9 +97,7 @@ class Encoded(NamedTuple):
         states = {tag: number for number, tag in enumerate(corpus.tags)}
         groups: dict[int, list[int]] = {}
         for number, sentence in enumerate(sentences):
-            length = SHORTEST
-            while length < len(sentence.words):
-                length *= 2
+            length = max(SHORTEST, 1 << (len(sentence.words) - 1).bit_length())
             groups.setdefault(length, []).append(number)
         found = {}
         for length, numbers in sorted(groups.items()):
@@ -118,12 +116,9 @@ class Encoded(NamedTuple):
         batches of all lengths take turns."""
         picked = []
         for length, group in self.by_length.items():
-            rows = (
-                np.arange(len(group.lengths))
-                if order is None
-                else order.permutation(len(group.lengths))
-            )
-            picked += [(length, rows[first : first + size]) for first in range(0, len(rows), size)]
+            count = len(group.lengths)
+            rows = np.arange(count) if order is None else order.permutation(count)
+            picked += [(length, rows[first : first + size]) for first in range(0, count, size)]
         if order is not None:
             picked = [picked[i] for i in order.permutation(len(picked))]
         for length, rows in picked:

@@ -1,19 +1,9 @@
 """The settings of `train.tagging`. Nothing here imports JAX."""
 
 import dataclasses
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from train.report.settings import (
-    PROBABILITY,
-    SEEDS,
-    SOME,
-    Checked,
-    at_least,
-    facts,
-    more_than,
-    require,
-)
+from train.report.settings import PROBABILITY, SEEDS, SOME, Common, at_least, more_than, require
 
 Data = Literal["grammar", "wnut17", "ewt"]
 Encoder = Literal["window", "recurrent"]
@@ -37,7 +27,7 @@ class Cell(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Checked):
+class Config(Common):
     """Tags of sentences: independent given the words, or a linear chain ([A] section 3).
 
     example:
@@ -46,10 +36,10 @@ class Config(Checked):
         python -m train.tagging --data ewt --data-dir FOLDER       # parts of speech
     """
 
+    continues: ClassVar[str | None] = "with the next cell"
+
     data: Data = "grammar"
     """The sentences."""
-    data_dir: Path | None = None
-    """The folder with the files of the corpus."""
     encoders: Annotated[tuple[Encoder, ...], SOME] = get_args(Encoder)
     """The hidden layer: of a window of three words, or recurrent in both directions."""
     heads: Annotated[tuple[Head, ...], SOME] = get_args(Head)
@@ -73,18 +63,12 @@ class Config(Checked):
     """Adam's first one, which falls linearly to 0."""
     epochs: Annotated[int | None, at_least(1)] = None
     """Without it 10, and 4 for ewt."""
-    out: Path | None = None
-    """The folder for results; without it runs/tagging/DATA."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
             self,
             hidden=(self.hidden % 2 == 0, "an even number, a half for each direction"),
-            data_dir=(
-                self.data_dir is None or self.data != "grammar",
-                "None for grammar, which is generated: choose --data wnut17 or ewt with a folder",
-            ),
             heads=(bool(self.cells), "one that fits: constrained is for entities, not for ewt"),
         )
 
@@ -102,16 +86,11 @@ class Config(Checked):
         ]
 
     @property
-    def folder(self) -> Path:
-        """The folder for results."""
-        return self.out or Path("runs/tagging") / self.data
-
-    @property
     def last_epoch(self) -> int:
         """How long each network is trained."""
         return self.epochs or EPOCHS[self.data]
 
-    def facts(self, cell: Cell) -> dict[str, Any]:
+    def facts_of(self, cell: Cell) -> dict[str, Any]:
         """What the result of a cell depends on, in the form that JSON gives back."""
-        others = ("data_dir", "out", "encoders", "heads", "regularisers")
-        return facts(self, *others) | cell._asdict() | {"epochs": self.last_epoch}
+        rest = self.facts("encoders", "heads", "regularisers")
+        return rest | cell._asdict() | {"epochs": self.last_epoch}

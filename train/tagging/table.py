@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from train.report.results import read_json
-from train.report.statistics import Mean, mean, paired
+from train.report import tables as report
+from train.report.results import Result, read_json
+from train.report.statistics import Mean, mean
 from train.report.tables import Grid
 from train.tagging.settings import Encoder, Head, Regulariser
 
-Result = dict[str, Any]
 Cells = list[Result]
 HEADS = {
     "softmax": "independent",
@@ -17,12 +17,7 @@ HEADS = {
     "constrained": "constrained chain",
     "stacked": "chain on a chain",
 }
-REGULARISERS = {
-    "none": "none",
-    "dropout": "dropout",
-    "pcff": "PCFF",
-    "pcff_tags": "PCFF of the lower chain",
-}
+REGULARISERS = {**report.REGULARISERS, "pcff_tags": "PCFF of the lower chain"}
 DATA = {"grammar": "Generated corpus", "wnut17": "WNUT 2017", "ewt": "English Web Treebank"}
 Column = tuple[str, str, int, int]  # name in the JSON, heading, factor, decimal places
 FIGURES: tuple[Column, ...] = (
@@ -44,13 +39,10 @@ _SHORT = frozenset({"f1", "sentences right", "nll per word", "ece"})
 def read(path: Path) -> Result:
     """A cell from its file. DataFileError says what to do about one that is none."""
 
-    def check(result: Any) -> None:
-        labels(result)
-        for figure in ("nll per word", "ece"):
-            by_seed(result, figure)
+    def check(result: Any) -> object:
+        return labels(result), by_seed(result, "nll per word"), by_seed(result, "ece")
 
-    command = "python -m train.tagging"
-    return read_json(path, check, f"result of `{command}`", f"Delete it, and repeat `{command}`.")
+    return read_json(path, check, "result of `python -m train.tagging`")
 
 
 def read_all(folder: Path) -> Cells:
@@ -67,19 +59,14 @@ def labels(result: Result) -> tuple[str, str, str, str]:
     return data, encoder, head, regulariser
 
 
-def by_seed(result: Result, figure: str) -> dict[int, float]:
-    """A figure of the test sentences by the seed of the run."""
-    return {run["seed"]: run["test"][figure] for run in result["runs"]}
+def by_seed(result: Result, figure: str, factor: float = 1) -> dict[int, float]:
+    """A figure of the test sentences, times a factor, by the seed of the run."""
+    return {run["seed"]: factor * run["test"][figure] for run in result["runs"]}
 
 
-def average(result: Result, figure: str) -> Mean:
+def average(result: Result, figure: str, factor: float = 1) -> Mean:
     """Over seeds."""
-    return mean(list(by_seed(result, figure).values()))
-
-
-def difference(result: Result, other: Result, figure: str) -> Mean:
-    """Of a figure, paired by seed."""
-    return paired(by_seed(result, figure), by_seed(other, figure))
+    return mean([*by_seed(result, figure, factor).values()])
 
 
 def shown(result: Result) -> tuple[Column, ...]:
@@ -114,8 +101,7 @@ def tables(found: Sequence[Result]) -> list[Grid]:
     """For each corpus a table with a row for each cell."""
     made = []
     for data, rows in by_data(found).items():
-        columns = shown(rows[0])
-        lines = []
+        columns, lines = shown(rows[0]), []
         for result in rows:
             _, encoder, head, regulariser = labels(result)
             names = [encoder, HEADS[head], REGULARISERS[regulariser]]

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 import cgjax as cg
 from train.models.tagger import Potentials, Shape, Tagger, tags
 from train.tagging.features import Batch, Encoded
-from train.tagging.settings import Cell
+from train.tagging.settings import Cell, Config
 
 _INIT, _NOISE, _ORDER = range(3)
 
@@ -50,13 +50,8 @@ class Schedule(NamedTuple):
 
 def rates_of(cell: Cell, drop: float, pcff: float) -> Rates:
     """The rates of a regulariser."""
-    known = {
-        "none": Rates(),
-        "dropout": Rates(drop=drop),
-        "pcff": Rates(hidden=pcff),
-        "pcff_tags": Rates(lower=pcff),
-    }
-    return known[cell.regulariser]
+    on = {"dropout": {"drop": drop}, "pcff": {"hidden": pcff}, "pcff_tags": {"lower": pcff}}
+    return Rates(**on.get(cell.regulariser, {}))
 
 
 @functools.lru_cache
@@ -132,28 +127,20 @@ def predicted(shape: Shape, params: Any, batch: Batch) -> Prediction:
     )
 
 
-class Recipe(NamedTuple):
-    """How long, in what batches and at what rate a network learns."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-
-
 def trained(
-    shape: Shape, recipe: Recipe, rates: Rates, seed: int, sentences: Encoded
+    shape: Shape, config: Config, rates: Rates, seed: int, sentences: Encoded
 ) -> tuple[Any, list[float]]:
     """The parameters after all epochs, and the mean negative log-probability of a word's tag in the
     batches of each, with noise."""
     key = jax.random.key(seed)
     order = np.random.default_rng([_ORDER, seed])
-    count = sum(1 for _ in sentences.batches(recipe.batch_size))
+    count = sum(1 for _ in sentences.batches(config.batch_size))
     words = sum(int(group.lengths.sum()) for group in sentences.by_length.values())
-    schedule = Schedule(recipe.learning_rate, recipe.epochs * count)
+    schedule = Schedule(config.learning_rate, config.last_epoch * count)
     state, history = begin(shape, schedule, key), []
-    for _ in range(recipe.epochs):
+    for _ in range(config.last_epoch):
         losses = []
-        for batch in sentences.batches(recipe.batch_size, order):
+        for batch in sentences.batches(config.batch_size, order):
             state, loss = step(shape, schedule, state, key, rates, batch)
             losses.append(loss)
         history.append(float(np.sum(jax.device_get(losses))) / words)

@@ -1,12 +1,9 @@
 """`python -m train.uci`."""
 
-import functools
-import sys
-
 from train.report import commandline
 from train.uci.settings import Config
 
-cli = functools.partial(commandline.run, "train.uci", Config, continues="with the next cell")
+cli = commandline.of(Config)
 
 if __name__ == "__main__":
-    sys.exit(cli())
+    raise SystemExit(cli())

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.report.claims import ABSENT, Claim, judged
+from train.report.claims import ABSENT, Claim, Verdict, judged
 from train.report.statistics import Mean, paired
 from train.report.tables import Grid
 from train.uci import table
@@ -209,7 +209,7 @@ def _target(what: str, needed: int, measured: Iterable[str], misses: dict[str, s
     return f"*{what}, on at least {needed}*: {_verdict(signs, needed)}{on}."
 
 
-def _verdict(signs: Mapping[str, int], needed: int) -> str:
+def _verdict(signs: Mapping[str, int], needed: int) -> Verdict:
     """Whether a sign is 1 on so many of the nine sets, of which some may not be measured."""
     missing = [0] * (len(SETS) - len(signs))
     return judged([*signs.values(), *missing], 1, needed) if signs else ABSENT

@@ -35,10 +35,9 @@ import jax
 import numpy as np
 
 from train.data.uci import FILES, Scaled, Table, load_table, scaled
-from train.engine.checkpoint import CheckpointError
 from train.report import machine, results
 from train.report.files import held, write_atomic
-from train.report.settings import differences, require
+from train.report.settings import require
 from train.uci import table as uci_table
 from train.uci.methods import CONSTANTS
 from train.uci.settings import CANDIDATES, VALIDATION, Cell, Config, Hyper, cells, recipe
@@ -48,36 +47,28 @@ from train.uci.training import Scores, Shape, at_once, bound, scored, trained
 def main(config: Config, command: str, console: Any) -> list[dict[str, Any]]:
     """Trains and tests what is not there yet, and writes the tables; returns the results of all
     cells, as in their JSON. A `CheckpointError` if one in `--out` was made with other settings."""
-    say, todo = results.said_on(console), cells(config)
-    names = dict.fromkeys(cell.data for cell in todo)
+    names = dict.fromkeys(cell.data for cell in cells(config))
     tables = {name: load_table(name, config.data_dir) for name in names}
     for name, table in tables.items():
         fits = config.splits is None or config.splits <= len(table.train)
         require(config, splits=(fits, f"at most {len(table.train)}, the splits of {name}"))
-    made: uci_table.Found = {}
     with held(config.out):
         if config.trial:
             from train.uci import trials
 
             return trials.main(config, tables, command, console)
-        started, cells_made = time.monotonic(), 0
-        for i, cell in enumerate(todo, 1):
-            path, expected = config.out / cell.file, settings(config, cell, tables[cell.data])
-            if path.exists():
-                made[cell] = uci_table.read(path)
-                same_settings(path, made[cell]["settings"], expected)
-                left = "was there"
-            else:
-                with console.status(f"{i}/{len(todo)} {' '.join(cell)}"):
-                    made[cell] = run(config, cell, tables[cell.data], command)
-                results.write(path, made[cell])
-                cells_made += 1
-                minutes = (time.monotonic() - started) / cells_made * (len(todo) - i) / 60
-                left = f"about {minutes:.0f} min left"
-            say(f"{i}/{len(todo)} {uci_table.line(made[cell])}; {left}")
+        todo = {cell: settings(config, cell, tables[cell.data]) for cell in cells(config)}
+        made: uci_table.Found = results.cells(
+            config.out,
+            todo,
+            console,
+            make=lambda cell: run(config, cell, tables[cell.data], command),
+            read=uci_table.read,
+            line=uci_table.line,
+        )
         write_atomic(config.out / "table.md", uci_table.markdown(made).encode())
     console.print(*(grid.rich() for grid in uci_table.grids(made)))
-    say(f"results in {config.out}, tables in {config.out / 'table.md'}")
+    results.said_on(console)(f"results in {config.out}, tables in {config.out / 'table.md'}")
     return list(made.values())
 
 
@@ -94,13 +85,6 @@ def settings(config: Config, cell: Cell, table: Table) -> dict[str, Any]:
         "constants": list(CONSTANTS),
         "table SHA-256": hashlib.sha256(b"".join(arrays)).hexdigest(),
     }
-
-
-def same_settings(where: Any, made: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raises CheckpointError if a result was not made with the settings of now."""
-    if told := differences(made, expected):
-        remedy = "Choose another --out, or delete the file."
-        raise CheckpointError(f"{where} was made with other settings. {told}. {remedy}")
 
 
 def origin(title: str, config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any]:

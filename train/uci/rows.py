@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from train.data.uci import Scaled, Table
+from train.report import results
 from train.report.tables import Grid
 from train.uci import experiment as uci
 from train.uci import table as uci_table
@@ -29,7 +30,7 @@ def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any
     recipe than today's is refused."""
     path = config.out / cell.file
     before = uci_table.read(path)
-    uci.same_settings(path, before["settings"], uci.settings(config, cell, table))
+    results.same_settings(path, before, uci.settings(config, cell, table))
     given = uci.problem(config, cell, table)
     chosen = [Hyper(**split["hyperparameters"]) for split in before["splits"]]
     hyper = Hyper(*map(np.array, zip(*chosen, strict=True)))

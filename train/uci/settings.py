@@ -3,9 +3,9 @@
 import dataclasses
 import itertools
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from train.report.settings import SOME, Check, Checked, at_least
+from train.report.settings import SEED, SOME, Check, Checked, at_least
 
 Noise = Literal["heteroscedastic", "homoscedastic"]
 Moments = Literal["moments_natural", "moments_adam"]
@@ -80,7 +80,6 @@ CANDIDATES: dict[MethodName, tuple[Hyper, ...]] = {
 }
 
 _DISTINCT = Check(lambda values: len(set(values)) == len(values), "none twice")
-_SEED = Check(lambda seed: 0 <= seed < 2**32, "in [0, 2^32)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +92,8 @@ class Config(Checked):
         python -m train.uci --data-dir FOLDER --data yacht boston --methods moments_adam
     """
 
+    continues: ClassVar[str | None] = "with the next cell"
+
     data: Annotated[tuple[TableName, ...], _DISTINCT] = ()
     """Which tables; without it all nine if there is a --data-dir, and diabetes if not."""
     data_dir: Path | None = None
@@ -103,7 +104,7 @@ class Config(Checked):
     """Its variance is computed by the network, or is one number."""
     splits: Annotated[int | None, at_least(1)] = None
     """How many of a table's splits, from the first; without it all."""
-    seed: Annotated[int, _SEED] = 0
+    seed: Annotated[int, SEED] = 0
     """Of the first weights, the order of rows, and all noise."""
     epochs: Annotated[int | None, at_least(1)] = None
     """For all tables; without it those of each table's recipe."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from train.report.files import DataFileError
-from train.report.results import read_json
+from train.report.results import Result, read_json
 from train.report.statistics import Mean, mean
 from train.report.tables import Grid
 from train.uci.methods import METHODS
@@ -26,7 +26,6 @@ NOISES, OURS = get_args(Noise), get_args(Moments)  # ours stand beside the BP co
 WORDS = ("better", "level", "worse")
 EVERY = ("diabetes", *SETS)
 
-Result = dict[str, Any]
 Found = dict[tuple[str, str, str], Result]  # by data, method and noise
 
 
@@ -43,8 +42,7 @@ def read(path: Path) -> Result:
             raise ValueError("it has no splits")
         _ = name_of(result), dict(result["seconds"])
 
-    remedy = "Delete it, and the command makes it again."
-    return read_json(path, check, "result of `python -m train.uci`", remedy)
+    return read_json(path, check, "result of `python -m train.uci`")
 
 
 def name_of(result: Result) -> Cell:

@@ -29,8 +29,6 @@ from train.uci.settings import CANDIDATES, Cell, Config, cells, recipe
 from train.uci.table import title, values
 
 Result = Mapping[str, Any]
-
-
 # What is changed in the first candidate, and how many times as long a training is.
 Variant = tuple[Mapping[str, float], float]
 
