@@ -14,16 +14,17 @@ from benchmarks import command
 
 OPTIONS = command.read(__name__, __doc__)
 
-import functools
 import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax import lax
 
 import cgjax as cg
@@ -53,32 +54,55 @@ class Architecture(NamedTuple):
     uncertain_inputs: bool = False  # as much as the weights
 
 
-def multilayer(activation: Callable[..., Any], params: Any, x: Any) -> Any:
-    """Dense layers."""
-    for i, (kernel, bias) in enumerate(params):
-        x = (activation(x) if i else x) @ kernel + bias
+# Strides and padding.
+CONVOLUTIONS = {"convolution": (1, "SAME"), "strided": (2, "SAME"), "unpadded": (1, "VALID")}
+POOLS = {"maximum": nnx.max_pool, "average": nnx.avg_pool}
+IMAGES = ("NHWC", "HWIO", "NHWC")
+
+
+def layered(steps: str, activation: Callable[..., Any], params: Any, x: Any) -> Any:
+    """A network by the names of its steps, whose layers take the parameters in turn.
+
+    A step is "dense" or one of `CONVOLUTIONS`; such a name and "-block": x + f(activation(g(x))) of
+    two such layers; "activation"; one of `POOLS`, of 2 x 2 pixels; "mean", over all pixels; "flat".
+    """
+    layers = iter(params)
+
+    def layer(name: str, x: Any) -> Any:
+        kernel, bias = next(layers)
+        if name == "dense":
+            return x @ kernel + bias
+        stride, padding = CONVOLUTIONS[name]
+        strides = stride, stride
+        y = lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=IMAGES)
+        return y + bias.reshape(1, 1, 1, -1)
+
+    for step in steps.split():
+        name, _, block = step.partition("-")
+        if name == "activation":
+            x = activation(x)
+        elif name in POOLS:
+            x = POOLS[name](x, (2, 2), (2, 2))
+        elif name in ("mean", "flat"):
+            x = x.mean((1, 2)) if name == "mean" else x.reshape(len(x), -1)
+        else:
+            x = x + layer(name, activation(layer(name, x))) if block else layer(name, x)
     return x
-
-
-def residual(activation: Callable[..., Any], params: Any, x: Any) -> Any:
-    """A dense layer, blocks of x + W2 activation(W1 x), and a dense layer."""
-    first, *blocks, last = params
-    x = x @ first[0] + first[1]
-    for inner, outer in zip(blocks[::2], blocks[1::2], strict=True):
-        x = x + activation(x @ inner[0] + inner[1]) @ outer[0] + outer[1]
-    return x @ last[0] + last[1]
 
 
 def dense(*sizes: int) -> Architecture:
     """Of networks of dense layers."""
-    return Architecture(multilayer, [*itertools.pairwise(sizes)], sizes[:1])
+    steps = " activation ".join(["dense"] * (len(sizes) - 1))
+    return Architecture(partial(layered, steps), [*itertools.pairwise(sizes)], sizes[:1])
 
 
 ARCHITECTURES = {
     "dense 32-64-64-64-10": dense(32, 64, 64, 64, 10),
     "dense 16-48-48-48-48-48-5": dense(16, 48, 48, 48, 48, 48, 5),
     "residual, 3 blocks": Architecture(
-        residual, [(32, 48), *((48, 64), (64, 48)) * 3, (48, 10)], (32,)
+        partial(layered, "dense" + 3 * " dense-block" + " dense"),
+        [(32, 48), *((48, 64), (64, 48)) * 3, (48, 10)],
+        (32,),
     ),
     "dense, uncertain inputs": dense(32, 64, 64, 64, 10)._replace(uncertain_inputs=True),
 }
@@ -129,7 +153,7 @@ def sampler(architecture: Architecture, activations: list[str]) -> Callable[...,
     near the outputs, one for each activation and share.
     """
     gains = list(dict.fromkeys(map(gain, activations)))
-    on_beliefs = functools.partial(jax.tree.map, is_leaf=lambda x: isinstance(x, cg.Belief))
+    on_beliefs = partial(jax.tree.map, is_leaf=lambda x: isinstance(x, cg.Belief))
 
     def drawn(belief: cg.Belief, noise: Any) -> Any:
         return belief.mean + jnp.sqrt(belief.variance) * noise
@@ -197,9 +221,9 @@ def accuracy(
     """All cells of one architecture."""
     draw = sampler(architecture, activations)
 
-    @functools.cache
+    @cache
     def program(activation: str, positions: bool) -> Any:
-        f = functools.partial(architecture.function, ACTIVATIONS[activation])
+        f = partial(architecture.function, ACTIVATIONS[activation])
         return jax.jit(cg.moments(f, positions=positions), compiler_options=FAST)
 
     keys = [*itertools.product(activations, SHARES)]

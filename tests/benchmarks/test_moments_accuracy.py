@@ -27,7 +27,7 @@ def averaged(activation, params, x):
 @pytest.mark.parametrize(
     "architecture",
     [
-        benchmark.Architecture(benchmark.multilayer, [(5, 4)], (5,), uncertain_inputs=True),
+        benchmark.dense(5, 4)._replace(uncertain_inputs=True),
         benchmark.Architecture(averaged, [(3, 4)], (8, 8, 3), convolutional=True),
     ],
     ids=["dense", "positions"],
@@ -67,8 +67,7 @@ def test_moments_from_the_sums_of_blocks():
 
 
 def test_uncertainty_is_a_share_of_the_mean_square():
-    small = benchmark.Architecture(benchmark.multilayer, [(3, 2)], (3,))
-    params, x = benchmark.random_network(small, seed=1)
+    params, x = benchmark.random_network(benchmark.dense(3, 2), seed=1)
     assert x.shape == (benchmark.INPUTS, 3)
     for activation, gain in (("tanh", 1), ("ReLU", 2)):
         beliefs = benchmark.uncertain(params, benchmark.gain(activation), 0.1)
