@@ -39,7 +39,6 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "SiLU": jax.nn.silu,
 }
 INPUTS = 2
-BLOCK = 200  # draws whose sums are formed in float32
 # Each program runs a dozen times: most of the time would go into compiling it.
 FAST: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
 
@@ -147,7 +146,7 @@ class Sampled(NamedTuple):
 
 
 def sampler(architecture: Architecture, activations: list[str]) -> Callable[..., Any]:
-    """`draw(keys[blocks, BLOCK], beliefs, centres)`, sums of the outputs' moments by block.
+    """`draw(key, beliefs, centres)`: outputs of networks, less the centres, and their squares' sum.
 
     `beliefs` about parameters and inputs hold an entry for each gain and share; `centres`, numbers
     near the outputs, one for each activation and share.
@@ -158,7 +157,7 @@ def sampler(architecture: Architecture, activations: list[str]) -> Callable[...,
     def drawn(belief: cg.Belief, noise: Any) -> Any:
         return belief.mean + jnp.sqrt(belief.variance) * noise
 
-    def one(key: Any, beliefs: Any, centres: Any) -> Any:
+    def draw(key: Any, beliefs: Any, centres: Any) -> tuple[Any, Any]:
         means, structure = jax.tree.flatten(on_beliefs(lambda belief: belief.mean, beliefs[0]))
         keys = jax.random.split(key, len(means))
         noise = [jax.random.normal(k, m.shape) for k, m in zip(keys, means, strict=True)]
@@ -169,32 +168,19 @@ def sampler(architecture: Architecture, activations: list[str]) -> Callable[...,
             first = gains.index(gain(name)) * len(SHARES)
             for params, x in networks[first : first + len(SHARES)]:
                 outs.append(architecture.function(ACTIVATIONS[name], params, x))
-        return jnp.stack(outs) - jnp.stack(centres)
+        off = jnp.stack(outs) - centres
+        return off, (off**2).sum((1, 2))
 
-    def block(keys: Any, beliefs: Any, centres: Any) -> Any:
-        def step(sums: Any, key: Any) -> tuple[Any, None]:
-            if architecture.convolutional:
-                y = one(key, beliefs, centres)[None]
-            else:
-                y = jax.vmap(lambda k: one(k, beliefs, centres))(key)
-            return (sums[0] + y.sum(0), sums[1] + (y**2).sum(0)), None
-
-        zero = jnp.zeros((len(centres), *centres[0].shape))
-        # Convolutions are fast one network after the other, matrix products of 20 at once.
-        keys = keys if architecture.convolutional else keys.reshape(-1, 20)
-        return lax.scan(step, (zero, zero), keys)[0]
-
-    return jax.jit(lambda keys, b, c: lax.map(lambda k: block(k, b, c), keys))
+    return draw
 
 
-def summarised(sums: Any, squares: Any, centre: Any) -> Sampled:
-    """Moments from the sums of blocks, in float64."""
-    sums, squares = (np.asarray(a, np.float64) / BLOCK for a in (sums, squares))
-    offset = sums.mean(0)
-    variance = squares.mean(0) - offset**2
-    by_block = (squares - 2 * offset * sums + offset**2).sum((1, 2))
-    error = by_block.std(ddof=1) / len(by_block) ** 0.5 if len(by_block) > 1 else math.nan
-    return Sampled(np.asarray(centre) + offset, variance, float(error / variance.sum()))
+def summarised(estimate: Any, centres: Any, draws: int) -> list[Sampled]:
+    """Moments of each activation and share, from the average over so many draws."""
+    arrays = jax.tree.map(lambda a: np.asarray(a, np.float64), estimate)
+    (offset, _), (error, of_squares) = arrays
+    mean, variance = np.asarray(centres) + offset, draws * error**2
+    relative = of_squares / variance.sum((1, 2))
+    return [Sampled(*cell) for cell in zip(mean, variance, relative.tolist(), strict=True)]
 
 
 def errors(belief: cg.Belief, reference: Sampled) -> dict[str, float]:
@@ -219,7 +205,9 @@ def accuracy(
     name: str, architecture: Architecture, activations: list[str], seeds: range, draws: int
 ) -> list[dict[str, Any]]:
     """All cells of one architecture."""
-    draw = sampler(architecture, activations)
+    # Convolutions are fast one network after the other, matrix products of 20 at once.
+    size = 1 if architecture.convolutional else 20
+    average = jax.jit(cg.monte_carlo(sampler(architecture, activations), draws, batch_size=size))
 
     @cache
     def program(activation: str, positions: bool) -> Any:
@@ -239,17 +227,15 @@ def accuracy(
             propagated.append(program(activation, True)(about, inputs))
             if architecture.convolutional:
                 diagonal.append(program(activation, False)(about, inputs))
-        centres = [b.mean for b in propagated]
-        random = jax.random.split(jax.random.key(10_000 + seed), (draws // BLOCK, BLOCK))
-        sums, squares = draw(random, list(beliefs.values()), centres)
-        for i, key in enumerate(keys):
-            reference = summarised(sums[:, i], squares[:, i], centres[i])
+        centres = jnp.stack([b.mean for b in propagated])
+        estimate = average(jax.random.key(10_000 + seed), list(beliefs.values()), centres)
+        for i, reference in enumerate(summarised(estimate, centres, draws)):
             found = errors(propagated[i], reference)
             found["reference_error"] = reference.relative_error
             if diagonal:
                 found["diagonal_ratio"] = errors(diagonal[i], reference)["variance_ratio"]
             for figure, value in found.items():
-                cells[key].setdefault(figure, []).append(value)
+                cells[keys[i]].setdefault(figure, []).append(value)
     return [
         {"network": name, "activation": activation, "share": share, **cell}
         for (activation, share), cell in cells.items()
