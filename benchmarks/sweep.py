@@ -71,7 +71,6 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from benchmarks import bounds
 from benchmarks.bounds import Work
@@ -79,8 +78,10 @@ from benchmarks.epochs import distance, initial, made_up, slow
 from benchmarks.records import TARGETS, VERDICTS, Row, Table, groups
 from benchmarks.timing import Facts, Prepared, compiled, interleaved, repeated
 from train.engine import sweep
-from train.engine.loop import Data, Learner, RunState, programs, run_epoch
+from train.engine.loop import Data, Learner, RunState, programs
 from train.engine.sweep import Rates
+from train.models.convolution import convolved, products
+from train.models.resnet import ResNet
 from train.resnet import experiment as resnet
 
 # Times as many images per second as a sweep of one run, or else a share of the bound.
@@ -111,11 +112,11 @@ def programs_of(preset: Preset, form: str = "all", dtype: str = "all") -> Iterat
             yield Measured(form, dtype, procedure, runs)
 
 
-def network(preset: Preset, form: str, dtype: Any) -> sweep.Network:
-    """ResNet20, or a smaller one."""
-    convolution = "products" if form == "products" else "convolution"
-    sizes = preset.blocks, preset.channels
-    return resnet.network(resnet.Shape("convolution", *sizes, convolution, dtype))
+def network(preset: Preset, form: str, dtype: str) -> sweep.Network:
+    """ResNet20, or a smaller one; not `train.resnet.network`, whose evaluation stays in float32."""
+    sizes: Any = {"blocks": preset.blocks, "widths": tuple(preset.channels * k for k in (1, 2, 4))}
+    how = {"convolution": {"products": products}.get(form, convolved), "dtype": jnp.dtype(dtype)}
+    return sweep.network(lambda rngs: ResNet(**sizes, **how, rngs=rngs))
 
 
 @functools.lru_cache
@@ -175,16 +176,12 @@ def reference(preset: Preset, procedure: str, runs: int) -> list[np.ndarray]:
     after the other."""
     some = jax.tree.map(lambda a: a[:COMPARED], (at_rest(start(preset, runs)), rates(runs)))
     (states, hyper), data = jax.device_get((some, images(preset)))
-
-    def one(run: Any, data: Data) -> Any:
-        exact, (state, rates) = learner(preset, "loop", "float64", procedure), run
-        return run_epoch(exact, slow(preset.batch), state, rates, data)[0].momentum
-
+    exact, recipe = learner(preset, "loop", "float64", procedure), slow(preset.batch)
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         learnt = {"variables": states.variables, "momentum": states.momentum}
         states = states._replace(**jax.tree.map(lambda a: a.astype(np.float64), learnt))
-        all_runs = jax.jit(lambda runs, data: lax.map(lambda run: one(run, data), runs))
-        return [np.asarray(m) for m in jax.tree.leaves(all_runs((states, hyper), data))]
+        after, _ = programs(exact, recipe, "vmap", width=FORMS["loop"])[1](states, hyper, data)
+        return [np.asarray(m) for m in jax.tree.leaves(after.momentum)]
 
 
 def chosen(quick: bool, name: str) -> str:

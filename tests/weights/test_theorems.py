@@ -16,7 +16,7 @@ import pytest
 
 from cgjax import Belief, metrics, weights
 from cgjax.weights import LinearGaussian, Moments
-from docs.equations import SIZES, known, network
+from docs.equations import SIZES, known, network, residuals
 
 pytestmark = pytest.mark.numerics
 
@@ -87,6 +87,12 @@ def test_beliefs_against_the_joint_gaussian(case):
         for one, other in zip(got, expected, strict=True):
             close(one.mean, other.mean)
             close(one.covariance, other.covariance)
+
+
+def test_corrected_equations_of_weights_that_depend_on_each_other(case):
+    net, y, *_ = case
+    # Float64, where P_l is inverted.
+    assert max(corrected for _, _, corrected in residuals(net, y)) < 1e-9
 
 
 def test_no_smoothed_covariance_exceeds_the_filtered(case):
