@@ -24,12 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax import lax
 
 from benchmarks import moments_accuracy
-from benchmarks.moments_accuracy import Architecture, dense, multilayer
-from benchmarks.moments_positions import convolution
+from benchmarks.moments_accuracy import Architecture, dense, layered
 from benchmarks.records import Table
 from benchmarks.timing import Prepared, batch, compared, descent
 from cgjax import weights
@@ -46,20 +44,20 @@ PROCEDURES: dict[str, Callable[..., Any] | None] = {
 }
 
 
-def convolutional(pool: Callable[..., Any], activation: Any, params: Any, x: Any) -> Any:
+def convolutional(pool: str) -> Architecture:
     """Three convolutions, a pooling after the second, and the average over all positions."""
-    for i, layer in enumerate(params[:-1]):
-        x = activation(convolution(layer, x))
-        x = pool(x, (2, 2), (2, 2)) if i == 1 else x
-    return multilayer(activation, params[-1:], x.mean((1, 2)))
+    steps = (
+        f"convolution activation convolution activation {pool} convolution activation mean dense"
+    )
+    kernels = [(3, 3, 3, 32), (3, 3, 32, 32), (3, 3, 32, 64), (64, 10)]
+    return Architecture(partial(layered, steps), kernels, (16, 16, 3))
 
 
-IMAGE, KERNELS = (16, 16, 3), [(3, 3, 3, 32), (3, 3, 32, 32), (3, 3, 32, 64), (64, 10)]
 # With their batch sizes.
 NETWORKS = {
     "dense": (dense(*SIZES), 128),
-    "convolutional": (Architecture(partial(convolutional, nnx.avg_pool), KERNELS, IMAGE), 32),
-    "max pooling": (Architecture(partial(convolutional, nnx.max_pool), KERNELS, IMAGE), 32),
+    "convolutional": (convolutional("average"), 32),
+    "max pooling": (convolutional("maximum"), 32),
 }
 
 

@@ -14,16 +14,17 @@ from benchmarks import command
 
 OPTIONS = command.read(__name__, __doc__)
 
-import functools
 import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax import lax
 
 import cgjax as cg
@@ -38,7 +39,6 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "SiLU": jax.nn.silu,
 }
 INPUTS = 2
-BLOCK = 200  # draws whose sums are formed in float32
 # Each program runs a dozen times: most of the time would go into compiling it.
 FAST: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
 
@@ -53,32 +53,55 @@ class Architecture(NamedTuple):
     uncertain_inputs: bool = False  # as much as the weights
 
 
-def multilayer(activation: Callable[..., Any], params: Any, x: Any) -> Any:
-    """Dense layers."""
-    for i, (kernel, bias) in enumerate(params):
-        x = (activation(x) if i else x) @ kernel + bias
+# Strides and padding.
+CONVOLUTIONS = {"convolution": (1, "SAME"), "strided": (2, "SAME"), "unpadded": (1, "VALID")}
+POOLS = {"maximum": nnx.max_pool, "average": nnx.avg_pool}
+IMAGES = ("NHWC", "HWIO", "NHWC")
+
+
+def layered(steps: str, activation: Callable[..., Any], params: Any, x: Any) -> Any:
+    """A network by the names of its steps, whose layers take the parameters in turn.
+
+    A step is "dense" or one of `CONVOLUTIONS`; such a name and "-block": x + f(activation(g(x))) of
+    two such layers; "activation"; one of `POOLS`, of 2 x 2 pixels; "mean", over all pixels; "flat".
+    """
+    layers = iter(params)
+
+    def layer(name: str, x: Any) -> Any:
+        kernel, bias = next(layers)
+        if name == "dense":
+            return x @ kernel + bias
+        stride, padding = CONVOLUTIONS[name]
+        strides = stride, stride
+        y = lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=IMAGES)
+        return y + bias.reshape(1, 1, 1, -1)
+
+    for step in steps.split():
+        name, _, block = step.partition("-")
+        if name == "activation":
+            x = activation(x)
+        elif name in POOLS:
+            x = POOLS[name](x, (2, 2), (2, 2))
+        elif name in ("mean", "flat"):
+            x = x.mean((1, 2)) if name == "mean" else x.reshape(len(x), -1)
+        else:
+            x = x + layer(name, activation(layer(name, x))) if block else layer(name, x)
     return x
-
-
-def residual(activation: Callable[..., Any], params: Any, x: Any) -> Any:
-    """A dense layer, blocks of x + W2 activation(W1 x), and a dense layer."""
-    first, *blocks, last = params
-    x = x @ first[0] + first[1]
-    for inner, outer in zip(blocks[::2], blocks[1::2], strict=True):
-        x = x + activation(x @ inner[0] + inner[1]) @ outer[0] + outer[1]
-    return x @ last[0] + last[1]
 
 
 def dense(*sizes: int) -> Architecture:
     """Of networks of dense layers."""
-    return Architecture(multilayer, [*itertools.pairwise(sizes)], sizes[:1])
+    steps = " activation ".join(["dense"] * (len(sizes) - 1))
+    return Architecture(partial(layered, steps), [*itertools.pairwise(sizes)], sizes[:1])
 
 
 ARCHITECTURES = {
     "dense 32-64-64-64-10": dense(32, 64, 64, 64, 10),
     "dense 16-48-48-48-48-48-5": dense(16, 48, 48, 48, 48, 48, 5),
     "residual, 3 blocks": Architecture(
-        residual, [(32, 48), *((48, 64), (64, 48)) * 3, (48, 10)], (32,)
+        partial(layered, "dense" + 3 * " dense-block" + " dense"),
+        [(32, 48), *((48, 64), (64, 48)) * 3, (48, 10)],
+        (32,),
     ),
     "dense, uncertain inputs": dense(32, 64, 64, 64, 10)._replace(uncertain_inputs=True),
 }
@@ -123,18 +146,18 @@ class Sampled(NamedTuple):
 
 
 def sampler(architecture: Architecture, activations: list[str]) -> Callable[..., Any]:
-    """`draw(keys[blocks, BLOCK], beliefs, centres)`, sums of the outputs' moments by block.
+    """`draw(key, beliefs, centres)`: outputs of networks, less the centres, and their squares' sum.
 
     `beliefs` about parameters and inputs hold an entry for each gain and share; `centres`, numbers
     near the outputs, one for each activation and share.
     """
     gains = list(dict.fromkeys(map(gain, activations)))
-    on_beliefs = functools.partial(jax.tree.map, is_leaf=lambda x: isinstance(x, cg.Belief))
+    on_beliefs = partial(jax.tree.map, is_leaf=lambda x: isinstance(x, cg.Belief))
 
     def drawn(belief: cg.Belief, noise: Any) -> Any:
         return belief.mean + jnp.sqrt(belief.variance) * noise
 
-    def one(key: Any, beliefs: Any, centres: Any) -> Any:
+    def draw(key: Any, beliefs: Any, centres: Any) -> tuple[Any, Any]:
         means, structure = jax.tree.flatten(on_beliefs(lambda belief: belief.mean, beliefs[0]))
         keys = jax.random.split(key, len(means))
         noise = [jax.random.normal(k, m.shape) for k, m in zip(keys, means, strict=True)]
@@ -145,32 +168,19 @@ def sampler(architecture: Architecture, activations: list[str]) -> Callable[...,
             first = gains.index(gain(name)) * len(SHARES)
             for params, x in networks[first : first + len(SHARES)]:
                 outs.append(architecture.function(ACTIVATIONS[name], params, x))
-        return jnp.stack(outs) - jnp.stack(centres)
+        off = jnp.stack(outs) - centres
+        return off, (off**2).sum((1, 2))
 
-    def block(keys: Any, beliefs: Any, centres: Any) -> Any:
-        def step(sums: Any, key: Any) -> tuple[Any, None]:
-            if architecture.convolutional:
-                y = one(key, beliefs, centres)[None]
-            else:
-                y = jax.vmap(lambda k: one(k, beliefs, centres))(key)
-            return (sums[0] + y.sum(0), sums[1] + (y**2).sum(0)), None
-
-        zero = jnp.zeros((len(centres), *centres[0].shape))
-        # Convolutions are fast one network after the other, matrix products of 20 at once.
-        keys = keys if architecture.convolutional else keys.reshape(-1, 20)
-        return lax.scan(step, (zero, zero), keys)[0]
-
-    return jax.jit(lambda keys, b, c: lax.map(lambda k: block(k, b, c), keys))
+    return draw
 
 
-def summarised(sums: Any, squares: Any, centre: Any) -> Sampled:
-    """Moments from the sums of blocks, in float64."""
-    sums, squares = (np.asarray(a, np.float64) / BLOCK for a in (sums, squares))
-    offset = sums.mean(0)
-    variance = squares.mean(0) - offset**2
-    by_block = (squares - 2 * offset * sums + offset**2).sum((1, 2))
-    error = by_block.std(ddof=1) / len(by_block) ** 0.5 if len(by_block) > 1 else math.nan
-    return Sampled(np.asarray(centre) + offset, variance, float(error / variance.sum()))
+def summarised(estimate: Any, centres: Any, draws: int) -> list[Sampled]:
+    """Moments of each activation and share, from the average over so many draws."""
+    arrays = jax.tree.map(lambda a: np.asarray(a, np.float64), estimate)
+    (offset, _), (error, of_squares) = arrays
+    mean, variance = np.asarray(centres) + offset, draws * error**2
+    relative = of_squares / variance.sum((1, 2))
+    return [Sampled(*cell) for cell in zip(mean, variance, relative.tolist(), strict=True)]
 
 
 def errors(belief: cg.Belief, reference: Sampled) -> dict[str, float]:
@@ -195,11 +205,13 @@ def accuracy(
     name: str, architecture: Architecture, activations: list[str], seeds: range, draws: int
 ) -> list[dict[str, Any]]:
     """All cells of one architecture."""
-    draw = sampler(architecture, activations)
+    # Convolutions are fast one network after the other, matrix products of 20 at once.
+    size = 1 if architecture.convolutional else 20
+    average = jax.jit(cg.monte_carlo(sampler(architecture, activations), draws, batch_size=size))
 
-    @functools.cache
+    @cache
     def program(activation: str, positions: bool) -> Any:
-        f = functools.partial(architecture.function, ACTIVATIONS[activation])
+        f = partial(architecture.function, ACTIVATIONS[activation])
         return jax.jit(cg.moments(f, positions=positions), compiler_options=FAST)
 
     keys = [*itertools.product(activations, SHARES)]
@@ -215,17 +227,15 @@ def accuracy(
             propagated.append(program(activation, True)(about, inputs))
             if architecture.convolutional:
                 diagonal.append(program(activation, False)(about, inputs))
-        centres = [b.mean for b in propagated]
-        random = jax.random.split(jax.random.key(10_000 + seed), (draws // BLOCK, BLOCK))
-        sums, squares = draw(random, list(beliefs.values()), centres)
-        for i, key in enumerate(keys):
-            reference = summarised(sums[:, i], squares[:, i], centres[i])
+        centres = jnp.stack([b.mean for b in propagated])
+        estimate = average(jax.random.key(10_000 + seed), list(beliefs.values()), centres)
+        for i, reference in enumerate(summarised(estimate, centres, draws)):
             found = errors(propagated[i], reference)
             found["reference_error"] = reference.relative_error
             if diagonal:
                 found["diagonal_ratio"] = errors(diagonal[i], reference)["variance_ratio"]
             for figure, value in found.items():
-                cells[key].setdefault(figure, []).append(value)
+                cells[keys[i]].setdefault(figure, []).append(value)
     return [
         {"network": name, "activation": activation, "share": share, **cell}
         for (activation, share), cell in cells.items()

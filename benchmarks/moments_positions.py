@@ -14,86 +14,48 @@ from benchmarks import command
 
 OPTIONS = command.read(__name__, __doc__)
 
-import functools
 import itertools
 import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jax import lax
 
 import cgjax as cg
 from benchmarks import moments_accuracy
-from benchmarks.moments_accuracy import Architecture, random_network, uncertain
+from benchmarks.moments_accuracy import Architecture, layered, random_network, uncertain
 from benchmarks.records import Table
 from benchmarks.timing import Steps, compiled, interleaved
 
 ACTIVATIONS = {a: f for a, f in moments_accuracy.ACTIVATIONS.items() if a != "leaky ReLU"}
 
 
-def pooled(pool: Callable[..., Any], activation: Callable[..., Any], params: Any, x: Any) -> Any:
-    """Two convolutions, each before a pooling of 2 x 2 pixels; of what averages the average over
-    all pixels."""
-    for layer in params[:-1]:
-        x = pool(activation(convolution(layer, x)), (2, 2), (2, 2))
-    return dense(params[-1], x.mean((1, 2)) if pool is nnx.avg_pool else x.reshape(len(x), -1))
-
-
-def strided(activation: Callable[..., Any], params: Any, x: Any) -> Any:
-    """A convolution with stride 2 and one without padding; no pooling."""
-    x = activation(convolution(params[0], x, 2))
-    x = activation(convolution(params[1], x, padding="VALID"))
-    return dense(params[2], x.reshape(x.shape[0], -1))
-
-
-def residual_blocks(activation: Callable[..., Any], params: Any, x: Any) -> Any:
-    """Two residual blocks with an average pooling between them, and the average over all."""
-    first, *blocks, last = params
-    x = activation(convolution(first, x))
-    for i, (inner, outer) in enumerate(zip(blocks[::2], blocks[1::2], strict=True)):
-        x = x + convolution(outer, activation(convolution(inner, x)))
-        x = x if i else nnx.avg_pool(x, (2, 2), (2, 2))
-    return dense(last, activation(x).mean((1, 2)))
-
-
-def max_pooled_residual(activation: Callable[..., Any], params: Any, x: Any) -> Any:
-    """A maximum pooling, a residual block, a strided convolution, and the average over all."""
-    x = nnx.max_pool(activation(convolution(params[0], x)), (2, 2), (2, 2))
-    x = activation(x + convolution(params[2], activation(convolution(params[1], x))))
-    x = activation(convolution(params[3], x, 2))
-    return dense(params[4], x.mean((1, 2)))
-
-
-def convolution(layer: Any, x: Any, stride: int = 1, padding: str = "SAME") -> Any:
-    """A convolution of images with channels last."""
-    (kernel, bias), axes = layer, ("NHWC", "HWIO", "NHWC")
-    y = lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=axes)
-    return y + bias.reshape(1, 1, 1, -1)
-
-
-def dense(layer: Any, x: Any) -> Any:
-    """A dense layer."""
-    return x @ layer[0] + layer[1]
-
-
-def of_images(function: Any, channels: tuple[int, ...], last: tuple[int, int]) -> Architecture:
+def of_images(steps: str, channels: tuple[int, ...], last: tuple[int, int]) -> Architecture:
     """A network of the channels of its convolutions and the sizes of its dense layer."""
     kernels = [(3, 3, m, n) for m, n in itertools.pairwise(channels)]
-    return Architecture(function, [*kernels, last], (12, 12, 3), convolutional=True)
+    return Architecture(partial(layered, steps), [*kernels, last], (12, 12, 3), convolutional=True)
 
 
 ARCHITECTURES = {
-    "maximum pooling": of_images(functools.partial(pooled, nnx.max_pool), (3, 8, 16), (144, 10)),
-    "average pooling, global average": of_images(
-        functools.partial(pooled, nnx.avg_pool), (3, 8, 16), (16, 10)
+    "maximum pooling": of_images(
+        2 * "convolution activation maximum " + "flat dense", (3, 8, 16), (144, 10)
     ),
-    "strides, no pooling": of_images(strided, (3, 8, 16), (256, 10)),
-    "residual blocks, global average": of_images(residual_blocks, (3, 8, 8, 8, 8, 8), (8, 10)),
+    "average pooling, global average": of_images(
+        2 * "convolution activation average " + "mean dense", (3, 8, 16), (16, 10)
+    ),
+    "strides, no pooling": of_images(
+        "strided activation unpadded activation flat dense", (3, 8, 16), (256, 10)
+    ),
+    "residual blocks, global average": of_images(
+        "convolution activation convolution-block average convolution-block activation mean dense",
+        (3, 8, 8, 8, 8, 8),
+        (8, 10),
+    ),
     "maximum pooling, residual, global average": of_images(
-        max_pooled_residual, (3, 8, 8, 8, 16), (16, 10)
+        "convolution activation maximum convolution-block activation strided activation mean dense",
+        (3, 8, 8, 8, 16),
+        (16, 10),
     ),
 }
 TIMED = ("maximum pooling", "average pooling, global average", "residual blocks, global average")
@@ -118,7 +80,7 @@ def cost(name: str, activation: str, quick: bool) -> dict[str, Any]:
     params, x = random_network(architecture, 0)
     about = uncertain(params, moments_accuracy.gain(activation), 0.1)
     x = jnp.tile(x, (8, 1, 1, 1))  # 16 examples
-    f = functools.partial(architecture.function, ACTIVATIONS[activation])
+    f = partial(architecture.function, ACTIVATIONS[activation])
     found: dict[str, Any] = {"network": name, "activation": activation, "batch_size": len(x)}
     often = {"rounds": 2, "calls": 1} if quick else {"rounds": 15, "calls": 3}
 

@@ -61,34 +61,23 @@ PROCEDURES = {
 }
 
 
-class Network(nnx.Module):
+def network(sizes: tuple[int, ...], node: str, procedure: str, rate: float) -> nnx.Module:
     """A dense network: plain, with Flax's dropout, with cgjax's, or with marked nodes."""
-
-    def __init__(self, sizes: tuple[int, ...], node: str, procedure: str, rate: float):
-        rngs = nnx.Rngs(0)
-        layers = [nnx.Linear(m, n, rngs=rngs) for m, n in itertools.pairwise(sizes)]
-        self.layers, hidden = nnx.List(layers), len(layers) - 1
-        dropout: dict[str, Callable[[], nnx.Module]] = {
-            "dropout": lambda: nnx.Dropout(rate, rngs=rngs),
-            "noise": lambda: cg.layers.Dropout(rate),
-        }
-        made = [dropout[procedure]() for _ in range(hidden)] if procedure in dropout else []
-        self.drops = nnx.List(made)
-        self.activation: Callable[[Any], Any] = ACTIVATIONS[node]
-        if procedure == "pcff":
-            self.activation = functools.partial(cg.node, FAMILIES[node], name="hidden")
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        *hidden, last = self.layers
-        for index, layer in enumerate(hidden):
-            x = self.activation(layer(x))
-            x = self.drops[index](x) if self.drops else x
-        return last(x)
+    rngs, layers, activation = nnx.Rngs(0), [], ACTIVATIONS[node]
+    if procedure == "pcff":
+        activation = functools.partial(cg.node, FAMILIES[node], name="hidden")
+    for inputs, outputs in itertools.pairwise(sizes):
+        if layers:
+            layers.append(activation)
+            layers += [nnx.Dropout(rate, rngs=rngs)] * (procedure == "dropout")
+            layers += [cg.layers.Dropout(rate)] * (procedure == "noise")
+        layers.append(nnx.Linear(inputs, outputs, rngs=rngs))
+    return nnx.Sequential(*layers)
 
 
 def procedure_of(sizes: tuple[int, ...], node: str, procedure: str, rate: float) -> Any:
     """`run(key, params, state, x) -> (out, state)`, the function that it transforms, its state."""
-    f, params, state = cg.functional(Network(sizes, node, procedure, rate))
+    f, params, state = cg.functional(network(sizes, node, procedure, rate))
     if procedure in ("pcff", "noise"):
         return cg.pcff(f, rate if procedure == "pcff" else 0.0), f, params, state
     return (lambda key, *args: f(*args)), f, params, state

@@ -70,19 +70,8 @@ def scanned(node: Callable[..., Any], x: Any, u: Any, *words: Any) -> Any:
     return lax.scan(step, jnp.zeros(x.shape[1:], x.dtype), (x, *words))[1]
 
 
-def plain(x: Any, u: Any) -> Any:
-    """The recurrence of the ReLU."""
-    return scanned(jax.nn.relu, x, u)
-
-
-def nodes(x: Any, u: Any) -> Any:
-    """The same as a network."""
-
-    def step(h: Any, x: Any) -> Any:
-        h = cg.node(cg.nodes.ReLU(), x + u[None] * h, name="state")
-        return h, 2 * h  # not output nodes, which PCFF would leave collapsed
-
-    return lax.scan(step, jnp.zeros(x.shape[1:], x.dtype), x)[1] / 2
+plain = partial(scanned, jax.nn.relu)
+nodes = partial(scanned, lambda e: cg.node(cg.nodes.ReLU(), e, name="state"))
 
 
 def implementations(platform: str) -> dict[str, dict[str, Any]]:
@@ -162,13 +151,18 @@ def measure(quick: bool, dtype: str = "all", sizes: Any = None) -> Iterator[Fact
                 least = None if speed is None else arrays[noise] * x.nbytes / speed
                 baseline = next((timings[which] for which in BASELINES if which in timings), None)
                 for which, timing in timings.items():
-                    row = {"part": part, "implementation": which, "baseline": which in BASELINES}
-                    row["milliseconds"] = 1e3 * timing.seconds
-                    speedup = baseline and baseline.ratio(timing).figures("speedup")
-                    row |= speedup or {"speedup": None}
-                    row["bound_milliseconds"] = least and 1e3 * least
-                    row["share_of_bound"] = least and least / timing.seconds
-                    rows.append(problem | row | made[which][1])
+                    speedup = {"speedup": None}
+                    if baseline:
+                        speedup = baseline.ratio(timing).figures("speedup")
+                    row = {
+                        "part": part,
+                        "implementation": which,
+                        "baseline": which in BASELINES,
+                        "milliseconds": 1e3 * timing.seconds,
+                        "bound_milliseconds": least and 1e3 * least,
+                        "share_of_bound": least and least / timing.seconds,
+                    }
+                    rows.append(problem | row | speedup | made[which][1])
             print(*problem.values(), "measured", flush=True)
         yield {"bytes_per_second": speed, "rows": rows, "failed": failed}
 

@@ -134,11 +134,10 @@ def measure(quick: bool, dtype: str = "float32") -> Facts:
     sizes = QUICK if quick else CPU if jax.default_backend() == "cpu" else GPU
     recipe, images = slow(sizes.batch), sizes.steps * sizes.batch
     data = made_up(images, 3 * resnet.SIDE**2)
-    learners = {name: learner(sizes, dtype, training) for name, training in TRAININGS.items()}
-    start = initial(learners["none"], recipe, 1)  # which is the same for all
+    start = initial(learner(sizes, dtype, TRAININGS["none"]), recipe, 1)  # the same for all
     functions = {
-        name: epochs(trained, recipe, TRAININGS[name].rates, data, start)
-        for name, trained in learners.items()
+        name: epochs(learner(sizes, dtype, training), recipe, training.rates, data, start)
+        for name, training in TRAININGS.items()
     }
     timings, rows = interleaved(functions, rounds=sizes.rounds, calls=1), []
     for name, timing in timings.items():

@@ -26,14 +26,11 @@ from benchmarks import command
 
 OPTIONS = command.read(__name__, __doc__)
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 import cgjax as cg
 from benchmarks.epochs import distance, epochs, initial, made_up
@@ -68,37 +65,14 @@ QUICK = Sizes(2, 8, 16, 4, 1, 2, 4, steps=1, rounds=2)
 Shapes = dict[str, tuple[int, ...]]  # of parameters, by name
 
 
-class PlainScan(nnx.Module):
-    """A recurrent layer as one writes it: with the parameters of one of the library's."""
-
-    def __init__(self, layer: cg.layers.IndependentRecurrent):
-        self.input = layer.input
-        self.recurrent = layer.recurrent
-        self.name = layer.name
-
-    def __call__(self, x: Any) -> Any:
-        """The states at all steps; time comes first."""
-        assert self.input is not None
-        u = self.recurrent[...][None]
-
-        def step(h: Any, e: Any) -> Any:
-            h = cg.node(cg.nodes.ReLU(), e + u * h, name=self.name)
-            return h, h
-
-        natural = self.input(x)
-        return jax.lax.scan(step, jnp.zeros_like(natural[0]), natural)[1]
+class PlainReLU(cg.nodes.ReLU):
+    """ReLU nodes that no kernel knows: a recurrent layer is a scan of them, as one writes it."""
 
 
 def plain_network(depth: int, features: int, steps: int) -> sweep.Network:
     """The network of `train.indrnn` with plain scans."""
-
-    def build(rngs: nnx.Rngs) -> nnx.Module:
-        network = Plain(depth, Options(steps), features=features, rngs=rngs)
-        for layer in network.layers:
-            layer.recurrent = PlainScan(layer.recurrent)  # pyright: ignore[reportAttributeAccessIssue]
-        return network
-
-    return sweep.network(build)
+    options = Options(steps, family=PlainReLU())
+    return sweep.network(lambda rngs: Plain(depth, options, features=features, rngs=rngs))
 
 
 class Case(NamedTuple):
@@ -107,7 +81,7 @@ class Case(NamedTuple):
     name: str
     recipe: Recipe
     pixels: int  # numbers of an image
-    runs: tuple[Run, ...]  # what regularises it
+    runs: Sequence[Run]  # what regularises it
     learner: Callable[[Rates], Learner]  # what is trained
     plain: Callable[[Rates], Learner] | None  # the same with plain scans, if it is recurrent
     inputs: Callable[[Any], Any]  # from images in [0, 1] to what the PyTorch network takes
@@ -116,24 +90,18 @@ class Case(NamedTuple):
 
 def cases(sizes: Sizes) -> list[Case]:
     """The recurrent and the residual network, at the rates for which [A] has results."""
-
-    def runs(rate: float) -> tuple[Run, ...]:
-        rates = Rates(0.0, 0.0), Rates(rate, 0.0), Rates(0.0, rate)
-        return Run("none", rates[0], 0), Run("dropout", rates[1], 0), Run("pcff", rates[2], 0)
-
     recurrent = sizes.depth, sizes.features, sizes.pixels
     residual = sizes.blocks, sizes.channels
     patient = PatientRecipe(batch_size=sizes.sequences)
+    chosen = indrnn.Shape("plain", *recurrent), resnet.Shape("convolution", *residual)
     return [
         Case(
             "IndRNN",
             patient,
             sizes.pixels,
-            runs(0.1),
-            functools.partial(
-                indrnn.learner, indrnn.network(indrnn.Shape("plain", *recurrent)), patient
-            ),
-            functools.partial(indrnn.learner, plain_network(*recurrent), patient),
+            indrnn.Config(dropout=(0.1,), pcff=(0.1,), seeds=(0,)).runs,
+            lambda known: indrnn.learner(indrnn.network(chosen[0]), patient, known),
+            lambda known: indrnn.learner(plain_network(*recurrent), patient, known),
             lambda x: indrnn.sequences(x).swapaxes(0, 1),
             lambda networks, rates: networks.IndRNN(*recurrent, rates),
         ),
@@ -141,12 +109,9 @@ def cases(sizes: Sizes) -> list[Case]:
             "ResNet",
             SteppedRecipe(batch_size=sizes.images),
             3 * resnet.SIDE**2,
-            runs(0.3),
-            functools.partial(
-                sweep.learner,
-                resnet.network(resnet.Shape("convolution", *residual)),
-                resnet.standardised,
-                augment=resnet.augmented,
+            resnet.Config(dropout=(0.3,), pcff=(0.3,), seeds=(0,)).runs,
+            lambda known: sweep.learner(
+                resnet.network(chosen[1]), resnet.standardised, known, augment=resnet.augmented
             ),
             None,
             lambda x: resnet.standardised(x).transpose(0, 3, 1, 2),

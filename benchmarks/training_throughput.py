@@ -16,6 +16,7 @@ from benchmarks import command
 
 OPTIONS = command.read(__name__, __doc__)
 
+import functools
 import itertools
 from typing import Any
 
@@ -53,26 +54,18 @@ def products(data: Data) -> Steps:
     weights = [jax.random.normal(key, (m, n)) / m**0.5 for key, (m, n) in pairs]
     gradient = jax.random.normal(last, (BATCH, SIZES[-1]))
 
+    def loss(weights: Any, x: Any) -> Any:
+        out = functools.reduce(jnp.matmul, weights, x)
+        return jnp.vdot(out, gradient + out / 2)  # so that the last product is needed
+
     def step(_: Any, x: Any) -> Any:
-        values = [x]
-        for w in weights:
-            values.append(values[-1] @ w)
-        # So that the last product is needed.
-        pulled = gradient + values.pop()
-        updates = [values[2].T @ pulled]
-        for w, value in ((weights[2], values[1]), (weights[1], values[0])):
-            pulled = pulled @ w.T
-            updates.append(value.T @ pulled)
-        return updates, None
+        return jax.grad(loss)(weights, x), None
 
     @jax.jit
     def program(images: Any) -> Any:
-        start = [jnp.zeros_like(w) for w in reversed(weights)]
-        return jax.lax.scan(step, start, images)[0]
+        return jax.lax.scan(step, weights, images)[0]
 
-    images = (data.train_x / data.largest).reshape(-1, BATCH, FEATURES)
-
-    return called(program, images)
+    return called(program, (data.train_x / data.largest).reshape(-1, BATCH, FEATURES))
 
 
 def measure(quick: bool) -> dict[str, Any]:

@@ -84,27 +84,27 @@ def known(net: LinearGaussian, y: Any) -> Known:
     return Known(net, *beliefs, maps, posterior.mean, off, spread, heads, *derivatives)
 
 
+def _symmetric(matrix: Any) -> Any:
+    return (matrix + matrix.T) / 2
+
+
 @jax.jit
 def gradients(net: LinearGaussian, y: Any) -> Any:
     """dJ by mean and covariance, and by canonical parameters, of each layer; dJ by weights."""
-
-    def symmetric(g: Any) -> Any:
-        return (g + g.T) / 2
-
     of_layers, canonical = [], []
     for layer, start in enumerate(net.filtered()):
         by = jax.grad(lambda s, layer=layer: net.loss(y, layer, s))(start)
-        of_layers.append(Moments(by.mean, symmetric(by.covariance)))
+        of_layers.append(Moments(by.mean, _symmetric(by.covariance)))
         precision = jnp.linalg.inv(start.covariance)
 
         def by_natural(eta: Any, bend: Any, layer: int = layer) -> Any:
-            p = jnp.linalg.inv(-(bend + bend.T))
+            p = jnp.linalg.inv(-2 * _symmetric(bend))
             return net.loss(y, layer, Moments(p @ eta, p))
 
         eta, bend = jax.grad(by_natural, (0, 1))(precision @ start.mean, -precision / 2)
-        canonical.append((eta, symmetric(bend)))
+        canonical.append((eta, _symmetric(bend)))
     by = jax.grad(lambda w: net._replace(weights=w).loss(y))(net.weights)
-    return of_layers, canonical, [Moments(w.mean, symmetric(w.covariance)) for w in by]
+    return of_layers, canonical, [Moments(w.mean, _symmetric(w.covariance)) for w in by]
 
 
 Residual = tuple[str, float | None, float]  # of an equation, as printed and as corrected
@@ -179,7 +179,7 @@ def _of_likelihood(k: Known, i: int) -> Iterator[Residual]:
     yield _off("drift", drift, score - pi @ (point - before.mean), lambda: score)
     # theta_{l|L} - theta_l in minimal form, by second moments of grad T, and as printed.
     left, right, printed = _projected(before, score - hessian @ point, hessian)
-    expected = _packed(psi @ after.mean - pi @ before.mean, -(psi - pi) / 2, 2)
+    expected = _packed(psi @ after.mean - pi @ before.mean, -(psi - pi) / 2)
     yield _off("thm2-1proj", expected, np.linalg.pinv(left) @ right, lambda: printed)
 
 
@@ -251,8 +251,8 @@ def _of_gradients(k: Known, i: int) -> Iterator[Residual]:
     print_l = lambda: wrong @ bend_n @ wrong.T - cross_print - cross_print.T  # noqa: E731
     yield _off("Lambda", bend, gain @ bend_n @ gain.T + cross + cross.T, print_l)
     onward = f, b @ w, b @ q @ b.T
-    chain = _chain_of_four(k.before[i], onward, _packed(eta_n, bend_n, 1))
-    yield _off("thm1-2chain", _packed(eta, bend, 1), chain)
+    chain = _chain_of_four(k.before[i], onward, (eta_n, bend_n))
+    yield _off("thm1-2chain", np.append(eta, bend), np.append(*chain))
 
 
 def _of_certain_weights(k: Known, y: Any) -> Iterator[Residual]:
@@ -272,42 +272,36 @@ def _of_certain_weights(k: Known, y: Any) -> Iterator[Residual]:
         delta = net.transitions[i].T @ delta
 
 
-def _packed(vector: Any, matrix: Any, twice: int) -> Any:
-    """A vector and a symmetric matrix without repeats, whose entries off the diagonal count twice
-    (2: parameters) or once (1: moments, and derivatives by parameters)."""
-    size = len(vector)
-    factor = twice - (twice - 1) * np.eye(size)
-    return jnp.concatenate([vector, (matrix * factor)[np.triu_indices(size)]])
-
-
-def _unpacked(z: Any, size: int, twice: int) -> tuple[Any, Any]:
-    upper = jnp.zeros((size, size)).at[np.triu_indices(size)].set(z[size:])
-    return z[:size], (upper + upper.T) / (twice - (twice - 2) * np.eye(size))
+def _packed(vector: Any, matrix: Any) -> Any:
+    """Parameters in minimal form: the entries off the diagonal of a symmetric matrix once, and
+    twice as large."""
+    upper = np.triu_indices(len(vector))
+    return np.concatenate([vector, (matrix * (2 - np.eye(len(vector))))[upper]])
 
 
 @jax.jit
 def _chain_of_four(x: Moments, onward: Any, by_theta: Any) -> Any:
-    """dJ/dtheta_l = (dmu_l/dtheta_l)(dmu_{l+1}/dmu_l)(dtheta_{l+1}/dmu_{l+1}) dJ/dtheta_{l+1}."""
+    """dJ/dtheta_l = (dmu_l/dtheta_l)(dmu_{l+1}/dmu_l)(dtheta_{l+1}/dmu_{l+1}) dJ/dtheta_{l+1}, for
+    symmetric matrices."""
     f, mean, noise = onward
-    n, m = len(x.mean), len(mean)
 
-    def means(theta: Any) -> Any:
-        e, a = _unpacked(theta, n, 2)
-        p = jnp.linalg.inv(-2 * a)
-        return _packed(p @ e, p + jnp.outer(p @ e, p @ e), 1)
+    def moments(mean: Any, p: Any) -> Any:
+        return mean, p + jnp.outer(mean, mean)
 
-    def next_means(mu: Any) -> Any:
-        v, second = _unpacked(mu, n, 1)
-        out = f @ v + mean
-        p = f @ (second - jnp.outer(v, v)) @ f.T + noise
-        return _packed(out, p + jnp.outer(out, out), 1)
+    def covariance(v: Any, second: Any) -> Any:
+        return _symmetric(second) - jnp.outer(v, v)
 
-    def natural(mu: Any) -> Any:
-        v, second = _unpacked(mu, m, 1)
-        pi = jnp.linalg.inv(second - jnp.outer(v, v))
-        return _packed(pi @ v, -pi / 2, 2)
+    def means(eta: Any, bend: Any) -> Any:
+        p = jnp.linalg.inv(-2 * _symmetric(bend))
+        return moments(p @ eta, p)
 
-    pi = jnp.linalg.inv(x.covariance)
-    theta = _packed(pi @ x.mean, -pi / 2, 2)
-    chain = jax.jacobian(means)(theta).T @ jax.jacobian(next_means)(means(theta)).T
-    return chain @ jax.jacobian(natural)(next_means(means(theta))).T @ by_theta
+    def next_means(v: Any, second: Any) -> Any:
+        return moments(f @ v + mean, f @ covariance(v, second) @ f.T + noise)
+
+    def natural(v: Any, second: Any) -> Any:
+        pi = jnp.linalg.inv(covariance(v, second))
+        return pi @ v, -pi / 2
+
+    theta = natural(*moments(*x))
+    _, pull = jax.vjp(lambda *theta: natural(*next_means(*means(*theta))), *theta)
+    return pull(by_theta)

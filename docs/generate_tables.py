@@ -11,26 +11,23 @@ they are of, are drawn again where these are others.
 import argparse
 import importlib
 import pathlib
+import pkgutil
 import re
 import sys
 
+from docs import tables
 from docs.figures import pictures
 from docs.tables.parts import TABLES
 
 ROOT = pathlib.Path(__file__).parent.parent
+TABLE = re.compile(r"<!-- table ([a-z-]+) -->.*?<!-- end \1 -->", re.DOTALL)
 PAGES = [
-    "README.md",
-    "docs/results.md",
-    "docs/procedures/comparison.md",
-    "docs/benchmarks.md",
-    "docs/tutorials/how_wrong_is_feed_forward.md",
-    "docs/mathematics.md",
-    "docs/touching.md",
-    "docs/tagging.md",
+    str(page.relative_to(ROOT))
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if TABLE.search(page.read_text())
 ]
-TABLES_OF = "benchmarks checks claims dense gradients regression segmentation sweeps tagging"
-for name in TABLES_OF.split():
-    importlib.import_module(f"docs.tables.{name}")
+for module in pkgutil.iter_modules(tables.__path__, "docs.tables."):
+    importlib.import_module(module.name)
 
 
 def generate(page: str, results: pathlib.Path) -> str:
@@ -46,8 +43,7 @@ def generate(page: str, results: pathlib.Path) -> str:
             raise ValueError(f"no table {name!r}; known: {', '.join(TABLES)}")
         return f"<!-- table {name} -->\n\n{TABLES[name](results)}\n\n<!-- end {name} -->"
 
-    pattern = r"<!-- table ([a-z-]+) -->.*?<!-- end \1 -->"
-    return re.sub(pattern, fill, page, flags=re.DOTALL)
+    return TABLE.sub(fill, page)
 
 
 def main() -> int:

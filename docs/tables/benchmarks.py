@@ -10,17 +10,20 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import benchmarks.kept_memory
-import benchmarks.moments
-import benchmarks.moments_positions
-import benchmarks.recurrence
-import benchmarks.structured_throughput
-import benchmarks.training_throughput
-from benchmarks import pcff_overhead, resnet_cost, sweep
+from benchmarks import (
+    kept_memory,
+    moments,
+    moments_positions,
+    pcff_overhead,
+    recurrence,
+    resnet_cost,
+    structured_throughput,
+    sweep,
+    training_throughput,
+)
 from benchmarks.moments_accuracy import summary
 from docs.tables.parts import (
     Parts,
-    Table,
     beside,
     bullets,
     columns,
@@ -56,22 +59,21 @@ def overhead_figures(result: Result) -> Parts:
     yield laid_out(pcff_overhead.PARTS, result)
 
 
-@from_file("benchmarks/training_throughput.json")
-def training_throughput(result: Result) -> str:
-    """Images per second of the training program and of the loop in PyTorch."""
-    return laid_out(benchmarks.training_throughput.TABLES[0], result)
+# The first tables of these benchmarks, as they are.
+AS_IN_A_TERMINAL: dict[str, Any] = {
+    "training-throughput": training_throughput,
+    "moments-cost": moments,
+    "kept-memory": kept_memory,
+}
 
 
-@from_file("benchmarks/moments.json")
-def moments_cost(result: Result) -> str:
-    """Training steps of the procedures for uncertain weights, relative to the plain network's."""
-    return laid_out(benchmarks.moments.TABLES[0], result)
+def _name(benchmark: Any) -> str:
+    return benchmark.__name__.rpartition(".")[2]
 
 
-@from_file("benchmarks/kept_memory.json")
-def kept_memory(result: Result) -> str:
-    """What the first access to memory costs, by the size of an array."""
-    return laid_out(benchmarks.kept_memory.TABLES[0], result)
+for name, benchmark in AS_IN_A_TERMINAL.items():
+    file = f"benchmarks/{_name(benchmark)}.json"
+    from_file(file, name)(functools.partial(laid_out, benchmark.TABLES[0]))
 
 
 @from_file("benchmarks/pytagi_comparison.json")
@@ -101,8 +103,8 @@ def moments_accuracy(result: Result) -> Parts:
     return [_by_share(cells, mean=mean, variance=VARIANCE), bullets(counts)]
 
 
-@from_file("benchmarks/moments_positions.json")
-def moments_positions(result: Result) -> Parts:
+@from_file("benchmarks/moments_positions.json", "moments-positions")
+def moments_of_positions(result: Result) -> Parts:
     """Variances of convolutional networks, with what positions share and without; the cost."""
     cells = result["cells"]
     counts = [
@@ -116,7 +118,7 @@ def moments_positions(result: Result) -> Parts:
         figures,
         bullets(counts),
         said,
-        laid_out(benchmarks.moments_positions.TABLES[1], result),
+        laid_out(moments_positions.TABLES[1], result),
     ]
 
 
@@ -151,27 +153,50 @@ NOT_ON_A_GPU = "*Not yet measured on a GPU.*"
 Results = list[Result]
 
 
-def by_device(name: str) -> Callable[[Callable[[Results, bool], Parts]], Table]:
-    """Makes a function of all results of one device, and of whether that is a GPU, a table of a
-    benchmark for each device."""
+# What is measured on several devices: the benchmark, and which of its programs failed.
+BY_DEVICE: dict[str, tuple[Any, str]] = {
+    # Implementations of the independent recurrence, relative to the plain scan.
+    "recurrence": (recurrence, "{told}, {dtype}, {noise}: {implementation}"),
+    # Training steps of ResNet20 with PCFF and with parts of it, relative to the plain step.
+    "residual-cost": (resnet_cost, "{training}"),
+    # Forms of many small convolutions: training steps of runs side by side.
+    "sweep-forms": (sweep, "{form}, {dtype}, {told}, {runs} runs"),
+}
 
-    def decorate(function: Callable[[Results, bool], Parts]) -> Table:
-        @of()
-        @functools.wraps(function)
-        def made(results: pathlib.Path) -> Parts:
-            for result in read_all(results / "benchmarks", f"{name}.json"):
-                yield from (*function([result], False), origin(result))
-            devices: dict[str, Results] = {}
-            for result in read_all(results / "benchmarks", f"gpu/{name}*.json"):
-                devices.setdefault(result["machine"]["device kind"], []).append(result)
-            for device, found in devices.items():
-                lines = [*map(origin, found), *dict.fromkeys(map(_precision, found))]
-                yield from (f"On {device}:", *function(found, True), bullets(lines))
-            yield "" if devices else NOT_ON_A_GPU
 
-        return made
+def by_device(benchmark: Any, program: str, results: pathlib.Path) -> Parts:
+    """What a benchmark measured on each device."""
+    folder, name = results / "benchmarks", _name(benchmark)
+    for result in read_all(folder, f"{name}.json"):
+        yield from (*_of_device(benchmark, program, [result], False), origin(result))
+    devices: dict[str, Results] = {}
+    for result in read_all(folder, f"gpu/{name}*.json"):
+        devices.setdefault(result["machine"]["device kind"], []).append(result)
+    for device, found in devices.items():
+        lines = [*map(origin, found), *dict.fromkeys(map(_precision, found))]
+        figures = _of_device(benchmark, program, found, True)
+        yield from (f"On {device}:", *figures, bullets(lines))
+    yield "" if devices else NOT_ON_A_GPU
 
-    return decorate
+
+def _of_device(benchmark: Any, program: str, found: Results, gpu: bool) -> Parts:
+    """Of all results; on a GPU whether targets are reached; what could not be compiled or run."""
+    table, parts = benchmark.TABLES
+    rows, failed = (
+        [row for result in found for row in result.get(key, [])] for key in (table.key, "failed")
+    )
+    yield laid_out(table, *found)
+    lines = benchmark.reached(rows) if gpu else []
+    text = f"{program} failed: {{message}}"
+    yield bullets(lines + [text.format_map(table.more(row)) for row in failed])
+    if "place" in found[0]:
+        place = " x ".join(map(str, found[0]["place"]))
+        yield f"One place of {place} nodes, forwards and backwards:"
+        yield laid_out(parts, found[0])
+
+
+for name, (benchmark, program) in BY_DEVICE.items():
+    of(name=name)(functools.partial(by_device, benchmark, program))
 
 
 def _precision(result: Result) -> str:
@@ -185,18 +210,8 @@ def _precision(result: Result) -> str:
     return f"Products and convolutions of float32 at JAX's precision `{asked}`."
 
 
-def _rows(found: Results, name: str) -> Rows:
-    return [row for result in found for row in result.get(name, [])]
-
-
-def _failed(found: Results, table: Any, what: str) -> list[str]:
-    """What could not be compiled or run, and why."""
-    text = f"{what} failed: {{message}}"
-    return [text.format_map(table.more(row)) for row in _rows(found, "failed")]
-
-
-@from_file("benchmarks/structured_throughput.json")
-def structured_throughput(result: Result) -> Parts:
+@from_file("benchmarks/structured_throughput.json", "structured-throughput")
+def structured(result: Result) -> Parts:
     """Images per second of recurrent and residual networks, of plain scans, and in PyTorch."""
     lines = ["{rounds} rounds of {steps} training steps.".format_map(result["sizes"])]
     for name, said, bound in (("plain_scan", "a plain scan", 1.1), ("torch", "PyTorch", 1.0)):
@@ -206,33 +221,4 @@ def structured_throughput(result: Result) -> Parts:
             lines.append(
                 f"At least {bound:g} times as fast as {said}: {reached} of {len(rows)} trainings."
             )
-    return [laid_out(benchmarks.structured_throughput.TABLES[0], result), bullets(lines)]
-
-
-@by_device("recurrence")
-def recurrence(found: Results, gpu: bool) -> Parts:
-    """Implementations of the independent recurrence, relative to the plain scan."""
-    table, _ = benchmarks.recurrence.TABLES
-    yield laid_out(table, *found)
-    lines = benchmarks.recurrence.reached(_rows(found, "rows")) if gpu else []
-    yield bullets(lines + _failed(found, table, "{told}, {dtype}, {noise}: {implementation}"))
-
-
-@by_device("resnet_cost")
-def residual_cost(found: Results, gpu: bool) -> Parts:
-    """Training steps of ResNet20 with PCFF and with parts of it, relative to the plain step."""
-    steps, parts = resnet_cost.TABLES
-    yield laid_out(steps, *found)
-    yield bullets(resnet_cost.reached(_rows(found, "steps")) if gpu else [])
-    place = " x ".join(map(str, found[0]["place"]))
-    yield f"One place of {place} nodes, forwards and backwards:"
-    yield laid_out(parts, found[0])
-
-
-@by_device("sweep")
-def sweep_forms(found: Results, gpu: bool) -> Parts:
-    """Forms of many small convolutions: training steps of runs side by side."""
-    table, _ = sweep.TABLES
-    yield laid_out(table, *found)
-    lines = sweep.reached(_rows(found, "steps")) if gpu else []
-    yield bullets(lines + _failed(found, table, "{form}, {dtype}, {told}, {runs} runs"))
+    return [laid_out(structured_throughput.TABLES[0], result), bullets(lines)]

@@ -29,9 +29,9 @@ def joined(parts: Parts) -> str:
     return "\n\n".join(filter(None, texts))
 
 
-def of(read: Callable[[pathlib.Path], Any] = lambda results: results) -> Decorator:
+def of(read: Callable[[pathlib.Path], Any] = lambda results: results, name: str = "") -> Decorator:
     """Makes a function of what is found in the folder of results, if anything, or of the folder
-    itself, a table of the pages, by its name."""
+    itself, a table of the pages, by its name or another."""
 
     def decorate(function: Callable[[Any], Parts]) -> Table:
         @functools.wraps(function)
@@ -39,13 +39,13 @@ def of(read: Callable[[pathlib.Path], Any] = lambda results: results) -> Decorat
             found = read(results)
             return (joined(function(found)) if found else "") or NOT_MEASURED
 
-        TABLES[function.__name__.replace("_", "-")] = made
+        TABLES[name or function.__name__.replace("_", "-")] = made
         return made
 
     return decorate
 
 
-def from_each(pattern: str, *, origins: bool = False) -> Decorator:
+def from_each(pattern: str, *, origins: bool = False, name: str = "") -> Decorator:
     """The same of a result, for the results in all files of a pattern below the folder; if asked,
     each followed by where it comes from."""
 
@@ -56,14 +56,14 @@ def from_each(pattern: str, *, origins: bool = False) -> Decorator:
                 yield joined(function(result))
                 yield from [origin(result)] * origins
 
-        return of(lambda results: read_all(results, pattern))(made)
+        return of(lambda results: read_all(results, pattern), name)(made)
 
     return decorate
 
 
-def from_file(name: str) -> Decorator:
+def from_file(path: str, name: str = "") -> Decorator:
     """The same of the result in one file, and where that comes from."""
-    return from_each(name, origins=True)
+    return from_each(path, origins=True, name=name)
 
 
 def read_all(folder: pathlib.Path, pattern: str) -> list[Result]:

@@ -1,6 +1,7 @@
 """Tables of the regression experiments of [B]."""
 
 import pathlib
+from collections.abc import Callable, Iterable
 
 from docs.tables.parts import Parts, bullets, columns, from_file, of, origin, read_all
 from train.report.statistics import Mean
@@ -23,65 +24,56 @@ def by_cell(results: pathlib.Path) -> uci_table.Found:
     return uci_table.read_all(folder) if folder.exists() else {}
 
 
-@of(by_cell)
-def regression_beside(found: uci_table.Found) -> Parts:
-    """Log-likelihood and RMSE of moments beside the columns of [B], and beside other published."""
-    return [grid for figure in uci_table.FIGURES for grid in uci_table.beside(found, figure)]
-
-
-@of(by_cell)
-def regression_reached(found: uci_table.Found) -> Parts:
-    """What was to be reached, point by point, and the verdicts that it is counted from."""
-    by_set = uci_table.reached(found, *uci_claims.MAIN)
-    return [bullets(uci_claims.targets(found)), by_set, uci_claims.counts(found)]
-
-
-@of(by_cell)
-def regression_duels(found: uci_table.Found) -> Parts:
-    """Our methods against one another."""
-    return [uci_claims.gains(found), uci_claims.duels(found), uci_claims.natural(found)]
-
-
-@of(by_cell)
-def regression_methods(found: uci_table.Found) -> Parts:
-    """All methods' figures."""
-    return uci_table.own(found)
-
-
-@of(by_cell)
-def regression_tails(found: uci_table.Found) -> Parts:
+def tails(found: uci_table.Found) -> Parts:
     """Splits on which a method's predictions go wrong."""
     text = "Splits of all sets whose log-likelihood is lower by more than 1 than with homoscedastic"
     wrong = f"{text} noise: {uci_claims.overconfident(found)}."
     return [uci_claims.tails(found, "protein"), wrong]
 
 
-@of(lambda results: read_all(results, "uci_starts/*.json"))
-def regression_starts(made: list[Result]) -> Parts:
-    """Where trainings end from different starts."""
-    return [uci_trials.starts_table(made), *_origins(made)]
-
-
-@of(lambda results: read_all(results, "uci_search/*.json"))
-def regression_search(made: list[Result]) -> Parts:
-    """What another learning rate gains after a part of a training, and after the whole."""
-    return [uci_trials.search_table(made), *_origins(made)]
-
-
-@of(by_cell)
-def regression_time(found: uci_table.Found) -> Parts:
-    """Seconds per split, their sum, and where they come from."""
-    return [uci_table.times(found), uci_claims.total(found), *_origins(list(found.values()))]
-
-
-def _origins(made: list[Result]) -> list[str]:
+def origins(made: Iterable[Result]) -> list[str]:
+    """Where results come from, each said once."""
     return sorted({origin(result, data=False) for result in made})
 
 
-@of(by_cell)
-def regression_likelihoods(found: uci_table.Found) -> str:
-    """The log-likelihoods in short."""
-    return uci_claims.summary(found).markdown()
+OF_CELLS: dict[str, Callable[[uci_table.Found], Parts]] = {
+    # Log-likelihood and RMSE of moments beside the columns of [B], and beside other published.
+    "beside": lambda found: [
+        grid for figure in uci_table.FIGURES for grid in uci_table.beside(found, figure)
+    ],
+    # What was to be reached, point by point, and the verdicts that it is counted from.
+    "reached": lambda found: [
+        bullets(uci_claims.targets(found)),
+        uci_table.reached(found, *uci_claims.MAIN),
+        uci_claims.counts(found),
+    ],
+    # Our methods against one another.
+    "duels": lambda found: [
+        way(found) for way in (uci_claims.gains, uci_claims.duels, uci_claims.natural)
+    ],
+    "methods": uci_table.own,
+    "tails": tails,
+    # Seconds per split, their sum, and where they come from.
+    "time": lambda found: [
+        uci_table.times(found),
+        uci_claims.total(found),
+        *origins(found.values()),
+    ],
+    # The log-likelihoods in short.
+    "likelihoods": lambda found: [uci_claims.summary(found).markdown()],
+}
+OF_TRIALS: dict[str, Callable[[list[Result]], Parts]] = {
+    # Where trainings end from different starts.
+    "starts": lambda made: [uci_trials.starts_table(made), *origins(made)],
+    # What another learning rate gains after a part of a training, and after the whole.
+    "search": lambda made: [uci_trials.search_table(made), *origins(made)],
+}
+for name, table in OF_CELLS.items():
+    of(by_cell, f"regression-{name}")(table)
+for name, table in OF_TRIALS.items():
+    of(lambda results, name=name: read_all(results, f"uci_{name}/*.json"), f"regression-{name}")(
+        table
+    )
 
 
 @from_file("uci_rows/protein.json")

@@ -27,7 +27,7 @@ def averaged(activation, params, x):
 @pytest.mark.parametrize(
     "architecture",
     [
-        benchmark.Architecture(benchmark.multilayer, [(5, 4)], (5,), uncertain_inputs=True),
+        benchmark.dense(5, 4)._replace(uncertain_inputs=True),
         benchmark.Architecture(averaged, [(3, 4)], (8, 8, 3), convolutional=True),
     ],
     ids=["dense", "positions"],
@@ -55,20 +55,23 @@ def test_figures_of_given_moments():
     assert found["output_error"] == pytest.approx(1 / 2**0.5, rel=1e-6)
 
 
-def test_moments_from_the_sums_of_blocks():
-    draws = jax.random.normal(jax.random.key(0), (3, benchmark.BLOCK, 2, 4)) + 3
-    centre = jnp.full((2, 4), 2.5)
-    sums, squares = (draws - centre).sum(1), ((draws - centre) ** 2).sum(1)
-    got = benchmark.summarised(sums, squares, centre)
-    flat = np.asarray(draws, np.float64).reshape(-1, 2, 4)
-    # Sums of 200 numbers in float32.
-    np.testing.assert_allclose(got.mean, flat.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(got.variance, flat.var(0), rtol=1e-4)
+def test_moments_from_an_average():
+    draws = np.asarray(jax.random.normal(jax.random.key(0), (600, 3, 2, 4)), np.float64) + 3
+    centres = np.full((3, 2, 4), 2.5)
+    off = draws - centres
+    samples = off, (off**2).sum((2, 3))
+    estimate = tuple(zip(*((s.mean(0), s.std(0, ddof=1) / 600**0.5) for s in samples), strict=True))
+    got = benchmark.summarised(estimate, centres, 600)[1]
+    # In float64.
+    np.testing.assert_allclose(got.mean, draws[:, 1].mean(0), rtol=1e-12)
+    np.testing.assert_allclose(got.variance, draws[:, 1].var(0, ddof=1), rtol=1e-12)
+    # Of a chi-squared variable with 8 degrees of freedom, about 0.5 from the mean; a standard
+    # deviation of 600 values has a relative error of 0.05 or so.
+    assert got.relative_error == pytest.approx((2 / 8 + 4 * 0.25 / 8) ** 0.5 / 600**0.5, rel=0.25)
 
 
 def test_uncertainty_is_a_share_of_the_mean_square():
-    small = benchmark.Architecture(benchmark.multilayer, [(3, 2)], (3,))
-    params, x = benchmark.random_network(small, seed=1)
+    params, x = benchmark.random_network(benchmark.dense(3, 2), seed=1)
     assert x.shape == (benchmark.INPUTS, 3)
     for activation, gain in (("tanh", 1), ("ReLU", 2)):
         beliefs = benchmark.uncertain(params, benchmark.gain(activation), 0.1)

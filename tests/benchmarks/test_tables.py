@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from docs.tables import benchmarks as tables
+from docs.generate_tables import TABLES
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 NO_GPU = "*Not yet measured on a GPU.*"
@@ -25,9 +25,9 @@ def written(folder: pathlib.Path, name: str, device: str = "a CPU", **figures: A
     path.write_text(json.dumps(origin | figures))
 
 
-@pytest.mark.parametrize("table", [tables.recurrence, tables.residual_cost])
+@pytest.mark.parametrize("table", ["recurrence", "residual-cost"])
 def test_what_was_not_measured_on_a_gpu_is_said_to_be_so(table, tmp_path):
-    assert table(tmp_path) == NO_GPU
+    assert TABLES[table](tmp_path) == NO_GPU
 
 
 RECURRENCE = {
@@ -50,7 +50,7 @@ RECURRENCE = {
 def test_rows_of_a_gpu_are_merged_over_files_and_told_apart_from_those_of_others(tmp_path):
     own = RECURRENCE | {"share_of_bound": None, "implementation": "scan"}
     written(tmp_path, "recurrence.json", rows=[own], failed=[])
-    text = tables.recurrence(tmp_path)
+    text = TABLES["recurrence"](tmp_path)
     figures = "0.50 | 21.00 (20.50-22.00) | - | 3.00 | 1e-06"
     line = f"| 784 x 32 x 128 | float32 | none | forward and backward | scan | {figures} |"
     assert line in text.splitlines()
@@ -69,7 +69,7 @@ def test_rows_of_a_gpu_are_merged_over_files_and_told_apart_from_those_of_others
     )
     written(tmp_path, "gpu/recurrence_other.json", "GPU B", rows=[RECURRENCE], failed=[])
     written(tmp_path, "gpu/sweep_loop.json", "GPU A", steps=[], failed=[])
-    text = tables.recurrence(tmp_path)
+    text = TABLES["recurrence"](tmp_path)
     assert NO_GPU not in text
     _, first, second = text.split("\n\nOn GPU ")
     assert first.startswith("A:") and second.startswith("B:")
@@ -87,14 +87,14 @@ def test_the_precision_that_was_asked_for_is_told(tmp_path):
     result = json.loads(path.read_text())
     result["machine"]["matrix product precision"] = "highest"
     path.write_text(json.dumps(result))
-    text = tables.recurrence(tmp_path)
+    text = TABLES["recurrence"](tmp_path)
     assert "- Products and convolutions of float32 at JAX's precision `highest`." in text
     assert "TF32" not in text
 
 
 def test_sweeps_follow_their_results(tmp_path):
     """Programs that failed are told, and single runs are compared with none."""
-    assert tables.sweep_forms(tmp_path) == NO_GPU
+    assert TABLES["sweep-forms"](tmp_path) == NO_GPU
     program = {"form": "loop", "dtype": "float32", "procedure": "sweep", "runs": 4}
     step = program | {
         "milliseconds": 20.0,
@@ -113,14 +113,14 @@ def test_sweeps_follow_their_results(tmp_path):
     del single["speed_up"]
     failed = [program | {"form": "grouped", "procedure": "pcff", "message": "out of memory"}]
     written(tmp_path, "sweep.json", steps=[step, single], failed=failed)
-    lines = tables.sweep_forms(tmp_path).splitlines()
+    lines = TABLES["sweep-forms"](tmp_path).splitlines()
     figures = "20.0 | 3200 | 800 | 1.50 (1.40-1.60) | - | 5.0 | 1.0 | 5.0% | 2.0 | 1e-06"
     assert lines[2] == f"| loop | float32 | sweep | 4 | {figures} |"
     assert "| 400 | 800 | - | - |" in lines[3]
     assert lines[5] == "- grouped, float32, PCFF .3, 4 runs failed: out of memory"
     assert not any("Required" in line for line in lines)
     written(tmp_path, "gpu/sweep_loop_float32.json", "GPU A", steps=[step, single], failed=[])
-    text = tables.sweep_forms(tmp_path)
+    text = TABLES["sweep-forms"](tmp_path)
     assert "4 runs: fastest as loop, 3200 images/s, 800 of a run: 8.0 times" in text
     assert "which is less than 0.5 of the bound, 32000: met." in text
 
@@ -145,10 +145,10 @@ def test_what_pcff_costs(tmp_path):
         "parts": [{"part": "tanh", "microseconds": 12.34}],
     }
     written(tmp_path, "resnet_cost.json", **figures)
-    text = tables.residual_cost(tmp_path)
+    text = TABLES["residual-cost"](tmp_path)
     cells = "2.40 | 1.200 (1.190-1.210) | 1.180 | 0.250 (0.200-0.300): none"
     assert f"| PCFF .3 | float32 | {cells} |" in text.splitlines()
     assert "| tanh | 12.3 |" in text and "One place of 128 x 32 x 32 x 16 nodes" in text
     assert "not met" not in text
     written(tmp_path, "gpu/resnet_cost_float32.json", "GPU A", **figures)
-    assert "at most 1.10 times: not met." in tables.residual_cost(tmp_path)
+    assert "at most 1.10 times: not met." in TABLES["residual-cost"](tmp_path)
