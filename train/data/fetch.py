@@ -9,17 +9,18 @@ import hashlib
 import http.client
 import importlib.util
 import os
+import tempfile
 import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from train.data import archives
-from train.report.files import DataFileError, open_regular, write_atomic
+from train.report.files import DataFileError, open_regular
 
 PROBE_SECONDS = 2.0  # so that, with start-up, an offline machine says so within 5 seconds
 STALL_SECONDS = 30.0
+_CHUNK = 1 << 20
 # What a connection may raise: URLError and HTTPError are OSErrors, an answer that is not HTTP or
 # breaks off inside a chunk is an HTTPException, and a malformed address a ValueError.
 _FAILURES = (OSError, http.client.HTTPException, ValueError)
@@ -109,20 +110,34 @@ def probe(url: str, name: str, seconds: float = PROBE_SECONDS) -> None:
 def download(file: RemoteFile, path: Path) -> None:
     """Fetches one file to `path`, whole and with the right checksum, or not at all: DataFileError
     names address and path."""
-    again = "nothing was kept. Start the same command again"
+    digest, size = hashlib.sha256(), 0
     try:
-        with urllib.request.urlopen(file.url, timeout=STALL_SECONDS) as answer:
-            content = archives.take(answer, file.size + 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, since a rename is atomic only within one file system.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+            temporary = Path(folder) / path.name
+            with (
+                temporary.open("wb") as target,
+                urllib.request.urlopen(file.url, timeout=STALL_SECONDS) as answer,
+            ):
+                while size <= file.size and (chunk := answer.read(_CHUNK)):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    target.write(chunk)
+            if digest.hexdigest() == file.sha256:
+                temporary.replace(path)
+                return
     except _FAILURES as error:
         _close(error)
-        raise DataFileError(f"fetching {file.url} to {path} failed ({error}); {again}.") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != file.sha256:
         raise DataFileError(
-            f"{file.url}: {len(content)} bytes with SHA-256 {digest}, expected {file.size} bytes "
-            f"with {file.sha256}; {again}; if this stays so, the file at that address has changed."
-        )
-    write_atomic(path, content)
+            f"fetching {file.url} to {path} failed ({error}); nothing was kept. Start the same "
+            "command again."
+        ) from error
+    raise DataFileError(
+        f"{file.url}: {size} bytes with SHA-256 {digest.hexdigest()}, expected "
+        f"{file.size} bytes with {file.sha256}; nothing was kept. Start the same command "
+        "again; if this stays so, the file at that address has changed."
+    )
 
 
 def _close(error: Exception) -> None:

@@ -108,7 +108,7 @@ def test_a_bad_transfer_names_the_address_and_keeps_nothing(server, monkeypatch,
     with pytest.raises(DataFileError, match=message) as caught:
         fetch.download(file, folder / file.name)
     assert file.url in str(caught.value)
-    assert list(folder.glob("*")) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_an_address_that_does_not_speak_http_is_an_error(server):
