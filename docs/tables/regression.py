@@ -67,6 +67,8 @@ OF_TRIALS: dict[str, Callable[[list[Result]], Parts]] = {
     "starts": lambda made: [uci_trials.starts_table(made), *origins(made)],
     # What another learning rate gains after a part of a training, and after the whole.
     "search": lambda made: [uci_trials.search_table(made), *origins(made)],
+    # How long one training takes.
+    "speed": lambda made: [uci_trials.speed_table(made), *origins(made)],
 }
 for name, table in OF_CELLS.items():
     of(by_cell, f"regression-{name}")(table)

@@ -656,3 +656,14 @@ def test_the_trial_of_searches(tmp_path):
     gains = [b["log likelihood"] - a["log likelihood"] for a, b in zip(first, other, strict=True)]
     assert gains[0] != 0 and f"{np.mean(gains):+.3f} ± " in text.splitlines()[-1]
     assert "| diabetes | moments, Adam, homoscedastic | 0.02 for 0.01 |" in text
+
+
+def test_the_trial_of_speed(tmp_path):
+    (made,), text = trial("speed", tmp_path, "moments_adam")
+    each = made["speed"]["seconds"] / made["speed"]["splits"]
+    assert each > 0 and made["speed"]["splits"] == made["settings"]["splits"]
+    name = "moments, Adam, homoscedastic"
+    assert text.splitlines()[-1] == f"| diabetes | {name} | {each:.3f} | - | - |"
+    told = made | {"settings": made["settings"] | {"data": "wine"}}
+    (line,) = uci_trials.speed_table([told]).lines
+    assert line[-2:] == ["0.214", f"{each / 0.214:.2f}"]

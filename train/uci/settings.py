@@ -112,7 +112,7 @@ class Config(Checked):
     """Units of the hidden layer; without it 50, and 100 for protein."""
     samples: Annotated[int, at_least(1)] = 100
     """Networks whose predictions are mixed, for methods that sample."""
-    trial: Literal["starts", "search", "rows"] | None = None
+    trial: Literal["starts", "search", "speed", "rows"] | None = None
     """In place of the tables, another look at their cells; see `train.uci.trials`."""
     out: Path = Path("runs/uci")
     """The folder for results."""

@@ -3,6 +3,7 @@ test row; and a cell row by row, see `train.uci.rows`.
 
     python -m train.uci --trial starts --data-dir FOLDER --methods moments_adam --splits 5
     python -m train.uci --trial search --data-dir FOLDER --methods moments_adam ensemble --splits 3
+    python -m train.uci --trial speed --data-dir FOLDER --methods moments_adam
 
 *Starts*: where trainings of a posterior end from different starts, its bound beside its
 predictions. A start that ends with worse predictions is one of three things. If its bound stays
@@ -12,9 +13,13 @@ training makes up for half of it, it converges slowly. Else the bound prefers th
 *Search*: what another learning rate gains after a part of the training and after the whole. The
 rate falls to 0 in each, so that a short training may want a larger one than the whole.
 
+*Speed*: one training of all splits at once on all their rows, without search, compiling and test:
+what is printed for methods whose hyperparameters were given. On a machine that does nothing else.
+
 **Left behind** in `--out`: `TRIAL-DATA-METHOD-NOISE.json` for each, and `TRIAL.md`.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +30,8 @@ from train.report.statistics import Mean, mean, paired
 from train.report.tables import Grid
 from train.uci import experiment as uci
 from train.uci import rows
-from train.uci.settings import CANDIDATES, Cell, Config, cells, recipe
+from train.uci.published import TAGI_SECONDS
+from train.uci.settings import CANDIDATES, SETS, Cell, Config, cells, recipe
 from train.uci.table import title, values
 
 Result = Mapping[str, Any]
@@ -84,6 +90,16 @@ def run(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any
     return {**origin, str(config.trial): found} if found else None
 
 
+def timed(config: Config, cell: Cell, table: Table, command: str) -> dict[str, Any]:
+    """How long the training of a cell takes: what its JSON says."""
+    given, hyper = uci.problem(config, cell, table), CANDIDATES[cell.method][0]
+    given.trained(0, hyper)  # compiles
+    start = time.perf_counter()
+    given.trained(recipe(config, cell.data).epochs, hyper)
+    told = {"seconds": time.perf_counter() - start, "splits": len(given.splits)}
+    return {**uci.origin("speed of regression", config, cell, table, command), "speed": told}
+
+
 def gain(found: Mapping[str, Any], one: str, other: str, figure: str) -> Mean:
     """What a variant gains over another."""
     return paired(values(found[one], figure), values(found[other], figure))
@@ -137,9 +153,22 @@ def search_table(made: Sequence[Result]) -> Grid:
     return Grid(heading, ["data", "method", "rate", *LENGTHS], lines, names=3)
 
 
+def speed_table(made: Sequence[Result]) -> Grid:
+    """The table of how long trainings take, beside the times that are printed for TAGI."""
+    printed, lines = dict(zip(SETS, TAGI_SECONDS, strict=True)), []
+    for settings, told in ((result["settings"], result["speed"]) for result in made):
+        name, ours = title(settings["method"], settings["noise"]), told["seconds"] / told["splits"]
+        other = printed.get(settings["data"])
+        beside = ["-", "-"] if other is None else [f"{other:g}", f"{ours / other:.2f}"]
+        lines.append([settings["data"], name, f"{ours:.3f}", *beside])
+    head = ["data", "method", "seconds of a split", "TAGI, as printed", "ratio"]
+    return Grid("One training, without search, compiling and test", head, lines, names=2)
+
+
 # What is done with a cell, and the table of what comes of all.
 TRIALS: dict[str, tuple[Callable[..., dict[str, Any] | None], Callable[[Any], Grid]]] = {
     "starts": (run, starts_table),
     "search": (run, search_table),
+    "speed": (timed, speed_table),
     "rows": (rows.run, rows.grid),
 }
