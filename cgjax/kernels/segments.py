@@ -33,6 +33,11 @@ def starts(segments: Float[Array, "B T D K"]) -> Float[Array, "B T K"]:
 
     Args:
         segments: of label k and duration d + 1 from t on, 1 where there is one; or probabilities.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(starts(jnp.zeros((1, 3, 2, 1)).at[0, 0, 1].set(1))[0, :, 0])
+        [1. 0. 0.]
     """
     return jnp.sum(segments, 2)
 
@@ -42,6 +47,11 @@ def ends(segments: Float[Array, "B T D K"]) -> Float[Array, "B T K"]:
 
     Args:
         segments: as in `starts`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(ends(jnp.zeros((1, 3, 2, 1)).at[0, 0, 1].set(1))[0, :, 0])
+        [0. 1. 0.]
     """
     return _slanted_sum(segments)
 

@@ -57,7 +57,7 @@ class SemiMarkov(Structured):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> words = SemiMarkov(jnp.array([[0.0, 1.0], [1.0, 0.0]]), max_duration=3)
+        >>> words = SemiMarkov(-jnp.eye(2), max_duration=3)  # labels tend to change
         >>> e = words.scores(jnp.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]))
         >>> e.shape
         (4, 3, 2)
@@ -261,7 +261,7 @@ class SemiMarkov(Structured):
             for d in range(1, min(most, length - t) + 1):
                 reached[t + d] |= into & ~never["e"][..., t, d - 1, :]
         names = "`transitions`, `start`, `end`"
-        checks.require_possible(self, np.asarray(possible), names, ("sequences", "segmentation"))
+        checks.require_possible(self, possible, names, ("sequences", "segmentation"))
 
     def _potentials(self, e: Num[ArrayLike, "*nodes"]) -> segments.Segments:
         unary, e = self._wide(e), jnp.asarray(e)

@@ -119,16 +119,17 @@ def forbidden(
 
 
 def require_possible(
-    family: object, possible: Bool[np.ndarray, "*batch"], names: str, what: tuple[str, str]
+    family: object, possible: ArrayLike, names: str, what: tuple[str, str]
 ) -> None:
     """Raise ValueError unless everything is possible.
 
     Args:
         family: whose parameters these are.
-        possible: whether each node of a batch has a possible value.
+        possible: whether each node of a batch has a possible value, (...).
         names: of the parameters that may forbid something.
         what: nodes, and one of their values, in words.
     """
+    possible = np.asarray(possible)
     if possible.all():
         return
     many, one = what

@@ -140,6 +140,9 @@ def facts(family: Any, e: Any, values: Any) -> dict[str, Any]:
     def log_prob(x: Any) -> Any:
         return family.log_prob(jnp.broadcast_to(x, e.shape), e).sum(row)
 
+    def log_partition(family: Any, e: Any) -> Any:
+        return family.log_partition(e).sum()
+
     return {
         "mean": family.mean(e),
         "variance": family.variance(e),
@@ -149,9 +152,7 @@ def facts(family: Any, e: Any, values: Any) -> dict[str, Any]:
         "mode": family.mode(e),
         "sample": family.sample(KEY, e),
         "log_probs": jax.lax.map(log_prob, values),
-        "slopes": jax.grad(lambda f, e: f.log_partition(e).sum(), (0, 1), allow_int=True)(
-            family, e
-        ),
+        "slopes": jax.grad(log_partition, (0, 1), allow_int=True)(family, e),
         "wobble": family.moments(e, jnp.ones_like(e))[1].variance,
     }
 
@@ -258,17 +259,17 @@ EYE = np.eye(K, dtype=np.float32)
         ),
         (lambda: Tree((-2, 0), EYE), ValueError, "parent of node 0 is -2.*or -1 if"),
         (lambda: Tree((), EYE), TypeError, "at least one integer"),
-        (lambda: Tree((-1, 0.5), EYE), TypeError, "at least one integer"),
-        (lambda: jax.eval_shape(lambda p: Tree(p, EYE), KEY[None]), TypeError, "known when the"),
+        (lambda: Tree(np.array([-1, 0.5]), EYE), TypeError, "at least one integer"),
+        (lambda: jax.eval_shape(lambda p: Tree(p, EYE), LENGTHS_OF), TypeError, "known when the"),
         (lambda: Tree(PARENTS, EYE[:1]), ValueError, r"of the parent \(row\).*got shape \(1, 2\)"),
-        (lambda: Tree(PARENTS[:2], EYE).mean(TREE[0]), ValueError, "2 parents.*has 5 nodes"),
+        (lambda: Tree((-1, 0), EYE).mean(TREE[0]), ValueError, "2 parents.*has 5 nodes"),
         (lambda: Tree(PARENTS, np.eye(3)).mean(TREE[0]), ValueError, "for 3 states.*has 2"),
         (lambda: Tree(PARENTS, TREE[1][:2]).mean(TREE[0]), ValueError, "2 matrices for 5 nodes"),
         (lambda: Tree(PARENTS, EYE * np.nan), ValueError, "Tree.transitions must be finite"),
         (lambda: Tree(PARENTS, EYE).mean(TREE[0][0, 0]), ValueError, "nodes of the tree, states"),
         (lambda: Tree(PARENTS, EYE).top(TREE[0], 3), TypeError, "does not list its 3 most"),
         (lambda: SemiMarkov(EYE, 0), ValueError, "at least 1, got 0"),
-        (lambda: SemiMarkov(EYE, 2.0), TypeError, "is an integer.*got 2.0"),
+        (lambda: SemiMarkov(EYE, True), TypeError, "is an integer.*got True"),
         (lambda: SemiMarkov(EYE, 2, EYE[0, :1]), ValueError, "SemiMarkov.start.*last axis"),
         (lambda: SemiMarkov(EYE, 2, lengths=EYE), TypeError, "lengths must be integers"),
         (lambda: SemiMarkov(EYE, 2).mean(SEMI_MARKOV[0]), ValueError, r"positions, 2, states.*`sc"),
@@ -293,59 +294,52 @@ def test_what_does_not_fit_is_said(make, error, message):
 
 
 @jax.jit
-def the_same(family: Any, e: Any, words: Any) -> dict[str, Any]:
-    """What families of paths know; of the last one's e a row of durations is left out."""
-    path = family.mode(e)
+def the_same(family: Any, e: Any) -> dict[str, Any]:
+    """What families of paths know."""
     shape = (*e.shape[:1], -1)
     return {
         "mean": family.mean(e).reshape(shape),
         "log_partition": family.log_partition(e),
         "entropy": family.entropy(e),
-        "log_prob": family.log_prob(path, e).reshape(shape),
-        "mode": path.reshape(shape),
-        "sample": family.from_words(words, e).reshape(shape),
-        "curvature": jax.grad(lambda e: (family.mean(e) ** 2).sum())(e).reshape(shape),
+        "mode": family.mode(e).reshape(shape),
+        "sample": family.sample(KEY, e).reshape(shape),
     }
 
 
 def test_paths_are_linear_chains():
-    e = jnp.asarray(SEMI_MARKOV[0].reshape(2, 12, K))
-    a, words = jnp.asarray(TREE[1][0]), jax.random.bits(KEY, e.shape)
-    expected = the_same(LinearChain(a), e, words)
-    pairs = LinearChain(a).pair_marginals(e)
-    families = {
-        "tree": (Tree(range(-1, 11), a), e, words),
-        "semi-Markov": (SemiMarkov(a, 1), e[:, :, None], words[:, :, None]),
-    }
-    for name, given in families.items():
-        got = the_same(*given)
-        for what, value in expected.items():
-            if what != "sample":  # equal in law: a path is drawn from its end, a tree from its root
-                np.testing.assert_allclose(got[what], value, 3e-5, 3e-6, err_msg=f"{name} {what}")
-        assert (got["sample"].sum(1) == 12).all()
-        found = given[0].pair_marginals(given[1])
-        np.testing.assert_allclose(found[:, -11:], pairs, 3e-5, 3e-6)
+    e, a = jnp.asarray(SEMI_MARKOV[0].reshape(2, 12, K)), jnp.asarray(TREE[1][0])
+    expected = the_same(LinearChain(a), e)
+    for got in (
+        the_same(Tree(np.arange(-1, 11), a), e),
+        the_same(SemiMarkov(a, 1), e[:, :, None]),
+    ):
+        assert (got.pop("sample").sum(1) == 12).all()  # equal in law, not in its words
+        for what, value in got.items():
+            np.testing.assert_allclose(value, expected[what], 3e-5, 3e-6, err_msg=what)
 
 
-def test_one_node_one_state_and_half_precision():
-    one = the_same(Tree((-1,), EYE), jnp.asarray(TREE[0][:, :1]), jnp.ones((2, 1, K), jnp.uint32))
+def test_one_node_and_one_state():
+    """A Categorical, and what is certain."""
+    one = the_same(Tree((-1,), EYE), jnp.asarray(TREE[0][:, :1]))
     p = np.exp(TREE[0][:, 0]) / np.exp(TREE[0][:, 0]).sum(1, keepdims=True)
     np.testing.assert_allclose(one["mean"], p, rtol=2e-6)
     np.testing.assert_allclose(one["entropy"], -(p * np.log(p)).sum(1), rtol=2e-5)
-    certain = jnp.ones((2, 5, 1))
-    words = jnp.ones((2, 5, 1), jnp.uint32)
-    found = the_same(Tree(PARENTS, np.float32([[3.0]])), certain, words)
+    found = the_same(Tree(PARENTS, np.float32([[3.0]])), jnp.ones((2, 5, 1)))
     np.testing.assert_allclose(found["log_partition"], 5 + 3 * 3)
-    assert (
-        (found["mean"] == 1).all() and not found["entropy"].any() and (found["sample"] == 1).all()
-    )
-    for name in NAMES:
-        given = case(name)
-        half = jnp.asarray(given.e, jnp.bfloat16)
-        of = jax.jit(lambda f, e: (f.activation(e), f.log_partition(e)))
-        narrow, log_z = of(given.family, half)
-        wide, same = of(given.family, half.astype(jnp.float32))
-        assert_identical((narrow, log_z), (wide.astype(jnp.bfloat16), same))
+    assert (found["mean"] == 1).all() and (found["sample"] == 1).all()
+    assert not found["entropy"].any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_is_computed_in_float32(name):
+    @jax.jit
+    def of(f: Any, e: Any) -> Any:
+        return f.activation(e), f.activation(e.astype(jnp.float32))
+
+    given = case(name)
+    narrow, wide = of(given.family, jnp.asarray(given.e, jnp.bfloat16))
+    assert wide.dtype == jnp.float32
+    assert_identical(narrow, wide.astype(jnp.bfloat16))
 
 
 def test_deep_and_wide_trees():
@@ -397,11 +391,9 @@ def weights(shape: Any) -> np.ndarray:
 
 
 def child_mean(values: np.ndarray) -> np.ndarray:
-    """E[the output] given values of the component."""
-    node = values.shape[-3:] if values.ndim > 3 else values.shape[-2:]
-    flat = values.reshape(-1, *node)
-    child = np.tanh((flat * weights(node)).reshape(len(flat), -1).sum(1) - 0.5)
-    return 2 * child + child * flat.sum(1).reshape(len(flat), -1)[:, 0]
+    """E[the output] given values of the component, (number, *shape)."""
+    child = np.tanh((values * weights(values.shape[1:])).reshape(len(values), -1).sum(1) - 0.5)
+    return 2 * child + child * values.sum(1).reshape(len(values), -1)[:, 0]
 
 
 ROWS = 500
@@ -409,114 +401,124 @@ ROWS = 500
 
 @jax.jit
 def procedures(family: Any, e: Any, x: Any, known: Any) -> dict[str, Any]:
-    """One row in every procedure; x is a value of it, known in part."""
+    """One row in the procedures; x is a value of it, known in part."""
     many = jnp.broadcast_to(e, (ROWS, *e.shape))
     clamped = cg.clamp(alone, {"z": cg.PartlyKnown(x, known)})
-    w = weights(e.shape)
-
-    def log_joint(e: Any) -> Any:
-        return cg.log_joint(alone)({"z": x}, family, e)
-
-    def through(e: Any) -> Any:
-        sampled = cg.forward_sample(alone, estimator="straight_through")
-        return (sampled(KEY, family, e) * w).sum()
-
-    def in_scan(family: Any, e: Any) -> Any:
-        step = lambda last, _: (cg.node(family, e + last, name="z"),) * 2  # noqa: E731
-        return jax.lax.scan(step, 0 * e, None, length=2)[1]
-
-    samples = cg.forward_sample(alone)(KEY, family, many)
+    log_joint = lambda e: cg.log_joint(alone)({"z": x}, family, e)  # noqa: E731
     return {
-        "plain": below(family, e),
         "feed_forward": cg.feed_forward(below)(family, e),
-        "collapsed": cg.pcff(below, 0.0)(KEY, family, e),
         "exact": cg.with_nodes(cg.exact_marginals(below))(family, e),
-        "exact alone": cg.exact_marginals(alone)(family, e),
-        "mode": cg.with_nodes(cg.mode(below))(family, e)[1]["z"],
-        "samples": samples,
+        "samples": cg.forward_sample(alone)(KEY, family, many),
         "mapped": cg.forward_sample(jax.vmap(alone, (None, 0)))(KEY, family, many),
         "half": cg.pcff(alone, {"z": 0.5})(KEY, family, many),
-        "monte carlo": cg.monte_carlo(cg.forward_sample(below), ROWS)(KEY, family, e),
         "log_joint": jax.value_and_grad(log_joint)(e),
-        "twice": jax.grad(lambda e: (jax.grad(log_joint)(e) ** 2).sum())(e),
-        "through": jax.grad(through)(e),
-        "partly": (clamped(family, e), cg.exact_marginals(clamped)(family, e)),
-        "moments": cg.moments(alone, nodes="random")(family, cg.Belief(e, 0.1 * jnp.ones_like(e))),
-        "scan": cg.feed_forward(in_scan)(family, e),
+        "partly": clamped(family, e),
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_procedure(name):
+def second_row(name: str) -> tuple[Case, Any, Listed]:
+    """The case, its family of the second row alone, and that row's values."""
     given = case(name)
-    exact = given.row(1)
-    values, p, covariance = exact.values, exact.p, exact.covariance
     family = given.family
     if name == "semi-Markov":
         start, end = given.parameters["start"], given.parameters["end"]
         family = SemiMarkov(given.parameters["transitions"], DURATIONS, start, end, LENGTHS_OF[1])
+    return given, family, given.row(1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_procedures(name):
+    given, family, exact = second_row(name)
+    values, p = exact.values, exact.p
     chosen = values[len(values) // 2]
     known = chosen.sum(-1) > 0
     known.ravel()[known.ravel().nonzero()[0][1:]] = False  # one position, or one segment
     got = procedures(family, jnp.asarray(given.e[1]), jnp.asarray(chosen, jnp.float32), known)
     got = jax.tree.map(np.asarray, got)
-    shape = chosen.shape
-    close = lambda what, value: np.testing.assert_allclose(got[what], value, 2e-5, 5e-6)  # noqa: E731
-
-    for what in ("plain", "feed_forward", "collapsed"):
-        close(what, child_mean(exact.marginals)[0])
+    np.testing.assert_allclose(got["feed_forward"], child_mean(exact.marginals[None])[0], 2e-5)
     out, nodes = got["exact"]
-    mean = p @ child_mean(values)
-    np.testing.assert_allclose(out, mean, rtol=1e-5)
+    np.testing.assert_allclose(out, p @ child_mean(values), 1e-5)
     np.testing.assert_allclose(nodes["z"], exact.marginals, atol=5e-6)
-    close("exact alone", exact.marginals)
-    assert_identical(got["mode"], np.float32(values[p.argmax()]))
 
     number = {value.astype(np.float32).tobytes(): i for i, value in enumerate(values)}
     counts = np.bincount([number[draw.tobytes()] for draw in got["samples"]], minlength=len(p))
     assert (np.abs(counts - ROWS * p) < 5 * np.sqrt(ROWS * p * (1 - p)) + 1).all()
     assert_identical(got["mapped"], got["samples"])
-    half, hard = got["half"], got["half"] == got["samples"]
-    hard = hard.reshape(ROWS, -1).all(1)
+    hard = (got["half"] == got["samples"]).reshape(ROWS, -1).all(1)
     assert abs(hard.mean() - 0.5) < 5 * 0.5 / ROWS**0.5
-    np.testing.assert_allclose(
-        half[~hard], np.broadcast_to(exact.marginals, half[~hard].shape), atol=5e-6
-    )
-    estimate = got["monte carlo"]
-    assert abs(estimate.mean - mean) < 5 * estimate.standard_error
+    soft = got["half"][~hard]
+    np.testing.assert_allclose(soft, np.broadcast_to(exact.marginals, soft.shape), atol=5e-6)
 
     which = number[chosen.astype(np.float32).tobytes()]
-    residual = (chosen - exact.marginals).ravel()
     np.testing.assert_allclose(got["log_joint"][0], exact.log_p[which], rtol=1e-5)
-    np.testing.assert_allclose(got["log_joint"][1].ravel(), residual, atol=5e-6)
-    close("twice", (-2 * covariance @ residual).reshape(shape))
-    close("through", (covariance @ weights(shape).ravel()).reshape(shape))
-
+    np.testing.assert_allclose(got["log_joint"][1], chosen - exact.marginals, atol=5e-6)
     fits = (values[:, known] == chosen[known]).all((1, 2))
-    given_part = np.tensordot(p * fits, values, 1) / (p * fits).sum()
-    for found in got["partly"]:
-        np.testing.assert_allclose(found, given_part, atol=5e-6)
-    np.testing.assert_allclose(got["moments"].mean, exact.marginals, atol=5e-6)
+    expected = np.tensordot(p * fits, values, 1) / (p * fits).sum()
+    np.testing.assert_allclose(got["partly"], expected, atol=5e-6)
+
+
+@jax.jit
+def other_procedures(family: Any, e: Any) -> dict[str, Any]:
+    """What asks a family for nothing that differs between the two."""
+    w = weights(e.shape)
+    sampled = cg.forward_sample(alone, estimator="straight_through")
+
+    def in_scan(family: Any, e: Any) -> Any:
+        step = lambda last, _: (cg.node(family, e + last, name="z"),) * 2  # noqa: E731
+        return jax.lax.scan(step, 0 * e, None, length=2)[1]
+
+    return {
+        "exact alone": cg.exact_marginals(alone)(family, e),
+        "mode": cg.with_nodes(cg.mode(below))(family, e)[1]["z"],
+        "monte carlo": cg.monte_carlo(cg.forward_sample(below), ROWS)(KEY, family, e),
+        "through": jax.grad(lambda e: (sampled(KEY, family, e) * w).sum())(e),
+        "moments": cg.moments(alone, nodes="random")(family, cg.Belief(e, 0.1 * jnp.ones_like(e))),
+        "scan": cg.feed_forward(in_scan)(family, e),
+    }
+
+
+def test_other_procedures():
+    given, family, exact = second_row("semi-Markov")
+    got = jax.tree.map(np.asarray, other_procedures(family, jnp.asarray(given.e[1])))
+    close = lambda what, value: np.testing.assert_allclose(got[what], value, 2e-5, 5e-6)  # noqa: E731
+    close("exact alone", exact.marginals)
+    assert_identical(got["mode"], np.float32(exact.values[exact.p.argmax()]))
+    estimate = got["monte carlo"]
+    mean = exact.p @ child_mean(exact.values)
+    assert abs(estimate.mean - mean) < 5 * estimate.standard_error
+    shape = exact.marginals.shape
+    close("through", (exact.covariance @ weights(shape).ravel()).reshape(shape))
     close("moments", [exact.marginals, exact.marginals * (1 - exact.marginals)])
-    close(
-        "scan",
-        [
-            exact.marginals,
-            given.listed(given.parameters, given.e[1] + exact.marginals, 1).marginals,
-        ],
-    )
+    again = given.listed(given.parameters, given.e[1] + exact.marginals, 1)
+    close("scan", [exact.marginals, again.marginals])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_derivatives_of_derivatives(name):
+    given, family, exact = second_row(name)
+    chosen = exact.values[3]
+
+    @jax.jit
+    def twice(family: Any, e: Any, x: Any) -> Any:
+        of = lambda e: family.log_prob(x, e).sum()  # noqa: E731
+        return jax.grad(lambda e: (jax.grad(of)(e) ** 2).sum())(e)
+
+    got = twice(family, jnp.asarray(given.e[1]), jnp.asarray(chosen, jnp.float32))
+    expected = -2 * exact.covariance @ (chosen - exact.marginals).ravel()
+    np.testing.assert_allclose(np.asarray(got).ravel(), expected, 2e-5, 5e-6)
 
 
 def test_known_segments_leave_no_room_for_others():
-    family = SemiMarkov(EYE, 2)
-    e = jnp.zeros((3, 2, K))
-    x = jnp.full(e.shape, jnp.nan).at[1, 1].set(jnp.array([0.0, 1.0]))
-    given = family.conditioned(e, x)
-    assert np.isfinite(given).sum() == 1 + K  # it, and one position before it
-    overlapping = x.at[0, 1].set(jnp.array([1.0, 0.0]))
-    assert not np.isfinite(family.conditioned(e, overlapping)[0]).any()
-    assert np.isfinite(family.conditioned(e, x.at[1, 1].set(0.0))).sum() == e.size - K
-    assert not np.isfinite(family.conditioned(e, x.at[1, 1].set(0.5))).any()
+    family, e = SemiMarkov(EYE, 2), jnp.zeros((3, 2, K))
+    x = np.full((4, *e.shape), np.nan, np.float32)
+    x[:, 1, 1] = 0, 1  # of label 1, from position 1 to the end
+    x[1, 0, 1] = 1, 0  # another one that overlaps
+    x[2, 1, 1] = 0  # known not to be there
+    x[3, 1, 1] = 0.5  # no value
+    given = jax.jit(jax.vmap(family.conditioned, (None, 0)))(e, x)
+    # It, and what ends before it; nothing where two overlap; all others; nothing.
+    possible = np.isfinite(given).sum((1, 2, 3))
+    np.testing.assert_array_equal(possible, [1 + K, 0, e.size - K, 0])
 
 
 def test_equal_families_are_equal_and_graphs_say_what_touches():
