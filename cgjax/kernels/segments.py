@@ -20,87 +20,15 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cgjax._static import Tree
 from cgjax.kernels import _structures as structures
+from cgjax.kernels._segment_sums import ends, starts
+from cgjax.kernels._segment_sums import labels as labels
+from cgjax.kernels._segment_sums import totals as totals
 from cgjax.kernels._structures import Reduce, log_sum
 from cgjax.kernels.random_bits import open_uniform
 
 # log Z (B,), P(segment) (B, T, D, K), P(previous label, label) summed over boundaries or at each,
 # (B, K + 1, K) or (T, B, K + 1, K).
 Expectations = tuple[Array, Array, Array]
-
-
-def starts(segments: Float[Array, "B T D K"]) -> Float[Array, "B T K"]:
-    """The label of the segment that starts at each position, or 0.
-
-    Args:
-        segments: of label k and duration d + 1 from t on, 1 where there is one; or probabilities.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> print(starts(jnp.zeros((1, 3, 2, 1)).at[0, 0, 1].set(1))[0, :, 0])
-        [1. 0. 0.]
-    """
-    return jnp.sum(segments, 2)
-
-
-def ends(segments: Float[Array, "B T D K"]) -> Float[Array, "B T K"]:
-    """The label of the segment whose last position each is, or 0.
-
-    Args:
-        segments: as in `starts`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> print(ends(jnp.zeros((1, 3, 2, 1)).at[0, 0, 1].set(1))[0, :, 0])
-        [0. 1. 0.]
-    """
-    return _slanted_sum(segments)
-
-
-def labels(segments: Float[Array, "B T D K"]) -> Float[Array, "B T K"]:
-    """The label of the segment that each position lies in.
-
-    Args:
-        segments: as in `starts`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> segments = jnp.zeros((1, 3, 2, 2)).at[0, 0, 1, 0].set(1).at[0, 2, 0, 1].set(1)
-        >>> print(labels(segments)[0])  # two positions of label 0, one of label 1
-        [[1. 0.]
-         [1. 0.]
-         [0. 1.]]
-    """
-    longer = jnp.cumsum(segments[:, :, ::-1], 2)[:, :, ::-1]  # at least d + 1 long
-    return _slanted_sum(longer)
-
-
-def _slanted_sum(x: Float[Array, "B T D K"]) -> Float[Array, "B T K"]:
-    """sum over d of x[t - d, d]."""
-    b, length, most, k = x.shape
-    rows = jnp.moveaxis(jnp.pad(x, ((0, 0), (0, most), (0, 0), (0, 0))), 2, 1)
-    # Rows that are one shorter begin one later each.
-    flat = rows.reshape(b, -1, k)[:, : most * (length + most - 1)]
-    return jnp.sum(flat.reshape(b, most, length + most - 1, k), 1)[:, :length]
-
-
-def totals(positions: Float[Array, "B T K"], most: int) -> Float[Array, "B T D K"]:
-    """The sums of what each segment's positions have, of durations from 1 to the most.
-
-    Args:
-        positions: a number for each label at each position.
-        most: the longest duration, D.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> print(totals(jnp.array([[[1.0], [2.0], [4.0]]]), 2)[0, :, :, 0])
-        [[1. 3.]
-         [2. 6.]
-         [4. 4.]]
-    """
-    length = positions.shape[1]
-    padded = jnp.pad(positions, ((0, 0), (0, most - 1), (0, 0)))
-    windows = padded[:, jnp.arange(length)[:, None] + jnp.arange(most)[None]]
-    return jnp.cumsum(windows, 2)
 
 
 @partial(
@@ -232,29 +160,18 @@ class Segments:
         return jnp.arange(self.unary.shape[1])[None] == self.lengths[:, None] - 1
 
     def _expectations(self, each: bool) -> Expectations:
-        return _expectations(self.unary, self._following(), self.end, self.lengths, each)
+        return _expectations(self.unary, self._following(), self.end, self.lengths, each=each)
 
     def _segmentation(self, reduce: Reduce, uniform: Array | None) -> tuple[Array, Array]:
         fixed = jax.tree.map(lax.stop_gradient, self)
         following = fixed._following()
-        value, u = _backwards(fixed.unary, following, fixed.end, self.lengths, reduce)
-        b, length, most, k = self.unary.shape
-        matrices = jnp.broadcast_to(following, (b, k + 1, k))
-
-        def step(carry: tuple[Array, Array], inputs: Tree) -> tuple[Tree, Array]:
-            label, left = carry
-            u, uniform = inputs
-            logits = structures.row_of(matrices, label)[:, None] + u
-            choice = structures.chosen(logits.reshape(b, -1), uniform)
-            here = left == 0
-            label, left = jnp.where(here, choice % k, label), jnp.where(here, choice // k, left - 1)
-            return (label, left), jnp.where(here, choice, -1)
-
-        start = jnp.full(b, k, jnp.int32), jnp.zeros(b, jnp.int32)
-        _, choices = lax.scan(step, start, (u, None if uniform is None else uniform.T))
-        choices = jnp.where(self._inside(), choices.T, -1)
+        choices, possible = _chosen(
+            reduce, fixed.unary, following, fixed.end, self.lengths, uniform
+        )
+        choices = jnp.where(self._inside(), choices, -1)
+        most, k = self.unary.shape[2:]
         segments = jax.nn.one_hot(choices, most * k, dtype=self.unary.dtype)
-        return segments.reshape(self.unary.shape), jnp.isfinite(value)
+        return segments.reshape(self.unary.shape), possible
 
 
 def _backwards(
@@ -288,9 +205,44 @@ def _backwards(
     return jnp.where(lengths == 0, 0, value), u
 
 
+# Compiled once for all calls that are not compiled with what is around them; in a program, these
+# are the operations they consist of.
+@partial(jax.jit, inline=True)
+def _value(unary: Array, following: Array, end: Array, lengths: Array) -> Array:
+    return _backwards(unary, following, end, lengths, log_sum)[0]
+
+
+@partial(jax.jit, static_argnums=0, inline=True)
+def _chosen(
+    reduce: Reduce,
+    unary: Array,
+    following: Array,
+    end: Array,
+    lengths: Array,
+    uniform: Array | None,
+) -> tuple[Array, Array]:
+    """What starts at each position, numbered as (D, K), -1 within segments; and whether any can."""
+    value, u = _backwards(unary, following, end, lengths, reduce)
+    b, _, _, k = unary.shape
+    matrices = jnp.broadcast_to(following, (b, k + 1, k))
+
+    def step(carry: tuple[Array, Array], inputs: Tree) -> tuple[Tree, Array]:
+        label, left = carry
+        u, uniform = inputs
+        logits = structures.row_of(matrices, label)[:, None] + u
+        choice = structures.chosen(logits.reshape(b, -1), uniform)
+        here = left == 0
+        label, left = jnp.where(here, choice % k, label), jnp.where(here, choice // k, left - 1)
+        return (label, left), jnp.where(here, choice, -1)
+
+    start = jnp.full(b, k, jnp.int32), jnp.zeros(b, jnp.int32)
+    _, choices = lax.scan(step, start, (u, None if uniform is None else uniform.T))
+    return choices.T, jnp.isfinite(value)
+
+
 @jax.custom_jvp
 def _log_partition(unary: Array, following: Array, end: Array, lengths: Array) -> Array:
-    return _backwards(unary, following, end, lengths, log_sum)[0]
+    return _value(unary, following, end, lengths)
 
 
 @_log_partition.defjvp
@@ -306,6 +258,7 @@ def _log_partition_jvp(
     return value, change + jnp.sum(final * by_end, 1)
 
 
+@partial(jax.jit, static_argnames="each", inline=True)
 def _expectations(
     unary: Array, following: Array, end: Array, lengths: Array, each: bool
 ) -> Expectations:

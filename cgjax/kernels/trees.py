@@ -204,28 +204,10 @@ class Trees:
         return jnp.where(self._roots()[:, None], of_roots, rows)
 
     def _states(self, reduce: Reduce, uniform: Array | None) -> tuple[Array, Array]:
-        unary, transitions = map(lax.stop_gradient, (self.unary, self.transitions))
-        order = _order(self.parents)
-        value, below = _up(order, unary, transitions, reduce)
-        shared, each = _matrices(order, transitions)
-
-        def step(states: Array, inputs: Tree) -> tuple[Array, Array]:
-            below, own, above, uniform, each = inputs
-            before = states.at[above].get(mode="fill", fill_value=0)
-            matrices = jnp.broadcast_to(
-                shared if each is None else each, (*below.shape, below.shape[2])
-            )
-            root = (above == order.places)[:, None, None]
-            logits = jnp.where(root, 0, structures.row_of(matrices, before)) + below
-            found = structures.chosen(logits, uniform)
-            return states.at[own].set(found, mode="drop"), found
-
-        start = jnp.zeros((order.places, unary.shape[0]), jnp.int32)
-        draws = None if uniform is None else _in_steps(order, uniform)
-        inputs = below, order.own, order.above, draws, each
-        _, states = lax.scan(step, start, inputs, reverse=True)
-        one_hot = jax.nn.one_hot(_by_node(order, states), unary.shape[2], dtype=unary.dtype)
-        return one_hot, jnp.isfinite(value)
+        potentials = map(lax.stop_gradient, (self.unary, self.transitions))
+        states, possible = _chosen(self.parents, reduce, *potentials, uniform)
+        one_hot = jax.nn.one_hot(states, self.unary.shape[2], dtype=self.unary.dtype)
+        return one_hot, possible
 
 
 def _in_steps(order: _Order, x: Float[Array, "B N ..."]) -> Float[Array, "S W B ..."]:
@@ -246,6 +228,12 @@ def _matrices(order: _Order, transitions: Array) -> tuple[Array | None, Array | 
     return None, _in_steps(order, transitions)
 
 
+def _of_step(shared: Array | None, each: Array | None) -> Array:
+    found = shared if each is None else each
+    assert found is not None  # one of both is there
+    return found
+
+
 def _up(
     order: _Order, unary: Array, transitions: Array, reduce: Reduce
 ) -> tuple[Float[Array, " B"], Float[Array, "S W B K"]]:
@@ -261,7 +249,7 @@ def _up(
         below = unary + sums.at[own].get(mode="fill", fill_value=0)
         largest = structures.most(below, (2,))
         below = below - largest
-        messages, alone = reduced(below, shared if each is None else each)
+        messages, alone = reduced(below, _of_step(shared, each))
         sums = sums.at[own].set(0, mode="drop").at[above].add(messages, mode="drop")
         root, there = (above == order.places)[:, None], (nodes < order.steps.size)[:, None]
         constant = largest[:, :, 0] + jnp.where(root, alone, 0)
@@ -275,9 +263,46 @@ def _up(
     return jnp.where(value == -jnp.inf, -jnp.inf, value), below
 
 
+# Compiled once for all calls that are not compiled with what is around them; in a program, these
+# are the operations they consist of.
+@partial(jax.jit, static_argnums=0, inline=True)
+def _value(parents: tuple[int, ...], unary: Array, transitions: Array) -> Array:
+    return _up(_order(parents), unary, transitions, log_sum)[0]
+
+
+@partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _chosen(
+    parents: tuple[int, ...],
+    reduce: Reduce,
+    unary: Array,
+    transitions: Array,
+    uniform: Array | None,
+) -> tuple[Array, Array]:
+    """The states of each node, (B, N), and whether any are possible."""
+    order = _order(parents)
+    value, below = _up(order, unary, transitions, reduce)
+    shared, each = _matrices(order, transitions)
+
+    def step(states: Array, inputs: Tree) -> tuple[Array, Array]:
+        below, own, above, uniform, each = inputs
+        before = states.at[above].get(mode="fill", fill_value=0)
+        shape = (*below.shape, below.shape[2])
+        matrices = jnp.broadcast_to(_of_step(shared, each), shape)
+        root = (above == order.places)[:, None, None]
+        logits = jnp.where(root, 0, structures.row_of(matrices, before)) + below
+        found = structures.chosen(logits, uniform)
+        return states.at[own].set(found, mode="drop"), found
+
+    start = jnp.zeros((order.places, unary.shape[0]), jnp.int32)
+    draws = None if uniform is None else _in_steps(order, uniform)
+    inputs = below, order.own, order.above, draws, each
+    _, states = lax.scan(step, start, inputs, reverse=True)
+    return _by_node(order, states), jnp.isfinite(value)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _log_partition(parents: tuple[int, ...], unary: Array, transitions: Array) -> Array:
-    return _up(_order(parents), unary, transitions, log_sum)[0]
+    return _value(parents, unary, transitions)
 
 
 @_log_partition.defjvp
@@ -289,6 +314,7 @@ def _log_partition_jvp(
     return value, by_unary + jnp.sum(pairs * tangents[1], (1, 2, 3))
 
 
+@partial(jax.jit, static_argnums=0, inline=True)
 def _expectations(parents: tuple[int, ...], unary: Array, transitions: Array) -> Expectations:
     order = _order(parents)
     value, below = _up(order, unary, transitions, log_sum)
@@ -304,7 +330,7 @@ def _expectations(parents: tuple[int, ...], unary: Array, transitions: Array) ->
         below, own, above, each = inputs
         before = known.at[above].get(mode="fill", fill_value=1 / k)
         root = (above == order.places)[:, None, None, None]
-        pairs = before[..., None] * table(below, shared if each is None else each, root)
+        pairs = before[..., None] * table(below, _of_step(shared, each), root)
         here = structures.normalised(jnp.sum(pairs, 2), (2,))
         known, pairs = known.at[own].set(here, mode="drop"), jnp.where(root, 0, pairs)
         if sums is None:

@@ -65,7 +65,7 @@ class SemiMarkov(Structured):
         >>> print(words.labels(best)[:, 1], best.sum((-2, -1)))  # labels, and where segments start
         [0. 0. 1. 1.] [1. 0. 1. 0.]
         >>> print(words.labels(words.activation(e))[:, 1].round(2))
-        [0.31 0.22 0.77 0.91]
+        [0.22 0.11 0.74 0.96]
 
     Source: [A] section 3, alternative inference in the last component; Sarawagi and Cohen,
     "Semi-Markov conditional random fields for information extraction", 2004.
@@ -104,7 +104,7 @@ class SemiMarkov(Structured):
         if most < 1:
             raise ValueError(f"SemiMarkov.max_duration is at least 1, got {most}")
 
-    def scores(self, positions: Float[Array, "..."]) -> Float[Array, "..."]:
+    def scores(self, positions: Num[ArrayLike, "..."]) -> Float[Array, "..."]:
         """Natural parameters of scores of labels at positions: the sum of those of a segment.
 
         Scores of durations may be added to them, (D, K).
@@ -122,11 +122,12 @@ class SemiMarkov(Structured):
             [[1.]
              [3.]]
         """
-        *batch, length, k = jnp.shape(positions)
-        found = segments.totals(positions.reshape(-1, length, k), self.max_duration)
+        *batch, length, k = _with_axes("scores", positions, ("positions", "states"))
+        flat = jnp.asarray(positions).reshape(-1, length, k)
+        found = segments.totals(flat, self.max_duration)
         return found.reshape(*batch, *found.shape[1:])
 
-    def labels(self, segments_of: Float[Array, "..."]) -> Float[Array, "..."]:
+    def labels(self, segments_of: Num[ArrayLike, "..."]) -> Float[Array, "..."]:
         """What each label has at each position, (..., T, K).
 
         Args:
@@ -141,8 +142,8 @@ class SemiMarkov(Structured):
             [[0. 1.]
              [0. 1.]]
         """
-        shape = jnp.shape(segments_of)
-        found = segments.labels(segments_of.reshape(-1, *shape[-3:]))
+        shape = _with_axes("labels", segments_of, self.axes)
+        found = segments.labels(jnp.asarray(segments_of).reshape(-1, *shape[-3:]))
         return found.reshape(*shape[:-2], shape[-1])
 
     def pair_marginals(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
@@ -284,6 +285,15 @@ class SemiMarkov(Structured):
             flat(self.end, 1),
             lengths,
         )
+
+
+def _with_axes(method: str, array: ArrayLike, axes: tuple[str, ...]) -> tuple[int, ...]:
+    if jnp.ndim(array) < len(axes):
+        raise ValueError(
+            f"SemiMarkov.{method} needs an array of shape (..., {', '.join(axes)}), got shape "
+            f"{jnp.shape(array)}"
+        )
+    return jnp.shape(array)
 
 
 def _counts(shape: tuple[int, ...], most: int) -> list[int]:

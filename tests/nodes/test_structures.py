@@ -67,8 +67,8 @@ class Listed(NamedTuple):
 
 
 def listed_tree(parameters: dict[str, Any], e: Any, row: int) -> Listed:
-    transitions = np.float64(parameters["transitions"])
-    e = np.float64(e)
+    transitions = np.asarray(parameters["transitions"], np.float64)
+    e = np.asarray(e, np.float64)
     n = len(PARENTS)
     matrices = np.broadcast_to(transitions, (n, K, K))
     states = np.array(list(itertools.product(range(K), repeat=n)))
@@ -81,8 +81,10 @@ def listed_tree(parameters: dict[str, Any], e: Any, row: int) -> Listed:
 
 
 def listed_segments(parameters: dict[str, Any], e: Any, row: int) -> Listed:
-    start, end, step = (np.float64(parameters[name]) for name in ("start", "end", "transitions"))
-    e, length = np.float64(e), LENGTHS[row]
+    start, end, step = (
+        np.asarray(parameters[name], np.float64) for name in ("start", "end", "transitions")
+    )
+    e, length = np.asarray(e, np.float64), LENGTHS[row]
 
     def from_(t: int) -> Any:
         if t == length:
@@ -121,7 +123,7 @@ def case(name: str, change: Any = lambda x: x) -> Case:
     e, *parameters = map(change, {"tree": TREE, "semi-Markov": SEMI_MARKOV}[name])
     if name == "tree":
         return Case(Tree(PARENTS, *parameters), {"transitions": parameters[0]}, e, listed_tree)
-    named = dict(zip(("transitions", "start", "end"), parameters, strict=True))
+    named: dict[str, Any] = dict(zip(("transitions", "start", "end"), parameters, strict=True))
     family = SemiMarkov(named["transitions"], DURATIONS, named["start"], named["end"], LENGTHS_OF)
     return Case(family, named, e, listed_segments)
 
@@ -177,7 +179,7 @@ def test_everything_is_the_enumeration(name, change):
     got = found(given)
     # Float32, of sums of potentials of this size.
     error = 3e-4 if change is hard else 3e-6
-    sums = 0
+    sums = np.zeros(1)
     for row in range(2):
         exact = given.row(row)
         pairs = np.tensordot(exact.p, exact.pairs, 1)
@@ -193,7 +195,7 @@ def test_everything_is_the_enumeration(name, change):
         for what, value in expected.items():
             np.testing.assert_allclose(got[what][row], value, 2e-5, error, err_msg=what)
         np.testing.assert_allclose(got["slopes"][1][row], exact.marginals, atol=error)
-        assert_identical(got["mode"][row], np.float32(exact.values[exact.scores.argmax()]))
+        assert_identical(got["mode"][row], exact.values[exact.scores.argmax()].astype(np.float32))
         assert any((value == got["sample"][row]).all() for value in exact.values)
         known = {value.tobytes(): p for value, p in zip(exact.values, exact.log_p, strict=True)}
         for value, log_prob in zip(given.row(0).values, got["log_probs"][:, row], strict=True):
@@ -269,6 +271,7 @@ EYE = np.eye(K, dtype=np.float32)
         (lambda: Tree(PARENTS, EYE).mean(TREE[0][0, 0]), ValueError, "nodes of the tree, states"),
         (lambda: Tree(PARENTS, EYE).top(TREE[0], 3), TypeError, "does not list its 3 most"),
         (lambda: SemiMarkov(EYE, 0), ValueError, "at least 1, got 0"),
+        (lambda: SemiMarkov(EYE, 2).scores(EYE[0]), ValueError, r"positions, states\), got shape"),
         (lambda: SemiMarkov(EYE, True), TypeError, "is an integer.*got True"),
         (lambda: SemiMarkov(EYE, 2, EYE[0, :1]), ValueError, "SemiMarkov.start.*last axis"),
         (lambda: SemiMarkov(EYE, 2, lengths=EYE), TypeError, "lengths must be integers"),
@@ -324,7 +327,7 @@ def test_one_node_and_one_state():
     p = np.exp(TREE[0][:, 0]) / np.exp(TREE[0][:, 0]).sum(1, keepdims=True)
     np.testing.assert_allclose(one["mean"], p, rtol=2e-6)
     np.testing.assert_allclose(one["entropy"], -(p * np.log(p)).sum(1), rtol=2e-5)
-    found = the_same(Tree(PARENTS, np.float32([[3.0]])), jnp.ones((2, 5, 1)))
+    found = the_same(Tree(PARENTS, np.full((1, 1), 3, np.float32)), jnp.ones((2, 5, 1)))
     np.testing.assert_allclose(found["log_partition"], 5 + 3 * 3)
     assert (found["mean"] == 1).all() and (found["sample"] == 1).all()
     assert not found["entropy"].any()
@@ -352,8 +355,8 @@ def test_deep_and_wide_trees():
     np.testing.assert_allclose(slope, marginals, atol=2e-5)
     # A star: each leaf is independent given the centre, node 0.
     log_z, slope = of(Tree((-1,) + (0,) * (n - 1), a), e)
-    wide = np.float64(e[0])
-    leaves = np.float64(a) + wide[1:, None]  # (leaf, state of the centre, its own state)
+    wide = np.asarray(e[0], np.float64)
+    leaves = np.asarray(a, np.float64) + wide[1:, None]
     messages = np.logaddexp.reduce(leaves, 2).sum(0) + wide[0]
     np.testing.assert_allclose(log_z, np.logaddexp.reduce(messages), rtol=1e-6)
     centre = np.exp(messages - np.logaddexp.reduce(messages))
@@ -464,7 +467,10 @@ def other_procedures(family: Any, e: Any) -> dict[str, Any]:
     sampled = cg.forward_sample(alone, estimator="straight_through")
 
     def in_scan(family: Any, e: Any) -> Any:
-        step = lambda last, _: (cg.node(family, e + last, name="z"),) * 2  # noqa: E731
+        def step(last: Any, _: None) -> Any:
+            z = cg.node(family, e + last, name="z")
+            return z, z
+
         return jax.lax.scan(step, 0 * e, None, length=2)[1]
 
     return {
@@ -482,7 +488,7 @@ def test_other_procedures():
     got = jax.tree.map(np.asarray, other_procedures(family, jnp.asarray(given.e[1])))
     close = lambda what, value: np.testing.assert_allclose(got[what], value, 2e-5, 5e-6)  # noqa: E731
     close("exact alone", exact.marginals)
-    assert_identical(got["mode"], np.float32(exact.values[exact.p.argmax()]))
+    assert_identical(got["mode"], exact.values[exact.p.argmax()].astype(np.float32))
     estimate = got["monte carlo"]
     mean = exact.p @ child_mean(exact.values)
     assert abs(estimate.mean - mean) < 5 * estimate.standard_error
