@@ -26,7 +26,7 @@ class Tree(Structured):
     forbids a state or a pair.
 
     Everything is computed on logarithms in at least float32, in time and memory O(N K^2). Nodes of
-    one depth are computed together, so that a path of N nodes takes N steps and a star two
+    one depth are computed together, so that a path of N nodes takes N steps and a star a few
     (`cgjax.kernels.trees`).
 
     Args:

@@ -1,5 +1,6 @@
 """Trees and semi-Markov sequences as families and in every procedure, against enumeration."""
 
+import dataclasses
 import itertools
 from typing import Any, NamedTuple
 
@@ -244,6 +245,16 @@ def test_nothing_possible(name):
     got = found(given._replace(e=unknown, listed=lambda *_: given.row(0)))
     assert np.isnan(got["mode"][0]).all() and np.isnan(got["log_partition"][0])
     assert_identical(got["mean"][1], usual["mean"][1])
+
+
+def test_a_sequence_without_positions_is_one_way_to_be():
+    given, usual = case("semi-Markov"), found(case("semi-Markov"))
+    family = dataclasses.replace(given.family, lengths=jnp.array([LENGTHS[0], 0]))
+    got = found(given._replace(family=family))
+    for what in ("mean", "log_partition", "entropy", "pairs", "mode", "sample"):
+        assert not got[what][1].any(), what
+        assert_identical(got[what][0], usual[what][0])
+    assert not got["log_probs"][:, 1].any()  # whatever is beyond is not read
 
 
 EYE = np.eye(K, dtype=np.float32)
