@@ -11,7 +11,9 @@ from cgjax.nodes._linear_chain import LinearChain
 from cgjax.nodes._masks import SMALLEST_KEEP, BernoulliMask, GaussianMask, SoftClamp
 from cgjax.nodes._rectified import RectifiedGaussian
 from cgjax.nodes._rectifiers import SOFTPLUS_SCALE, LeakyReLU, NairHinton, ReLU, Softplus
+from cgjax.nodes._semi_markov import SemiMarkov
 from cgjax.nodes._tag_schemes import bio_transitions
+from cgjax.nodes._tree import Tree
 
 __all__ = [
     "SMALLEST_KEEP",
@@ -32,8 +34,10 @@ __all__ = [
     "NairHinton",
     "ReLU",
     "RectifiedGaussian",
+    "SemiMarkov",
     "Softplus",
     "SoftClamp",
     "Spin",
+    "Tree",
     "bio_transitions",
 ]

@@ -1,23 +1,18 @@
 """Linear chains: a component whose nodes touch each other ([A] section 3)."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Int, Num, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, UInt32
 
-from cgjax._gaussian.numerics import wide
-from cgjax._gaussian.softmax import complement_of
 from cgjax.kernels import chains
 from cgjax.kernels.chains import Chain
 from cgjax.nodes import _chain_checks as checks
-from cgjax.nodes._family import Belief
-from cgjax.nodes._one_hot import digits
-from cgjax.nodes._values import or_nan, possible_or_minus_infinity
+from cgjax.nodes._values import or_nan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,124 +75,22 @@ class LinearChain(checks.ChainParameters):
         "mask": -1,
     }
 
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError if a parameter does not fit a natural parameter of this shape."""
-        self.mask_shape(shape)
-        checks.check_shapes(self, tuple(shape))
+    def _check_shapes(self, shape: tuple[int, ...]) -> None:
+        checks.check_shapes(self, shape)
 
-    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """`shape` with size 1 for positions and for states: a chain is one node."""
-        if len(shape) < 2 or not shape[-1]:
-            raise ValueError(
-                "LinearChain needs a natural parameter of shape (..., positions, states), with at "
-                f"least one state, got shape {tuple(shape)}"
-            )
-        return (*shape[:-2], 1, 1)
-
-    def natural_parameter(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-        """`e` as an array; where all potentials are known, each chain must have a possible path.
-
-        Raises:
-            TypeError: e is not real floating point.
-            ValueError: as `check`; or nothing is possible.
-        """
-        e = super().natural_parameter(e)
+    def _check_possible(self, e: Array) -> None:
         checks.check_possible(self, e)
-        return e
 
-    def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-        """The marginals P(z_t = k), shape and dtype of e."""
-        return lax.convert_element_type(self.mean(e), jnp.asarray(e).dtype)
-
-    def mean(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-        """The marginals, at least float32."""
-        chain = self._chain(e)
-        return chains.expectations(chain)[1].reshape(jnp.shape(e))
-
-    def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-        """p (1 - p) of each marginal p: the variance of an indicator, at least float32."""
-        marginals = self.mean(e)
-        return marginals * complement_of(marginals, -1)
-
-    def from_words(
-        self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
-    ) -> Float[Array, "*nodes"]:
-        """The one-hot path that forward filtering, backward sampling draws; no gradient.
-
-        It reads the first word of each position. NaN where e is, and where no path is possible.
-        """
-        e = self.natural_parameter(e)
-        chain = self._chain(e)
-        drawn = chains.sample(words[..., 0].reshape(chain.unary.shape[:2]), chain)
-        return self._one_hot(drawn.paths, drawn.possible, e)
-
-    def log_prob(
-        self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
-    ) -> Float[Array, "..."]:
-        """The score of a one-hot path less log Z; -inf if a position of x is not one-hot.
-
-        Returns:
-            One number per chain: shape `mask_shape(e.shape)`.
-        """
-        chain = self._chain(e)
-        x = lax.convert_element_type(jnp.asarray(x), chain.unary.dtype)
-        x = x.reshape(chain.unary.shape)
-        if chain.mask is not None:
-            x = jnp.where(chain.mask[:, :, None], x, 0)
-        chosen = x == 1
-        one_hot = jnp.all(chosen | (x == 0), 2) & (jnp.sum(chosen, 2) == 1)
-        if chain.mask is not None:
-            one_hot |= ~chain.mask
-        score = chains.score(chain, chosen.astype(x.dtype))
-        value = score - chains.log_partition(chain)
-        possible = jnp.all(one_hot, 1) & ~(score == -jnp.inf)
-        found = possible_or_minus_infinity(jnp.sum(x, (1, 2)), possible, value)
-        return found.reshape(self.mask_shape(jnp.shape(e)))
-
-    def moments(
-        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
-    ) -> tuple[Belief, Belief]:
-        """Beliefs of the path and of the marginals when e ~ N(mean, variance), to first order.
-
-        Both have the marginals at the mean. The variance of the statistic is that of an indicator,
-        p (1 - p). That of a marginal is its first-order propagation, of which the parts that come
-        from the e of the same position and of its neighbours are counted:
-
-            Var[p_t] = sum_s Cov(z_t, z_s)^2 variance_s,   s = t - 1, t, t + 1
-        """
-        mean, variance = self._gaussian_parameter(mean, variance)
-        marginals = self.mean(mean)
-        statistic = Belief(marginals, marginals * complement_of(marginals, -1))
-        chain = self._chain(mean)
-        shape = chain.unary.shape
-        v = jnp.broadcast_to(variance, mean.shape).reshape(shape)
-        wobble = chains.neighbour_variance(chain, v).reshape(mean.shape)
-        return statistic, Belief(marginals, wobble)
-
-    def num_states(self, shape: tuple[int, ...]) -> int:
-        """K^T, the number of paths. Those that differ at masked positions only are equal."""
-        return shape[-1] ** shape[-2]
+    def _potentials(self, e: Num[ArrayLike, "*nodes"]) -> "_Paths":
+        return _Paths(self._chain(e))
 
     def in_states(self, numbers: Int[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
-        """The one-hot paths of these numbers, read as numbers of T digits in base K."""
-        length, k = shape[-2:]
-        one_hot = jax.nn.one_hot(digits(numbers[..., 0, 0], length, k), k, dtype=float)
-        mask = self._mask(shape)
-        return one_hot if mask is None else jnp.where(mask[..., None], one_hot, 0)
+        """The one-hot paths of these numbers, read as numbers of T digits in base K.
 
-    def log_partition(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
-        """log Z of each chain, (...,); its gradients are `mean` and, summed, `pair_marginals`.
-
-        Args:
-            e: natural parameter, (..., T, K).
-
-        Example:
-            >>> import jax.numpy as jnp
-            >>> chain = LinearChain(jnp.zeros((3, 3)))
-            >>> print(jnp.exp(chain.log_partition(jnp.zeros((4, 3)))).round(2))
-            81.0
+        Those that differ at masked positions only are equal.
         """
-        return chains.log_partition(self._chain(e)).reshape(jnp.shape(e)[:-2])
+        one_hot, mask = super().in_states(numbers, shape), self._mask(shape)
+        return one_hot if mask is None else jnp.where(mask[..., None], one_hot, 0)
 
     def pair_marginals(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
         """P(z_t = i, z_{t+1} = j), shape (..., T - 1, K, K), at least float32.
@@ -223,32 +116,6 @@ class LinearChain(checks.ChainParameters):
             return jnp.zeros((*batch, 0, k, k), chain.unary.dtype)
         pairs = chains.expectations(chain._replace(transitions=each))[2]
         return pairs.reshape(*batch, steps, k, k)
-
-    def entropy(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
-        """-E[log P(path)] of each chain in nats, (...,), without differences of large numbers.
-
-        Args:
-            e: natural parameter, (..., T, K).
-
-        Example:
-            >>> import jax.numpy as jnp
-            >>> print(LinearChain(jnp.zeros((2, 2))).entropy(jnp.zeros((3, 2))).round(4))  # 3 log 2
-            2.0794
-
-        Source: Hernando, Crespi and Cybenko, "Efficient computation of the hidden Markov model
-            entropy
-        for a given observation sequence", 2005.
-        """
-        return chains.entropy(self._chain(e)).reshape(jnp.shape(e)[:-2])
-
-    def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-        """The most probable path, one-hot, shape and dtype of e (Viterbi); no gradient.
-
-        NaN where e is, and where no path is possible.
-        """
-        e = self.natural_parameter(e)
-        found = chains.best(jax.tree.map(lax.stop_gradient, self._chain(e)))
-        return self._one_hot(found.paths[0], jnp.isfinite(found.scores[0]), e)
 
     def top(
         self, e: Num[ArrayLike, "*nodes"], k: int
@@ -291,10 +158,6 @@ class LinearChain(checks.ChainParameters):
         paths = or_nan(known[:, :, None, None], one_hot).astype(e.dtype)
         return paths.reshape(k, *e.shape), log_probs.reshape(k, *e.shape[:-2])
 
-    def _one_hot(self, paths: Array, possible: Array, e: Array) -> Array:
-        one_hot = jax.nn.one_hot(paths, e.shape[-1], dtype=e.dtype)
-        return or_nan(possible[:, None, None], one_hot).reshape(e.shape)
-
     def _mask(self, shape: tuple[int, ...]) -> Array | None:
         """Which positions take part, of the batch and positions of e's shape."""
         if self.mask is not None:
@@ -308,22 +171,61 @@ class LinearChain(checks.ChainParameters):
 
     def _chain(self, e: Num[ArrayLike, "*nodes"]) -> Chain:
         """The potentials as the recursions take them, with one axis for all chains."""
-        e = wide(self.natural_parameter(e))
-        *batch, length, k = e.shape
-        size = math.prod(batch)
+        unary, e = self._wide(e), jnp.asarray(e)
+        mask = self._mask(e.shape)
+        if mask is not None:
+            mask = mask.reshape(unary.shape[:2])
+            unary = jnp.where(mask[:, :, None], unary, 0)
 
         def flat(parameter: ArrayLike, own: int) -> Array:
-            array = jnp.asarray(parameter, e.dtype)
-            lead, shape = array.shape[: array.ndim - own], array.shape[array.ndim - own :]
-            if all(n == 1 for n in lead):
-                return array.reshape(1, *shape)
-            return jnp.broadcast_to(array, (*batch, *shape)).reshape(size, *shape)
+            return self._of_batch(jnp.asarray(parameter, unary.dtype), own, e)
 
-        unary, mask = e.reshape(size, length, k), self._mask(e.shape)
-        if mask is not None:
-            mask = mask.reshape(size, length)
-            unary = jnp.where(mask[:, :, None], unary, 0)
         transitions = jnp.asarray(self.transitions)
         transitions = flat(transitions[None] if transitions.ndim == 2 else transitions, 3)
         ends = (None if x is None else flat(x, 1) for x in (self.start, self.end))
         return chains.with_ends(Chain(unary, transitions, mask), *ends)
+
+
+class _Paths(NamedTuple):
+    """The recursions of `cgjax.kernels.chains`, as `Structured` asks for them."""
+
+    chain: Chain
+
+    @property
+    def unary(self) -> Float[Array, "B T K"]:
+        return self.chain.unary
+
+    def log_partition(self) -> Float[Array, " B"]:
+        return chains.log_partition(self.chain)
+
+    def marginals(self) -> Float[Array, "B T K"]:
+        return chains.expectations(self.chain)[1]
+
+    def entropy(self) -> Float[Array, " B"]:
+        return chains.entropy(self.chain)
+
+    def read(self, x: Float[Array, "B T K"]) -> Float[Array, "B T K"]:
+        return x if self.chain.mask is None else jnp.where(self.chain.mask[:, :, None], x, 0)
+
+    def score(self, x: Float[Array, "B T K"]) -> tuple[Bool[Array, " B"], Float[Array, " B"]]:
+        chosen = x == 1
+        one_hot = jnp.all(chosen | (x == 0), 2) & (jnp.sum(chosen, 2) == 1)
+        if self.chain.mask is not None:
+            one_hot |= ~self.chain.mask
+        return jnp.all(one_hot, 1), chains.score(self.chain, chosen.astype(x.dtype))
+
+    def drawn(
+        self, words: UInt32[Array, "B T K"]
+    ) -> tuple[Float[Array, "B T K"], Bool[Array, " B"]]:
+        found = chains.sample(words[..., 0], self.chain)
+        return self._one_hot(found.paths), found.possible
+
+    def best(self) -> tuple[Float[Array, "B T K"], Bool[Array, " B"]]:
+        found = chains.best(jax.tree.map(lax.stop_gradient, self.chain))
+        return self._one_hot(found.paths[0]), jnp.isfinite(found.scores[0])
+
+    def neighbour_variance(self, variance: Float[Array, "B T K"]) -> Float[Array, "B T K"]:
+        return chains.neighbour_variance(self.chain, variance)
+
+    def _one_hot(self, paths: Int[Array, "B T"]) -> Float[Array, "B T K"]:
+        return jax.nn.one_hot(paths, self.unary.shape[2], dtype=self.unary.dtype)
