@@ -15,4 +15,7 @@ from cgjax.kernels.chains._paths import score as score
 from cgjax.kernels.chains._sums import expectations as expectations
 from cgjax.kernels.chains._sums import filtered as filtered
 from cgjax.kernels.chains._sums import log_partition as log_partition
+from cgjax.kernels.chains._two_states import TwoStateChain as TwoStateChain
+from cgjax.kernels.chains._two_states import two_state_filter as two_state_filter
+from cgjax.kernels.chains._two_states import two_state_smoother as two_state_smoother
 from cgjax.kernels.chains._variance import neighbour_variance as neighbour_variance
