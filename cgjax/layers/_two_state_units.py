@@ -23,6 +23,8 @@ GivenName = Literal["past", "all"]
 
 # The log-odds of a node that is 0: finite, so that no derivative and no moment is 0 times infinity.
 _NEVER = -1e4
+# A bound of mixtures is below what it bounds, so that no derivative is one of a tie.
+_BELOW = 0.999
 
 
 class Units(NamedTuple):
@@ -104,16 +106,22 @@ def _predicted(units: Units, state: Array, gate: Array | None) -> Array:
 
     def log_prob(sign: int) -> Array:
         after = jax.nn.sigmoid(sign * jnp.stack([-units.stay[0], units.stay[1]]))
-        found = after[0] * (1 - state) + after[1] * state
+        found, least = after[0] * (1 - state) + after[1] * state, jnp.min(after, 0)
         if gate is not None:
-            found = gate * found + (1 - gate) * jax.nn.sigmoid(sign * units.start)
-        return _log(found)
+            anew = jax.nn.sigmoid(sign * units.start)
+            found, least = gate * found + (1 - gate) * anew, jnp.minimum(least, anew)
+        return _log_mixture(found, least)
 
     return log_prob(1) - log_prob(-1)
 
 
-def _log(probability: Array) -> Array:
-    return jnp.log(jnp.maximum(probability, jnp.finfo(probability.dtype).tiny))
+def _log_mixture(probability: Array, least: Array) -> Array:
+    """The logarithm of a mixture of probabilities, given the least of them.
+
+    The bound changes no mixture. It is there for moments, in which weights are Gaussian variables.
+    """
+    bound = lax.stop_gradient(jnp.maximum(_BELOW * least, jnp.finfo(least.dtype).tiny))
+    return jnp.log(jnp.maximum(probability, bound))
 
 
 def _first_log_odds(units: Units, gates: Array | None) -> Array:
@@ -192,7 +200,8 @@ def _all(name: str, units: Units) -> Array:
         kept = jnp.exp(_log_stay(units))[:, :, None]
         anew = jax.nn.sigmoid(jnp.stack([-units.start, units.start]))[None, :, None]
         gate = gates[1:][None, None]
-        steps = jnp.moveaxis(_log(gate * kept + (1 - gate) * anew), (2, 0, 1), (-3, -2, -1))
+        steps = _log_mixture(gate * kept + (1 - gate) * anew, jnp.minimum(kept, anew))
+        steps = jnp.moveaxis(steps, (2, 0, 1), (-3, -2, -1))
     evidence = jnp.moveaxis(units.evidence, 0, -1)
     mask = None if units.mask is None else jnp.moveaxis(units.mask, 0, -1)
     family = nodes.LinearChain(steps, start, mask=mask)

@@ -2,7 +2,8 @@
 
 With potentials A of steps, log-odds p of state 1 before its evidence a is read, and s after it,
 
-    f(s) = log(e^A01 + e^(A11 + s)) - log(e^A00 + e^(A10 + s)),   p_t = f(s_{t-1}),   s_t = a_t + p_t
+    f(s) = log(e^A01 + e^(A11 + s)) - log(e^A00 + e^(A10 + s)),
+    p_t = f(s_{t-1}),   s_t = a_t + p_t
 
 is the forward recursion, and the backward one is the same of the transposed A from the other end.
 Nothing underflows, whatever the potentials are. The derivative is a linear recurrence, whose
