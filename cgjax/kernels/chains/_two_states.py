@@ -123,10 +123,22 @@ def _of_the_next(steps: Array, mask: Array) -> Array:
     return jnp.take_along_axis(steps, jnp.broadcast_to(where, shape)[None, None], 2)
 
 
-def stepped(state: Array, transitions: Array) -> Array:
-    """f: the log-odds after a step, from those before it; `transitions` (2, 2, *chains)."""
+def _stepped(state: Array, steps: tuple[Array, Array, Array]) -> Array:
+    """f, by two exponentials and one logarithm: right for large states, and without underflow.
+
+    f(s) = base + max(s + c1, 0) - max(s + c0, 0) + log((1 + e^-|s + c1|) / (1 + e^-|s + c0|))
+    """
+    base, c0, c1 = steps
+    # The difference of the maxima, without subtracting large numbers.
+    ramp = jnp.sign(c1 - c0) * jnp.clip(state + jnp.maximum(c0, c1), 0, jnp.abs(c1 - c0))
+    ratio = (1 + jnp.exp(-jnp.abs(state + c1))) / (1 + jnp.exp(-jnp.abs(state + c0)))
+    return base + ramp + jnp.log(ratio)
+
+
+def _log_odds(transitions: Array) -> tuple[Array, Array, Array]:
+    """The log-odds of state 1 after state 0, and of state 1 before states 0 and 1, of a step."""
     (a00, a01), (a10, a11) = transitions
-    return jnp.logaddexp(a01, a11 + state) - jnp.logaddexp(a00, a10 + state)
+    return a01 - a00, a10 - a00, a11 - a01
 
 
 def _turns(chain: TwoStateChain) -> Tree:
@@ -143,15 +155,15 @@ def _before_evidence(chain: TwoStateChain) -> Array:
     evidence, transitions, start, _ = chain
     if not len(evidence):
         return evidence
-    shared = transitions[:, :, 0] if transitions.shape[2] == 1 else None
-    each = None if shared is not None else jnp.moveaxis(transitions, 2, 0)[1:]
+    steps = _log_odds(transitions)
+    one = steps[0].shape[0] == 1
+    shared = tuple(x[0] for x in steps)
+    each = None if one else tuple(x[1:] for x in steps)
     start = jnp.broadcast_to(start, evidence.shape[1:])
 
     def step(state: Array, inputs: Tree) -> tuple[Array, Array]:
         evidence, own, turn = inputs
-        steps = shared if own is None else own
-        assert steps is not None  # one of both is there
-        new = stepped(state, steps)
+        new = _stepped(state, shared if own is None else own)
         if turn is not None:
             new = jnp.where(turn[0], jnp.where(turn[1], start, new), state)
         return evidence + new, new
@@ -170,8 +182,8 @@ def _before_evidence_jvp(primals: Tree, tangents: Tree) -> tuple[Array, Array]:
     if steps.shape[2] > 1:
         steps, moved = steps[:, :, 1:], moved[:, :, 1:]
     state = (before + chain.evidence)[:-1]
-    came0 = jax.nn.sigmoid(state + steps[1, 0] - steps[0, 0])
-    came1 = jax.nn.sigmoid(state + steps[1, 1] - steps[0, 1])
+    _, c0, c1 = _log_odds(steps)
+    came0, came1 = jax.nn.sigmoid(state + c0), jax.nn.sigmoid(state + c1)
     slope = came1 - came0
     by_steps = (1 - came1) * moved[0, 1] + came1 * moved[1, 1]
     by_steps -= (1 - came0) * moved[0, 0] + came0 * moved[1, 0]
