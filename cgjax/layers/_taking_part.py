@@ -48,13 +48,13 @@ def taking_part(
 
 def _array(name: str, value: ArrayLike, kind: type, words: str) -> Array:
     if not (is_array(value) or is_number(value) or isinstance(value, list)):
-        raise TypeError(f"{name} are {words}, got {described(value)}.")
+        raise TypeError(f"{name} must be {words}, got {described(value)}.")
     found = jnp.asarray(value)
     if not jnp.issubdtype(found.dtype, kind):
-        raise TypeError(f"{name} are {words}, got {described(value)}.")
+        raise TypeError(f"{name} must be {words}, got {described(value)}.")
     return found
 
 
 def _fits(name: str, got: tuple[int, ...], shape: tuple[int, ...], axes: str) -> None:
     if got not in ((), shape):
-        raise ValueError(f"{name} have the shape {axes}, here {shape}, got {got}.")
+        raise ValueError(f"{name} must have the shape {axes}, here {shape}, got {got}.")
