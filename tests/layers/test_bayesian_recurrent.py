@@ -11,6 +11,7 @@ from flax import nnx
 
 import cgjax as cg
 from cgjax.layers import BayesianRecurrent
+from cgjax.layers._two_state_units import _log_mixture
 from tests.helpers import assert_identical
 from tests.kernels.chain_oracle import forward_backward
 
@@ -66,8 +67,7 @@ def expected(made: BayesianRecurrent, mask: Any = None, initial: Any = None) -> 
     return found
 
 
-@both_ways
-@pytest.mark.parametrize("gate", [False, True], ids=["plain", "gate"])
+@pytest.mark.parametrize(("given", "gate"), [("past", False), ("past", True), ("all", True)])
 def test_collapsed_it_is_the_filter_or_the_smoother(given, gate):
     """Computed at once, and by walking the nodes."""
     made = layer(given=given, forget_gate=gate)
@@ -182,20 +182,16 @@ def test_pcff_collapses_what_follows_a_sample():
     assert_identical(mixed[:, 0], sampled[0][:, 0])
 
 
-def test_moments_of_random_gates():
-    """Mixtures of probabilities, whose weights count as Gaussian, keep their bounds."""
-    made = layer(1, given="all", forget_gate=True)
-    x, n = jnp.asarray(X[0, :2], jnp.float32), 4000
-
-    @jax.jit
-    def run(x: Any) -> Any:
-        inputs = jnp.broadcast_to(x, (n, *x.shape))
-        return cg.moments(made, nodes="random")(x), cg.forward_sample(made)(KEY, inputs)
-
-    belief, drawn = run(x)
-    # Five standard errors, and what matching of moments leaves out.
-    error = 5 * drawn.std(0) / np.sqrt(n) + 5e-3
-    assert (abs(belief.mean - drawn.mean(0)) < error).all()
+def test_a_mixture_keeps_its_bounds_in_moments():
+    """There its weights are Gaussian, so that they leave the interval from 0 to 1."""
+    mixture = lambda w: _log_mixture(0.9 * w + 0.1 * (1 - w), jnp.array(0.1))  # noqa: E731
+    w = cg.Belief(jnp.array(0.7), jnp.array(0.21))  # of a variable that is 0 or 1
+    belief = jax.jit(cg.moments(mixture))(w)
+    draws = np.random.default_rng(0).normal(0.7, np.sqrt(0.21), 100_000)
+    logs = np.log(np.maximum(0.1 + 0.8 * draws, 0.0999))
+    np.testing.assert_allclose(belief.mean, logs.mean(), atol=0.02)
+    np.testing.assert_allclose(belief.variance, logs.var(), atol=0.05)
+    np.testing.assert_allclose(mixture(jnp.array(0.0)), np.log(0.1), rtol=1e-6)
 
 
 def test_lengths_padding_and_axes():
@@ -233,9 +229,9 @@ def test_lengths_padding_and_axes():
         np.testing.assert_allclose(other, states[: len(other)], rtol=1e-5)
     # What takes no part has no probability other than 1.
     np.testing.assert_allclose(*log_probs, rtol=1e-5)
-    assert made(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
-    nothing = BayesianRecurrent(None, UNITS, given="all", rngs=nnx.Rngs(0))(jnp.ones((2, 0, UNITS)))
-    assert nothing.shape == (2, 0, UNITS)
+    assert jax.eval_shape(made, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    bare = BayesianRecurrent(None, UNITS, given="all", rngs=nnx.Rngs(0))
+    assert jax.eval_shape(bare, jnp.ones((2, 0, UNITS))).shape == (2, 0, UNITS)
 
 
 def test_the_graph_shows_gates_and_the_last_step():
