@@ -1,6 +1,6 @@
 """The Bayesian recurrent layer: each unit infers a hidden state of its own from its inputs."""
 
-from typing import Literal, cast
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,7 @@ from cgjax._node import check_name
 from cgjax._static import is_traced
 from cgjax.layers._recurrent import Initializer
 from cgjax.layers._taking_part import taking_part
-from cgjax.layers._two_state_units import Units, two_state_units
+from cgjax.layers._two_state_units import GivenName, Units, two_state_units
 
 
 class BayesianRecurrent(nnx.Module):
@@ -80,7 +80,7 @@ class BayesianRecurrent(nnx.Module):
         in_features: int | None,
         features: int,
         *,
-        given: Literal["past", "all"] = "past",
+        given: GivenName = "past",
         forget_gate: bool = False,
         time_major: bool = False,
         kernel_init: Initializer = nnx.initializers.lecun_normal(),  # noqa: B008 (immutable)
@@ -97,7 +97,7 @@ class BayesianRecurrent(nnx.Module):
             )
         check_name("node", name)
         self.features = features
-        self.given = given
+        self.given: GivenName = given
         self.time_major = time_major
         self.name = name
 
