@@ -72,6 +72,16 @@ MISTAKES = [
     ("cg.layers.LinearChain(2, 2.0, rngs=nnx.Rngs(0))", "TypeError", "is an integer, got 2.0"),
     ("cg.layers.LinearChain(2, 2, forbidden=x, rngs=nnx.Rngs(0))", "TypeError", "a tuple .start"),
     ("cg.layers.LinearChain(2, 2, rngs=nnx.Rngs(0))(jnp.ones((4, 2), int))", "TypeError", "int32"),
+    (
+        "cg.layers.BayesianRecurrent(2, 2, given='future', rngs=nnx.Rngs(0))",
+        "ValueError",
+        "is 'past' or 'all', got 'future'",
+    ),
+    (
+        "cg.layers.BayesianRecurrent(2, 2, rngs=nnx.Rngs(0))(jnp.ones((4, 2), int))",
+        "TypeError",
+        "takes floating-point inputs, got int32",
+    ),
     # networks
     ("cg.pcff(Net, .5)", "TypeError", rf"^pcff {_NETWORK} the class Net.*`Net\(…\)`"),
     ("cg.moments(Net)", "TypeError", f"^moments {_NETWORK} the class Net"),

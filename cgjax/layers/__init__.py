@@ -1,5 +1,6 @@
 """Flax NNX modules: thin containers around cgjax's functions."""
 
+from cgjax.layers._bayesian_recurrent import BayesianRecurrent
 from cgjax.layers._dropout import Dropout
 from cgjax.layers._independent import IndependentRecurrent
 from cgjax.layers._linear_chain import LinearChain
@@ -9,6 +10,7 @@ from cgjax.layers._recurrent_weights import clip_recurrent_weights, recurrent_we
 from cgjax.layers._refinement import Refinement
 
 __all__ = [
+    "BayesianRecurrent",
     "Dropout",
     "IndependentRecurrent",
     "LinearChain",

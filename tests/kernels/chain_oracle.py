@@ -1,4 +1,4 @@
-"""Linear chains by enumeration of all their paths, in NumPy."""
+"""Linear chains by enumeration of all their paths, and by forward-backward, in NumPy."""
 
 import itertools
 from typing import Any, NamedTuple
@@ -79,3 +79,19 @@ def enumerated(
     return Enumerated(
         paths, where, scores, log_partition, weights / weights.sum(), statistics, pairs
     )
+
+
+def forward_backward(e: Any, transitions: Any, start: Any, mask: Any) -> tuple[Any, Any]:
+    """P(z_t | past) and P(z_t | all) of one chain, (T, K), in products of probabilities; 0 at
+    masked positions. `transitions` (T, K, K) lead to t. Of complex potentials it is holomorphic."""
+    where = [t for t in range(len(e)) if mask is None or mask[t]]
+    forward, backward = np.zeros(e.shape, e.dtype), np.ones(e.shape, e.dtype)
+    for n, t in enumerate(where):
+        into = forward[where[n - 1]] @ np.exp(transitions[t]) if n else np.exp(start)
+        forward[t] = into * np.exp(e[t])
+        forward[t] = forward[t] / forward[t].sum()
+    for t, u in zip(where[-2::-1], where[:0:-1], strict=True):
+        backward[t] = np.exp(transitions[u]) @ (np.exp(e[u]) * backward[u])
+    both = forward * backward
+    both[where] /= both[where].sum(1, keepdims=True)
+    return forward, both

@@ -6,6 +6,7 @@ family made of them.
 
 from cgjax.kernels.chains._chain import Chain as Chain
 from cgjax.kernels.chains._chain import with_ends as with_ends
+from cgjax.kernels.chains._filter import filtered as filtered
 from cgjax.kernels.chains._logarithmic import entropy as entropy
 from cgjax.kernels.chains._paths import Best as Best
 from cgjax.kernels.chains._paths import Drawn as Drawn
@@ -13,6 +14,8 @@ from cgjax.kernels.chains._paths import best as best
 from cgjax.kernels.chains._paths import sample as sample
 from cgjax.kernels.chains._paths import score as score
 from cgjax.kernels.chains._sums import expectations as expectations
-from cgjax.kernels.chains._sums import filtered as filtered
 from cgjax.kernels.chains._sums import log_partition as log_partition
+from cgjax.kernels.chains._two_states import TwoStateChain as TwoStateChain
+from cgjax.kernels.chains._two_states import two_state_filter as two_state_filter
+from cgjax.kernels.chains._two_states import two_state_smoother as two_state_smoother
 from cgjax.kernels.chains._variance import neighbour_variance as neighbour_variance
