@@ -72,13 +72,20 @@ def touches(eqn: JaxprEqn) -> bool:
 
 
 def unneeded(jaxpr: AnyJaxpr) -> frozenset[int]:
-    """The equations, by id, that lead to nothing but activations of nodes whose elements touch."""
+    """The equations, by id, that lead at most to activations of nodes whose elements touch.
+
+    What any other equation takes is needed, whatever that does with it.
+    """
     inner = open_jaxpr(jaxpr)
-    if not any(map(touches, inner.eqns)):
-        return frozenset()
-    every = [True] * len(inner.outvars)
-    kept = {id(eqn) for eqn in live(jaxpr, every, own=True)[1]}
-    return frozenset(id(eqn) for eqn in live(jaxpr, every)[1]) - kept
+    wanted = {v for v in inner.outvars if not isinstance(v, Literal)}
+    found = []
+    for eqn in reversed(inner.eqns):
+        if wanted.isdisjoint(eqn.outvars) and not eqn.effects and not _holds_nodes(eqn):
+            found.append(id(eqn))
+        else:
+            operands = eqn.invars[1:] if touches(eqn) else eqn.invars
+            wanted.update(v for v in operands if not isinstance(v, Literal))
+    return frozenset(found)
 
 
 def _operands(eqn: JaxprEqn, results: Sequence[bool], own: bool) -> list[bool]:
