@@ -71,25 +71,23 @@ class Parameters:
             mean: of the nodes.
             variance: of the nodes without that.
         """
-        shared = None
-        extras = extra_axes(self.structure)
-        axes = self._positions(e)
-        for k, (x, extra) in enumerate(zip(self.values, extras, strict=True)):
-            if not isinstance(x, Gaussian):
-                continue
-            function = self._function(method, k, e)
-            if self.family.touching is None:
-                _, slope = jax.jvp(function, (x.mean,), (jnp.ones_like(x.mean),))
+        uncertain = {k: x for k, x in enumerate(self.values) if isinstance(x, Gaussian)}
+        if self.family.touching is None:
+            for k, x in uncertain.items():
+                ones = (jnp.ones_like(x.mean),)
+                _, slope = jax.jvp(self._function(method, [k], e), (x.mean,), ones)
                 lead = (1,) * (e.ndim - x.mean.ndim)
                 variance = variance + slope**2 * x.variance.reshape(lead + x.shape)
-                continue
-            own = min(x.mean.ndim, max(node_rank(self.family, e.shape) + extra, 0))
-            squares, common = _of_touching(function, x, own, e.ndim, axes)
+            return Gaussian(mean, variance)
+        axes, shared = self._positions(e), None
+        if uncertain:
+            extras, rank = extra_axes(self.structure), node_rank(self.family, e.shape)
+            own = [max(rank + extras[k], 0) for k in uncertain]
+            function = self._function(method, list(uncertain), e)
+            squares, shared = _of_touching(function, list(uncertain.values()), own, axes)
             variance = variance + squares
-            shared = common if shared is None else shared + common
-        if self.family.touching is not None:
-            low, high = self.family.bounds()
-            variance = jnp.minimum(variance, jnp.maximum((mean - low) * (high - mean), 0))
+        low, high = self.family.bounds()
+        variance = jnp.minimum(variance, jnp.maximum((mean - low) * (high - mean), 0))
         if shared is None or not axes:
             return Gaussian(mean, variance)
         return sharing(mean, variance, shared, axes)
@@ -101,49 +99,52 @@ class Parameters:
         axes = tuple(range(e.ndim - node_rank(self.family, e.shape), e.ndim - 1))
         return axes if math.prod(e.shape[a] for a in axes) > 1 else ()
 
-    def _function(self, method: str, k: int, e: Array) -> Callable[[Array], Array]:
+    def _function(self, method: str, places: Sequence[int], e: Array) -> Callable[..., Array]:
+        """A method of the family as a function of some of its parameters."""
         means = [mean_of(x) for x in self.values]
 
-        def function(parameter: Array) -> Array:
-            values = [*means[:k], parameter, *means[k + 1 :]]
+        def function(*parameters: Array) -> Array:
+            values = list(means)
+            for k, parameter in zip(places, parameters, strict=True):
+                values[k] = parameter
             return getattr(_static.join(self.structure, values), method)(e)
 
         return function
 
 
 def _of_touching(
-    function: Callable[[Array], Array],
-    parameter: Gaussian,
-    own: int,
-    rank: int,
+    function: Callable[..., Array],
+    parameters: Sequence[Gaussian],
+    own: Sequence[int],
     axes: tuple[int, ...],
 ) -> tuple[Array, Array]:
     """The sum of J_j^2 v_j over parameters, and the average of J_j J'_j v_j over two positions.
 
     Args:
-        function: nodes given the parameter.
-        parameter: with axes for nodes, which need not be there, and its own.
-        own: how many axes are its own.
-        rank: how many axes the nodes have.
-        axes: those of the positions.
+        function: nodes given the parameters.
+        parameters: each with axes of several nodes, which need not be there, and its own.
+        own: how many axes are its own, at most.
+        axes: the axes of the positions.
     """
-    shape = parameter.shape
-    lead, count = shape[: len(shape) - own], math.prod(shape[len(shape) - own :])
-    deviations = root(parameter.variance).reshape(*lead, count)
-    _, linear = jax.linearize(function, parameter.mean)
+    leads = [x.shape[: max(len(x.shape) - n, 0)] for x, n in zip(parameters, own, strict=True)]
+    counts = [math.prod(x.shape[len(lead) :]) for x, lead in zip(parameters, leads, strict=True)]
+    _, linear = jax.linearize(function, *(x.mean for x in parameters))
 
     def along(j: Array) -> tuple[Array, Array]:
-        one = jax.nn.one_hot(j, count, dtype=parameter.dtype)  # 0 beyond the last
-        step = (deviations * one.reshape(*(1,) * len(lead), count)).reshape(shape)
-        moved = linear(step)
-        assert moved.ndim == rank
+        steps, first = [], 0
+        for x, lead, count in zip(parameters, leads, counts, strict=True):
+            one = jax.nn.one_hot(j - first, count, dtype=x.dtype)  # 0 for those of others
+            one = one.reshape((1,) * len(lead) + x.shape[len(lead) :])
+            steps.append(root(x.variance) * one)
+            first += count
+        moved = linear(*steps)
         return moved**2, over_pairs(moved, axes) if axes else jnp.zeros((), moved.dtype)
 
     def some(sums: tuple[Array, Array], first: Array) -> tuple[tuple[Array, Array], None]:
         found = jax.vmap(along)(first + jnp.arange(size))
         return jax.tree.map(lambda total, x: total + x.sum(0), sums, found), None
 
-    size = min(_AT_ONCE, count)
+    size = min(_AT_ONCE, sum(counts))
     like = jax.eval_shape(along, jnp.zeros((), int))
     start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    return lax.scan(some, start, jnp.arange(0, count, size))[0]
+    return lax.scan(some, start, jnp.arange(0, sum(counts), size))[0]

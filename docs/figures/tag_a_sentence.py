@@ -30,14 +30,8 @@ def draw(path: pathlib.Path) -> None:
     axes.plot(best, color="#d1495b", lw=1, marker="o", ms=3)
     for (row, column), probability in np.ndenumerate(marginals):
         if 0.005 <= probability < 0.995:
-            axes.text(
-                column + 0.12,
-                row - 0.2,
-                f"{probability:.2f}",
-                fontsize=6.5,
-                ha="left",
-                color="#444",
-            )
+            told, colour = f"{probability:.2f}", "white" if probability > 0.5 else "#444444"
+            axes.text(column, row + 0.33, told, fontsize=7, ha="center", va="center", color=colour)
     axes.set_xticks(range(len(words)), words)
     axes.set_yticks(range(len(tags)), tags)
     axes.set(xlim=(-0.5, len(words) - 0.5), title="Marginals, and the best path")
