@@ -66,13 +66,22 @@ def _batch(
         return x.reshape(size, *(1,) * (e.ndim + extra - x.ndim), *x.shape[1:])
 
     end = 2 + family.num_arrays
-    each = zip(operands[2:end], dims[2:end], _extra_axes(family), strict=True)
+    each = zip(operands[2:end], dims[2:end], extra_axes(family), strict=True)
     rest = [parameter(x, d, extra) for x, d, extra in each]
     out = node_p.bind(activation, e, *rest, *operands[end:], family=family, **params)
     return out, 0
 
 
-def _extra_axes(family: _static.Structure) -> list[int]:
+def node_rank(family: Family, shape: tuple[int, ...]) -> int:
+    """How many of the last axes of a natural parameter belong to a single node.
+
+    An axis of size 1 in front of these counts as one of them, which makes no difference.
+    """
+    own = [n == 1 for n in family.mask_shape(shape)]
+    return len(shape) if all(own) else own[::-1].index(False)
+
+
+def extra_axes(family: _static.Structure) -> list[int]:
     """For each array of a family, how many axes more than e that of a single node has."""
     made, (names, _) = family.treedef.node_data()
     parts = zip(names, family.treedef.children(), strict=True)

@@ -12,12 +12,12 @@ import numpy as np
 from jax.core import ShapedArray, Tracer
 from jax.extend.core import Jaxpr, JaxprEqn, Var
 
-from cgjax import _static
 from cgjax._beliefs import registry
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.joint import apart
 from cgjax._beliefs.linear import Complex, as_linear, is_complex
 from cgjax._beliefs.linked import without_link
+from cgjax._beliefs.parameters import Parameters
 from cgjax._beliefs.rules import results, ruled
 from cgjax._beliefs.settings import Beliefs, NoMomentRuleError, Place, Unknown
 from cgjax._beliefs.values import Exact, Gaussian, Value, belief, is_random, mean_of, settle
@@ -25,12 +25,13 @@ from cgjax._node import node_p
 from cgjax._program.called import called_function
 from cgjax._program.control import Call, Scan, While, control
 from cgjax._program.jaxprs import AnyJaxpr, aval, bind, dtype, open_jaxpr, sub_jaxprs
+from cgjax._program.live import unneeded
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._program.repeats import without_repeats
 from cgjax._program.shifts import cancelling
 from cgjax._walk import Domain, Evaluator, Frame, Results
-from cgjax.nodes import Belief, Family
+from cgjax.nodes import Belief
 
 # What the walk hands on.
 Held = Value | Unknown
@@ -68,6 +69,9 @@ class BeliefDomain(Domain):
 
         return replace(self, offsets=frozenset(_offsets(open_jaxpr(jaxpr), nodes_in)))
 
+    def skipped(self, jaxpr: Jaxpr) -> frozenset[int]:
+        return unneeded(jaxpr)
+
     def inside(self, eqn: JaxprEqn, part: int) -> BeliefDomain:
         return replace(self, calls=(*self.calls, eqn))
 
@@ -92,15 +96,16 @@ class BeliefDomain(Domain):
         site, visitor = self.program.sites[index], self.visitor
         activation, e, *rest = (without_link(x) for x in operands)
         drawn = visitor.nodes == "random" and site.kind != "observe"
+        touching = site.family_type.touching is not None
         unknown = next((x for x in (e, *rest) if isinstance(x, Unknown)), None)
         if unknown is not None:
             # Of what is known, the activation needs nothing else.
-            value = unknown if drawn or _uncertain(e) else activation
+            value = unknown if drawn or touching or _uncertain(e) else activation
         else:
-            rest = [mean_of(settle(x, visitor.order)) for x in rest]
-            family = _static.join(site.family, rest[: site.family.num_arrays])
-            moments = self.statistic if drawn else functools.partial(self.collapsed, activation)
-            value = moments(family, e)
+            rest = [settle(x, visitor.order) for x in rest[: site.family.num_arrays]]
+            parameters = Parameters(site.family, rest, visitor.positions)
+            whole = self.of_touching if touching else functools.partial(self.collapsed, activation)
+            value = (self.statistic if drawn else whole)(parameters, e)
         if isinstance(value, Unknown) and (index in given or visitor.capture):
             raise value.error
         if index in given:
@@ -108,28 +113,46 @@ class BeliefDomain(Domain):
         record = belief(value, visitor.order) if visitor.capture else None
         return value, record
 
-    def collapsed(self, activation: Value, family: Family, e: Value) -> Value:
+    def collapsed(self, activation: Value, parameters: Parameters, e: Value) -> Value:
         """The activation of a belief."""
         if not is_random(e) or self.visitor.order == 1:
             return activation
         if isinstance(activation, Curve) and activation.resolved:
             return activation  # its operations say enough
         x = settle(e, self.visitor.order)
-        mean, variance = family.moments(x.mean, x.variance)[1]
-        return Gaussian(jnp.asarray(mean, x.dtype), jnp.asarray(variance, x.dtype))
+        moments = parameters.family.moments(x.mean, x.variance)[1]
+        return _in_dtype(parameters.added("activation", x.mean, *moments), x.dtype)
 
-    def statistic(self, family: Family, e: Value) -> Value:
-        dtype = e.dtype
-        if not is_random(e):
-            mean, variance = family.mean(e), family.variance(e)
+    def of_touching(self, parameters: Parameters, e: Value) -> Value:
+        """The activation of nodes whose elements touch, whose operations are not followed."""
+        x, family = settle(e, self.visitor.order), parameters.family
+        if not is_random(x):
+            activation = family.activation(x)
+            if not parameters.random:
+                return activation
+            mean = jnp.asarray(x)
+            moments = Belief(activation, jnp.zeros_like(activation))
+        else:
+            mean, moments = x.mean, family.moments(x.mean, x.variance)[1]
+        return _in_dtype(parameters.added("activation", mean, *moments), x.dtype)
+
+    def statistic(self, parameters: Parameters, e: Value) -> Value:
+        """The statistic of a belief, with the noise of the node itself."""
+        x, family = settle(e, self.visitor.order), parameters.family
+        if family.touching is not None:
+            # Indicators: their variance follows from their means.
+            mean, variance = family.moments(*_moments_of(x))[0]
+        elif not is_random(x):
+            mean, variance = family.mean(x), family.variance(x)
         elif self.visitor.order == 1:
-            x = settle(e, 1)
             mean, slope = jax.jvp(family.activation, (x.mean,), (jnp.ones_like(x.mean),))
             variance = slope**2 * x.variance + family.variance(x.mean)
         else:
-            x = settle(e, self.visitor.order)
             mean, variance = family.moments(x.mean, x.variance)[0]
-        return Gaussian(jnp.asarray(mean, dtype), jnp.asarray(variance, dtype))
+        if family.touching is None and parameters.random:
+            at = jnp.asarray(mean_of(x))
+            return _in_dtype(parameters.added("mean", at, mean, variance), x.dtype)
+        return _in_dtype(Gaussian(mean, variance), x.dtype)
 
     # -- control flow: what crosses its bounds is an array or a Gaussian
 
@@ -230,6 +253,17 @@ def _known(eqn: JaxprEqn, operands: Sequence[Value]) -> list[jax.Array]:
         return bind(eqn, operands)
     with jax.ensure_compile_time_eval():
         return bind(eqn, operands)
+
+
+def _moments_of(value: Gaussian | Exact) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance; of what is known the latter is 0."""
+    mean = jnp.asarray(mean_of(value))
+    return mean, value.variance if isinstance(value, Gaussian) else jnp.zeros_like(mean)
+
+
+def _in_dtype(value: Gaussian, dtype: np.dtype) -> Gaussian:
+    """A belief in the dtype of the network."""
+    return jax.tree.map(lambda array: jnp.asarray(array, dtype), value)
 
 
 def _shifted(value: Value, shift: jax.Array) -> Value:

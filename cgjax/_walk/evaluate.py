@@ -63,6 +63,10 @@ class Domain:
         """A jaxpr that computes the same and is easier to follow."""
         return jaxpr
 
+    def skipped(self, jaxpr: Jaxpr) -> frozenset[int]:
+        """The equations of a jaxpr, by id, that need not be evaluated: their results are None."""
+        return frozenset()
+
     def compute(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value]:
         """The results of an equation that is not entered."""
         return bind(eqn, operands)
@@ -158,7 +162,11 @@ class Evaluator:
         def read(v: Atom) -> Value:
             return v.val if isinstance(v, Literal) else env[v]
 
+        skipped = frame.domain.skipped(inner)
         for eqn in inner.eqns:
+            if id(eqn) in skipped:
+                env.update((v, None) for v in eqn.outvars)
+                continue
             operands = [read(v) for v in eqn.invars]
             stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
             with (

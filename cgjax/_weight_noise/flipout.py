@@ -37,6 +37,7 @@ from cgjax._weight_noise.signs import (
     Signs,
     after,
     along,
+    behind,
     by_example,
     of_one,
     perturbed,
@@ -85,6 +86,17 @@ class FlippedNoise(WeightNoise):
         if example is None or value.mean.ndim <= example:
             return of_one(self.one, value)
         return by_example(self.key, value, example)
+
+    def of_each(
+        self, eqn: JaxprEqn, operand: int, value: Perturbed, rank: int, axis: int | None, size: int
+    ) -> jax.Array:
+        """A parameter of nodes whose elements touch: as each example sees it."""
+        if axis is None:
+            return self.seen(value, None)
+        before = rank - value.mean.ndim
+        shape = [1] * before + list(value.shape)
+        each = tuple(max(n, size) if a == axis else n for a, n in enumerate(shape))
+        return by_example(self.key, behind(value, before).spread(each), axis)
 
     def rule(self, eqn: JaxprEqn, operands: Sequence[Value]) -> list[Value] | None:
         """The results of an equation that perturbations pass through."""

@@ -135,6 +135,18 @@ class LocalNoise(WeightNoise):
                 known[id(x)] = self.draw(spread(x, shape), first + k)
         return [known.get(id(x), x) for x in values]
 
+    def of_each(
+        self, eqn: JaxprEqn, operand: int, value: Noisy, rank: int, axis: int | None, size: int
+    ) -> Array:
+        """A parameter of nodes whose elements touch: a draw for each example."""
+        shape = [1] * (rank - value.mean.ndim) + list(value.shape)
+        each = tuple(max(n, size) if a == axis else n for a, n in enumerate(shape))
+        mean, variance = (
+            jnp.broadcast_to(x.reshape(shape), each) for x in (value.mean, value.variance)
+        )
+        place = self.base + self.places.of_equation[id(eqn)] + operand
+        return self.draw(replace(value, mean=mean, variance=variance), place)
+
     def bound(self, variables: Sequence[Var], values: Sequence[Value]) -> list[Value]:
         """Draws data that is used more than once."""
         return [

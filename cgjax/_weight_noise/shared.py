@@ -10,12 +10,15 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import JaxprEqn
+from jax.extend.core import Jaxpr, JaxprEqn
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
+from cgjax import _static
+from cgjax._node import extra_axes, node_rank
 from cgjax._program.control import Call, Scan, While, control
 from cgjax._program.jaxprs import AnyJaxpr, bind, open_jaxpr, source, sub_jaxprs
+from cgjax._program.live import touches, unneeded
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._static import Tree
@@ -131,11 +134,48 @@ class WeightNoise(Domain, abc.ABC):
         changes = [changed for _, changed in carried(self.within)]
         return [not changed for changed in changes] + [True] * (number - len(changes))
 
+    @abc.abstractmethod
+    def of_each(
+        self, eqn: JaxprEqn, operand: int, value: Value, rank: int, axis: int | None, size: int
+    ) -> Array:
+        """A parameter of nodes whose elements touch: a draw for each example.
+
+        Args:
+            eqn: that marks the nodes.
+            operand: which of its operands the parameter is.
+            value: the parameter, made of weights.
+            rank: how many axes it has with those of the examples.
+            axis: the axis of the examples; None for one draw.
+            size: how many there are.
+        """
+
+    def skipped(self, jaxpr: Jaxpr) -> frozenset[int]:
+        """What only leads to activations that are computed anew."""
+        return unneeded(jaxpr)
+
     def node(
         self, walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Value], frame: Frame
     ) -> tuple[Array, Tree]:
-        """The value of a node, of arrays."""
-        return walk.visit(eqn, self.alone(operands, eqn), frame)
+        """The value of a node: its activation, or that of parameters drawn for each example."""
+        means = [x.mean if self.is_noisy(x) else x for x in operands]
+        if not touches(eqn):
+            return walk.visit(eqn, self.alone([operands[0], *means[1:]], eqn), frame)
+        structure = walk.program.sites[frame.start].family
+        end = 2 + structure.num_arrays
+        shape = means[1].shape
+        family = _static.join(structure, means[2:end])
+        axis = self.examples.axis(eqn.invars[1])
+        if axis is not None and axis >= len(shape) - node_rank(family, shape):
+            axis = None  # one node holds them all
+        values = list(operands[1:])
+        for k, extra in enumerate(extra_axes(structure), 2):
+            x = operands[k]
+            if self.examples.is_data(eqn.invars[1]) and self.is_noisy(x) and self.weights_in(x):
+                size = 1 if axis is None else shape[axis]
+                values[k - 1] = self.of_each(eqn, k, x, len(shape) + extra, axis, size)
+        _, e, *rest = self.alone([None, *values], eqn)
+        activation = _static.join(structure, rest[: end - 2]).activation(e)
+        return walk.visit(eqn, [activation, e, *rest], frame)
 
     def enters(self, eqn: JaxprEqn, operands: Sequence[Value]) -> bool:
         """Whether to enter an equation without nodes: wherever noise goes in."""

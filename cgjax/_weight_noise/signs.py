@@ -118,6 +118,19 @@ def perturbed(weight: int, mean: jax.Array, noise: jax.Array) -> Perturbed:
     return Perturbed(mean, (Part(noise, signs or (whole(weight),)),), frozenset((weight,)))
 
 
+def behind(value: Perturbed, axes: int) -> Perturbed:
+    """A value with new axes of size 1 in front."""
+
+    def signs(own: Signs) -> Signs:
+        return own if own.at is None else replace(own, at=own.at + axes)
+
+    def moved(x: jax.Array) -> jax.Array:
+        return x.reshape((1,) * axes + x.shape)
+
+    parts = tuple(Part(moved(p.noise), tuple(map(signs, p.signs))) for p in value.parts)
+    return replace(value, mean=moved(value.mean), parts=parts)
+
+
 def whole(weight: int) -> Signs:
     """One sign for each example."""
     return Signs(weight, 0, 1, None)

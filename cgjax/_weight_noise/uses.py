@@ -16,7 +16,7 @@ from jax.extend.core import JaxprEqn, Literal, Var
 from cgjax._node import node_p
 from cgjax._program.control import Call, Cond, Scan, While, control
 from cgjax._program.jaxprs import AnyJaxpr, Atom, consts, open_jaxpr
-from cgjax._program.live import live, live_inside
+from cgjax._program.live import live, live_inside, touches
 from cgjax._program.program import Program
 from cgjax._weight_noise.axes import Examples, is_paired, shape_of
 from cgjax._weight_noise.pieces import (
@@ -124,7 +124,7 @@ class _Counting:
             return () if isinstance(v, Literal) else env.get(v, ())
 
         wanted = [True] * len(inner.outvars) if wanted is None else wanted
-        _, eqns = live(jaxpr, wanted)
+        _, eqns = live(jaxpr, wanted, own=True)
         needed = {v for e in eqns for v in e.invars if not isinstance(v, Literal)}
         returned = zip(inner.outvars, wanted, strict=True)
         needed.update(v for v, is_wanted in returned if is_wanted and not isinstance(v, Literal))
@@ -147,8 +147,12 @@ class _Counting:
         wanted: Sequence[bool],
     ) -> tuple[list[Pieces], list[Use]]:
         part = control(eqn, operands)
-        every: list[Use] = [p for pieces in operands for p in pieces]
         nothing: list[Pieces] = [()] * len(eqn.outvars)
+        if eqn.primitive is node_p:
+            # Its activation says all, unless it is to be found from what else the node holds.
+            operands = operands[1:] if touches(eqn) else operands[:1]
+            return nothing, [p for pieces in operands for p in pieces]
+        every: list[Use] = [p for pieces in operands for p in pieces]
         values = [known_value(v, known) for v in eqn.invars]
         if isinstance(part, Scan) and self.are_told_apart(eqn, part, values):
             return self.turns(eqn, part, values, wanted)
@@ -161,7 +165,7 @@ class _Counting:
         if isinstance(part, Call) and (part.kind != "custom" or passes(part.body)):
             inside = self.run(part.body, part.operands, values, wanted)
             return inside.outs, inside.uses
-        way = None if eqn.primitive is node_p else passage(eqn, list(map(bool, operands)))
+        way = passage(eqn, list(map(bool, operands)))
         if way in (None, "product") or self.examples.is_data(eqn.outvars[0]):
             return nothing, every
         if is_paired(eqn):
@@ -193,7 +197,7 @@ class _Counting:
         kept, changed = _carry(eqn, part)
         carry = list(map(at_all_turns, kept))
         uses: list[Use] = list(changed)
-        inside = live_inside(eqn, wanted)
+        inside = live_inside(eqn, wanted, own=True)
         if isinstance(part, While):
             number, fixed = len(part.cond_consts), list(map(at_all_turns, part.body_consts))
             condition = [*map(at_all_turns, part.cond_consts), *carry]
@@ -232,7 +236,7 @@ class _Counting:
         within = replace(self, few=self.few // max(part.length, 1))
         kept, changed = _carry(eqn, part)
         uses: list[Use] = list(changed)
-        inside, start = live_inside(eqn, wanted), len(part.consts)
+        inside, start = live_inside(eqn, wanted, own=True), len(part.consts)
         carry = list(values[start : start + len(kept)])
         stacked: list[Pieces] = [()] * (len(eqn.outvars) - len(kept))
         for k in range(part.length):

@@ -69,7 +69,8 @@ class Grid(Field):
 
     def __post_init__(self) -> None:
         shape = np.shape(self.couplings)
-        if len(shape) not in (2, 3) or shape[-1] != shape[-2] or shape[:-2] not in ((), (2,)):
+        alike = shape[:-2] in ((), (1,))  # below and beside
+        if len(shape) < 2 or shape[-1] != shape[-2] or not (alike or shape[:-2] == (2,)):
             raise ValueError(
                 f"Grid.couplings has shape {shape}; expected (labels, labels), or (2, labels, "
                 "labels): of a label and the one below, then of a label and the one on its right."
@@ -80,10 +81,9 @@ class Grid(Field):
             np.isfinite,
             "finite (a very unlikely pair has a coupling such as -20)",
         )
-        if len(shape) == 2:  # the same below and beside: with an axis for it, whatever is mapped
+        if len(shape) == 2:  # with an axis for both directions, whatever is mapped
             on = jnp if isinstance(self.couplings, jax.Array) else np  # what is known stays known
-            both = on.stack([self.couplings] * 2)
-            object.__setattr__(self, "couplings", both)
+            object.__setattr__(self, "couplings", on.asarray(self.couplings)[None])
         self._require_word("inference", ("belief_propagation", "mean_field", "exact"))
         self._require_word("schedule", ("sequential", "parallel"))
         self._require_counts("iterations", "sweeps")
@@ -124,26 +124,32 @@ class Grid(Field):
         return found[..., None, None, None]
 
     def _log_prob(self, x: Labels, e: Labels, parameters: Parameters) -> Float[Array, ""]:
-        return strip(e, parameters[0]).log_prob(x)
+        return strip(e, _both(parameters)).log_prob(x)
 
     def _marginals(self, e: Labels, parameters: Parameters) -> Labels:
         if self.exact_mean:
-            return strip(e, parameters[0]).marginals()
+            return strip(e, _both(parameters)).marginals()
         algorithm = grids.mean_field if self.inference == "mean_field" else grids.belief_propagation
-        return algorithm(e, parameters[0], self.iterations, self.damping, self.schedule)
+        return algorithm(e, _both(parameters), self.iterations, self.damping, self.schedule)
 
     def _given_others(self, x: Labels, e: Labels, parameters: Parameters) -> Labels:
-        return e + grids.pull(x, parameters[0])
+        return e + grids.pull(x, _both(parameters))
 
     def _drawn(self, key: Key[Array, ""], e: Labels, parameters: Parameters) -> Labels:
         if self.exact_mean:
-            return strip(e, parameters[0]).drawn(key)
+            return strip(e, _both(parameters)).drawn(key)
         first, rest = jax.random.split(key)
         start = grids.drawn(first, jnp.log(self._marginals(e, parameters)))
-        return grids.gibbs(rest, start, e, parameters[0], self.sweeps)
+        return grids.gibbs(rest, start, e, _both(parameters), self.sweeps)
 
     def _best(self, e: Labels, parameters: Parameters) -> Labels:
         if self.exact_mean:
-            return strip(e, parameters[0]).best()
+            return strip(e, _both(parameters)).best()
         start = grids.best(self._marginals(e, parameters))
-        return grids.conditional_modes(start, e, parameters[0], self.sweeps)
+        return grids.conditional_modes(start, e, _both(parameters), self.sweeps)
+
+
+def _both(parameters: Parameters) -> Float[Array, "2 labels labels"]:
+    """The couplings of a label and the one below, and of a label and the one on its right."""
+    (couplings,) = parameters
+    return jnp.broadcast_to(couplings, (2, *couplings.shape[1:]))

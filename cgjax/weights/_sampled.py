@@ -147,7 +147,9 @@ def local_reparameterization(f: Network) -> Function:
     For weights w ~ N(m, v), each element of x @ w is drawn from N(x @ m, x^2 @ v), with noise that
     differs between examples: the same distribution for each example, and gradients of a smaller
     variance. At the positions of an image or the steps of a sequence, which share a weight, the
-    noise is drawn anew: an approximation, as is any weight that is used more than once.
+    noise is drawn anew: an approximation, as is any weight that is used more than once. Parameters
+    of nodes whose elements touch, such as the transitions of a chain, are drawn once for each
+    example: all positions of one node share them.
 
     Args:
         f: a network `f(params, *args)`. No special layers are needed: wherever an uncertain leaf
@@ -191,7 +193,8 @@ def flipout(f: Network) -> Function:
     With one draw dw of the noise, example n sees the weights w = m + dw * (r_n s_n^T) for random
     signs r_n and s_n along the inputs and outputs, so that x @ w = x @ m + ((x * r) @ dw) * s.
     Examples are then uncorrelated given dw. The leading axis of data holds the examples; signs are
-    those of a weight, the same at all steps of a sequence.
+    those of a weight, the same at all steps of a sequence, and for the parameters of nodes whose
+    elements touch, such as the transitions of a chain.
 
     Args:
         f: a network `f(params, *args)`.
