@@ -80,11 +80,21 @@ def matrix_of(own: Array | None, shared: Array | None) -> Array:
     return found
 
 
-def times(row: Float[Array, "B K"], matrix: Float[Array, "b K K"]) -> Float[Array, "B K"]:
+def times(row: Float[Array, "B K"], matrix: Float[Array, "b K L"]) -> Float[Array, "B L"]:
     """Each row times its matrix, or times the one of all."""
     if matrix.shape[0] == 1:
         return lax.dot(row, matrix[0], precision=lax.Precision.HIGHEST)
     return jnp.einsum("bi,bij->bj", row, matrix, precision=lax.Precision.HIGHEST)
+
+
+def rows_times(rows: Float[Array, "T B K"], matrices: Float[Array, "b K K"]) -> Array:
+    """Each row times the matrix of its chain, or times the one of all."""
+    exact = lax.Precision.HIGHEST
+    if matrices.shape[0] == 1:
+        # As one long matrix, of whose product the transpose is one too.
+        flat = lax.dot(rows.reshape(-1, rows.shape[2]), matrices[0], precision=exact)
+        return flat.reshape(*rows.shape[:2], matrices.shape[2])
+    return jnp.einsum("tbi,bij->tbj", rows, matrices, precision=exact)
 
 
 def total(array: Float[Array, "B T"]) -> Float[Array, " B"]:
