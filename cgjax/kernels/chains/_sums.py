@@ -153,7 +153,13 @@ def _known_jvp(
 
 def _changed_log_partition(chain: Chain, found: _scaled.Sums, change: Chain) -> Array:
     by_unary = jnp.sum(found.marginals * jnp.moveaxis(change.unary, 1, 0), (0, 2))
-    changed = by_unary + jnp.sum(found.pairs * change.transitions, (1, 2, 3))
+    moved = change.transitions
+    if len(moved) == 1:  # a product of matrices, which is faster than a sum over chains
+        pairs = found.pairs.reshape(len(found.pairs), moved.size)
+        by_steps = lax.dot(pairs, moved.reshape(-1), precision=lax.Precision.HIGHEST)
+    else:
+        by_steps = jnp.sum(found.pairs * moved, (1, 2, 3))
+    changed = by_unary + by_steps
     if found.states is None:
         return changed
     # Flipped, so that its transpose is the product of states and weights as they are.
