@@ -170,7 +170,7 @@ def _passes(potentials: Scaled) -> Passes:
         after = times(new, forwards)
         constant = after[:, k:]
         new = new * (1 / constant)
-        if here is None:
+        if here is None or state is None:
             return (after, None), (new, constant)
         after, new = jnp.where(here, after, before), jnp.where(here, new, state)
         return (after, new), (new, jnp.where(here, constant, 1))

@@ -160,7 +160,7 @@ def _changed_log_partition(chain: Chain, found: _scaled.Sums, change: Chain) -> 
     else:
         by_steps = jnp.sum(found.pairs * moved, (1, 2, 3))
     changed = by_unary + by_steps
-    if found.states is None:
+    if found.states is None or found.weights is None:
         return changed
     # Flipped, so that its transpose is the product of states and weights as they are.
     matrices = (_scaled.scaled_steps(chain.transitions)[0] * change.transitions)[:, 0]
