@@ -5,18 +5,19 @@ samples and best paths; and the same loss through `cg.node` and `cg.log_joint` a
 that it calls. Every form of `cgjax.kernels.chains` is measured; the baseline is the scan that
 tutorials have: `logsumexp` at each step, differentiated by JAX. Other libraries are measured where
 they are installed: dynamax's and distrax's filters of hidden Markov models, which take normalised
-transitions only, so that all get such ones; and pytorch-crf, with as many threads, whose loss has
-the score of a path besides. Interleaved rounds of one run; "speed-up" is that of the scan's median,
-"of fastest" that of the fastest rounds, which other work on the machine disturbs least, and "error"
-the largest distance of gradients from those of the scan in float64.
+transitions only, so that all get such ones; SynJax's chain; and pytorch-crf, with as many threads,
+whose loss has the score of a path besides. Interleaved rounds of one run; "speed-up" is that of the
+scan's median, "of fastest" that of the fastest rounds, which other work on the machine disturbs
+least, and "error" the largest distance of gradients from those of the scan in float64.
 
     python -m benchmarks.chains                     # about 5 minutes on 2 cores
     python -m benchmarks.chains --quick --no-write
-    pip install dynamax distrax pytorch-crf         # for their rows
+    pip install dynamax distrax pytorch-crf         # for their rows; SynJax: from its repository
 
 Targets, on a CPU: 1.5 times as fast as dynamax, and 2, 3.5 and 10 times as fast as the scan at 9,
-17 and 50 states; marginals in 1.1 and samples in 1.5 times the time of loss and gradients, and the
-network in 1.15 times that of the functions.
+17 and 50 states; 2 times as fast as distrax, 10 times as SynJax and 50 times as pytorch-crf, whose
+best paths are to take 30 times as long; marginals in 1.1 and samples in 1.5 times the time of loss
+and gradients, and the network in 1.15 times that of the functions.
 """
 
 from benchmarks import command
@@ -93,10 +94,18 @@ def distrax(e: Any, a: Any) -> Any:
     return jax.vmap(lambda e: model.forward(e)[0])(e) + jnp.log(k)
 
 
+def synjax(e: Any, a: Any) -> Any:
+    """log Z by potentials of all steps; those of the first come from state 0."""
+    from synjax import LinearChainCRF  # pyright: ignore[reportMissingImports]
+
+    first = jnp.arange(e.shape[1])[:, None, None] == 0
+    return LinearChainCRF(e[:, :, None] + jnp.where(first, 0, a)).log_partition()
+
+
 def losses() -> Functions:
     """log Z by everything that is installed, the baseline first."""
     found: Functions = {"scan": scan} | {form: kernel(form) for form in FORMS}
-    for name, function in (("dynamax", dynamax), ("distrax", distrax)):
+    for name, function in (("dynamax", dynamax), ("distrax", distrax), ("synjax", synjax)):
         if find_spec(name):
             found[name] = function
         else:

@@ -80,11 +80,39 @@ def matrix_of(own: Array | None, shared: Array | None) -> Array:
     return found
 
 
-def times(row: Float[Array, "B K"], matrix: Float[Array, "b K K"]) -> Float[Array, "B K"]:
+def times(row: Float[Array, "B K"], matrix: Float[Array, "b K L"]) -> Float[Array, "B L"]:
     """Each row times its matrix, or times the one of all."""
     if matrix.shape[0] == 1:
         return lax.dot(row, matrix[0], precision=lax.Precision.HIGHEST)
     return jnp.einsum("bi,bij->bj", row, matrix, precision=lax.Precision.HIGHEST)
+
+
+def rows_times(rows: Float[Array, "T B K"], matrices: Float[Array, "b K L"]) -> Array:
+    """Each row times the matrix of its chain, or times the one of all, (T, B, L).
+
+    The transpose is a sum over rows, of which that of one matrix goes in blocks as in `total`; on
+    CPUs one long product of matrices is slow besides.
+    """
+    exact = lax.Precision.HIGHEST
+    if matrices.shape[0] > 1:
+        return jnp.einsum("tbi,bij->tbj", rows, matrices, precision=exact)
+    length, batch, k = rows.shape
+    least = max(128, k)
+    turns = max(4 * least // max(batch, 1), 1)
+    fitting = [n for n in range(1, turns + 1) if length % n == 0 and n * batch >= least]
+    turns = max(fitting, default=min(turns, length))
+    whole = length - length % turns if turns else 0
+
+    def products(rows: Array, blocks: int) -> Array:
+        each = jnp.broadcast_to(matrices, (blocks, *matrices.shape[1:]))
+        flat = rows.reshape(blocks, -1, k)
+        found = lax.dot_general(flat, each, (((2,), (1,)), ((0,), (0,))), precision=exact)
+        return found.reshape(*rows.shape[:2], matrices.shape[2])
+
+    if whole == length:
+        return products(rows, max(length // max(turns, 1), 1))
+    first = products(rows[:whole], whole // turns)
+    return jnp.concatenate([first, products(rows[whole:], 1)])
 
 
 def total(array: Float[Array, "B T"]) -> Float[Array, " B"]:

@@ -25,10 +25,10 @@ from jaxtyping import Array, Bool, Float
 
 from cgjax._static import Tree
 from cgjax.kernels.chains import _logarithmic, _scaled
-from cgjax.kernels.chains._chain import Chain, by_edge, matrix_of, times
+from cgjax.kernels.chains._chain import Chain, by_edge, matrix_of, rows_times, times
 
-# Changes of the marginals (B, T, K) and of the sums over pairs (B, T - 1 or 1, K, K).
-Changes = tuple[Array, Array]
+# Changes of marginals, pairs, states and weights, as `_scaled.Sums` has them.
+Changes = tuple[Array, Array, Array | None, Array | None]
 
 
 class _Passes(NamedTuple):
@@ -49,7 +49,7 @@ class _Passes(NamedTuple):
 
 def _passes(chain: Chain) -> _Passes:
     potentials = _scaled.scaled(chain)
-    states, laters, constants = _scaled.two_passes(potentials)
+    states, laters, constants, _ = _scaled.two_passes(potentials)
     steps = (potentials.unary / constants)[1:]
     if potentials.masks is not None:
         steps = jnp.where(potentials.masks[1][:, :, None], steps, 0)
@@ -69,13 +69,10 @@ def _(axis_size: int, in_batched: list[bool], reliable: Array) -> tuple[Array, b
 
 def _products(rows: Float[Array, "E B K"], matrices: Float[Array, "b e K K"]) -> Array:
     """Each row times the matrix of its step."""
-    exact = lax.Precision.HIGHEST
-    if matrices.shape[1] == 1 and matrices.shape[0] == 1:
-        return jnp.matmul(rows, matrices[0, 0], precision=exact)
     if matrices.shape[1] == 1:
-        return jnp.einsum("tbi,bij->tbj", rows, matrices[:, 0], precision=exact)
+        return rows_times(rows, matrices[:, 0])
     matrices = jnp.broadcast_to(matrices, (rows.shape[1], *matrices.shape[1:]))
-    return jnp.einsum("tbi,btij->tbj", rows, matrices, precision=exact)
+    return jnp.einsum("tbi,btij->tbj", rows, matrices, precision=lax.Precision.HIGHEST)
 
 
 def _by_expectations(chain: Chain, passes: _Passes, unary: Array, transitions: Array) -> Changes:
@@ -120,23 +117,26 @@ def _by_expectations(chain: Chain, passes: _Passes, unary: Array, transitions: A
     if takes_part is not None:
         marginals = jnp.where(takes_part, marginals, 0)
     behind = g * (after[1:] + own) - centre * r
-    return jnp.moveaxis(marginals, 0, 1), _pairs(passes, up_to[:-1], behind, r, transitions)
+    if chain.homogeneous:
+        # P sum_t a_t r_{t+1}, whose P changes by itself.
+        pairs = jnp.zeros((a.shape[1], *transitions.shape[1:]), a.dtype)
+        return marginals, pairs, up_to, jnp.pad(behind, ((0, 1), (0, 0), (0, 0)))
+    pairs = _pairs(passes, up_to[:-1], behind, r, transitions)
+    return marginals, pairs, None, None
 
 
 def _pairs(passes: _Passes, up_to: Array, behind: Array, r: Array, transitions: Array) -> Array:
-    """P times (A_{t-1} r_t + a_{t-1} s_t) plus the pairs times M, by step or summed over them."""
-    steps = "bij" if passes.matrices.shape[1] == 1 else "btij"
+    """P times (A_{t-1} r_t + a_{t-1} s_t) plus the pairs times M, by step."""
     before = passes.states[:-1]
 
     def outer(x: Array, y: Array) -> Array:
-        found = jnp.einsum(f"tbi,tbj->{steps}", x, y, precision=lax.Precision.HIGHEST)
-        return found[:, None] if steps == "bij" else found
+        return jnp.einsum("tbi,tbj->btij", x, y, precision=lax.Precision.HIGHEST)
 
     moved = outer(up_to, r) + outer(before, behind)
     return passes.matrices * (moved + outer(before, r) * transitions)
 
 
-def _by_logarithms(chain: Chain, unary: Array, transitions: Array) -> Changes:
+def _by_logarithms(chain: Chain, unary: Array, transitions: Array) -> tuple[Array, Array]:
     return jax.jvp(
         lambda unary, transitions: _logarithmic.reference(Chain(unary, transitions, chain.mask))[
             1:
@@ -176,19 +176,22 @@ def curvature(
         transitions: v for the transitions, of their shape.
 
     Returns:
-        (B, T, K), and (B, T - 1 or 1, K, K).
+        Of marginals (T, B, K); of pairs (B, T - 1 or 1, K, K), states (T, B, K) and weights
+        (T, B, K), which together say how the sums over pairs change.
     """
     usable = _replaced(chain, reliable)
     fast = _by_expectations(usable, _passes(usable), unary, transitions)
+    marginals, pairs, states, weights = fast
 
-    def nothing(unary: Array, transitions: Array) -> Changes:
-        return jax.tree.map(jnp.zeros_like, fast)
+    def nothing(unary: Array, transitions: Array) -> tuple[Array, Array]:
+        return jnp.zeros_like(chain.unary), jnp.zeros_like(pairs)
 
     by_logarithms = partial(_by_logarithms, chain)
-    exact = lax.cond(_all(reliable), nothing, by_logarithms, unary, transitions)
-
-    def chosen(fast: Array, exact: Array) -> Array:
-        return jnp.where(reliable.reshape(-1, *(1,) * (fast.ndim - 1)), fast, exact)
-
-    marginals, pairs = jax.tree.map(chosen, fast, exact)
-    return marginals, pairs
+    exact, exact_pairs = lax.cond(_all(reliable), nothing, by_logarithms, unary, transitions)
+    rows, steps = reliable[:, None, None, None], reliable[None, :, None]
+    return (
+        jnp.where(steps, marginals, jnp.moveaxis(exact, 1, 0)),
+        jnp.where(rows, pairs, exact_pairs),
+        None if states is None else jnp.where(steps, states, 0),
+        None if weights is None else jnp.where(steps, weights, 0),
+    )

@@ -6,8 +6,9 @@ With P = exp(A - max A) and w_t = exp(e_t - max e_t),
     log Z = sum_t (log c_t + max e_t) + sum of max A
     d log Z / d e_t = a_t b_t,       d log Z / d A = P sum_t a_{t-1} (w_t b_t / c_t)
 
-What underflows is lost, and that is at most `tiny` of a chain's probability for each unit of b / c:
-where that is too much, `reliable` is false and the recursions on logarithms have to serve.
+What underflows is lost, and that is at most `tiny` of a chain's probability for each unit of b / c,
+summed over the states: where that is too much, `reliable` is false and the recursions on logarithms
+have to serve.
 """
 
 from typing import NamedTuple
@@ -39,22 +40,46 @@ class Scaled(NamedTuple):
     masks: tuple[Bool[Array, "T B"], Bool[Array, "T-1 B"]] | None
 
 
+class Passes(NamedTuple):
+    """What the recursions find, time first.
+
+    Attributes:
+        states: a, (T, B, K).
+        laters: b, (T, B, K).
+        constants: c, (T, B, 1).
+        stakes: the sum of b over the states, (T, B).
+    """
+
+    states: Float[Array, "T B K"]
+    laters: Float[Array, "T B K"]
+    constants: Float[Array, "T B 1"]
+    stakes: Float[Array, "T B"]
+
+
 class Sums(NamedTuple):
-    """What is known of each chain.
+    """What is known of each chain, time first.
+
+    Of chains that have the same transitions at all edges, pairs are left as the two factors of
+
+        d log Z / d transitions = P sum_t states_t weights_t + pairs
+
+    since whoever asks for their sum over chains then needs one matrix product.
 
     Attributes:
         log_partition: log Z, (B,).
-        marginals: d log Z / d unary, (B, T, K).
-        pairs: d log Z / d transitions, (B, T - 1 or 1, K, K).
-        filtered: log P(state at t, given the potentials up to t), (B, T, K).
-        reliable: whether no more than rounding was lost, (B,).
+        marginals: d log Z / d unary, (T, B, K).
+        pairs: d log Z / d transitions, (B, T - 1 or 1, K, K), as far as the factors do not say it.
+        states: a, (T, B, K); None for transitions by edge.
+        weights: w b / c of the next position, 0 at the last one, (T, B, K); None as `states`.
+        reliable: 1 where no more than rounding was lost, else 0, (B,).
     """
 
     log_partition: Float[Array, " B"]
-    marginals: Float[Array, "B T K"]
+    marginals: Float[Array, "T B K"]
     pairs: Float[Array, "B E K K"]
-    filtered: Float[Array, "B T K"]
-    reliable: Bool[Array, " B"]
+    states: Float[Array, "T B K"] | None
+    weights: Float[Array, "T B K"] | None
+    reliable: Float[Array, " B"]
 
 
 def _largest(x: Array, axes: tuple[int, ...]) -> Array:
@@ -62,11 +87,17 @@ def _largest(x: Array, axes: tuple[int, ...]) -> Array:
     return jnp.where(largest == -jnp.inf, 0, largest)
 
 
+def scaled_steps(transitions: Array) -> tuple[Array, Array]:
+    """P, of the shape of the transitions, and their maxima, (b, E, 1, 1)."""
+    most = _largest(transitions, (2, 3))
+    return jnp.exp(transitions - most), most
+
+
 def scaled(chain: Chain) -> Scaled:
     """The potentials of a chain as probabilities."""
-    most, most_step = _largest(chain.unary, (2,)), _largest(chain.transitions, (2, 3))
+    most = _largest(chain.unary, (2,))
     unary = jnp.moveaxis(jnp.exp(chain.unary - most), 1, 0)
-    transitions = jnp.moveaxis(jnp.exp(chain.transitions - most_step), 1, 0)
+    transitions, most_step = scaled_steps(chain.transitions)
     batch, length, _ = chain.unary.shape
     if chain.mask is None:
         shift, masks = total(most[:, :, 0]), None
@@ -75,7 +106,7 @@ def scaled(chain: Chain) -> Scaled:
         steps = jnp.where(edges(chain), most_step[:, :, 0, 0], 0)
         shift = total(jnp.where(chain.mask, most[:, :, 0], 0))
         masks = chain.mask.T, edges(chain).T
-    return Scaled(unary, transitions, shift + total(steps), masks)
+    return Scaled(unary, jnp.moveaxis(transitions, 1, 0), shift + total(steps), masks)
 
 
 def _matrices(potentials: Scaled) -> tuple[Array | None, Array | None]:
@@ -111,20 +142,62 @@ def start(potentials: Scaled) -> tuple[Array, Array]:
     return state, constant
 
 
-def two_passes(potentials: Scaled) -> tuple[Array, Array, Array]:
-    """a, b and c, each (T, B, …), by a loop in each direction."""
-    shared, each = _matrices(potentials)
-    masks = potentials.masks
+def two_passes(potentials: Scaled) -> Passes:
+    """a, b and c by a loop in each direction."""
+    return (_passes if potentials.transitions.shape[0] == 1 else _passes_by_edge)(potentials)
+
+
+def _passes(potentials: Scaled) -> Passes:
+    """Two passes of chains with the same transitions at all edges.
+
+    A step is a matrix product and a product of entries: a state is divided by its sum in the step
+    after it, so that the sum is one more column of the matrix product; and so is that of b.
+    """
+    unary, matrix, masks = potentials.unary, potentials.transitions[0], potentials.masks
+    _, batch, k = unary.shape
+    here = None if masks is None else masks[0][:, :, None]
+    flipped = jnp.swapaxes(matrix, 1, 2)
+    ones = jnp.ones((*matrix.shape[:2], 1), matrix.dtype)
+    forwards = jnp.concatenate([matrix, ones], 2)
+    backwards = jnp.concatenate([flipped, jnp.sum(flipped, 2, keepdims=True)], 2)
+    # As they are: a product with a matrix that is still to be transposed takes longer.
+    forwards, backwards = lax.optimization_barrier((forwards, backwards))
+
+    def forth(carry: tuple[Array, Array | None], inputs: Tree) -> tuple[Tree, Tree]:
+        before, state = carry
+        unary, here = inputs
+        new = before[:, :k] * (unary * (1 / before[:, k:]))
+        after = times(new, forwards)
+        constant = after[:, k:]
+        new = new * (1 / constant)
+        if here is None or state is None:
+            return (after, None), (new, constant)
+        after, new = jnp.where(here, after, before), jnp.where(here, new, state)
+        return (after, new), (new, jnp.where(here, constant, 1))
+
+    def back(later: Array, inputs: Tree) -> tuple[Array, Array]:
+        unary, inverse, here = inputs
+        new = times(unary * (later[:, :k] * inverse), backwards)
+        return new if here is None else jnp.where(here, new, later), later
+
+    before = jnp.ones((batch, k + 1), unary.dtype)
+    state = None if here is None else jnp.full((batch, k), 1 / k, unary.dtype)
+    _, (states, constants) = lax.scan(forth, (before, state), (unary, here))
+    last = before.at[:, k].set(k)
+    _, laters = lax.scan(back, last, (unary, 1 / constants, here), reverse=True)
+    return Passes(states, laters[:, :, :k], constants, laters[:, :, k])
+
+
+def _passes_by_edge(potentials: Scaled) -> Passes:
+    each, masks = potentials.transitions, potentials.masks
     after = None if masks is None else (masks[0][1:], masks[1])
 
     def forth(state: Array, inputs: Tree) -> tuple[Array, tuple[Array, Array]]:
-        unary, matrix, masks = inputs
-        new = step_forward(state, unary, matrix_of(matrix, shared), masks)
+        new = step_forward(state, *inputs)
         return new[0], new
 
     def back(later: Array, inputs: Tree) -> tuple[Array, Array]:
         scaled, matrix, masks = inputs
-        matrix = matrix_of(matrix, shared)
         new = times(scaled * later, jnp.swapaxes(matrix, 1, 2))
         if masks is not None:
             new = jnp.where(masks[0][:, None], new, later)
@@ -137,10 +210,11 @@ def two_passes(potentials: Scaled) -> tuple[Array, Array, Array]:
     last = jnp.ones_like(first)
     ratios = potentials.unary[1:] / constants[1:]
     _, laters = lax.scan(back, last, (ratios, each, after), reverse=True)
-    return states, jnp.concatenate([laters, last[None]]), constants
+    laters = jnp.concatenate([laters, last[None]])
+    return Passes(states, laters, constants, jnp.sum(laters, 2))
 
 
-def both_at_once(potentials: Scaled) -> tuple[Array, Array, Array]:
+def both_at_once(potentials: Scaled) -> Passes:
     """a, b and c by one loop that goes in both directions: half the steps, for devices on which a
     step costs the same whatever it computes. Here b is scaled by its own sums, and by c at the end.
     """
@@ -169,7 +243,7 @@ def both_at_once(potentials: Scaled) -> tuple[Array, Array, Array]:
     constants = jnp.concatenate([constant[None], constants])
     laters = jnp.concatenate([laters[::-1], last[None]])
     laters = laters / jnp.sum(states * laters, 2, keepdims=True)
-    return states, laters, constants
+    return Passes(states, laters, constants, jnp.sum(laters, 2))
 
 
 def _reversed(inputs: Tree) -> Tree:
@@ -181,30 +255,46 @@ def _reversed(inputs: Tree) -> Tree:
     )
 
 
-def finished(
-    chain: Chain, potentials: Scaled, states: Array, laters: Array, constants: Array
-) -> Sums:
+def finished(chain: Chain, potentials: Scaled, passes: Passes) -> Sums:
     """What follows from a, b and c."""
-    ratios = laters / constants
-    weights = (potentials.unary * ratios)[1:]
-    marginals = states * laters
-    most = jnp.max(ratios, 2)
+    states, laters, constants, stakes = passes
+    inverse = 1 / constants
+    weights = (potentials.unary * (laters * inverse))[1:]
+    marginals, stakes = states * laters, stakes * inverse[:, :, 0]
     if potentials.masks is not None:
         taking_part, following = potentials.masks
         marginals = jnp.where(taking_part[:, :, None], marginals, 0)
         weights = jnp.where(following[:, :, None], weights, 0)
-        most = jnp.where(taking_part, most, 0)
-    exact = lax.Precision.HIGHEST
-    matrices = jnp.moveaxis(potentials.transitions, 1, 0)
-    if chain.homogeneous:
-        pairs = jnp.einsum("tbi,tbj->bij", states[:-1], weights, precision=exact)[:, None]
-    else:
-        pairs = jnp.einsum("tbi,tbj->btij", states[:-1], weights, precision=exact)
+        stakes = jnp.where(taking_part, stakes, 0)
     limit = _LOSS / jnp.finfo(states.dtype).tiny
+    reliable = jnp.all(stakes < limit, 0)  # false where it is not a number
+    value = potentials.shift + total(jnp.log(constants[:, :, 0]).T)
+    if chain.homogeneous:
+        weights = jnp.pad(weights, ((0, 1), (0, 0), (0, 0)))
+        pairs = jnp.zeros((states.shape[1], *chain.transitions.shape[1:]), states.dtype)
+        factors = states, weights
+    else:
+        exact = lax.Precision.HIGHEST
+        pairs = jnp.einsum("tbi,tbj->btij", states[:-1], weights, precision=exact)
+        pairs, factors = jnp.moveaxis(potentials.transitions, 1, 0) * pairs, (None, None)
+    return Sums(value, marginals, pairs, *factors, reliable.astype(states.dtype))
+
+
+def filtered(passes: Passes) -> Float[Array, "T B K"]:
+    """log P(state at t, given the potentials up to t)."""
+    return jnp.log(passes.states)
+
+
+def mended(fast: Sums, exact: tuple[Array, Array, Array]) -> Sums:
+    """What is reliable, and log Z, marginals and pairs of all other chains from elsewhere."""
+    reliable = fast.reliable > 0
+    rows, steps = reliable[:, None, None, None], reliable[None, :, None]
+    log_z, marginals, pairs = exact
     return Sums(
-        potentials.shift + total(jnp.log(constants[:, :, 0]).T),
-        jnp.moveaxis(marginals, 0, 1),
-        matrices * pairs,
-        jnp.moveaxis(jnp.log(states), 0, 1),
-        jnp.all(most < limit, 0),  # false where it is not a number
+        jnp.where(reliable, fast.log_partition, log_z),
+        jnp.where(steps, fast.marginals, jnp.moveaxis(marginals, 1, 0)),
+        jnp.where(rows, fast.pairs, pairs),
+        None if fast.states is None else jnp.where(steps, fast.states, 0),
+        None if fast.weights is None else jnp.where(steps, fast.weights, 0),
+        fast.reliable,
     )

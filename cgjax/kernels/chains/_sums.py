@@ -17,14 +17,14 @@ from jaxtyping import Array, Float
 
 from cgjax._static import Tree
 from cgjax.kernels.chains import _logarithmic, _scaled, _tree
-from cgjax.kernels.chains._chain import Chain
+from cgjax.kernels.chains._chain import Chain, rows_times
 from cgjax.kernels.chains._curvature import curvature
 
 Implementation = Literal["two_passes", "both_at_once", "tree", "logarithmic"]
 # log Z (B,), marginals (B, T, K), and sums over pairs (B, T - 1 or 1, K, K).
 Expectations: TypeAlias = tuple[Array, Array, Array]
 
-_FORMS: dict[str, Callable[[_scaled.Scaled], tuple[Array, Array, Array]]] = {
+_FORMS: dict[str, Callable[[_scaled.Scaled], _scaled.Passes]] = {
     "two_passes": _scaled.two_passes,
     "both_at_once": _scaled.both_at_once,
     "tree": _tree.of_products,
@@ -38,36 +38,42 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
     A chain's result does not depend on those beside it.
     """
 
-    def exactly() -> Tree:
-        if filtering:
-            return jnp.moveaxis(_logarithmic.forward(chain)[0], 0, 1)
-        return _logarithmic.sums(chain), jnp.zeros(chain.unary.shape[0], chain.unary.dtype)
-
     if not chain.length:
-        return jnp.zeros_like(chain.unary) if filtering else _without_positions(chain)
+        empty = _by_logarithms(chain)
+        return empty.marginals if filtering else empty
     if implementation == "logarithmic":
-        return exactly()
+        return _logarithmic.forward(chain)[0] if filtering else _by_logarithms(chain)
     potentials = _scaled.scaled(chain)
-    found = _scaled.finished(chain, potentials, *_FORMS[implementation](potentials))
-    fast = found.filtered if filtering else (found[:3], found.reliable.astype(chain.unary.dtype))
+    passes = _FORMS[implementation](potentials)
+    found = _scaled.finished(chain, potentials, passes)
 
     def mended(state: tuple[Array, Tree]) -> tuple[Array, Tree]:
-        def chosen(fast: Array, exact: Array) -> Array:
-            reliable = found.reliable.reshape(-1, *(1,) * (fast.ndim - 1))
-            return jnp.where(reliable, fast, exact)
-
-        return jnp.ones((), bool), jax.tree.map(chosen, state[1], exactly())
+        _, fast = state
+        if filtering:
+            reliable = found.reliable[None, :, None] > 0
+            new = jnp.where(reliable, fast, _logarithmic.forward(chain)[0])
+        else:
+            new = _scaled.mended(fast, _logarithmic.sums(chain))
+        return jnp.ones((), bool), new
 
     # A loop of one turn or none: unlike a condition, it leaves the results where they are.
-    return lax.while_loop(lambda state: ~state[0], mended, (jnp.all(found.reliable), fast))[1]
+    fast = _scaled.filtered(passes) if filtering else found
+    begin = jnp.all(found.reliable > 0), fast
+    return lax.while_loop(lambda state: ~state[0], mended, begin)[1]
 
 
-def _without_positions(chain: Chain) -> tuple[Expectations, Array]:
-    batch, k = chain.unary.shape[0], chain.unary.shape[2]
-    edges = chain.transitions.shape[1]
-    nothing = jnp.zeros((batch, edges, k, k), chain.unary.dtype)
-    log_z = jnp.zeros(batch, chain.unary.dtype)
-    return (log_z, jnp.zeros_like(chain.unary), nothing), jnp.ones_like(log_z)
+def _by_logarithms(chain: Chain) -> _scaled.Sums:
+    """All on logarithms, or of chains without positions."""
+    batch, length, k = chain.unary.shape
+    if length:
+        log_z, marginals, pairs = _logarithmic.sums(chain)
+    else:
+        log_z, marginals = jnp.zeros(batch, chain.unary.dtype), chain.unary
+        pairs = jnp.zeros((batch, chain.transitions.shape[1], k, k), chain.unary.dtype)
+    marginals = jnp.moveaxis(marginals, 1, 0)
+    none = jnp.zeros_like(marginals) if chain.homogeneous else None
+    reliable = (jnp.zeros_like if length else jnp.ones_like)(log_z)
+    return _scaled.Sums(log_z, marginals, pairs, none, none, reliable)
 
 
 def _by_platform(filtering: bool, chain: Chain) -> Tree:
@@ -103,7 +109,13 @@ def _mapped(function: Callable[[Chain], Tree]) -> Callable[[Chain], Tree]:
             transitions = flat(transitions, is_mapped.transitions)
         mask = None if mask is None else flat(mask, is_mapped.mask)
         found = mapped(Chain(flat(unary, is_mapped.unary), transitions, mask))
-        out = jax.tree.map(lambda x: x.reshape(axis_size, batch, *x.shape[1:]), found)
+
+        def unflat(array: Array) -> Array:
+            axis = array.ndim == 3  # time first
+            shape = (*array.shape[:axis], axis_size, batch, *array.shape[axis + 1 :])
+            return jnp.moveaxis(array.reshape(shape), axis, 0)
+
+        out = jax.tree.map(unflat, found)
         return out, jax.tree.map(lambda _: True, out)
 
     return mapped
@@ -120,11 +132,9 @@ _FILTERED = _unmapped(None, True)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _known(implementation: Implementation | None, chain: Chain) -> tuple[Expectations, Array]:
-    """Expectations, and 1 for chains in which the scaled recursions are reliable, else 0, (B,).
-
-    A number, since a truth value among its results is a decision to whoever reads the program.
-    """
+def _known(implementation: Implementation | None, chain: Chain) -> _scaled.Sums:
+    """The sums of chains, with derivatives of marginals, pairs, states and weights such that those
+    of the pairs as a whole are right."""
     return _EXPECTATIONS[implementation](chain)
 
 
@@ -133,24 +143,34 @@ def _known_jvp(
     implementation: Implementation | None, primals: Tree, tangents: Tree
 ) -> tuple[Tree, Tree]:
     (chain,), (change,) = primals, tangents
-    found, reliable = _known(implementation, chain)
-    _, marginals, pairs = found
-    none = jnp.zeros_like(reliable)
+    found = _known(implementation, chain)
     if not chain.length:
-        return (found, reliable), (jax.tree.map(jnp.zeros_like, found), none)
-    changed = _changed_log_partition(marginals, pairs, change)
-    moved = curvature(chain, reliable > 0, change.unary, change.transitions)
-    return (found, reliable), ((changed, *moved), none)
+        return found, jax.tree.map(jnp.zeros_like, found)
+    changed = _changed_log_partition(chain, found, change)
+    moved = curvature(chain, found.reliable > 0, change.unary, change.transitions)
+    return found, _scaled.Sums(changed, *moved, jnp.zeros_like(found.reliable))
 
 
-def _changed_log_partition(marginals: Array, pairs: Array, change: Chain) -> Array:
-    by_unary = jnp.sum(marginals * change.unary, (1, 2))
-    return by_unary + jnp.sum(pairs * change.transitions, (1, 2, 3))
+def _changed_log_partition(chain: Chain, found: _scaled.Sums, change: Chain) -> Array:
+    by_unary = jnp.sum(found.marginals * jnp.moveaxis(change.unary, 1, 0), (0, 2))
+    moved = change.transitions
+    if len(moved) == 1:  # a product of matrices, which is faster than a sum over chains
+        pairs = found.pairs.reshape(len(found.pairs), moved.size)
+        by_steps = lax.dot(pairs, moved.reshape(-1), precision=lax.Precision.HIGHEST)
+    else:
+        by_steps = jnp.sum(found.pairs * moved, (1, 2, 3))
+    changed = by_unary + by_steps
+    if found.states is None or found.weights is None:
+        return changed
+    # Flipped, so that its transpose is the product of states and weights as they are.
+    matrices = (_scaled.scaled_steps(chain.transitions)[0] * change.transitions)[:, 0]
+    moved = rows_times(found.weights, jnp.swapaxes(matrices, 1, 2))
+    return changed + jnp.sum(moved * found.states, (0, 2))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _log_partition(implementation: Implementation | None, chain: Chain) -> Array:
-    return _known(implementation, chain)[0][0]
+    return _known(implementation, chain).log_partition
 
 
 @_log_partition.defjvp
@@ -158,8 +178,8 @@ def _log_partition_jvp(
     implementation: Implementation | None, primals: Tree, tangents: Tree
 ) -> tuple[Array, Array]:
     (chain,), (change,) = primals, tangents
-    value, marginals, pairs = _known(implementation, chain)[0]
-    return value, _changed_log_partition(marginals, pairs, change)
+    found = _known(implementation, chain)
+    return found.log_partition, _changed_log_partition(chain, found, change)
 
 
 def expectations(chain: Chain, implementation: Implementation | None = None) -> Expectations:
@@ -200,7 +220,14 @@ def expectations(chain: Chain, implementation: Implementation | None = None) -> 
     derivative is the identity of [B] Theorem 1.
     """
     _check(implementation)
-    return _known(implementation, chain)[0]
+    found = _known(implementation, chain)
+    pairs = found.pairs
+    if found.states is not None:
+        steps = _scaled.scaled_steps(chain.transitions)[0]
+        exact = lax.Precision.HIGHEST
+        own = jnp.einsum("tbi,tbj->bij", found.states, found.weights, precision=exact)
+        pairs = pairs + steps * own[:, None]
+    return found.log_partition, jnp.moveaxis(found.marginals, 0, 1), pairs
 
 
 def log_partition(chain: Chain, implementation: Implementation | None = None) -> Float[Array, " B"]:
@@ -249,7 +276,7 @@ def filtered(chain: Chain) -> Float[Array, "B T K"]:
 
     Source: as `expectations`.
     """
-    return _FILTERED(jax.tree.map(lax.stop_gradient, chain))
+    return jnp.moveaxis(_FILTERED(jax.tree.map(lax.stop_gradient, chain)), 0, 1)
 
 
 def _check(implementation: str | None) -> None:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from cgjax.kernels.chains._scaled import Scaled, start
+from cgjax.kernels.chains._scaled import Passes, Scaled, start
 
 
-def of_products(potentials: Scaled) -> tuple[Array, Array, Array]:
-    """a, b and c, each (T, B, …), from products of all prefixes and of all suffixes."""
+def of_products(potentials: Scaled) -> Passes:
+    """a, b and c from products of all prefixes and of all suffixes."""
     first, constant = start(potentials)
     unary, masks = potentials.unary[1:], potentials.masks
     steps, batch, k = unary.shape
@@ -29,7 +29,8 @@ def of_products(potentials: Scaled) -> tuple[Array, Array, Array]:
             taking_part[:, :, None, None], here, jnp.eye(k, dtype=first.dtype)[None, None]
         )
     if not steps:
-        return first[None], jnp.ones_like(first)[None], constant[None]
+        ones = jnp.ones_like(first)[None]
+        return Passes(first[None], ones, constant[None], jnp.sum(ones, 2))
 
     def product(left: Array, right: Array) -> Array:
         both = jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
@@ -46,4 +47,5 @@ def of_products(potentials: Scaled) -> tuple[Array, Array, Array]:
     if masks is not None:
         constants = jnp.where(masks[0][1:, :, None], constants, 1)
     laters = laters / jnp.sum(states * laters, 2, keepdims=True)
-    return states, laters, jnp.concatenate([constant[None], constants])
+    constants = jnp.concatenate([constant[None], constants])
+    return Passes(states, laters, constants, jnp.sum(laters, 2))
