@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 from jaxtyping import Array
 
 from cgjax._node import bind
 from cgjax._program import Linear, Program, Site, linear, trace
+from cgjax._program.reads import marks
 from cgjax._static import Leaf, Tree
 from cgjax._walk import Records, Visitor, unroll
 from cgjax._walk.visitor import Draw, Handed
@@ -92,11 +94,23 @@ class _Unrolled(Visitor):
 
 
 def flattened(
-    program: Program, arrays: Sequence[Leaf], evidence: Evidence, inline: bool, capture: bool
+    program: Program,
+    arrays: Sequence[Leaf],
+    evidence: Evidence,
+    *,
+    inline: bool,
+    wanted: Literal["result", "nodes", "nothing"],
 ) -> Linear:
     """The network without loops and calls, and the values that its expectation needs.
 
     Its arguments are the network's, and then what is known, in order.
+
+    Args:
+        program: the network.
+        arrays: its flat arguments.
+        evidence: what is known.
+        inline: whether custom derivatives are dropped.
+        wanted: the expectation of the result, of all nodes too, or none.
     """
     check(program, evidence)
     known = evidence.all
@@ -111,9 +125,17 @@ def flattened(
         own, rest = arrays[: len(arrays) - len(known)], arrays[len(arrays) - len(known) :]
         given = dict(zip(known, rest, strict=True))
         out, records = unroll(program, visitor, own, given)
-        return out, records if capture else {}
+        return None if wanted == "nothing" else out, records if wanted == "nodes" else {}
 
-    return linear(trace(unrolled, (*arrays, *known.values())))
+    flat = linear(trace(unrolled, (*arrays, *known.values())))
+    hidden = {s.index for s in flat.values.sites if s.kind in (EVIDENCE, WEIGHTED)}
+    for index in hidden - set(marks(flat.values)):
+        site = flat.values.sites[index]
+        raise ValueError(
+            f"The node {site.name!r} lies in a branch of `lax.cond` ({site.source}), which may not "
+            "be taken: evidence about it cannot be used. Mark the node outside the branch."
+        )
+    return flat
 
 
 def check(program: Program, evidence: Evidence) -> None:

@@ -1,15 +1,19 @@
 """Exact expectations of discrete networks, by factors or in chunks ([A] Eq. 4-5)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 
+from cgjax import _static
 from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method
-from cgjax._program import Linear, Program, Site
+from cgjax._program import Linear, Program, Site, trace
 from cgjax._static import Function, Leaf, Tree
 from cgjax._walk import Records
+from cgjax.inference._condition import Conditioned, Pairs, check_values, evidence, impossible
 from cgjax.inference._elimination import TERMS_PER_STATE, Ask, Enter, Set, Step, plan
-from cgjax.inference._evidence import NO_EVIDENCE, WAYS_OUT, flattened
+from cgjax.inference._evidence import WAYS_OUT, flattened
 from cgjax.inference._exact import Problem, check_size, described, number, problem, too_large
 from cgjax.inference._states import Component, component
 from cgjax.inference._tables import Tables
@@ -23,22 +27,48 @@ _MUCH_WORK, _FEW_COMPONENTS, _LESS = 1 << 20, 64, 2
 
 @method
 class ExactMarginals(Method):
-    """Options of `exact_marginals`."""
+    """Options of `exact_marginals`; evidence is pairs of a node's name and what is known of it."""
 
     max_states: int
     inline: bool
+    evidence: Pairs = ()
 
     def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
-        flat = flattened(program, arrays, NO_EVIDENCE, self.inline, capture)
+        known = evidence(program, dict(self.evidence))
+        wanted = "nodes" if capture else "result"
+        flat = flattened(program, arrays, known, inline=self.inline, wanted=wanted)
         found = problem(flat)
-        chunked = _in_chunks(flat, found, self.max_states)
+        chunked = None
+        if self.evidence:
+            check_size(found, self.max_states)
+        else:
+            chunked = _in_chunks(flat, found, self.max_states)
 
         # Under one jit whoever calls, so that what a walk computes in vain is never run.
         @jax.jit
-        def compute(arrays: Sequence[Leaf]) -> tuple[Tree, Records]:
-            return found.expectations(arrays)[1] if chunked is None else chunked(arrays)
+        def compute(arrays: Sequence[Leaf]) -> tuple[jax.Array | None, tuple[Tree, Records]]:
+            if chunked is not None:
+                return None, chunked(arrays)
+            return found.expectations(arrays)
 
-        return compute(list(arrays))
+        log, (out, records) = compute([*arrays, *known.all.values()])
+        return ((log, out) if self.evidence else out), records
+
+
+@dataclass(frozen=True, eq=False)
+class _Posterior(Procedure):
+    """Looks at the evidence where it is known: in what is compiled, it is not."""
+
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
+        options = self.method
+        assert isinstance(options, ExactMarginals)
+        values = dict(options.evidence)
+        check_values(trace(self.net, args, kwargs), values)
+        found = super().__call__(*args, **kwargs)
+        (log, out), *nodes = found if self.capture else (found,)
+        if not _static.is_traced(log) and log == -jnp.inf:
+            raise impossible(values)
+        return (out, *nodes) if self.capture else out
 
 
 def _in_chunks(flat: Linear, found: Problem, max_states: int) -> Function | None:
@@ -135,7 +165,7 @@ def _described(name: str, kind: Component) -> str:
 
 
 def exact_marginals(
-    net: Network, *, max_states: int = MAX_STATES, inline: bool = False
+    net: Network | Conditioned, *, max_states: int = MAX_STATES, inline: bool = False
 ) -> Procedure:
     """The exact expectation of a network's output over all its random nodes, by enumeration.
 
@@ -154,6 +184,7 @@ def exact_marginals(
     Args:
         net: a network, as a function of the arrays of *one* example (`jax.vmap` for a batch), of
             nodes of discrete families. Between nodes, and from nodes to the output, any function.
+            Of a network with evidence (`condition`) the expectation is that given the evidence.
         max_states: the largest number of joint states that a table may have; a step sums at most
             1024 times as many terms. The default takes about 100 MB and a few seconds on a CPU.
         inline: as in `forward_sample`.
@@ -179,6 +210,14 @@ def exact_marginals(
 
     Source: [A] Eq. 4-5.
     """
+    check_max_states(max_states)
+    if isinstance(net, Conditioned) and net.values:
+        return intern(_Posterior(net.net, ExactMarginals(max_states, inline, net.values)))
+    plain = net.net if isinstance(net, Conditioned) else net
+    return intern(Procedure(plain, ExactMarginals(max_states, inline)))
+
+
+def check_max_states(max_states: object) -> None:
+    """Raises unless something can be the largest number of states of a table."""
     if not isinstance(max_states, int) or not 1 <= max_states <= 1 << 30:
         raise ValueError(f"max_states is an integer from 1 to 2^30, got {max_states!r}.")
-    return intern(Procedure(net, ExactMarginals(max_states, inline)))
