@@ -39,7 +39,7 @@ class SoftEvidence(NamedTuple):
         >>> import jax.numpy as jnp, cgjax as cg
         >>> net = lambda e: cg.node(cg.nodes.Bernoulli(), e, name="rain")
         >>> seen = cg.SoftEvidence(jnp.log(jnp.array([0.1, 0.9])))  # P(wet | dry), P(wet | rain)
-        >>> cg.exact_marginals(cg.condition(net, {"rain": seen}))(0.0)
+        >>> cg.exact_marginals(cg.condition(net, {"rain": seen}))(jnp.zeros(()))
         Array(0.9, dtype=float32)
 
     Source: Pearl 1988, section 2.2.2 (virtual evidence).
@@ -98,13 +98,13 @@ def condition(net: Network, values: Mapping[str, Tree]) -> Conditioned:
 
     Example:
         >>> import jax.numpy as jnp, cgjax as cg
-        >>> def net():
-        ...     rain = cg.node(cg.nodes.Bernoulli(), -1.0, name="rain")
+        >>> def net(e):
+        ...     rain = cg.node(cg.nodes.Bernoulli(), e, name="rain")
         ...     wet = cg.node(cg.nodes.Bernoulli(), 6 * rain - 3, name="wet")
         ...     return rain
-        >>> cg.exact_marginals(cg.condition(net, {"wet": 1.0}))()
+        >>> cg.exact_marginals(cg.condition(net, {"wet": 1.0}))(jnp.float32(-1))
         Array(0.880..., dtype=float32)
-        >>> cg.exact_marginals(cg.clamp(net, {"wet": 1.0}))()  # an intervention tells nothing
+        >>> cg.exact_marginals(cg.clamp(net, {"wet": 1.0}))(jnp.float32(-1))  # tells nothing
         Array(0.268..., dtype=float32)
 
     Source: Pearl 2009, section 1.3 (seeing against doing).

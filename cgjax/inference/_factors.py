@@ -235,7 +235,7 @@ def _rows(shape: tuple[int, ...], bits: Bits, mask: tuple[int, ...]) -> list[int
     axes = [k for k, n in enumerate(shape) if len(mask) == len(shape) and mask[k] != n]
     if len(axes) != 1 or mask[axes[0]] != 1:
         return [union(bits)] * int(np.prod(mask))
-    return list(np.bitwise_or.reduce(bits, axis=axes[0]).reshape(-1))
+    return list(np.asarray(np.bitwise_or.reduce(bits, axis=axes[0]), object).reshape(-1))
 
 
 def model(flat: Linear, masks: Mapping[int, tuple[int, ...]]) -> Model:

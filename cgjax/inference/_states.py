@@ -214,7 +214,7 @@ def log_weights(
     Returns:
         One row of states for each node: (*nodes, states).
     """
-    value = jnp.broadcast_to(value, shape)
+    value = jnp.broadcast_to(value, shape)[None]
     states = _state_arrays(family, kind, shape).astype(value.dtype)
     same = jnp.isnan(value) | (value == states)
     if kind.axis is not None:
