@@ -7,7 +7,7 @@ that of what lies behind them nothing is needed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -77,11 +77,11 @@ class Parts:
     def _nodes(self, position: int) -> range:
         return range(self.first[position], self.first[position] + self.counts[position])
 
-    def handed(self, index: int) -> Atom | None:
-        """What a mark carries beside the parameters of its family."""
+    def handed(self, index: int, fixed: Mapping[Var, Operand]) -> Operand:
+        """What the mark of a node carries beside the parameters of its family, which is fixed."""
         eqn = self.mark[index]
-        rest = eqn.invars[2 + eqn.params["family"].num_arrays :]
-        return rest[0] if rest else None
+        v = eqn.invars[2 + eqn.params["family"].num_arrays]
+        return v.val if isinstance(v, Literal) else fixed[v]
 
     def is_fixed(self, v: Atom) -> bool:
         """Whether no node changes a value."""
@@ -101,7 +101,7 @@ class Parts:
                     env.update(zip(eqn.outvars, bind(eqn, operands), strict=True))
         return env
 
-    def part(self, values: Sequence[Var], targets: Collection[int]) -> Part:
+    def part(self, values: Sequence[Atom], targets: Collection[int]) -> Part:
         """What some values need, and the natural parameters of some nodes.
 
         Args:

@@ -156,7 +156,7 @@ def evidence(program: Program, values: Mapping[str, Tree]) -> Evidence:
         ValueError: as `condition`.
         TypeError: a part of a component whose nodes touch, or weights of a continuous one.
     """
-    found = Evidence({}, {}, {})
+    values_of, partly, weights = {}, {}, {}
     for index, value in named_values(program, values).items():
         site = program.sites[index]
         if site.kind == "observe":
@@ -169,14 +169,14 @@ def evidence(program: Program, values: Mapping[str, Tree]) -> Evidence:
             if kind is None or kind.numbered:
                 raise _no_list(site, "weights")
             shape = (*site.lengths, *kind.shape, kind.states)
-            found.weights[index] = _fitted(site, value.log_weights, shape)
+            weights[index] = _fitted(site, value.log_weights, shape)
         elif isinstance(value, PartlyKnown):
             if not site.family_type.discrete or component(site).numbered:
                 raise _no_list(site, "a part")
-            found.partly[index] = _fitted(site, _encoded(site, value), site.stacked_shape)
+            partly[index] = _fitted(site, _encoded(site, value), site.stacked_shape)
         else:
-            found.values[index] = _fitted(site, value, site.stacked_shape)
-    return found
+            values_of[index] = _fitted(site, value, site.stacked_shape)
+    return Evidence(values_of, partly, weights)
 
 
 def _no_list(site: Site, what: str) -> TypeError:

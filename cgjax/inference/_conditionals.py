@@ -39,6 +39,7 @@ class Conditionals:
         self.model, self.logs = model, logs
         self.fixed = model.parts.fixed(arrays)
         self._listed = {f.node for f in model.factors if f.own is not None}
+        self._averaged: set[int] = set()
         self._of_node: dict[int, dict[Scope, Conditional]] = {}
         self._scopes: dict[int, dict[Scope, None]] = {}
         for factor in model.factors:
@@ -46,9 +47,14 @@ class Conditionals:
         for question in model.questions:
             node = model.linear.nodes[question.value]
             if question.mean and node is not None:
+                self._averaged.add(node)
                 self._scopes.setdefault(node, {})[question.scope] = None
 
     # -- factors
+
+    def tables(self) -> list[Table]:
+        """The tables of all factors."""
+        return list(map(self.table, self.model.factors))
 
     def table(self, factor: Factor) -> Table:
         """The table of a factor; the axis of its own piece comes first."""
@@ -77,7 +83,11 @@ class Conditionals:
         assert found.log is not None  # they are asked for
         log = laid(found.log, -math.log(kind.states))
         if self.model.sites[factor.node].kind == WEIGHTED:
-            weights = self.handed(factor.node).reshape(kind.num_nodes, kind.states).T[:, some]
+            weights = (
+                self.model.parts.handed(factor.node, self.fixed)
+                .reshape(kind.num_nodes, kind.states)
+                .T[:, some]
+            )
             mantissa, exponent = of_logarithm(log + weights[:, :, None])
         else:
             mantissa, exponent = scaled(p, log)
@@ -85,11 +95,6 @@ class Conditionals:
             mantissa, exponent = normalised(mantissa, exponent)
         whole = outer(mantissa[None])[0], _outer_sum(exponent)
         return Table(axes, *(x.reshape(own, *shape) for x in whole))
-
-    def handed(self, node: int) -> jax.Array:
-        """What is known of a node."""
-        v = self.model.parts.handed(node)
-        return v.val if hasattr(v, "val") else self.fixed[v]
 
     def of_node(self, node: int) -> dict[Scope, Conditional]:
         """What is recorded about a component, for each set of parents that is needed."""
@@ -173,9 +178,10 @@ class Conditionals:
         visitor = Given(
             targets=frozenset(new[i] for i in targets),
             listing=target in self._listed,
+            averaging=target in self._averaged,
             logs=self.logs,
         )
-        known = {new[i]: self.handed(i) for i in targets if sites[i].kind == EVIDENCE}
+        known = {new[i]: parts.handed(i, self.fixed) for i in targets if sites[i].kind == EVIDENCE}
         arguments = part.at(self.fixed)
         given = [i for i in part.nodes if i in self.model.kinds and i != target]
         given += [i for i in targets if any(self._has(s, i) for s in scopes)]
@@ -186,7 +192,8 @@ class Conditionals:
             return out, {i: records[new[i]] for i in targets}
 
         width = 1 + sum(math.prod(sites[i].shape) for i in part.nodes)
-        width += sum(math.prod(parts.results[k].aval.shape) for k in values)
+        shapes = self.model.linear.values.result_shapes
+        width += sum(math.prod(shapes[k]) for k in values)
         count = sum(map(self.size, scopes))
         if not given:
             same = one({})

@@ -10,8 +10,8 @@ not at the order in which the network was written. This file only counts.
 import heapq
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from opt_einsum.path_random import RandomGreedy
 from opt_einsum.paths import ssa_greedy_optimize
@@ -115,7 +115,8 @@ def _cost(found: Order) -> float:
 
 
 def _paths(scopes: Sequence[Set], sizes: Mapping[int, int]) -> Iterator[Path]:
-    yield _pairs(ssa_greedy_optimize(list(scopes), frozenset(), dict(sizes)), len(scopes))
+    greedy: Callable[..., Any] = ssa_greedy_optimize  # its variables need not be letters
+    yield _pairs(greedy(list(scopes), frozenset(), dict(sizes)), len(scopes))
     for by_fill in (False, True):
         yield _eliminated(scopes, sizes, _variables(scopes, sizes, by_fill=by_fill))
 
@@ -124,7 +125,7 @@ def _random(scopes: Sequence[Set], sizes: Mapping[int, int]) -> Path:
     # It seeds the generator that all of Python shares.
     state = random.getstate()
     try:
-        optimiser = RandomGreedy(max_repeats=_REPEATS, parallel=False)
+        optimiser: Any = RandomGreedy(max_repeats=_REPEATS, parallel=False)
         optimiser(list(scopes), frozenset(), dict(sizes))
         return _pairs(optimiser.best["ssa_path"], len(scopes))
     finally:

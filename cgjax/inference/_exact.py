@@ -51,39 +51,37 @@ class Problem:
 
     def log_evidence(self, arrays: Sequence[Leaf]) -> jax.Array:
         """log P(evidence), -inf where that is impossible."""
-        tables = Conditionals(self.model, arrays, logs=True)
-        return self._log_total(tables, [])[0]
+        return self._log_total(Conditionals(self.model, arrays, logs=True).tables(), [])[0]
 
     def expectations(self, arrays: Sequence[Leaf]) -> tuple[jax.Array, Tree]:
         """log P(evidence), and the expectation of the network's result."""
-        tables = Conditionals(self.model, arrays, logs=self.has_evidence)
-        sizes = self.model.sizes
+        conditionals = Conditionals(self.model, arrays, logs=self.has_evidence)
+        factors, sizes = conditionals.tables(), self.model.sizes
         ones = [jnp.ones([sizes[p] for p in scope]) for scope in self.scopes]
         if self.has_evidence:
             # Of logarithms, so that no derivative is as large as the evidence is improbable.
             (log, possible), laws = jax.value_and_grad(
-                lambda w: self._log_total(tables, w), has_aux=True
+                lambda w: self._log_total(factors, w), has_aux=True
             )(ones)
             laws = [jnp.where(possible, law, jnp.nan) for law in laws]
         else:
             log = jnp.zeros(())
-            laws = jax.grad(lambda w: self._total(tables, w)[0])(ones) if ones else []
-        found = tables.expectations(dict(zip(self.scopes, laws, strict=True)))
+            laws = jax.grad(lambda w: self._total(factors, w)[0])(ones) if ones else []
+        found = conditionals.expectations(dict(zip(self.scopes, laws, strict=True)))
         return log, self.model.linear.combine(arrays, found)
 
     def _total(
-        self, tables: Conditionals, ones: Sequence[jax.Array]
+        self, factors: Sequence[Table], ones: Sequence[jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
-        factors = [tables.table(f) for f in self.model.factors]
-        factors += [Table(scope, w) for scope, w in zip(self.scopes, ones, strict=True)]
-        if not factors:
+        own = [Table(scope, w) for scope, w in zip(self.scopes, ones, strict=True)]
+        if not factors and not own:
             return jnp.ones(()), jnp.zeros(())
-        return total(factors, self.order.steps)
+        return total([*factors, *own], self.order.steps)
 
     def _log_total(
-        self, tables: Conditionals, ones: Sequence[jax.Array]
+        self, factors: Sequence[Table], ones: Sequence[jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
-        mantissa, exponent = self._total(tables, ones)
+        mantissa, exponent = self._total(factors, ones)
         possible = mantissa > 0
         log = jnp.log(jnp.where(possible, mantissa, 1)) + math.log(2) * exponent
         return jnp.where(possible, log, -jnp.inf), possible

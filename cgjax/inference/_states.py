@@ -86,12 +86,14 @@ class Given(Visitor):
 
     Attributes:
         targets: these components.
-        listing: whether the probability of each state is recorded, or the mean alone.
+        listing: whether the probability of each state is recorded.
+        averaging: whether the mean is recorded.
         logs: whether logarithms are recorded too.
     """
 
     targets: Set = frozenset()
     listing: bool = True
+    averaging: bool = True
     logs: bool = False
     absent: ClassVar[float] = 0.0
 
@@ -109,11 +111,13 @@ class Given(Visitor):
         kind = component(site)
         record = None
         if site.index in self.targets:
-            probabilities = _probabilities(family, kind, e) if self.listing else None
-            log = None
-            if probabilities is not None and self.logs:
-                log = _log_probabilities(family, kind, e, probabilities)
-            record = Conditional(probabilities, family.mean(e), jnp.ones(()), log)
+            law = None, None
+            if self.listing:
+                law = (
+                    _law(family, kind, e) if self.logs else (_probabilities(family, kind, e), None)
+                )
+            mean = family.mean(e) if self.averaging else None
+            record = Conditional(law[0], mean, jnp.ones(()), law[1])
         if given is None:
             return activation, record
         return _statistic(family, kind, given, site.shape), record
@@ -167,19 +171,22 @@ def _probabilities(family: Family, kind: Component, e: Array) -> jax.Array:
     return jnp.exp(jax.vmap(lambda x: family.log_prob(x, e))(states.astype(e.dtype)))
 
 
-def _log_probabilities(
-    family: Family, kind: Component, e: Array, probabilities: jax.Array
-) -> jax.Array:
-    """log P(state | parents) of each node: (states, *nodes)."""
-    if kind.numbered or isinstance(family, BernoulliMask):
-        possible = probabilities > 0
-        return jnp.where(possible, jnp.log(jnp.where(possible, probabilities, 1)), -jnp.inf)
-    precise = e.astype(probabilities.dtype)
-    states = _state_arrays(family, kind, e.shape).astype(precise.dtype)
-    if isinstance(family, Binary | Bernoulli | Spin):
-        log_odds = (states[1] - states[0]) * precise
-        return jax.nn.log_sigmoid(jnp.stack([-log_odds, log_odds]))
-    return jax.vmap(lambda x: family.log_prob(x, e))(states.astype(e.dtype))
+def _law(family: Family, kind: Component, e: Array) -> tuple[jax.Array, jax.Array]:
+    """P(state | parents) of each node, and its logarithm: (states, *nodes)."""
+    listed = not kind.numbered and not isinstance(family, BernoulliMask)
+    if listed and not isinstance(family, Binary | Bernoulli | Spin):
+        states = _state_arrays(family, kind, e.shape).astype(e.dtype)
+        log = jax.vmap(lambda x: family.log_prob(x, e))(states)
+        return jnp.exp(log), log
+    probabilities = _probabilities(family, kind, e)
+    if listed:
+        states = _state_arrays(family, kind, e.shape).astype(probabilities.dtype)
+        log_odds = (states[1] - states[0]) * e.astype(probabilities.dtype)
+        return probabilities, jax.nn.log_sigmoid(jnp.stack([-log_odds, log_odds]))
+    possible = probabilities > 0
+    return probabilities, jnp.where(
+        possible, jnp.log(jnp.where(possible, probabilities, 1)), -jnp.inf
+    )
 
 
 def _of_numbers(family: Family, kind: Component, e: Array) -> jax.Array:
@@ -197,6 +204,7 @@ def _of_numbers(family: Family, kind: Component, e: Array) -> jax.Array:
 
 def mean_where_present(record: Conditional) -> jax.Array:
     """The expected statistic, NaN in a branch that was not taken."""
+    assert record.mean is not None  # it is not observed
     return jnp.where(record.present > 0, record.mean, jnp.nan)
 
 

@@ -1,5 +1,7 @@
 """Which elements a value is a function of, against derivatives that are not zero."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import cgjax as cg
 from cgjax._program import trace
 from cgjax._program.inline import inlined
-from cgjax._program.jaxprs import open_jaxpr
+from cgjax._program.jaxprs import aval, open_jaxpr
 from cgjax._program.reads import positions, reads
 
 KERNEL = jnp.array([1.0, 2.0, 3.0])
@@ -39,7 +41,7 @@ def bits_of(function):
         jaxpr, program.out_tree, program.in_structure, program.sites, program.counts
     )
     found = reads(program, {0: np.array([1 << k for k in range(6)], object)})
-    return [(found.of(v), v.aval.shape) for v in open_jaxpr(jaxpr).outvars]
+    return [(found.of(v), aval(v).shape) for v in open_jaxpr(jaxpr).outvars]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -49,7 +51,7 @@ def test_elements_are_followed_exactly(name):
     at = jnp.asarray(np.random.default_rng(0).normal(size=6), jnp.float32)
     slopes = [jax.jacobian(lambda h: jax.tree.leaves(function(h)))(x) for x in (at, -at)]
     for k, (bits, shape) in enumerate(found):
-        each = np.broadcast_to(np.asarray(bits, object), shape)
+        each: Any = np.broadcast_to(np.asarray(bits, object), shape)
         nonzero = np.logical_or(*(np.asarray(s[k]) != 0 for s in slopes))
         for place in np.ndindex(*shape):
             if name in ("functions", "sums"):  # what is decided on elements has no derivative

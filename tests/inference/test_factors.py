@@ -10,7 +10,7 @@ import cgjax as cg
 UP = np.array([-1.0, 1.0])
 
 
-def spin(e: np.ndarray) -> np.ndarray:
+def spin(e: np.ndarray | float) -> np.ndarray:
     """P(x | e) for both states of a spin, along a new last axis."""
     return 1 / (1 + np.exp(-2 * np.multiply.outer(e, UP)))
 
