@@ -43,7 +43,7 @@ def check(graph: RandomGraph, evidence: dict[str, Any], weigh) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 3, *(pytest.param(seed, marks=pytest.mark.numerics) for seed in (1, 2, 4, 5, 6, 7))]
+    "seed", [0, 3, *(pytest.param(seed, marks=pytest.mark.numerics) for seed in (1, 6))]
 )
 def test_equals_enumeration(seed):
     graph = random_graph(seed, scale=3.0 if seed % 2 else 1.0, max_bits=9)
