@@ -9,11 +9,13 @@ from cgjax._component import component
 from cgjax._functional import (
     chain_graph,
     clamp,
+    condition,
     exact_marginals,
     feed_forward,
     forward_sample,
     functional,
     lift,
+    log_evidence,
     log_joint,
     mode,
     moments,
@@ -23,7 +25,7 @@ from cgjax._functional import (
 )
 from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
-from cgjax.inference import Estimate, PartlyKnown, moment_rule, with_nodes
+from cgjax.inference import Estimate, PartlyKnown, SoftEvidence, moment_rule, with_nodes
 from cgjax.nodes import Belief
 
 __all__ = [
@@ -31,15 +33,18 @@ __all__ = [
     "ChainGraph",
     "Estimate",
     "PartlyKnown",
+    "SoftEvidence",
     "chain_graph",
     "clamp",
     "component",
+    "condition",
     "exact_marginals",
     "feed_forward",
     "forward_sample",
     "functional",
     "layers",
     "lift",
+    "log_evidence",
     "log_joint",
     "mode",
     "moment_rule",

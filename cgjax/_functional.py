@@ -278,6 +278,24 @@ clamp = _accepts_modules(inference.clamp, is_network=True)
 lift = _accepts_modules(_lift.lift, LiftedModule, is_network=True)
 log_joint = _accepts_modules(inference.log_joint, lead="values", evaluates=True)
 pseudo_likelihood = _accepts_modules(inference.pseudo_likelihood, lead="values", evaluates=True)
-exact_marginals = _accepts_modules(inference.exact_marginals, evaluates=True)
+log_evidence = _accepts_modules(inference.log_evidence, lead="values", evaluates=True)
+_exact_marginals = _accepts_modules(inference.exact_marginals, evaluates=True)
+
+
+def exact_marginals(net: Leaf, **options: Leaf) -> Function:
+    module: Leaf = net.net if isinstance(net, inference.Conditioned) else None
+    if module is not None and _is_module(module):
+        values = dict(net.values)
+
+        def build(f: Function) -> Function:
+            return inference.exact_marginals(inference.condition(f, values), **options)
+
+        build(_unused)  # bad options raise here
+        return ModuleProcedure(module, build, "exact_marginals", evaluates=True)
+    return _exact_marginals(net, **options)
+
+
+exact_marginals.__doc__ = inference.exact_marginals.__doc__
+condition = inference.condition
 mode = _accepts_modules(inference.mode)
 moments = _accepts_modules(inference.moments)

@@ -1,6 +1,7 @@
 """Unrolling: a walk in which the nodes of every step of a scan are nodes by themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +26,13 @@ def enter(walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Value], frame: Fram
         return control_flow.enter(walk, eqn, operands, frame)
     (inner,) = walk.frames(eqn, frame)
     carry = part.carry
+    inside = range(frame.start, frame.start + walk.nodes_in(eqn))
     steps: list[Tree] = [None] * part.length
     for t in reversed(range(part.length)) if part.reverse else range(part.length):
         here = [lax.index_in_dim(x, t, keepdims=False) for x in part.xs]
-        outs, records = walk.run(part.body, [*part.consts, *carry, *here], inner)
+        given = {i: v[t] if i in inside else v for i, v in frame.given.items()}
+        own = replace(inner, given=given)
+        outs, records = walk.run(part.body, [*part.consts, *carry, *here], own)
         carry, ys = part.split(outs)
         steps[t] = (ys, records)
     if not part.length:
@@ -38,17 +42,24 @@ def enter(walk: Evaluator, eqn: JaxprEqn, operands: Sequence[Value], frame: Fram
     return [*carry, *stacked], records
 
 
-def unroll(program: Program, visitor: Visitor, arrays: Sequence[Leaf]) -> tuple[Tree, Records]:
+def unroll(
+    program: Program,
+    visitor: Visitor,
+    arrays: Sequence[Leaf],
+    given: Mapping[int, jax.Array] | None = None,
+) -> tuple[Tree, Records]:
     """Walks a program, as `walk` does, but visits the nodes inside scans once for each step.
 
     Args:
         program: the traced function.
         visitor: what to do at a node; one that marks nodes again makes a network without scans.
         arrays: the flat array arguments.
+        given: for some nodes, by index, an array to hand to the visitor, with the time axis of each
+            enclosing scan in front.
 
     Returns:
         The function's result, and what the visitor recorded, by node index, stacked over scans.
     """
     walker = Evaluator(program, visitor, Streams(program, visitor), enter)
-    flat, records = walker.run(program.jaxpr, arrays, Frame())
+    flat, records = walker.run(program.jaxpr, arrays, Frame(given=given or {}))
     return jax.tree.unflatten(program.out_tree, flat), records

@@ -2,8 +2,10 @@
 
 from cgjax._procedure import Procedure, with_nodes
 from cgjax.inference._clamp import PartlyKnown, clamp
+from cgjax.inference._condition import Conditioned, SoftEvidence, condition
 from cgjax.inference._exact_marginals import exact_marginals
 from cgjax.inference._feed_forward import feed_forward
+from cgjax.inference._log_evidence import log_evidence
 from cgjax.inference._log_joint import log_joint, pseudo_likelihood
 from cgjax.inference._mode import mode
 from cgjax.inference._moments import moment_rule, moments
@@ -11,13 +13,17 @@ from cgjax.inference._monte_carlo import Estimate, monte_carlo
 from cgjax.inference._sampling import forward_sample, pcff
 
 __all__ = [
+    "Conditioned",
     "Estimate",
     "PartlyKnown",
     "Procedure",
+    "SoftEvidence",
     "clamp",
+    "condition",
     "exact_marginals",
     "feed_forward",
     "forward_sample",
+    "log_evidence",
     "log_joint",
     "mode",
     "moment_rule",

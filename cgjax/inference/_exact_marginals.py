@@ -1,124 +1,115 @@
-"""Exact expectations of discrete networks by elimination along the graph ([A] Eq. 4-5)."""
+"""Exact expectations of discrete networks, by factors or in chunks ([A] Eq. 4-5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
-from jaxtyping import Array
+import jax.numpy as jnp
 
-from cgjax._node import bind
+from cgjax import _static
 from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method
-from cgjax._program import Linear, Program, Site, linear, trace
-from cgjax._static import Leaf, Tree
-from cgjax._walk import Records, Visitor, unroll
-from cgjax._walk.visitor import Draw, Handed
+from cgjax._program import Linear, Program, Site, trace
+from cgjax._static import Function, Leaf, Tree
+from cgjax._walk import Records
+from cgjax.inference._condition import Conditioned, Pairs, check_values, evidence, impossible
 from cgjax.inference._elimination import TERMS_PER_STATE, Ask, Enter, Set, Step, plan
+from cgjax.inference._evidence import WAYS_OUT, flattened
+from cgjax.inference._exact import Problem, check_size, described, number, problem, too_large
 from cgjax.inference._states import Component, component
 from cgjax.inference._tables import Tables
-from cgjax.nodes import Family
 
 MAX_STATES = 1 << 22
 
-# An unrolled network has a component for each step; beyond this, tracing alone takes minutes.
-_MAX_COMPONENTS = 1000
-
-_WAYS_OUT = (
-    "exact_marginals takes one example: map it over a batch with `jax.vmap`. Otherwise use "
-    "`monte_carlo(forward_sample(net), num_samples)`, make the network smaller, or raise "
-    "`max_states` if time and memory allow."
-)
-
-
-@dataclass(frozen=True)
-class _Unrolled(Visitor):
-    """Marks every random node again, and records all nodes' values."""
-
-    def changes(self, site: Site) -> bool:
-        return site.kind != "observe"
-
-    def visit(
-        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
-    ) -> tuple[Array, Array]:
-        if site.kind == "observe":
-            return activation, activation
-        value = bind(
-            family,
-            e,
-            activation,
-            kind=site.kind,
-            name=site.name,
-            scopes_in_name=site.num_scopes,
-        )
-        return value, value
+# Networks with so much work, and so few components, are compared with the sums in chunks, which are
+# taken unless they are so many times the work.
+_MUCH_WORK, _FEW_COMPONENTS, _LESS = 1 << 20, 64, 2
 
 
 @method
 class ExactMarginals(Method):
-    """Options of `exact_marginals`."""
+    """Options of `exact_marginals`; evidence is pairs of a node's name and what is known of it."""
 
     max_states: int
     inline: bool
+    evidence: Pairs = ()
 
     def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
-        _check(program)
-        visitor = _Unrolled(inline=self.inline)
+        known = evidence(program, dict(self.evidence))
+        wanted = "nodes" if capture else "result"
+        flat = flattened(program, arrays, known, inline=self.inline, wanted=wanted)
+        found = problem(flat)
+        chunked = None
+        if self.evidence:
+            check_size(found, self.max_states)
+        else:
+            chunked = _in_chunks(flat, found, self.max_states)
 
-        def unrolled(*arrays: Leaf) -> tuple[Tree, Records]:
-            out, records = unroll(program, visitor, arrays)
-            return out, records if capture else {}
-
-        flat = linear(trace(unrolled, tuple(arrays)))
-        components, questions, steps = _plan(flat, self.max_states)
-
-        # Under one jit whoever calls, so that what a step's walk computes in vain is never run.
+        # Under one jit whoever calls, so that what a walk computes in vain is never run.
         @jax.jit
-        def compute(arrays: Sequence[Leaf]) -> tuple[Tree, Records]:
-            tables = Tables(flat, components, arrays)
-            return flat.combine(arrays, tables.expectations(steps, questions))
+        def compute(arrays: Sequence[Leaf]) -> tuple[jax.Array | None, tuple[Tree, Records]]:
+            if chunked is not None:
+                return None, chunked(arrays)
+            return found.expectations(arrays)
 
-        return compute(list(arrays))
-
-
-def _check(program: Program) -> None:
-    """Raises for networks that exact inference cannot do."""
-    random = [site for site in program.sites if site.kind != "observe"]
-    for site in random:
-        if not site.family_type.discrete:
-            raise TypeError(
-                f"The node {site.name!r} is of the continuous family {site.family_type.__name__} "
-                f"({site.source}); exact marginals are for discrete nodes (Binary, Bernoulli, "
-                "Spin, Categorical, BernoulliMask). Use `monte_carlo(forward_sample(net), "
-                "num_samples)`, or `clamp` the node to a value."
-            )
-        if site.in_while:
-            raise ValueError(
-                f"The node {site.name!r} lies in a `while_loop` ({site.source}), whose number of "
-                "steps is not known, so its values cannot be enumerated. Use `lax.scan`, or "
-                "`lax.fori_loop` with constant bounds."
-            )
-    steps = [_steps(site) for site in random]
-    if sum(steps) > _MAX_COMPONENTS:
-        raise ValueError(
-            f"The network has {sum(steps)} components, counting every step of its scans (the most: "
-            f"{random[steps.index(max(steps))].name!r}); exact marginals take at most "
-            f"{_MAX_COMPONENTS}. {_WAYS_OUT}"
-        )
+        log, (out, records) = compute([*arrays, *known.all.values()])
+        return ((log, out) if self.evidence else out), records
 
 
-def _steps(site: Site) -> int:
-    count = 1
-    for length in site.lengths:
-        count *= length
-    return count
+@dataclass(frozen=True, eq=False)
+class _Posterior(Procedure):
+    """Looks at the evidence where it is known: in what is compiled, it is not."""
+
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
+        options = self.method
+        assert isinstance(options, ExactMarginals)
+        values = dict(options.evidence)
+        check_values(trace(self.net, args, kwargs), values)
+        found = super().__call__(*args, **kwargs)
+        (log, out), *nodes = found if self.capture else (found,)
+        if not _static.is_traced(log) and log == -jnp.inf:
+            raise impossible(values)
+        return (out, *nodes) if self.capture else out
 
 
-def _plan(
-    flat: Linear, max_states: int
-) -> tuple[dict[int, Component], list[tuple[int, ...]], list[Step]]:
-    """The components to enumerate, the values of each question, and the steps."""
+def _in_chunks(flat: Linear, found: Problem, max_states: int) -> Function | None:
+    """How to sum in chunks, for few components of many nodes each that depend on all the others.
+
+    A sum over dense layers is a product of large matrices, which are never held as a whole.
+    """
+    small = too_large(found, max_states) is None
+    if small and found.order.work < _MUCH_WORK:
+        return None
+    if len(flat.values.sites) > _FEW_COMPONENTS:
+        check_size(found, max_states)
+        return None
+    components, questions, steps = _plan(flat, max_states)
+    work = sum(s.terms for s in steps if isinstance(s, Enter))
+    peak = max((s.table for s in steps if isinstance(s, Enter | Ask)), default=1)
+    longest = max((s.terms for s in steps if isinstance(s, Enter)), default=1)
+    fits = peak <= max_states and longest <= TERMS_PER_STATE * max_states
+    if small and not (fits and work <= _LESS * found.order.work):
+        return None
+    _check_size(steps, questions, flat.values.sites, components, max_states)
+    values = [tuple(v) for v in _by_parents(flat).values()]
+
+    def compute(arrays: Sequence[Leaf]) -> tuple[Tree, Records]:
+        tables = Tables(flat, components, arrays)
+        return flat.combine(arrays, tables.expectations(steps, values))
+
+    return compute
+
+
+def _by_parents(flat: Linear) -> dict[Set, list[int]]:
+    """The values that are averaged over the same components."""
     by_parents: dict[Set, list[int]] = {}
-    for number in range(len(flat.nodes)):
-        by_parents.setdefault(flat.parents_of_value(number), []).append(number)
+    for value in range(len(flat.nodes)):
+        by_parents.setdefault(flat.parents_of_value(value), []).append(value)
+    return by_parents
+
+
+def _plan(flat: Linear, max_states: int) -> tuple[dict[int, Component], list[Set], list[Step]]:
+    """The components to enumerate, those of each question, and the steps."""
+    by_parents = _by_parents(flat)
     wanted, pending = set(), [c for question in by_parents for c in question]
     while pending:
         c = pending.pop()
@@ -129,8 +120,7 @@ def _plan(
     components = {c: component(sites[c]) for c in sorted(wanted)}
     sizes = {c: kind.size for c, kind in components.items()}
     steps = plan(sizes, {c: flat.of_node[c] for c in sizes}, list(by_parents), max_states)
-    _check_size(steps, list(by_parents), sites, components, max_states)
-    return components, [tuple(v) for v in by_parents.values()], steps
+    return components, list(by_parents), steps
 
 
 def _check_size(
@@ -156,48 +146,45 @@ def _check_size(
             why = "which have to be known jointly at one time"
         listed = ", ".join(_described(sites[c].name, components[c]) for c in sorted(together))
         raise ValueError(
-            f"The network is too large for exact marginals: {_number(largest.table)} joint states, "
-            f"and max_states is {_number(max_states)}. They are those of {listed}, {why}. "
-            f"{_WAYS_OUT}"
+            f"The network is too large for exact marginals: {number(largest.table)} joint states, "
+            f"and max_states is {number(max_states)}. They are those of {listed}, {why}. "
+            f"{WAYS_OUT}"
         )
     longest = max((s for s in steps if isinstance(s, Enter)), key=lambda s: s.terms, default=None)
     if longest is not None and longest.terms > TERMS_PER_STATE * max_states:
         raise ValueError(
             "The network is too large for exact marginals: the distribution of "
             f"{_described(sites[longest.component].name, components[longest.component])} is a sum "
-            f"of {_number(longest.terms)} terms, and at most {TERMS_PER_STATE} times max_states, "
-            f"{_number(TERMS_PER_STATE * max_states)}, are summed. {_WAYS_OUT}"
+            f"of {number(longest.terms)} terms, and at most {TERMS_PER_STATE} times max_states, "
+            f"{number(TERMS_PER_STATE * max_states)}, are summed. {WAYS_OUT}"
         )
 
 
 def _described(name: str, kind: Component) -> str:
-    return f"{name!r} ({kind.num_nodes} nodes of {_number(kind.states)} states)"
-
-
-def _number(n: int) -> str:
-    if n & (n - 1) == 0 and n >= 1024:
-        return f"2^{n.bit_length() - 1}" + (f" = {n:,}" if n < 10**13 else "")
-    return f"{n:,}" if n < 10**13 else f"about 10^{len(str(n)) - 1}"
+    return described(name, kind.num_nodes, kind.states)
 
 
 def exact_marginals(
-    net: Network, *, max_states: int = MAX_STATES, inline: bool = False
+    net: Network | Conditioned, *, max_states: int = MAX_STATES, inline: bool = False
 ) -> Procedure:
     """The exact expectation of a network's output over all its random nodes, by enumeration.
 
         E[out | input] = sum_x P(x | input) out(x),   P(x | input) = prod_l P(x_l | parents of x_l)
 
     for networks of discrete nodes: the measure of what feed-forward, which moves the expectation
-    inside ([A] Eq. 6), gets wrong. Components are eliminated along the graph: they enter in a
-    topological order (one with small tables is searched for), and the joint distribution is kept
-    only of those that something to come depends on. A layer of n binary nodes in a chain costs
-    2^n states, whatever the depth; a skip connection keeps one more layer. What the output is
-    linear in needs no joint distribution. Nodes inside `lax.scan` are unrolled. Noise nodes are
-    variables like others; observed ones keep their values.
+    inside ([A] Eq. 6), gets wrong. The distribution of each node given its parents is a factor, and
+    the sum of their product is taken in the best order that several heuristics find. Nodes of one
+    array are variables of their own where something reads a part of them. What counts is the
+    treewidth of the graph, not the number of nodes or the order in which they are written: a layer
+    of n binary nodes in a chain of dense layers costs 2^n states, whatever the depth; a skip
+    connection keeps one more layer. What the output is linear in needs no joint distribution.
+    Nodes inside `lax.scan` are unrolled. Noise nodes are variables like others; observed ones keep
+    their values.
 
     Args:
         net: a network, as a function of the arrays of *one* example (`jax.vmap` for a batch), of
             nodes of discrete families. Between nodes, and from nodes to the output, any function.
+            Of a network with evidence (`condition`) the expectation is that given the evidence.
         max_states: the largest number of joint states that a table may have; a step sums at most
             1024 times as many terms. The default takes about 100 MB and a few seconds on a CPU.
         inline: as in `forward_sample`.
@@ -223,6 +210,14 @@ def exact_marginals(
 
     Source: [A] Eq. 4-5.
     """
+    check_max_states(max_states)
+    if isinstance(net, Conditioned) and net.values:
+        return intern(_Posterior(net.net, ExactMarginals(max_states, inline, net.values)))
+    plain = net.net if isinstance(net, Conditioned) else net
+    return intern(Procedure(plain, ExactMarginals(max_states, inline)))
+
+
+def check_max_states(max_states: object) -> None:
+    """Raises unless something can be the largest number of states of a table."""
     if not isinstance(max_states, int) or not 1 <= max_states <= 1 << 30:
         raise ValueError(f"max_states is an integer from 1 to 2^30, got {max_states!r}.")
-    return intern(Procedure(net, ExactMarginals(max_states, inline)))

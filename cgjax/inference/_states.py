@@ -18,6 +18,9 @@ from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._elimination import Set
 from cgjax.nodes import Bernoulli, BernoulliMask, Binary, Family, Spin
 
+# The mark of a node that is observed, and of one about whose states something is known.
+EVIDENCE, WEIGHTED = "evidence", "weighted"
+
 # So many numbered states are put into a node at a time.
 _TOGETHER = 4096
 
@@ -68,11 +71,13 @@ class Conditional(NamedTuple):
         probabilities: of each state (first axis) of each node; None where they are not asked for.
         mean: the expected statistic.
         present: 1 where the component is in a branch that was taken.
+        log: the logarithms of the probabilities; of what is observed, that of each node's value.
     """
 
     probabilities: jax.Array | None
-    mean: jax.Array
+    mean: jax.Array | None
     present: jax.Array
+    log: jax.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,15 @@ class Given(Visitor):
 
     Attributes:
         targets: these components.
-        listing: whether the probability of each state is recorded, or the mean alone.
+        listing: whether the probability of each state is recorded.
+        averaging: whether the mean is recorded.
+        logs: whether logarithms are recorded too.
     """
 
     targets: Set = frozenset()
     listing: bool = True
+    averaging: bool = True
+    logs: bool = False
     absent: ClassVar[float] = 0.0
 
     def changes(self, site: Site) -> bool:
@@ -94,11 +103,21 @@ class Given(Visitor):
     def visit(
         self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
     ) -> tuple[Array, Conditional | None]:
+        if site.kind == EVIDENCE:
+            assert given is not None  # it is observed
+            value = jnp.broadcast_to(given, site.shape).astype(site.dtype)
+            log = family.log_prob(value, e) if site.index in self.targets else None
+            return activation, Conditional(None, None, jnp.ones(()), log)
         kind = component(site)
         record = None
         if site.index in self.targets:
-            probabilities = _probabilities(family, kind, e) if self.listing else None
-            record = Conditional(probabilities, family.mean(e), jnp.ones(()))
+            law = None, None
+            if self.listing:
+                law = (
+                    _law(family, kind, e) if self.logs else (_probabilities(family, kind, e), None)
+                )
+            mean = family.mean(e) if self.averaging else None
+            record = Conditional(law[0], mean, jnp.ones(()), law[1])
         if given is None:
             return activation, record
         return _statistic(family, kind, given, site.shape), record
@@ -152,6 +171,24 @@ def _probabilities(family: Family, kind: Component, e: Array) -> jax.Array:
     return jnp.exp(jax.vmap(lambda x: family.log_prob(x, e))(states.astype(e.dtype)))
 
 
+def _law(family: Family, kind: Component, e: Array) -> tuple[jax.Array, jax.Array]:
+    """P(state | parents) of each node, and its logarithm: (states, *nodes)."""
+    listed = not kind.numbered and not isinstance(family, BernoulliMask)
+    if listed and not isinstance(family, Binary | Bernoulli | Spin):
+        states = _state_arrays(family, kind, e.shape).astype(e.dtype)
+        log = jax.vmap(lambda x: family.log_prob(x, e))(states)
+        return jnp.exp(log), log
+    probabilities = _probabilities(family, kind, e)
+    if listed:
+        states = _state_arrays(family, kind, e.shape).astype(probabilities.dtype)
+        log_odds = (states[1] - states[0]) * e.astype(probabilities.dtype)
+        return probabilities, jax.nn.log_sigmoid(jnp.stack([-log_odds, log_odds]))
+    possible = probabilities > 0
+    return probabilities, jnp.where(
+        possible, jnp.log(jnp.where(possible, probabilities, 1)), -jnp.inf
+    )
+
+
 def _of_numbers(family: Family, kind: Component, e: Array) -> jax.Array:
     """P(state | parents) of each node, whose states are numbered: (states, *nodes)."""
 
@@ -167,4 +204,27 @@ def _of_numbers(family: Family, kind: Component, e: Array) -> jax.Array:
 
 def mean_where_present(record: Conditional) -> jax.Array:
     """The expected statistic, NaN in a branch that was not taken."""
+    assert record.mean is not None  # it is not observed
     return jnp.where(record.present > 0, record.mean, jnp.nan)
+
+
+def log_weights(
+    family: Family, kind: Component, value: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+    """0 for the states of nodes that agree with what is known of a value, -inf for the others.
+
+    Args:
+        family: the family of the nodes.
+        kind: what they can be.
+        value: their statistic, NaN where nothing is known.
+        shape: of the statistic.
+
+    Returns:
+        One row of states for each node: (*nodes, states).
+    """
+    value = jnp.broadcast_to(value, shape)[None]
+    states = _state_arrays(family, kind, shape).astype(value.dtype)
+    same = jnp.isnan(value) | (value == states)
+    if kind.axis is not None:
+        same = same.all(kind.axis, keepdims=True)
+    return jnp.moveaxis(jnp.where(same, 0.0, -jnp.inf), 0, -1)

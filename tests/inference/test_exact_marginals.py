@@ -135,16 +135,20 @@ def test_works_under_jit_and_vmap():
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("skip", [False, True])
-def test_chunks_change_nothing(monkeypatch, skip):
+@pytest.mark.parametrize(("skip", "dense"), [(False, True), (True, True), (True, False)])
+def test_chunks_change_nothing(monkeypatch, skip, dense):
     net, x = layers(4, 5, skip=skip), jnp.linspace(-1.0, 1.0, 5)
+    if dense:  # the sums over dense layers, which only larger networks take otherwise
+        monkeypatch.setattr("cgjax.inference._exact_marginals._MUCH_WORK", 0)
+        monkeypatch.setattr("cgjax.inference._exact_marginals._LESS", 1000)
 
     def exact(x):
         # A function of its own each time: none is found among the compiled ones.
         return jax.jit(jax.value_and_grad(lambda x: jnp.tanh(cg.exact_marginals(net)(x)).sum()))(x)
 
     whole = exact(x)
-    monkeypatch.setattr("cgjax.inference._tables._CHUNK_ELEMENTS", 100)
+    module = "_tables" if dense else "_conditionals"
+    monkeypatch.setattr(f"cgjax.inference.{module}._CHUNK_ELEMENTS", 100)
     chunked = exact(x)
     for a, b in zip(whole, chunked, strict=True):
         # Rounding: sums of 1024 terms in another order, which largely cancel in some elements: some
@@ -383,7 +387,9 @@ def test_refuses_before_computing_and_says_how_large():
     message = refused(lambda x: cg.node(cg.nodes.Spin(), x, name="hidden").prod(), jnp.ones(60))
     assert "2^60 joint states" in message and "'hidden' (60 nodes of 2 states)" in message
     assert "jax.vmap" in message and "monte_carlo" in message and "max_states" in message
-    refused(layers(3, 5), jnp.ones((8, 5)))  # a batch
+    batch = jnp.ones((8, 12))
+    together = refused(lambda x: cg.node(cg.nodes.Spin(), x, name="h").prod(), batch)
+    assert "'h' (96 nodes of 2 states)" in together
     refused(layers(3, 5), jnp.ones(5), max_states=31)
     assert cg.exact_marginals(layers(3, 5), max_states=32)(jnp.ones(5)).shape == (5,)
 
@@ -430,7 +436,7 @@ def test_long_scans_are_refused():
         cg.exact_marginals(net)(jnp.zeros(5000))
 
 
-# -- the plan
+# -- the plan of sums over dense layers
 
 
 def largest(steps) -> int:
