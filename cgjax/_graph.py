@@ -97,6 +97,12 @@ class ChainGraph:
     inputs: tuple[Input, ...]
     results: tuple[Result, ...]
 
+    @property
+    def implicit(self) -> tuple[Result, ...]:
+        """The results that are functions of nodes and no nodes: these have no density."""
+        inner = {c.name for c in self.components if not c.output}
+        return tuple(r for r in self.results if inner & {p.name for p in r.parents})
+
     def __getitem__(self, name: str) -> Component:
         """The component of a name."""
         for component in self.components:

@@ -13,8 +13,12 @@ from cgjax._program import trace
 from cgjax._static import Tree
 from cgjax.inference._drawing import Drawn, draw, drawing
 from cgjax.inference._guides import Pair, Scored, paired
+from cgjax.inference._rows import warn_of_rows
 
 Gradient = Literal["pathwise", "straight_through", "doubly_reparameterised", "vimco"]
+
+
+OF_ONE = "The logarithm belongs inside the sum over examples: `jax.vmap` it over rows."
 
 
 class Bound(NamedTuple):
@@ -87,6 +91,7 @@ class BoundOf:
 
     def __call__(self, key: Array, observed: Tree, /, *args: Tree, **kwargs: Tree) -> Bound:
         model, guide = trace(self.model, args, kwargs), trace(self.guide, (observed, *args), kwargs)
+        warn_of_rows(self.model, model, self.name, OF_ONE, depth=2)
         pair = paired(model, guide, observed, self.name, analytic=self.analytic)
         self._check_gradient(pair)
         of_model = _static.split((args, kwargs), numbers=True)[1]

@@ -16,6 +16,7 @@ from cgjax._walk import Visitor, walk
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._clamp import PartlyKnown, is_numeric, named_values
 from cgjax.inference._drawing import Drawn
+from cgjax.inference._rows import mask_shape
 from cgjax.nodes import Family
 
 
@@ -219,8 +220,7 @@ def _encoded(site: Site, part: PartlyKnown) -> Array:
     """The values, NaN where they are not known."""
     values, known = jnp.asarray(part.values), jnp.asarray(part.known)
     values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
-    family = _static.join(site.family, [None] * site.family.num_arrays)
-    one_a_slice = site.shape and family.mask_shape(site.shape)[-1] != site.shape[-1]
+    one_a_slice = site.shape and mask_shape(site)[-1] != site.shape[-1]
     if one_a_slice and known.ndim == values.ndim - 1:
         known = known[..., None]
     missing = (1,) * (values.ndim - known.ndim)

@@ -17,9 +17,11 @@ from cgjax._static import Leaf, Tree
 from cgjax._walk import walk
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._drawing import draw, drawing
+from cgjax.inference._estimators import OF_ONE
 from cgjax.inference._guides import Pair, Scored, Scoring, observations, paired
 from cgjax.inference._monte_carlo import Estimate, whole
 from cgjax.inference._of_observed import check_pair, of_observed
+from cgjax.inference._rows import warn_of_rows
 from cgjax.nodes import Family
 
 LogWeight = Callable[[Array], Array]
@@ -91,6 +93,7 @@ class _LikelihoodOf:
 
     def __call__(self, key: Array, observed: Tree, /, *args: Tree, **kwargs: Tree) -> Estimate:
         model = trace(self.model, args, kwargs)
+        warn_of_rows(self.model, model, self.name, OF_ONE, depth=2)
         of_model = _static.split((args, kwargs), numbers=True)[1]
         if self.guide is None:
             log_weight = _by_the_model(model, of_model, observed, self.name)

@@ -176,3 +176,31 @@ def test_what_has_no_closed_form_says_so():
             one.kl(e, other, e)
     with pytest.raises(ValueError, match=r"one shape, .* \(3,\) and \(2,\)"):
         gaussian.kl(e, gaussian, e[:2])
+
+
+def test_the_entropy_of_a_continuous_bernoulli_is_that_of_its_density():
+    with jax.enable_x64(True):
+        points, weights = np.polynomial.legendre.leggauss(60)
+        points, weights = jnp.asarray(points / 2 + 0.5), jnp.asarray(weights / 2)
+        family = nodes.ContinuousBernoulli()
+
+        def by_quadrature(e):
+            log_p = family.log_prob(points, jnp.broadcast_to(e, points.shape))
+            return -jnp.sum(weights * jnp.exp(log_p) * log_p)
+
+        @jax.jit
+        def both(e):
+            found = [jax.vmap(jax.value_and_grad(f)) for f in (family.entropy, by_quadrature)]
+            return [f(e) for f in found]
+
+        ours, theirs = both(jnp.array([-30.0, -1.2, -0.5, 0.0, 1e-3, 0.9, 1.1, 8.0]))
+        # Sixty points are exact for such densities.
+        np.testing.assert_allclose(ours, theirs, 1e-10, 1e-13)
+        words = jnp.array([2**31 + 7, 9, 2**32 - 5], jnp.uint32)[:, None]
+        at = jnp.array([[-20.0, -1.2, -0.15, 0.0, 0.19, 0.21, 5.0]]) + jnp.zeros((3, 1))
+        drawn = jax.jit(lambda e: family.from_words(words + 0 * e.astype(jnp.uint32), e))
+        slope = jax.jit(jax.jvp, static_argnums=0)(drawn, (at,), (jnp.ones_like(at),))[1]
+        step = 1e-5
+        # The polynomial near 0 is right to 1e-7, and so are differences.
+        expected = (drawn(at + step) - drawn(at - step)) / (2 * step)
+        np.testing.assert_allclose(slope, expected, 2e-6, 1e-9)
