@@ -226,7 +226,7 @@ def _graph(program: Program, inputs: list[Input], owner: list[int | None]) -> Ch
         found = [Parent(inputs[k].name) for k in sorted(k for k in arguments if k is not None)]
         for site in program.sites:
             steps = {through_time for i, through_time in tags if i == site.index}
-            if steps and not _in_loop(site):
+            if steps and not site.lengths and not site.in_while:
                 steps = {False}  # handed on by the loop, but the same at every step
             found += [Parent(site.name, step) for step in sorted(steps)]
         return tuple(found)
@@ -257,10 +257,6 @@ def _graph(program: Program, inputs: list[Input], owner: list[int | None]) -> Ch
         results.append(Result(f"result{place}", program.result_shapes[k], edges(of_result[k])))
     used = {p.name for end in (*components, *results) for p in end.parents if not p.through_time}
     return ChainGraph(tuple(components), tuple(i for i in inputs if i.name in used), tuple(results))
-
-
-def _in_loop(site: Site) -> bool:
-    return bool(site.lengths) or site.in_while
 
 
 def _inputs(

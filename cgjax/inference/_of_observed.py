@@ -42,14 +42,13 @@ class OfObserved(Procedure):
 
     def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
         (key,), args = split_lead("key", args)
-        name = getattr(self.net, "name", "the procedure")
+        net: Leaf = self.net
         if not args:
             raise TypeError(
-                f"{name} is called as `procedure(key, observed, *args)`; what is observed, a dict "
-                "from node names to values, is missing."
+                f"{net.name} is called as `procedure(key, observed, *args)`; what is observed, a "
+                "dict from node names to values, is missing."
             )
-        observed = args[0]
-        check_grey(getattr(self.net, "model", None), observed, args[1:], kwargs)
+        check_grey(net.model, args[0], args[1:], kwargs)
         return super().__call__(key, *args, **kwargs)
 
 

@@ -9,6 +9,7 @@ from jax.core import Tracer
 from cgjax._static import Leaf
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Record:
     """A frozen dataclass whose numbers are the leaves of a pytree, and all else static."""
 

@@ -2,6 +2,7 @@
 
 import itertools
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,10 @@ NOISE, OFFSET = 0.7, np.array([0.3, -0.2, 0.1], np.float32)
 X = np.array([1.2, -0.4, 0.9], np.float32)
 
 
-def linear(weights=WEIGHTS):
+def linear(weights: Any = WEIGHTS):
     """Probabilistic principal components: x = W z + b + noise."""
     z = cg.node(cg.nodes.Gaussian(1.0), jnp.zeros(2), name="z")
-    return cg.node(cg.nodes.Gaussian(NOISE), weights @ z + OFFSET, name="x")
+    return cg.node(cg.nodes.Gaussian(NOISE), jnp.asarray(weights @ z + OFFSET), name="x")
 
 
 def posterior(observed, *_):
@@ -38,7 +39,7 @@ def guide_of(observed, parameters):
 
 
 def log_evidence(x=X, weights=WEIGHTS):
-    covariance = weights @ weights.T + NOISE**2 * np.eye(len(weights))
+    covariance: Any = weights @ weights.T + NOISE**2 * np.eye(len(weights))
     return stats.multivariate_normal(OFFSET[: len(weights)], covariance).logpdf(x)
 
 
@@ -124,6 +125,31 @@ def test_doubly_reparameterised_gradients_have_the_mean_and_less_variance():
     mean, error = averages(gradients("doubly_reparameterised", best, 5), 50)
     for leaf in jax.tree.leaves((mean[0], error[0])):
         assert np.all(np.abs(leaf) < 1e-5)
+
+
+def test_doubly_reparameterised_gradients_of_a_guide_in_two_steps():
+    """What the second node's density says of the first one is a part of the derivative."""
+
+    def model():
+        first = cg.node(cg.nodes.Gaussian(1.0), jnp.zeros(()), name="first")
+        second = cg.node(cg.nodes.Gaussian(1.0), first, name="second")
+        return cg.node(cg.nodes.Gaussian(0.5), second, name="x")
+
+    def guide(observed, p):
+        first = cg.node(cg.nodes.Gaussian(0.9), p[0] * observed["x"], name="first")
+        return cg.node(cg.nodes.Gaussian(0.5), p[1] * first + 0.3, name="second")
+
+    def gradient(kind):
+        def value(p, key):
+            build = partial(cg.importance_weighted, num_samples=4, gradient=kind)
+            return build(model, lambda o: guide(o, p))(key, {"x": jnp.array(1.3)}).value
+
+        return lambda key: jax.grad(value)(jnp.array([0.3, 0.8]), key)
+
+    plain, plain_error = averages(gradient("pathwise"), 10_000)
+    double, double_error = averages(gradient("doubly_reparameterised"), 10_000, seed=2)
+    assert_close(plain - double, np.hypot(plain_error, double_error), np.zeros(2))
+    assert np.all(double_error < plain_error)
 
 
 # -- discrete nodes: p(b) p(a | b) p(x | a, b), and a guide in the other direction
@@ -228,7 +254,7 @@ def test_missing_elements_and_nodes_that_nobody_sees_are_summed_out():
     known = jnp.array([True, False, True])
     seen = {"x": cg.PartlyKnown(jnp.where(known, X, jnp.nan), known)}
     kept = np.asarray(known)
-    law = np.asarray(weights)[kept] @ np.asarray(weights)[kept].T + NOISE**2 * np.eye(2)
+    law: Any = np.asarray(weights)[kept] @ np.asarray(weights)[kept].T + NOISE**2 * np.eye(2)
     expected = stats.multivariate_normal(OFFSET[kept], law).logpdf(X[kept])
     bound = cg.elbo(plain, row_posterior, kl="sampled")(KEY, seen, weights)
     np.testing.assert_allclose(bound.value, expected, atol=1e-5)
@@ -328,7 +354,7 @@ def test_batches_are_vmaps_and_nothing_is_traced_twice():
 def test_what_does_not_fit_is_named():
     seen, weights = {"x": X}, jnp.asarray(WEIGHTS)
 
-    def message(model, guide, observed=seen, error=ValueError, build=cg.elbo):
+    def message(model, guide, observed: Any = seen, error: Any = ValueError, build=cg.elbo):
         with pytest.raises(error) as caught:
             build(model, guide)(KEY, observed, weights)
         return str(caught.value)
@@ -358,17 +384,26 @@ def test_what_does_not_fit_is_named():
     assert 'Use gradient="vimco"' in message(
         discrete, lambda o, w: cg.node(cg.nodes.Spin(), o["x"], name="z"), build=weighted
     )
-    for options, wrong in [
+
+    def many(rows):
+        z = cg.node(normal, rows, name="z")
+        return cg.node(normal, 2 * z, name="x")
+
+    with pytest.warns(UserWarning, match="3 rows.*inside the sum over examples"):
+        guide = lambda observed, rows: cg.node(normal, rows, name="z")  # noqa: E731
+        cg.elbo(many, guide)(KEY, {"x": jnp.ones((3, 2))}, jnp.zeros((3, 2)))
+    wrong_options: list[Any] = [
         ({"kl": "exact"}, "kl of elbo is"),
-        ({"gradient": "reinforce"}, "is"),
+        ({"gradient": "reinforce"}, 'gradient of elbo is "pathwise" or'),
         ({"num_samples": 0}, "at least 1 sample"),
-    ]:
+    ]
+    for options, wrong in wrong_options:
         with pytest.raises(ValueError, match=wrong):
             cg.elbo(linear, posterior, **options)
     with pytest.raises(ValueError, match="compares samples"):
         cg.importance_weighted(linear, posterior, num_samples=1, gradient="vimco")
     with pytest.raises(TypeError, match="takes a network"):
-        cg.elbo(linear, None)
+        cg.elbo(linear, None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="what is observed, a dict"):
         cg.elbo(linear, posterior)(KEY)
     with pytest.raises(ValueError, match="at least 2 samples"):
@@ -394,3 +429,5 @@ def test_impossible_observations_are_minus_infinity_without_gradient_and_grey_le
             bound(KEY, grey, w)
     with pytest.raises(ValueError, match="ContinuousBernoulli"):
         cg.log_likelihood(model)(KEY, grey, w)
+    estimate = cg.log_likelihood(model, num_samples=3)(KEY, {"x": jnp.array([2.0, 1.0])}, w)
+    assert (estimate.mean, estimate.standard_error) == (-np.inf, np.inf)

@@ -137,7 +137,7 @@ def test_modules_in_the_place_of_functions():
     np.testing.assert_allclose(value, by_hand(params, of_coder), rtol=1e-6)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(slopes))
     with pytest.raises(ValueError, match="kl of elbo"):
-        cg.elbo(decoder, coder, kl="wrong")
+        cg.elbo(decoder, coder, kl="wrong")  # type: ignore[arg-type]
 
 
 def test_what_has_no_log_probability_says_so():
