@@ -13,7 +13,7 @@ from flax import nnx
 
 from cgjax import _static
 from cgjax._drawing import Box, Line, drawing, mermaid, save, svg
-from cgjax._program import Program, Site, parents, trace
+from cgjax._program import Program, parents, trace
 from cgjax._static import Function, Leaf, Tree
 from cgjax.nodes import Family
 

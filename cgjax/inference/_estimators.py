@@ -127,9 +127,9 @@ class BoundOf:
         scored = jax.vmap(lambda v: pair.score(of_model, v), axis_size=count)(values)
         log_p = {name: _total(node.log_prob) for name, node in scored.items()}
         log_q = {name: jax.vmap(Drawn.total)(node) for name, node in drawn.items()}
-        closed = [name for name in pair.analytic]
-        inputs = [{name: nodes[name] for name in closed} for nodes in (drawn, scored)]
-        kl = jax.vmap(pair.divergences)(*inputs) if closed else {}
+        proposed = {name: drawn[name] for name in pair.analytic}
+        prior = {name: scored[name] for name in pair.analytic}
+        kl = jax.vmap(pair.divergences)(proposed, prior) if proposed else {}
         return _Samples(drawn, scored, log_q, log_p, kl)
 
     def _average(self, pair: Pair, samples: _Samples) -> Array:

@@ -120,11 +120,11 @@ class ContinuousBernoulli(Family):
 
     Example:
         >>> import jax.numpy as jnp
-        >>> pixel, e = ContinuousBernoulli(), jnp.array([-5.0, 0.0, 5.0])
+        >>> pixel, e = ContinuousBernoulli(), jnp.array([-5.0, 1.0, 5.0])
         >>> print(pixel.activation(e).round(3))
-        [0.193 0.5   0.807]
+        [0.193 0.582 0.807]
         >>> print(pixel.log_prob(jnp.array([0.0, 0.3, 2.0]), e).round(3))
-        [1.616 0.     -inf]
+        [ 1.616 -0.241   -inf]
 
     Source: Loaiza-Ganem and Cunningham, "The continuous Bernoulli: fixing a pervasive error in
     variational autoencoders", 2019.
