@@ -121,7 +121,7 @@ def with_gradients(log_z: Callable[..., Any]) -> Callable[..., Any]:
 def network(e: Any, a: Any, path: Any) -> Any:
     """The loss of a tagger, through nodes."""
     net = lambda e, a: cg.node(LinearChain(a), e, name="tags")  # noqa: E731
-    return -cg.log_joint(net)({"tags": path}, e, a) / len(e)
+    return -cg.log_joint(net, batch_axes=0)({"tags": path}, e, a) / len(e)
 
 
 def functions(e: Any, a: Any, path: Any) -> Any:

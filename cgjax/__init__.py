@@ -9,6 +9,7 @@ from cgjax._component import component
 from cgjax._functional import (
     chain_graph,
     clamp,
+    collapse,
     condition,
     exact_marginals,
     feed_forward,
@@ -25,27 +26,33 @@ from cgjax._functional import (
 )
 from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
-from cgjax.inference import Estimate, PartlyKnown, SoftEvidence, moment_rule, with_nodes
+from cgjax._of_modules import elbo, importance_weighted, log_likelihood, with_log_prob
+from cgjax.inference import Bound, Estimate, PartlyKnown, SoftEvidence, moment_rule, with_nodes
 from cgjax.nodes import Belief
 
 __all__ = [
     "Belief",
+    "Bound",
     "ChainGraph",
     "Estimate",
     "PartlyKnown",
     "SoftEvidence",
     "chain_graph",
     "clamp",
+    "collapse",
     "component",
     "condition",
+    "elbo",
     "exact_marginals",
     "feed_forward",
     "forward_sample",
     "functional",
+    "importance_weighted",
     "layers",
     "lift",
     "log_evidence",
     "log_joint",
+    "log_likelihood",
     "mode",
     "moment_rule",
     "moments",
@@ -58,5 +65,6 @@ __all__ = [
     "pseudo_likelihood",
     "scope",
     "weights",
+    "with_log_prob",
     "with_nodes",
 ]

@@ -94,13 +94,9 @@ class ModuleProcedure:
         f, params, state = functional(self.module)
         lead, args = split_lead(self.lead, args)
         inputs = (params, state, *args)
-        changes = _changes_state(f, inputs, kwargs)
+        changes = changes_state(f, inputs, kwargs)
         if self.evaluates and changes:
-            raise ValueError(
-                f"{_name(self.module)} changes its own variables when called (BatchNorm "
-                "statistics, random state), and this procedure has no use for the change. Put the "
-                "module into evaluation mode with `module.eval()`, or use `cgjax.functional`."
-            )
+            raise no_use_for_changes(self.module)
         procedure = self.build(output_of(f) if self.evaluates else f)
         if self.capture:
             procedure = inference.with_nodes(procedure)
@@ -112,7 +108,7 @@ class ModuleProcedure:
             result, nodes = result
         out, new_state = result
         if changes:
-            _write_back(self.module, new_state)
+            write_back(self.module, new_state)
         return (out, nodes) if self.capture else out
 
 
@@ -160,7 +156,7 @@ def functional(module: object) -> tuple[Function, Tree, Tree]:
     return _module_function(graphdef), params, state
 
 
-def _is_module(net: object) -> bool:
+def is_module(net: object) -> bool:
     return isinstance(net, nnx.Module) or (isinstance(net, ModuleProcedure) and net.is_network)
 
 
@@ -168,7 +164,7 @@ def _name(module: object) -> str:
     return _name(module.module) if isinstance(module, ModuleProcedure) else type(module).__name__
 
 
-def _changes_state(f: Function, inputs: tuple[Tree, ...], kwargs: dict[str, Tree]) -> bool:
+def changes_state(f: Function, inputs: tuple[Tree, ...], kwargs: dict[str, Tree]) -> bool:
     """Whether some variable comes back other than it went in.
 
     In evaluation mode none does, and nothing is written: so a module whose call changes nothing
@@ -183,7 +179,15 @@ def _changes_state(f: Function, inputs: tuple[Tree, ...], kwargs: dict[str, Tree
     return jax.tree.leaves(new_state, is_leaf=lambda x: x is None) != unchanged
 
 
-def _write_back(module: nnx.Module | ModuleProcedure, new_state: Tree) -> None:
+def no_use_for_changes(module: nnx.Module | ModuleProcedure) -> ValueError:
+    return ValueError(
+        f"{_name(module)} changes its own variables when called (BatchNorm statistics, random "
+        "state), and this procedure has no use for the change. Put the module into evaluation mode "
+        "with `module.eval()`, or use `cgjax.functional`."
+    )
+
+
+def write_back(module: nnx.Module | ModuleProcedure, new_state: Tree) -> None:
     while isinstance(module, ModuleProcedure):
         module = module.module
     try:
@@ -208,18 +212,18 @@ def _accepts_modules(
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tree:
         if args and isinstance(args[0], ModuleProcedure) and not args[0].is_network:
             raise already_a_procedure(build.__name__, args[0].name)
-        if not args or not _is_module(args[0]):
+        if not args or not is_module(args[0]):
             return build(*args, **kwargs)
         net: Leaf = args[0]
         rest = args[1:]
-        make(_unused, *rest, **kwargs)  # bad options raise here, not at the first call
+        make(unused, *rest, **kwargs)  # bad options raise here, not at the first call
         name = build.__name__
         return procedure(net, lambda f: make(f, *rest, **kwargs), name=name, **options)
 
     return wrapped
 
 
-def _unused() -> None:
+def unused() -> None:
     """Stands for a network where only the options of a procedure are checked."""
 
 
@@ -232,7 +236,7 @@ def monte_carlo(sampler: Leaf, num_samples: int, *, batch_size: int = 64) -> Fun
         )
     if not isinstance(sampler, ModuleProcedure):
         return build(sampler)
-    build(sampler.build(_unused))  # bad options raise here
+    build(sampler.build(unused))  # bad options raise here
 
     # The key leads; the output of each sample is averaged, and the state does not change.
     def average(f: Leaf) -> Function:
@@ -248,7 +252,7 @@ monte_carlo.__doc__ = inference.monte_carlo.__doc__
 def chain_graph(net: Leaf) -> Callable[..., _graph.ChainGraph]:
     if isinstance(net, ModuleProcedure) and not net.is_network:
         raise already_a_procedure("chain_graph", net.name)
-    if not _is_module(net):
+    if not is_module(net):
         check_network(net, "chain_graph")
         return _graph.chain_graph(net)
 
@@ -275,6 +279,7 @@ feed_forward = _accepts_modules(inference.feed_forward)
 forward_sample = _accepts_modules(inference.forward_sample, lead="key")
 pcff = _accepts_modules(inference.pcff, lead="key")
 clamp = _accepts_modules(inference.clamp, is_network=True)
+collapse = _accepts_modules(inference.collapse, is_network=True)
 lift = _accepts_modules(_lift.lift, LiftedModule, is_network=True)
 log_joint = _accepts_modules(inference.log_joint, lead="values", evaluates=True)
 pseudo_likelihood = _accepts_modules(inference.pseudo_likelihood, lead="values", evaluates=True)

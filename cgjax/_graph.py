@@ -13,7 +13,7 @@ from flax import nnx
 
 from cgjax import _static
 from cgjax._drawing import Box, Line, drawing, mermaid, save, svg
-from cgjax._program import Program, Site, parents, trace
+from cgjax._program import Program, parents, trace
 from cgjax._static import Function, Leaf, Tree
 from cgjax.nodes import Family
 
@@ -96,6 +96,12 @@ class ChainGraph:
     components: tuple[Component, ...]
     inputs: tuple[Input, ...]
     results: tuple[Result, ...]
+
+    @property
+    def implicit(self) -> tuple[Result, ...]:
+        """The results that are functions of nodes and no nodes: these have no density."""
+        inner = {c.name for c in self.components if not c.output}
+        return tuple(r for r in self.results if inner & {p.name for p in r.parents})
 
     def __getitem__(self, name: str) -> Component:
         """The component of a name."""
@@ -220,7 +226,7 @@ def _graph(program: Program, inputs: list[Input], owner: list[int | None]) -> Ch
         found = [Parent(inputs[k].name) for k in sorted(k for k in arguments if k is not None)]
         for site in program.sites:
             steps = {through_time for i, through_time in tags if i == site.index}
-            if steps and not _in_loop(site):
+            if steps and not site.lengths and not site.in_while:
                 steps = {False}  # handed on by the loop, but the same at every step
             found += [Parent(site.name, step) for step in sorted(steps)]
         return tuple(found)
@@ -251,10 +257,6 @@ def _graph(program: Program, inputs: list[Input], owner: list[int | None]) -> Ch
         results.append(Result(f"result{place}", program.result_shapes[k], edges(of_result[k])))
     used = {p.name for end in (*components, *results) for p in end.parents if not p.through_time}
     return ChainGraph(tuple(components), tuple(i for i in inputs if i.name in used), tuple(results))
-
-
-def _in_loop(site: Site) -> bool:
-    return bool(site.lengths) or site.in_while
 
 
 def _inputs(

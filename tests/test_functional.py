@@ -225,7 +225,7 @@ def test_captured_and_averaged_modules():
     f, params, state = cg.functional(net)
     functional = cg.monte_carlo(lambda k, x: cg.forward_sample(f)(k, params, state, x)[0], 50)
     np.testing.assert_allclose(functional(KEY, X).mean, estimate.mean, rtol=1e-5, atol=1e-5)
-    one = cg.log_joint(net)({"hidden": jnp.ones((6, 4))}, X)
+    one = cg.log_joint(net, batch_axes=0)({"hidden": jnp.ones((6, 4))}, X)
     assert one.shape == () and np.isfinite(one)
 
 

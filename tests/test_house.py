@@ -34,6 +34,7 @@ FLOORS = (
     "_drawing",
     "_graph",
     "_functional",
+    "_of_modules",
     "weights",
     "layers",
     "metrics",

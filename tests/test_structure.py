@@ -168,7 +168,9 @@ def test_a_layer_is_a_component_with_sparse_shared_or_fixed_connections(layer, m
     assert_identical(out, nodes["above"])
     flat = nodes | {"above": nodes["above"].reshape(-1)}
     # A sum of some fifty logarithms.
-    close(cg.log_joint(net)(nodes, x), cg.log_joint(dense)(flat, x), 1e-4)
+    close(
+        cg.log_joint(net, batch_axes=0)(nodes, x), cg.log_joint(dense, batch_axes=0)(flat, x), 1e-4
+    )
 
 
 # -- normalisation: reparametrisations of the natural parameter
@@ -265,7 +267,7 @@ def test_normalisation_reparametrises_the_natural_parameter(make):
     close(cg.feed_forward(clamped)(params, state, ROWS)[0], nnx.relu(e))
     values["hidden"] = nnx.relu(e + 0.1)
     terms = [SPIN.log_prob(values["lower"], net.lower(ROWS)), RELU.log_prob(values["hidden"], e)]
-    got = cg.log_joint(lambda x: f(params, state, x)[0])(values, ROWS)
+    got = cg.log_joint(lambda x: f(params, state, x)[0], batch_axes=0)(values, ROWS)
     close(got, sum(t.sum() for t in terms), 1e-4)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_
 
+import jax
 import numpy as np
 
 from cgjax import _static
@@ -111,6 +112,12 @@ class Program:
         if len(constants) == len(self.constants) and all(map(is_, constants, self.constants)):
             return self
         return replace(self, jaxpr=Closed(open_jaxpr(self.jaxpr), tuple(constants)))
+
+    @property
+    def arguments(self) -> list[jax.ShapeDtypeStruct]:
+        """The shape and dtype of every flat argument."""
+        avals = (aval(v) for v in open_jaxpr(self.jaxpr).invars)
+        return [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals]
 
     @property
     def result_shapes(self) -> list[tuple[int, ...]]:

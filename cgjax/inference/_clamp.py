@@ -99,15 +99,20 @@ class _Clamped(Visitor):
                 return value
             e = family.conditioned(e, value)
             activation = family.activation(e)
-        return bind(
-            family,
-            e,
-            activation,
-            kind=site.kind,
-            name=site.name,
-            scopes_in_name=site.num_scopes,
-            differentiated=site.differentiated,
-        )
+        return marked_again(site, family, e, activation)
+
+
+def marked_again(site: Site, family: Family, e: Array, activation: Array) -> Array:
+    """A node that survives in a network made of another, under the name that it had."""
+    return bind(
+        family,
+        e,
+        activation,
+        kind=site.kind,
+        name=site.name,
+        scopes_in_name=site.num_scopes,
+        differentiated=site.differentiated,
+    )
 
 
 @method

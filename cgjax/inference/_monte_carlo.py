@@ -203,7 +203,7 @@ class _AverageOfFunction(Procedure):
         return super().__call__(key, *args, **kwargs)
 
 
-def _whole(name: str, number: Leaf) -> int:
+def whole(name: str, number: Leaf) -> int:
     try:
         return operator.index(number)
     except TypeError:
@@ -249,8 +249,8 @@ def monte_carlo(sampler: Function, num_samples: int, *, batch_size: int = 64) ->
             "monte_carlo takes a sampling procedure, such as `cgjax.forward_sample(net)`, got "
             f"{_static.described(sampler)}."
         )
-    num_samples = _whole("num_samples", num_samples)
-    batch_size = _whole("batch_size", batch_size)
+    num_samples = whole("num_samples", num_samples)
+    batch_size = whole("batch_size", batch_size)
     if num_samples < 2:
         raise ValueError(f"A standard error needs at least 2 samples, got {num_samples}.")
     if batch_size < 1:

@@ -3,6 +3,7 @@
 from cgjax._gaussian.belief import Belief
 from cgjax.nodes._binary import Bernoulli, Binary, Spin
 from cgjax.nodes._categorical import Categorical
+from cgjax.nodes._continuous_bernoulli import ContinuousBernoulli
 from cgjax.nodes._dense_grid import DenseGrid
 from cgjax.nodes._family import SMALLEST_SCALE, Family
 from cgjax.nodes._gaussian import Gaussian
@@ -24,6 +25,7 @@ __all__ = [
     "BernoulliMask",
     "Binary",
     "Categorical",
+    "ContinuousBernoulli",
     "DenseGrid",
     "Family",
     "Gaussian",

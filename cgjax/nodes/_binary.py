@@ -15,6 +15,8 @@ from cgjax._gaussian.numerics import like, wide
 from cgjax._gaussian.quadrature import logistic_moments
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
+from cgjax.nodes._information import odds_entropy, odds_kl
+from cgjax.nodes._record import same
 from cgjax.nodes._values import or_nan, possible_or_minus_infinity, require_parameter
 
 
@@ -41,6 +43,10 @@ class TwoStates(Family):
         """The lower and the higher state."""
         low, high = self._levels()
         return jnp.minimum(low, high), jnp.maximum(low, high)
+
+    def _same_states(self, other: "TwoStates") -> bool:
+        """Whether both are known to have the same two states, in the same order."""
+        return all(map(same, self._levels(), other._levels()))
 
     def _levels_like(
         self, e: Float[Array, "*nodes"]
@@ -81,6 +87,29 @@ class _Logistic(TwoStates):
         value = -jax.nn.softplus(jnp.where(x == high, -log_odds, log_odds))
         possible = ((x == low) | (x == high)) & ~(value == -jnp.inf)
         return possible_or_minus_infinity(x, possible, value)
+
+    def entropy(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """-sum over both states of P log P, of log-odds (high - low) e."""
+        return odds_entropy(self._log_odds(wide(self.natural_parameter(e)))[0])
+
+    def has_kl(self, other: Family) -> bool:
+        """Whether the other one is given by log-odds, too, and has the same states."""
+        return isinstance(other, _Logistic) and self._same_states(other)
+
+    def kl(
+        self, e: Num[ArrayLike, "*nodes"], other: Family, other_e: Num[ArrayLike, "..."]
+    ) -> Float[Array, "*nodes"]:
+        """sum over both states of P log(P / Q).
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> close = Bernoulli().kl(jnp.array(0.0), Bernoulli(), jnp.array(1e-4))
+            >>> print(f"{close:.4g}")  # d^2 / 8 to all digits
+            1.25e-09
+        """
+        e, other_e = self._both_parameters(e, other, other_e)
+        assert isinstance(other, _Logistic)
+        return odds_kl(self._log_odds(e)[0], other._log_odds(other_e)[0])
 
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]

@@ -12,6 +12,7 @@ from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import complement_of, one_hot_argmax, softmax_moments
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
+from cgjax.nodes._information import logits_entropy, logits_kl
 from cgjax.nodes._values import or_nan, possible_or_minus_infinity
 
 # In `moments` a lower logit, such as the -inf of a class that is masked out, counts as this one.
@@ -122,6 +123,28 @@ class Categorical(Family):
         value = jnp.sum(jnp.where(chosen, log_probability, 0), axis=self.axis, keepdims=True)
         any_nan = jnp.sum(x, axis=self.axis, keepdims=True)
         return possible_or_minus_infinity(any_nan, one_hot & (value != -jnp.inf), value)
+
+    def entropy(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
+        """-sum_k p_k log p_k, p = softmax(e); shape `mask_shape(e.shape)`."""
+        return logits_entropy(wide(self.natural_parameter(e)), self.axis)
+
+    def has_kl(self, other: Family) -> bool:
+        """Whether the other one is a Categorical along the same axis."""
+        return isinstance(other, Categorical) and self.axis == other.axis
+
+    def kl(
+        self, e: Num[ArrayLike, "*nodes"], other: Family, other_e: Num[ArrayLike, "..."]
+    ) -> Float[Array, "..."]:
+        """sum_k p_k log(p_k / q_k), p = softmax(e), q = softmax(other_e), one number per node.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> fair, loaded = jnp.zeros(6), jnp.zeros(6).at[5].set(1.0)
+            >>> print(Categorical().kl(fair, Categorical(), loaded).round(4))
+            [0.0852]
+        """
+        e, other_e = self._both_parameters(e, other, other_e)
+        return logits_kl(e, other_e, self.axis)
 
     def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """The one-hot vector of the class with the largest logit, the first of equal ones."""

@@ -7,17 +7,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, Num, PRNGKeyArray, UInt32
 
 from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import like, wide
-from cgjax._static import Leaf
 from cgjax.kernels.random_bits import random_words
+from cgjax.nodes._record import Record
 from cgjax.nodes._values import or_nan
 
 # `log_prob` of a continuous family never uses a standard deviation below this. The density of a
@@ -27,7 +25,7 @@ SMALLEST_SCALE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Family(abc.ABC):
+class Family(Record, abc.ABC):
     """The distribution of a random variable X given its natural parameter e; T(X) is its statistic.
 
     Every method works element by element on an array of nodes, except along the class axis of a
@@ -135,6 +133,13 @@ class Family(abc.ABC):
         e = self.natural_parameter(e)
         return self.from_words(random_words(key, e.shape)[1], e)
 
+    def from_words_with_log_prob(
+        self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> tuple[Float[Array, "*nodes"], Float[Array, "..."]]:
+        """`from_words`, and the `log_prob` of what it drew, of shape `mask_shape(e.shape)`."""
+        sample = self.from_words(words, e)
+        return sample, self.log_prob(sample, e)
+
     def derivative(
         self, e: Float[Array, "*nodes"], value: Float[Array, "*nodes"]
     ) -> Float[Array, "*nodes"] | None:
@@ -209,6 +214,45 @@ class Family(abc.ABC):
         best = jnp.take_along_axis(values, jnp.argmax(log_probs, 0)[None], 0)[0]
         return or_nan(~jnp.any(jnp.isnan(log_probs), 0), lax.stop_gradient(best))
 
+    def entropy(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
+        """-E[log P(X)] given e in nats, one number per node; of a density, the differential one.
+
+        Returns:
+            Shape `mask_shape(e.shape)`, at least float32; of a `LinearChain`, (...).
+
+        Raises:
+            TypeError: the family has no closed form of it.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no closed form of its entropy. Estimate it by samples: the "
+            "mean of -family.log_prob(x, e) over x = family.sample(key, e)."
+        )
+
+    def has_kl(self, other: "Family") -> bool:
+        """Whether `kl` has a closed form for nodes of this family and of another."""
+        return False
+
+    def kl(
+        self, e: Num[ArrayLike, "*nodes"], other: "Family", other_e: Num[ArrayLike, "..."]
+    ) -> Float[Array, "..."]:
+        """KL(P || Q) = E_P[log P(X) - log Q(X)] in nats, P of this family at e, one per node.
+
+        It is inf, with a gradient of zero, where Q excludes what P allows.
+
+        Args:
+            e: natural parameter of P.
+            other: the family of Q, of equal values of X.
+            other_e: natural parameter of Q, of e's shape.
+
+        Returns:
+            Shape `mask_shape(e.shape)`, at least float32.
+
+        Raises:
+            TypeError: there is no closed form of it; `has_kl` asks beforehand.
+            ValueError: e and other_e differ in shape.
+        """
+        raise no_closed_kl(self, other)
+
     def bounds(self) -> tuple[ArrayLike, ArrayLike]:
         """The smallest and the largest value of the statistic, which bound its mean too."""
         return -jnp.inf, jnp.inf
@@ -266,73 +310,28 @@ class Family(abc.ABC):
         mean = wide(mean)
         return mean, like(variance, mean)
 
-    def _numeric_parameters(self) -> list[tuple[str, Leaf]]:
-        return [
-            (field.name, value)
-            for field in dataclasses.fields(self)
-            if not _is_static(field, value := getattr(self, field.name))
-        ]
-
-    def _static_parameters(self) -> tuple[tuple[str, Leaf], ...]:
-        return tuple(
-            (field.name, value)
-            for field in dataclasses.fields(self)
-            if _is_static(field, value := getattr(self, field.name))
-        )
-
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        super().__init_subclass__(**kwargs)
-        jax.tree_util.register_pytree_with_keys(
-            cls, _flatten_with_keys, lambda aux, leaves: _unflatten(cls, aux, leaves), _flatten
-        )
-
-    def __eq__(self, other: object) -> bool:
-        """Same class, same static parts, and numeric parameters equal or the same objects."""
-        if type(self) is not type(other) or not isinstance(other, Family):
-            return False
-        if self._static_parameters() != other._static_parameters():
-            return False
-        pairs = zip(self._numeric_parameters(), other._numeric_parameters(), strict=True)
-        return all(name == its and _same(mine, theirs) for (name, mine), (its, theirs) in pairs)
-
-    def __hash__(self) -> int:
-        numeric = tuple(
-            (name, value if isinstance(value, int | float) else np.shape(value))
-            for name, value in self._numeric_parameters()
-        )
-        return hash((type(self), self._static_parameters(), numeric))
+    def _both_parameters(
+        self, e: Num[ArrayLike, "*nodes"], other: "Family", other_e: Num[ArrayLike, "..."]
+    ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
+        """The natural parameters of P and of Q in `kl`, checked, of one dtype."""
+        if not self.has_kl(other):
+            raise no_closed_kl(self, other)
+        e, other_e = self.natural_parameter(e), other.natural_parameter(other_e)
+        if e.shape != other_e.shape:
+            raise ValueError(
+                f"kl compares nodes of one shape, got natural parameters of shape {e.shape} and "
+                f"{other_e.shape}."
+            )
+        dtype = jnp.promote_types(jnp.promote_types(e.dtype, other_e.dtype), jnp.float32)
+        return e.astype(dtype), other_e.astype(dtype)
 
 
-def _is_static(field: dataclasses.Field, value: object) -> bool:
-    return field.metadata.get("static", False) or callable(value)
-
-
-def _flatten_with_keys(family: Family):
-    numeric = family._numeric_parameters()
-    names = tuple(name for name, _ in numeric)
-    keyed = [(jax.tree_util.GetAttrKey(name), value) for name, value in numeric]
-    return keyed, (names, family._static_parameters())
-
-
-def _flatten(family: Family):
-    numeric = family._numeric_parameters()
-    names = tuple(name for name, _ in numeric)
-    return [value for _, value in numeric], (names, family._static_parameters())
-
-
-def _unflatten(cls: type[Family], aux, leaves) -> Family:
-    # Not through __init__: transformations put tracers, axes and placeholders where numbers were,
-    # and the numbers have been checked when the user made the family.
-    names, static = aux
-    family = object.__new__(cls)
-    for name, value in (*zip(names, leaves, strict=True), *static):
-        object.__setattr__(family, name, value)
-    return family
-
-
-def _same(mine: Leaf, theirs: Leaf) -> bool:
-    if mine is theirs:
-        return True
-    if isinstance(mine, Tracer) or isinstance(theirs, Tracer):
-        return False
-    return np.array_equal(np.asarray(mine), np.asarray(theirs))
+def no_closed_kl(family: Family, other: Family) -> TypeError:
+    """The error for a divergence without a closed form."""
+    return TypeError(
+        f"There is no closed form of KL({type(family).__name__} || {type(other).__name__}). There "
+        "is for two Gaussians (a GaussianMask is one), two Categoricals along one axis, Binary, "
+        "Bernoulli and Spin nodes with equal states, and BernoulliMask and SoftClamp nodes with "
+        "equal states. Estimate others by samples: the mean of family.log_prob(x, e) - "
+        "other.log_prob(x, other_e) over x = family.sample(key, e)."
+    )

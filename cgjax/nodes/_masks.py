@@ -17,7 +17,9 @@ from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.tails import log_density
 from cgjax.kernels.random_bits import open_uniform, standard_normal
 from cgjax.nodes._binary import TwoStates
-from cgjax.nodes._family import SMALLEST_SCALE, Belief, Family
+from cgjax.nodes._family import Belief, Family
+from cgjax.nodes._gaussian import AnyGaussian
+from cgjax.nodes._information import probability_entropy, probability_kl
 from cgjax.nodes._values import or_nan, possible_or_minus_infinity, require_parameter
 
 # A Gaussian mask has no finite variance at keep probability 0; below this one, it is computed
@@ -120,6 +122,32 @@ class _ByExpectation(TwoStates):
         mean, variance = self._gaussian_parameter(mean, variance)
         return Belief(self._in_range(mean), self._variance(mean)), Belief(mean, variance)
 
+    def entropy(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """-p log p - (1 - p) log(1 - p), p = (e - low)/(high - low)."""
+        return probability_entropy(*self._probabilities(wide(self.natural_parameter(e))))
+
+    def has_kl(self, other: Family) -> bool:
+        """Whether the other one is given by an expectation, too, and has the same states."""
+        return isinstance(other, _ByExpectation) and self._same_states(other)
+
+    def kl(
+        self, e: Num[ArrayLike, "*nodes"], other: Family, other_e: Num[ArrayLike, "..."]
+    ) -> Float[Array, "*nodes"]:
+        """p log(p / q) + (1 - p) log((1 - p) / (1 - q)), p and q as in `entropy`."""
+        e, other_e = self._both_parameters(e, other, other_e)
+        assert isinstance(other, _ByExpectation)
+        low, high = self._levels_like(e)
+        change = (other_e - e) / (high - low)
+        return probability_kl(*self._probabilities(e), *other._probabilities(other_e), change)
+
+    def _probabilities(
+        self, e: Float[Array, "*nodes"]
+    ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
+        """Of high and of low."""
+        low, high = self._levels_like(e)
+        e = self._in_range(e)
+        return (e - low) / (high - low), (high - e) / (high - low)
+
     def _variance(self, e: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
         low, high = self._levels_like(e)
         e = self._in_range(e)
@@ -196,7 +224,7 @@ class SoftClamp(_ByExpectation):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class GaussianMask(Family):
+class GaussianMask(AnyGaussian):
     """A Gaussian dropout mask: X ~ N(1, (1 - e)/e), where e is the probability to keep.
 
     It has the mean and variance of a Bernoulli mask divided by its keep probability, so nothing
@@ -217,7 +245,6 @@ class GaussianMask(Family):
     Source: [A] section 4.3, "other noise distributions such as Gaussian".
     """
 
-    reparameterised: ClassVar[bool] = True
     kinds: ClassVar[frozenset[str]] = frozenset({"noise"})
 
     def natural_parameter(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
@@ -262,10 +289,8 @@ class GaussianMask(Family):
         self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
     ) -> Float[Array, "*nodes"]:
         """log N(x; 1, (1 - e)/e), with a standard deviation of at least 1e-6."""
-        e = wide(self.natural_parameter(e))
-        scale = jnp.maximum(_standard_deviation(self._variance(e)), SMALLEST_SCALE)
-        x = lax.convert_element_type(jnp.asarray(x), scale.dtype)
-        return log_density(x, jnp.ones_like(scale), scale)
+        mean, scale = self._mean_and_positive_scale(wide(self.natural_parameter(e)))
+        return log_density(lax.convert_element_type(jnp.asarray(x), scale.dtype), mean, scale)
 
     def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """1, shape and dtype of e."""
@@ -282,6 +307,12 @@ class GaussianMask(Family):
         mean, _ = self._gaussian_parameter(mean, variance)
         one = jnp.ones_like(mean)
         return Belief(one, self._variance(mean)), Belief(one, jnp.zeros_like(mean))
+
+    def _mean_and_scale(
+        self, e: Float[Array, "*nodes"]
+    ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
+        scale = _standard_deviation(self._variance(e))
+        return jnp.ones_like(scale), scale
 
     def _variance(self, e: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
         return (1 - or_nan((e >= 0) & (e <= 1), e)) / jnp.maximum(e, SMALLEST_KEEP)

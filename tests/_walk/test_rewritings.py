@@ -58,7 +58,9 @@ PROCEDURES = {
     "forward_sample": lambda net: cg.forward_sample(net)(KEY, X),
     "feed_forward": lambda net: cg.feed_forward(net)(X),
     "clamp": lambda net: cg.pcff(cg.clamp(net, VALUES), 0.5)(KEY, X),
-    "log_joint": lambda net: cg.log_joint(net)({**VALUES, "out": jnp.ones((5, 2))}, X),
+    "log_joint": lambda net: cg.log_joint(net, batch_axes=0)(
+        {**VALUES, "out": jnp.ones((5, 2))}, X
+    ),
 }
 
 

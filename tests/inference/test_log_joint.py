@@ -146,3 +146,64 @@ def test_observed_nodes_need_no_value_and_noise_does():
 
     got = cg.log_joint(net)({"drop": jnp.array([1.0, 0.0])}, jnp.array([0.5, 0.5]))
     np.testing.assert_allclose(got, np.log(0.25 * 0.75), rtol=1e-6)  # float32
+
+
+def layered(x, weight):
+    """Two layers of any number of rows."""
+    first = cg.node(cg.nodes.Spin(), x @ weight, name="first")
+    return cg.node(cg.nodes.Categorical(), first @ weight.T, name="second")
+
+
+def test_of_a_batch_there_is_a_number_for_each_row_and_one_for_all_is_said():
+    weight, x = jnp.array([[0.5, -1.0, 2.0, 0.1]] * 3), jnp.linspace(-1, 1, 15).reshape(5, 3)
+    values = {"first": jnp.ones((5, 4)), "second": jnp.eye(3)[jnp.arange(5) % 3]}
+    each = cg.log_joint(layered, batch_axes=1)(values, x, weight)
+    mapped = jax.vmap(cg.log_joint(layered), (0, 0, None))(values, x, weight)
+    np.testing.assert_allclose(each, mapped, rtol=1e-6)
+    with pytest.warns(UserWarning, match=r"one number for the 5 rows.*batch_axes=1.*batch_axes=0"):
+        total = cg.log_joint(layered)(values, x, weight)
+    with pytest.warns(UserWarning, match="5 rows"):
+        jax.jit(lambda x: cg.pseudo_likelihood(layered)(values, x, weight))(x)
+    np.testing.assert_allclose(total, each.sum(), rtol=1e-6)
+    assert cg.log_joint(layered, batch_axes=0)(values, x, weight) == total
+    # One example, as long as a matrix of parameters is: no row can be taken alone.
+    square = {"first": jnp.ones(4), "second": jnp.eye(3)[0]}
+    assert cg.log_joint(layered)(square, x[0], weight).shape == ()
+
+    def mixing(x):
+        first = cg.node(cg.nodes.Spin(), x, name="first")
+        return cg.node(cg.nodes.Spin(), first - first.mean(0, keepdims=True), name="second")
+
+    both = dict.fromkeys(("first", "second"), jnp.ones((5, 3)))
+    with pytest.warns(UserWarning, match="5 rows"):  # the mean is not looked into
+        cg.log_joint(mixing)(both, x)
+    with pytest.raises(ValueError, match=r"batch_axes=1 needs the same 1 axes.*first \(4,\)"):
+        cg.log_joint(layered, batch_axes=1)(square, x[0], weight)
+    with pytest.raises(ValueError, match="number of axes of examples, got -1"):
+        cg.log_joint(layered, batch_axes=-1)
+
+
+def test_rows_in_loops():
+    def net(xs):
+        def step(h, x):
+            h = cg.node(cg.nodes.Spin(), 0.5 * h + x, name="h")
+            return h, h
+
+        return jax.lax.scan(step, jnp.zeros(xs.shape[1:]), xs)[1]
+
+    xs = jnp.linspace(-1, 1, 24).reshape(4, 2, 3)  # steps, rows, numbers
+    values = {"h": jnp.ones((4, 2, 3))}
+    each = cg.log_joint(net, batch_axes=1)(values, xs)
+    alone = [cg.log_joint(net)({"h": jnp.ones((4, 3))}, xs[:, k]) for k in (0, 1)]
+    np.testing.assert_allclose(each, alone, rtol=1e-6)
+
+
+def test_grey_levels_are_named_where_they_are_known():
+    net = lambda e: cg.node(cg.nodes.Bernoulli(), e, name="x")  # noqa: E731
+    grey = {"x": jnp.array([0.25, 1.0])}
+    with pytest.raises(ValueError, match=r"'x' is a Bernoulli.* 0.25: a grey level.*bernoulli"):
+        cg.log_joint(net)(grey, jnp.zeros(2))
+    traced = jax.jit(jax.value_and_grad(lambda e, x: cg.log_joint(net)(x, e)))
+    value, slope = traced(jnp.zeros(2), grey)
+    assert value == -np.inf and slope[0] == 0
+    assert cg.log_joint(net)({"x": jnp.array([2.0, 1.0])}, jnp.zeros(2)) == -np.inf

@@ -42,6 +42,7 @@ CASES = (
     Case("binary_array", nodes.Binary(np.array([0.0, -1.0, -2.0, 1.0]), np.float32(1.5)), -2, 2),
     Case("bernoulli", nodes.Bernoulli()),
     Case("spin", nodes.Spin(), -2.0, 2.0),
+    Case("continuous_bernoulli", nodes.ContinuousBernoulli()),
     Case("categorical", nodes.Categorical()),
     Case("categorical_first", nodes.Categorical(axis=-2)),
     Case("gaussian", nodes.Gaussian(2.0)),

@@ -368,7 +368,10 @@ def _distribution(case: Case, e: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """For each element of e: points of x in order, and their probabilities."""
     # The tail above the atom of a rectified node is as long as that of its Gaussian (scale < 3).
     width = 12 * np.sqrt(case.family.variance(e)) + np.abs(case.family.mean(e)) + 12
-    points, weights = dense_grid(np.zeros(e.shape), np.asarray(width))
+    centre = np.zeros(e.shape)
+    if isinstance(case.family, nodes.ContinuousBernoulli):  # its density ends at 0 and at 1
+        centre, width = centre + 0.5, 0.5 + centre
+    points, weights = dense_grid(centre, np.asarray(width))
     zero = np.zeros((1, *e.shape))
     points = np.concatenate([points, zero])
     # At 0 there is an atom only where a rectifier has no leak; elsewhere 0 is one more point of a

@@ -34,6 +34,7 @@ def _cases():
         nodes.Binary(100.0, 101.0),
         nodes.Bernoulli(),
         nodes.Spin(),
+        nodes.ContinuousBernoulli(),
         nodes.ReLU(),
         nodes.Softplus(),
         nodes.NairHinton(),

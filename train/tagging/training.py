@@ -104,7 +104,7 @@ def sampled(
 def log_prob(potentials: Potentials, batch: Batch) -> Float[Array, ""]:
     """The log-probability of the tags of all sentences of a batch."""
     right = jax.nn.one_hot(batch.tags, potentials.unary.shape[-1])
-    return cg.log_joint(tags)({"tags": right}, potentials, batch.lengths)
+    return cg.log_joint(tags, batch_axes=0)({"tags": right}, potentials, batch.lengths)
 
 
 class Prediction(NamedTuple):

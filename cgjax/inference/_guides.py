@@ -1,0 +1,326 @@
+"""A model and its guide: which node proposes which, and what both say of the proposals."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from cgjax import _static
+from cgjax._procedure import Arrays, check_capture, named
+from cgjax._program import Program, Site, parents
+from cgjax._static import Leaf
+from cgjax._walk import Visitor, walk
+from cgjax._walk.visitor import Draw, Handed
+from cgjax.inference._clamp import PartlyKnown, is_numeric, named_values
+from cgjax.inference._drawing import Drawn
+from cgjax.inference._rows import mask_shape
+from cgjax.nodes import Family
+
+
+class Scored(NamedTuple):
+    """What a model says of a node's value; each has a time axis in front for each scan."""
+
+    log_prob: Array
+    e: Array | None = None
+    parameters: tuple[Leaf, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scoring(Visitor):
+    """Gives nodes their values, and records how probable these are.
+
+    Attributes:
+        scored: the nodes that have values; the others are left as they are.
+        partly: those of them whose unknown elements, which are NaN, do not count.
+        natural: the nodes whose natural parameters are recorded.
+    """
+
+    absent = 0.0
+    scored: frozenset[int] = frozenset()
+    partly: frozenset[int] = frozenset()
+    natural: frozenset[int] = frozenset()
+
+    def changes(self, site: Site) -> bool:
+        return site.index in self.scored
+
+    def visit(
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
+    ) -> tuple[Array, Scored | None]:
+        if site.index not in self.scored:
+            return activation, None
+        assert given is not None  # those that are scored are given
+        value = jnp.broadcast_to(given, site.shape).astype(site.dtype)
+        if site.index in self.partly:
+            known = ~jnp.isnan(value)
+            value = jnp.where(known, value, activation)
+            log_prob = family.log_prob(value, e)
+            axes = [k for k, n in enumerate(log_prob.shape) if n != site.shape[k]]
+            counts = jnp.all(known, axes, keepdims=True) if axes else known
+            log_prob = jnp.where(counts, log_prob, 0)
+        else:
+            log_prob = family.log_prob(value, e)
+        if site.index not in self.natural:
+            return value, Scored(jnp.sum(log_prob))
+        return value, Scored(jnp.sum(log_prob), e, tuple(_static.split(family)[1]))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model, a guide for its latent nodes, and what is observed.
+
+    Attributes:
+        model, guide: the traced networks.
+        observed: values of the model's observed nodes, by number.
+        partly: those of them that are NaN where nothing is observed.
+        analytic: the latent nodes for which a divergence between the guide's and the model's
+            conditional may stand in place of a difference of log-probabilities.
+    """
+
+    model: Program
+    guide: Program
+    observed: Mapping[int, Leaf]
+    partly: frozenset[int]
+    analytic: frozenset[str]
+
+    @property
+    def latent(self) -> list[Site]:
+        """The guide's nodes."""
+        return _random(self.guide)
+
+    def of_guide(self, names: frozenset[str]) -> frozenset[int]:
+        """The numbers of nodes in the guide."""
+        return frozenset(self.guide.by_name[name].index for name in names)
+
+    def score(self, arrays: Arrays, latent: Mapping[str, Array]) -> dict[str, Scored]:
+        """What the model says of the observed nodes and of values of the latent ones."""
+        by_name = self.model.by_name
+        given = {**self.observed, **{by_name[name].index: v for name, v in latent.items()}}
+        natural = frozenset(by_name[name].index for name in self.analytic)
+        visitor = Scoring(scored=frozenset(given), partly=self.partly, natural=natural)
+        records = walk(self.model, visitor, arrays, given=given)[1]
+        return named(self.model, records)
+
+    def fixed_log_prob(self, arrays: Arrays, latent: Mapping[str, Array]) -> Array:
+        """The guide's log-probability of values, as a function of these alone."""
+        guide = self.guide.closing_over(jax.lax.stop_gradient(self.guide.constants))
+        given = {guide.by_name[name].index: value for name, value in latent.items()}
+        visitor = Scoring(scored=frozenset(given))
+        records = walk(guide, visitor, jax.lax.stop_gradient(list(arrays)), given=given)[1]
+        return sum((jnp.sum(record.log_prob) for record in records.values()), jnp.zeros(()))
+
+    def divergences(
+        self, drawn: Mapping[str, Drawn], scored: Mapping[str, Scored]
+    ) -> dict[str, Array]:
+        """KL(guide || model) of the nodes that have it in closed form, given the others drawn."""
+        found = {}
+        for name in self.analytic:
+            ours, theirs = self.guide.by_name[name], self.model.by_name[name]
+            guide, model = drawn[name], scored[name]
+            steps = len(ours.lengths)
+            # The arrays of one step say whether both are of one kind.
+            first = [x[(0,) * steps] for x in (*guide.parameters, *model.parameters)]
+            count = len(guide.parameters)
+            of_guide = _static.join(ours.family, first[:count])
+            if not of_guide.has_kl(_static.join(theirs.family, first[count:])):
+                continue
+            found[name] = _divergence(ours, theirs, guide, model)
+        return found
+
+
+def _divergence(ours: Site, theirs: Site, guide: Drawn, model: Scored) -> Array:
+    def of_step(e: Array, own: list[Array], other_e: Array, others: list[Array]) -> Array:
+        family, other = _static.join(ours.family, own), _static.join(theirs.family, others)
+        return jnp.sum(family.kl(e, other, other_e))
+
+    of_all: Callable[..., Array] = of_step
+    for _ in ours.lengths:
+        of_all = jax.vmap(of_all)
+    each = of_all(guide.e, list(guide.parameters), model.e, list(model.parameters))
+    return jnp.sum(jnp.where(jnp.isnan(guide.taken), 0, each))
+
+
+def paired(
+    model: Program, guide: Program, observed: Mapping[str, Leaf], procedure: str, *, analytic: bool
+) -> Pair:
+    """Checks that a guide proposes the latent nodes of a model.
+
+    Args:
+        model, guide: the traced networks.
+        observed: values of the model's nodes by name, some of them `PartlyKnown`.
+        procedure: who asks, for messages.
+        analytic: whether divergences may stand in place of differences of log-probabilities.
+
+    Raises:
+        TypeError: an observed value is no array.
+        ValueError: names do not fit.
+    """
+    given, partly = observations(model, observed, procedure)
+    check_capture(guide)
+    latent = {site.name: site for site in _random(guide)}
+    extra = [name for name in latent if name not in model.by_name]
+    if extra:
+        raise ValueError(
+            f"{procedure}: the guide has nodes that the model lacks: {', '.join(extra)}. The "
+            f"model's nodes: {', '.join(model.by_name) or 'none'}. Give a proposal the name of the "
+            "node that it is for; what only helps the guide is made deterministic by "
+            f'`cgjax.collapse(guide, "{extra[0]}")`.'
+        )
+    both = [name for name in latent if name in observed]
+    if both:
+        raise ValueError(
+            f"{procedure}: {', '.join(both)} is observed, and the guide proposes it too. Leave it "
+            "out of the guide, or out of `observed`."
+        )
+    for name, site in latent.items():
+        _check_fit(site, model.by_name[name], procedure)
+    counted = frozenset(given) | {model.by_name[name].index for name in latent}
+    _check_rest(model, counted, partly, procedure)
+    closed = frozenset(filter(_closed(model, guide), latent)) if analytic else frozenset()
+    return Pair(model, guide, given, partly, closed)
+
+
+def observations(
+    model: Program, observed: Mapping[str, Leaf], procedure: str
+) -> tuple[dict[int, Leaf], frozenset[int]]:
+    """The observed values by number, and the numbers of those of which a part is known."""
+    if not isinstance(observed, Mapping):
+        raise TypeError(
+            f"{procedure} takes what is observed as a dict from node names to values, "
+            f"`procedure(key, observed, *args)`, got {_static.described(observed)}."
+        )
+    for name, value in observed.items():
+        if not isinstance(value, PartlyKnown) and not is_numeric(value):
+            raise TypeError(
+                f"The observed value of {name!r} must be a number, an array or "
+                f"`cgjax.PartlyKnown`, got {_static.described(value)}."
+            )
+    implicit = [name for name in observed if name not in model.by_name]
+    if implicit:
+        raise ValueError(
+            f"{procedure}: {', '.join(map(repr, implicit))} is observed, and the model has no such "
+            f"node. Its nodes: {', '.join(model.by_name) or 'none'}. What it returns besides is a "
+            "function of them and has no density of its own (an implicit model): mark what is "
+            "observed by `cgjax.node`, with the family of its noise."
+        )
+    partly = {name for name, value in observed.items() if isinstance(value, PartlyKnown)}
+    for name in partly:
+        _check_part(model.by_name[name], observed[name])
+    values = {
+        name: _encoded(model.by_name[name], value) if name in partly else value
+        for name, value in observed.items()
+    }
+    given = named_values(model, values)
+    return given, frozenset(model.by_name[name].index for name in partly)
+
+
+def _encoded(site: Site, part: PartlyKnown) -> Array:
+    """The values, NaN where they are not known."""
+    values, known = jnp.asarray(part.values), jnp.asarray(part.known)
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    one_a_slice = site.shape and mask_shape(site)[-1] != site.shape[-1]
+    if one_a_slice and known.ndim == values.ndim - 1:
+        known = known[..., None]
+    missing = (1,) * (values.ndim - known.ndim)
+    return jnp.where(known.reshape(*missing, *known.shape), values, jnp.nan)
+
+
+def _check_part(site: Site, part: PartlyKnown) -> None:
+    if site.family_type.touching is not None:
+        raise TypeError(
+            f"The node {site.name!r} is a {site.family_type.__name__}, whose elements depend on "
+            "each other: a part of it cannot be observed here. Observe it as a whole."
+        )
+    if not jnp.issubdtype(jnp.result_type(part.known), jnp.bool_):
+        raise ValueError(
+            f"PartlyKnown for the node {site.name!r} takes booleans, got "
+            f"{jnp.result_type(part.known)}."
+        )
+
+
+def _check_fit(proposal: Site, target: Site, procedure: str) -> None:
+    if proposal.stacked_shape != target.stacked_shape:
+        raise ValueError(
+            f"{procedure}: the guide's node {proposal.name!r} has the shape "
+            f"{proposal.stacked_shape} ({proposal.source}), the model's {target.stacked_shape} "
+            f"({target.source}). Both are of one example; `jax.vmap` the bound for a batch."
+        )
+    if proposal.family_type.discrete != target.family_type.discrete:
+        raise ValueError(
+            f"{procedure}: the guide's node {proposal.name!r} is a "
+            f"{proposal.family_type.__name__} and the model's a {target.family_type.__name__}: "
+            "one takes a continuum of values and the other does not, so that what one proposes "
+            "is impossible under the other."
+        )
+
+
+def _check_rest(
+    model: Program, counted: frozenset[int], partly: frozenset[int], procedure: str
+) -> None:
+    """Nodes without a value are sums over all that they can be: 1, where nothing follows them."""
+    below = descendants(model)
+    missing = [
+        site.name
+        for site in _random(model)
+        if site.index not in counted and not counted.isdisjoint(below[site.index])
+    ]
+    if missing:
+        raise ValueError(
+            f"{procedure} needs a value or a proposal for every node that an observed or proposed "
+            f"one depends on; missing: {', '.join(missing)}. Observe them, or give the guide nodes "
+            "of these names."
+        )
+    for index in partly:
+        if not counted.isdisjoint(below[index]):
+            raise ValueError(
+                f"{procedure}: a part of {model.sites[index].name!r} is observed, and other nodes "
+                "depend on it. Observe it as a whole, or mark its parts as nodes of their own."
+            )
+
+
+def _closed(model: Program, guide: Program) -> Callable[[str], bool]:
+    """Whether the model's conditional of a node is fixed by what the guide draws beside it.
+
+    Only then is the expected difference of log-probabilities a divergence, given the other nodes:
+    if the model's parents of the node depend on it in the guide, the divergence is another number.
+    """
+    above = parents(model, deciding=True)[0]
+    below = descendants(guide)
+
+    def closed(name: str) -> bool:
+        site, target = guide.by_name[name], model.by_name[name]
+        if site.lengths != target.lengths:
+            return False
+        tied = below[site.index] | {site.index}
+        latent = (model.sites[i].name for i, _ in above[target.index])
+        drawn = (guide.by_name[n].index for n in latent if n in guide.by_name)
+        return tied.isdisjoint(drawn)
+
+    return closed
+
+
+def descendants(program: Program) -> dict[int, frozenset[int]]:
+    """The nodes that depend on each node, through others too; on itself through time."""
+    found = parents(program, deciding=True)[0]
+    children: dict[int, set[int]] = {site.index: set() for site in program.sites}
+    for index, tags in found.items():
+        for parent, _ in tags:
+            children[parent].add(index)
+
+    def below(index: int) -> frozenset[int]:
+        reached: set[int] = set()
+        pending = list(children[index])
+        while pending:
+            child = pending.pop()
+            if child not in reached:
+                reached.add(child)
+                pending += children[child]
+        return frozenset(reached)
+
+    return {site.index: below(site.index) for site in program.sites}
+
+
+def _random(program: Program) -> list[Site]:
+    return [site for site in program.sites if site.kind != "observe"]
