@@ -289,13 +289,13 @@ _exact_marginals = _accepts_modules(inference.exact_marginals, evaluates=True)
 
 def exact_marginals(net: Leaf, **options: Leaf) -> Function:
     module: Leaf = net.net if isinstance(net, inference.Conditioned) else None
-    if module is not None and _is_module(module):
+    if module is not None and is_module(module):
         values = dict(net.values)
 
         def build(f: Function) -> Function:
             return inference.exact_marginals(inference.condition(f, values), **options)
 
-        build(_unused)  # bad options raise here
+        build(unused)  # bad options raise here
         return ModuleProcedure(module, build, "exact_marginals", evaluates=True)
     return _exact_marginals(net, **options)
 

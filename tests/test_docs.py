@@ -86,7 +86,7 @@ def test_what_is_said_about_the_regression_follows_its_results(
     cell.write_text(json.dumps(result))
     after = {name: generate_tables.TABLES[name](results) for name in names}
     same = {name for name in names if before[name] == after[name]}
-    others = "rows", "starts", "search", "outlier"  # of files that were not copied
+    others = "rows", "starts", "search", "speed", "outlier"  # of files that were not copied
     assert same == {f"regression-{name}" for name in others}
     first = after["regression-reached"].splitlines()[0]
     assert "does not hold" in first and "missed: boston (-5." in first
