@@ -343,3 +343,29 @@ def test_what_is_no_implementation_raises():
     for function in (chains.expectations, chains.log_partition):
         with pytest.raises(ValueError, match="one of two_passes, both_at_once, tree, logarithmic"):
             inspect.unwrap(function)(hard(), "parallel")
+
+
+def test_the_derivative_of_the_best_score_is_that_of_its_path():
+    generator = np.random.default_rng(4)
+    unary = jnp.asarray(generator.normal(size=(2, 3, 2)), jnp.float32)
+    steps = jnp.asarray(generator.normal(size=(1, 1, 2, 2)), jnp.float32)
+    mask = jnp.array([[True, False, True], [False, False, False]])
+
+    @jax.jit
+    def found(unary, steps):
+        best = lambda *potentials: chains.best(chains.Chain(*potentials, mask))  # noqa: E731
+        return best(unary, steps), jax.grad(lambda *both: best(*both).scores.sum(), (0, 1))(
+            unary, steps
+        )
+
+    (paths, scores), (by_unary, by_steps) = found(unary, steps)
+    assert paths[0, 1].tolist() == [-1, -1, -1] and scores[0, 1] == 0 and paths[0, 0, 1] == -1
+    first, last = paths[0, 0, [0, 2]]
+    expected = np.zeros((2, 3, 2), np.float32)
+    expected[0, 0, first] = expected[0, 2, last] = 1
+    np.testing.assert_array_equal(by_unary, expected)
+    assert by_steps[0, 0, first, last] == by_steps.sum() == 1
+    highest = max(
+        unary[0, 0, i] + steps[0, 0, i, j] + unary[0, 2, j] for i in (0, 1) for j in (0, 1)
+    )
+    np.testing.assert_allclose(scores[0, 0], highest, rtol=1e-6)

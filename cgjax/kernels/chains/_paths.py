@@ -1,9 +1,11 @@
 """Paths through a chain: their scores, samples of them, and the best ones."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
@@ -111,13 +113,19 @@ def sample(words: UInt32[Array, "B T"], chain: Chain) -> Drawn:
     if each is not None:
         each = jnp.pad(each, ((1, 0), (0, 0), (0, 0), (0, 0)))
 
+    # A product of matrices is a faster cumulative sum of rows than a reduction of windows.
+    upper = jnp.triu(jnp.ones((states.shape[2], states.shape[2]), states.dtype))
+
     def back(into: Array, inputs: Tree) -> tuple[Array, Array]:
         state, uniform, matrices, mask = inputs
         logits = state + into
         weights = jnp.exp(logits - jnp.max(logits, 1, keepdims=True))
-        reached = jnp.cumsum(weights, 1)
-        # Strictly above, so that what has no weight is not chosen; uniform is below 1.
-        drawn = lax.argmax(reached > uniform[:, None] * reached[:, -1:], 1, jnp.int32)
+        # However sums are rounded, what has no weight is never chosen, and one always is: uniform
+        # is below 1.
+        reached = lax.dot(weights, upper, precision=lax.Precision.HIGHEST)
+        reached = jnp.where(weights > 0, reached, 0)
+        most = jnp.max(reached, 1, keepdims=True)
+        drawn = lax.argmax(reached > uniform[:, None] * most, 1, jnp.int32)
         columns = shared if matrices is None else _columns(matrices)
         new = _column(columns, drawn)
         if mask is not None:
@@ -177,6 +185,9 @@ def best(chain: Chain, k: int = 1) -> Best:
 
     Source: Seshadri and Sundberg, "List Viterbi decoding algorithms", 1994.
     """
+    if k == 1 and chain.length:
+        paths, scores = _best_one(chain)
+        return Best(paths[None], scores[None])
     batch, length, states = chain.unary.shape
     unary = jnp.moveaxis(chain.unary, 1, 0)
     shared = chain.transitions[:, 0] if chain.homogeneous else None
@@ -219,6 +230,72 @@ def best(chain: Chain, k: int = 1) -> Best:
     if chain.mask is not None:
         paths = jnp.where(chain.mask[None], paths, -1)
     return Best(paths, scores.T)
+
+
+@jax.custom_jvp
+def _best_one(chain: Chain) -> tuple[Array, Array]:
+    """The best path of each chain, (B, T), and its score, (B,).
+
+    Of a step only the scores are kept, (B, K): where the best way into a state came from is asked
+    on the way back, of the states of one path.
+    """
+    shared = chain.transitions[:, 0] if chain.homogeneous else None
+    each, masks = by_edge(chain.transitions), None
+    if each is not None:
+        each = jnp.pad(each, ((1, 0), (0, 0), (0, 0), (0, 0)))
+    follows = jnp.broadcast_to(jnp.arange(chain.length)[:, None] > 0, (chain.length, 1))
+    if chain.mask is not None:
+        masks, follows = chain.mask.T, _padded(edges(chain)).T
+
+    def step(scores: Array, inputs: Tree) -> tuple[Array, Array]:
+        unary, matrix, mask, follows = inputs
+        new = _highest(scores, matrix_of(matrix, shared))
+        new = jnp.where(follows[:, None], new, 0) + unary
+        return (new if mask is None else jnp.where(mask[:, None], new, scores)), scores
+
+    inputs = jnp.moveaxis(chain.unary, 1, 0), each, masks, follows
+    scores, before = lax.scan(step, jnp.zeros_like(chain.unary[:, 0]), inputs)
+    if chain.mask is not None:  # a chain without positions has one path, of score 0
+        scores = jnp.where(jnp.any(chain.mask, 1)[:, None], scores, jnp.zeros_like(scores))
+
+    def back(at: Array, inputs: Tree) -> tuple[Array, Array]:
+        before, matrix, follows = inputs
+        into = before + _column(_columns(matrix_of(matrix, shared)), at)
+        return jnp.where(follows, lax.argmax(into, 1, jnp.int32), at), at
+
+    ends = lax.argmax(scores, 1, jnp.int32)
+    _, paths = lax.scan(back, ends, (before, each, follows), reverse=True)
+    paths = paths.T if chain.mask is None else jnp.where(chain.mask, paths.T, -1)
+    return paths, jnp.max(scores, 1)
+
+
+@_best_one.defjvp
+def _best_one_jvp(primals: Tree, tangents: Tree) -> tuple[Tree, Tree]:
+    """The derivative is that of the score of the path."""
+    (chain,), (change,) = primals, tangents
+    paths, scores = _best_one(chain)
+    taken = jax.nn.one_hot(paths, chain.unary.shape[2], dtype=scores.dtype)
+
+    def along(unary: Array, transitions: Array) -> Array:
+        return score(Chain(unary, transitions, chain.mask), taken)
+
+    _, changed = jax.jvp(along, chain[:2], change[:2])
+    return (paths, scores), (
+        np.zeros(paths.shape, jax.dtypes.float0),
+        jnp.where(jnp.isfinite(scores), changed, 0),
+    )
+
+
+# More states than these make a long program, and are no slower in a reduction.
+_UNROLLED = 32
+
+
+def _highest(scores: Float[Array, "B K"], matrix: Float[Array, "b K K"]) -> Float[Array, "B K"]:
+    """The highest score of the ways into each state. As maxima of rows, which vectorise."""
+    if scores.shape[1] > _UNROLLED:
+        return jnp.max(scores[:, None] + _columns(matrix), 2)
+    ways = (scores[:, i, None] + matrix[:, i] for i in range(scores.shape[1]))
+    return functools.reduce(jnp.maximum, ways)
 
 
 def _padded(edges: Bool[Array, "B E"]) -> Bool[Array, "B T"]:
