@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import (
+    chains,
     kept_memory,
     moments,
     moments_positions,
@@ -64,6 +65,7 @@ AS_IN_A_TERMINAL: dict[str, Any] = {
     "training-throughput": training_throughput,
     "moments-cost": moments,
     "kept-memory": kept_memory,
+    "chains": chains,
 }
 
 
