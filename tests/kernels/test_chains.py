@@ -353,10 +353,11 @@ def test_the_derivative_of_the_best_score_is_that_of_its_path():
 
     @jax.jit
     def found(unary, steps):
-        best = lambda *potentials: chains.best(chains.Chain(*potentials, mask))  # noqa: E731
-        return best(unary, steps), jax.grad(lambda *both: best(*both).scores.sum(), (0, 1))(
-            unary, steps
-        )
+        def best(unary, steps):
+            return chains.best(chains.Chain(unary, steps, mask))
+
+        total = lambda unary, steps: best(unary, steps).scores.sum()  # noqa: E731
+        return best(unary, steps), jax.grad(total, (0, 1))(unary, steps)
 
     (paths, scores), (by_unary, by_steps) = found(unary, steps)
     assert paths[0, 1].tolist() == [-1, -1, -1] and scores[0, 1] == 0 and paths[0, 0, 1] == -1
