@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from cgjax import _static
-from cgjax._program import Linear, Site
+from cgjax._program import Linear
 from cgjax._static import Leaf, Tree
 from cgjax.inference._conditionals import Conditionals
 from cgjax.inference._contraction import Order, order, product
@@ -24,7 +23,7 @@ from cgjax.inference._elimination import TERMS_PER_STATE, Set
 from cgjax.inference._evidence import WAYS_OUT
 from cgjax.inference._factors import Model, Scope, model
 from cgjax.inference._scaled import Table, total
-from cgjax.inference._states import EVIDENCE, WEIGHTED
+from cgjax.inference._states import EVIDENCE, WEIGHTED, mask_shape
 
 # The largest table that is held as a whole.
 _MOST_ENTRIES = 1 << 26
@@ -90,17 +89,11 @@ class Problem:
 def problem(flat: Linear) -> Problem:
     """The sum of products for the values of a network."""
     sites = flat.values.sites
-    masks = {s.index: _mask_shape(s) for s in sites if s.kind == EVIDENCE}
+    masks = {s.index: mask_shape(s) for s in sites if s.kind == EVIDENCE}
     found = model(flat, masks)
     scopes = tuple(dict.fromkeys(q.scope for q in found.questions if q.scope))
     every = [f.scope for f in found.factors] + [frozenset(s) for s in scopes]
     return Problem(found, scopes, order(every, found.sizes))
-
-
-def _mask_shape(site: Site) -> tuple[int, ...]:
-    """One entry for each node of an observed component."""
-    family = _static.join(site.family, [jnp.zeros(())] * site.family.num_arrays)
-    return tuple(family.mask_shape(site.shape))
 
 
 def too_large(found: Problem, max_states: int) -> str | None:

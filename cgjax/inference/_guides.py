@@ -16,7 +16,7 @@ from cgjax._walk import Visitor, walk
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._clamp import PartlyKnown, is_numeric, named_values
 from cgjax.inference._drawing import Drawn
-from cgjax.inference._rows import mask_shape
+from cgjax.inference._states import mask_shape
 from cgjax.nodes import Family
 
 

@@ -15,7 +15,8 @@ from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._clamp import named_values
 from cgjax.inference._grey import check_grey
 from cgjax.inference._monte_carlo import whole
-from cgjax.inference._rows import mask_shape, warn_of_rows
+from cgjax.inference._rows import warn_of_rows
+from cgjax.inference._states import mask_shape
 from cgjax.nodes import Family
 
 

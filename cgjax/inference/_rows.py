@@ -8,6 +8,7 @@ from cgjax import _cache, _static
 from cgjax._procedure import Network
 from cgjax._program import Program, Site, trace
 from cgjax._static import Tree
+from cgjax.inference._states import mask_shape
 
 
 def rows(net: Network, program: Program) -> int | None:
@@ -47,12 +48,6 @@ def _rows(net: Network, program: Program) -> int | None:
         if one is not None and _has_same_nodes(net, program, one):
             return length
     return None
-
-
-def mask_shape(site: Site) -> tuple[int, ...]:
-    """The shape of a node's random variables: one for each slice of a class axis."""
-    family = _static.join(site.family, [None] * site.family.num_arrays)
-    return family.mask_shape(site.shape)
 
 
 def _one_row(arguments: Tree, length: int, also_containers: bool) -> Tree | None:

@@ -51,10 +51,19 @@ class Component(NamedTuple):
         return self.states**self.num_nodes
 
 
+def _family(site: Site) -> Family:
+    """The family of a site, for what does not depend on its arrays."""
+    return _static.join(site.family, [np.zeros(())] * site.family.num_arrays)
+
+
+def mask_shape(site: Site) -> tuple[int, ...]:
+    """The shape of a node's random variables: one for each slice of a class axis."""
+    return tuple(_family(site).mask_shape(site.shape))
+
+
 def component(site: Site) -> Component:
     """Describes the nodes of a discrete family at a site."""
-    family = _static.join(site.family, [np.zeros(())] * site.family.num_arrays)
-    shape = family.mask_shape(site.shape)
+    family, shape = _family(site), mask_shape(site)
     if site.family_type.in_states is not Family.in_states:
         return Component(shape, None, family.num_states(site.shape), True)
     axes = [k - len(shape) for k in range(len(shape)) if shape[k] != site.shape[k]]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,14 @@ def run(
             write(f"figures.{name}", name, "figure", measure())
         draw(json.loads(_result(name).read_text()), path)
     print(f"wrote {path}")
+
+
+def executed(page: str) -> dict[str, Any]:
+    """The names that the code of a page defines; the page by its path below docs/."""
+    text, names = (ROOT / "docs" / page).read_text(), {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    return names
 
 
 def write(module: str, name: str, mode: str, figures: dict[str, Any]) -> None:

@@ -7,21 +7,16 @@ Runs the code of the page "Tag a sentence" and draws what it finds.
 """
 
 import pathlib
-import re
 
 import numpy as np
 
-from docs.figures.pages import ROOT, run
+from docs.figures.pages import executed, run
 from train.report.figures import panels, save
-
-PAGE = ROOT / "docs" / "tutorials" / "tag_a_sentence.md"
 
 
 def draw(path: pathlib.Path) -> None:
     """Draws both figures, the graph beside the marginals; the suffix says the format."""
-    page: dict = {}
-    for block in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
-        exec(block, page)
+    page = executed("tutorials/tag_a_sentence.md")
     words, tags = page["asked"], page["TAGS"]
     marginals = np.asarray(page["marginals"], np.float64)[: len(words)].T
     best = np.argmax(page["best"], -1)[: len(words)]

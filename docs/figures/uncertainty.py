@@ -6,21 +6,16 @@ Runs the code of the page "Make any Flax model Bayesian in three lines" and draw
 """
 
 import pathlib
-import re
 
 import jax.numpy as jnp
 
-from docs.figures.pages import BLUE, GREY, RED, ROOT, run
+from docs.figures.pages import BLUE, GREY, RED, executed, run
 from train.report.figures import panels, save
-
-PAGE = ROOT / "docs" / "tutorials" / "bayesian_in_three_lines.md"
 
 
 def draw(path: pathlib.Path) -> None:
     """Draws the figure into a file; the suffix says the format."""
-    page: dict = {}
-    for block in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
-        exec(block, page)
+    page = executed("tutorials/bayesian_in_three_lines.md")
     grid, output = page["grid"][:, 0], page["output"]
     noise = jnp.exp(page["trained"]["log_noise"])
     figure, ((axes,),) = panels(1, 1, (7.5, 3.6))

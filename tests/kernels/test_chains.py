@@ -370,3 +370,30 @@ def test_the_derivative_of_the_best_score_is_that_of_its_path():
         unary[0, 0, i] + steps[0, 0, i, j] + unary[0, 2, j] for i in (0, 1) for j in (0, 1)
     )
     np.testing.assert_allclose(scores[0, 0], highest, rtol=1e-6)
+
+
+@pytest.mark.parametrize("states", [32, 33])
+def test_the_best_path_and_samples_of_many_states(states):
+    """From 33 states on maxima are a reduction; before, they are written out."""
+    generator = np.random.default_rng(states)
+    unary = generator.normal(size=(2, 5, states)).astype(np.float32)
+    steps = np.where(
+        generator.random((states, states)) < 0.9, -np.inf, generator.normal(size=(states, states))
+    ).astype(np.float32)
+    words = random_words(jax.random.key(0), (2000, 5))[1]
+
+    @jax.jit
+    def found(unary, steps):
+        chain = chains.Chain(unary, steps[None, None])
+        many = chain._replace(unary=jnp.repeat(unary[:1], 2000, 0))
+        return chains.best(chain), chains.sample(words, many).paths
+
+    (paths, scores), drawn = found(unary, steps)
+    for row in range(2):
+        highest = unary[row, 0]
+        for t in range(1, 5):
+            highest = (highest[:, None] + steps).max(0) + unary[row, t]
+        path = np.asarray(paths[0, row])
+        score = unary[row, range(5), path].sum() + steps[path[:-1], path[1:]].sum()
+        np.testing.assert_allclose([scores[0, row], score], highest.max(), rtol=1e-5)
+    assert np.isfinite(steps[drawn[:, :-1], drawn[:, 1:]]).all()  # none that is forbidden

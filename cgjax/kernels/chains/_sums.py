@@ -258,24 +258,7 @@ def log_partition(chain: Chain, implementation: Implementation | None = None) ->
 
 
 def filtered(chain: Chain) -> Float[Array, "B T K"]:
-    """log P(z_t given the potentials up to t), normalised; without derivative.
-
-    Args:
-        chain: as in `expectations`.
-
-    Returns:
-        (B, T, K). At a masked position that of the last one before it.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from cgjax.kernels.chains import Chain, filtered
-        >>> chain = Chain(jnp.array([[[0.0, 0.0], [0.0, -jnp.inf]]]), jnp.zeros((1, 1, 2, 2)))
-        >>> print(jnp.exp(filtered(chain)).round(3))
-        [[[0.5 0.5]
-          [1.  0. ]]]
-
-    Source: as `expectations`.
-    """
+    """`filtered` of `_filter`, without derivative."""
     return jnp.moveaxis(_FILTERED(jax.tree.map(lax.stop_gradient, chain)), 0, 1)
 
 
