@@ -51,7 +51,7 @@ class Run(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Computation(Common, abc.ABC):
+class Computation(Common):
     """Which data and seeds, how runs are computed, and where they are kept."""
 
     continues: ClassVar[str | None] = "from its last checkpoint"
@@ -104,11 +104,6 @@ class Computation(Common, abc.ABC):
         )
 
     @property
-    @abc.abstractmethod
-    def runs(self) -> list[Run]:
-        """The runs, in the order of the results."""
-
-    @property
     def how(self) -> Mode:
         """How the runs are computed."""
         return self.mode if self.mode != "auto" else "sequential" if on_cpu() else "vmap"
@@ -117,6 +112,16 @@ class Computation(Common, abc.ABC):
     def mapped(self) -> int | None:
         """How many runs a device maps at a time; none: all."""
         return self.width
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared(Computation, abc.ABC):
+    """The same of experiments whose runs differ in dropout, PCFF and the seed."""
+
+    @property
+    @abc.abstractmethod
+    def runs(self) -> list[Run]:
+        """The runs, in the order of the results."""
 
 
 def on_cpu() -> bool:
@@ -137,7 +142,7 @@ PAIRS = RATES._replace(
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Computation):
+class Settings(Compared):
     """The settings of experiments that compare rates of dropout and PCFF on one network."""
 
     none: bool = True

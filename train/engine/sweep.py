@@ -5,9 +5,7 @@ a kind are one program with arrays of rates, in which what is off has rate 0; on
 each is a program that knows its rates, and what is off is not computed.
 """
 
-import contextlib
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,18 +20,15 @@ from jaxtyping import Array
 import cgjax as cg
 from train import data
 from train.data import Dataset
-from train.engine import devices, loop, testing
-from train.engine.groups import Group, Layout
+from train.engine import loop, testing, whole
+from train.engine.groups import Group
 from train.engine.loop import Learner, Variables
-from train.engine.progress import ProgressBar
 from train.engine.recipes import Recipe
-from train.engine.runs import Display, Finished, Keeping, train
-from train.engine.settings import Computation, Rates, Run
-from train.report import files, results, sweep_figure
+from train.engine.runs import Display, Finished
+from train.engine.settings import Compared, Rates, Run
+from train.engine.whole import Ends, Training, carried_out
+from train.report import sweep_figure
 from train.report import tables as report
-
-# In --out.
-RESULT, CHECKPOINT = "result.json", "checkpoint"
 
 Build = Callable[[nnx.Rngs], nnx.Module]
 
@@ -124,7 +119,7 @@ class Experiment(NamedTuple):
 
     title: str  # what `result.json` calls it
     source: str  # where the paper has it
-    settings: Computation  # which runs, and how they are computed
+    settings: Compared  # which runs, and how they are computed
     recipe: Recipe
     dataset: Dataset
     networks: Mapping[str, Network]  # by the `nodes` of their runs
@@ -164,34 +159,25 @@ def run(
 ) -> dict[str, Any]:
     """Trains, tests, and leaves the result, which is returned, and a figure behind.
 
-    The experiment is made of settings, below `Computation`, and data, when this process has joined
-    the others, if there are any; `draw([result.json], figure)` draws it. DataFileError if there are
-    no data, or bad files, or the folder cannot be written, is another process's, or holds the
-    result of another experiment; else see `train.engine.runs.train` and `train.engine.devices`.
+    The experiment is made of settings, below `Compared`, and data; `draw([result.json], figure)`
+    draws it. For errors see `train.engine.whole.carried_out`.
     """
-    out, budget, began = settings.folder, settings.budget_seconds, time.monotonic()
-    devices.join(settings.coordinator, settings.processes, settings.process)
-    console.quiet = not devices.is_first()
-    say = results.said_on(console)
-    with files.held(out) if devices.is_first() else contextlib.nullcontext():
-        experiment = experiment_of(settings, data.load(settings.data, settings.data_dir))
-        say(f"{experiment.dataset.source}; results go to {out}")
-        if devices.is_first():
-            files.refuse_other_result(out / RESULT, experiment.title, settings.facts())
-        with ProgressBar(experiment.recipe.last_epoch, len(settings.runs), console) as bar:
-            deadline = None if budget is None else began + budget
-            finished = trained(experiment, out / CHECKPOINT, bar, deadline=deadline)
-        result = tested(experiment, finished, command, out)
-        if devices.is_first():
-            draw([out / RESULT], out / "figure.png")
-        console.print(*report.tables(result))
-        say(f"{out / RESULT}, {out}/figure.png")
-        if running := sum(run.status == loop.STATUS[loop.RUNNING] for run in finished):
-            say(
-                f"{running} of {len(finished)} runs have not ended. The same command continues "
-                f"them, elsewhere with --from and a copy of {out}."
-            )
-    return result
+    known: list[Experiment] = []
+
+    def training() -> Training:
+        known.append(experiment_of(settings, data.load(settings.data, settings.data_dir)))
+        return training_of(known[-1])
+
+    def test(_: Training, finished: Sequence[Finished]) -> dict[str, Any]:
+        return tested(known[-1], finished, command, settings.folder)
+
+    return carried_out(training, settings, console, Ends(test, draw, report.tables))
+
+
+def training_of(experiment: Experiment) -> Training:
+    """The runs of an experiment, for the engine."""
+    title, source, settings, recipe, dataset, *_ = experiment
+    return Training(title, source, settings, recipe, dataset, groups(experiment))
 
 
 def trained(
@@ -203,51 +189,19 @@ def trained(
 ) -> list[Finished]:
     """Trains all runs, with the checkpoint in a folder, if there is one; see
     `train.engine.runs.train`."""
-    settings, dataset = experiment.settings, experiment.dataset
-    earlier = settings.earlier and settings.earlier / CHECKPOINT
-    facts = settings.facts() | {"data digest": dataset.digest}
-    keeping = Keeping(folder, earlier, facts, settings.save_seconds, deadline)
-    return train(groups(experiment), dataset, experiment.recipe, layout(settings), keeping, display)
-
-
-def layout(settings: Computation) -> Layout:
-    """How the runs of some settings are computed."""
-    mesh = devices.mesh(settings.devices, settings.batch_devices)
-    return Layout(settings.how, mesh, settings.mapped)
+    return whole.trained(training_of(experiment), folder, display, deadline=deadline)
 
 
 def tested(
     experiment: Experiment, finished: Sequence[Finished], command: str, out: Path
 ) -> dict[str, Any]:
-    """Tests all runs, and leaves `result.json` and `timing.json` behind.
-
-    The first is reproducible to the byte; what is not, is in the second: how long the training took
-    over all its starts, and the training images per second over all runs in the median epoch.
-    """
-    settings, dataset = experiment.settings, experiment.dataset
-    log = finished[0].log
-    told = {"data": dataset.source, "settings": settings.facts(), "command": command}
-    result = results.origin(
-        experiment.title, experiment.source, identity=layout(settings).identity, **told
-    )
-    if earlier := [known for known in log.commits if known != result["commit"]]:
-        result["earlier commits"] = earlier
-    result |= {
-        "updates per epoch": experiment.recipe.steps(len(dataset.train_x)),
-        "labels": list(settings.runs[0].labels),
-        "runs": [_test(experiment, *pair) for pair in zip(settings.runs, finished, strict=True)],
+    """Tests all runs, and leaves `result.json` and `timing.json` behind, see `whole.leave`."""
+    runs = experiment.settings.runs
+    result = training_of(experiment).begun(finished, command) | {
+        "labels": list(runs[0].labels),
+        "runs": [_test(experiment, *pair) for pair in zip(runs, finished, strict=True)],
     }
-    if devices.is_first():
-        results.write(out / RESULT, result)
-        timing = {
-            **{name: result[name] for name in ("experiment", "command", "commit", "machine")},
-            "seconds of training": round(log.seconds, 1),
-            "training images per second": round(float(np.median(log.rates)), 1),
-            "updates per epoch": result["updates per epoch"],
-            "runs": len(finished),
-            "epochs": len(log.rates),
-        }
-        results.write(out / "timing.json", timing)
+    whole.leave(out, result, finished)
     return result
 
 
