@@ -26,17 +26,33 @@ from cgjax._functional import (
 )
 from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
-from cgjax._of_modules import elbo, importance_weighted, log_likelihood, with_log_prob
-from cgjax.inference import Bound, Estimate, PartlyKnown, SoftEvidence, moment_rule, with_nodes
+from cgjax._of_modules import (
+    adversarial,
+    elbo,
+    importance_weighted,
+    log_likelihood,
+    with_log_prob,
+)
+from cgjax.inference import (
+    AdversarialLosses,
+    Bound,
+    Estimate,
+    PartlyKnown,
+    SoftEvidence,
+    moment_rule,
+    with_nodes,
+)
 from cgjax.nodes import Belief
 
 __all__ = [
+    "AdversarialLosses",
     "Belief",
     "Bound",
     "ChainGraph",
     "Estimate",
     "PartlyKnown",
     "SoftEvidence",
+    "adversarial",
     "chain_graph",
     "clamp",
     "collapse",

@@ -1,6 +1,7 @@
 """Inference procedures: each a transformation of the network, in a file of its own."""
 
 from cgjax._procedure import Procedure, with_nodes
+from cgjax.inference._adversarial import AdversarialLosses, adversarial
 from cgjax.inference._bounds import elbo, importance_weighted
 from cgjax.inference._clamp import PartlyKnown, clamp
 from cgjax.inference._collapse import collapse
@@ -18,12 +19,14 @@ from cgjax.inference._monte_carlo import Estimate, monte_carlo
 from cgjax.inference._sampling import forward_sample, pcff
 
 __all__ = [
+    "AdversarialLosses",
     "Bound",
     "Conditioned",
     "Estimate",
     "PartlyKnown",
     "Procedure",
     "SoftEvidence",
+    "adversarial",
     "clamp",
     "collapse",
     "condition",
