@@ -23,6 +23,7 @@ DRAWN = {
     "noisy pictures cleaned": "train.segmentation.figure",
     "tags of sentences": "train.tagging.figure",
     "characters of a text": "train.characters.figure",
+    "generators that learn from a critic": "train.gan.figure",
 }
 
 

@@ -37,7 +37,7 @@ class FallingRecipe(Recipe):
     """The most epochs of a run; without it the whole training. It may be another when a run is
     continued."""
 
-    best_by: ClassVar[str] = "validation_loss"
+    best_by: ClassVar[str | None] = "validation_loss"
 
     @property
     def last_epoch(self) -> int:
