@@ -7,7 +7,7 @@ these train the same networks by the same recipe, from the same seeds:
 
 - both learn at once, by Adam without momentum; the critic 1.5 times as fast, both at rates that
   fall linearly to 0;
-- the critic's slope at real examples is held down: 0.05 times its squared norm is added to its loss
+- the critic's slope at real examples is held down: 0.15 times its squared norm is added to its loss
   (R1, Mescheder, Geiger and Nowozin 2018);
 - Gaussian noise is added to real and generated examples, and dies away;
 - what is tested is a running average of the generator's weights.
@@ -21,7 +21,7 @@ many digits are generated, how evenly, and the Fréchet distance between the law
 **Expected**: eight of eight modes, and at least 90 % of the samples within three standard
 deviations; for a perfect generator it is 98.9 %.
 
-**Cost**: the ring, nine divergences with five seeds, ten minutes of a core; digits as much.
+**Cost**: the ring, nine divergences with five seeds, a quarter of an hour of a core; digits as much.
 
 **Left behind** in `--out`: `result.json`, `timing.json`, `figure.png` and a checkpoint.
 """

@@ -45,9 +45,9 @@ class AdversarialRecipe(FallingRecipe):
 
     batch_size: Annotated[int, at_least(1)] = 128
     """Real examples of a batch, and as many generated ones."""
-    learning_rate: Annotated[float, at_least(0)] = 2e-3
+    learning_rate: Annotated[float, at_least(0)] = 1e-3
     """The generator's, of the first epoch."""
-    length: Annotated[int, at_least(1)] = 40
+    length: Annotated[int, at_least(1)] = 60
     """The epochs of the whole training."""
     updates: Annotated[int, at_least(1)] = 250
     """Of an epoch."""
@@ -90,7 +90,7 @@ class Config(Computation):
     """Units of each of the two hidden layers of generator and critic."""
     latent: Annotated[int | None, at_least(1)] = None
     """Gaussian nodes of the generator; without it 2, and 16 for images."""
-    penalty: Annotated[float, at_least(0)] = 0.1
+    penalty: Annotated[float, at_least(0)] = 0.3
     """The weight of half of the critic's squared slope at real examples."""
     noise: Annotated[float, at_least(0)] = 1.0
     """The standard deviation of what is added to real and generated examples at first; it falls as
