@@ -21,7 +21,8 @@ many digits are generated, how evenly, and the Fréchet distance between the law
 **Expected**: eight of eight modes, and at least 90 % of the samples within three standard
 deviations; for a perfect generator it is 98.9 %.
 
-**Cost**: the ring, nine divergences with five seeds, a quarter of an hour of a core; digits as much.
+**Cost**: the ring, nine divergences with five seeds, a quarter of an hour of a core; digits as
+much.
 
 **Left behind** in `--out`: `result.json`, `timing.json`, `figure.png` and a checkpoint.
 """

@@ -47,7 +47,7 @@ class AdversarialRecipe(FallingRecipe):
     """Real examples of a batch, and as many generated ones."""
     learning_rate: Annotated[float, at_least(0)] = 1e-3
     """The generator's, of the first epoch."""
-    length: Annotated[int, at_least(1)] = 60
+    length: Annotated[int, at_least(1)] = 50
     """The epochs of the whole training."""
     updates: Annotated[int, at_least(1)] = 250
     """Of an epoch."""
