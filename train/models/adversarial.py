@@ -69,7 +69,7 @@ def hidden(
 ) -> Float[Array, "n units"]:
     """The units of the last hidden layer."""
     for kernel, bias in layers[:-1]:
-        x = unit(x @ kernel + bias)
+        x = unit(x @ kernel + bias[None])
     return x
 
 
@@ -78,7 +78,7 @@ def dense(
 ) -> Float[Array, "n outputs"]:
     """Affine maps with units between them."""
     kernel, bias = layers[-1]
-    return hidden(layers, x, unit) @ kernel + bias
+    return hidden(layers, x, unit) @ kernel + bias[None]
 
 
 def generator(sizes: Sizes, number: int, weights: Layers) -> Float[Array, "number features"]:

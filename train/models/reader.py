@@ -52,13 +52,13 @@ def _states(weights: Weights, inputs: Float[Array, "time states"]) -> Float[Arra
         state = cg.node(SPIN, x + state @ weights.recurrent, name="state")
         return state, state
 
-    return lax.scan(step, jnp.zeros_like(inputs[0]), inputs + weights.bias)[1]
+    return lax.scan(step, jnp.zeros_like(inputs[0]), inputs + weights.bias[None])[1]
 
 
 def logits(weights: Weights, before: Int[Array, " time"]) -> Float[Array, "time symbols"]:
     """Natural parameters of the characters behind those given, as a network."""
     states = _states(weights, weights.read[before])
-    return states @ weights.output + weights.output_bias
+    return states @ weights.output + weights.output_bias[None]
 
 
 def model(weights: Weights, before: Int[Array, " time"]) -> Float[Array, "time symbols"]:
@@ -87,6 +87,6 @@ def proposed(
         state = cg.node(SPIN, e + seen, name="state")
         return state, (state, SPIN.kl(e + seen, SPIN, e).sum())
 
-    inputs = weights.read[text[:-1]] + weights.bias, weights.seen[text[1:]]
+    inputs = weights.read[text[:-1]] + weights.bias[None], weights.seen[text[1:]]
     states, divergences = lax.scan(step, jnp.zeros_like(weights.bias), inputs)[1]
-    return states @ weights.output + weights.output_bias, divergences
+    return states @ weights.output + weights.output_bias[None], divergences
