@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +34,13 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
+def in_numpy(weights) -> Any:
+    return jax.tree.map(lambda a: np.asarray(a, np.float64), weights)
+
+
 def enumerated(weights):
     """Of all states of TEXT: log p(states, text), log q(states given text), by NumPy."""
-    w = reader.Weights(*(np.asarray(a, np.float64) for a in weights))
+    w = in_numpy(weights)
     steps = len(TEXT) - 1
     found = []
     for spins in itertools.product((-1.0, 1.0), repeat=steps * STATES):
@@ -88,7 +93,7 @@ def test_scores_are_bits_of_each_reading(weights):
             "latent": ("straight_through",),
         }.items()
     }
-    w = reader.Weights(*(np.asarray(a, np.float64) for a in weights))
+    w = in_numpy(weights)
     state, nats = np.zeros(STATES), 0.0
     for t in range(3):
         state = np.tanh(w.read[TEXT[t]] + state @ w.recurrent + w.bias)
