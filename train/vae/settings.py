@@ -48,6 +48,7 @@ class Scale(NamedTuple):
     hidden: int
     latent_size: int
     batch_size: int
+    learning_rate: float
     length: int
     test_images: int | None
 
@@ -85,12 +86,12 @@ class Config(Computation):
     """Latent nodes; without it 8 for digits, 50."""
     batch_size: Annotated[int | None, at_least(1)] = None
     """Images of a batch; without it 32 for digits, 100."""
-    learning_rate: Annotated[float, more_than(0)] = 1e-3
-    """Adam's, in the first epoch."""
+    learning_rate: Annotated[float | None, more_than(0)] = None
+    """Adam's, in the first epoch; without it 5e-3 for digits, 1e-3."""
     last_rate: Annotated[float, more_than(0)] = 1e-5
     """Adam's, in the last epoch of the schedule."""
     length: Annotated[int | None, at_least(1)] = None
-    """The epochs of the whole schedule; without it 100."""
+    """The epochs of the whole schedule; without it 60 for digits, 100."""
     epochs: Annotated[int | None, at_least(1)] = None
     """The most epochs of a run; without it the whole schedule. It may be another when a run is
     continued."""
@@ -114,7 +115,8 @@ class Config(Computation):
             hidden=self.hidden or (64 if digits else 200),
             latent_size=self.latent_size or (8 if digits else 50),
             batch_size=self.batch_size or (32 if digits else 100),
-            length=self.length or 100,
+            learning_rate=self.learning_rate or (5e-3 if digits else 1e-3),
+            length=self.length or (60 if digits else 100),
             test_images=self.test_images or (None if digits else 1000),
         )
 
@@ -138,7 +140,7 @@ class Config(Computation):
     def recipe(self) -> CosineRecipe:
         """How each network is trained."""
         scale = self.scale
-        rates = self.learning_rate, self.last_rate
+        rates = scale.learning_rate, self.last_rate
         return CosineRecipe(scale.batch_size, *rates, scale.length, self.epochs)
 
     def facts(self, *but: str) -> dict[str, Any]:
