@@ -259,7 +259,7 @@ def test_claims_count_differences(tmp_path):
     # In two results, as several commands leave them.
     write(tmp_path, "mnist_1", {ELBO: -88.0, five: -90.0, five._replace(samples=50): -89.0})
     write(tmp_path, "mnist_50", {MANY: -87.0, five._replace(gradient="straight_through"): -89.0})
-    more, doubly, vimco, elbo, _, many = claims.claims(tmp_path)
+    more, elbo, _, many, doubly, vimco = claims.claims(tmp_path)
     assert more.verdict == "holds"
     assert "MNIST, dynamic: pathwise, K = 50 less ELBO +1.00 ± 0.00" in more.evidence
     assert doubly.verdict == "not yet measured"

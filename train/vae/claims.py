@@ -41,11 +41,12 @@ CLAIMS: dict[tuple[str, str], list[tuple[Cell, Cell]]] = {
 def claims(results: Path) -> list[Claim]:
     """All of them, from the folder of results; each comparison on each set of images is a case."""
     found = by_data(read_all(results / "vae"))
-    made = [
+    more, *others = (
         Claim(source, text, *_compared(found, pairs), COMMAND)
         for (source, text), pairs in CLAIMS.items()
-    ]
-    return [*made, *(_published(found.get(PUBLISHED_OF, {}), cell) for cell in PUBLISHED)]
+    )
+    printed = (_published(found.get(PUBLISHED_OF, {}), cell) for cell in PUBLISHED)
+    return [more, *printed, *others]
 
 
 def _compared(found: Mapping[tuple[str, str], Runs], pairs: Sequence[tuple[Cell, Cell]]) -> Finding:
