@@ -24,6 +24,7 @@ DRAWN = {
     "tags of sentences": "train.tagging.figure",
     "characters of a text": "train.characters.figure",
     "generators that learn from a critic": "train.gan.figure",
+    "variational autoencoders": "train.vae.figure",
 }
 
 

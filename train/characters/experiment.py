@@ -1,7 +1,7 @@
 """The experiment from the text to `result.json`; see `train.characters`."""
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,51 +9,53 @@ import jax.numpy as jnp
 from train.characters import figure
 from train.characters.settings import Config, Run
 from train.characters.training import groups, pieces_of, scores
-from train.data import texts
-from train.engine import testing, whole
+from train.data import Dataset, texts
+from train.data.texts import Text
+from train.engine import sweep
+from train.engine.falling import FallingRecipe
+from train.engine.groups import Group
 from train.engine.runs import Finished
-from train.engine.whole import Ends, Training
-from train.report.results import Result
 
 TITLE = "characters of a text"
 SOURCE = "[C]"
 
 
-def main(config: Config, command: str, console: Any) -> Result:
-    """Trains, tests, and leaves the result behind; for errors see
-    `train.engine.whole.carried_out`."""
-    symbols: list[int] = []
+class Experiment(NamedTuple):
+    """What is trained and tested; see `train.engine.sweep.Trainable`."""
 
-    def training() -> Training:
-        text = texts.load(config.data, config.data_dir, config.most)
-        symbols.append(len(text.alphabet))
-        pieces = pieces_of(text, config.piece)
-        return Training(
-            TITLE, SOURCE, config, config.recipe, pieces, groups(config, len(text.alphabet))
-        )
+    title: str
+    source: str
+    settings: Config
+    recipe: FallingRecipe
+    dataset: Dataset
+    symbols: int  # of the text
 
-    def test(training: Training, finished: Sequence[Finished]) -> Result:
-        known = training.begun(finished, command) | {"symbols": symbols[-1]}
-        known["runs"] = [
-            _tested(config, run, each, training, symbols[-1])
-            for run, each in zip(config.runs, finished, strict=True)
-        ]
-        whole.leave(config.folder, known, finished, "pieces")
-        return known
+    def groups(self) -> list[Group]:
+        """The programs of all runs."""
+        return groups(self.settings, self.symbols)
 
-    ends = Ends(test, figure.draw, lambda result: [figure.table(result).rich()])
-    return whole.carried_out(training, config, console, ends, "pieces")
-
-
-def _tested(
-    config: Config, run: Run, finished: Finished, training: Training, symbols: int
-) -> dict[str, Any]:
-    """What `result.json` says of a run; no figures if its loss never was a number."""
-    told = {"reading": run.reading.name, "rate": run.reading.rate, "seed": run.seed}
-    told |= testing.told(finished) | {"test": None}
-    if finished.best_epoch:
+    def test(self, run: Run, finished: Finished) -> dict[str, Any]:
+        """The bits a character of a run; `None` if its loss never was a number."""
+        if finished.best_epoch == 0:
+            return {"test": None}
         weights = jax.tree.map(jnp.asarray, finished.best.params)
-        told["test"] = scores(
-            run.reading, weights, training.dataset, symbols, config.samples, run.seed
-        )
-    return told
+        sizes = self.symbols, self.settings.samples
+        return {"test": scores(run.reading, weights, self.dataset, *sizes, run.seed)}
+
+    def tables(self, result: dict[str, Any]) -> list[Any]:
+        """The result for a terminal."""
+        return [figure.table(result).rich()]
+
+
+def text_of(config: Config) -> Text:
+    """The text that settings name."""
+    return texts.load(config.data, config.data_dir, config.most)
+
+
+def experiment(config: Config, text: Text) -> Experiment:
+    """What is trained, on a text."""
+    pieces = pieces_of(text, config.piece)
+    return Experiment(TITLE, SOURCE, config, config.recipe, pieces, len(text.alphabet))
+
+
+main = functools.partial(sweep.run, experiment, draw=figure.draw, load=text_of, rows="pieces")

@@ -29,6 +29,11 @@ class Run(NamedTuple):
     seed: int
 
     @property
+    def labels(self) -> dict[str, Any]:
+        """What it has in common with runs of other seeds, by the two names that results have."""
+        return {"reading": self.reading.name, "rate": self.reading.rate}
+
+    @property
     def name(self) -> str:
         rate = f" {self.reading.rate:g}" if self.reading.rate else ""
         return f"{self.reading.name}{rate} {self.seed}"

@@ -4,14 +4,14 @@ import dataclasses
 from typing import Annotated, Any, Literal
 
 from train.engine.recipes import PlateauRecipe
-from train.engine.settings import Compared, Mode, Rates, Regulariser, Run, on_cpu
+from train.engine.settings import Computation, Mode, Rates, Regulariser, Run, on_cpu
 from train.report.settings import PROBABILITY, SOME, at_least
 
 Nodes = Literal["tanh", "relu"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Compared):
+class Config(Computation):
     """Dense networks on images: none, dropout, PCFF, both ([A] 5.1, Figure 4 left).
 
     example:

@@ -59,6 +59,9 @@ class Learner(NamedTuple):
     project: Callable[[Any], Any] | None = None
     # figures(variables, hyper, x, y) -> (loss, error) of validation examples; none: by `log_probs`
     figures: Callable[[Variables, Any, Array, Array], tuple[Array, Array]] | None = None
+    # Whether classes are predicted. Else `log_probs` are those of the inputs, float[batch], and the
+    # errors that are told are 0.
+    classifies: bool = True
 
 
 class Data(NamedTuple):
@@ -208,6 +211,8 @@ def _validated(
     predicted = in_batches(
         lambda x, _: log_probs(variables, split(scaled(x, data.largest))), data.validation_x
     )
+    if not learner.classifies:
+        return -predicted.mean(), jnp.zeros(())
     return metrics.nll(predicted, data.validation_y), metrics.error(predicted, data.validation_y)
 
 

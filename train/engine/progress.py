@@ -1,4 +1,4 @@
-"""Where a training tells its progress: epoch, loss, error, rows per second, time left."""
+"""Where a training tells its progress: epoch, loss, error, images per second, time left."""
 
 import time
 from collections.abc import Callable
@@ -16,8 +16,8 @@ class Progress(NamedTuple):
     epoch: int
     finished: int  # how many runs have ended
     loss: float  # mean training loss of the runs that had this epoch
-    error: float  # their mean validation error
-    rate: float  # training images, or other rows, per second, over all runs
+    error: float | None  # their mean validation error; none: nothing is classified
+    rate: float  # training images per second, over all runs
     left: float  # seconds to go
     exact: bool  # whether they are the most that it can take, else the least
 
@@ -79,8 +79,9 @@ class ProgressBar(Display):
         """Moves the bar, or prints a line."""
         epoch, finished, loss, error, rate, left, exact = progress
         minutes, seconds = divmod(max(round(left), 0), 60)
+        wrong = "" if error is None else f"error {100 * error:.2f}% "
         figures = (
-            f"loss {loss:.3f} error {100 * error:.2f}% {rate:.0f} {self._rows}/s "
+            f"loss {loss:.3f} {wrong}{rate:.0f} {self._rows}/s "
             f"{'≤' if exact else '≥'}{minutes}:{seconds:02} left"
         )
         if not self._bar.disable:

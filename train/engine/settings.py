@@ -51,7 +51,7 @@ class Run(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Computation(Common):
+class Computation(Common, abc.ABC):
     """Which data and seeds, how runs are computed, and where they are kept."""
 
     continues: ClassVar[str | None] = "from its last checkpoint"
@@ -104,6 +104,11 @@ class Computation(Common):
         )
 
     @property
+    @abc.abstractmethod
+    def runs(self) -> list[Run]:
+        """The runs, in the order of the results."""
+
+    @property
     def how(self) -> Mode:
         """How the runs are computed."""
         return self.mode if self.mode != "auto" else "sequential" if on_cpu() else "vmap"
@@ -112,16 +117,6 @@ class Computation(Common):
     def mapped(self) -> int | None:
         """How many runs a device maps at a time; none: all."""
         return self.width
-
-
-@dataclasses.dataclass(frozen=True)
-class Compared(Computation, abc.ABC):
-    """The same of experiments whose runs differ in dropout, PCFF and the seed."""
-
-    @property
-    @abc.abstractmethod
-    def runs(self) -> list[Run]:
-        """The runs, in the order of the results."""
 
 
 def on_cpu() -> bool:
@@ -142,7 +137,7 @@ PAIRS = RATES._replace(
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(Compared):
+class Settings(Computation):
     """The settings of experiments that compare rates of dropout and PCFF on one network."""
 
     none: bool = True

@@ -73,7 +73,8 @@ def table(result: Result) -> Grid:
         ]
         lines.append([NAMES[name], *cells, str(diverged(runs)), str(len(runs))])
     if not ring:
-        known = [result["real"].get(figure) for figure, *_ in columns]
+        real = next(run["real"] for run in result["runs"] if "real" in run)
+        known = [real.get(figure) for figure, *_ in columns]
         told = [
             "-" if value is None else f"{factor * value:.{places}f}"
             for value, (_, _, factor, places) in zip(known, columns, strict=True)

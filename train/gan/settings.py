@@ -35,6 +35,11 @@ class Run(NamedTuple):
     seed: int
 
     @property
+    def labels(self) -> dict[str, Any]:
+        """What it has in common with runs of other seeds."""
+        return {"divergence": self.divergence}
+
+    @property
     def name(self) -> str:
         return f"{self.divergence} {self.seed}"
 

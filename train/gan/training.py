@@ -11,7 +11,6 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 import cgjax as cg
-from train import data
 from train.data import Dataset
 from train.engine.groups import Group
 from train.engine.loop import Learner, Variables
@@ -47,16 +46,15 @@ class State(NamedTuple):
     step: Int[Array, ""]
 
 
-def dataset_of(config: Config) -> Dataset:
-    """The images, or the numbers of the modes that points of the ring are drawn from; in training
-    as many as an epoch takes."""
+def dataset_of(config: Config, images: Dataset | None) -> Dataset:
+    """The images, or without them the numbers of the modes that points of the ring are drawn from;
+    in training at least as many as an epoch takes."""
     rows = config.recipe.updates * config.recipe.batch_size
-    if config.data == "ring":
+    if images is None:
         told = f"{MODES} Gaussians of deviation {DEVIATION:g} on a circle of radius {RADIUS:g}"
         parts = [np.arange(n) % MODES for n in (rows, _HELD_OUT, _HELD_OUT)]
         labelled = (a for p in parts for a in (p[:, None].astype(np.uint8), p.astype(np.int32)))
         return Dataset(*labelled, largest=1, source=told)
-    images = data.load(config.data, config.data_dir)
     again = np.resize(np.arange(len(images.train_x)), max(rows, len(images.train_x)))
     return images._replace(train_x=images.train_x[again], train_y=images.train_y[again])
 
