@@ -24,18 +24,18 @@ NAMES = {
     "hinge": "hinge",
     "wasserstein": "Wasserstein",
 }
-# Name in the JSON, heading, factor, decimal places.
+# Name in the JSON, heading, factor, decimal places; of distances, of any size, digits.
 OF_RING = (
     ("modes", "modes of 8", 1, 2),
     ("within", "within 3 deviations %", 100, 1),
     ("least", "smallest mode, % of its share", 100, 0),
-    ("distance", "energy distance × 1000", 1000, 2),
+    ("distance", "energy distance × 1000", 1000, 3),
 )
 OF_IMAGES = (
     ("classes", "digits of 10", 1, 2),
     ("entropy", "entropy of digits, nats", 1, 3),
     ("frechet", "Fréchet distance", 1, 2),
-    ("distance", "energy distance × 1000", 1000, 1),
+    ("distance", "energy distance × 1000", 1000, 3),
 )
 
 
@@ -69,7 +69,8 @@ def table(result: Result) -> Grid:
     lines = []
     for name, runs in rows(result).items():
         cells = [
-            average(runs, figure).told(places, factor) for figure, _, factor, places in columns
+            average(runs, figure).told(places, factor, style="g" if figure == "distance" else "f")
+            for figure, _, factor, places in columns
         ]
         lines.append([NAMES[name], *cells, str(diverged(runs)), str(len(runs))])
     if not ring:
@@ -117,14 +118,14 @@ def _ring(made: dict[str, Any]) -> Any:
 
 def _images(made: dict[str, Any]) -> Any:
     shown = min(map(len, made.values()))
-    figure, axes = panels(len(made), 1, (0.55 * shown + 2.2, 0.62 * len(made)))
+    figure, axes = panels(len(made), 1, (0.62 * shown + 1.9, 0.62 * len(made)))
     for (panel,), (name, images) in zip(axes, made.items(), strict=True):
         width = round(len(images[0]) ** 0.5)
         pictures = np.reshape(images[:shown], (shown, width, width))
         panel.imshow(
             np.hstack(np.pad(pictures, ((0, 0), (0, 0), (0, 1)))), cmap="gray", vmin=0, vmax=1
         )
-        panel.set(xticks=[], yticks=[])
+        panel.set(xticks=[], yticks=[], anchor="E")
         panel.spines[["left", "bottom"]].set_visible(False)
         panel.set_ylabel(NAMES[name], rotation=0, ha="right", va="center", fontsize="small")
     return figure
