@@ -111,7 +111,7 @@ def test_no_image_is_for_training_and_validation():
 def test_dynamic_images_are_others_in_each_step():
     """The loss is that of black and white images: with a decoder that knows nothing of the latent
     nodes, it is a sum over pixels that are white or not."""
-    shape = Shape(pixels=64, hidden=2, latent=2)
+    shape = Shape(means=(0.25,) * 64, hidden=2, latent=2)
     learner = training.learner(shape, ELBO, dynamic=True)
     params = jax.tree.map(jnp.zeros_like, learner.init(jax.random.key(0)).params)
     params["pixels"]["bias"] += 1.0
@@ -141,7 +141,7 @@ def exact(params, x):
 
 
 def test_figures_are_those_of_enumeration():
-    shape = Shape(pixels=9, hidden=4, latent=3, binary=True)
+    shape = Shape(means=(0.4,) * 9, hidden=4, latent=3, binary=True)
     params = initial(shape, jax.random.key(0))
     params |= {
         name: {"kernel": 3 * params[name]["kernel"], "bias": jnp.ones(size)}
@@ -187,9 +187,10 @@ def test_cells_are_the_gradients_that_fit():
         ("bernoulli", "straight_through", 5),
         ("bernoulli", "vimco", 5),
     ]
-    x = jnp.zeros((2, 6))
+    x = jnp.zeros((2, 16))
     for cell in cells:
-        shape = training.shape_of(Config(), cell, 6)
+        shape = training.shape_of(Config(), cell, grey(4))
+        assert shape.means == (0.25,) * 16 and shape.binary == (cell.latent == "bernoulli")
         made = training.learner(shape, cell, dynamic=False)
         variables = jax.eval_shape(made.init, jax.random.key(0))
         value, _ = jax.eval_shape(made.loss, variables, jax.random.key(0), None, x, x)
