@@ -33,7 +33,7 @@ class Experiment(NamedTuple):
 
     def shape(self, cell: Cell) -> Shape:
         """The network of a cell."""
-        return shape_of(self.settings, cell, self.dataset.test_x.shape[1])
+        return shape_of(self.settings, cell, self.dataset)
 
     def groups(self) -> list[Group]:
         """The programs of all runs: one for each cell, or one for each run, which seeds share."""

@@ -85,13 +85,13 @@ class Config(Computation):
     latent_size: Annotated[int | None, at_least(2)] = None
     """Latent nodes; without it 8 for digits, 50."""
     batch_size: Annotated[int | None, at_least(1)] = None
-    """Images of a batch; without it 32 for digits, 20."""
+    """Images of a batch; without it 32 for digits, 100."""
     learning_rate: Annotated[float | None, more_than(0)] = None
-    """Adam's, in the first epoch; without it 5e-3 for digits, 1e-3."""
+    """Adam's, in the first epoch; without it 5e-3 for digits, 2e-3."""
     last_rate: Annotated[float, more_than(0)] = 1e-5
     """Adam's, in the last epoch of the schedule."""
     length: Annotated[int | None, at_least(1)] = None
-    """The epochs of the whole schedule; without it 60 for digits, 100."""
+    """The epochs of the whole schedule; without it 50 for digits, 100."""
     epochs: Annotated[int | None, at_least(1)] = None
     """The most epochs of a run; without it the whole schedule. It may be another when a run is
     continued."""
@@ -114,9 +114,9 @@ class Config(Computation):
         return Scale(
             hidden=self.hidden or (64 if digits else 200),
             latent_size=self.latent_size or (8 if digits else 50),
-            batch_size=self.batch_size or (32 if digits else 20),
-            learning_rate=self.learning_rate or (5e-3 if digits else 1e-3),
-            length=self.length or (60 if digits else 100),
+            batch_size=self.batch_size or (32 if digits else 100),
+            learning_rate=self.learning_rate or (5e-3 if digits else 2e-3),
+            length=self.length or (50 if digits else 100),
             test_images=self.test_images or (None if digits else 1000),
         )
 

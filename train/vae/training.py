@@ -54,10 +54,11 @@ def binarised(
     return (known.largest * white).astype(np.uint8)
 
 
-def shape_of(config: Config, cell: Cell, pixels: int) -> Shape:
+def shape_of(config: Config, cell: Cell, dataset: Dataset) -> Shape:
     """The network of a cell."""
     scale = config.scale
-    return Shape(pixels, scale.hidden, scale.latent_size, cell.latent == "bernoulli")
+    means = (dataset.train_x.mean(0, dtype=np.float64) / dataset.largest).tolist()
+    return Shape(tuple(means), scale.hidden, scale.latent_size, cell.latent == "bernoulli")
 
 
 def bound_of(shape: Shape, cell: Cell) -> Callable[..., cg.Bound]:
