@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.train.made_up import left_behind
+from tests.train.made_up import left_behind, refused
 from train.characters import claims, figure, training
 from train.characters.__main__ import cli
 from train.characters.settings import Config, Reading
@@ -145,6 +145,22 @@ def test_runs_side_by_side_are_three_programs():
     assert [len(group.runs) for group in made] == [4, 2, 2]
     assert made[0].hyper.tolist() == pytest.approx([0, 0, 0.3, 0.3])
     assert len(training.groups(Config(seeds=(0, 1), mode="sequential", pcff=(0.3,)), 3)) == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--data-dir .", "expected None for python, a text that Python ships"),
+        (
+            "--characters 2000 --piece 100",
+            "piece is 100; expected less than the characters of each",
+        ),
+        ("--pcff 0.1 0.1", "expected probabilities in (0, 1], none twice"),
+        ("--data kjv", "kjv is not part of any package"),
+    ],
+)
+def test_bad_settings_say_what_was_wrong(words, message, tmp_path, capsys):
+    assert message in refused(cli, words, tmp_path / "out", capsys)
 
 
 def test_claims_count_differences(tmp_path):

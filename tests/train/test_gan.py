@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from tests.train.made_up import left_behind
+from tests.train.made_up import left_behind, refused
 from train import data
 from train.gan import claims, figure, training
 from train.gan.__main__ import cli
@@ -151,6 +151,17 @@ def test_runs_side_by_side_are_a_program_for_each_divergence():
     config = Config(seeds=(0, 1), mode="vmap", divergences=("gan", "kl"))
     made = training.groups(config, training.dataset_of(config, None))
     assert [group.runs for group in made] == [("gan 0", "gan 1"), ("kl 0", "kl 1")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--data-dir .", "expected None for ring, which is drawn"),
+        ("--critic-rate 0", "critic_rate is 0.0; expected more than 0"),
+    ],
+)
+def test_bad_settings_say_what_was_wrong(words, message, tmp_path, capsys):
+    assert message in refused(cli, words, tmp_path / "out", capsys)
 
 
 def test_claims_count_modes_and_shares(tmp_path):
