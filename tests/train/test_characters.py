@@ -153,7 +153,7 @@ def test_runs_side_by_side_are_three_programs():
         ("--data-dir .", "expected None for python, a text that Python ships"),
         (
             "--characters 2000 --piece 100",
-            "piece is 100; expected less than the characters of each",
+            "piece is 100; expected less than the characters",
         ),
         ("--pcff 0.1 0.1", "expected probabilities in (0, 1], none twice"),
         ("--data kjv", "kjv is not part of any package"),

@@ -1,7 +1,7 @@
 """Generators and critics: figures against what is known, and what the command leaves behind."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from scipy import linalg
 
+import cgjax as cg
 from tests.train.made_up import left_behind, refused
 from train import data
 from train.gan import claims, figure, training
 from train.gan.__main__ import cli
 from train.gan.scores import Judge, frechet_distance, of_ring
-from train.gan.settings import Config
+from train.gan.settings import Config, Divergence
 from train.gan.training import CENTRES, DEVIATION
 from train.models import adversarial
 from train.models.adversarial import Sizes, Weights
@@ -145,6 +146,11 @@ def test_generated_images_are_bounded():
     made = training.generated(sizes, 20, weights.generator, jax.random.key(1))
     assert made.shape == (20, 6) and 0 < made.min() < made.max() < 1
     assert len(np.unique(made, axis=0)) == 20
+
+
+def test_every_divergence_is_a_setting():
+    with pytest.raises(ValueError, match=f"is one of {', '.join(get_args(Divergence))}; got"):
+        cg.adversarial(lambda: jnp.zeros(2), lambda x: x.sum(), "other")  # pyright: ignore
 
 
 def test_runs_side_by_side_are_a_program_for_each_divergence():
