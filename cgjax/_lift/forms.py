@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -136,8 +137,10 @@ class Forms:
             if axes is not None:
                 return replace(inputs[0], axes=after(inputs[0].axes, axes))
         number = jnp.issubdtype(avals[value].dtype, jnp.floating)
-        if known.elementwise and number and (form := _affine(op, inputs)) is not None:
-            return form
+        if known.elementwise and number:
+            form = _computed(op, inputs) or _affine(op, inputs)
+            if form is not None:
+                return form
         return self._core(op, k, value, inputs)
 
     def _core(self, op: Operation, k: int, value: int, inputs: list[Form]) -> Form:
@@ -244,6 +247,21 @@ def _rounds(origin: Aval, result: Aval) -> bool:
         for aval in (origin, result)
     )
     return now < before
+
+
+def _computed(op: Operation, inputs: list[Form]) -> Form | None:
+    """The form of a function of numbers, such as the root of 2."""
+    if not inputs or any(form.core is not None for form in inputs):
+        return None
+    if any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in op.eqn.invars):
+        return None
+    with jax.ensure_compile_time_eval():
+        numbers = [
+            jnp.asarray(form.shift, v.aval.dtype)
+            for form, v in zip(inputs, op.eqn.invars, strict=True)
+        ]
+        found = op.eqn.primitive.bind(*numbers, **op.params)
+    return Form(None, scale=0.0, shift=float(str(np.asarray(found))))
 
 
 def _affine(op: Operation, inputs: list[Form]) -> Form | None:

@@ -40,8 +40,8 @@ class Activation:
 
     Attributes:
         label: its function, numbered in walking order where it is optional: "logistic_0".
-        function: "relu", "leaky_relu", "tanh", "logistic", "softplus" or "softmax".
-        slope: of leaky ReLUs, a number, or None where it is no constant.
+        function: its name, one of `templates.FUNCTIONS`.
+        slope: the number of leaky ReLU, ELU, CELU and swish, or None where it is no constant.
         axis: of softmax, negative.
         shape: the shape at one step.
         source: the line of user code.
@@ -145,8 +145,10 @@ def _activation(c: Candidate, where: Place | str, role: Role | None) -> Activati
     if role is None or role.optional:
         if isinstance(where, str):
             role = Role(where)
-        elif slope is not None and not 0 <= slope <= 1:
+        elif slope is not None and c.function == "leaky_relu" and not 0 <= slope <= 1:
             role = Role(f"no node family has a slope of {slope}, outside [0, 1]")
+        elif slope is not None and c.function != "leaky_relu" and slope <= 0:
+            role = Role(f"no node family has the number {slope}, which is not above 0")
     at = None if isinstance(where, str) else where
     return Activation(c.function, c.function, slope, c.axis, c.shape, c.root.source, role, c, at)
 

@@ -6,12 +6,14 @@ recognise activations, tell their roles, mark them and report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 
 import jax
 import numpy as np
+from jaxtyping import ArrayLike
 
 from cgjax import _cache, nodes
 from cgjax._lift.insert import Activation, Activations, activations, evaluate, nobody_looks
@@ -90,23 +92,44 @@ def _plan(activities: Activations, include: tuple[str, ...], with_output: bool) 
     return _Plan(marked, found, sites, results)
 
 
+_FAMILIES: dict[str, Callable[[], Family]] = {
+    "relu": nodes.ReLU,
+    "tanh": nodes.Spin,
+    "logistic": nodes.Bernoulli,
+    "softplus": nodes.Softplus,
+    "gelu": nodes.GELU,
+    "exact gelu": partial(nodes.GELU, approximate=False),
+    "silu": nodes.SiLU,
+    "mish": nodes.Mish,
+    "hard_silu": nodes.HardSiLU,
+    "selu": nodes.SELU,
+    "hard_sigmoid": nodes.HardSigmoid,
+    "sparse_sigmoid": nodes.SparseSigmoid,
+    "sparse_plus": nodes.SparsePlus,
+    "relu6": nodes.ReLU6,
+    "hard_tanh": nodes.HardTanh,
+    "soft_sign": nodes.SoftSign,
+    "arctan": nodes.Arctan,
+    "sine": nodes.Sine,
+}
+# Of a number, which a value may take the place of.
+_PARAMETRIC: dict[str, Callable[[ArrayLike], Family]] = {
+    "leaky_relu": nodes.LeakyReLU,
+    "elu": nodes.ELU,
+    "celu": nodes.CELU,
+    "swish": nodes.SiLU,
+}
+
+
 def _family(activation: Activation) -> Family:
-    match activation.function:
-        case "relu":
-            return nodes.ReLU()
-        case "leaky_relu":
-            # A slope that is computed takes the place of this array.
-            slope = np.zeros(()) if activation.slope is None else activation.slope
-            return nodes.LeakyReLU(slope)
-        case "tanh":
-            return nodes.Spin()
-        case "logistic":
-            return nodes.Bernoulli()
-        case "softplus":
-            return nodes.Softplus()
-        case _:
-            assert activation.axis is not None
-            return nodes.Categorical(activation.axis)
+    name = activation.function
+    if name in _PARAMETRIC:
+        # A number that is computed takes the place of this array.
+        return _PARAMETRIC[name](np.ones(()) if activation.slope is None else activation.slope)
+    if name == "softmax":
+        assert activation.axis is not None
+        return nodes.Categorical(activation.axis)
+    return _FAMILIES[name]()
 
 
 def _matches(activation: Activation, pattern: str) -> bool:
