@@ -16,6 +16,7 @@ from cgjax import _static
 from cgjax._lift.dependence import Dependence
 from cgjax._lift.forms import Forms
 from cgjax._lift.match import Candidate, Slope, candidates, enclosing
+from cgjax._lift.others import Other, others
 from cgjax._lift.purpose import Role, Roles
 from cgjax._node import node_p
 from cgjax._program.jaxprs import (
@@ -66,10 +67,12 @@ class Activations:
     Attributes:
         program: the program.
         found: the activations.
+        others: the other functions of data that are not linear, and work element by element.
     """
 
     program: Program
     found: tuple[Activation, ...]
+    others: tuple[Other, ...]
     _roles: Roles
 
     def mark(self, families: Mapping[int, Family]) -> tuple[Program, dict[int, int]]:
@@ -132,7 +135,7 @@ def activations(program: Program, parameters: Sequence[bool]) -> Activations:
             k = counts[activation.label] = counts.get(activation.label, -1) + 1
             activation = replace(activation, label=f"{activation.label}_{k}")
         labelled.append(activation)
-    return Activations(program, tuple(labelled), roles)
+    return Activations(program, tuple(labelled), others(roles), roles)
 
 
 def _walk(op: Operation) -> tuple[int, ...]:

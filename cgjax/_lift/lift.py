@@ -17,6 +17,7 @@ from jaxtyping import ArrayLike
 
 from cgjax import _cache, nodes
 from cgjax._lift.insert import Activation, Activations, activations, evaluate, nobody_looks
+from cgjax._lift.others import Other
 from cgjax._lift.parameters import Argument, chosen, parameters_of, variables
 from cgjax._lift.report import LiftEntry, LiftReport
 from cgjax._node import node
@@ -35,12 +36,14 @@ class _Plan:
         found: all activations.
         sites: for those that were marked the index of their site in the marked program.
         results: for each flat result whether `output` makes it a node.
+        others: the functions of data that are no activations.
     """
 
     program: Program
     found: tuple[Activation, ...]
     sites: dict[int, int]
     results: tuple[bool, ...]
+    others: tuple[Other, ...]
 
 
 @method
@@ -89,7 +92,7 @@ def _plan(activities: Activations, include: tuple[str, ...], with_output: bool) 
                 "`output` makes floating-point results that are computed from data nodes, and the "
                 "network returns none, or they are nodes already. Leave it out."
             )
-    return _Plan(marked, found, sites, results)
+    return _Plan(marked, found, sites, results, activities.others)
 
 
 _FAMILIES: dict[str, Callable[[], Family]] = {
@@ -186,7 +189,8 @@ class Lifted(Procedure):
             entries.append(
                 LiftEntry(f"output_{k}", "output", site.shape, site.source, *_named(site))
             )
-        return LiftReport(tuple(entries))
+        others = tuple(LiftEntry(o.function, *o[:3], reason=o.reason) for o in plan.others)
+        return LiftReport(tuple(entries), others)
 
 
 def _named(site: Site) -> tuple[str, str]:
@@ -217,6 +221,14 @@ def lift(
     | `Spin` | `jnp.tanh` |
     | `Bernoulli` | `jax.nn.sigmoid`, `1 / (1 + exp(-x))`, `(1 + tanh(x / 2)) / 2` |
     | `Softplus` | `jax.nn.softplus`, `jnp.logaddexp(x, 0)`, `log(1 + exp(x))` |
+    | `GELU` | `jax.nn.gelu` in both forms, by `tanh`, `erf`, `erfc` or `ndtr` |
+    | `SiLU(beta)` | `jax.nn.silu`, `x * sigmoid(beta * x)` |
+    | `Mish`, `HardSiLU` | `jax.nn.mish`, `x * tanh(softplus(x))`; `jax.nn.hard_silu` |
+    | `ELU`, `SELU`, `CELU` | `jax.nn.elu`, `where(x > 0, x, alpha * (exp(x) - 1))`, and so on |
+    | `ReLU6`, `HardSigmoid` | `jax.nn.relu6`, `min(max(x, 0), 6)`; `jax.nn.hard_sigmoid` |
+    | `HardTanh`, `SoftSign` | `jax.nn.hard_tanh`, `jax.nn.soft_sign` |
+    | `SparsePlus`, `SparseSigmoid` | `jax.nn.sparse_plus`, `jax.nn.sparse_sigmoid` |
+    | `Arctan`, `Sine` | `jnp.arctan`; `jnp.sin` if included |
     | `Categorical(axis)` | `jax.nn.softmax`, `exp(x) / exp(x).sum(axis)` |
 
     Values and derivatives stay what they are, and so do nodes that are marked already. What an
@@ -228,9 +240,9 @@ def lift(
       normaliser or a loss. A clip: a relu bounded from the other side too, or `jnp.clip`. An
       activation of parameters alone. One inside a function with a custom derivative of its own.
     - Lifted if included: a *gate*, which goes into a product with data that do not come from the
-      activation itself (both activations of `tanh(a) * sigmoid(b)`, silu and gelu, the cells of
-      LSTM and GRU); *attention or pooling*, a softmax that is not returned as the result, and
-      scores that go into it.
+      activation itself (both activations of `tanh(a) * sigmoid(b)`, the silu of a SwiGLU, the cells
+      of LSTM and GRU); *attention or pooling*, a softmax that is not returned as the result, and
+      scores that go into it; a *wave*, a sine of data; a clip to [-1, 1] by hand.
     - Everything else is lifted, except where no node can be: in functions that procedures do not
       enter, such as `lax.custom_linear_solve`, `shard_map` and custom kernels.
 

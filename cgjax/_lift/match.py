@@ -289,7 +289,7 @@ def _shape(form: Form) -> tuple[int, ...]:
     return tuple(2 if k in axes else 1 for k in range(max(axes, default=-1) + 1))
 
 
-def _marked(flat: Flat) -> set[int]:
+def marked(flat: Flat) -> set[int]:
     """The operations that compute the activations of nodes which are marked already."""
     inside: set[int] = set()
     for op in flat.operations:
@@ -313,7 +313,7 @@ def candidates(forms: Forms) -> list[Candidate]:
     roots_of = {id(c.root) for c in found}
     # One of the negative of a value is recognised only where it is made of no other.
     found = [c for c in found if not (c.e.negated and roots_of & (c.inside - {id(c.root)}))]
-    taken = _marked(flat)
+    taken = marked(flat)
     for candidate in found:
         taken |= candidate.inside - {id(candidate.root)}
     return [c for c in found if id(c.root) not in taken]

@@ -301,3 +301,21 @@ def test_what_the_network_differentiates_through_is_skipped():
 
     gradient = jax.jit(jax.grad(loss))(PARAMS)
     assert np.isfinite(gradient["w"]).all() and np.abs(gradient["w"]).max() > 0
+
+
+# Functions of `jax.nn` that are no activation of one value, or the mean of no variable that could be
+# used: docs/activations.md says why.
+OTHERS = {
+    *("dot_product_attention", "get_scaled_dot_general_config", "glu", "identity", "initializers"),
+    *("log1mexp", "log_sigmoid", "log_softmax", "logmeanexp", "logsumexp", "one_hot"),
+    *("scaled_dot_general", "scaled_matmul", "squareplus", "standardize"),
+}
+
+
+def test_every_activation_of_jax_is_lifted_or_known_not_to_be():
+    for name in sorted(n for n in dir(jax.nn) if not n.startswith("_")):
+        if name in OTHERS:
+            continue
+        activation = getattr(jax.nn, name)
+        assert len(families(lambda p, x, f=activation: f(x @ p["w"]), PARAMS, X)) == 1, name
+    assert families(lambda p, x: jnp.sin(x @ p["w"]), PARAMS, X, include="sine*") == ["Sine"]
