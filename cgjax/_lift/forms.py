@@ -18,7 +18,7 @@ from jax import lax
 
 from cgjax._node import node_p
 from cgjax._program.axes import Axes, after, own, spread
-from cgjax._program.jaxprs import Aval, Parameter
+from cgjax._program.jaxprs import Aval, Parameter, aval
 from cgjax._program.operations import Flat, Operation
 
 # Parameters that say nothing about the value.
@@ -253,12 +253,12 @@ def _computed(op: Operation, inputs: list[Form]) -> Form | None:
     """The form of a function of numbers, such as the root of 2."""
     if not inputs or any(form.core is not None for form in inputs):
         return None
-    if any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in op.eqn.invars):
+    dtypes = [aval(v).dtype for v in op.eqn.invars]
+    if any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes):
         return None
     with jax.ensure_compile_time_eval():
         numbers = [
-            jnp.asarray(form.shift, v.aval.dtype)
-            for form, v in zip(inputs, op.eqn.invars, strict=True)
+            jnp.asarray(form.shift, dtype) for form, dtype in zip(inputs, dtypes, strict=True)
         ]
         found = op.eqn.primitive.bind(*numbers, **op.params)
     return Form(None, scale=0.0, shift=float(str(np.asarray(found))))

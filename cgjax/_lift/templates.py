@@ -182,7 +182,7 @@ PARAMETRIC: dict[str, tuple[Callable[[Array, ArrayLike], Array], ...]] = {
         *_below(lambda x, s: s * (jnp.exp(x) - 1)),
     ),
     "celu": _below(lambda x, s: s * jnp.expm1(x / s)),
-    "swish": tuple(lambda x, s, g=g: x * g(s * x) for g in _LOGISTIC),
+    "swish": tuple(lambda x, s, g=g: x * g(jnp.asarray(s) * x) for g in _LOGISTIC),
 }
 
 

@@ -109,7 +109,7 @@ class _Clipped(Bounded):
 
     def _moments(self, mean: Nodes, variance: Nodes) -> MeanAndVariance:
         start, end = self.ends
-        low, _ = self._levels()
+        low, _ = self._levels_like(mean)
         slope = self._range() / (end - start)
         centre, spread = clipped(mean, variance, start, end)
         return low + slope * (centre - start), slope**2 * spread

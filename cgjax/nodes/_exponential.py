@@ -49,7 +49,7 @@ class Exponential(Family):
         e = wide(self.natural_parameter(e))
         scale, alpha, rate = self._parameters_like(e)
         below = jnp.minimum(e, 0) * rate
-        return (scale * alpha) ** 2 * jnp.exp(below) * -jnp.expm1(below)
+        return (scale * alpha) ** 2 * jnp.exp(below) * (0 - jnp.expm1(below))
 
     def from_words(
         self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
@@ -154,10 +154,11 @@ class ELU(Exponential):
         ValueError: alpha is not positive and finite.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import jax.numpy as jnp, numpy as np
         >>> node, e = ELU(), jnp.array([-1.0, 2.0])
-        >>> print(node.activation(e).round(3), node.variance(e).round(3))
-        [-0.632  2.   ] [0.233 0.   ]
+        >>> print(np.round([node.activation(e), node.variance(e)], 3))
+        [[-0.632  2.   ]
+         [ 0.233  0.   ]]
 
     Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by
     exponential linear units", 2016, for the activation; [A] section 3.
@@ -182,8 +183,8 @@ class SELU(Exponential):
     """The SELU node: 1.0507 times that of `ELU(1.6733)`; its mean is `jax.nn.selu`.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> print(SELU().activation(jnp.array([-1.0, 2.0])).round(3))
+        >>> import jax.numpy as jnp, numpy as np
+        >>> print(np.asarray(SELU().activation(jnp.array([-1.0, 2.0]))).round(3))
         [-1.111  2.101]
 
     Source: Klambauer et al., "Self-normalizing neural networks", 2017, for the activation; [A]

@@ -153,10 +153,11 @@ class GELU(SelfGated):
             (1 + tanh(sqrt(2/pi) (e + 0.044715 e^3))) / 2.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp, numpy as np
         >>> node, e = GELU(approximate=False), jnp.array([-1.0, 0.0, 2.0])
-        >>> print(node.activation(e).round(3), node.variance(e).round(3))
-        [-0.159  0.     1.954] [0.133 0.    0.089]
+        >>> print(np.round([node.activation(e), node.variance(e)], 3))
+        [[-0.159  0.     1.954]
+         [ 0.133  0.     0.089]]
         >>> draws = node.sample(jax.random.key(0), jnp.full(1000, 2.0))
         >>> sorted(set(draws.tolist()))
         [0.0, 2.0]
@@ -190,8 +191,8 @@ class SiLU(SelfGated):
         ValueError: beta is not positive and finite.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> print(SiLU().activation(jnp.array([-1.0, 0.0, 2.0])).round(3))
+        >>> import jax.numpy as jnp, numpy as np
+        >>> print(np.asarray(SiLU().activation(jnp.array([-1.0, 0.0, 2.0]))).round(3))
         [-0.269  0.     1.762]
 
     Source: Hendrycks and Gimpel 2016, section 4; Ramachandran, Zoph and Le, "Searching for

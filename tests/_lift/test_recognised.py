@@ -303,8 +303,8 @@ def test_what_the_network_differentiates_through_is_skipped():
     assert np.isfinite(gradient["w"]).all() and np.abs(gradient["w"]).max() > 0
 
 
-# Functions of `jax.nn` that are no activation of one value, or the mean of no variable that could be
-# used: docs/activations.md says why.
+# Functions of `jax.nn` that are no activation of one value, or the mean of no variable with a
+# variance: docs/activations.md says why.
 OTHERS = {
     *("dot_product_attention", "get_scaled_dot_general_config", "glu", "identity", "initializers"),
     *("log1mexp", "log_sigmoid", "log_softmax", "logmeanexp", "logsumexp", "one_hot"),

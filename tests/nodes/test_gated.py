@@ -19,11 +19,9 @@ def atoms(family: nodes.Family, e: np.ndarray) -> list[np.ndarray]:
     zero = np.zeros_like(e)
     if isinstance(family, nodes.GELU | nodes.SiLU | nodes.Mish | nodes.HardSiLU):
         return [zero, e]
-    scale, alpha = {
-        nodes.ELU: lambda: (1.0, family.alpha),
-        nodes.CELU: lambda: (1.0, family.alpha),
-        nodes.SELU: lambda: (1.0507009873554805, 1.6732632423543772),
-    }[type(family)]()
+    scale, alpha = 1.0507009873554805, 1.6732632423543772
+    if isinstance(family, nodes.ELU | nodes.CELU):
+        scale, alpha = 1.0, np.asarray(family.alpha)
     return [zero, np.where(e > 0, scale * e, -scale * alpha)]
 
 
