@@ -11,6 +11,13 @@ from train.report.tables import Grid
 from train.tagging.settings import Encoder, Head, Regulariser
 
 Cells = list[Result]
+ENCODERS = {
+    "window": "window",
+    "recurrent": "recurrent",
+    "bayesian": "Bayesian recurrent",
+    "gru": "GRU",
+    "gru_wide": "GRU, wide",
+}
 HEADS = {
     "softmax": "independent",
     "chain": "chain",
@@ -104,7 +111,7 @@ def tables(found: Sequence[Result]) -> list[Grid]:
         columns, lines = shown(rows[0]), []
         for result in rows:
             _, encoder, head, regulariser = labels(result)
-            names = [encoder, HEADS[head], REGULARISERS[regulariser]]
+            names = [ENCODERS[encoder], HEADS[head], REGULARISERS[regulariser]]
             lines.append([*names, *_cells(result, columns), str(len(result["runs"]))])
         head = ["hidden layer", "tags", "regulariser", *(c[1] for c in columns), "runs"]
         made.append(Grid(f"{DATA[data]}, test sentences", head, lines, names=3))
