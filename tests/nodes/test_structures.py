@@ -209,6 +209,67 @@ def test_everything_is_the_enumeration(name, change):
     np.testing.assert_allclose(slope, sums if name == "tree" else sums.sum(0), atol=2 * error)
 
 
+LISTED = 20  # more than there are of the shorter sequence
+
+
+@jax.jit
+def best_ones(family: Any, e: Any) -> Any:
+    values, log_probs = family.top(e, LISTED)
+    slope = jax.grad(lambda e: (family.top(e, LISTED)[1][3]).sum())(e)
+    small = family.top(e.astype(jnp.bfloat16), 2)
+    return values, log_probs, slope, family.mode(e), small
+
+
+@pytest.mark.parametrize("change", [lambda x: x, hard, np.round], ids=["usual", "hard", "ties"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_most_probable_values_are_those_of_the_enumeration(name, change):
+    given = case(name, change)
+    got = jax.tree.map(np.asarray, best_ones(given.family, jnp.asarray(given.e)))
+    values, log_probs, slope, mode, small = got
+    assert_identical(values[0], mode)
+    assert small[0].dtype == jnp.bfloat16 and small[1].dtype == np.float32
+    error = 3e-3 if change is hard else 5e-6
+    for row in range(2):
+        exact = given.row(row)
+        known = {
+            x.astype(np.float32).tobytes(): p
+            for x, p in zip(exact.values, exact.log_p, strict=True)
+        }
+        expected = np.sort(exact.log_p)[::-1][:LISTED]
+        expected = np.pad(expected, (0, LISTED - len(expected)), constant_values=-np.inf)
+        np.testing.assert_allclose(log_probs[:, row], expected, 2e-5, error)
+        assert (np.diff(log_probs[expected > -np.inf, row]) <= 0).all()
+        found = values[expected > -np.inf, row]
+        assert len({x.tobytes() for x in found}) == len(found)
+        own = [known[x.tobytes()] for x in found]
+        np.testing.assert_allclose(own, expected[expected > -np.inf], 2e-5, error)
+        assert not values[expected == -np.inf, row].any()
+        # float32; of large potentials, of sums that differ by roundings.
+        fourth = values[3, row] - exact.marginals
+        np.testing.assert_allclose(slope[row], fourth, atol=3e-4 if change is hard else 3e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_most_probable_values_of_rows_under_vmap_and_of_nothing(name):
+    """As in a batch; NaN where nothing is possible."""
+    given = case(name)
+    family, e = given.family, given.e.copy()
+    e[0] = -np.inf
+    usual, nothing = (best_ones(family, jnp.asarray(x))[:2] for x in (given.e, e))
+    assert all(np.isnan(x[:, 0]).all() for x in nothing)
+    assert_identical(nothing[0][:, 1], usual[0][:, 1])
+
+    @jax.jit
+    @jax.vmap
+    def rows(lengths: Any, e: Any) -> Any:
+        own = family if name == "tree" else dataclasses.replace(family, lengths=lengths)
+        return own.top(e, LISTED)
+
+    values, log_probs = (jnp.swapaxes(x, 0, 1) for x in rows(LENGTHS_OF, jnp.asarray(given.e)))
+    assert_identical(values, usual[0])
+    np.testing.assert_allclose(log_probs, usual[1], atol=1e-6)  # float32 rounding
+
+
 def near(name: str) -> np.ndarray:
     """Which elements' potentials `moments` counts for each element, (elements, elements)."""
     if name == "semi-Markov":
@@ -280,7 +341,9 @@ EYE = np.eye(K, dtype=np.float32)
         (lambda: Tree(PARENTS, TREE[1][:2]).mean(TREE[0]), ValueError, "2 matrices for 5 nodes"),
         (lambda: Tree(PARENTS, EYE * np.nan), ValueError, "Tree.transitions must be finite"),
         (lambda: Tree(PARENTS, EYE).mean(TREE[0][0, 0]), ValueError, "nodes of the tree, states"),
-        (lambda: Tree(PARENTS, EYE).top(TREE[0], 3), TypeError, "does not list its 3 most"),
+        (lambda: Tree(PARENTS, EYE).top(TREE[0], 33), ValueError, "1 to 32 values.*got 33"),
+        (lambda: SemiMarkov(EYE, 3).top(SEMI_MARKOV[0], 53), ValueError, "1 to 52.*got 53"),
+        (lambda: SemiMarkov(EYE, 3).top(SEMI_MARKOV[0], 0), ValueError, "at least 1, got 0"),
         (lambda: SemiMarkov(EYE, 0), ValueError, "at least 1, got 0"),
         (lambda: SemiMarkov(EYE, 2).scores(EYE[0]), ValueError, r"positions, states\), got shape"),
         (lambda: SemiMarkov(EYE, True), TypeError, "is an integer.*got True"),
