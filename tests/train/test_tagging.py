@@ -23,7 +23,7 @@ from train.report.files import DataFileError
 from train.tagging import experiment, table, training
 from train.tagging.__main__ import cli
 from train.tagging.claims import claims, expected
-from train.tagging.settings import Cell, Config, Encoder, Regulariser
+from train.tagging.settings import Cell, Config, Encoder, Head, Regulariser
 from train.tagging.training import Predictions, Rates
 
 # What is compiled is shared: the functions below train what the command trains.
@@ -316,7 +316,7 @@ def verdicts(results: pathlib.Path) -> list[str]:
 
 @pytest.mark.parametrize("seeds", [3, 2])
 def test_claims_take_three_seeds(tmp_path, seeds):
-    assert verdicts(tmp_path) == [ABSENT] * 10
+    assert verdicts(tmp_path) == [ABSENT] * 12
     some = range(seeds)
     for data in ("wnut17", "ewt"):
         write(tmp_path, data, Cell("window", "softmax", "none"), some)
@@ -326,7 +326,7 @@ def test_claims_take_three_seeds(tmp_path, seeds):
     constrained = {"f1": 0.12, "invalid steps": 0, "ece": 0.01}
     write(tmp_path, "wnut17", Cell("window", "constrained", "none"), some, **constrained)
     found = expected(tmp_path)
-    decided = [HOLDS, FAILS, HOLDS, HOLDS, HOLDS, ABSENT, HOLDS, HOLDS, ABSENT, ABSENT]
+    decided = [HOLDS, FAILS, HOLDS, HOLDS, HOLDS, ABSENT, HOLDS, HOLDS, *[ABSENT] * 4]
     if seeds == 2:  # counts decide by themselves
         decided = [OPEN if i in (0, 1, 2, 3, 4, 7) else v for i, v in enumerate(decided)]
     assert [claim.verdict for claim in found] == decided
@@ -350,6 +350,16 @@ def test_one_case_that_fails_is_told(tmp_path):
         expected(tmp_path)
 
 
+def test_units_are_compared_with_the_same_tags_and_regulariser(tmp_path):
+    heads: tuple[Head, ...] = ("softmax", "chain")
+    for head in heads:
+        write(tmp_path, "wnut17", Cell("gru", head, "none"))
+        write(tmp_path, "wnut17", Cell("bayesian", head, "none"), f1=0.15)
+    units, probable = expected(tmp_path)[-2:]
+    assert units.verdict == HOLDS and units.evidence.startswith("WNUT softmax none +2.00")
+    assert "WNUT chain none +2.00" in units.evidence and probable.verdict == OPEN
+
+
 def test_claims_leave_out_short_trainings(tmp_path):
     cell = Cell("window", "constrained", "none")
     write(tmp_path, "wnut17", cell, **{"invalid steps": 1})
@@ -357,7 +367,7 @@ def test_claims_leave_out_short_trainings(tmp_path):
     result = json.loads(path.read_text())
     result["settings"]["epochs"] = 1
     path.write_text(json.dumps(result))
-    assert verdicts(tmp_path) == [ABSENT] * 10
+    assert verdicts(tmp_path) == [ABSENT] * 12
 
 
 def test_the_results_of_the_repository_are_whole():

@@ -112,8 +112,10 @@ def tables(found: Sequence[Result]) -> list[Grid]:
         for result in rows:
             _, encoder, head, regulariser = labels(result)
             names = [ENCODERS[encoder], HEADS[head], REGULARISERS[regulariser]]
-            lines.append([*names, *_cells(result, columns), str(len(result["runs"]))])
-        head = ["hidden layer", "tags", "regulariser", *(c[1] for c in columns), "runs"]
+            sizes = f"{result['sizes']['parameters']:,}", str(len(result["runs"]))
+            lines.append([*names, *_cells(result, columns), *sizes])
+        figures = (column[1] for column in columns)
+        head = ["hidden layer", "tags", "regulariser", *figures, "parameters", "runs"]
         made.append(Grid(f"{DATA[data]}, test sentences", head, lines, names=3))
     return made
 
