@@ -297,6 +297,9 @@ class Structured(OneHotPositions):
         count, k = shape[-2:]
         return jax.nn.one_hot(digits(numbers[..., 0, 0], count, k), k, dtype=float)
 
+    def _log_partition(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
+        return self.log_partition(e)
+
     def _variance(self, marginals: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
         return marginals * complement_of(marginals, -1)
 
