@@ -125,7 +125,7 @@ class _Factor(Family):
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, ...]
     ) -> tuple[Belief, Belief]:
-        known = Belief(mean, variance)
+        known = Belief(jnp.asarray(mean), jnp.asarray(variance))
         return known, known
 
 
