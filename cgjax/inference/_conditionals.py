@@ -35,6 +35,9 @@ class Conditionals:
         logs: whether tables have exponents.
     """
 
+    # Whether of nodes that are not listed the log-probability of the mode is recorded.
+    best = False
+
     def __init__(self, model: Model, arrays: Sequence[jax.Array], logs: bool):
         self.model, self.logs = model, logs
         self.fixed = model.parts.fixed(arrays)
@@ -180,6 +183,7 @@ class Conditionals:
             listing=target in self._listed,
             averaging=target in self._averaged,
             logs=self.logs,
+            best=self.best,
         )
         known = {new[i]: parts.handed(i, self.fixed) for i in targets if sites[i].kind == EVIDENCE}
         arguments = part.at(self.fixed)

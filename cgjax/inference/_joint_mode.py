@@ -1,0 +1,179 @@
+"""The most probable joint values of all nodes of a network, given what was seen of some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from cgjax._procedure import Arrays, Method, Result, method
+from cgjax._program import Linear, Program, Site
+from cgjax._static import Leaf, Tree
+from cgjax._walk import Records, Visitor, walk
+from cgjax._walk.visitor import Draw, Handed
+from cgjax.inference._condition import Pairs, evidence
+from cgjax.inference._conditionals import Conditionals
+from cgjax.inference._conditionals import _outer_sum as outer_sum
+from cgjax.inference._contraction import order
+from cgjax.inference._evidence import Evidence, flattened
+from cgjax.inference._exact import Problem, too_large
+from cgjax.inference._factors import Factor, Model
+from cgjax.inference._maxima import Scores, largest
+from cgjax.inference._states import EVIDENCE, WEIGHTED, at_states, component, law_of, mask_shape
+from cgjax.inference._variables import for_maxima
+from cgjax.nodes import Family
+
+
+@method
+class JointMode(Method):
+    """Options of the mode of a network with evidence: pairs of a node's name and what is known."""
+
+    max_states: int
+    inline: bool
+    evidence: Pairs
+
+    @classmethod
+    def procedure(cls) -> str:
+        return "mode"
+
+    def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
+        known = evidence(program, dict(self.evidence))
+        check_discrete(program, known)
+        wanted = "nodes" if capture else "result"
+        flat = flattened(program, arrays, known, inline=self.inline, wanted=wanted)
+        found = _problem(flat)
+        if (why := too_large(found, self.max_states)) is not None:
+            raise ValueError(
+                f"The network is too large for its most probable joint values: {why} Observe more "
+                "of it, make it smaller, or raise `max_states` if time and memory allow; `mode` of "
+                "the network without evidence decides node by node."
+            )
+
+        # Under one jit whoever calls, so that what a walk computes in vain is never run.
+        @jax.jit
+        def compute(arrays: Sequence[Leaf]) -> tuple[jax.Array, tuple[Tree, Records]]:
+            return _decided(found, arrays)
+
+        log, (out, records) = compute([*arrays, *known.all.values()])
+        return (log, out), records
+
+
+def check_discrete(program: Program, known: Evidence) -> None:
+    """Raises for a node of a continuous family that was not seen."""
+    for site in program.sites:
+        seen = site.kind == "observe" or site.index in known.values
+        if not seen and not site.family_type.discrete:
+            raise TypeError(
+                f"The node {site.name!r} is of the continuous family {site.family_type.__name__} "
+                f"({site.source}); the most probable joint values are those of discrete nodes. "
+                "Observe the node, `clamp` it to a value, or make it deterministic by `collapse`."
+            )
+
+
+def _problem(flat: Linear) -> Problem:
+    masks = {s.index: mask_shape(s) for s in flat.values.sites if s.kind == EVIDENCE}
+    found = for_maxima(flat, masks)
+    return Problem(found, (), order([f.scope for f in found.factors], found.sizes))
+
+
+def _decided(found: Problem, arrays: Sequence[Leaf]) -> tuple[jax.Array, tuple[Tree, Records]]:
+    """The largest log-probability, and the result of the network where it is reached."""
+    model = found.model
+    tables = LogTables(model, [lax.stop_gradient(x) for x in arrays])
+    log, states = largest([tables.scores(f) for f in model.factors], found.order.steps)
+    values, _ = walk(model.linear.values, _Decided(), arrays, given=tables.given(states))
+    result = model.linear.combine(arrays, values)
+    return log, jax.tree.map(lambda x: _or_nan(log, x), result)
+
+
+def _or_nan(log: jax.Array, x: jax.Array) -> jax.Array:
+    """NaN where the evidence is impossible; of integers, which have none, what they are."""
+    real = jnp.issubdtype(x.dtype, jnp.inexact)
+    return jnp.where(log > -jnp.inf, x, jnp.nan) if real else x
+
+
+class LogTables(Conditionals):
+    """The logarithms of the factors of a model for maxima.
+
+    Args:
+        model: the factors.
+        arrays: the flat arguments of the network.
+    """
+
+    best = True
+
+    def __init__(self, model: Model, arrays: Sequence[jax.Array]):
+        super().__init__(model, arrays, logs=True)
+        self._listed |= {i for i in model.kinds if model.sites[i].kind == WEIGHTED}
+
+    def scores(self, factor: Factor) -> Scores:
+        """The table of a factor; the axis of its own piece comes first."""
+        found = self.of_node(factor.node)[factor.parents]
+        assert found.log is not None  # it is asked for
+        kind = self.model.kinds.get(factor.node)
+        if kind is not None and factor.node in self._listed:
+            log = found.log.reshape(-1, kind.states, kind.num_nodes) + self.weights(factor.node)
+        else:
+            log = found.log.reshape(len(found.log), 1, -1)
+        absent = (found.present <= 0)[:, None, None]  # what is not there has no part in the product
+        log = jnp.where(absent, 0, log)[:, :, jnp.array(factor.elements, int)]
+        shape = [self.model.pieces[p].size for p in factor.parents]
+        if factor.own is None:
+            return Scores(factor.parents, log.max(1).sum(1).reshape(shape))
+        own = self.model.pieces[factor.own].size
+        table = outer_sum(jnp.moveaxis(log, 0, -1)).reshape(own, *shape)
+        return Scores((factor.own, *factor.parents), table)
+
+    def weights(self, node: int) -> jax.Array | float:
+        """The log-weights of evidence about a component: (states, nodes)."""
+        if self.model.sites[node].kind != WEIGHTED:
+            return 0.0
+        kind = self.model.kinds[node]
+        weights = self.model.parts.handed(node, self.fixed)
+        return weights.reshape(kind.num_nodes, kind.states).T
+
+    def given(self, states: Mapping[int, jax.Array]) -> dict[int, jax.Array]:
+        """What decides the states of nodes, by component: their numbers, or, where some nodes are
+        at their modes given their parents, log-weights: (states, *nodes)."""
+        numbers: dict[int, dict[int, jax.Array]] = {}
+        for p, index in states.items():
+            piece = self.model.pieces[p]
+            for k in reversed(piece.elements):
+                numbers.setdefault(piece.component, {})[k] = index % piece.states
+                index = index // piece.states
+        found = {}
+        for i, kind in self.model.kinds.items():
+            own, every = numbers.get(i, {}), range(kind.num_nodes)
+            if len(own) == kind.num_nodes:
+                rows = [own[k] for k in every]
+                found[i] = jnp.stack(rows).reshape(kind.shape) if rows else jnp.zeros(kind.shape, int)
+            elif own or self.model.sites[i].kind == WEIGHTED:
+                number = jnp.stack([own.get(k, jnp.int32(-1)) for k in every])
+                other = (number >= 0) & (jnp.arange(kind.states)[:, None] != number)
+                weights = jnp.where(other, -jnp.inf, self.weights(i))
+                found[i] = weights.reshape(kind.states, *kind.shape)
+        return found
+
+
+@dataclass(frozen=True)
+class _Decided(Visitor):
+    """Puts nodes into given states, or into the best ones by log-weights; others to their mode."""
+
+    def changes(self, site: Site) -> bool:
+        return True
+
+    def visit(
+        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
+    ) -> tuple[Array, None]:
+        if site.kind == EVIDENCE:  # what follows reads its value, not this one
+            return activation, None
+        if given is None:
+            return family.mode(e), None
+        kind = component(site)
+        if jnp.issubdtype(given.dtype, jnp.inexact):
+            given = jnp.argmax(law_of(family, kind, lax.stop_gradient(e))[1] + given, 0)
+        return at_states(family, kind, given, site.shape), None
