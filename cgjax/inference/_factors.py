@@ -249,8 +249,8 @@ def model(flat: Linear, masks: Mapping[int, tuple[int, ...]]) -> Model:
     parts = Parts(flat.values, builder.reads)
     observed = builder.observed()
     evidence = [scope for _, scope in observed]
-    evidence += [builder.whole(s.index) for s in builder.sites if s.kind == WEIGHTED]
-    relevant = builder.above(functools.reduce(operator.or_, evidence, 0))
+    weighted = [builder.whole(s.index) for s in builder.sites if s.kind == WEIGHTED]
+    relevant = builder.above(functools.reduce(operator.or_, [*evidence, *weighted], 0))
     asked = builder.asked([builder.reads.of(v) for v in parts.results], relevant)
     scopes = [key.scope for key, _ in asked]
     needed = builder.above(functools.reduce(operator.or_, scopes, relevant))
@@ -300,14 +300,15 @@ def pieces_of(bits: int, piece_of: Mapping[int, Sequence[int]]) -> Scope:
 
 
 def alike(bits: Sequence[int], builder: Builder, scopes: Iterable[int]) -> list[list[int]]:
-    """Elements of a component with the same parents that are read together wherever they are."""
+    """Elements of a component with the same parents that are read together wherever they are;
+    those that nothing reads are apart."""
     readers: dict[int, list[int]] = {k: [] for k in bits}
     for number, scope in enumerate(sorted(scopes)):
         for k in positions(scope):
             readers[k].append(number)
     groups: dict[Hashable, list[int]] = {}
     for k in bits:
-        key = (builder.element[k][0], builder.parents[k], tuple(readers[k]))
+        key = (builder.element[k][0], builder.parents[k], tuple(readers[k]) or ~k)
         groups.setdefault(key, []).append(k)
     return list(groups.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,9 @@ def _decided(found: Problem, arrays: Sequence[Leaf]) -> tuple[jax.Array, tuple[T
     model = found.model
     tables = LogTables(model, [lax.stop_gradient(x) for x in arrays])
     log, states = largest([tables.scores(f) for f in model.factors], found.order.steps)
-    values, _ = walk(model.linear.values, _Decided(), arrays, given=tables.given(states))
+    numbers = tables.numbers(states)
+    given, weights = tables.given(numbers), tables.weights_at(numbers)
+    values, _ = walk(model.linear.values, _Decided(weights=weights), arrays, given=given)
     result = model.linear.combine(arrays, values)
     return log, jax.tree.map(lambda x: _or_nan(log, x), result)
 
@@ -116,7 +118,8 @@ class LogTables(Conditionals):
         assert found.log is not None  # it is asked for
         kind = self.model.kinds.get(factor.node)
         if kind is not None and factor.node in self._listed:
-            log = found.log.reshape(-1, kind.states, kind.num_nodes) + self.weights(factor.node)
+            log = found.log.reshape(-1, kind.states, kind.num_nodes)
+            log = log + self.weights(factor.node)[None]
         else:
             log = found.log.reshape(len(found.log), 1, -1)
         absent = (found.present <= 0)[:, None, None]  # what is not there has no part in the product
@@ -128,40 +131,59 @@ class LogTables(Conditionals):
         table = outer_sum(jnp.moveaxis(log, 0, -1)).reshape(own, *shape)
         return Scores((factor.own, *factor.parents), table)
 
-    def weights(self, node: int) -> jax.Array | float:
+    def weights(self, node: int) -> jax.Array:
         """The log-weights of evidence about a component: (states, nodes)."""
-        if self.model.sites[node].kind != WEIGHTED:
-            return 0.0
         kind = self.model.kinds[node]
+        if self.model.sites[node].kind != WEIGHTED:
+            return jnp.zeros((kind.states, kind.num_nodes))
         weights = self.model.parts.handed(node, self.fixed)
         return weights.reshape(kind.num_nodes, kind.states).T
 
-    def given(self, states: Mapping[int, jax.Array]) -> dict[int, jax.Array]:
-        """What decides the states of nodes, by component: their numbers, or, where some nodes are
-        at their modes given their parents, log-weights: (states, *nodes)."""
-        numbers: dict[int, dict[int, jax.Array]] = {}
+    def numbers(self, states: Mapping[int, jax.Array]) -> dict[int, dict[int, jax.Array]]:
+        """The number of the state of each node that a piece holds, by component."""
+        found: dict[int, dict[int, jax.Array]] = {i: {} for i in self.model.kinds}
         for p, index in states.items():
             piece = self.model.pieces[p]
             for k in reversed(piece.elements):
-                numbers.setdefault(piece.component, {})[k] = index % piece.states
+                found[piece.component][k] = index % piece.states
                 index = index // piece.states
+        return found
+
+    def given(self, numbers: Mapping[int, Mapping[int, jax.Array]]) -> dict[int, jax.Array]:
+        """The states of components of which a piece holds every node."""
         found = {}
-        for i, kind in self.model.kinds.items():
-            own, every = numbers.get(i, {}), range(kind.num_nodes)
+        for i, own in numbers.items():
+            kind = self.model.kinds[i]
             if len(own) == kind.num_nodes:
-                rows = [own[k] for k in every]
-                found[i] = jnp.stack(rows).reshape(kind.shape) if rows else jnp.zeros(kind.shape, int)
-            elif own or self.model.sites[i].kind == WEIGHTED:
-                number = jnp.stack([own.get(k, jnp.int32(-1)) for k in every])
+                rows = [own[k] for k in range(kind.num_nodes)]
+                stacked = jnp.stack(rows) if rows else jnp.zeros(0, int)
+                found[i] = stacked.reshape(kind.shape)
+        return found
+
+    def weights_at(self, numbers: Mapping[int, Mapping[int, jax.Array]]) -> dict[int, jax.Array]:
+        """Of components of which it does not, and of which something is known, log-weights of the
+        states: (states, *nodes). Those of nodes that a piece holds leave them one state."""
+        found = {}
+        for i, own in numbers.items():
+            kind = self.model.kinds[i]
+            weighted = self.model.sites[i].kind == WEIGHTED
+            if len(own) < kind.num_nodes and (own or weighted):
+                number = jnp.stack([own.get(k, jnp.int32(-1)) for k in range(kind.num_nodes)])[None]
                 other = (number >= 0) & (jnp.arange(kind.states)[:, None] != number)
                 weights = jnp.where(other, -jnp.inf, self.weights(i))
                 found[i] = weights.reshape(kind.states, *kind.shape)
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Decided(Visitor):
-    """Puts nodes into given states, or into the best ones by log-weights; others to their mode."""
+    """Puts nodes into given states, others into the most probable ones, given their parents.
+
+    Attributes:
+        weights: for some components the log-weights of these states.
+    """
+
+    weights: Mapping[int, jax.Array] = field(default_factory=dict)
 
     def changes(self, site: Site) -> bool:
         return True
@@ -171,9 +193,10 @@ class _Decided(Visitor):
     ) -> tuple[Array, None]:
         if site.kind == EVIDENCE:  # what follows reads its value, not this one
             return activation, None
+        kind = component(site)
+        if site.index in self.weights:
+            log = law_of(family, kind, lax.stop_gradient(e))[1]
+            given = jnp.argmax(log + self.weights[site.index], 0)
         if given is None:
             return family.mode(e), None
-        kind = component(site)
-        if jnp.issubdtype(given.dtype, jnp.inexact):
-            given = jnp.argmax(law_of(family, kind, lax.stop_gradient(e))[1] + given, 0)
         return at_states(family, kind, given, site.shape), None

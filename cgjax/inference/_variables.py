@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from cgjax._program import Linear
 from cgjax._program.parts import Parts
+from cgjax._program.reads import positions
 from cgjax.inference._factors import (
     Builder,
     Factor,
@@ -37,12 +38,14 @@ def for_maxima(flat: Linear, masks: Mapping[int, tuple[int, ...]]) -> Model:
     scopes = {*builder.parents, *(scope for _, scope in observed)}
     read = functools.reduce(operator.or_, scopes, 0)
     piece_of: dict[int, list[int]] = {}
-    for group in alike(range(len(builder.element)), builder, scopes):
-        if read >> group[0] & 1:
-            add_variables(found, builder, group, piece_of)
-            continue
-        parents = pieces_of(builder.parents[group[0]], piece_of)
-        node = builder.element[group[0]][0]
+    for group in alike(list(positions(read)), builder, scopes):
+        add_variables(found, builder, group, piece_of)
+    alone: dict[tuple[int, int], list[int]] = {}
+    for k in range(len(builder.element)):
+        if not read >> k & 1:
+            alone.setdefault((builder.element[k][0], builder.parents[k]), []).append(k)
+    for (node, bits), group in alone.items():
+        parents = pieces_of(bits, piece_of)
         found.factors.append(Factor(node, elements_of(builder, group), parents, None))
     for (node, scope), elements in observed.items():
         found.factors.append(Factor(node, tuple(elements), pieces_of(scope, piece_of), None))
