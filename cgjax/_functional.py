@@ -286,6 +286,7 @@ pseudo_likelihood = _accepts_modules(inference.pseudo_likelihood, lead="values",
 log_evidence = _accepts_modules(inference.log_evidence, lead="values", evaluates=True)
 _exact_marginals = _accepts_modules(inference.exact_marginals, evaluates=True)
 _mode = _accepts_modules(inference.mode)
+_belief_propagation = _accepts_modules(inference.belief_propagation, evaluates=True)
 
 
 def _of_observed_modules(build: Function, net: Leaf, options: Mapping[str, Leaf]) -> Function | None:
@@ -313,6 +314,12 @@ def mode(net: Leaf, **options: Leaf) -> Function:
 
 
 exact_marginals.__doc__ = inference.exact_marginals.__doc__
+def belief_propagation(net: Leaf, **options: Leaf) -> Function:
+    found = _of_observed_modules(inference.belief_propagation, net, options)
+    return _belief_propagation(net, **options) if found is None else found
+
+
+belief_propagation.__doc__ = inference.belief_propagation.__doc__
 mode.__doc__ = inference.mode.__doc__
 condition = inference.condition
 moments = _accepts_modules(inference.moments)

@@ -16,12 +16,12 @@ from cgjax._static import Leaf, Tree
 from cgjax._walk import Records, Visitor, walk
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._condition import Pairs, evidence
-from cgjax.inference._conditionals import Conditionals
 from cgjax.inference._conditionals import _outer_sum as outer_sum
 from cgjax.inference._contraction import order
-from cgjax.inference._evidence import Evidence, flattened
+from cgjax.inference._evidence import check_discrete, flattened
 from cgjax.inference._exact import Problem, too_large
-from cgjax.inference._factors import Factor, Model
+from cgjax.inference._factors import Factor
+from cgjax.inference._log_tables import LogTables
 from cgjax.inference._maxima import Scores, largest
 from cgjax.inference._states import EVIDENCE, WEIGHTED, at_states, component, law_of, mask_shape
 from cgjax.inference._variables import for_maxima
@@ -42,7 +42,7 @@ class JointMode(Method):
 
     def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         known = evidence(program, dict(self.evidence))
-        check_discrete(program, known)
+        check_discrete(program, known, "the most probable joint values are those")
         wanted = "nodes" if capture else "result"
         flat = flattened(program, arrays, known, inline=self.inline, wanted=wanted)
         found = _problem(flat)
@@ -62,18 +62,6 @@ class JointMode(Method):
         return (log, out), records
 
 
-def check_discrete(program: Program, known: Evidence) -> None:
-    """Raises for a node of a continuous family that was not seen."""
-    for site in program.sites:
-        seen = site.kind == "observe" or site.index in known.values
-        if not seen and not site.family_type.discrete:
-            raise TypeError(
-                f"The node {site.name!r} is of the continuous family {site.family_type.__name__} "
-                f"({site.source}); the most probable joint values are those of discrete nodes. "
-                "Observe the node, `clamp` it to a value, or make it deterministic by `collapse`."
-            )
-
-
 def _problem(flat: Linear) -> Problem:
     masks = {s.index: mask_shape(s) for s in flat.values.sites if s.kind == EVIDENCE}
     found = for_maxima(flat, masks)
@@ -83,7 +71,7 @@ def _problem(flat: Linear) -> Problem:
 def _decided(found: Problem, arrays: Sequence[Leaf]) -> tuple[jax.Array, tuple[Tree, Records]]:
     """The largest log-probability, and the result of the network where it is reached."""
     model = found.model
-    tables = LogTables(model, [lax.stop_gradient(x) for x in arrays])
+    tables = _Tables(model, [lax.stop_gradient(x) for x in arrays])
     log, states = largest([tables.scores(f) for f in model.factors], found.order.steps)
     numbers = tables.numbers(states)
     given, weights = tables.given(numbers), tables.weights_at(numbers)
@@ -98,46 +86,19 @@ def _or_nan(log: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.where(log > -jnp.inf, x, jnp.nan) if real else x
 
 
-class LogTables(Conditionals):
-    """The logarithms of the factors of a model for maxima.
-
-    Args:
-        model: the factors.
-        arrays: the flat arguments of the network.
-    """
-
-    best = True
-
-    def __init__(self, model: Model, arrays: Sequence[jax.Array]):
-        super().__init__(model, arrays, logs=True)
-        self._listed |= {i for i in model.kinds if model.sites[i].kind == WEIGHTED}
+class _Tables(LogTables):
+    """The factors of a model for maxima, and the states where their product is largest."""
 
     def scores(self, factor: Factor) -> Scores:
         """The table of a factor; the axis of its own piece comes first."""
-        found = self.of_node(factor.node)[factor.parents]
-        assert found.log is not None  # it is asked for
-        kind = self.model.kinds.get(factor.node)
-        if kind is not None and factor.node in self._listed:
-            log = found.log.reshape(-1, kind.states, kind.num_nodes)
-            log = log + self.weights(factor.node)[None]
-        else:
-            log = found.log.reshape(len(found.log), 1, -1)
-        absent = (found.present <= 0)[:, None, None]  # what is not there has no part in the product
-        log = jnp.where(absent, 0, log)[:, :, jnp.array(factor.elements, int)]
+        # What is not there has no part in the product.
+        log = self.rows(factor.node, factor.parents, factor.elements, absent=0.0)
         shape = [self.model.pieces[p].size for p in factor.parents]
         if factor.own is None:
             return Scores(factor.parents, log.max(1).sum(1).reshape(shape))
         own = self.model.pieces[factor.own].size
         table = outer_sum(jnp.moveaxis(log, 0, -1)).reshape(own, *shape)
         return Scores((factor.own, *factor.parents), table)
-
-    def weights(self, node: int) -> jax.Array:
-        """The log-weights of evidence about a component: (states, nodes)."""
-        kind = self.model.kinds[node]
-        if self.model.sites[node].kind != WEIGHTED:
-            return jnp.zeros((kind.states, kind.num_nodes))
-        weights = self.model.parts.handed(node, self.fixed)
-        return weights.reshape(kind.num_nodes, kind.states).T
 
     def numbers(self, states: Mapping[int, jax.Array]) -> dict[int, dict[int, jax.Array]]:
         """The number of the state of each node that a piece holds, by component."""
