@@ -289,7 +289,9 @@ _mode = _accepts_modules(inference.mode)
 _belief_propagation = _accepts_modules(inference.belief_propagation, evaluates=True)
 
 
-def _of_observed_modules(build: Function, net: Leaf, options: Mapping[str, Leaf]) -> Function | None:
+def _of_observed_modules(
+    build: Function, net: Leaf, options: Mapping[str, Leaf]
+) -> Function | None:
     """A procedure on a module with evidence; None if this is something else."""
     module: Leaf = net.net if isinstance(net, inference.Conditioned) else None
     if module is None or not is_module(module):
@@ -314,6 +316,8 @@ def mode(net: Leaf, **options: Leaf) -> Function:
 
 
 exact_marginals.__doc__ = inference.exact_marginals.__doc__
+
+
 def belief_propagation(net: Leaf, **options: Leaf) -> Function:
     found = _of_observed_modules(inference.belief_propagation, net, options)
     return _belief_propagation(net, **options) if found is None else found

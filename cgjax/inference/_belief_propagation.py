@@ -200,7 +200,9 @@ class _Graph:
             found[value] = self._mean(tables, value, node, beliefs)
         constants = [tables.rows(r.node, r.parents, r.elements, 0.0).sum() for r in self.constant]
         sums = [jnp.exp(log).sum(1).min() for _, log in beliefs.values()]
-        possible = jnp.stack([*(c > -jnp.inf for c in constants), *(s > 0 for s in sums), True]).all()
+        possible = jnp.stack(
+            [*(c > -jnp.inf for c in constants), *(s > 0 for s in sums), True]
+        ).all()
         result = self.flat.combine(arrays, [found[k] for k in sorted(found)])
         result = jax.tree.map(lambda x: jnp.where(possible, x, jnp.nan), result)
         return jnp.where(possible, 0.0, -jnp.inf), result, state
@@ -292,7 +294,7 @@ def belief_propagation(
     *,
     iterations: int = 1000,
     damping: float = 0.0,
-    tolerance: float | None = 1e-6,
+    tolerance: float | None = 1e-5,
     max_states: int = MAX_STATES,
     inline: bool = False,
 ) -> Procedure:

@@ -1,17 +1,14 @@
 """Exact expectations of discrete networks, by factors or in chunks ([A] Eq. 4-5)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 
-from cgjax import _static
 from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method
-from cgjax._program import Linear, Program, Site, trace
+from cgjax._program import Linear, Program, Site
 from cgjax._static import Function, Leaf, Tree
 from cgjax._walk import Records
-from cgjax.inference._condition import Conditioned, Pairs, check_values, evidence, impossible
+from cgjax.inference._condition import Conditioned, Pairs, evidence
 from cgjax.inference._elimination import TERMS_PER_STATE, Ask, Enter, Set, Step, plan
 from cgjax.inference._evidence import WAYS_OUT, flattened
 from cgjax.inference._exact import Problem, check_size, described, number, problem, too_large

@@ -125,7 +125,9 @@ class FactorGraph:
                 jnp.abs(jnp.exp(new[s]) - jnp.exp(old)).max() for s, old in state.messages.items()
             ]
             if schedule.damping:
-                new = {s: _damped(new[s], old, schedule.damping) for s, old in state.messages.items()}
+                new = {
+                    s: _damped(new[s], old, schedule.damping) for s, old in state.messages.items()
+                }
             return State(new, state.iterations + 1, jnp.stack(changes).max())
 
         if not messages:
@@ -154,7 +156,7 @@ class FactorGraph:
         found = {}
         for size, own in messages.items():
             parts = [_others(x).reshape(-1, size) for x in self._at_variables(own, size)]
-            found[size] = jnp.concatenate(parts)[self.back[size]]
+            found[size] = _from_largest(jnp.concatenate(parts)[self.back[size]])
         return found
 
     def of_batch(self, messages: Messages, number: int) -> list[jax.Array]:
@@ -255,6 +257,12 @@ def _log_sum(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     possible = total > 0
     log = jnp.log(jnp.where(possible, total, 1)) + largest.reshape(total.shape)
     return jnp.where(jnp.isnan(total), jnp.nan, jnp.where(possible, log, -jnp.inf))
+
+
+def _from_largest(message: jax.Array) -> jax.Array:
+    """Up to a constant, with a largest element of 0: sums of small numbers are rounded less."""
+    largest = lax.stop_gradient(message.max(1, keepdims=True))
+    return message - jnp.where(jnp.isfinite(largest), largest, 0)
 
 
 def _normalised(message: jax.Array) -> jax.Array:

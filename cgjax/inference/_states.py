@@ -126,7 +126,9 @@ class Given(Visitor):
             law = None, None
             if self.listing:
                 law = (
-                    law_of(family, kind, e) if self.logs else (_probabilities(family, kind, e), None)
+                    law_of(family, kind, e)
+                    if self.logs
+                    else (_probabilities(family, kind, e), None)
                 )
             elif self.best:
                 law = None, family.log_prob(family.mode(e), e)
