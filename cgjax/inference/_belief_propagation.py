@@ -16,15 +16,17 @@ from cgjax._program import Linear, Program
 from cgjax._static import Leaf, Tree
 from cgjax._walk import Records, walk
 from cgjax.inference._condition import Conditioned, Pairs, evidence
-from cgjax.inference._conditionals import Conditionals
+from cgjax.inference._contraction import product
 from cgjax.inference._evidence import check_discrete, flattened
 from cgjax.inference._exact import described, number
 from cgjax.inference._exact_marginals import MAX_STATES, check_max_states
 from cgjax.inference._factors import Model, Question, Scope, owners
+from cgjax.inference._joint_mode import Decided
 from cgjax.inference._log_tables import LogTables
 from cgjax.inference._messages import Batch, FactorGraph, Schedule, State
 from cgjax.inference._posterior import Posterior
-from cgjax.inference._states import EVIDENCE, Given, mask_shape
+from cgjax.inference._scaled import _laid as laid
+from cgjax.inference._states import EVIDENCE, mask_shape
 from cgjax.inference._variables import for_messages
 
 # All tables together have at most so many entries.
@@ -76,15 +78,6 @@ class BeliefPropagation(Method):
         return (log, result), records
 
 
-class _Rows(NamedTuple):
-    """Factors of one component with the same parents; without pieces where they are observed."""
-
-    node: int
-    parents: Scope
-    elements: tuple[int, ...]
-    own: tuple[int, ...]
-
-
 class _Joint(NamedTuple):
     """A factor that holds a set of variables: its batch, its place there, the order of its axes."""
 
@@ -109,51 +102,35 @@ class _Graph:
         self.means = _by_node(self.model)
         self.model.questions = [q for q in self.model.questions if q.value not in self.means]
         sizes = self.model.sizes
-        rows: dict[tuple[int, Scope], list[tuple[int, int | None]]] = {}
-        for f in self.model.factors:
-            rows.setdefault((f.node, f.parents), []).append((f.elements[0], f.own))
-        self.rows = [
-            _Rows(i, parents, tuple(e for e, _ in some), tuple(p for _, p in some if p is not None))
-            for (i, parents), some in rows.items()
-        ]
-        # Axes by size, so that as few shapes as possible differ.
-        self.order: list[tuple[int, ...]] = []
+        # By their axes, sorted by size, so that as few shapes as possible differ.
         self.of_shape: dict[tuple[int, ...], list[int]] = {}
-        for k, r in enumerate(self.rows):
-            own = [sizes[r.own[0]]] if r.own else []
-            shape = [*own, *(sizes[p] for p in r.parents)]
-            self.order.append(tuple(sorted(range(len(shape)), key=lambda axis: -shape[axis])))  # noqa: B023
-            self.of_shape.setdefault(tuple(shape[a] for a in self.order[-1]), []).append(k)
-        constant = self.of_shape.pop((), [])  # observed, with no parents that are not
-        self.constant = [self.rows[k] for k in constant]
-        self.batches = [Batch(self._variables(ks), shape) for shape, ks in self.of_shape.items()]
+        self.axes: list[Scope] = []
+        for k, factor in enumerate(self.model.factors):
+            self.axes.append(tuple(sorted(factor.scope, key=lambda v: (-sizes[v], v))))
+            self.of_shape.setdefault(tuple(sizes[v] for v in self.axes[-1]), []).append(k)
+        self.constant = self.of_shape.pop((), [])  # observed, and so are all parents
+        self.batches = [
+            Batch(np.array([self.axes[k] for k in numbers]), shape)
+            for shape, numbers in self.of_shape.items()
+        ]
         self.graph = FactorGraph(self.batches, list(sizes.values()))
-
-    def _variables(self, numbers: Sequence[int]) -> np.ndarray:
-        found = []
-        for k in numbers:
-            r = self.rows[k]
-            each = [[*r.own[e : e + 1], *r.parents] for e in range(len(r.elements))]
-            found += [[variables[a] for a in self.order[k]] for variables in each]
-        return np.array(found)
 
     def check(self, max_states: int) -> None:
         """Raises for graphs that are too large, and for values of several factors' nodes."""
         sizes = self.model.sizes
 
-        def size(r: _Rows) -> int:
-            return math.prod(sizes[p] for p in (*r.own[:1], *r.parents))
-
-        largest = max(self.rows, key=size, default=None)
-        if largest is not None and size(largest) > max_states:
+        factors = self.model.factors
+        entries = [product(f.scope, sizes) for f in factors]
+        if entries and (most := max(entries)) > max_states:
+            factor = factors[entries.index(most)]
             raise ValueError(
-                f"The network is too large for belief propagation: {self._name(largest.node)} "
-                f"depends on {self._listed(largest.parents)}, and the table of its conditional has "
-                f"{number(size(largest))} entries, where max_states is {number(max_states)}. "
-                "Make the node depend on fewer others, or use `monte_carlo(forward_sample(net), "
-                "num_samples)` for a network without evidence."
+                "The network is too large for belief propagation: a node of "
+                f"{self.model.sites[factor.node].name!r} depends on {self._listed(factor.parents)},"
+                f" and its table given these has {number(most)} entries, where max_states is "
+                f"{number(max_states)}. Make the node depend on fewer others, or use "
+                "`monte_carlo(forward_sample(net), num_samples)` for a network without evidence."
             )
-        if (total := sum(size(r) * len(r.elements) for r in self.rows)) > _MOST_ENTRIES:
+        if (total := sum(entries)) > _MOST_ENTRIES:
             raise ValueError(
                 f"The network is too large for belief propagation: its factors have {number(total)}"
                 f" entries, and at most {number(_MOST_ENTRIES)} are held at one time."
@@ -185,68 +162,59 @@ class _Graph:
         self, arrays: Sequence[Leaf], schedule: Schedule
     ) -> tuple[jax.Array, tuple[Tree, Records], State]:
         """0, or -inf where the evidence is found to be impossible; the result; the messages."""
-        tables = LogTables(self.model, arrays)
-        factors = self.tables(tables)
+        tables = LogTables(self.model, arrays, absent="uniform")
+        every = tables.tables()
+        factors = [
+            jnp.stack([laid(every[k].mantissa, every[k].axes, self.axes[k]) for k in numbers])
+            for numbers in self.of_shape.values()
+        ]
         state = self.graph.run(factors, schedule)
         beliefs = self.graph.beliefs(state.messages)
         laws: dict[Scope, jax.Array] = {}
         for question in self.model.questions:
             if question.scope and question.scope not in laws:
                 laws[question.scope] = self._law(question, factors, state, beliefs)
-        general = Conditionals.expectations(tables, laws)
+        general = tables.expectations(laws)
         values = sorted({q.value for q in self.model.questions})
-        found = dict(zip(values, general, strict=True))
-        for value, node in self.means.items():
-            found[value] = self._mean(tables, value, node, beliefs)
-        constants = [tables.rows(r.node, r.parents, r.elements, 0.0).sum() for r in self.constant]
-        sums = [jnp.exp(log).sum(1).min() for _, log in beliefs.values()]
-        possible = jnp.stack(
-            [*(c > -jnp.inf for c in constants), *(s > 0 for s in sums), True]
-        ).all()
+        found = dict(zip(values, general, strict=True)) | self._means(arrays, beliefs)
+        possible = [every[k].mantissa > -jnp.inf for k in self.constant]
+        possible += [(log.max(1) > -jnp.inf).all() for _, log in beliefs.values()]
+        all_possible = jnp.stack([jnp.bool_(True), *possible]).all()
         result = self.flat.combine(arrays, [found[k] for k in sorted(found)])
-        result = jax.tree.map(lambda x: jnp.where(possible, x, jnp.nan), result)
-        return jnp.where(possible, 0.0, -jnp.inf), result, state
+        result = jax.tree.map(lambda x: jnp.where(all_possible, x, jnp.nan), result)
+        return jnp.where(all_possible, 0.0, -jnp.inf), result, state
 
-    def tables(self, tables: LogTables) -> list[jax.Array]:
-        """The logarithms of the factors of each batch."""
-        sizes, found = self.model.sizes, []
-        for shape, numbers in self.of_shape.items():
-            parts = []
-            for k in numbers:
-                r = self.rows[k]
-                # In a branch that was not taken any law serves.
-                absent = -math.log(sizes[r.own[0]]) if r.own else 0.0
-                log = jnp.moveaxis(tables.rows(r.node, r.parents, r.elements, absent), 0, -1)
-                own = [sizes[r.own[0]]] if r.own else []
-                log = jnp.moveaxis(log, 1, 0)  # (nodes, states, configurations)
-                log = log.reshape(len(r.elements), *own, *(sizes[p] for p in r.parents))
-                parts.append(log.transpose(0, *(1 + a for a in self.order[k])))
-            found.append(jnp.concatenate(parts).reshape(-1, *shape))
+    def _means(
+        self, arrays: Sequence[Leaf], beliefs: Mapping[int, tuple[np.ndarray, jax.Array]]
+    ) -> dict[int, jax.Array]:
+        """The expectations of nodes' statistics, from the distributions of their elements."""
+        if not self.means:
+            return {}
+        kinds = self.model.kinds
+        states = max(kinds[i].states for i in self.means.values())
+
+        def at(state: jax.Array) -> list[jax.Array]:
+            given = {
+                i: jnp.broadcast_to(jnp.minimum(state, kind.states - 1), kind.shape)
+                for i, kind in kinds.items()
+            }
+            found = walk(self.flat.values, Decided(), arrays, given=given)[0]
+            return [found[value] for value in self.means]
+
+        # The states of all nodes at once: a statistic is a function of its own alone.
+        statistics = jax.vmap(at)(jnp.arange(states))
+        place = {size: {int(v): k for k, v in enumerate(vs)} for size, (vs, _) in beliefs.items()}
+        pieces: dict[int, dict[int, int]] = {}
+        for p, piece in enumerate(self.model.pieces):
+            pieces.setdefault(piece.component, {})[piece.elements[0]] = p
+        found = {}
+        for (value, i), of_states in zip(self.means.items(), statistics, strict=True):
+            kind = kinds[i]
+            rows = [place[kind.states][pieces[i][e]] for e in range(kind.num_nodes)]
+            owner = np.array(rows, int)[owners(kind, self.model.sites[i])]
+            laws = jnp.moveaxis(jnp.exp(beliefs[kind.states][1])[owner], -1, 0)
+            found[value] = (laws * of_states[: kind.states]).sum(0)
         return found
-
-    def _mean(
-        self,
-        tables: LogTables,
-        value: int,
-        node: int,
-        beliefs: Mapping[int, tuple[np.ndarray, jax.Array]],
-    ) -> jax.Array:
-        """The expectation of a node's statistic, from the distributions of its elements."""
-        kind, site = self.model.kinds[node], self.model.sites[node]
-        part = self.model.parts.part([self.model.parts.results[value]], ())
-        arguments, index = part.at(tables.fixed), part.nodes.index(node)
-
-        def at(state: jax.Array) -> jax.Array:
-            given = {index: jnp.broadcast_to(state, kind.shape)}
-            return walk(part.program, Given(), arguments, given=given)[0][0]
-
-        numbers, logs = beliefs[kind.states]
-        place = {int(v): k for k, v in enumerate(numbers)}
-        own = {p.elements[0]: k for k, p in enumerate(self.model.pieces) if p.component == node}
-        of_each = np.array([place[own[e]] for e in range(kind.num_nodes)], int)
-        laws = jnp.exp(logs)[of_each[owners(kind, site)]]  # (*statistic, states)
-        values = jax.vmap(at)(jnp.arange(kind.states))
-        return (jnp.moveaxis(laws, -1, 0) * values).sum(0)
 
     def _law(
         self,
@@ -273,9 +241,6 @@ class _Graph:
             nodes[i] = nodes.get(i, 0) + len(self.model.pieces[p].elements)
         kinds, sites = self.model.kinds, self.model.sites
         return ", ".join(described(sites[i].name, n, kinds[i].states) for i, n in nodes.items())
-
-    def _name(self, node: int) -> str:
-        return f"a node of {self.model.sites[node].name!r}"
 
 
 def _by_node(model: Model) -> dict[int, int]:

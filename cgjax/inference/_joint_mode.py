@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,11 +17,10 @@ from cgjax._static import Leaf, Tree
 from cgjax._walk import Records, Visitor, walk
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._condition import Pairs, evidence
-from cgjax.inference._conditionals import _outer_sum as outer_sum
 from cgjax.inference._contraction import order
 from cgjax.inference._evidence import check_discrete, flattened
 from cgjax.inference._exact import Problem, too_large
-from cgjax.inference._factors import Factor
+from cgjax.inference._factors import Model
 from cgjax.inference._log_tables import LogTables
 from cgjax.inference._maxima import Scores, largest
 from cgjax.inference._states import EVIDENCE, WEIGHTED, at_states, component, law_of, mask_shape
@@ -71,11 +71,12 @@ def _problem(flat: Linear) -> Problem:
 def _decided(found: Problem, arrays: Sequence[Leaf]) -> tuple[jax.Array, tuple[Tree, Records]]:
     """The largest log-probability, and the result of the network where it is reached."""
     model = found.model
-    tables = _Tables(model, [lax.stop_gradient(x) for x in arrays])
-    log, states = largest([tables.scores(f) for f in model.factors], found.order.steps)
-    numbers = tables.numbers(states)
-    given, weights = tables.given(numbers), tables.weights_at(numbers)
-    values, _ = walk(model.linear.values, _Decided(weights=weights), arrays, given=given)
+    tables = LogTables(model, [lax.stop_gradient(x) for x in arrays], absent="nothing")
+    scores = [Scores(t.axes, t.mantissa) for t in tables.tables()]
+    log, of_piece = largest(scores, found.order.steps)
+    states = _States(model, tables, of_piece)
+    visitor = Decided(weights=states.weights())
+    values, _ = walk(model.linear.values, visitor, arrays, given=states.given())
     result = model.linear.combine(arrays, values)
     return log, jax.tree.map(lambda x: _or_nan(log, x), result)
 
@@ -86,34 +87,35 @@ def _or_nan(log: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.where(log > -jnp.inf, x, jnp.nan) if real else x
 
 
-class _Tables(LogTables):
-    """The factors of a model for maxima, and the states where their product is largest."""
+@dataclass(frozen=True)
+class _States:
+    """The states of the pieces of a model.
 
-    def scores(self, factor: Factor) -> Scores:
-        """The table of a factor; the axis of its own piece comes first."""
-        # What is not there has no part in the product.
-        log = self.rows(factor.node, factor.parents, factor.elements, absent=0.0)
-        shape = [self.model.pieces[p].size for p in factor.parents]
-        if factor.own is None:
-            return Scores(factor.parents, log.max(1).sum(1).reshape(shape))
-        own = self.model.pieces[factor.own].size
-        table = outer_sum(jnp.moveaxis(log, 0, -1)).reshape(own, *shape)
-        return Scores((factor.own, *factor.parents), table)
+    Attributes:
+        model: the model.
+        tables: its factors.
+        of_piece: the number of the state of each piece.
+    """
 
-    def numbers(self, states: Mapping[int, jax.Array]) -> dict[int, dict[int, jax.Array]]:
+    model: Model
+    tables: LogTables
+    of_piece: Mapping[int, jax.Array]
+
+    @functools.cached_property
+    def numbers(self) -> dict[int, dict[int, jax.Array]]:
         """The number of the state of each node that a piece holds, by component."""
         found: dict[int, dict[int, jax.Array]] = {i: {} for i in self.model.kinds}
-        for p, index in states.items():
+        for p, index in self.of_piece.items():
             piece = self.model.pieces[p]
             for k in reversed(piece.elements):
                 found[piece.component][k] = index % piece.states
                 index = index // piece.states
         return found
 
-    def given(self, numbers: Mapping[int, Mapping[int, jax.Array]]) -> dict[int, jax.Array]:
+    def given(self) -> dict[int, jax.Array]:
         """The states of components of which a piece holds every node."""
         found = {}
-        for i, own in numbers.items():
+        for i, own in self.numbers.items():
             kind = self.model.kinds[i]
             if len(own) == kind.num_nodes:
                 rows = [own[k] for k in range(kind.num_nodes)]
@@ -121,23 +123,27 @@ class _Tables(LogTables):
                 found[i] = stacked.reshape(kind.shape)
         return found
 
-    def weights_at(self, numbers: Mapping[int, Mapping[int, jax.Array]]) -> dict[int, jax.Array]:
+    def weights(self) -> dict[int, jax.Array]:
         """Of components of which it does not, and of which something is known, log-weights of the
         states: (states, *nodes). Those of nodes that a piece holds leave them one state."""
         found = {}
-        for i, own in numbers.items():
+        for i, own in self.numbers.items():
             kind = self.model.kinds[i]
             weighted = self.model.sites[i].kind == WEIGHTED
             if len(own) < kind.num_nodes and (own or weighted):
                 number = jnp.stack([own.get(k, jnp.int32(-1)) for k in range(kind.num_nodes)])[None]
                 other = (number >= 0) & (jnp.arange(kind.states)[:, None] != number)
-                weights = jnp.where(other, -jnp.inf, self.weights(i))
+                weights = jnp.zeros((kind.states, kind.num_nodes))
+                if weighted:
+                    known = self.model.parts.handed(i, self.tables.fixed)
+                    weights = known.reshape(kind.num_nodes, kind.states).T
+                weights = jnp.where(other, -jnp.inf, weights)
                 found[i] = weights.reshape(kind.states, *kind.shape)
         return found
 
 
 @dataclass(frozen=True, eq=False)
-class _Decided(Visitor):
+class Decided(Visitor):
     """Puts nodes into given states, others into the most probable ones, given their parents.
 
     Attributes:

@@ -2,61 +2,57 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cgjax.inference._conditionals import Conditionals
-from cgjax.inference._factors import Model, Scope
-from cgjax.inference._states import WEIGHTED
+from cgjax.inference._conditionals import _outer_sum as outer_sum
+from cgjax.inference._factors import Factor, Model
+from cgjax.inference._states import WEIGHTED, Conditional
 
 
 class LogTables(Conditionals):
-    """Log-probabilities of the factors of a model, as they are traced.
+    """The tables of a model as logarithms, which stand in the place of the mantissas.
 
-    Of nodes whose states are not listed, those of their modes.
+    Factors without a piece of their own are those of observed nodes, or of nodes at their most
+    probable states.
 
     Args:
         model: the factors.
         arrays: the flat arguments of the network.
+        absent: what a node in a branch that was not taken is: a uniform distribution, so that all
+            its states together count as 1, or nothing, so that each of them does.
     """
 
     best = True
 
-    def __init__(self, model: Model, arrays: Sequence[jax.Array]):
+    def __init__(
+        self, model: Model, arrays: Sequence[jax.Array], absent: Literal["uniform", "nothing"]
+    ):
         super().__init__(model, arrays, logs=True)
+        self.absent = absent
         self._listed |= {i for i in model.kinds if model.sites[i].kind == WEIGHTED}
 
-    def rows(self, node: int, parents: Scope, elements: Sequence[int], absent: float) -> jax.Array:
-        """The log-probabilities of some nodes of a component.
-
-        Args:
-            node: the component.
-            parents: the pieces that they depend on.
-            elements: the nodes.
-            absent: what stands for those in a branch that was not taken.
-
-        Returns:
-            (configurations of the parents, states, nodes), with 1 for the states where the nodes
-            are observed or not listed.
-        """
-        found = self.of_node(node)[parents]
+    def _entries(
+        self, factor: Factor, found: Conditional, weights: jax.Array | None
+    ) -> tuple[jax.Array, None]:
+        """The logarithms of a table's entries, in one row."""
         assert found.log is not None  # it is asked for
-        kind = self.model.kinds.get(node)
-        if kind is not None and node in self._listed:
-            log = found.log.reshape(-1, kind.states, kind.num_nodes) + self.weights(node)[None]
-        else:
+        kind, fill = self.model.kinds.get(factor.node), 0.0
+        if kind is None or factor.node not in self._listed:
             log = found.log.reshape(len(found.log), 1, -1)
-        log = jnp.where((found.present <= 0)[:, None, None], absent, log)
-        whole = len(elements) == log.shape[2]
-        return log if whole else log[:, :, np.array(elements, int)]
-
-    def weights(self, node: int) -> jax.Array:
-        """The log-weights of evidence about a component: (states, nodes)."""
-        kind = self.model.kinds[node]
-        if self.model.sites[node].kind != WEIGHTED:
-            return jnp.zeros((kind.states, kind.num_nodes))
-        weights = self.model.parts.handed(node, self.fixed)
-        return weights.reshape(kind.num_nodes, kind.states).T
+        else:
+            log = found.log.reshape(-1, kind.states, kind.num_nodes)
+            if weights is not None:
+                log = log + weights.reshape(kind.num_nodes, kind.states).T[None]
+            fill = -math.log(kind.states) if self.absent == "uniform" else 0.0
+        log = jnp.where((found.present <= 0)[:, None, None], fill, log)
+        log = log[:, :, np.array(factor.elements, int)]  # (configurations, states, nodes)
+        if factor.own is None:
+            return log.max(1).sum(1), None
+        return outer_sum(jnp.moveaxis(log, 0, -1)).reshape(-1), None

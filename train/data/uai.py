@@ -195,16 +195,6 @@ def _given(tokens: Tokens, states: States, factors: _Factors) -> Given:
     return given
 
 
-def _of_variables(
-    tokens: Tokens, factors: _Factors
-) -> Iterator[tuple[tuple[str, ...], np.ndarray, int]]:
-    for scope, table, place in factors:
-        if not scope:
-            tokens.place = place
-            raise tokens.error("a factor of no variable is no distribution.")
-        yield scope, table, place
-
-
 def _whole(tokens: Tokens, what: str) -> int:
     word = tokens.next()
     if not word.isascii() or not word.isdigit() or len(word) > 18:

@@ -1,5 +1,6 @@
 """Files of the UAI format: what they say, what is wrong with others, and inference in them."""
 
+import pathlib
 import random
 
 import jax
@@ -183,7 +184,7 @@ def test_variables_without_a_distribution_and_circles():
     with pytest.raises(DataFileError, match="a factor of no variable"):
         parse_uai("BAYES 1 2 1 0 1 1.0")
     with pytest.raises(DataFileError, match=r"none.uai: No such file"):
-        read_uai("none.uai")  # type: ignore[arg-type]
+        read_uai(pathlib.Path("none.uai"))
 
 
 def test_whatever_the_text_an_error_is_a_data_file_error():
