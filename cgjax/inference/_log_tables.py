@@ -52,6 +52,7 @@ class LogTables(Conditionals):
                 log = log + weights.reshape(kind.num_nodes, kind.states).T[None]
             fill = -math.log(kind.states) if self.absent == "uniform" else 0.0
         log = jnp.where((found.present <= 0)[:, None, None], fill, log)
+        log = log.astype(jnp.promote_types(log.dtype, jnp.float32))
         log = log[:, :, np.array(factor.elements, int)]  # (configurations, states, nodes)
         if factor.own is None:
             return log.max(1).sum(1), None
