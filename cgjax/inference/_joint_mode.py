@@ -131,7 +131,8 @@ class _States:
             kind = self.model.kinds[i]
             weighted = self.model.sites[i].kind == WEIGHTED
             if len(own) < kind.num_nodes and (own or weighted):
-                number = jnp.stack([own.get(k, jnp.int32(-1)) for k in range(kind.num_nodes)])[None]
+                none = jnp.asarray(-1)
+                number = jnp.stack([own.get(k, none) for k in range(kind.num_nodes)])[None]
                 other = (number >= 0) & (jnp.arange(kind.states)[:, None] != number)
                 weights = jnp.zeros((kind.states, kind.num_nodes))
                 if weighted:

@@ -73,8 +73,8 @@ def _where(a: Scores, b: Scores, known: Mapping[int, jax.Array]) -> dict[int, ja
     shared = tuple(v for v in a.axes if v in b.axes)
     found: dict[int, jax.Array] = {}
     if shared:
-        alone = [_maximised(x, set(x.axes) - set(shared)) for x in (a, b)]
-        found = _decided(_added(*alone, shared), {})
+        left, right = (_maximised(x, set(x.axes) - set(shared)) for x in (a, b))
+        found = _decided(_added(left, right, shared), {})
     return found | _decided(a, found) | _decided(b, found)
 
 

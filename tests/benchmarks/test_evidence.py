@@ -11,6 +11,7 @@ from benchmarks import command, evidence
 
 
 def test_generated_networks_have_the_size_that_was_asked_for():
+    variables: Any = ()
     for size in evidence.SIZES.values():
         variables = evidence.generated(size)
         assert len(variables) == size.nodes
@@ -75,8 +76,8 @@ def test_figures_beside_pyagrum(monkeypatch: pytest.MonkeyPatch):
     (result,) = evidence.measure(True)
     rows = {row["implementation"]: row for row in result["rows"]}
     assert list(rows) == ["exact", "messages", "pyAgrum"]
-    # The engine's answer is wrong, which is told; of messages few are wrong in so small a graph.
-    assert rows["exact"]["error"] > 0.05 > rows["messages"]["error"]
+    # The engine's answer is wrong, which is told; messages are compared with what is exact.
+    assert rows["exact"]["error"] > 0.05 and 0 < rows["messages"]["error"] < 0.2
     assert rows["pyAgrum"]["speedup"] == 1 and rows["exact"]["speedup"] > 0
     assert rows["messages"]["rounds"] >= 2 and "queries_milliseconds" not in rows["messages"]
     assert "small" in command.shown(evidence.TABLES, result)[0]

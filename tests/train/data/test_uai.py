@@ -192,7 +192,7 @@ def test_whatever_the_text_an_error_is_a_data_file_error():
     for text in (GARDEN, RING):
         words = text.split()
         for _ in range(200):
-            changed = list(words)
+            changed: list[str] = [*words]
             for _ in range(rng.randrange(1, 3)):
                 k = rng.randrange(len(changed))
                 extra = [*words, "1e999", "9" * 5000, "\0", "-0", "99999999"]
