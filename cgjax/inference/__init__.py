@@ -1,6 +1,7 @@
 """Inference procedures: each a transformation of the network, in a file of its own."""
 
 from cgjax._procedure import Procedure, with_nodes
+from cgjax.inference._belief_propagation import LoopyMarginals, belief_propagation
 from cgjax.inference._bounds import elbo, importance_weighted
 from cgjax.inference._clamp import PartlyKnown, clamp
 from cgjax.inference._collapse import collapse
@@ -21,9 +22,11 @@ __all__ = [
     "Bound",
     "Conditioned",
     "Estimate",
+    "LoopyMarginals",
     "PartlyKnown",
     "Procedure",
     "SoftEvidence",
+    "belief_propagation",
     "clamp",
     "collapse",
     "condition",

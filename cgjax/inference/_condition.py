@@ -88,8 +88,8 @@ def condition(net: Network, values: Mapping[str, Tree]) -> Conditioned:
             `SoftEvidence`. Nodes of continuous families may be observed, too.
 
     Returns:
-        A network with evidence, for `exact_marginals`. Values may be traced, mapped and
-        differentiated; what is compiled serves all values of one shape.
+        A network with evidence, for `exact_marginals`, `mode` and `belief_propagation`. Values may
+        be traced, mapped and differentiated; what is compiled serves all values of one shape.
 
     Raises:
         TypeError: values is no dict from names to arrays.

@@ -211,3 +211,22 @@ def check(program: Program, evidence: Evidence) -> None:
             f"{random[steps.index(max(steps))].name!r}); exact marginals take at most "
             f"{_MAX_COMPONENTS}. {WAYS_OUT}"
         )
+
+
+def check_discrete(program: Program, evidence: Evidence, what: str) -> None:
+    """Raises for a node of a continuous family that was not seen.
+
+    Args:
+        program: the network.
+        evidence: what is known.
+        what: what discrete nodes alone have, as "the most probable joint values are those".
+    """
+    for site in program.sites:
+        seen = site.kind == "observe" or site.index in evidence.values
+        if not seen and not site.family_type.discrete:
+            raise TypeError(
+                f"The node {site.name!r} is of the continuous family {site.family_type.__name__} "
+                f"({site.source}); {what} of discrete nodes (Binary, Bernoulli, Spin, Categorical, "
+                "BernoulliMask). Observe the node, `clamp` it to a value, or make it deterministic "
+                "by `collapse`."
+            )

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks import (
     chains,
+    evidence,
     kept_memory,
     moments,
     moments_positions,
@@ -66,6 +67,7 @@ AS_IN_A_TERMINAL: dict[str, Any] = {
     "moments-cost": moments,
     "kept-memory": kept_memory,
     "chains": chains,
+    "evidence": evidence,
 }
 
 
