@@ -22,6 +22,7 @@ DRAWN = {
     "examples that a trained network expects": "train.observation_density.figure",
     "noisy pictures cleaned": "train.segmentation.figure",
     "tags of sentences": "train.tagging.figure",
+    "variational autoencoders": "train.vae.figure",
 }
 
 

@@ -20,6 +20,8 @@ PICTURES = {
     "segmentation.png": "segmentation/digits/result.json",
     "observation_density.png": "observation_density/boston/result.json",
     "tagging.svg": "tagging/*/*.json",
+    "vae_digits.png": "vae/digits/result.json",
+    "vae_mnist.png": "vae/mnist_*/result.json",
 }
 
 

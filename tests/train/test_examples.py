@@ -18,6 +18,9 @@ MODULES = [
     "train.uci.experiment",
     "train.uci.published",
     "train.uci.table",
+    "train.vae.figure",
+    "train.vae.table",
+    "train.vae.testing",
     "docs.tables.parts",
 ]
 

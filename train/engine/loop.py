@@ -57,6 +57,9 @@ class Learner(NamedTuple):
     optimiser: optax.GradientTransformation | None = None
     # project(params) -> params: brings parameters back into their bounds after every update
     project: Callable[[Any], Any] | None = None
+    # Whether classes are predicted. Else `log_probs` are those of the inputs, float[batch], and the
+    # errors that are told are 0.
+    classifies: bool = True
 
 
 class Data(NamedTuple):
@@ -186,11 +189,15 @@ def run_epoch(
     predicted = in_batches(
         lambda x, _: learner.log_probs(variables, split(scaled(x, data.largest))), data.validation_x
     )
+    loss, error = -predicted.mean(), jnp.zeros(())
+    if learner.classifies:
+        loss = metrics.nll(predicted, data.validation_y)
+        error = metrics.error(predicted, data.validation_y)
     record = Record(
         train_loss=losses.mean(),
         train_error=wrong.sum() / (steps * recipe.batch_size),
-        validation_loss=metrics.nll(predicted, data.validation_y),
-        validation_error=metrics.error(predicted, data.validation_y),
+        validation_loss=loss,
+        validation_error=error,
         learning_rate=rate,
     )
     return _after(recipe, state, variables, momentum, record), record

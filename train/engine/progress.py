@@ -16,7 +16,7 @@ class Progress(NamedTuple):
     epoch: int
     finished: int  # how many runs have ended
     loss: float  # mean training loss of the runs that had this epoch
-    error: float  # their mean validation error
+    error: float | None  # their mean validation error; none: nothing is classified
     rate: float  # training images per second, over all runs
     left: float  # seconds to go
     exact: bool  # whether they are the most that it can take, else the least
@@ -71,8 +71,9 @@ class ProgressBar(Display):
         """Moves the bar, or prints a line."""
         epoch, finished, loss, error, rate, left, exact = progress
         minutes, seconds = divmod(max(round(left), 0), 60)
+        wrong = "" if error is None else f"error {100 * error:.2f}% "
         figures = (
-            f"loss {loss:.3f} error {100 * error:.2f}% {rate:.0f} images/s "
+            f"loss {loss:.3f} {wrong}{rate:.0f} images/s "
             f"{'≤' if exact else '≥'}{minutes}:{seconds:02} left"
         )
         if not self._bar.disable:

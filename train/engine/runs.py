@@ -236,7 +236,7 @@ class _Training:
                         epoch=epoch,
                         finished=len(self.names) - self.running,
                         loss=float(done[:, 0].mean()),
-                        error=float(done[:, 3].mean()),
+                        error=float(done[:, 3].mean()) if a.group.learner.classifies else None,
                         rate=images / max(elapsed, 1e-9),
                         left=elapsed * concerned / len(done) * self._epochs_left(epoch),
                         exact=self.recipe.last_epoch is not None,
