@@ -28,6 +28,7 @@ from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
 from cgjax._of_modules import (
     adversarial,
+    deterministic_elbo,
     elbo,
     importance_weighted,
     log_likelihood,
@@ -58,6 +59,7 @@ __all__ = [
     "collapse",
     "component",
     "condition",
+    "deterministic_elbo",
     "elbo",
     "exact_marginals",
     "feed_forward",

@@ -6,6 +6,7 @@ from cgjax.inference._bounds import elbo, importance_weighted
 from cgjax.inference._clamp import PartlyKnown, clamp
 from cgjax.inference._collapse import collapse
 from cgjax.inference._condition import Conditioned, SoftEvidence, condition
+from cgjax.inference._deterministic_elbo import deterministic_elbo
 from cgjax.inference._drawing import with_log_prob
 from cgjax.inference._estimators import Bound
 from cgjax.inference._exact_marginals import exact_marginals
@@ -30,6 +31,7 @@ __all__ = [
     "clamp",
     "collapse",
     "condition",
+    "deterministic_elbo",
     "elbo",
     "exact_marginals",
     "feed_forward",

@@ -32,7 +32,15 @@ class OfPair(Method):
 
 @dataclass(frozen=True, eq=False)
 class OfTwoNetworks(Procedure):
-    """A function of a key, of data, and of the networks' arguments, which draws samples."""
+    """A function of a key, of data, and of the networks' arguments, which draws samples.
+
+    Attributes:
+        first: what comes before the data, "key" or None.
+        networks: what the two are, and which of them is drawn.
+        data: the name of the data, and what they are.
+    """
+
+    first: ClassVar[str | None] = "key"
 
     networks: ClassVar[tuple[str, str, str]] = ("a generator", "a critic", "generator")
     data: ClassVar[tuple[str, str]] = ("real", "an example that was not generated,")
@@ -45,15 +53,14 @@ class OfTwoNetworks(Procedure):
         )
 
     def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
-        (key,), args = split_lead("key", args)
+        lead, args = split_lead(self.first, args)
         net: Leaf = self.net
         if not args:
             name, what = self.data
-            raise TypeError(
-                f"{net.name} is called as `procedure(key, {name}, *args)`; {what} is missing."
-            )
+            called = ", ".join(filter(None, (self.first, name, "*args")))
+            raise TypeError(f"{net.name} is called as `procedure({called})`; {what} is missing.")
         self.look(net, args, kwargs)
-        return super().__call__(key, *args, **kwargs)
+        return super().__call__(*lead, *args, **kwargs)
 
     def look(self, net: Leaf, args: tuple[Tree, ...], kwargs: dict[str, Tree]) -> None:
         """Looks at the arguments where they are known."""
@@ -70,6 +77,13 @@ class OfObserved(OfTwoNetworks):
         check_grey(net.model, args[0], args[1:], kwargs)
 
 
+@dataclass(frozen=True, eq=False)
+class ExpectedOfObserved(OfObserved):
+    """A function of what is observed and a model's arguments, without samples."""
+
+    first = None
+
+
 def of_two_networks(
     function: Function, first: Network, kind: type[OfTwoNetworks] = OfTwoNetworks
 ) -> OfTwoNetworks:
@@ -78,8 +92,13 @@ def of_two_networks(
 
 
 def of_observed(function: Function, model: Network) -> OfTwoNetworks:
-    """The procedure of a function of a model and a guide."""
+    """The procedure of a function of a key, and of a model and a guide."""
     return of_two_networks(function, model, OfObserved)
+
+
+def expected_of_observed(function: Function, model: Network) -> OfTwoNetworks:
+    """The procedure of a function of a model and a guide that takes no key."""
+    return of_two_networks(function, model, ExpectedOfObserved)
 
 
 def check_pair(model: Leaf, guide: Leaf, num_samples: Leaf, procedure: str) -> int:
