@@ -1,14 +1,16 @@
 """The ELBO without samples: moments of the guide's nodes, through the model."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
+import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from cgjax import _static
-from cgjax._of_beliefs import Moments, OfBeliefs, checked_options
+from cgjax._of_beliefs import Moments, OfBeliefs, checked_options, is_belief
 from cgjax._procedure import Arrays, Network, Procedure, check_network, named
 from cgjax._program import Site, parents, trace
 from cgjax._static import Tree
@@ -17,9 +19,12 @@ from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._drawing import Drawn
 from cgjax.inference._estimators import OF_ONE, Bound
 from cgjax.inference._guides import Pair, descendants, paired
-from cgjax.inference._of_observed import expected_of_observed
+from cgjax.inference._of_observed import check_word, expected_of_observed
 from cgjax.inference._rows import warn_of_rows
+from cgjax.inference._scoring import Natural
 from cgjax.nodes import Belief, Family, Gaussian, GaussianMask
+
+Covariance = Literal["linear", "none"]
 
 
 class _Proposal(NamedTuple):
@@ -54,6 +59,7 @@ class _ExpectedBoundOf:
     model: Network
     guide: Network
     options: Moments
+    covariance: Covariance
 
     @property
     def name(self) -> str:
@@ -83,23 +89,29 @@ class _ExpectedBoundOf:
         return Bound(value, kl, (value + total)[None], total[None])
 
     def _expected(
-        self,
-        pair: Pair,
-        of_model: Arrays,
-        proposals: dict[str, _Proposal],
-        without: Set[str],
+        self, pair: Pair, of_model: Arrays, proposals: dict[str, _Proposal], without: Set[str]
     ) -> dict[str, Array]:
         """The expected log-probability of each node that has a value, but for some."""
 
-        def score(latent: dict[str, Array], arrays: Arrays) -> dict[str, Array]:
-            found = pair.score(arrays, latent)
-            return {n: jnp.sum(node.log_prob) for n, node in found.items() if n not in without}
+        def natural(latent: dict[str, Array], arrays: Arrays) -> dict[str, Natural]:
+            found = pair.natural(arrays, latent)
+            return {name: node for name, node in found.items() if name not in without}
+
+        def score(
+            natural: dict[str, Natural], latent: dict[str, Array], arrays: Arrays
+        ) -> dict[str, Array]:
+            return {name: pair.log_prob(name, node, latent) for name, node in natural.items()}
 
         latent = {
             site.name: Belief(proposals[site.name].drawn.value, proposals[site.name].variance)
             for site in pair.latent
         }
-        found = OfBeliefs(score, self.options)(latent, list(of_model))
+        laws = OfBeliefs(natural, self.options)
+        if self.covariance == "none":
+            believed = laws(latent, list(of_model))
+        else:
+            believed = _linear(lambda latent: laws(latent, list(of_model)), latent)
+        found = OfBeliefs(score, self.options)(believed, latent, list(of_model))
         return {name: belief.mean for name, belief in found.items()}
 
     def _divergences(
@@ -107,6 +119,28 @@ class _ExpectedBoundOf:
     ) -> dict[str, Array]:
         means = {name: node.value for name, node in drawn.items()}
         return pair.divergences(drawn, pair.score(of_model, means)) if pair.analytic else {}
+
+
+def _linear(through: Callable[[Tree], Tree], latent: dict[str, Belief]) -> Tree:
+    """The mean that moments give, and the variance of what is linear in the latent nodes.
+
+    By Stein's lemma, Cov(y, z_k) = Var(z_k) E[dy/dz_k] = Var(z_k) dE[y]/dE[z_k] of a function y of
+    independent Gaussian z. So the variance of its best linear fit is the sum over k of
+    Var(z_k) (dE[y]/dE[z_k])^2.
+    """
+    means, unravel = ravel_pytree({name: belief.mean for name, belief in latent.items()})
+    variances = ravel_pytree({name: belief.variance for name, belief in latent.items()})[0]
+
+    def mean_of(flat: Array) -> Tree:
+        beliefs = {n: Belief(m, latent[n].variance) for n, m in unravel(flat).items()}
+        found = through(beliefs)
+        return jax.tree.map(lambda belief: belief.mean, found, is_leaf=is_belief)
+
+    mean, along = jax.linearize(mean_of, means)
+    slopes = jax.vmap(along)(jnp.eye(len(means), dtype=means.dtype))
+    return jax.tree.map(
+        lambda m, slope: Belief(m, jnp.tensordot(variances, slope**2, 1)), mean, slopes
+    )
 
 
 def _check_proposals(pair: Pair, procedure: str) -> None:
@@ -156,6 +190,7 @@ def deterministic_elbo(
     model: Network,
     guide: Network,
     *,
+    covariance: Covariance = "linear",
     order: Literal[1, 2] = 2,
     first_order: Iterable[str] = (),
 ) -> Procedure:
@@ -168,13 +203,17 @@ def deterministic_elbo(
     arrives, which is taken as Gaussian. So the value has no noise, and neither has its gradient.
 
     It is exact where the model is linear in Gaussian nodes. Elsewhere it is an approximation of
-    the ELBO, which may be above log p(x): `moments` takes the inputs of every product as
-    independent of each other, which hidden units that see the same latent node are not. Measure
-    with `elbo` what a model has learnt by it.
+    the ELBO, which may be above log p(x): measure with `elbo` what a model has learnt by it.
 
     Args:
         model, guide: as in `elbo`. The guide's nodes are independent of each other, given what is
             observed; those of the model may depend on each other.
+        covariance: hidden units that see the same latent node depend on each other, which decides
+            how uncertain the natural parameter is. "linear" has the variance of its best linear fit
+            to the latent nodes, sum_k Var(z_k) (dE[e]/dE[z_k])^2, at the cost of a forward pass for
+            each of their elements; what is not linear is left out. "none" takes the variance of
+            `moments`, in which the inputs of every product are independent: it may be far off, and
+            is exact for a function of one number.
         order, first_order: as in `moments`.
 
     Returns:
@@ -182,7 +221,8 @@ def deterministic_elbo(
         batch. `log_q` is minus the guide's entropy, and `log_joint` the expected one, (1,) both.
 
     Raises:
-        ValueError: as `elbo`; when called, if nodes of the guide depend on each other.
+        ValueError: as `elbo`; for another covariance or order; when called, if nodes of the guide
+            depend on each other.
         TypeError: as `elbo`; when called, for a family of the guide without an entropy in closed
             form, or whose elements touch; for latent nodes that are not Gaussian and depend on
             other ones in the model; for an operation without a rule for moments, which is named.
@@ -203,5 +243,6 @@ def deterministic_elbo(
     """
     check_network(model, "deterministic_elbo")
     check_network(guide, "deterministic_elbo")
+    check_word("deterministic_elbo", "covariance", covariance, get_args(Covariance))
     options = checked_options("collapsed", order, True, first_order)
-    return expected_of_observed(_ExpectedBoundOf(model, guide, options), model)
+    return expected_of_observed(_ExpectedBoundOf(model, guide, options, covariance), model)

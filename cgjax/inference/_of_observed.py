@@ -1,5 +1,6 @@
 """Procedures of two networks, such as a model and its guide: how they are called and kept."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
@@ -109,3 +110,10 @@ def check_pair(model: Leaf, guide: Leaf, num_samples: Leaf, procedure: str) -> i
     if number < 1:
         raise ValueError(f"{procedure} takes at least 1 sample, got {number}.")
     return number
+
+
+def check_word(procedure: str, name: str, word: Hashable, words: tuple[str, ...]) -> None:
+    """Raises unless an option is one of some words."""
+    if word not in words:
+        listed = " or ".join(f'"{w}"' for w in words)
+        raise ValueError(f"{name} of {procedure} is {listed}, got {word!r}.")
