@@ -1,11 +1,11 @@
 """How far is the ELBO by moments from the ELBO, and what does it cost?
 
 Variational autoencoders of 8 latent numbers on scikit-learn's digits, binarised, with a hidden
-layer of 64 in decoder and encoder: before training, and after 2,000 steps on the sampled bound, and
+layer of 64 in decoder and encoder: before training, and after 1,500 steps on the sampled bound, and
 on the deterministic one with and without what hidden units have in common. Of each, on images that
 were not trained on:
 
-- the ELBO, by 1,000 samples, in nats of an image; what the deterministic bounds say more than that;
+- the ELBO, by 400 samples, in nats of an image; what the deterministic bounds say more than that;
 - the error of gradients of the bound of 100 images, relative to the gradient's length: the standard
   deviation of those by 1, 10 and 100 samples, and the distance of the deterministic ones.
 
@@ -161,7 +161,7 @@ def measure(quick: bool) -> dict[str, Any]:
         for x in (data.train_x, data.validation_x)
     )
     x, unseen = train.astype(jnp.float32), test.astype(jnp.float32)
-    steps, repeats = (20, 4) if quick else (2000, 60)
+    steps, repeats = (20, 4) if quick else (1500, 40)
     rounds, calls = (2, 1) if quick else (11, 5)
     rows, times = [], []
     for activation in DECODERS:
