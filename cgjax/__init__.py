@@ -27,8 +27,16 @@ from cgjax._functional import (
 )
 from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
-from cgjax._of_modules import elbo, importance_weighted, log_likelihood, with_log_prob
+from cgjax._of_modules import (
+    adversarial,
+    deterministic_elbo,
+    elbo,
+    importance_weighted,
+    log_likelihood,
+    with_log_prob,
+)
 from cgjax.inference import (
+    AdversarialLosses,
     Bound,
     Estimate,
     LoopyMarginals,
@@ -40,6 +48,7 @@ from cgjax.inference import (
 from cgjax.nodes import Belief
 
 __all__ = [
+    "AdversarialLosses",
     "Belief",
     "Bound",
     "ChainGraph",
@@ -47,12 +56,14 @@ __all__ = [
     "LoopyMarginals",
     "PartlyKnown",
     "SoftEvidence",
+    "adversarial",
     "belief_propagation",
     "chain_graph",
     "clamp",
     "collapse",
     "component",
     "condition",
+    "deterministic_elbo",
     "elbo",
     "exact_marginals",
     "feed_forward",
