@@ -92,6 +92,7 @@ with_log_prob.__doc__ = inference.with_log_prob.__doc__
 
 
 adversarial = _accepts_two_modules(inference.adversarial)
+deterministic_elbo = _accepts_two_modules(inference.deterministic_elbo)
 elbo = _accepts_two_modules(inference.elbo)
 importance_weighted = _accepts_two_modules(inference.importance_weighted)
 log_likelihood = _accepts_two_modules(inference.log_likelihood)

@@ -1,5 +1,6 @@
 """Procedures of two networks, such as a model and its guide: how they are called and kept."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
@@ -32,7 +33,15 @@ class OfPair(Method):
 
 @dataclass(frozen=True, eq=False)
 class OfTwoNetworks(Procedure):
-    """A function of a key, of data, and of the networks' arguments, which draws samples."""
+    """A function of a key, of data, and of the networks' arguments, which draws samples.
+
+    Attributes:
+        first: what comes before the data, "key" or None.
+        networks: what the two are, and which of them is drawn.
+        data: the name of the data, and what they are.
+    """
+
+    first: ClassVar[str | None] = "key"
 
     networks: ClassVar[tuple[str, str, str]] = ("a generator", "a critic", "generator")
     data: ClassVar[tuple[str, str]] = ("real", "an example that was not generated,")
@@ -45,15 +54,14 @@ class OfTwoNetworks(Procedure):
         )
 
     def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
-        (key,), args = split_lead("key", args)
+        lead, args = split_lead(self.first, args)
         net: Leaf = self.net
         if not args:
             name, what = self.data
-            raise TypeError(
-                f"{net.name} is called as `procedure(key, {name}, *args)`; {what} is missing."
-            )
+            called = ", ".join(filter(None, (self.first, name, "*args")))
+            raise TypeError(f"{net.name} is called as `procedure({called})`; {what} is missing.")
         self.look(net, args, kwargs)
-        return super().__call__(key, *args, **kwargs)
+        return super().__call__(*lead, *args, **kwargs)
 
     def look(self, net: Leaf, args: tuple[Tree, ...], kwargs: dict[str, Tree]) -> None:
         """Looks at the arguments where they are known."""
@@ -70,6 +78,13 @@ class OfObserved(OfTwoNetworks):
         check_grey(net.model, args[0], args[1:], kwargs)
 
 
+@dataclass(frozen=True, eq=False)
+class ExpectedOfObserved(OfObserved):
+    """A function of what is observed and a model's arguments, without samples."""
+
+    first = None
+
+
 def of_two_networks(
     function: Function, first: Network, kind: type[OfTwoNetworks] = OfTwoNetworks
 ) -> OfTwoNetworks:
@@ -78,8 +93,13 @@ def of_two_networks(
 
 
 def of_observed(function: Function, model: Network) -> OfTwoNetworks:
-    """The procedure of a function of a model and a guide."""
+    """The procedure of a function of a key, and of a model and a guide."""
     return of_two_networks(function, model, OfObserved)
+
+
+def expected_of_observed(function: Function, model: Network) -> OfTwoNetworks:
+    """The procedure of a function of a model and a guide that takes no key."""
+    return of_two_networks(function, model, ExpectedOfObserved)
 
 
 def check_pair(model: Leaf, guide: Leaf, num_samples: Leaf, procedure: str) -> int:
@@ -90,3 +110,10 @@ def check_pair(model: Leaf, guide: Leaf, num_samples: Leaf, procedure: str) -> i
     if number < 1:
         raise ValueError(f"{procedure} takes at least 1 sample, got {number}.")
     return number
+
+
+def check_word(procedure: str, name: str, word: Hashable, words: tuple[str, ...]) -> None:
+    """Raises unless an option is one of some words."""
+    if word not in words:
+        listed = " or ".join(f'"{w}"' for w in words)
+        raise ValueError(f"{name} of {procedure} is {listed}, got {word!r}.")

@@ -223,3 +223,103 @@ def test_what_does_not_fit_is_named():
         cg.forward_sample(spins)(KEY, P0)
     )
     np.testing.assert_allclose(gradient["shift"], slopes, rtol=1e-5)
+
+
+# -- a variational autoencoder as a model with a critic: Hu et al., "On unifying deep generative
+# models", 2017. y is 1 for an example of the data and 0 for a generated one, each with probability
+# 1/2; q(y | x) is the critic's, and q^r(y | x) = q(1 - y | x).
+
+
+def densities(theta: Any) -> tuple[Any, Any]:
+    """p_theta(x | y = 0), by a generator shift + scale z, and p(x | y = 1), on the grid."""
+    shift, scale = theta
+    at = jnp.asarray(GRID)
+    made = jnp.exp(-(((at - shift) / scale) ** 2) / 2) / scale / np.sqrt(2 * np.pi)
+    return made, jnp.asarray(P)
+
+
+def xlogy(p: Any, q: Any) -> Any:
+    """The integral of p log q, where q may be 0 beside p."""
+    return jnp.sum(p * jnp.log(jnp.maximum(q, 1e-300))) * STEP
+
+
+def test_the_generators_gradient_is_that_of_a_divergence_less_jensen_shannons():
+    """Of E_p(y)[KL(p_theta(x | y) || q^r(x | y))] - JSD(p_theta(x | 0), p(x | 1)), at theta_0."""
+
+    def generator(z, theta):
+        return theta[0] + theta[1] * cg.node(cg.nodes.Gaussian(0.0), z, name="z")
+
+    def critic(x, theta):  # any critic, not the best one
+        return 0.7 - 0.4 * x + 0.1 * x**2
+
+    losses = cg.adversarial(generator, critic, "non_saturating")
+
+    def objective(theta, before):
+        made, real = densities(theta)
+        mixture, now = sum(densities(before)) / 2, (made + real) / 2
+        says = jax.nn.sigmoid(critic(jnp.asarray(GRID), None))
+        divergence = jensen = 0.0
+        for law, reversed_says in ((made, says), (real, 1 - says)):  # q^r(0 | x) = q(1 | x)
+            reverse = reversed_says * mixture
+            reverse /= reverse.sum() * STEP  # q^r(x | y)
+            divergence += (xlogy(law, law) - xlogy(law, reverse)) / 2
+            jensen += (xlogy(law, law) - xlogy(law, now)) / 2
+        return divergence - jensen
+
+    with jax.enable_x64(True):
+        start = jnp.array([1.0, 1.3])
+        z = jnp.linspace(-9.0, 9.0, 2001)
+        mass = jnp.exp(-(z**2) / 2) * (z[1] - z[0]) / np.sqrt(2 * np.pi)
+
+        def loss(theta):
+            each = jax.vmap(lambda z: losses(KEY, jnp.array(0.0), z, theta).generator)(z)
+            return (mass * each).sum()
+
+        ours = jax.jit(jax.grad(loss))(start)
+        theirs = jax.jit(jax.grad(objective))(start, start)
+    # The generator's loss is of generated examples alone, which are half of all.
+    np.testing.assert_allclose(ours / 2, theirs, rtol=1e-6)
+    assert np.abs(ours).min() > 0.01
+
+
+def test_with_a_perfect_critic_the_same_objective_is_the_elbo_of_the_data():
+    """-2 E_x KL(q(z | x, y) q*^r(y | x) || p_theta(z, y | x)) has the ELBO's gradient at theta_0.
+
+    x is of the data or generated. The critic knows which: of data q*^r says y = 0, so that the
+    generator has to explain them; of generated examples y = 1, and nothing is learnt from these.
+    """
+    noise, slope, spread = 0.6, 0.5, 0.7  # of p(x | z), and of q(z | x)
+
+    def model(theta):
+        z = cg.node(cg.nodes.Gaussian(1.0), jnp.zeros(()), name="z")
+        return cg.node(cg.nodes.Gaussian(noise), theta * z, name="x")
+
+    def guide(observed, theta):
+        return cg.node(cg.nodes.Gaussian(spread), slope * observed["x"], name="z")
+
+    bound = cg.deterministic_elbo(model, guide)
+
+    def normal(x, mean, scale):
+        return jnp.exp(-(((x - mean) / scale) ** 2) / 2) / scale / np.sqrt(2 * np.pi)
+
+    with jax.enable_x64(True):
+        x, z = jnp.linspace(-8.0, 8.0, 401), jnp.linspace(-7.0, 7.0, 351)
+        dx, dz, start = x[1] - x[0], z[1] - z[0], jnp.array(0.9)
+        data, prior = normal(x, 0.3, 0.8), normal(z, 0.0, 1.0)
+        q = normal(z[None, :], slope * x[:, None], spread)
+
+        def objective(theta, before):
+            given = normal(x[:, None], theta * z[None, :], noise)
+            made = (given * prior[None, :]).sum(1) * dz
+            known = jax.lax.stop_gradient(made)
+            evidence = (made + data) / 2  # p_theta(x)
+            # Of data y is 0, and q(z | x) against p(x | z) p(z) / 2; of others the prior.
+            of_data = q * jnp.log(q * evidence[:, None] / (given * prior[None, :] / 2))
+            of_made = jnp.log(evidence / (data / 2))
+            return -((data * of_data.sum(1) * dz + known * of_made).sum() * dx)
+
+        theirs = jax.grad(objective)(start, start)
+        each = jax.vmap(lambda x, theta: bound({"x": x}, theta).value, (0, None))
+        ours = jax.jit(jax.grad(lambda theta: (data * each(x, theta)).sum() * dx))(start)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert abs(ours) > 0.01
