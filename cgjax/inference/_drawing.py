@@ -72,10 +72,13 @@ class _Drawing(Visitor):
         one = jnp.ones((), jnp.promote_types(site.dtype, jnp.float32))
         if not self.draws(site):
             return activation, Drawn(activation, 0 * one, one)
-        value, log_prob = family.from_words_with_log_prob(draw()[1], e)
         if self.estimator == "straight_through" and not family.reparameterised:
-            value = jax.lax.stop_gradient(value)
-        value = value + (activation - jax.lax.stop_gradient(activation))
+            # The log-probability follows the value's derivative, too.
+            fixed = jax.lax.stop_gradient
+            value = fixed(family.from_words(draw()[1], e)) + (activation - fixed(activation))
+            log_prob = family.log_prob(value, e)
+        else:
+            value, log_prob = family.from_words_with_log_prob(draw()[1], e)
         drawn = Drawn(value, jnp.sum(log_prob), one)
         if site.index in self.natural:
             drawn = drawn._replace(e=e, parameters=tuple(_static.split(family)[1]))

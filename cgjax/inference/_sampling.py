@@ -71,8 +71,8 @@ def _mixture(
     sample = family.from_words(sample_word, e)
     if estimator == "straight_through" and not family.reparameterised:
         # The sample's value with the activation's derivative; the difference is exactly 0.
-        sample = jax.lax.stop_gradient(sample)
-        sample = sample + (activation - jax.lax.stop_gradient(activation))
+        fixed = jax.lax.stop_gradient
+        sample = fixed(sample) + (activation - fixed(activation))
     if isinstance(rate, float) and rate == 1.0:
         return sample
     # One mask for each random variable: along a class axis the first word decides for all.

@@ -17,7 +17,7 @@ from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
 from cgjax.nodes._information import odds_entropy, odds_kl
 from cgjax.nodes._record import same
-from cgjax.nodes._values import or_nan, possible_or_minus_infinity, require_parameter
+from cgjax.nodes._values import or_nan, possible_or_minus_infinity, require_parameter, with_slope
 
 
 class TwoStates(Family):
@@ -79,12 +79,16 @@ class _Logistic(TwoStates):
     def log_prob(
         self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
     ) -> Float[Array, "*nodes"]:
-        """log sigmoid((2x - (low + high)) e) for x in {low, high}, [A] Eq. 3; else -inf."""
+        """log sigmoid((2x - (low + high)) e) for x in {low, high}, [A] Eq. 3; else -inf.
+
+        Its derivative by x is that of the straight line through both, log-odds over high - low.
+        """
         e = self.natural_parameter(e)
         x = lax.convert_element_type(jnp.asarray(x), e.dtype)
         low, high = self._levels_like(e)
-        log_odds, _ = self._log_odds(wide(e))
+        log_odds, spread = self._log_odds(wide(e))
         value = -jax.nn.softplus(jnp.where(x == high, -log_odds, log_odds))
+        value = with_slope(value, x, log_odds / spread)
         possible = ((x == low) | (x == high)) & ~(value == -jnp.inf)
         return possible_or_minus_infinity(x, possible, value)
 

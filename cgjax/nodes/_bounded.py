@@ -17,7 +17,7 @@ from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._binary import TwoStates
 from cgjax.nodes._family import Belief
 from cgjax.nodes._gates import Gate, Nodes, ramp
-from cgjax.nodes._values import or_nan, possible_or_minus_infinity
+from cgjax.nodes._values import or_nan, possible_or_minus_infinity, with_slope
 
 # Beyond this a curve is as far as it gets.
 _FAR = 1e15
@@ -72,6 +72,8 @@ class Bounded(TwoStates):
         low, high = self._levels_like(e)
         gate = self._gate(wide(e))
         value = jnp.where(x == high, gate.log_open, gate.log_closed)
+        log_odds = jnp.where(gate.open * gate.closed > 0, gate.log_open - gate.log_closed, 0)
+        value = with_slope(value, x, log_odds / self._range())
         possible = ((x == low) | (x == high)) & ~(value == -jnp.inf)
         return possible_or_minus_infinity(x, possible, value)
 

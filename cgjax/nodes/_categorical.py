@@ -13,7 +13,7 @@ from cgjax._gaussian.softmax import complement_of, one_hot_argmax, softmax_momen
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
 from cgjax.nodes._information import logits_entropy, logits_kl
-from cgjax.nodes._values import or_nan, possible_or_minus_infinity
+from cgjax.nodes._values import or_nan, possible_or_minus_infinity, with_slope
 
 # In `moments` a lower logit, such as the -inf of a class that is masked out, counts as this one.
 _LOWEST_LOGIT = -1e9
@@ -109,7 +109,8 @@ class Categorical(Family):
     ) -> Float[Array, "..."]:
         """log softmax(e) at the class of a one-hot x; -inf if a slice of x is not one-hot.
 
-        A class whose logit is -inf is impossible, too: it gets -inf, with a gradient of zero.
+        A class whose logit is -inf is impossible, too: it gets -inf, with a gradient of zero. The
+        derivative by x is log softmax(e), in which the value is linear.
 
         Returns:
             One number per node: shape `mask_shape(e.shape)`.
@@ -120,7 +121,8 @@ class Categorical(Family):
         one_hot = jnp.all(chosen | (x == 0), axis=self.axis, keepdims=True)
         one_hot &= jnp.sum(chosen, axis=self.axis, keepdims=True) == 1
         log_probability = jax.nn.log_softmax(e, axis=self.axis)
-        value = jnp.sum(jnp.where(chosen, log_probability, 0), axis=self.axis, keepdims=True)
+        value = with_slope(jnp.where(chosen, log_probability, 0), x, log_probability)
+        value = jnp.sum(value, axis=self.axis, keepdims=True)
         any_nan = jnp.sum(x, axis=self.axis, keepdims=True)
         return possible_or_minus_infinity(any_nan, one_hot & (value != -jnp.inf), value)
 

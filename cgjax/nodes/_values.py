@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
@@ -36,6 +37,17 @@ def possible_or_minus_infinity(
     A value x that is NaN has the log-probability NaN.
     """
     return jnp.where(jnp.isnan(x), jnp.nan, jnp.where(possible, log_prob, -jnp.inf))
+
+
+def with_slope(
+    value: Float[Array, "*nodes"], x: Float[Array, "*nodes"], slope: Float[Array, "*nodes"]
+) -> Float[Array, "*nodes"]:
+    """A value with a derivative by x: that of the log-probability between the states of a node.
+
+    Straight-through estimators differentiate values that are one of the states.
+    """
+    x, slope = (jnp.where(jnp.isfinite(a), a, 0) for a in (x, slope))
+    return value + slope * (x - lax.stop_gradient(x))
 
 
 def or_nan(known: Bool[Array, "..."], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:

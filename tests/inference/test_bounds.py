@@ -223,6 +223,43 @@ def test_straight_through_is_the_activations_derivative():
     assert {round(float(g), 5) for g in got} == {round(s, 5) for s in slopes}
 
 
+@pytest.mark.parametrize(
+    "family, e",
+    [
+        (cg.nodes.Bernoulli(), jnp.array([0.7])),
+        (cg.nodes.Spin(), jnp.array([-0.4])),
+        (cg.nodes.Binary(-1.0, 3.0), jnp.array([0.3])),
+        (cg.nodes.HardTanh(), jnp.array([0.3])),
+        (cg.nodes.Categorical(), jnp.array([0.7, -0.2, 0.1])),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_straight_through_of_a_sampled_divergence_is_that_of_the_divergence(family, e):
+    """For one node it has no bias: a log-probability is linear in which state it is."""
+
+    def model():
+        return cg.node(family, 0.5 * jnp.arange(1.0, 1 + len(e)) - 0.8, name="s")
+
+    def guide(observed, e):
+        return cg.node(family, e, name="s")
+
+    def cost(e, key):
+        bound = cg.elbo(model, lambda o: guide(o, e), kl="sampled", gradient="straight_through")
+        return bound(key, {}).value
+
+    def exact(e):
+        states = jnp.eye(3) if len(e) > 1 else family.states()
+        prior = 0.5 * jnp.arange(1.0, 1 + len(e)) - 0.8
+        log_q, log_p = (
+            jnp.stack([family.log_prob(s, at).sum() for s in states]) for at in (e, prior)
+        )
+        return jnp.sum(jnp.exp(log_q) * (log_p - log_q))
+
+    got, error = averages(lambda key: jax.grad(cost)(e, key), 20_000)
+    assert_close(got, error, jax.grad(exact)(e))
+    assert np.abs(jax.grad(exact)(e)).max() > 0.05
+
+
 # -- what is missing, loops, and how bounds are called
 
 
