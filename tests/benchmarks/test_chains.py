@@ -18,7 +18,7 @@ def test_figures_and_a_fast_wrong_form(monkeypatch: pytest.MonkeyPatch):
     errors = {name: rows["loss and gradients", name]["error"] for name in forms}
     assert max(errors["scan"], errors["two_passes"]) < 1e-6 < 1e-3 < errors["wrong"]
     assert rows["loss and gradients", "scan"]["speedup"] == 1
-    assert rows["loss and gradients", "two_passes"]["times_two_passes"] == 1
+    assert rows["loss and gradients", "default"]["times_default"] == 1
     assert {("loss of a path", "network"), ("sample", "cgjax"), ("best path", "cgjax")} <= set(rows)
     assert "loss of a path" in command.shown(chains.TABLES, result)[0]
 
