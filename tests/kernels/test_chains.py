@@ -250,7 +250,7 @@ def test_no_form_loses_what_underflows():
     scale = np.linspace(1, 60, batch)[:, None, None]
     e = (scale * generator.normal(size=(batch, length, STATES))).astype(np.float32)
     for steps in 25 * generator.normal(size=(3, 1, 1, STATES, STATES)):
-        a = steps.astype(np.float32)[None]
+        a = steps.astype(np.float32)
         found = forms_of(Chain(jnp.asarray(e), jnp.asarray(a)))
         with jax.enable_x64(True):
             wide = Chain(jnp.asarray(e, np.float64), jnp.asarray(a, np.float64))
