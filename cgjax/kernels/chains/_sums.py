@@ -122,11 +122,13 @@ def _mapped(
         mask = None if mask is None else flat(mask, is_mapped.mask)
         found = mapped(Chain(flat(unary, is_mapped.unary), transitions, mask))
 
-        def unflat(array: Array, axis: int) -> Array:
+        def unflat(axis: int, array: Array | None) -> Array | None:
+            if array is None:  # what nobody asks for
+                return None
             shape = (*array.shape[:axis], axis_size, batch, *array.shape[axis + 1 :])
             return jnp.moveaxis(array.reshape(shape), axis, 0)
 
-        out = jax.tree.map(unflat, found, axes(chain))
+        out = jax.tree.map(unflat, axes(chain), found)
         return out, jax.tree.map(lambda _: True, out)
 
     return mapped
