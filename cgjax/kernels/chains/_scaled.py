@@ -268,7 +268,10 @@ def finished(chain: Chain, potentials: Scaled, passes: Passes) -> Sums:
         weights = jnp.where(following[:, :, None], weights, 0)
         stakes = jnp.where(taking_part, stakes, 0)
     limit = LOSS / jnp.finfo(states.dtype).tiny
-    reliable = jnp.all(stakes < limit, 0)  # false where it is not a number
+    # What is lost in a P is multiplied by the weights of the next position, and divided by c.
+    ahead = jnp.sum(weights, 2) * inverse[:-1, :, 0]
+    # False where it is not a number.
+    reliable = jnp.all(stakes < limit, 0) & jnp.all(ahead < limit, 0)
     value = potentials.shift + total(jnp.log(constants[:, :, 0]).T)
     if chain.homogeneous:
         weights = jnp.pad(weights, ((0, 1), (0, 0), (0, 0)))
