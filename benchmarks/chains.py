@@ -2,7 +2,8 @@
 
 log Z of a batch of chains and its gradients by unary potentials and by transitions; marginals,
 samples and best paths; and the same loss through `cg.node` and `cg.log_joint` against the functions
-that it calls. Every form of `cgjax.kernels.chains` is measured; the baseline is the scan that
+that it calls. Every form of `cgjax.kernels.chains` is measured, and "default" is the one that is
+taken unless another is asked for; the baseline is the scan that
 tutorials have: `logsumexp` at each step, differentiated by JAX. Other libraries are measured where
 they are installed: dynamax's and distrax's filters of hidden Markov models, which take normalised
 transitions only, so that all get such ones; SynJax's chain; and pytorch-crf, with as many threads,
@@ -43,7 +44,7 @@ from cgjax.nodes import LinearChain
 # (chains, positions, states)
 SIZES = [(32, 40, 9), (32, 40, 17), (32, 40, 50), (8, 1000, 17)]
 # On CPUs, those that are worth their time.
-FORMS = ("two_passes", "both_at_once", "tree")
+FORMS = ("two_passes", "lanes", "both_at_once", "tree")
 SLOW = {"tree": 60_000}  # the most positions times states that this form is measured with
 Functions = dict[str, Callable[..., Any]]
 
@@ -104,7 +105,8 @@ def synjax(e: Any, a: Any) -> Any:
 
 def losses() -> Functions:
     """log Z by everything that is installed, the baseline first."""
-    found: Functions = {"scan": scan} | {form: kernel(form) for form in FORMS}
+    found: Functions = {"scan": scan, "default": kernel(None)}
+    found |= {form: kernel(form) for form in FORMS}
     for name, function in (("dynamax", dynamax), ("distrax", distrax), ("synjax", synjax)):
         if find_spec(name):
             found[name] = function

@@ -36,11 +36,16 @@ def potentials(seed: int, edges: int, shared: bool, masked: bool) -> tuple[np.nd
     return (e, a, mask) if masked else (e, a)
 
 
+def names_for(chain: Chain) -> list[Implementation]:
+    """The forms that take such transitions."""
+    return [name for name in NAMES if name != "lanes" or chain.homogeneous]
+
+
 @jax.jit
 def everything(chain: Chain) -> dict[str, Any]:
     """All that is known of chains, by every form."""
     return {
-        "expectations": {name: chains.expectations(chain, name) for name in NAMES},
+        "expectations": {name: chains.expectations(chain, name) for name in names_for(chain)},
         "entropy": chains.entropy(chain),
         "best": chains.best(chain, BEST),
         "viterbi": chains.best(chain),
@@ -237,6 +242,34 @@ def test_nothing_underflows_and_nothing_impossible_has_a_derivative():
     np.testing.assert_allclose(found["two_passes"][0][0], -98.6137, atol=1e-4)
 
 
+def test_no_form_loses_what_underflows():
+    """Potentials whose paths, forwards and backwards, differ by more than float32 reaches: chains
+    that need logarithms have them. Not so those of the tree, whose products lose more than its
+    check sees."""
+    generator = np.random.default_rng(11)
+    batch, length = 200, 7
+    scale = np.linspace(1, 60, batch)[:, None, None]
+    e = (scale * generator.normal(size=(batch, length, STATES))).astype(np.float32)
+    for steps in 25 * generator.normal(size=(3, 1, 1, STATES, STATES)):
+        a = steps.astype(np.float32)
+        found = forms_of(Chain(jnp.asarray(e), jnp.asarray(a)))
+        with jax.enable_x64(True):
+            wide = Chain(jnp.asarray(e, np.float64), jnp.asarray(a, np.float64))
+            log_z, marginals, pairs = map(np.asarray, forms_of(wide)["logarithmic"])
+        del found["tree"]
+        for name, own in found.items():
+            # Rounding of sums of potentials of some 200, in float32.
+            close = partial(np.testing.assert_allclose, err_msg=name)
+            close(own[0], log_z, rtol=1e-6, atol=1e-4)
+            close(own[1], marginals, atol=3e-4)
+            close(own[2], pairs, atol=3e-3)
+
+
+@jax.jit
+def forms_of(chain: Chain) -> dict[str, Any]:
+    return {name: chains.expectations(chain, name) for name in names_for(chain)}
+
+
 def test_a_chain_does_not_depend_on_those_beside_it():
     """An ordinary chain, among those that need logarithms and alone."""
     chain, names = hard(), list(HARD)
@@ -335,14 +368,17 @@ def test_every_form_is_lowered_for_cuda(name):
         program.trace(chain.unary, chain.transitions).lower(lowering_platforms=("cuda",)).as_text()
     )
     # One loop in both directions, or two, beside a loop of one turn at most with two on logarithms.
-    loops = {None: 4, "both_at_once": 4, "two_passes": 5, "logarithmic": 2}
+    loops = {None: 4, "both_at_once": 4, "lanes": 4, "two_passes": 5, "logarithmic": 2}
     assert text.count("stablehlo.while") == loops.get(name, 3)
 
 
 def test_what_is_no_implementation_raises():
     for function in (chains.expectations, chains.log_partition):
-        with pytest.raises(ValueError, match="one of two_passes, both_at_once, tree, logarithmic"):
+        with pytest.raises(ValueError, match="one of two_passes, both_at_once, tree, lanes, "):
             inspect.unwrap(function)(hard(), "parallel")
+        by_edge = hard()._replace(transitions=jnp.zeros((1, 2, 2, 2)))
+        with pytest.raises(ValueError, match="one matrix of transitions for all edges"):
+            function(by_edge, "lanes")
 
 
 def test_the_derivative_of_the_best_score_is_that_of_its_path():
@@ -374,7 +410,7 @@ def test_the_derivative_of_the_best_score_is_that_of_its_path():
 
 @pytest.mark.parametrize("states", [32, 33])
 def test_the_best_path_and_samples_of_many_states(states):
-    """From 33 states on maxima are a reduction; before, they are written out."""
+    """From 33 states on sums are products of matrices; before, they are written out."""
     generator = np.random.default_rng(states)
     unary = generator.normal(size=(2, 5, states)).astype(np.float32)
     steps = np.where(
@@ -386,13 +422,23 @@ def test_the_best_path_and_samples_of_many_states(states):
     def found(unary, steps):
         chain = chains.Chain(unary, steps[None, None])
         many = chain._replace(unary=jnp.repeat(unary[:1], 2000, 0))
-        return chains.best(chain), chains.sample(words, many).paths
+        own = {name: chains.expectations(chain, name)[:2] for name in ("two_passes", "lanes")}
+        by_steps = jax.grad(lambda a: chains.log_partition(chain._replace(transitions=a)).sum())
+        slopes = by_steps(steps[None, None])[0, 0]
+        return chains.best(chain), chains.sample(words, many).paths, own, slopes
 
-    (paths, scores), drawn = found(unary, steps)
+    (paths, scores), drawn, own, slopes = found(unary, steps)
+    np.testing.assert_allclose(slopes.sum(), 2 * 4, rtol=1e-5)
+    assert not np.any(np.asarray(slopes)[steps == -np.inf])
     for row in range(2):
-        highest = unary[row, 0]
+        highest = forward = unary[row, 0]
         for t in range(1, 5):
             highest = (highest[:, None] + steps).max(0) + unary[row, t]
+            forward = np.logaddexp.reduce(forward[:, None] + steps) + unary[row, t]
+        for log_z, marginals in own.values():
+            np.testing.assert_allclose(log_z[row], np.logaddexp.reduce(forward), rtol=1e-5)
+            last = np.exp(forward - np.logaddexp.reduce(forward))
+            np.testing.assert_allclose(marginals[row, -1], last, atol=1e-5)
         path = np.asarray(paths[0, row])
         score = unary[row, range(5), path].sum() + steps[path[:-1], path[1:]].sum()
         np.testing.assert_allclose([scores[0, row], score], highest.max(), rtol=1e-5)

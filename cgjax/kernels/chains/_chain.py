@@ -68,6 +68,15 @@ def with_ends(
     return chain._replace(unary=unary)
 
 
+# With more states a matrix product is as fast as sums of products over vectors of chains.
+FEW_STATES = 32
+
+
+def batch_last(chain: Chain) -> bool:
+    """Whether what is kept of chains has them along its last axis: few states, the same steps."""
+    return chain.homogeneous and chain.unary.shape[2] <= FEW_STATES
+
+
 def by_edge(array: Array) -> Array | None:
     """Per-edge potentials, edges first, as a loop takes them; None where they do not change."""
     return None if array.shape[1] == 1 else jnp.moveaxis(array, 1, 0)

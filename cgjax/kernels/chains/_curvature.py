@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float
 
 from cgjax._static import Tree
 from cgjax.kernels.chains import _logarithmic, _scaled
-from cgjax.kernels.chains._chain import Chain, by_edge, matrix_of, rows_times, times
+from cgjax.kernels.chains._chain import Chain, batch_last, by_edge, matrix_of, rows_times, times
 
 # Changes of marginals, pairs, states and weights, as `_scaled.Sums` has them.
 Changes = tuple[Array, Array, Array | None, Array | None]
@@ -176,8 +176,8 @@ def curvature(
         transitions: v for the transitions, of their shape.
 
     Returns:
-        Of marginals (T, B, K); of pairs (B, T - 1 or 1, K, K), states (T, B, K) and weights
-        (T, B, K), which together say how the sums over pairs change.
+        Of marginals (B, T, K), and of pairs (B, T - 1 or 1, K, K), states and weights, which
+        together say how the sums over pairs change, all as `_scaled.Sums` has them.
     """
     usable = _replaced(chain, reliable)
     fast = _by_expectations(usable, _passes(usable), unary, transitions)
@@ -188,10 +188,17 @@ def curvature(
 
     by_logarithms = partial(_by_logarithms, chain)
     exact, exact_pairs = lax.cond(_all(reliable), nothing, by_logarithms, unary, transitions)
-    rows, steps = reliable[:, None, None, None], reliable[None, :, None]
+    rows = reliable[:, None, None, None]
+
+    def usable_factor(x: Array | None) -> Array | None:
+        if x is None:
+            return None
+        x = jnp.where(reliable[None, :, None], x, 0)
+        return jnp.swapaxes(x, 1, 2) if batch_last(chain) else x
+
     return (
-        jnp.where(steps, marginals, jnp.moveaxis(exact, 1, 0)),
+        jnp.where(rows[:, :, 0], jnp.moveaxis(marginals, 0, 1), exact),
         jnp.where(rows, pairs, exact_pairs),
-        None if states is None else jnp.where(steps, states, 0),
-        None if weights is None else jnp.where(steps, weights, 0),
+        usable_factor(states),
+        usable_factor(weights),
     )

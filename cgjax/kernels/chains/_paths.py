@@ -1,6 +1,7 @@
 """Paths through a chain: their scores, samples of them, and the best ones."""
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cgjax._static import Tree
-from cgjax.kernels.chains._chain import Chain, by_edge, edges, matrix_of
+from cgjax.kernels.chains._chain import FEW_STATES, Chain, by_edge, edges, matrix_of
 from cgjax.kernels.chains._sums import filtered
 from cgjax.kernels.random_bits import open_uniform
 
@@ -107,47 +108,67 @@ def sample(words: UInt32[Array, "B T"], chain: Chain) -> Drawn:
     if not chain.length:
         return Drawn(jnp.zeros(words.shape, jnp.int32), jnp.ones(words.shape[0], bool))
     chain = jax.tree.map(lax.stop_gradient, chain)
-    states, shared = filtered(chain), _columns(chain.transitions[:, 0])
+    states = jnp.transpose(filtered(chain), (1, 2, 0))
     uniform = open_uniform(words, states.dtype)
-    each = by_edge(chain.transitions)
-    if each is not None:
-        each = jnp.pad(each, ((1, 0), (0, 0), (0, 0), (0, 0)))
-
-    # A product of matrices is a faster cumulative sum of rows than a reduction of windows.
-    upper = jnp.triu(jnp.ones((states.shape[2], states.shape[2]), states.dtype))
+    shared, each = _matrices(chain)
+    few = states.shape[1] <= FEW_STATES
+    choose = _chosen if few else _chosen_of_many
 
     def back(into: Array, inputs: Tree) -> tuple[Array, Array]:
         state, uniform, matrices, mask = inputs
         logits = state + into
-        weights = jnp.exp(logits - jnp.max(logits, 1, keepdims=True))
-        # However sums are rounded, what has no weight is never chosen, and one always is: uniform
-        # is below 1.
-        reached = lax.dot(weights, upper, precision=lax.Precision.HIGHEST)
-        reached = jnp.where(weights > 0, reached, 0)
-        most = jnp.max(reached, 1, keepdims=True)
-        drawn = lax.argmax(reached > uniform[:, None] * most, 1, jnp.int32)
-        columns = shared if matrices is None else _columns(matrices)
-        new = _column(columns, drawn)
+        most = _maximum(list(logits)) if few else jnp.max(logits, 0)
+        weights = jnp.exp(logits - most[None])
+        drawn = choose(weights, uniform)
+        new = _into(matrix_of(matrices, shared), drawn)
         if mask is not None:
-            new, drawn = jnp.where(mask[:, None], new, into), jnp.where(mask, drawn, -1)
+            new, drawn = jnp.where(mask[None], new, into), jnp.where(mask, drawn, -1)
         return new, drawn
 
     masks = None if chain.mask is None else chain.mask.T
-    inputs = jnp.moveaxis(states, 1, 0), uniform.T, each, masks
-    _, drawn = lax.scan(back, jnp.zeros_like(states[:, 0]), inputs, reverse=True)
-    return Drawn(drawn.T, jnp.all(jnp.isfinite(jnp.max(states, 2)), 1))
+    begin, inputs = jnp.zeros_like(states[0]), (states, uniform.T, each, masks)
+    _, drawn = lax.scan(back, begin, inputs, reverse=True)
+    return Drawn(drawn.T, jnp.all(jnp.isfinite(jnp.max(states, 1)), 0))
 
 
-def _columns(transitions: Array) -> Array:
-    """(B or 1, to, from)."""
-    return jnp.swapaxes(transitions, 1, 2)
+def _chosen(weights: Float[Array, "K B"], uniform: Float[Array, " B"]) -> Int[Array, " B"]:
+    """The state that a uniform number falls to. However sums are rounded, one without weight is
+    never chosen, and one always is."""
+    reached = list(itertools.accumulate(weights))
+    least = uniform * reached[-1]
+    before = sum((x <= least).astype(jnp.int32) for x in reached)
+    positive = [jnp.where(x > 0, i, 0) for i, x in enumerate(weights)]
+    return jnp.minimum(before, _maximum(positive))
 
 
-def _column(columns: Array, state: Array) -> Array:
-    """The potentials of the steps into a state: (B, K)."""
-    if columns.shape[0] == 1:
-        return columns[0][state]
-    return jnp.take_along_axis(columns, state[:, None, None], 1)[:, 0]
+def _chosen_of_many(weights: Float[Array, "K B"], uniform: Float[Array, " B"]) -> Array:
+    """As `_chosen`, of more states. A product of matrices is a faster cumulative sum than a
+    reduction of windows."""
+    lower = jnp.tril(jnp.ones((len(weights), len(weights)), weights.dtype))
+    reached = lax.dot(lower, weights, precision=lax.Precision.HIGHEST)
+    reached = jnp.where(weights > 0, reached, 0)
+    least = uniform * jnp.max(reached, 0)
+    return lax.argmax(reached > least[None], 0, jnp.int32)
+
+
+def _maximum(terms: list[Array]) -> Array:
+    return functools.reduce(jnp.maximum, terms)
+
+
+def _matrices(chain: Chain) -> tuple[Array | None, Array | None]:
+    """Transitions of all steps, (K, K, b), and those of the steps to each position, (T, K, K, b),
+    of which the first is no step. One of them is None."""
+    if chain.homogeneous:
+        return jnp.moveaxis(chain.transitions[:, 0], 0, 2), None
+    each = jnp.moveaxis(chain.transitions, 0, 3)
+    return None, jnp.pad(each, ((1, 0), (0, 0), (0, 0), (0, 0)))
+
+
+def _into(matrix: Float[Array, "K L b"], state: Int[Array, " B"]) -> Float[Array, "K B"]:
+    """The potentials of the steps into a state."""
+    if matrix.shape[2] == 1:
+        return jnp.take(matrix[:, :, 0], state, 1, mode="clip")
+    return jnp.take_along_axis(matrix, state[None, None], 1)[:, 0]
 
 
 class Best(NamedTuple):
@@ -236,13 +257,10 @@ def best(chain: Chain, k: int = 1) -> Best:
 def _best_one(chain: Chain) -> tuple[Array, Array]:
     """The best path of each chain, (B, T), and its score, (B,).
 
-    Of a step only the scores are kept, (B, K): where the best way into a state came from is asked
+    Of a step only the scores are kept, (K, B): where the best way into a state came from is asked
     on the way back, of the states of one path.
     """
-    shared = chain.transitions[:, 0] if chain.homogeneous else None
-    each, masks = by_edge(chain.transitions), None
-    if each is not None:
-        each = jnp.pad(each, ((1, 0), (0, 0), (0, 0), (0, 0)))
+    (shared, each), masks = _matrices(chain), None
     follows = jnp.broadcast_to(jnp.arange(chain.length)[:, None] > 0, (chain.length, 1))
     if chain.mask is not None:
         masks, follows = chain.mask.T, _padded(edges(chain)).T
@@ -250,23 +268,23 @@ def _best_one(chain: Chain) -> tuple[Array, Array]:
     def step(scores: Array, inputs: Tree) -> tuple[Array, Array]:
         unary, matrix, mask, follows = inputs
         new = _highest(scores, matrix_of(matrix, shared))
-        new = jnp.where(follows[:, None], new, 0) + unary
-        return (new if mask is None else jnp.where(mask[:, None], new, scores)), scores
+        new = jnp.where(follows[None], new, 0) + unary
+        return (new if mask is None else jnp.where(mask[None], new, scores)), scores
 
-    inputs = jnp.moveaxis(chain.unary, 1, 0), each, masks, follows
-    scores, before = lax.scan(step, jnp.zeros_like(chain.unary[:, 0]), inputs)
+    unary = jnp.transpose(chain.unary, (1, 2, 0))
+    scores, before = lax.scan(step, jnp.zeros_like(unary[0]), (unary, each, masks, follows))
     if chain.mask is not None:  # a chain without positions has one path, of score 0
-        scores = jnp.where(jnp.any(chain.mask, 1)[:, None], scores, jnp.zeros_like(scores))
+        scores = jnp.where(jnp.any(chain.mask, 1)[None], scores, jnp.zeros_like(scores))
 
     def back(at: Array, inputs: Tree) -> tuple[Array, Array]:
         before, matrix, follows = inputs
-        into = before + _column(_columns(matrix_of(matrix, shared)), at)
-        return jnp.where(follows, lax.argmax(into, 1, jnp.int32), at), at
+        into = before + _into(matrix_of(matrix, shared), at)
+        return jnp.where(follows, lax.argmax(into, 0, jnp.int32), at), at
 
-    ends = lax.argmax(scores, 1, jnp.int32)
+    ends = lax.argmax(scores, 0, jnp.int32)
     _, paths = lax.scan(back, ends, (before, each, follows), reverse=True)
     paths = paths.T if chain.mask is None else jnp.where(chain.mask, paths.T, -1)
-    return paths, jnp.max(scores, 1)
+    return paths, jnp.max(scores, 0)
 
 
 @_best_one.defjvp
@@ -286,16 +304,18 @@ def _best_one_jvp(primals: Tree, tangents: Tree) -> tuple[Tree, Tree]:
     )
 
 
-# More states than these make a long program, and are no slower in a reduction.
-_UNROLLED = 32
+# More states than these make a long program, and are reduced in a loop.
+_UNROLLED = 128
+# A maximum of so many is one expression: longer ones spill registers.
+_GROUP = 8
 
 
-def _highest(scores: Float[Array, "B K"], matrix: Float[Array, "b K K"]) -> Float[Array, "B K"]:
-    """The highest score of the ways into each state. As maxima of rows, which vectorise."""
-    if scores.shape[1] > _UNROLLED:
-        return jnp.max(scores[:, None] + _columns(matrix), 2)
-    ways = (scores[:, i, None] + matrix[:, i] for i in range(scores.shape[1]))
-    return functools.reduce(jnp.maximum, ways)
+def _highest(scores: Float[Array, "K B"], matrix: Float[Array, "K L b"]) -> Float[Array, "L B"]:
+    """The highest score of the ways into each state. As maxima of vectors over chains."""
+    if len(scores) > _UNROLLED:
+        return jnp.max(scores[:, None] + matrix, 0)
+    ways = [scores[i][None] + matrix[i] for i in range(len(scores))]
+    return _maximum([_maximum(ways[i : i + _GROUP]) for i in range(0, len(ways), _GROUP)])
 
 
 def _padded(edges: Bool[Array, "B E"]) -> Bool[Array, "B T"]:

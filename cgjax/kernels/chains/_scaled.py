@@ -18,10 +18,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from cgjax._static import Tree
-from cgjax.kernels.chains._chain import Chain, edges, matrix_of, times, total
+from cgjax.kernels.chains._chain import Chain, batch_last, edges, matrix_of, times, total
 
 # The share of a chain's probability that may be lost to underflow at one place.
-_LOSS = 1e-9
+LOSS = 1e-9
 
 
 class Scaled(NamedTuple):
@@ -57,7 +57,7 @@ class Passes(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What is known of each chain, time first.
+    """What is known of each chain.
 
     Of chains that have the same transitions at all edges, pairs are left as the two factors of
 
@@ -67,18 +67,19 @@ class Sums(NamedTuple):
 
     Attributes:
         log_partition: log Z, (B,).
-        marginals: d log Z / d unary, (T, B, K).
+        marginals: d log Z / d unary, (B, T, K).
         pairs: d log Z / d transitions, (B, T - 1 or 1, K, K), as far as the factors do not say it.
-        states: a, (T, B, K); None for transitions by edge.
-        weights: w b / c of the next position, 0 at the last one, (T, B, K); None as `states`.
+        states: a, (T, B, K), or (T, K, B) where chains are `batch_last`; None for transitions by
+            edge.
+        weights: w b / c of the next position, 0 at the last one, as `states`.
         reliable: 1 where no more than rounding was lost, else 0, (B,).
     """
 
     log_partition: Float[Array, " B"]
-    marginals: Float[Array, "T B K"]
+    marginals: Float[Array, "B T K"]
     pairs: Float[Array, "B E K K"]
-    states: Float[Array, "T B K"] | None
-    weights: Float[Array, "T B K"] | None
+    states: Float[Array, "T B K"] | Float[Array, "T K B"] | None
+    weights: Float[Array, "T B K"] | Float[Array, "T K B"] | None
     reliable: Float[Array, " B"]
 
 
@@ -266,17 +267,23 @@ def finished(chain: Chain, potentials: Scaled, passes: Passes) -> Sums:
         marginals = jnp.where(taking_part[:, :, None], marginals, 0)
         weights = jnp.where(following[:, :, None], weights, 0)
         stakes = jnp.where(taking_part, stakes, 0)
-    limit = _LOSS / jnp.finfo(states.dtype).tiny
-    reliable = jnp.all(stakes < limit, 0)  # false where it is not a number
+    limit = LOSS / jnp.finfo(states.dtype).tiny
+    # What is lost in a P is multiplied by the weights of the next position, and divided by c.
+    ahead = jnp.sum(weights, 2) * inverse[:-1, :, 0]
+    # False where it is not a number.
+    reliable = jnp.all(stakes < limit, 0) & jnp.all(ahead < limit, 0)
     value = potentials.shift + total(jnp.log(constants[:, :, 0]).T)
     if chain.homogeneous:
         weights = jnp.pad(weights, ((0, 1), (0, 0), (0, 0)))
         pairs = jnp.zeros((states.shape[1], *chain.transitions.shape[1:]), states.dtype)
         factors = states, weights
+        if batch_last(chain):
+            factors = jnp.swapaxes(states, 1, 2), jnp.swapaxes(weights, 1, 2)
     else:
         exact = lax.Precision.HIGHEST
         pairs = jnp.einsum("tbi,tbj->btij", states[:-1], weights, precision=exact)
         pairs, factors = jnp.moveaxis(potentials.transitions, 1, 0) * pairs, (None, None)
+    marginals = jnp.moveaxis(marginals, 0, 1)
     return Sums(value, marginals, pairs, *factors, reliable.astype(states.dtype))
 
 
@@ -285,14 +292,16 @@ def filtered(passes: Passes) -> Float[Array, "T B K"]:
     return jnp.log(passes.states)
 
 
-def mended(fast: Sums, exact: tuple[Array, Array, Array]) -> Sums:
-    """What is reliable, and log Z, marginals and pairs of all other chains from elsewhere."""
+def mended(fast: Sums, exact: tuple[Array, Array, Array], last: bool) -> Sums:
+    """What is reliable, and log Z, marginals and pairs of all other chains from elsewhere; last:
+    whether chains are `batch_last`."""
     reliable = fast.reliable > 0
-    rows, steps = reliable[:, None, None, None], reliable[None, :, None]
+    rows = reliable[:, None, None, None]
+    steps = reliable[None, None] if last else reliable[None, :, None]
     log_z, marginals, pairs = exact
     return Sums(
         jnp.where(reliable, fast.log_partition, log_z),
-        jnp.where(steps, fast.marginals, jnp.moveaxis(marginals, 1, 0)),
+        jnp.where(rows[:, :, 0], fast.marginals, marginals),
         jnp.where(rows, fast.pairs, pairs),
         None if fast.states is None else jnp.where(steps, fast.states, 0),
         None if fast.weights is None else jnp.where(steps, fast.weights, 0),

@@ -16,11 +16,11 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
 from cgjax._static import Tree
-from cgjax.kernels.chains import _logarithmic, _scaled, _tree
-from cgjax.kernels.chains._chain import Chain, rows_times
+from cgjax.kernels.chains import _lanes, _logarithmic, _scaled, _tree
+from cgjax.kernels.chains._chain import Chain, batch_last, rows_times
 from cgjax.kernels.chains._curvature import curvature
 
-Implementation = Literal["two_passes", "both_at_once", "tree", "logarithmic"]
+Implementation = Literal["two_passes", "lanes", "both_at_once", "tree", "logarithmic"]
 # log Z (B,), marginals (B, T, K), and sums over pairs (B, T - 1 or 1, K, K).
 Expectations: TypeAlias = tuple[Array, Array, Array]
 
@@ -29,7 +29,7 @@ _FORMS: dict[str, Callable[[_scaled.Scaled], _scaled.Passes]] = {
     "both_at_once": _scaled.both_at_once,
     "tree": _tree.of_products,
 }
-IMPLEMENTATIONS = (*_FORMS, "logarithmic")
+IMPLEMENTATIONS = (*_FORMS, "lanes", "logarithmic")
 
 
 def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
@@ -40,12 +40,15 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
 
     if not chain.length:
         empty = _by_logarithms(chain)
-        return empty.marginals if filtering else empty
+        return jnp.moveaxis(empty.marginals, 1, 0) if filtering else empty
     if implementation == "logarithmic":
         return _logarithmic.forward(chain)[0] if filtering else _by_logarithms(chain)
     potentials = _scaled.scaled(chain)
-    passes = _FORMS[implementation](potentials)
-    found = _scaled.finished(chain, potentials, passes)
+    if implementation == "lanes":
+        found, filtered = _lanes.sums(chain, potentials)
+    else:
+        passes = _FORMS[implementation](potentials)
+        found, filtered = _scaled.finished(chain, potentials, passes), _scaled.filtered(passes)
 
     def mended(state: tuple[Array, Tree]) -> tuple[Array, Tree]:
         _, fast = state
@@ -53,11 +56,11 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
             reliable = found.reliable[None, :, None] > 0
             new = jnp.where(reliable, fast, _logarithmic.forward(chain)[0])
         else:
-            new = _scaled.mended(fast, _logarithmic.sums(chain))
+            new = _scaled.mended(fast, _logarithmic.sums(chain), batch_last(chain))
         return jnp.ones((), bool), new
 
     # A loop of one turn or none: unlike a condition, it leaves the results where they are.
-    fast = _scaled.filtered(passes) if filtering else found
+    fast = filtered if filtering else found
     begin = jnp.all(found.reliable > 0), fast
     return lax.while_loop(lambda state: ~state[0], mended, begin)[1]
 
@@ -70,10 +73,16 @@ def _by_logarithms(chain: Chain) -> _scaled.Sums:
     else:
         log_z, marginals = jnp.zeros(batch, chain.unary.dtype), chain.unary
         pairs = jnp.zeros((batch, chain.transitions.shape[1], k, k), chain.unary.dtype)
-    marginals = jnp.moveaxis(marginals, 1, 0)
-    none = jnp.zeros_like(marginals) if chain.homogeneous else None
+    none = None
+    if chain.homogeneous:
+        shape = (length, k, batch) if batch_last(chain) else (length, batch, k)
+        none = jnp.zeros(shape, chain.unary.dtype)
     reliable = (jnp.zeros_like if length else jnp.ones_like)(log_z)
     return _scaled.Sums(log_z, marginals, pairs, none, none, reliable)
+
+
+def _on_cpu(chain: Chain) -> str:
+    return "lanes" if _lanes.suits(chain) else "two_passes"
 
 
 def _by_platform(filtering: bool, chain: Chain) -> Tree:
@@ -83,12 +92,15 @@ def _by_platform(filtering: bool, chain: Chain) -> Tree:
         chain,
         cuda=partial(_computed, "both_at_once", filtering),
         rocm=partial(_computed, "both_at_once", filtering),
-        default=partial(_computed, "two_passes", filtering),
+        default=partial(_computed, _on_cpu(chain), filtering),
     )
 
 
-def _mapped(function: Callable[[Chain], Tree]) -> Callable[[Chain], Tree]:
-    """A function of chains for which a mapped axis is more chains.
+def _mapped(
+    function: Callable[[Chain], Tree], axes: Callable[[Chain], Tree]
+) -> Callable[[Chain], Tree]:
+    """A function of chains for which a mapped axis is more chains; axes: where its results have
+    the axis of chains.
 
     Mapped as it stands, it would compute both sides of its condition.
     """
@@ -110,12 +122,13 @@ def _mapped(function: Callable[[Chain], Tree]) -> Callable[[Chain], Tree]:
         mask = None if mask is None else flat(mask, is_mapped.mask)
         found = mapped(Chain(flat(unary, is_mapped.unary), transitions, mask))
 
-        def unflat(array: Array) -> Array:
-            axis = array.ndim == 3  # time first
+        def unflat(axis: int, array: Array | None) -> Array | None:
+            if array is None:  # what nobody asks for
+                return None
             shape = (*array.shape[:axis], axis_size, batch, *array.shape[axis + 1 :])
             return jnp.moveaxis(array.reshape(shape), axis, 0)
 
-        out = jax.tree.map(unflat, found)
+        out = jax.tree.map(unflat, axes(chain), found)
         return out, jax.tree.map(lambda _: True, out)
 
     return mapped
@@ -123,7 +136,16 @@ def _mapped(function: Callable[[Chain], Tree]) -> Callable[[Chain], Tree]:
 
 def _unmapped(name: str | None, filtering: bool) -> Callable[[Chain], Tree]:
     own = partial(_by_platform, filtering)
-    return _mapped(own if name is None else partial(_computed, name, filtering))
+    axes = (lambda chain: 1) if filtering else _axes
+    return _mapped(own if name is None else partial(_computed, name, filtering), axes)
+
+
+def _axes(chain: Chain) -> _scaled.Sums:
+    """Where `Sums` have the axis of chains."""
+    factors = None
+    if chain.homogeneous:
+        factors = 2 if batch_last(chain) else 1
+    return _scaled.Sums(0, 0, 0, factors, factors, 0)  # pyright: ignore[reportArgumentType]
 
 
 # One function for each choice, so that what was traced is found again.
@@ -152,7 +174,7 @@ def _known_jvp(
 
 
 def _changed_log_partition(chain: Chain, found: _scaled.Sums, change: Chain) -> Array:
-    by_unary = jnp.sum(found.marginals * jnp.moveaxis(change.unary, 1, 0), (0, 2))
+    by_unary = jnp.sum(found.marginals * change.unary, (1, 2))
     moved = change.transitions
     if len(moved) == 1:  # a product of matrices, which is faster than a sum over chains
         pairs = found.pairs.reshape(len(found.pairs), moved.size)
@@ -164,6 +186,9 @@ def _changed_log_partition(chain: Chain, found: _scaled.Sums, change: Chain) -> 
         return changed
     # Flipped, so that its transpose is the product of states and weights as they are.
     matrices = (_scaled.scaled_steps(chain.transitions)[0] * change.transitions)[:, 0]
+    if batch_last(chain):
+        moved = _lanes.columns_times(found.weights, matrices)
+        return changed + jnp.sum(moved * found.states, (0, 1))
     moved = rows_times(found.weights, jnp.swapaxes(matrices, 1, 2))
     return changed + jnp.sum(moved * found.states, (0, 2))
 
@@ -196,17 +221,18 @@ def expectations(chain: Chain, implementation: Implementation | None = None) -> 
     Args:
         chain: B chains of T positions with K states.
         implementation: "two_passes", a loop forwards and one backwards; "both_at_once", one loop in
-            both directions; "tree", products of matrices in log2(T) steps; "logarithmic", what the
-            others are held to. By default two passes, the fastest on CPU (`benchmarks.chains`), and
-            both at once on GPUs, where nothing has been measured. Memory is O(B T K), and of the
-            tree O(B T K^2).
+            both directions; "lanes", such a loop over vectors of chains, for transitions that are
+            the same at all edges; "tree", products of matrices in log2(T) steps; "logarithmic",
+            what the others are held to. By default the fastest on CPU (`benchmarks.chains`): lanes
+            for 4 chains and more of up to 32 states, else two passes; and on GPUs, where nothing
+            has been measured, both at once. Memory is O(B T K), and of the tree O(B T K^2).
 
     Returns:
         log Z (B,), the marginals (B, T, K), and the sums over pairs (B, 1, K, K), or with
         transitions of their own for each edge the pairs (B, T - 1, K, K).
 
     Raises:
-        ValueError: the implementation has another name.
+        ValueError: the implementation has another name, or is for other transitions.
 
     Example:
         >>> import jax.numpy as jnp
@@ -219,15 +245,16 @@ def expectations(chain: Chain, implementation: Implementation | None = None) -> 
     Source: Sutton and McCallum, "An introduction to conditional random fields", 2012, 4.1; the
     derivative is the identity of [B] Theorem 1.
     """
-    _check(implementation)
+    _check(implementation, chain)
     found = _known(implementation, chain)
     pairs = found.pairs
     if found.states is not None:
         steps = _scaled.scaled_steps(chain.transitions)[0]
         exact = lax.Precision.HIGHEST
-        own = jnp.einsum("tbi,tbj->bij", found.states, found.weights, precision=exact)
+        axes = "tib,tjb->bij" if batch_last(chain) else "tbi,tbj->bij"
+        own = jnp.einsum(axes, found.states, found.weights, precision=exact)
         pairs = pairs + steps * own[:, None]
-    return found.log_partition, jnp.moveaxis(found.marginals, 0, 1), pairs
+    return found.log_partition, found.marginals, pairs
 
 
 def log_partition(chain: Chain, implementation: Implementation | None = None) -> Float[Array, " B"]:
@@ -253,7 +280,7 @@ def log_partition(chain: Chain, implementation: Implementation | None = None) ->
 
     Source: as `expectations`.
     """
-    _check(implementation)
+    _check(implementation, chain)
     return _log_partition(implementation, chain)
 
 
@@ -262,8 +289,13 @@ def filtered(chain: Chain) -> Float[Array, "B T K"]:
     return jnp.moveaxis(_FILTERED(jax.tree.map(lax.stop_gradient, chain)), 0, 1)
 
 
-def _check(implementation: str | None) -> None:
+def _check(implementation: str | None, chain: Chain) -> None:
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation is one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}."
+        )
+    if implementation == "lanes" and not chain.homogeneous:
+        raise ValueError(
+            "The implementation 'lanes' takes one matrix of transitions for all edges, shape "
+            f"(b, 1, K, K), got {chain.transitions.shape}: use 'two_passes' for one at each."
         )
