@@ -7,6 +7,7 @@ random variables. Every inference procedure is a transformation of that function
 from cgjax import layers, nodes, weights
 from cgjax._component import component
 from cgjax._functional import (
+    belief_propagation,
     chain_graph,
     clamp,
     collapse,
@@ -26,22 +27,43 @@ from cgjax._functional import (
 )
 from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
-from cgjax._of_modules import elbo, importance_weighted, log_likelihood, with_log_prob
-from cgjax.inference import Bound, Estimate, PartlyKnown, SoftEvidence, moment_rule, with_nodes
+from cgjax._of_modules import (
+    adversarial,
+    deterministic_elbo,
+    elbo,
+    importance_weighted,
+    log_likelihood,
+    with_log_prob,
+)
+from cgjax.inference import (
+    AdversarialLosses,
+    Bound,
+    Estimate,
+    LoopyMarginals,
+    PartlyKnown,
+    SoftEvidence,
+    moment_rule,
+    with_nodes,
+)
 from cgjax.nodes import Belief
 
 __all__ = [
+    "AdversarialLosses",
     "Belief",
     "Bound",
     "ChainGraph",
     "Estimate",
+    "LoopyMarginals",
     "PartlyKnown",
     "SoftEvidence",
+    "adversarial",
+    "belief_propagation",
     "chain_graph",
     "clamp",
     "collapse",
     "component",
     "condition",
+    "deterministic_elbo",
     "elbo",
     "exact_marginals",
     "feed_forward",

@@ -20,6 +20,8 @@ from cgjax._static import Function, Leaf, Tree
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# What builders call their two networks.
+_NAMES = {"model", "guide", "generator", "critic"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +39,13 @@ class SampledModule(ModuleProcedure):
 
 
 def _accepts_two_modules(build: Callable[P, R]) -> Callable[P, R]:
-    """Lets a builder of procedures of a model and a guide take modules in place of functions."""
+    """Lets a builder of procedures of two networks take modules in place of functions."""
 
     make: Function = build
 
     @functools.wraps(build)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tree:
-        nets, names = list(args[:2]), {"model", "guide"} & kwargs.keys()
+        nets, names = list(args[:2]), _NAMES & kwargs.keys()
         if not any(map(is_module, (*nets, *(kwargs[name] for name in names)))):
             return build(*args, **kwargs)
         make(*map(_or_nothing, args), **{k: _or_nothing(v) for k, v in kwargs.items()})
@@ -89,6 +91,8 @@ def with_log_prob(procedure: Leaf) -> Function:
 with_log_prob.__doc__ = inference.with_log_prob.__doc__
 
 
+adversarial = _accepts_two_modules(inference.adversarial)
+deterministic_elbo = _accepts_two_modules(inference.deterministic_elbo)
 elbo = _accepts_two_modules(inference.elbo)
 importance_weighted = _accepts_two_modules(inference.importance_weighted)
 log_likelihood = _accepts_two_modules(inference.log_likelihood)

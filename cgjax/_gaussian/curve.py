@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer, eval_jaxpr
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
@@ -81,9 +82,27 @@ def curve_moments(
     Returns:
         Arrays of the mean's shape.
     """
-    pure, constants = jax.closure_convert(curve, mean)
+    pure, constants = _opened(curve, mean)
     rule = _with_derivatives(pure, kinks is not None)
     return rule(mean, variance, tuple(map(lax.stop_gradient, kinks or ())), *constants)
+
+
+def _opened(curve: Curve, mean: Nodes) -> tuple[Curve, list[Array]]:
+    """A function of what it closes over too, and these arrays.
+
+    Unlike `jax.closure_convert` it leaves no booleans and integers inside: a derivative that is
+    taken after the trace that they belong to has ended would look for them in vain.
+    """
+    traced = jax.make_jaxpr(curve)(mean)
+    places = [k for k, array in enumerate(traced.consts) if isinstance(array, Tracer)]
+
+    def opened(mean: Nodes, *constants: Array) -> Nodes:
+        arrays = list(traced.consts)
+        for place, array in zip(places, constants, strict=True):
+            arrays[place] = array
+        return eval_jaxpr(traced.jaxpr, arrays, mean)[0]
+
+    return opened, [traced.consts[k] for k in places]
 
 
 def _with_derivatives(curve: Curve, has_kink: bool) -> Callable[..., MeanAndVariance]:
@@ -103,15 +122,16 @@ def _jvp(
         if not isinstance(tangent, SymbolicZero):
             totals = [t + slope * tangent for t, slope in zip(totals, slopes, strict=True)]
     if not all(isinstance(t, SymbolicZero) for t in dconstants):
-        dconstants = [
-            jnp.zeros_like(c) if isinstance(t, SymbolicZero) else t
-            for c, t in zip(constants, dconstants, strict=True)
-        ]
+        moving = [k for k, t in enumerate(dconstants) if not isinstance(t, SymbolicZero)]
 
-        def of_constants(*constants: Array) -> MeanAndVariance:
-            return _values(curve, has_kink, mean, variance, kinks, *constants)
+        def of_constants(*moved: Array) -> MeanAndVariance:
+            arrays = list(constants)
+            for k, array in zip(moving, moved, strict=True):
+                arrays[k] = array
+            return _values(curve, has_kink, mean, variance, kinks, *arrays)
 
-        _, slopes = jax.jvp(of_constants, tuple(constants), tuple(dconstants))
+        at, along = ([x[k] for k in moving] for x in (constants, dconstants))
+        _, slopes = jax.jvp(of_constants, tuple(at), tuple(along))
         totals = [t + slope for t, slope in zip(totals, slopes, strict=True)]
     return values, (totals[0], totals[1])
 
@@ -169,9 +189,10 @@ def _partials(
 
 
 def _finite(curve: Curve, mean: Nodes, *constants: Array) -> tuple[Array, Nodes, Array]:
-    """The value at the mean; a mean that is finite, for which the slopes are alike; its value."""
-    far = jnp.isinf(mean)
-    near = jnp.where(far, jnp.sign(mean) * (jnp.finfo(mean.dtype).max / 64), mean)
+    """The value at the mean; a mean with room around it, for which slopes are alike; its value."""
+    furthest = jnp.finfo(mean.dtype).max / 64
+    far = jnp.abs(mean) > furthest
+    near = jnp.where(far, jnp.sign(mean) * furthest, mean)
     here = curve(near, *constants)
     return jnp.where(far, curve(mean, *constants), here), near, here
 

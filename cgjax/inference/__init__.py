@@ -1,10 +1,13 @@
 """Inference procedures: each a transformation of the network, in a file of its own."""
 
 from cgjax._procedure import Procedure, with_nodes
+from cgjax.inference._adversarial import AdversarialLosses, adversarial
+from cgjax.inference._belief_propagation import LoopyMarginals, belief_propagation
 from cgjax.inference._bounds import elbo, importance_weighted
 from cgjax.inference._clamp import PartlyKnown, clamp
 from cgjax.inference._collapse import collapse
 from cgjax.inference._condition import Conditioned, SoftEvidence, condition
+from cgjax.inference._deterministic_elbo import deterministic_elbo
 from cgjax.inference._drawing import with_log_prob
 from cgjax.inference._estimators import Bound
 from cgjax.inference._exact_marginals import exact_marginals
@@ -18,15 +21,20 @@ from cgjax.inference._monte_carlo import Estimate, monte_carlo
 from cgjax.inference._sampling import forward_sample, pcff
 
 __all__ = [
+    "AdversarialLosses",
     "Bound",
     "Conditioned",
     "Estimate",
+    "LoopyMarginals",
     "PartlyKnown",
     "Procedure",
     "SoftEvidence",
+    "adversarial",
+    "belief_propagation",
     "clamp",
     "collapse",
     "condition",
+    "deterministic_elbo",
     "elbo",
     "exact_marginals",
     "feed_forward",

@@ -1,11 +1,10 @@
 """Lower bounds on the log-likelihood of a model with latent nodes, by a guide for these."""
 
-from collections.abc import Hashable
 from typing import Literal
 
 from cgjax._procedure import Network, Procedure
 from cgjax.inference._estimators import BoundOf
-from cgjax.inference._of_observed import check_pair, of_observed
+from cgjax.inference._of_observed import check_pair, check_word, of_observed
 
 
 def elbo(
@@ -65,8 +64,8 @@ def elbo(
     Source: Kingma and Welling, "Auto-encoding variational Bayes", 2014; [C].
     """
     num_samples = check_pair(model, guide, num_samples, "elbo")
-    _check_word("elbo", "kl", kl, ("analytic", "sampled"))
-    _check_word("elbo", "gradient", gradient, ("pathwise", "straight_through"))
+    check_word("elbo", "kl", kl, ("analytic", "sampled"))
+    check_word("elbo", "gradient", gradient, ("pathwise", "straight_through"))
     bound = BoundOf(model, guide, num_samples, gradient, False, kl == "analytic")
     return of_observed(bound, model)
 
@@ -115,14 +114,8 @@ def importance_weighted(
     """
     num_samples = check_pair(model, guide, num_samples, "importance_weighted")
     words = ("pathwise", "doubly_reparameterised", "vimco")
-    _check_word("importance_weighted", "gradient", gradient, words)
+    check_word("importance_weighted", "gradient", gradient, words)
     if gradient == "vimco" and num_samples < 2:
         raise ValueError('gradient="vimco" compares samples: num_samples is at least 2, got 1.')
     bound = BoundOf(model, guide, num_samples, gradient, True, False)
     return of_observed(bound, model)
-
-
-def _check_word(procedure: str, name: str, word: Hashable, words: tuple[str, ...]) -> None:
-    if word not in words:
-        listed = " or ".join(f'"{w}"' for w in words)
-        raise ValueError(f"{name} of {procedure} is {listed}, got {word!r}.")

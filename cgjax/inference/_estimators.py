@@ -12,8 +12,9 @@ from cgjax._procedure import Arrays, Network, own_key
 from cgjax._program import trace
 from cgjax._static import Tree
 from cgjax.inference._drawing import Drawn, draw, drawing
-from cgjax.inference._guides import Pair, Scored, paired
+from cgjax.inference._guides import Pair, paired
 from cgjax.inference._rows import warn_of_rows
+from cgjax.inference._scoring import Scored
 
 Gradient = Literal["pathwise", "straight_through", "doubly_reparameterised", "vimco"]
 

@@ -1,8 +1,7 @@
 """A model and its guide: which node proposes which, and what both say of the proposals."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -12,59 +11,11 @@ from cgjax import _static
 from cgjax._procedure import Arrays, check_capture, named
 from cgjax._program import Program, Site, parents
 from cgjax._static import Leaf
-from cgjax._walk import Visitor, walk
-from cgjax._walk.visitor import Draw, Handed
+from cgjax._walk import walk
 from cgjax.inference._clamp import PartlyKnown, is_numeric, named_values
 from cgjax.inference._drawing import Drawn
+from cgjax.inference._scoring import Natural, Scored, Scoring, log_prob_of_known
 from cgjax.inference._states import mask_shape
-from cgjax.nodes import Family
-
-
-class Scored(NamedTuple):
-    """What a model says of a node's value; each has a time axis in front for each scan."""
-
-    log_prob: Array
-    e: Array | None = None
-    parameters: tuple[Leaf, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scoring(Visitor):
-    """Gives nodes their values, and records how probable these are.
-
-    Attributes:
-        scored: the nodes that have values; the others are left as they are.
-        partly: those of them whose unknown elements, which are NaN, do not count.
-        natural: the nodes whose natural parameters are recorded.
-    """
-
-    absent = 0.0
-    scored: frozenset[int] = frozenset()
-    partly: frozenset[int] = frozenset()
-    natural: frozenset[int] = frozenset()
-
-    def changes(self, site: Site) -> bool:
-        return site.index in self.scored
-
-    def visit(
-        self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
-    ) -> tuple[Array, Scored | None]:
-        if site.index not in self.scored:
-            return activation, None
-        assert given is not None  # those that are scored are given
-        value = jnp.broadcast_to(given, site.shape).astype(site.dtype)
-        if site.index in self.partly:
-            known = ~jnp.isnan(value)
-            value = jnp.where(known, value, activation)
-            log_prob = family.log_prob(value, e)
-            axes = [k for k, n in enumerate(log_prob.shape) if n != site.shape[k]]
-            counts = jnp.all(known, axes, keepdims=True) if axes else known
-            log_prob = jnp.where(counts, log_prob, 0)
-        else:
-            log_prob = family.log_prob(value, e)
-        if site.index not in self.natural:
-            return value, Scored(jnp.sum(log_prob))
-        return value, Scored(jnp.sum(log_prob), e, tuple(_static.split(family)[1]))
 
 
 @dataclass(frozen=True)
@@ -102,6 +53,28 @@ class Pair:
         visitor = Scoring(scored=frozenset(given), partly=self.partly, natural=natural)
         records = walk(self.model, visitor, arrays, given=given)[1]
         return named(self.model, records)
+
+    def natural(self, arrays: Arrays, latent: Mapping[str, Array]) -> dict[str, Natural]:
+        """Of the observed and the latent nodes, what the model makes their laws of."""
+        given = frozenset(self.observed) | {self.model.by_name[name].index for name in latent}
+        names = frozenset(self.model.sites[index].name for index in given)
+        found = replace(self, analytic=names).score(arrays, latent)
+        return {n: Natural(x.e, x.parameters) for n, x in found.items() if x.e is not None}
+
+    def log_prob(self, name: str, natural: Natural, latent: Mapping[str, Array]) -> Array:
+        """What the model says of a node's value, given what it makes the node's law of."""
+        site = self.model.by_name[name]
+        value = latent[name] if name in latent else self.observed[site.index]
+        value = jnp.broadcast_to(value, site.stacked_shape).astype(site.dtype)
+        partly = site.index in self.partly
+
+        def of_step(e: Array, arrays: list[Leaf], value: Array) -> Array:
+            return log_prob_of_known(_static.join(site.family, arrays), value, e, partly)
+
+        of_all: Callable[..., Array] = of_step
+        for _ in site.lengths:
+            of_all = jax.vmap(of_all)
+        return jnp.sum(of_all(natural.e, list(natural.parameters), value))
 
     def fixed_log_prob(self, arrays: Arrays, latent: Mapping[str, Array]) -> Array:
         """The guide's log-probability of values, as a function of these alone."""

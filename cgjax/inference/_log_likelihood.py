@@ -18,10 +18,11 @@ from cgjax._walk import walk
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._drawing import draw, drawing
 from cgjax.inference._estimators import OF_ONE
-from cgjax.inference._guides import Pair, Scored, Scoring, observations, paired
+from cgjax.inference._guides import Pair, observations, paired
 from cgjax.inference._monte_carlo import Estimate, whole
 from cgjax.inference._of_observed import check_pair, of_observed
 from cgjax.inference._rows import warn_of_rows
+from cgjax.inference._scoring import Scored, Scoring
 from cgjax.nodes import Family
 
 LogWeight = Callable[[Array], Array]

@@ -12,6 +12,8 @@ from typing import Any
 
 from benchmarks import (
     chains,
+    deterministic_bound,
+    evidence,
     kept_memory,
     moments,
     moments_positions,
@@ -66,6 +68,7 @@ AS_IN_A_TERMINAL: dict[str, Any] = {
     "moments-cost": moments,
     "kept-memory": kept_memory,
     "chains": chains,
+    "evidence": evidence,
 }
 
 
@@ -210,6 +213,12 @@ def _precision(result: Result) -> str:
             "round their factors to TF32."
         )
     return f"Products and convolutions of float32 at JAX's precision `{asked}`."
+
+
+@from_file("benchmarks/deterministic_bound.json", "deterministic-bound")
+def bound_without_samples(result: Result) -> Parts:
+    """Biases and gradients of the ELBO by moments, and times of training steps."""
+    return [laid_out(table, result) for table in deterministic_bound.TABLES]
 
 
 @from_file("benchmarks/structured_throughput.json", "structured-throughput")

@@ -47,3 +47,26 @@ def test_derivatives_are_those_of_the_moments():
 
     found, expected = both(mean, variance)
     np.testing.assert_allclose(found, expected, rtol=5e-3, atol=1e-3)
+
+
+def test_a_function_of_booleans_is_differentiated_after_its_trace_has_ended():
+    """Where it closes over arrays of the traced function that are no numbers."""
+
+    @jax.jit
+    def mean(m, up, scale):
+        bent = cg.moments(lambda x: jnp.where(up, scale, -1.0) * jax.nn.softplus(x))
+        return bent(cg.Belief(m, jnp.ones(3))).mean.sum()
+
+    up, at = jnp.array([True, False, True]), jnp.zeros(3)
+    slope, by_scale = jax.grad(mean, (0, 2))(at, up, jnp.float32(2.0))
+    np.testing.assert_allclose(slope, [1.0, -0.5, 1.0], rtol=1e-4)  # E[sigmoid] = 1/2
+    step = (mean(at, up, jnp.float32(2.5)) - mean(at, up, jnp.float32(1.5))) / 1.0
+    np.testing.assert_allclose(by_scale, step, rtol=1e-4)
+
+    @jax.jit
+    def chosen(m, up):
+        return cg.moments(lambda x: jax.nn.softplus(jnp.where(up, x, -x)))(
+            cg.Belief(m, jnp.ones(3))
+        ).mean.sum()
+
+    np.testing.assert_allclose(jax.grad(chosen)(at, up), [0.5, -0.5, 0.5], rtol=1e-4)

@@ -18,6 +18,7 @@ MODULES = [
     "train.uci.experiment",
     "train.uci.published",
     "train.uci.table",
+    "train.gan.scores",
     "train.vae.figure",
     "train.vae.table",
     "train.vae.testing",

@@ -288,7 +288,8 @@ class _Training:
             for row, name in enumerate(a.group.runs):
                 epochs = int(a.stored.epoch[row])
                 figures = np.stack([h[len(results)] for h in self.history[:epochs]])
-                losses = figures[:, Record._fields.index(self.recipe.best_by)]
+                by = self.recipe.best_by
+                losses = -np.arange(epochs) if by is None else figures[:, Record._fields.index(by)]
                 finite = np.isfinite(figures[:, :4]).all(axis=1)
                 best = int(np.argmin(np.where(finite, losses, np.inf))) + 1 if finite.any() else 0
                 status = STATUS[int(a.stored.status[row])]

@@ -216,18 +216,26 @@ class Experiment(NamedTuple):
         return report.tables(result)
 
 
+def images(settings: Any) -> Dataset:
+    """The images that settings name."""
+    return data.load(settings.data, settings.data_dir)
+
+
 def run(
-    experiment_of: Callable[[Any, Dataset], Trainable],
+    experiment_of: Callable[[Any, Any], Trainable],
     settings: Any,
     command: str,
     console: Any,
     *,
     draw: Callable[[Sequence[Path], Path], None] = sweep_figure.draw,
+    load: Callable[[Any], Any] = images,
+    rows: str = "images",
 ) -> dict[str, Any]:
     """Trains, tests, and leaves the result, which is returned, and a figure behind.
 
-    The experiment is made of settings, below `Computation`, and data, when this process has joined
-    the others, if there are any; `draw([result.json], figure)` draws it. DataFileError if there are
+    The experiment is made of settings, below `Computation`, and of the data that `load(settings)`
+    finds, whose `rows` progress counts, when this process has joined the others, if there are any;
+    `draw([result.json], figure)` draws it. DataFileError if there are
     no data, or bad files, or the folder cannot be written, is another process's, or holds the
     result of another experiment; else see `train.engine.runs.train` and `train.engine.devices`.
     """
@@ -236,11 +244,12 @@ def run(
     console.quiet = not devices.is_first()
     say = results.said_on(console)
     with files.held(out) if devices.is_first() else contextlib.nullcontext():
-        experiment = experiment_of(settings, data.load(settings.data, settings.data_dir))
+        experiment = experiment_of(settings, load(settings))
         say(f"{experiment.dataset.source}; results go to {out}")
         if devices.is_first():
             files.refuse_other_result(out / RESULT, experiment.title, settings.facts())
-        with ProgressBar(experiment.recipe.last_epoch, len(settings.runs), console) as bar:
+        last = experiment.recipe.last_epoch
+        with ProgressBar(last, len(settings.runs), console, rows=rows) as bar:
             deadline = None if budget is None else began + budget
             finished = trained(experiment, out / CHECKPOINT, bar, deadline=deadline)
         result = tested(experiment, finished, command, out)
