@@ -66,6 +66,15 @@ def test_a_table_tells_what_is_missing(finished):
         table.by_data([result, result])
 
 
+def test_the_best_model_is_shown_where_several_have_pictures():
+    def run(seed, value):
+        return {"seed": seed, "test": {"log likelihood": value}, "pictures": {"seed": seed}}
+
+    runs = {ELBO: [run(0, -88.0), run(1, -88.0)], MANY: [run(0, -89.0)]}
+    ((cell, shown),) = figure._best(runs, "gaussian")
+    assert cell == ELBO and shown == {"seed": 0} and figure._best(runs, "bernoulli") == []
+
+
 def test_another_result_is_not_overwritten(finished, capsys):
     before = (finished / "result.json").read_bytes()
     assert cli([*SHORT.replace("--hidden 8", "--hidden 4").split(), str(finished)]) == 1

@@ -20,7 +20,7 @@ all.
 
 **Cost**: an epoch of MNIST takes a core 2.4 seconds for the ELBO, a minute for 50 samples, so that
 a hundred epochs are four minutes and an hour and three quarters; the test of a thousand images
-takes less than one. Digits: two minutes in all.
+takes less than one. Digits: two and a half minutes of two cores, a third of them to compile.
 
 **Left behind** in `--out`: `result.json`, `figure.png` and the checkpoint, from which the same
 command continues.

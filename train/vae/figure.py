@@ -60,7 +60,7 @@ def _best(runs: Runs, latent: str) -> list[tuple[Cell, dict[str, Any]]]:
         for run in some
         if cell.latent == latent and run["pictures"] and run["test"]
     ]
-    return [max(found)[1:]] if found else []
+    return [max(found, key=lambda each: each[0])[1:]] if found else []
 
 
 def _by_samples(panel: Any, runs: Runs) -> None:
