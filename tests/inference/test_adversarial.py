@@ -249,7 +249,7 @@ def test_the_generators_gradient_is_that_of_a_divergence_less_jensen_shannons():
     def generator(z, theta):
         return theta[0] + theta[1] * cg.node(cg.nodes.Gaussian(0.0), z, name="z")
 
-    def critic(x, theta):  # any critic, not the best one
+    def critic(x, *_):  # any critic, not the best one
         return 0.7 - 0.4 * x + 0.1 * x**2
 
     losses = cg.adversarial(generator, critic, "non_saturating")
@@ -257,7 +257,7 @@ def test_the_generators_gradient_is_that_of_a_divergence_less_jensen_shannons():
     def objective(theta, before):
         made, real = densities(theta)
         mixture, now = sum(densities(before)) / 2, (made + real) / 2
-        says = jax.nn.sigmoid(critic(jnp.asarray(GRID), None))
+        says = jax.nn.sigmoid(critic(jnp.asarray(GRID)))
         divergence = jensen = 0.0
         for law, reversed_says in ((made, says), (real, 1 - says)):  # q^r(0 | x) = q(1 | x)
             reverse = reversed_says * mixture
