@@ -29,7 +29,7 @@ def network(p):
 
 def guide(observed, p):
     def step(state, x):
-        state = cg.node(cg.nodes.Spin(), state @ p["state"] + x * p["out"], name="state")
+        state = cg.node(cg.nodes.Spin(), state @ p["state"] + 0.4 * x * p["out"], name="state")
         return state, None
 
     return jax.lax.scan(step, jnp.ones(3), observed["x"])[1]
