@@ -68,7 +68,7 @@ def read(
     parser.add_argument("--output", type=Path, default=path, help="JSON; history/ is beside it")
     for option, how in others.items():
         default = {"default": how["choices"][0]} if "choices" in how else {}
-        parser.add_argument(f"--{option}", **how, **default)
+        parser.add_argument(_flag(option), **how, **default)
     chosen = parser.parse_args(words)
     kind, hidden = ["--quick"] * chosen.quick, {}
     chosen.others = {option: getattr(chosen, option) for option in others}
@@ -76,10 +76,15 @@ def read(
         if (default := parser.get_default(option)) is None:
             hidden[value] = option.upper()
         elif value != default:
-            kind += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+            kind += [_flag(option), *map(str, value if isinstance(value, list) else [value])]
     chosen.name, chosen.kind = name, " ".join(kind)
     chosen.command = " ".join([parser.prog, *(hidden.get(word, word) for word in words)])
     return chosen
+
+
+def _flag(option: str) -> str:
+    """An option as it is typed."""
+    return f"--{option.replace('_', '-')}"
 
 
 def run(

@@ -27,15 +27,17 @@
 # The experiments:
 #   benchmarks/on_gpu.sh indrnn sequential 20   # epochs; or permuted
 #   benchmarks/on_gpu.sh resnet 25              # epochs of the shortened schedule
+#   benchmarks/on_gpu.sh vae 50 1000            # samples of the bound, epochs; then 5, then 1
 #
-# The last two are `python -m train.indrnn` and `train.resnet`, and take their options behind, as the
-# faster of `--implementation mosaic_gpu` and none, or of `--form products --dtype bfloat16 --width 8`
-# and none. They begin no epoch after $BUDGET seconds (default: 400, which leaves three minutes of ten
-# for the start, the last epoch and the test), save, test, and say how to continue: the same call in
-# the same place. Where only few small files come back, PACK=1 leaves the checkpoint in pieces of
-# 15 MiB beside result.json, and FROM=FOLDER has a later call continue from what came back. ResNet20's
-# has 3.5 MB a run, so that `--seeds 0 1` makes 56 MB of the 16 runs; other seeds in calls of their own
-# (`train.report` joins).
+# The last three are `python -m train.indrnn`, `train.resnet` and `train.vae`, and take their options
+# behind, as the faster of `--implementation mosaic_gpu` and none, or of `--form products --dtype
+# bfloat16 --width 8` and none, or `--latents gaussian`. They begin no epoch after $BUDGET seconds
+# (default: 400, which leaves three minutes of ten for the start, the last epoch and the test), save,
+# test, and say how to continue: the same call in the same place. Where only few small files come
+# back, PACK=1 leaves the checkpoint in pieces of 15 MiB beside result.json, and FROM=FOLDER has a
+# later call continue from what came back. ResNet20's has 3.5 MB a run, so that `--seeds 0 1` makes
+# 56 MB of the 16 runs; other seeds in calls of their own (`train.report` joins). An autoencoder's has
+# 7 MB a run, so that `--latents gaussian --gradients pathwise` makes 21 MB of the three seeds.
 #
 # Where a call carries less than CIFAR-10 (98.7 MB), but files stay for the next: here, once,
 #
@@ -101,6 +103,11 @@ case ${1:-} in
     resnet)
         train resnet resnet --data-dir "$data/cifar10" \
             --length "${2:?the number of epochs}" "${@:3}"
+        ;;
+    vae)
+        samples=${2:?the number of samples}
+        train vae "vae_$samples" --data mnist --data-dir "$data/mnist" --test-images 10000 \
+            --samples "$samples" --length "${3:?the number of epochs}" "${@:4}"
         ;;
     wheels)
         "$python" -m pip download --quiet --dest "$wheels" --no-deps --only-binary=:all: \

@@ -7,6 +7,7 @@ random variables. Every inference procedure is a transformation of that function
 from cgjax import layers, nodes, weights
 from cgjax._component import component
 from cgjax._functional import (
+    belief_propagation,
     chain_graph,
     clamp,
     collapse,
@@ -38,6 +39,7 @@ from cgjax.inference import (
     AdversarialLosses,
     Bound,
     Estimate,
+    LoopyMarginals,
     PartlyKnown,
     SoftEvidence,
     moment_rule,
@@ -51,9 +53,11 @@ __all__ = [
     "Bound",
     "ChainGraph",
     "Estimate",
+    "LoopyMarginals",
     "PartlyKnown",
     "SoftEvidence",
     "adversarial",
+    "belief_propagation",
     "chain_graph",
     "clamp",
     "collapse",

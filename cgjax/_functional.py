@@ -5,7 +5,7 @@ module be passed to a procedure directly, which then also writes its updated var
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, ParamSpec, TypeVar
 
@@ -285,22 +285,45 @@ log_joint = _accepts_modules(inference.log_joint, lead="values", evaluates=True)
 pseudo_likelihood = _accepts_modules(inference.pseudo_likelihood, lead="values", evaluates=True)
 log_evidence = _accepts_modules(inference.log_evidence, lead="values", evaluates=True)
 _exact_marginals = _accepts_modules(inference.exact_marginals, evaluates=True)
+_mode = _accepts_modules(inference.mode)
+_belief_propagation = _accepts_modules(inference.belief_propagation, evaluates=True)
+
+
+def _of_observed_modules(
+    build: Function, net: Leaf, options: Mapping[str, Leaf]
+) -> Function | None:
+    """A procedure on a module with evidence; None if this is something else."""
+    module: Leaf = net.net if isinstance(net, inference.Conditioned) else None
+    if module is None or not is_module(module):
+        return None
+    values = dict(net.values)
+
+    def of_function(f: Function) -> Function:
+        return build(inference.condition(f, values), **options)
+
+    of_function(unused)  # bad options raise here
+    return ModuleProcedure(module, of_function, build.__name__, evaluates=True)
 
 
 def exact_marginals(net: Leaf, **options: Leaf) -> Function:
-    module: Leaf = net.net if isinstance(net, inference.Conditioned) else None
-    if module is not None and is_module(module):
-        values = dict(net.values)
+    found = _of_observed_modules(inference.exact_marginals, net, options)
+    return _exact_marginals(net, **options) if found is None else found
 
-        def build(f: Function) -> Function:
-            return inference.exact_marginals(inference.condition(f, values), **options)
 
-        build(unused)  # bad options raise here
-        return ModuleProcedure(module, build, "exact_marginals", evaluates=True)
-    return _exact_marginals(net, **options)
+def mode(net: Leaf, **options: Leaf) -> Function:
+    found = _of_observed_modules(inference.mode, net, options)
+    return _mode(net, **options) if found is None else found
 
 
 exact_marginals.__doc__ = inference.exact_marginals.__doc__
+
+
+def belief_propagation(net: Leaf, **options: Leaf) -> Function:
+    found = _of_observed_modules(inference.belief_propagation, net, options)
+    return _belief_propagation(net, **options) if found is None else found
+
+
+belief_propagation.__doc__ = inference.belief_propagation.__doc__
+mode.__doc__ = inference.mode.__doc__
 condition = inference.condition
-mode = _accepts_modules(inference.mode)
 moments = _accepts_modules(inference.moments)

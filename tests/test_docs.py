@@ -42,6 +42,15 @@ def test_local_links_lead_somewhere(page: pathlib.Path):
     assert [link for link in local if not (page.parent / link).exists()] == []
 
 
+def test_a_vae_takes_twenty_lines():
+    """As its page says: the model, the guide and the training, in the block of that name."""
+    text = (ROOT / "docs" / "tutorials" / "vae_in_twenty_lines.md").read_text()
+    block = FENCE.search(text, text.index("## The twenty lines"))
+    assert block is not None and "elbo" in block[2]
+    lines = [line for line in block[2].splitlines() if line.strip()]
+    assert len(lines) == 20 and max(map(len, lines)) <= 100
+
+
 def test_public_names_are_documented(monkeypatch: pytest.MonkeyPatch):
     """The check that also fails the site's build."""
     monkeypatch.setattr(sys, "path", [str(ROOT / "docs"), *sys.path])

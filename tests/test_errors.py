@@ -70,6 +70,10 @@ MISTAKES = [
     ("cg.layers.SimpleRecurrent(2, 2, name='a/b', rngs=nnx.Rngs(0))", "ValueError", "free of the"),
     ("cg.layers.LinearChain(2, 2, name=3, rngs=nnx.Rngs(0))", "TypeError", "is a string, got 3"),
     ("cg.layers.LinearChain(2, 2.0, rngs=nnx.Rngs(0))", "TypeError", "is an integer, got 2.0"),
+    ("cg.layers.SimpleRecurrent(2, '3', rngs=nnx.Rngs(0))", "TypeError", "is an integer, got '3'"),
+    ("cg.layers.SemiMarkov(2, 2, True, rngs=nnx.Rngs(0))", "TypeError", "is an integer, got True"),
+    ("cg.layers.SemiMarkov(2, np.int64(2), np.int64(2), rngs=nnx.Rngs(0))(x)", "ValueError", "pos"),
+    ("cg.layers.Tree(2, (-1, 0), 2, forbidden=[0], rngs=nnx.Rngs(0))", "TypeError", "known number"),
     ("cg.layers.LinearChain(2, 2, forbidden=x, rngs=nnx.Rngs(0))", "TypeError", "a tuple .start"),
     ("cg.layers.LinearChain(2, 2, rngs=nnx.Rngs(0))(jnp.ones((4, 2), int))", "TypeError", "int32"),
     (

@@ -22,6 +22,9 @@ DRAWN = {
     "examples that a trained network expects": "train.observation_density.figure",
     "noisy pictures cleaned": "train.segmentation.figure",
     "tags of sentences": "train.tagging.figure",
+    "characters of a text": "train.characters.figure",
+    "generators that learn from a critic": "train.gan.figure",
+    "variational autoencoders": "train.vae.figure",
 }
 
 

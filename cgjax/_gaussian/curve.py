@@ -189,9 +189,10 @@ def _partials(
 
 
 def _finite(curve: Curve, mean: Nodes, *constants: Array) -> tuple[Array, Nodes, Array]:
-    """The value at the mean; a mean that is finite, for which the slopes are alike; its value."""
-    far = jnp.isinf(mean)
-    near = jnp.where(far, jnp.sign(mean) * (jnp.finfo(mean.dtype).max / 64), mean)
+    """The value at the mean; a mean with room around it, for which slopes are alike; its value."""
+    furthest = jnp.finfo(mean.dtype).max / 64
+    far = jnp.abs(mean) > furthest
+    near = jnp.where(far, jnp.sign(mean) * furthest, mean)
     here = curve(near, *constants)
     return jnp.where(far, curve(mean, *constants), here), near, here
 

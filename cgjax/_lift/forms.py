@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from cgjax._node import node_p
 from cgjax._program.axes import Axes, after, own, spread
-from cgjax._program.jaxprs import Aval, Parameter
+from cgjax._program.jaxprs import Aval, Parameter, aval
 from cgjax._program.operations import Flat, Operation
 
 # Parameters that say nothing about the value.
@@ -136,8 +137,10 @@ class Forms:
             if axes is not None:
                 return replace(inputs[0], axes=after(inputs[0].axes, axes))
         number = jnp.issubdtype(avals[value].dtype, jnp.floating)
-        if known.elementwise and number and (form := _affine(op, inputs)) is not None:
-            return form
+        if known.elementwise and number:
+            form = _computed(op, inputs) or _affine(op, inputs)
+            if form is not None:
+                return form
         return self._core(op, k, value, inputs)
 
     def _core(self, op: Operation, k: int, value: int, inputs: list[Form]) -> Form:
@@ -244,6 +247,21 @@ def _rounds(origin: Aval, result: Aval) -> bool:
         for aval in (origin, result)
     )
     return now < before
+
+
+def _computed(op: Operation, inputs: list[Form]) -> Form | None:
+    """The form of a function of numbers, such as the root of 2."""
+    if not inputs or any(form.core is not None for form in inputs):
+        return None
+    dtypes = [aval(v).dtype for v in op.eqn.invars]
+    if any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes):
+        return None
+    with jax.ensure_compile_time_eval():
+        numbers = [
+            jnp.asarray(form.shift, dtype) for form, dtype in zip(inputs, dtypes, strict=True)
+        ]
+        found = op.eqn.primitive.bind(*numbers, **op.params)
+    return Form(None, scale=0.0, shift=float(str(np.asarray(found))))
 
 
 def _affine(op: Operation, inputs: list[Form]) -> Form | None:

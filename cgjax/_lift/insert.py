@@ -16,6 +16,7 @@ from cgjax import _static
 from cgjax._lift.dependence import Dependence
 from cgjax._lift.forms import Forms
 from cgjax._lift.match import Candidate, Slope, candidates, enclosing
+from cgjax._lift.others import Other, others
 from cgjax._lift.purpose import Role, Roles
 from cgjax._node import node_p
 from cgjax._program.jaxprs import (
@@ -40,8 +41,8 @@ class Activation:
 
     Attributes:
         label: its function, numbered in walking order where it is optional: "logistic_0".
-        function: "relu", "leaky_relu", "tanh", "logistic", "softplus" or "softmax".
-        slope: of leaky ReLUs, a number, or None where it is no constant.
+        function: its name, one of `templates.FUNCTIONS`.
+        slope: the number of leaky ReLU, ELU, CELU and swish, or None where it is no constant.
         axis: of softmax, negative.
         shape: the shape at one step.
         source: the line of user code.
@@ -66,10 +67,12 @@ class Activations:
     Attributes:
         program: the program.
         found: the activations.
+        others: the other functions of data that are not linear, and work element by element.
     """
 
     program: Program
     found: tuple[Activation, ...]
+    others: tuple[Other, ...]
     _roles: Roles
 
     def mark(self, families: Mapping[int, Family]) -> tuple[Program, dict[int, int]]:
@@ -132,7 +135,7 @@ def activations(program: Program, parameters: Sequence[bool]) -> Activations:
             k = counts[activation.label] = counts.get(activation.label, -1) + 1
             activation = replace(activation, label=f"{activation.label}_{k}")
         labelled.append(activation)
-    return Activations(program, tuple(labelled), roles)
+    return Activations(program, tuple(labelled), others(roles), roles)
 
 
 def _walk(op: Operation) -> tuple[int, ...]:
@@ -145,8 +148,10 @@ def _activation(c: Candidate, where: Place | str, role: Role | None) -> Activati
     if role is None or role.optional:
         if isinstance(where, str):
             role = Role(where)
-        elif slope is not None and not 0 <= slope <= 1:
+        elif slope is not None and c.function == "leaky_relu" and not 0 <= slope <= 1:
             role = Role(f"no node family has a slope of {slope}, outside [0, 1]")
+        elif slope is not None and c.function != "leaky_relu" and slope <= 0:
+            role = Role(f"no node family has the number {slope}, which is not above 0")
     at = None if isinstance(where, str) else where
     return Activation(c.function, c.function, slope, c.axis, c.shape, c.root.source, role, c, at)
 

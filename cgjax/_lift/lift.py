@@ -6,15 +6,18 @@ recognise activations, tell their roles, mark them and report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 
 import jax
 import numpy as np
+from jaxtyping import ArrayLike
 
 from cgjax import _cache, nodes
 from cgjax._lift.insert import Activation, Activations, activations, evaluate, nobody_looks
+from cgjax._lift.others import Other
 from cgjax._lift.parameters import Argument, chosen, parameters_of, variables
 from cgjax._lift.report import LiftEntry, LiftReport
 from cgjax._node import node
@@ -33,12 +36,14 @@ class _Plan:
         found: all activations.
         sites: for those that were marked the index of their site in the marked program.
         results: for each flat result whether `output` makes it a node.
+        others: the functions of data that are no activations.
     """
 
     program: Program
     found: tuple[Activation, ...]
     sites: dict[int, int]
     results: tuple[bool, ...]
+    others: tuple[Other, ...]
 
 
 @method
@@ -87,26 +92,47 @@ def _plan(activities: Activations, include: tuple[str, ...], with_output: bool) 
                 "`output` makes floating-point results that are computed from data nodes, and the "
                 "network returns none, or they are nodes already. Leave it out."
             )
-    return _Plan(marked, found, sites, results)
+    return _Plan(marked, found, sites, results, activities.others)
+
+
+_FAMILIES: dict[str, Callable[[], Family]] = {
+    "relu": nodes.ReLU,
+    "tanh": nodes.Spin,
+    "logistic": nodes.Bernoulli,
+    "softplus": nodes.Softplus,
+    "gelu": nodes.GELU,
+    "exact gelu": partial(nodes.GELU, approximate=False),
+    "silu": nodes.SiLU,
+    "mish": nodes.Mish,
+    "hard_silu": nodes.HardSiLU,
+    "selu": nodes.SELU,
+    "hard_sigmoid": nodes.HardSigmoid,
+    "sparse_sigmoid": nodes.SparseSigmoid,
+    "sparse_plus": nodes.SparsePlus,
+    "relu6": nodes.ReLU6,
+    "hard_tanh": nodes.HardTanh,
+    "soft_sign": nodes.SoftSign,
+    "arctan": nodes.Arctan,
+    "sine": nodes.Sine,
+}
+# Of a number, which a value may take the place of.
+_PARAMETRIC: dict[str, Callable[[ArrayLike], Family]] = {
+    "leaky_relu": nodes.LeakyReLU,
+    "elu": nodes.ELU,
+    "celu": nodes.CELU,
+    "swish": nodes.SiLU,
+}
 
 
 def _family(activation: Activation) -> Family:
-    match activation.function:
-        case "relu":
-            return nodes.ReLU()
-        case "leaky_relu":
-            # A slope that is computed takes the place of this array.
-            slope = np.zeros(()) if activation.slope is None else activation.slope
-            return nodes.LeakyReLU(slope)
-        case "tanh":
-            return nodes.Spin()
-        case "logistic":
-            return nodes.Bernoulli()
-        case "softplus":
-            return nodes.Softplus()
-        case _:
-            assert activation.axis is not None
-            return nodes.Categorical(activation.axis)
+    name = activation.function
+    if name in _PARAMETRIC:
+        # A number that is computed takes the place of this array.
+        return _PARAMETRIC[name](np.ones(()) if activation.slope is None else activation.slope)
+    if name == "softmax":
+        assert activation.axis is not None
+        return nodes.Categorical(activation.axis)
+    return _FAMILIES[name]()
 
 
 def _matches(activation: Activation, pattern: str) -> bool:
@@ -163,7 +189,8 @@ class Lifted(Procedure):
             entries.append(
                 LiftEntry(f"output_{k}", "output", site.shape, site.source, *_named(site))
             )
-        return LiftReport(tuple(entries))
+        others = tuple(LiftEntry(o.function, *o[:3], reason=o.reason) for o in plan.others)
+        return LiftReport(tuple(entries), others)
 
 
 def _named(site: Site) -> tuple[str, str]:
@@ -194,6 +221,14 @@ def lift(
     | `Spin` | `jnp.tanh` |
     | `Bernoulli` | `jax.nn.sigmoid`, `1 / (1 + exp(-x))`, `(1 + tanh(x / 2)) / 2` |
     | `Softplus` | `jax.nn.softplus`, `jnp.logaddexp(x, 0)`, `log(1 + exp(x))` |
+    | `GELU` | `jax.nn.gelu` in both forms, by `tanh`, `erf`, `erfc` or `ndtr` |
+    | `SiLU(beta)` | `jax.nn.silu`, `x * sigmoid(beta * x)` |
+    | `Mish`, `HardSiLU` | `jax.nn.mish`, `x * tanh(softplus(x))`; `jax.nn.hard_silu` |
+    | `ELU`, `SELU`, `CELU` | `jax.nn.elu`, `where(x > 0, x, alpha * (exp(x) - 1))`, and so on |
+    | `ReLU6`, `HardSigmoid` | `jax.nn.relu6`, `min(max(x, 0), 6)`; `jax.nn.hard_sigmoid` |
+    | `HardTanh`, `SoftSign` | `jax.nn.hard_tanh`, `jax.nn.soft_sign` |
+    | `SparsePlus`, `SparseSigmoid` | `jax.nn.sparse_plus`, `jax.nn.sparse_sigmoid` |
+    | `Arctan`, `Sine` | `jnp.arctan`; `jnp.sin` if included |
     | `Categorical(axis)` | `jax.nn.softmax`, `exp(x) / exp(x).sum(axis)` |
 
     Values and derivatives stay what they are, and so do nodes that are marked already. What an
@@ -205,9 +240,9 @@ def lift(
       normaliser or a loss. A clip: a relu bounded from the other side too, or `jnp.clip`. An
       activation of parameters alone. One inside a function with a custom derivative of its own.
     - Lifted if included: a *gate*, which goes into a product with data that do not come from the
-      activation itself (both activations of `tanh(a) * sigmoid(b)`, silu and gelu, the cells of
-      LSTM and GRU); *attention or pooling*, a softmax that is not returned as the result, and
-      scores that go into it.
+      activation itself (both activations of `tanh(a) * sigmoid(b)`, the silu of a SwiGLU, the cells
+      of LSTM and GRU); *attention or pooling*, a softmax that is not returned as the result, and
+      scores that go into it; a *wave*, a sine of data; a clip to [-1, 1] by hand.
     - Everything else is lifted, except where no node can be: in functions that procedures do not
       enter, such as `lax.custom_linear_solve`, `shard_map` and custom kernels.
 

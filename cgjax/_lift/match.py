@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isclose
 
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from cgjax._lift.forms import Form, Forms
-from cgjax._lift.templates import SLOPE, Pattern, Template, pattern, roots
+from cgjax._lift.templates import PARAMETRIC, SLOPE, Pattern, Template, pattern, roots
 from cgjax._node import node_p
 from cgjax._program.axes import after, before, own
 from cgjax._program.operations import Flat, Operation, Scope
@@ -45,12 +47,12 @@ class Candidate:
     """An operation that is recognised as an activation.
 
     Attributes:
-        function: its name: "relu", "leaky_relu", "tanh", "logistic", "softplus" or "softmax".
+        function: its name, one of `templates.FUNCTIONS`.
         e: what it is applied to, the natural parameter.
         result: the value it computes.
         root: the operation that makes the result.
         inside: all operations that belong to it.
-        slope: for leaky ReLU.
+        slope: the number of a function that has one: a leaky ReLU's slope, alpha or beta.
         axis: for softmax the class axis, negative.
         shape: the result's shape.
     """
@@ -73,8 +75,9 @@ class Candidate:
 class _Unifier:
     """One attempt to unify a template with a form of a program."""
 
-    def __init__(self, template: Pattern, forms: Forms, strict: bool):
+    def __init__(self, template: Pattern, forms: Forms, strict: bool, tolerance: float):
         self.template, self.forms, self.strict = template, forms, strict
+        self.tolerance = tolerance
         self.bound: dict[int, Form] = {}
         self.slope: float | None = None
         self.matched: dict[int, int] = {}
@@ -83,17 +86,25 @@ class _Unifier:
         if p.core is None:
             if a.core is None and _close(p.shift, SLOPE):
                 return self._is_slope(a.shift)
-            return a.core is None and _close(p.shift, a.shift)
+            return a.core is None and self._close(p.shift, a.shift)
         if a.core is None:
             return False
         if p.core in self.template.variables:
             return self._variable(p, a)
+        if p.axes != a.axes:
+            return False
         if _is_sloped(p):
-            return (
-                p.axes == a.axes and self._is_slope(a.scale * SLOPE / p.scale) and self.core(p, a)
-            )
-        scales = _close(p.scale, a.scale) and _close(p.shift, a.shift)
-        return scales and p.axes == a.axes and self.core(p, a)
+            slope = a.scale * SLOPE / p.scale
+            shifted = self._close(a.shift, p.shift * slope / SLOPE)
+            return shifted and self._is_slope(slope) and self.core(p, a)
+        if _close(abs(p.scale), 1 / SLOPE):
+            same = p.shift == a.shift and self._is_slope(p.scale * SLOPE / a.scale)
+            return same and self.core(p, a)
+        scales = self._close(p.scale, a.scale) and self._close(p.shift, a.shift)
+        return scales and self.core(p, a)
+
+    def _close(self, a: float, b: float) -> bool:
+        return _close(a, b, self.tolerance)
 
     def core(self, p: Form, a: Form) -> bool:
         """Unifies the cores of two forms."""
@@ -124,15 +135,22 @@ class _Unifier:
                 return False
             slope = a.scale / known.scale * (SLOPE / p.scale)
             shift = slope * known.shift * (p.scale / SLOPE)
-            return _close(a.shift, shift) and self._is_slope(slope)
+            return self._close(a.shift, shift) and self._is_slope(slope)
         new = Form(a.core, axes, a.scale / p.scale, (a.shift - p.shift) / p.scale)
-        return self.bound.setdefault(p.core, new).key == new.key
+        if known is None or new.key == known.key:
+            self.bound[p.core] = new
+            return True
+        same = (known.core, known.axes) == (new.core, new.axes)
+        same = same and self._close(known.scale, new.scale) and self._close(known.shift, new.shift)
+        if same and new.key in self.forms.values:
+            self.bound[p.core] = new  # the other one is off by the rounding of a constant
+        return same
 
     def _is_slope(self, slope: float) -> bool:
         if self.strict and not 0 <= slope <= 1:
             return False
         self.slope = slope if self.slope is None else self.slope
-        return _close(self.slope, slope)
+        return self._close(self.slope, slope)
 
     def found(self, p: Form) -> Form:
         """What a form of the template is in the program."""
@@ -142,8 +160,13 @@ class _Unifier:
         return replace(p, core=self.matched[p.core])
 
 
-def _close(a: float, b: float) -> bool:
-    return a == b or isclose(a, b, rel_tol=1e-4)
+def _close(a: float, b: float, tolerance: float = 1e-4) -> bool:
+    return a == b or isclose(a, b, rel_tol=tolerance)
+
+
+def _tolerance(dtype: DTypeLike) -> float:
+    """How far constants may be off that were rounded to a dtype, each of a product by itself."""
+    return max(1e-4, 2 * float(jnp.finfo(dtype).eps))
 
 
 def _is_sloped(p: Form) -> bool:
@@ -193,17 +216,18 @@ class _Matcher:
         result = op.outputs[0]
         form, wanted = self.forms.of[result], pattern(template, sizes, axis)
         assert form.core is not None
-        if not (
-            _close(form.scale, wanted.result.scale) and _close(form.shift, wanted.result.shift)
-        ):
+        tolerance = _tolerance(self.flat.avals[result].dtype)
+        close = partial(_close, tolerance=tolerance)
+        scaled, shifted = (form.scale, wanted.result.scale), (form.shift, wanted.result.shift)
+        if not (close(*scaled) and close(*shifted)):
             return None
         # The larger of x and a multiple is a leaky ReLU for slopes in [0, 1] alone.
         largest = self.forms.cores[form.core].name == lax.max_p.name
         for strict in (True,) if largest else (True, False):
-            attempt = _Unifier(wanted, self.forms, strict)
+            attempt = _Unifier(wanted, self.forms, strict, tolerance)
             if attempt.core(wanted.result, form) and (e := self._parameter(attempt, op)):
                 slope = self._slope(attempt, result)
-                if template.function == "leaky_relu" and slope is None:
+                if template.function in PARAMETRIC and slope is None:
                     return None
                 inside = self._inside(op, set(attempt.matched.values()))
                 shape = tuple(self.flat.avals[result].shape)
@@ -265,7 +289,7 @@ def _shape(form: Form) -> tuple[int, ...]:
     return tuple(2 if k in axes else 1 for k in range(max(axes, default=-1) + 1))
 
 
-def _marked(flat: Flat) -> set[int]:
+def marked(flat: Flat) -> set[int]:
     """The operations that compute the activations of nodes which are marked already."""
     inside: set[int] = set()
     for op in flat.operations:
@@ -289,7 +313,7 @@ def candidates(forms: Forms) -> list[Candidate]:
     roots_of = {id(c.root) for c in found}
     # One of the negative of a value is recognised only where it is made of no other.
     found = [c for c in found if not (c.e.negated and roots_of & (c.inside - {id(c.root)}))]
-    taken = _marked(flat)
+    taken = marked(flat)
     for candidate in found:
         taken |= candidate.inside - {id(candidate.root)}
     return [c for c in found if id(c.root) not in taken]

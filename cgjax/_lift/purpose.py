@@ -7,7 +7,8 @@ data, and products with what is not other data.
 - loss or normaliser: r goes into a logarithm, a root or a denominator; or, if no parameters follow
   r, e is made of products and powers of data, or r is added to such terms;
 - clip: a relu before or after a bound from the other side, or in `jnp.clip` and its like;
-- attention or pooling: a softmax that is not the result, and what goes into its argument.
+- attention or pooling: a softmax that is not the result, and what goes into its argument;
+- wave: a sine.
 """
 
 from __future__ import annotations
@@ -28,12 +29,11 @@ _LIBRARY = {
     "clip": "a clip",
     "relu6": "a clip (relu6)",
     "hard_sigmoid": "a clip (hard_sigmoid)",
-    "hard_silu": "a clip (hard_silu)",
-    "hard_swish": "a clip (hard_silu)",
-    "celu": "part of celu, which no node family has",
-    "mish": "part of mish, which no node family has",
     "log_sigmoid": "part of log_sigmoid: a loss",
 }
+# Functions that are what they are wherever they stand, since nobody clips at their ends.
+_BOUNDED = ("relu6", "hard_sigmoid", "hard_silu", "sparse_sigmoid")
+_CLIP = "a clip to [-1, 1], unless it is meant as `hard_tanh`"
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,9 @@ class Roles:
     def _role(self, i: int) -> Role | None:
         candidate = self.candidates[i]
         for scope in enclosing(candidate.root.scope):
-            if scope.library in _LIBRARY:
-                return Role(_LIBRARY[scope.library])
+            if scope.library in _LIBRARY and candidate.function not in _BOUNDED:
+                clips = candidate.function == "hard_tanh"
+                return Role(_CLIP, True) if clips else Role(_LIBRARY[scope.library])
         if not self.on.is_data(candidate.x) and not self.on.random[candidate.x]:
             return Role("applied to parameters or constants, not to data")
         used = candidate.result in self.flat.consumers or candidate.result in self.flat.results
@@ -124,6 +125,11 @@ class Roles:
             return Role("its result is not used")
         if candidate.root.differentiated:
             return Role("the network itself differentiates through it")
+        libraries = {scope.library for scope in enclosing(candidate.root.scope)}
+        if candidate.function == "hard_tanh" and candidate.function not in libraries:
+            return Role(_CLIP, True)
+        if candidate.function == "sine":
+            return Role("a wave, which may be a feature of data rather than an activation", True)
         if candidate.function == "relu" and self._is_bounded(candidate.x):
             return Role("a clip: bounded from above before")
         found = self.follow(i)

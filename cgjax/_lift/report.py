@@ -14,8 +14,8 @@ class LiftEntry:
 
     Attributes:
         label: the function, numbered where `include=` decides, in walking order: "logistic_0".
-        function: "relu", "leaky_relu", "tanh", "logistic", "softplus" or "softmax"; "output" for a
-            result that `output=` made a node.
+        function: its name, such as "relu", "gelu" or "softmax"; "output" for a result that
+            `output=` made a node.
         shape: the activation's shape, inside a scan that at one step.
         source: the line of code that computes it.
         node: the full name of the node that it became, or None.
@@ -58,9 +58,12 @@ class LiftReport:
 
     Attributes:
         entries: the activations in walking order.
+        others: the other functions of one value of data that are not linear, each with its reason:
+            with the entries, all that bends data element by element.
     """
 
     entries: tuple[LiftEntry, ...]
+    others: tuple[LiftEntry, ...] = ()
 
     @property
     def lifted(self) -> tuple[LiftEntry, ...]:
@@ -73,4 +76,6 @@ class LiftReport:
         return tuple(e for e in self.entries if e.node is None)
 
     def __repr__(self) -> str:
-        return "\n".join(map(str, self.entries)) or "No activation was recognised."
+        lines = [*map(str, self.entries)] or ["No activation was recognised."]
+        lines += [str(e).replace("skipped", "other  ", 1) for e in self.others]
+        return "\n".join(lines)

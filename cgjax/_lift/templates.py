@@ -6,12 +6,14 @@ operands that change places, conversions, kept axes) needs no line of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, ArrayLike
 
 from cgjax._cache import recent
@@ -43,6 +45,52 @@ def _either(above: Function, below: Function) -> tuple[Function, ...]:
     )
 
 
+_LOGISTIC: tuple[Callable[[Array], Array], ...] = (
+    jax.nn.sigmoid,
+    lambda x: 1 / (1 + jnp.exp(-x)),
+    lambda x: jnp.exp(x) / (1 + jnp.exp(x)),
+    lambda x: 0.5 * (jnp.tanh(0.5 * x) + 1),
+    lambda x: jnp.exp(-jax.nn.softplus(-x)),
+    lambda x: jnp.exp(-jnp.log1p(jnp.exp(-x))),
+)
+_CUBES: tuple[Callable[[Array], Array], ...] = (
+    lambda x: x**3,
+    lambda x: x * x * x,
+    lambda x: jnp.power(x, 3.0),
+)
+_ROOT = math.sqrt(2 / math.pi)
+# What the approximate GELU takes the tanh of.
+_CUBIC: tuple[Callable[[Array], Array], ...] = (
+    *(lambda x, c=c: _ROOT * (x + 0.044715 * c(x)) for c in _CUBES),
+    lambda x: _ROOT * (x + 0.044715 * x * x * x),
+    lambda x: _ROOT * x * (1 + 0.044715 * x * x),
+    lambda x: x * (_ROOT * (1 + 0.044715 * x * x)),
+    lambda x: _ROOT * (x * (1 + 0.044715 * x * x)),
+    lambda x: x * (_ROOT + 0.044715 * _ROOT * x * x),
+)
+
+
+def _gated(gates: Iterable[Callable[[Array], Array]]) -> Iterator[Callable[[Array], Array]]:
+    """The ways to write half of x times one of some functions."""
+    for gate in gates:
+        yield lambda x, g=gate: 0.5 * x * g(x)
+        yield lambda x, g=gate: x * (0.5 * g(x))
+        yield lambda x, g=gate: 0.5 * (x * g(x))
+
+
+def _below(negative: Function) -> tuple[Function, ...]:
+    """The ways to have x above 0 and a function, whose value at 0 is 0, below."""
+    return (
+        lambda x, *s: jnp.where(x > 0, x, negative(jnp.where(x > 0, 0.0, x), *s)),
+        lambda x, *s: jnp.maximum(x, 0) + negative(jnp.minimum(x, 0), *s),
+        lambda x, *s: jax.nn.relu(x) - (-1) * negative(-jax.nn.relu(-x), *s),
+        *_either(lambda x, *s: x, negative),
+    )
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
 _ELEMENTWISE: dict[str, tuple[Callable[[Array], Array], ...]] = {
     "softplus": (
         jax.nn.softplus,
@@ -52,14 +100,7 @@ _ELEMENTWISE: dict[str, tuple[Callable[[Array], Array], ...]] = {
         lambda x: jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))),
         lambda x: jnp.maximum(x, 0) + jnp.log(1 + jnp.exp(-jnp.abs(x))),
     ),
-    "logistic": (
-        jax.nn.sigmoid,
-        lambda x: 1 / (1 + jnp.exp(-x)),
-        lambda x: jnp.exp(x) / (1 + jnp.exp(x)),
-        lambda x: 0.5 * (jnp.tanh(0.5 * x) + 1),
-        lambda x: jnp.exp(-jax.nn.softplus(-x)),
-        lambda x: jnp.exp(-jnp.log1p(jnp.exp(-x))),
-    ),
+    "logistic": _LOGISTIC,
     "tanh": (
         jnp.tanh,
         lambda x: jnp.sinh(x) / jnp.cosh(x),
@@ -76,16 +117,73 @@ _ELEMENTWISE: dict[str, tuple[Callable[[Array], Array], ...]] = {
         lambda x: 0.5 * (x + jnp.abs(x)),
         lambda x: 0.5 * x + 0.5 * jnp.abs(x),
     ),
+    "gelu": (
+        *_gated(lambda x, u=u: 1 + jnp.tanh(u(x)) for u in _CUBIC),
+        *(lambda x, u=u: x * jax.nn.sigmoid(2 * u(x)) for u in _CUBIC),
+    ),
+    "exact gelu": (
+        *_gated((lambda x: lax.erfc(-x * 0.5**0.5), lambda x: 1 + lax.erf(x * 0.5**0.5))),
+        lambda x: x * jax.scipy.special.ndtr(x),
+    ),
+    "silu": (
+        *(lambda x, g=g: x * g(x) for g in _LOGISTIC),
+        lambda x: x / (1 + jnp.exp(-x)),
+    ),
+    "mish": (
+        jax.nn.mish,
+        lambda x: x * jnp.tanh(jnp.log1p(jnp.exp(x))),
+        lambda x: x * jnp.tanh(jnp.log(1 + jnp.exp(x))),
+    ),
+    "hard_silu": (
+        jax.nn.hard_silu,
+        lambda x: x * jnp.clip(x + 3, 0, 6) / 6,
+        lambda x: x * (jnp.clip(x + 3, 0, 6) / 6),
+        lambda x: x * jnp.clip(x / 6 + 0.5, 0, 1),
+    ),
+    "hard_sigmoid": (
+        jax.nn.hard_sigmoid,
+        lambda x: jnp.clip(x + 3, 0, 6) / 6,
+        lambda x: jnp.clip(x / 6 + 0.5, 0, 1),
+    ),
+    "relu6": (
+        jax.nn.relu6,
+        lambda x: jnp.maximum(jnp.minimum(x, 6), 0),
+        lambda x: jnp.clip(x, 0, 6),
+    ),
+    "hard_tanh": (
+        jax.nn.hard_tanh,
+        lambda x: jnp.clip(x, -1, 1),
+        lambda x: jnp.minimum(jnp.maximum(x, -1), 1),
+        lambda x: jnp.maximum(jnp.minimum(x, 1), -1),
+    ),
+    "sparse_sigmoid": (jax.nn.sparse_sigmoid,),
+    "sparse_plus": (jax.nn.sparse_plus,),
+    "soft_sign": (jax.nn.soft_sign,),
+    "arctan": (jnp.arctan,),
+    "sine": (jnp.sin,),
+    "selu": tuple(
+        lambda x, f=f: _SELU_SCALE * f(x)
+        for exp1 in (jnp.expm1, lambda x: jnp.exp(x) - 1)
+        for f in _below(lambda x, e=exp1: _SELU_ALPHA * e(x))
+    ),
 }
-# Of x and the slope.
-_LEAKY: tuple[Callable[[Array, ArrayLike], Array], ...] = (
-    *_either(lambda x, s: x, lambda x, s: s * x),
-    *(lambda x, s, c=c: x * jnp.where(c(x), 1, s) for c in _ABOVE),
-    *(lambda x, s, c=c: x * jnp.where(c(x), s, 1) for c in _BELOW),
-    lambda x, s: jnp.maximum(x, s * x),
-    lambda x, s: jnp.maximum(x, 0) + s * jnp.minimum(x, 0),
-    lambda x, s: jax.nn.relu(x) - s * jax.nn.relu(-x),
-)
+# Of x and a number, which `Candidate.slope` is.
+PARAMETRIC: dict[str, tuple[Callable[[Array, ArrayLike], Array], ...]] = {
+    "leaky_relu": (
+        *_either(lambda x, s: x, lambda x, s: s * x),
+        *(lambda x, s, c=c: x * jnp.where(c(x), 1, s) for c in _ABOVE),
+        *(lambda x, s, c=c: x * jnp.where(c(x), s, 1) for c in _BELOW),
+        lambda x, s: jnp.maximum(x, s * x),
+        lambda x, s: jnp.maximum(x, 0) + s * jnp.minimum(x, 0),
+        lambda x, s: jax.nn.relu(x) - s * jax.nn.relu(-x),
+    ),
+    "elu": (
+        *_below(lambda x, s: s * jnp.expm1(x)),
+        *_below(lambda x, s: s * (jnp.exp(x) - 1)),
+    ),
+    "celu": _below(lambda x, s: s * jnp.expm1(x / s)),
+    "swish": tuple(lambda x, s, g=g: x * g(jnp.asarray(s) * x) for g in _LOGISTIC),
+}
 
 
 def _shifted(x: Array, c: Array, k: int) -> Array:
@@ -129,15 +227,20 @@ def _sum(x: Array, c: Array, k: int) -> Array:
 # A slope that is a constant is traced as this one, and recognised in the form.
 SLOPE = 0.3712849
 
-# From large to small: softplus holds a relu, and one form of the logistic a tanh.
-FUNCTIONS = ("softmax", "softplus", "logistic", "leaky_relu", "relu", "tanh")
+# From large to small: a gelu holds a tanh, softplus a relu, and one form of the logistic a tanh.
+FUNCTIONS = (
+    *("softmax", "gelu", "exact gelu", "mish", "hard_silu", "silu", "swish"),
+    *("selu", "elu", "celu", "softplus", "hard_sigmoid", "sparse_sigmoid", "sparse_plus"),
+    *("logistic", "relu6", "hard_tanh", "soft_sign", "leaky_relu", "relu", "tanh"),
+    *("arctan", "sine"),
+)
 
 
 class Template(NamedTuple):
     """A way of writing an activation.
 
     Attributes:
-        function: "relu", "leaky_relu", "tanh", "logistic", "softplus" or "softmax".
+        function: one of `FUNCTIONS`.
         number: its number among the function's ways.
     """
 
@@ -163,16 +266,16 @@ class Pattern(NamedTuple):
 
 
 def _ways(function: str) -> int:
-    if function == "leaky_relu":
-        return 2 * len(_LEAKY)  # slopes that are constants, and that are values
+    if function in PARAMETRIC:
+        return 2 * len(PARAMETRIC[function])  # slopes that are constants, and that are values
     return len(_SOFTMAX) + 1 if function == "softmax" else len(_ELEMENTWISE[function])
 
 
 def _function(template: Template, axis: int) -> tuple[Function, tuple[str, ...]]:
     """A template's function, and what its arguments are."""
     name, number = template
-    if name == "leaky_relu":
-        way = _LEAKY[number // 2]
+    if name in PARAMETRIC:
+        way = PARAMETRIC[name][number // 2]
         return (way, ("x", "slope")) if number % 2 else (lambda x: way(x, SLOPE), ("x",))
     if name == "softmax" and number == len(_SOFTMAX):
         return partial(_masked, k=axis), ("x", "shift", "mask")

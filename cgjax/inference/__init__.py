@@ -2,6 +2,7 @@
 
 from cgjax._procedure import Procedure, with_nodes
 from cgjax.inference._adversarial import AdversarialLosses, adversarial
+from cgjax.inference._belief_propagation import LoopyMarginals, belief_propagation
 from cgjax.inference._bounds import elbo, importance_weighted
 from cgjax.inference._clamp import PartlyKnown, clamp
 from cgjax.inference._collapse import collapse
@@ -24,10 +25,12 @@ __all__ = [
     "Bound",
     "Conditioned",
     "Estimate",
+    "LoopyMarginals",
     "PartlyKnown",
     "Procedure",
     "SoftEvidence",
     "adversarial",
+    "belief_propagation",
     "clamp",
     "collapse",
     "condition",

@@ -20,11 +20,12 @@ from cgjax.nodes import Family
 
 
 class PartlyKnown(NamedTuple):
-    """A value for `clamp` of which some positions are known: the others follow given these.
+    """A value of which some positions are known, for `clamp`: the others follow given these.
 
     For families whose elements touch (`LinearChain`, `SemiMarkov`, `Tree`, `Grid`, `DenseGrid`):
     partial labels, or decoding under constraints. The node stays in the network, with the law of
-    its unknown positions given the known ones and its parents.
+    its unknown positions given the known ones and its parents. For `condition` and `log_evidence`,
+    what is known was seen, and tells something of the parents too.
 
     Attributes:
         values: the one-hot statistic, (..., positions, states); read at known positions only.

@@ -19,6 +19,7 @@ from cgjax.inference._clamp import PartlyKnown, is_numeric, named_values
 from cgjax.inference._evidence import Evidence
 from cgjax.inference._states import component
 from cgjax.nodes import Family
+from cgjax.nodes._one_hot import OneHotPositions
 
 # Node names and what is known of them; a tuple, so that it is an option of a procedure.
 Pairs = tuple[tuple[str, Tree], ...]
@@ -83,12 +84,12 @@ def condition(net: Network, values: Mapping[str, Tree]) -> Conditioned:
             module, or a network with evidence, to which more is added.
         values: for each node that something is known of, by full name: its statistic, an array that
             broadcasts against the node (with a leading time axis inside `lax.scan`); `PartlyKnown`
-            values, of which a part was seen; or `SoftEvidence`. Nodes of continuous families may be
-            observed, too.
+            values, of which a part was seen (of a component whose nodes touch, positions); or
+            `SoftEvidence`. Nodes of continuous families may be observed, too.
 
     Returns:
-        A network with evidence, for `exact_marginals`. Values may be traced, mapped and
-        differentiated; what is compiled serves all values of one shape.
+        A network with evidence, for `exact_marginals`, `mode` and `belief_propagation`. Values may
+        be traced, mapped and differentiated; what is compiled serves all values of one shape.
 
     Raises:
         TypeError: values is no dict from names to arrays.
@@ -154,7 +155,8 @@ def evidence(program: Program, values: Mapping[str, Tree]) -> Evidence:
 
     Raises:
         ValueError: as `condition`.
-        TypeError: a part of a component whose nodes touch, or weights of a continuous one.
+        TypeError: weights of a component whose nodes touch, or a part or weights of a continuous
+            one.
     """
     values_of, partly, weights = {}, {}, {}
     for index, value in named_values(program, values).items():
@@ -171,7 +173,11 @@ def evidence(program: Program, values: Mapping[str, Tree]) -> Evidence:
             shape = (*site.lengths, *kind.shape, kind.states)
             weights[index] = _fitted(site, value.log_weights, shape)
         elif isinstance(value, PartlyKnown):
-            if not site.family_type.discrete or component(site).numbered:
+            if issubclass(site.family_type, OneHotPositions):
+                value.check(site.name)
+                partly[index] = _fitted(site, value.encoded(), site.stacked_shape)
+                continue
+            if not site.family_type.discrete:
                 raise _no_list(site, "a part")
             partly[index] = _fitted(site, _encoded(site, value), site.stacked_shape)
         else:
@@ -213,6 +219,11 @@ def _fitted(site: Site, value: Leaf, shape: tuple[int, ...]) -> jax.Array:
 
 def check_values(program: Program, values: Mapping[str, Any]) -> None:
     """Raises for a value that is known and that its node cannot take."""
+    partly = {n: v for n, v in values.items() if isinstance(v, PartlyKnown)}
+    for index, part in named_values(program, partly).items():
+        site = program.sites[index]
+        if issubclass(site.family_type, OneHotPositions):
+            part.check(site.name)
     whole = {n: v for n, v in values.items() if not isinstance(v, PartlyKnown | SoftEvidence)}
     for index, value in named_values(program, whole).items():
         site = program.sites[index]

@@ -35,6 +35,9 @@ class Conditionals:
         logs: whether tables have exponents.
     """
 
+    # Whether of nodes that are not listed the log-probability of the mode is recorded.
+    best = False
+
     def __init__(self, model: Model, arrays: Sequence[jax.Array], logs: bool):
         self.model, self.logs = model, logs
         self.fixed = model.parts.fixed(arrays)
@@ -58,14 +61,26 @@ class Conditionals:
 
     def table(self, factor: Factor) -> Table:
         """The table of a factor; the axis of its own piece comes first."""
+        weights = None
+        if self.model.sites[factor.node].kind == WEIGHTED:
+            weights = self.model.parts.handed(factor.node, self.fixed)
         found = self.of_node(factor.node)[factor.parents]
-        shape = [self.model.pieces[p].size for p in factor.parents]
+        axes = factor.parents if factor.own is None else (factor.own, *factor.parents)
+        shape = [self.model.pieces[p].size for p in axes]
+        mantissa, exponent = self._entries(factor, found, weights)
+        return Table(
+            axes, mantissa.reshape(shape), None if exponent is None else exponent.reshape(shape)
+        )
+
+    def _entries(
+        self, factor: Factor, found: Conditional, weights: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """The entries of the table of a factor, in one row: mantissas and exponents."""
         if factor.own is None:
             assert found.log is not None  # it is observed
             log = found.log.reshape(len(found.log), -1)[:, np.array(factor.elements)].sum(1)
-            return Table(factor.parents, *(x.reshape(shape) for x in of_logarithm(log)))
+            return of_logarithm(log)
         kind = self.model.kinds[factor.node]
-        axes, own = (factor.own, *factor.parents), self.model.pieces[factor.own].size
         some = slice(None)
         if len(factor.elements) < kind.num_nodes:
             some = np.array(factor.elements)
@@ -79,22 +94,17 @@ class Conditionals:
         assert found.probabilities is not None  # they are listed
         p = laid(found.probabilities, 1 / kind.states)
         if not self.logs:
-            return Table(axes, outer(p[None])[0].reshape(own, *shape))
+            return outer(p[None])[0].reshape(-1), None
         assert found.log is not None  # they are asked for
         log = laid(found.log, -math.log(kind.states))
-        if self.model.sites[factor.node].kind == WEIGHTED:
-            weights = (
-                self.model.parts.handed(factor.node, self.fixed)
-                .reshape(kind.num_nodes, kind.states)
-                .T[:, some]
-            )
+        if weights is not None:
+            weights = weights.reshape(kind.num_nodes, kind.states).T[:, some]
             mantissa, exponent = of_logarithm(log + weights[:, :, None])
         else:
             mantissa, exponent = scaled(p, log)
         if len(factor.elements) != 1:
             mantissa, exponent = normalised(mantissa, exponent)
-        whole = outer(mantissa[None])[0], _outer_sum(exponent)
-        return Table(axes, *(x.reshape(own, *shape) for x in whole))
+        return outer(mantissa[None])[0].reshape(-1), _outer_sum(exponent).reshape(-1)
 
     def of_node(self, node: int) -> dict[Scope, Conditional]:
         """What is recorded about a component, for each set of parents that is needed."""
@@ -180,6 +190,7 @@ class Conditionals:
             listing=target in self._listed,
             averaging=target in self._averaged,
             logs=self.logs,
+            best=self.best,
         )
         known = {new[i]: parts.handed(i, self.fixed) for i in targets if sites[i].kind == EVIDENCE}
         arguments = part.at(self.fixed)

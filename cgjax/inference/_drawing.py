@@ -73,8 +73,9 @@ class _Drawing(Visitor):
         if not self.draws(site):
             return activation, Drawn(activation, 0 * one, one)
         value, log_prob = family.from_words_with_log_prob(draw()[1], e)
-        if self.estimator == "straight_through" and family.discrete:
-            value = value + (activation - jax.lax.stop_gradient(activation))
+        if self.estimator == "straight_through" and not family.reparameterised:
+            value = jax.lax.stop_gradient(value)
+        value = value + (activation - jax.lax.stop_gradient(activation))
         drawn = Drawn(value, jnp.sum(log_prob), one)
         if site.index in self.natural:
             drawn = drawn._replace(e=e, parameters=tuple(_static.split(family)[1]))

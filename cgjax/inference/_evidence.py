@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax
-from jaxtyping import Array
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.belief import Belief
 from cgjax._node import bind
 from cgjax._program import Linear, Program, Site, linear, trace
 from cgjax._program.reads import marks
@@ -19,6 +21,7 @@ from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._elimination import Set
 from cgjax.inference._states import EVIDENCE, WEIGHTED, component, log_weights
 from cgjax.nodes import Family
+from cgjax.nodes._one_hot import OneHotPositions
 
 # An unrolled network has a component for each step; beyond this, tracing alone takes minutes.
 _MAX_COMPONENTS = 1000
@@ -73,7 +76,10 @@ class _Unrolled(Visitor):
         if site.kind == "observe":
             return activation, activation
         kind, like = site.kind, None
-        if site.index in self.observed:
+        if given is not None and isinstance(family, OneHotPositions) and site.index in self.partly:
+            _observe(family.log_known(given, e), site)
+            e = family.conditioned(e, given)
+        elif site.index in self.observed:
             assert given is not None  # it is observed
             kind, like = EVIDENCE, given.astype(site.dtype)
         elif given is not None:
@@ -91,6 +97,49 @@ class _Unrolled(Visitor):
         )
         value = like if kind == EVIDENCE and like is not None else value
         return value, value
+
+
+@dataclass(frozen=True, eq=False)
+class _Factor(Family):
+    """An observed node whose log-probability is e, whatever its value."""
+
+    def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        return jnp.asarray(e)
+
+    def mean(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        return jnp.asarray(e)
+
+    def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        return jnp.zeros_like(e)
+
+    def from_words(
+        self, words: UInt32[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        return jnp.asarray(e)
+
+    def log_prob(
+        self, x: Num[ArrayLike, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        return jnp.asarray(e)
+
+    def moments(
+        self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, ...]
+    ) -> tuple[Belief, Belief]:
+        known = Belief(jnp.asarray(mean), jnp.asarray(variance))
+        return known, known
+
+
+def _observe(log_probability: Array, site: Site) -> None:
+    """Marks what was seen at a site, of which only its log-probability counts."""
+    bind(
+        _Factor(),
+        log_probability,
+        log_probability,
+        kind=EVIDENCE,
+        name=site.name,
+        scopes_in_name=site.num_scopes,
+        like=jnp.zeros_like(log_probability),
+    )
 
 
 def flattened(
@@ -162,3 +211,22 @@ def check(program: Program, evidence: Evidence) -> None:
             f"{random[steps.index(max(steps))].name!r}); exact marginals take at most "
             f"{_MAX_COMPONENTS}. {WAYS_OUT}"
         )
+
+
+def check_discrete(program: Program, evidence: Evidence, what: str) -> None:
+    """Raises for a node of a continuous family that was not seen.
+
+    Args:
+        program: the network.
+        evidence: what is known.
+        what: what discrete nodes alone have, as "the most probable joint values are those".
+    """
+    for site in program.sites:
+        seen = site.kind == "observe" or site.index in evidence.values
+        if not seen and not site.family_type.discrete:
+            raise TypeError(
+                f"The node {site.name!r} is of the continuous family {site.family_type.__name__} "
+                f"({site.source}); {what} of discrete nodes (Binary, Bernoulli, Spin, Categorical, "
+                "BernoulliMask). Observe the node, `clamp` it to a value, or make it deterministic "
+                "by `collapse`."
+            )

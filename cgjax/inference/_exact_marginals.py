@@ -1,20 +1,18 @@
 """Exact expectations of discrete networks, by factors or in chunks ([A] Eq. 4-5)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 
-from cgjax import _static
 from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method
-from cgjax._program import Linear, Program, Site, trace
+from cgjax._program import Linear, Program, Site
 from cgjax._static import Function, Leaf, Tree
 from cgjax._walk import Records
-from cgjax.inference._condition import Conditioned, Pairs, check_values, evidence, impossible
+from cgjax.inference._condition import Conditioned, Pairs, evidence
 from cgjax.inference._elimination import TERMS_PER_STATE, Ask, Enter, Set, Step, plan
 from cgjax.inference._evidence import WAYS_OUT, flattened
 from cgjax.inference._exact import Problem, check_size, described, number, problem, too_large
+from cgjax.inference._posterior import Posterior
 from cgjax.inference._states import Component, component
 from cgjax.inference._tables import Tables
 
@@ -53,22 +51,6 @@ class ExactMarginals(Method):
 
         log, (out, records) = compute([*arrays, *known.all.values()])
         return ((log, out) if self.evidence else out), records
-
-
-@dataclass(frozen=True, eq=False)
-class _Posterior(Procedure):
-    """Looks at the evidence where it is known: in what is compiled, it is not."""
-
-    def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
-        options = self.method
-        assert isinstance(options, ExactMarginals)
-        values = dict(options.evidence)
-        check_values(trace(self.net, args, kwargs), values)
-        found = super().__call__(*args, **kwargs)
-        (log, out), *nodes = found if self.capture else (found,)
-        if not _static.is_traced(log) and log == -jnp.inf:
-            raise impossible(values)
-        return (out, *nodes) if self.capture else out
 
 
 def _in_chunks(flat: Linear, found: Problem, max_states: int) -> Function | None:
@@ -212,7 +194,7 @@ def exact_marginals(
     """
     check_max_states(max_states)
     if isinstance(net, Conditioned) and net.values:
-        return intern(_Posterior(net.net, ExactMarginals(max_states, inline, net.values)))
+        return intern(Posterior(net.net, ExactMarginals(max_states, inline, net.values)))
     plain = net.net if isinstance(net, Conditioned) else net
     return intern(Procedure(plain, ExactMarginals(max_states, inline)))
 

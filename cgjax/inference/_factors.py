@@ -124,7 +124,7 @@ class Model:
         return self.linear.values.sites
 
 
-class _Builder:
+class Builder:
     """Finds pieces, factors and questions; sets of elements are integers, one bit for each.
 
     Args:
@@ -245,55 +245,70 @@ def model(flat: Linear, masks: Mapping[int, tuple[int, ...]]) -> Model:
         flat: the values that are asked for.
         masks: the shapes of the nodes that are observed, by component.
     """
-    builder = _Builder(flat, masks)
+    builder = Builder(flat, masks)
     parts = Parts(flat.values, builder.reads)
     observed = builder.observed()
     evidence = [scope for _, scope in observed]
-    evidence += [builder.whole(s.index) for s in builder.sites if s.kind == WEIGHTED]
-    relevant = builder.above(functools.reduce(operator.or_, evidence, 0))
+    weighted = [builder.whole(s.index) for s in builder.sites if s.kind == WEIGHTED]
+    relevant = builder.above(functools.reduce(operator.or_, [*evidence, *weighted], 0))
     asked = builder.asked([builder.reads.of(v) for v in parts.results], relevant)
     scopes = [key.scope for key, _ in asked]
     needed = builder.above(functools.reduce(operator.or_, scopes, relevant))
     bits = list(positions(needed))
-    groups = _alike(bits, builder, {*scopes, *evidence, *(builder.parents[k] for k in bits)})
+    groups = alike(bits, builder, {*scopes, *evidence, *(builder.parents[k] for k in bits)})
     found = Model(flat, builder.kinds, parts)
     piece_of: dict[int, list[int]] = {}
     for group in groups:
-        i = builder.element[group[0]][0]
-        kind = builder.kinds[i]
-        parents = _pieces(builder.parents[group[0]], piece_of)
-        states = math.prod(found.pieces[p].size for p in parents)
-        elements = [builder.element[k][1] for k in group]
-        if i not in builder.split:
-            elements = list(range(kind.num_nodes))
-        for some in _cut(elements, kind.states, states):
-            number = len(found.pieces)
-            found.pieces.append(Piece(i, some, kind.states))
-            found.factors.append(Factor(i, some, parents, number))
-            own = group if i not in builder.split else [builder.first[i] + k for k in some]
-            for k in own:
-                piece_of.setdefault(k, []).append(number)
+        add_variables(found, builder, group, piece_of)
     for (i, scope), nodes in observed.items():
-        found.factors.append(Factor(i, tuple(nodes), _pieces(scope, piece_of), None))
+        found.factors.append(Factor(i, tuple(nodes), pieces_of(scope, piece_of), None))
     for key, places in asked:
-        scope = _pieces(key.scope, piece_of)
+        scope = pieces_of(key.scope, piece_of)
         found.questions.append(Question(key.value, key.mean, places, scope))
     return found
 
 
-def _pieces(bits: int, piece_of: Mapping[int, Sequence[int]]) -> Scope:
+def add_variables(
+    found: Model, builder: Builder, group: Sequence[int], piece_of: dict[int, list[int]]
+) -> None:
+    """Makes elements of a component variables, as few as keep the tables small, with factors."""
+    i = builder.element[group[0]][0]
+    kind = builder.kinds[i]
+    parents = pieces_of(builder.parents[group[0]], piece_of)
+    states = math.prod(found.pieces[p].size for p in parents)
+    elements = elements_of(builder, group)
+    for some in _cut(elements, kind.states, states):
+        number = len(found.pieces)
+        found.pieces.append(Piece(i, some, kind.states))
+        found.factors.append(Factor(i, some, parents, number))
+        own = group if i not in builder.split else [builder.first[i] + k for k in some]
+        for k in own:
+            piece_of.setdefault(k, []).append(number)
+
+
+def elements_of(builder: Builder, group: Sequence[int]) -> Scope:
+    """The numbers of the nodes that bits of one component stand for."""
+    i = builder.element[group[0]][0]
+    if i not in builder.split:
+        return tuple(range(builder.kinds[i].num_nodes))
+    return tuple(builder.element[k][1] for k in group)
+
+
+def pieces_of(bits: int, piece_of: Mapping[int, Sequence[int]]) -> Scope:
+    """The variables that elements are in."""
     return tuple(sorted({p for k in positions(bits) for p in piece_of[k]}))
 
 
-def _alike(bits: Sequence[int], builder: _Builder, scopes: Iterable[int]) -> list[list[int]]:
-    """Elements of a component with the same parents that are read together wherever they are."""
+def alike(bits: Sequence[int], builder: Builder, scopes: Iterable[int]) -> list[list[int]]:
+    """Elements of a component with the same parents that are read together wherever they are;
+    those that nothing reads are apart."""
     readers: dict[int, list[int]] = {k: [] for k in bits}
     for number, scope in enumerate(sorted(scopes)):
         for k in positions(scope):
             readers[k].append(number)
     groups: dict[Hashable, list[int]] = {}
     for k in bits:
-        key = (builder.element[k][0], builder.parents[k], tuple(readers[k]))
+        key = (builder.element[k][0], builder.parents[k], tuple(readers[k]) or ~k)
         groups.setdefault(key, []).append(k)
     return list(groups.values())
 

@@ -69,8 +69,9 @@ def _mixture(
     """A sample with probability `rate`, else the activation."""
     mask_word, sample_word = words
     sample = family.from_words(sample_word, e)
-    if estimator == "straight_through" and family.discrete:
+    if estimator == "straight_through" and not family.reparameterised:
         # The sample's value with the activation's derivative; the difference is exactly 0.
+        sample = jax.lax.stop_gradient(sample)
         sample = sample + (activation - jax.lax.stop_gradient(activation))
     if isinstance(rate, float) and rate == 1.0:
         return sample

@@ -80,7 +80,8 @@ class Conditional(NamedTuple):
         probabilities: of each state (first axis) of each node; None where they are not asked for.
         mean: the expected statistic.
         present: 1 where the component is in a branch that was taken.
-        log: the logarithms of the probabilities; of what is observed, that of each node's value.
+        log: the logarithms of the probabilities; of what is observed, or at its mode, that of each
+            node's value.
     """
 
     probabilities: jax.Array | None
@@ -98,12 +99,14 @@ class Given(Visitor):
         listing: whether the probability of each state is recorded.
         averaging: whether the mean is recorded.
         logs: whether logarithms are recorded too.
+        best: whether, where no probabilities are listed, that of each node's mode is recorded.
     """
 
     targets: Set = frozenset()
     listing: bool = True
     averaging: bool = True
     logs: bool = False
+    best: bool = False
     absent: ClassVar[float] = 0.0
 
     def changes(self, site: Site) -> bool:
@@ -123,16 +126,20 @@ class Given(Visitor):
             law = None, None
             if self.listing:
                 law = (
-                    _law(family, kind, e) if self.logs else (_probabilities(family, kind, e), None)
+                    law_of(family, kind, e)
+                    if self.logs
+                    else (_probabilities(family, kind, e), None)
                 )
+            elif self.best:
+                law = None, family.log_prob(family.mode(e), e)
             mean = family.mean(e) if self.averaging else None
             record = Conditional(law[0], mean, jnp.ones(()), law[1])
         if given is None:
             return activation, record
-        return _statistic(family, kind, given, site.shape), record
+        return at_states(family, kind, given, site.shape), record
 
 
-def _state_arrays(family: Family, kind: Component, shape: tuple[int, ...]) -> jax.Array:
+def state_arrays(family: Family, kind: Component, shape: tuple[int, ...]) -> jax.Array:
     """The statistic with all nodes in one state, for each state: (states, *shape)."""
     if kind.axis is None:
         states = family.states()
@@ -148,7 +155,7 @@ def _state_arrays(family: Family, kind: Component, shape: tuple[int, ...]) -> ja
     return jnp.broadcast_to(states, (kind.states, *shape))
 
 
-def _statistic(
+def at_states(
     family: Family, kind: Component, index: jax.Array, shape: tuple[int, ...]
 ) -> jax.Array:
     """The statistic of nodes whose states are given by number."""
@@ -157,7 +164,7 @@ def _statistic(
     if kind.axis is not None:
         rows = family.states(shape[kind.axis])[jnp.squeeze(index, kind.axis)]
         return jnp.moveaxis(rows, -1, kind.axis)
-    states = _state_arrays(family, kind, shape)
+    states = state_arrays(family, kind, shape)
     value = states[0]
     for number in range(1, kind.states):
         value = jnp.where(index == number, states[number], value)
@@ -172,7 +179,7 @@ def _probabilities(family: Family, kind: Component, e: Array) -> jax.Array:
     if isinstance(family, BernoulliMask):
         # Linear in e, so that the derivative is right where one state is impossible, too.
         return jnp.stack([1 - precise, precise])
-    states = _state_arrays(family, kind, e.shape).astype(precise.dtype)
+    states = state_arrays(family, kind, e.shape).astype(precise.dtype)
     if isinstance(family, Binary | Bernoulli | Spin):
         # [A] Eq. 3: faster than the exponential of log_prob, and rounded once less.
         log_odds = (states[1] - states[0]) * precise
@@ -180,16 +187,16 @@ def _probabilities(family: Family, kind: Component, e: Array) -> jax.Array:
     return jnp.exp(jax.vmap(lambda x: family.log_prob(x, e))(states.astype(e.dtype)))
 
 
-def _law(family: Family, kind: Component, e: Array) -> tuple[jax.Array, jax.Array]:
+def law_of(family: Family, kind: Component, e: Array) -> tuple[jax.Array, jax.Array]:
     """P(state | parents) of each node, and its logarithm: (states, *nodes)."""
     listed = not kind.numbered and not isinstance(family, BernoulliMask)
     if listed and not isinstance(family, Binary | Bernoulli | Spin):
-        states = _state_arrays(family, kind, e.shape).astype(e.dtype)
+        states = state_arrays(family, kind, e.shape).astype(e.dtype)
         log = jax.vmap(lambda x: family.log_prob(x, e))(states)
         return jnp.exp(log), log
     probabilities = _probabilities(family, kind, e)
     if listed:
-        states = _state_arrays(family, kind, e.shape).astype(probabilities.dtype)
+        states = state_arrays(family, kind, e.shape).astype(probabilities.dtype)
         log_odds = (states[1] - states[0]) * e.astype(probabilities.dtype)
         return probabilities, jax.nn.log_sigmoid(jnp.stack([-log_odds, log_odds]))
     possible = probabilities > 0
@@ -232,7 +239,7 @@ def log_weights(
         One row of states for each node: (*nodes, states).
     """
     value = jnp.broadcast_to(value, shape)[None]
-    states = _state_arrays(family, kind, shape).astype(value.dtype)
+    states = state_arrays(family, kind, shape).astype(value.dtype)
     same = jnp.isnan(value) | (value == states)
     if kind.axis is not None:
         same = same.all(kind.axis, keepdims=True)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cgjax._static import Tree
 from cgjax.kernels import _structures as structures
+from cgjax.kernels._segment_lists import best_segments
 from cgjax.kernels._segment_sums import ends, starts
 from cgjax.kernels._segment_sums import labels as labels
 from cgjax.kernels._segment_sums import totals as totals
@@ -146,6 +147,14 @@ class Segments:
         """The most probable segmentation, and whether any is possible; no derivative."""
         return self._segmentation(structures.largest, None)
 
+    def listed(self, k: int) -> tuple[Float[Array, "k B T D K"], Bool[Array, "k B"]]:
+        """The k most probable segmentations, best first, and whether there are so many; no
+        derivative."""
+        fixed = jax.tree.map(lax.stop_gradient, self)
+        following = fixed._following()
+        choices, there = best_segments(fixed.unary, following, fixed.end, self.lengths, k)
+        return self._starting(choices), there
+
     def neighbour_variance(self, variance: Float[Array, "B T D K"]) -> Float[Array, "B T D K"]:
         """sum over l of Cov(k, l)^2 variance_l, k and l being segments that start at one position.
 
@@ -168,10 +177,14 @@ class Segments:
         choices, possible = _chosen(
             reduce, fixed.unary, following, fixed.end, self.lengths, uniform
         )
+        return self._starting(choices), possible
+
+    def _starting(self, choices: Int[Array, "*n B T"]) -> Float[Array, "*n B T D K"]:
+        """Segments of numbers as (K, D), none where they are -1."""
         choices = jnp.where(self._inside(), choices, -1)
         most, k = self.unary.shape[2:]
-        segments = jax.nn.one_hot(choices, most * k, dtype=self.unary.dtype)
-        return segments.reshape(self.unary.shape), possible
+        segments = jax.nn.one_hot(choices, k * most, dtype=self.unary.dtype)
+        return jnp.swapaxes(segments.reshape(*choices.shape, k, most), -1, -2)
 
 
 def _backwards(
@@ -221,18 +234,19 @@ def _chosen(
     lengths: Array,
     uniform: Array | None,
 ) -> tuple[Array, Array]:
-    """What starts at each position, numbered as (D, K), -1 within segments; and whether any can."""
+    """What starts at each position, numbered as (K, D), -1 within segments; and whether any can."""
     value, u = _backwards(unary, following, end, lengths, reduce)
-    b, _, _, k = unary.shape
+    b, _, most, k = unary.shape
     matrices = jnp.broadcast_to(following, (b, k + 1, k))
 
     def step(carry: tuple[Array, Array], inputs: Tree) -> tuple[Tree, Array]:
         label, left = carry
         u, uniform = inputs
         logits = structures.row_of(matrices, label)[:, None] + u
-        choice = structures.chosen(logits.reshape(b, -1), uniform)
+        choice = structures.chosen(jnp.swapaxes(logits, 1, 2).reshape(b, -1), uniform)
         here = left == 0
-        label, left = jnp.where(here, choice % k, label), jnp.where(here, choice // k, left - 1)
+        label = jnp.where(here, choice // most, label)
+        left = jnp.where(here, choice % most, left - 1)
         return (label, left), jnp.where(here, choice, -1)
 
     start = jnp.full(b, k, jnp.int32), jnp.zeros(b, jnp.int32)

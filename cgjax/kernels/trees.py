@@ -3,93 +3,28 @@
     b_i(k) = e_i(k) + sum over children c of log sum_j exp(A_c(k, j) + b_c(j))       from the leaves
     P(z_i = j given z_parent = l) = exp(A_i(l, j) + b_i(j)) / sum over j             from the roots
 
-A level of the tree is one step of a loop. So that a deep level costs no more than a wide one, wide
-levels are several steps, and short ones are filled up: a tree of N nodes and D levels has at most
-2 D steps of N / D nodes. A step reads and writes the few nodes whose children are not done.
+A step of a loop is a level of the tree, or a part of one (`cgjax.kernels._tree_order`).
 """
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cgjax._static import Tree
 from cgjax.kernels import _structures as structures
 from cgjax.kernels._structures import Reduce, log_sum
+from cgjax.kernels._tree_lists import best_states
+from cgjax.kernels._tree_order import Order, order_of
+from cgjax.kernels._tree_order import levels as levels
 from cgjax.kernels.random_bits import open_uniform
 
 # log Z (B,), marginals (B, N, K), and pairs (B, N, K, K), or their sums (B, 1, K, K).
 Expectations = tuple[Array, Array, Array]
-
-
-class _Order(NamedTuple):
-    """In which order messages pass from the leaves to the roots: steps first.
-
-    Attributes:
-        nodes: of each step, the number of nodes where there is none, (S, W).
-        own: where each node's place is, `places` for leaves, (S, W).
-        above: where its parent's place is, `places` for roots.
-        places: how many nodes are open at a time.
-        steps: where each node stands among all steps, (N,).
-    """
-
-    nodes: np.ndarray
-    own: np.ndarray
-    above: np.ndarray
-    places: int
-    steps: np.ndarray
-
-
-def levels(parents: tuple[int, ...]) -> list[list[int]]:
-    """The nodes of a forest by their distance to a root; those on cycles are in none.
-
-    Args:
-        parents: of each node, -1 for roots.
-
-    Example:
-        >>> levels((-1, 0, 0, 1))
-        [[0], [1, 2], [3]]
-    """
-    children = [[] for _ in range(len(parents) + 1)]
-    for node, parent in enumerate(parents):
-        children[parent].append(node)
-    found = [children[-1]]
-    while found[-1]:
-        found.append([child for node in found[-1] for child in children[node]])
-    return found[:-1]
-
-
-def _order(parents: tuple[int, ...]) -> _Order:
-    by_level, size = levels(parents), len(parents)
-    width = -(-size // len(by_level))
-    steps = [x[k : k + width] for x in by_level[::-1] for k in range(0, len(x), width)]
-    place: dict[int, int] = {}
-    free: list[int] = []
-    own, above, places = [], [], 0
-    for step in steps:
-        own.append([place.get(node, -1) for node in step])
-        free += [at for at in own[-1] if at >= 0]
-        for parent in (parents[node] for node in step):
-            if parent >= 0 and parent not in place:
-                if not free:
-                    free.append(places)
-                    places += 1
-                place[parent] = free.pop()
-        above.append([place.get(parents[node], -1) for node in step])
-
-    def filled(rows: list[list[int]], nothing: int) -> np.ndarray:
-        padded = np.array([row + [-1] * (width - len(row)) for row in rows], np.int32)
-        return np.where(padded < 0, nothing, padded)
-
-    nodes = filled(steps, size)
-    where = np.argsort(nodes.ravel(), kind="stable")[:size]
-    places = max(places, 1)
-    return _Order(nodes, filled(own, places), filled(above, places), places, where)
 
 
 @partial(
@@ -180,6 +115,13 @@ class Trees:
         """The most probable one-hot states, and whether any are possible; no derivative."""
         return self._states(structures.largest, None)
 
+    def listed(self, k: int) -> tuple[Float[Array, "k B N K"], Bool[Array, "k B"]]:
+        """The k most probable one-hot states, best first, and whether there are so many; no
+        derivative."""
+        potentials = map(lax.stop_gradient, (self.unary, self.transitions))
+        states, there = best_states(self.parents, *potentials, k)
+        return self._one_hot(states), there
+
     def neighbour_variance(self, variance: Float[Array, "B N K"]) -> Float[Array, "B N K"]:
         """sum over s, l of Cov(z_i = k, z_s = l)^2 variance[s, l]; s: i, its parent, children.
 
@@ -206,22 +148,24 @@ class Trees:
     def _states(self, reduce: Reduce, uniform: Array | None) -> tuple[Array, Array]:
         potentials = map(lax.stop_gradient, (self.unary, self.transitions))
         states, possible = _chosen(self.parents, reduce, *potentials, uniform)
-        one_hot = jax.nn.one_hot(states, self.unary.shape[2], dtype=self.unary.dtype)
-        return one_hot, possible
+        return self._one_hot(states), possible
+
+    def _one_hot(self, states: Int[Array, "*shape"]) -> Float[Array, "*shape K"]:
+        return jax.nn.one_hot(states, self.unary.shape[2], dtype=self.unary.dtype)
 
 
-def _in_steps(order: _Order, x: Float[Array, "B N ..."]) -> Float[Array, "S W B ..."]:
+def _in_steps(order: Order, x: Float[Array, "B N ..."]) -> Float[Array, "S W B ..."]:
     """What nodes have, by the step they are in; 0 where there is none."""
     x = jnp.moveaxis(x, 1, 0)
     return jnp.pad(x, [(0, 1)] + [(0, 0)] * (x.ndim - 1))[order.nodes]
 
 
-def _by_node(order: _Order, x: Array) -> Array:
+def _by_node(order: Order, x: Array) -> Array:
     """(S, W, B, ...) as (B, N, ...)."""
     return jnp.moveaxis(x.reshape(-1, *x.shape[2:])[order.steps], 0, 1)
 
 
-def _matrices(order: _Order, transitions: Array) -> tuple[Array | None, Array | None]:
+def _matrices(order: Order, transitions: Array) -> tuple[Array | None, Array | None]:
     """The matrix of all nodes, (1, B or 1, K, K), or those of each step."""
     if transitions.shape[1] == 1:
         return jnp.moveaxis(transitions, 1, 0), None
@@ -235,7 +179,7 @@ def _of_step(shared: Array | None, each: Array | None) -> Array:
 
 
 def _up(
-    order: _Order, unary: Array, transitions: Array, reduce: Reduce
+    order: Order, unary: Array, transitions: Array, reduce: Reduce
 ) -> tuple[Float[Array, " B"], Float[Array, "S W B K"]]:
     """log Z, or the score of the best states, and b of each node, less its maximum."""
     shared, each = _matrices(order, transitions)
@@ -267,7 +211,7 @@ def _up(
 # are the operations they consist of.
 @partial(jax.jit, static_argnums=0, inline=True)
 def _value(parents: tuple[int, ...], unary: Array, transitions: Array) -> Array:
-    return _up(_order(parents), unary, transitions, log_sum)[0]
+    return _up(order_of(parents), unary, transitions, log_sum)[0]
 
 
 @partial(jax.jit, static_argnums=(0, 1), inline=True)
@@ -279,7 +223,7 @@ def _chosen(
     uniform: Array | None,
 ) -> tuple[Array, Array]:
     """The states of each node, (B, N), and whether any are possible."""
-    order = _order(parents)
+    order = order_of(parents)
     value, below = _up(order, unary, transitions, reduce)
     shared, each = _matrices(order, transitions)
 
@@ -316,7 +260,7 @@ def _log_partition_jvp(
 
 @partial(jax.jit, static_argnums=0, inline=True)
 def _expectations(parents: tuple[int, ...], unary: Array, transitions: Array) -> Expectations:
-    order = _order(parents)
+    order = order_of(parents)
     value, below = _up(order, unary, transitions, log_sum)
     shared, each = _matrices(order, transitions)
     b, _, k = unary.shape

@@ -8,6 +8,8 @@ from cgjax.layers._node import Node
 from cgjax.layers._recurrent import SimpleRecurrent
 from cgjax.layers._recurrent_weights import clip_recurrent_weights, recurrent_weight_bound
 from cgjax.layers._refinement import Refinement
+from cgjax.layers._semi_markov import SemiMarkov
+from cgjax.layers._tree import Tree
 
 __all__ = [
     "BayesianRecurrent",
@@ -16,7 +18,9 @@ __all__ = [
     "LinearChain",
     "Node",
     "Refinement",
+    "SemiMarkov",
     "SimpleRecurrent",
+    "Tree",
     "clip_recurrent_weights",
     "recurrent_weight_bound",
 ]

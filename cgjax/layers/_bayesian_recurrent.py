@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 from cgjax._node import check_name
 from cgjax._static import is_traced
 from cgjax.layers._recurrent import Initializer
+from cgjax.layers._sizes import check_sizes
 from cgjax.layers._taking_part import taking_part
 from cgjax.layers._two_state_units import GivenName, Units, two_state_units
 
@@ -55,8 +56,9 @@ class BayesianRecurrent(nnx.Module):
         rngs: the source of randomness of the initial weights.
 
     Raises:
-        ValueError: `given` has another value; or there is a gate and `in_features` is None.
-        TypeError: the name is no string.
+        ValueError: `given` has another value; a size is below 1; or there is a gate and
+            `in_features` is None.
+        TypeError: a size is no integer, or the name no string.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -95,6 +97,7 @@ class BayesianRecurrent(nnx.Module):
                 "A forget gate is computed from the layer's inputs: give in_features. With None "
                 "the inputs are the evidence of each unit already."
             )
+        check_sizes(in_features=in_features, features=features)
         check_name("node", name)
         self.features = features
         self.given: GivenName = given

@@ -58,9 +58,9 @@ class IndependentRecurrent(Recurrent):
         rngs: the source of randomness of the initial weights.
 
     Raises:
-        ValueError: for a drop rate outside [0, 1], or a bound that is not positive; when called,
-            if the implementation does not have the family, or not its samples.
-        TypeError: for a drop rate that is no floating-point number.
+        ValueError: for a drop rate outside [0, 1], a size below 1, or a bound that is not positive;
+            when called, if the implementation does not have the family, or not its samples.
+        TypeError: for a drop rate that is no floating-point number, or a size that is no integer.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg

@@ -1,27 +1,17 @@
 """A linear chain as a module: scores from features, and the potentials of steps and ends."""
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float
 
 from cgjax import nodes
-from cgjax._node import check_name, node
-from cgjax._static import described, is_array, is_traced
+from cgjax._node import node
 from cgjax.layers._recurrent import Initializer
+from cgjax.layers._structured import Sequence
 
 
-class _Fixed(NamedTuple):
-    """Potentials that are not trained, as numbers, so that they are no state of the module."""
-
-    start: tuple[float, ...]
-    transitions: tuple[tuple[float, ...], ...]
-    end: tuple[float, ...]
-
-
-class LinearChain(nnx.Module):
+class LinearChain(Sequence):
     """A linear-chain CRF on top of features: one state for each position of a sequence.
 
         e_t = W x_t + b,
@@ -42,9 +32,9 @@ class LinearChain(nnx.Module):
         rngs: the source of randomness of the initial weights.
 
     Raises:
-        ValueError: there is no state, or `forbidden` has other shapes, holds NaN or inf, or leaves
+        ValueError: a size is below 1, or `forbidden` has other shapes, holds NaN or inf, or leaves
             a chain of two positions no path.
-        TypeError: `num_states` is no integer, or `forbidden` no three arrays of known numbers.
+        TypeError: a size is no integer, or `forbidden` no three arrays of known numbers.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -72,23 +62,13 @@ class LinearChain(nnx.Module):
         name: str = "chain",
         rngs: nnx.Rngs,
     ):
-        if not isinstance(num_states, int) or isinstance(num_states, bool):
-            raise TypeError(f"num_states is an integer, got {described(num_states)}.")
-        if num_states < 1:
-            raise ValueError(f"num_states is at least 1, got {num_states}.")
-        check_name("node", name)
-        k = num_states
-        self.num_states = k
-        self.name = name
-        self.forbidden = None if forbidden is None else _fixed(forbidden, k)
-        self.projection = (
-            None
-            if in_features is None
-            else nnx.Linear(in_features, k, kernel_init=kernel_init, rngs=rngs)
-        )
-        self.transitions = nnx.Param(transitions_init(rngs.params(), (k, k), jnp.float32))
-        self.start = nnx.Param(jnp.zeros(k))
-        self.end = nnx.Param(jnp.zeros(k))
+        initializers = kernel_init, transitions_init
+        super().__init__(in_features, num_states, forbidden, initializers, name, rngs)
+        if self.forbidden is not None:
+            # Checks the numbers, and that a chain of two positions has a path.
+            start, transitions, end = map(np.array, self.forbidden)
+            family = nodes.LinearChain(transitions, start, end)
+            family.natural_parameter(jnp.zeros((2, num_states)))
 
     def __call__(
         self,
@@ -112,16 +92,16 @@ class LinearChain(nnx.Module):
             ValueError: the inputs have no axis of positions, or another number of features; both
                 lengths and mask are given, or do not fit.
         """
-        x = jnp.asarray(inputs)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"A LinearChain layer takes floating-point inputs, got {x.dtype}.")
-        expected = self.num_states if self.projection is None else self.projection.in_features
-        if x.ndim < 2 or x.shape[-1] != expected:
-            raise ValueError(
-                f"The inputs have the shape (*batch, positions, {expected}), got one of {x.shape}."
-            )
-        e = x if self.projection is None else self.projection(x).astype(x.dtype)
-        return node(self.family(lengths=lengths, mask=mask), e, name=self.name)
+        family = self.family(lengths=lengths, mask=mask)
+        return node(family, self.scores(inputs), name=self.name)
+
+    def scores(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The natural parameter e, (*batch, positions, num_states): for `top` and its like.
+
+        Args:
+            inputs: as in a call.
+        """
+        return self._projected(inputs, "positions")
 
     def family(
         self, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
@@ -139,38 +119,5 @@ class LinearChain(nnx.Module):
             >>> print(layer.family().entropy(jnp.zeros((3, 2))).round(4))  # 3 log 2
             2.0794
         """
-        start, transitions, end = (
-            own[...] if fixed is None else own[...] + jnp.asarray(fixed, own[...].dtype)
-            for own, fixed in zip(
-                (self.start, self.transitions, self.end),
-                self.forbidden or (None, None, None),
-                strict=True,
-            )
-        )
+        start, transitions, end = self._potentials()
         return nodes.LinearChain(transitions, start, end, lengths=lengths, mask=mask)
-
-
-def _fixed(forbidden: object, k: int) -> _Fixed:
-    """`forbidden` as numbers, after checking that it fits k states."""
-    if not isinstance(forbidden, tuple) or len(forbidden) != 3:
-        raise TypeError(
-            "forbidden is a tuple (start, transitions, end), as `cgjax.nodes.bio_transitions` "
-            f"returns it, got {described(forbidden)}."
-        )
-    for name, value, shape in zip(_Fixed._fields, forbidden, ((k,), (k, k), (k,)), strict=True):
-        if not is_array(value) or is_traced(value):
-            raise TypeError(
-                f"forbidden.{name} is an array of known numbers, got {described(value)}."
-            )
-        if np.shape(value) != shape:
-            raise ValueError(
-                f"forbidden.{name} has shape {np.shape(value)}; for {k} states it is {shape}."
-            )
-    start, transitions, end = (np.asarray(value, np.float32) for value in forbidden)
-    # Checks the numbers, and that a chain of two positions has a path.
-    nodes.LinearChain(transitions, start, end).natural_parameter(jnp.zeros((2, k)))
-    return _Fixed(
-        tuple(start.tolist()),
-        tuple(tuple(row) for row in transitions.tolist()),
-        tuple(end.tolist()),
-    )

@@ -13,6 +13,7 @@ from cgjax import _static
 from cgjax._node import check_name, node
 from cgjax._static import Leaf
 from cgjax.layers._dropout import Dropout, masked
+from cgjax.layers._sizes import check_sizes
 from cgjax.nodes import Family, Spin
 
 Initializer = Callable[..., Array]
@@ -47,6 +48,7 @@ class Recurrent(nnx.Module):
         kernel_init: Initializer,
         rngs: nnx.Rngs,
     ):
+        check_sizes(in_features=in_features, features=features)
         self.features = features
         family, name = states.family, states.name
         check_name("node", name)
@@ -144,7 +146,8 @@ class SimpleRecurrent(Recurrent):
         rngs: the source of randomness of the initial weights.
 
     Raises:
-        ValueError: for a drop rate outside [0, 1].
+        ValueError: for a drop rate outside [0, 1], or a size below 1.
+        TypeError: for a size that is no integer.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg

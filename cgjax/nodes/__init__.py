@@ -2,10 +2,21 @@
 
 from cgjax._gaussian.belief import Belief
 from cgjax.nodes._binary import Bernoulli, Binary, Spin
+from cgjax.nodes._bounded import (
+    Arctan,
+    HardSigmoid,
+    HardTanh,
+    ReLU6,
+    Sine,
+    SoftSign,
+    SparseSigmoid,
+)
 from cgjax.nodes._categorical import Categorical
 from cgjax.nodes._continuous_bernoulli import ContinuousBernoulli
 from cgjax.nodes._dense_grid import DenseGrid
+from cgjax.nodes._exponential import CELU, ELU, SELU
 from cgjax.nodes._family import SMALLEST_SCALE, Family
+from cgjax.nodes._gated import GELU, HardSiLU, Mish, SiLU
 from cgjax.nodes._gaussian import Gaussian
 from cgjax.nodes._grid import Grid
 from cgjax.nodes._linear_chain import LinearChain
@@ -13,6 +24,7 @@ from cgjax.nodes._masks import SMALLEST_KEEP, BernoulliMask, GaussianMask, SoftC
 from cgjax.nodes._rectified import RectifiedGaussian
 from cgjax.nodes._rectifiers import SOFTPLUS_SCALE, LeakyReLU, NairHinton, ReLU, Softplus
 from cgjax.nodes._semi_markov import SemiMarkov
+from cgjax.nodes._sparse_plus import SparsePlus
 from cgjax.nodes._tag_schemes import bio_transitions
 from cgjax.nodes._tree import Tree
 
@@ -42,4 +54,19 @@ __all__ = [
     "Spin",
     "Tree",
     "bio_transitions",
+    "Arctan",
+    "HardSigmoid",
+    "HardTanh",
+    "ReLU6",
+    "Sine",
+    "SoftSign",
+    "SparseSigmoid",
+    "CELU",
+    "ELU",
+    "SELU",
+    "GELU",
+    "HardSiLU",
+    "Mish",
+    "SiLU",
+    "SparsePlus",
 ]

@@ -103,15 +103,3 @@ def check_possible(chain: ChainParameters, e: Array) -> None:
     possible = (reached & end).any(-1) | ~begun[..., 0]
     names = "`transitions`, `start`, `end`"
     checks.require_possible(chain, possible, names, ("chains", "path"))
-
-
-def check_count(k: int, shape: tuple[int, ...]) -> None:
-    """Raise unless k can be a number of paths."""
-    if not isinstance(k, int) or isinstance(k, bool):
-        raise TypeError(f"LinearChain.top takes a number of paths, got {k!r}")
-    length, states = shape[-2:]
-    if k < 1 or k > states**length:
-        raise ValueError(
-            f"LinearChain.top takes 1 to {states}^{length} paths, as many as {length} positions "
-            f"with {states} states have, got {k}"
-        )

@@ -150,7 +150,13 @@ class Field(OneHotPositions):
         Raises:
             TypeError: the message names the ways out.
         """
-        raise TypeError(
+        raise self._no_sum()
+
+    def _log_partition(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
+        raise self._no_sum()
+
+    def _no_sum(self) -> TypeError:
+        return TypeError(
             f"The probability of an image of labels under a {type(self).__name__} has a "
             "normalising sum over all images, which nobody can compute. Use "
             "`cgjax.pseudo_likelihood(net)`, which multiplies the probability of each pixel's "

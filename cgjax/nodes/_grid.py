@@ -123,6 +123,15 @@ class Grid(Field):
         found = self._each_image(self._log_prob, "(h,w,k),(h,w,k)", x, e, result="()")
         return found[..., None, None, None]
 
+    def _log_partition(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
+        if not self.exact_mean:
+            return super()._log_partition(e)
+        e = wide(self.natural_parameter(e))
+        return self._each_image(self._log_sum, "(h,w,k)", e, result="()")
+
+    def _log_sum(self, e: Labels, parameters: Parameters) -> Float[Array, ""]:
+        return strip(e, _both(parameters)).log_partition()
+
     def _log_prob(self, x: Labels, e: Labels, parameters: Parameters) -> Float[Array, ""]:
         return strip(e, _both(parameters)).log_prob(x)
 

@@ -12,7 +12,6 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, UInt32
 from cgjax.kernels import chains
 from cgjax.kernels.chains import Chain
 from cgjax.nodes import _chain_checks as checks
-from cgjax.nodes._values import or_nan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,47 +116,6 @@ class LinearChain(checks.ChainParameters):
         pairs = chains.expectations(chain._replace(transitions=each))[2]
         return pairs.reshape(*batch, steps, k, k)
 
-    def top(
-        self, e: Num[ArrayLike, "*nodes"], k: int
-    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        """The k most probable paths and their log-probabilities, the most probable first.
-
-        Args:
-            e: natural parameter, (..., T, K).
-            k: how many paths, from 1 to K^T.
-
-        Returns:
-            The one-hot paths (k, ..., T, K), in e's dtype and without gradient, and their
-            log-probabilities (k, ...). Where a chain has fewer possible paths, the others have
-            -inf, and 0 in place of a path. NaN where e is, and for a chain without a possible path.
-
-        Raises:
-            ValueError: k is below 1, or above the number of paths.
-
-        Example:
-            >>> import jax.numpy as jnp
-            >>> chain, e = LinearChain(jnp.zeros((2, 2))), jnp.array([[0.0, 1.0], [0.0, 3.0]])
-            >>> paths, log_probs = chain.top(e, 2)
-            >>> print(paths.argmax(-1), jnp.exp(log_probs))
-            [[1 1]
-             [0 1]] [0.696... 0.256...]
-        """
-        e = self.natural_parameter(e)
-        checks.check_count(k, e.shape)
-        chain = self._chain(e)
-        found = chains.best(jax.tree.map(lax.stop_gradient, chain), k)
-        log_z = chains.log_partition(chain)[None]
-        known = jnp.isfinite(log_z)
-        # Through the score of the path, whose derivatives are the potentials that it takes.
-        one_hot = jax.nn.one_hot(found.paths, e.shape[-1], dtype=chain.unary.dtype)
-        scores = jax.vmap(chains.score, (None, 0))(chain, one_hot)
-        possible = found.scores != -jnp.inf
-        log_probs = jnp.where(possible, scores - jnp.where(known, log_z, 0), -jnp.inf)
-        log_probs = or_nan(known, log_probs)
-        one_hot = jnp.where(possible[:, :, None, None], one_hot, 0)
-        paths = or_nan(known[:, :, None, None], one_hot).astype(e.dtype)
-        return paths.reshape(k, *e.shape), log_probs.reshape(k, *e.shape[:-2])
-
     def _mask(self, shape: tuple[int, ...]) -> Array | None:
         """Which positions take part, of the batch and positions of e's shape."""
         if self.mask is not None:
@@ -221,11 +179,15 @@ class _Paths(NamedTuple):
         return self._one_hot(found.paths), found.possible
 
     def best(self) -> tuple[Float[Array, "B T K"], Bool[Array, " B"]]:
-        found = chains.best(jax.tree.map(lax.stop_gradient, self.chain))
-        return self._one_hot(found.paths[0]), jnp.isfinite(found.scores[0])
+        paths, scores = chains.best(jax.tree.map(lax.stop_gradient, self.chain))
+        return self._one_hot(paths[0]), jnp.isfinite(scores[0])
+
+    def listed(self, k: int) -> tuple[Float[Array, "k B T K"], Bool[Array, "k B"]]:
+        found = chains.best(jax.tree.map(lax.stop_gradient, self.chain), k)
+        return self._one_hot(found.paths), found.scores != -jnp.inf
 
     def neighbour_variance(self, variance: Float[Array, "B T K"]) -> Float[Array, "B T K"]:
         return chains.neighbour_variance(self.chain, variance)
 
-    def _one_hot(self, paths: Int[Array, "B T"]) -> Float[Array, "B T K"]:
+    def _one_hot(self, paths: Int[Array, "*k B T"]) -> Float[Array, "*k B T K"]:
         return jax.nn.one_hot(paths, self.unary.shape[2], dtype=self.unary.dtype)

@@ -1,5 +1,6 @@
 """What nodes of several positions share, whose statistic is one-hot along the last axis."""
 
+import abc
 import dataclasses
 from typing import ClassVar
 
@@ -31,6 +32,27 @@ class OneHotPositions(Family):
         known = ~jnp.isnan(x).any(-1, keepdims=True)
         one_hot = ((x == 0) | (x == 1)).all(-1, keepdims=True) & (x.sum(-1, keepdims=True) == 1)
         return jnp.where(known & ((x != 1) | ~one_hot), -jnp.inf, e)
+
+    def log_known(
+        self, x: Num[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "..."]:
+        """log P(what is known by x) of each node, NaN in x being unknown; shape `mask_shape`.
+
+        The unknown positions are summed out: it is the log-partition of `conditioned` less that of
+        e. -inf where something known is impossible.
+
+        Raises:
+            TypeError: the family's sums are approximate.
+        """
+        given = self.conditioned(e, x)
+        known, every = self._log_partition(given), self._log_partition(e)
+        never = jnp.isneginf(known)
+        found = jnp.where(never, -jnp.inf, known - jnp.where(jnp.isneginf(every), 0, every))
+        return found.reshape(self.mask_shape(jnp.shape(e)))
+
+    @abc.abstractmethod
+    def _log_partition(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
+        """log Z of each node, (...,)."""
 
 
 def digits(numbers: Int[Array, "*numbers"], count: int, base: int) -> Int[Array, "*numbers count"]:

@@ -53,6 +53,10 @@ class Strip(NamedTuple):
         """The most probable image of labels."""
         return self.labels(self.chain.mode(self.scores))
 
+    def log_partition(self) -> Float[Array, ""]:
+        """The logarithm of the sum over all images."""
+        return self.chain.log_partition(self.scores)
+
     def log_prob(self, x: Labels) -> Float[Array, ""]:
         """The exact log-probability of one-hot labels."""
         rows = jnp.swapaxes(x, 0, 1) if self.turned else x

@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, UInt32
 from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import complement_of
+from cgjax._static import described
 from cgjax.nodes._one_hot import OneHotPositions, digits
 from cgjax.nodes._values import or_nan, possible_or_minus_infinity
 
@@ -58,6 +59,10 @@ class Potentials(Protocol):
 
     def best(self) -> tuple[Float[Array, "B ..."], Bool[Array, " B"]]:
         """The most probable value, and whether anything is possible."""
+        ...
+
+    def listed(self, k: int) -> tuple[Float[Array, "k B ..."], Bool[Array, "k B"]]:
+        """The k most probable values, best first, and whether there are so many."""
         ...
 
     def neighbour_variance(self, variance: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
@@ -220,16 +225,68 @@ class Structured(OneHotPositions):
     def top(
         self, e: Num[ArrayLike, "*nodes"], k: int
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        """The k most probable values, of families that can list them.
+        """The k most probable values and their log-probabilities, the most probable first.
+
+        Of equally probable ones the order is the same in each call; the first is `mode`.
+
+        Args:
+            e: natural parameter.
+            k: how many, from 1 to the number of values.
+
+        Returns:
+            The values, k times the shape of e, in e's dtype and without gradient, and their
+            log-probabilities (k, ...), at least float32, with the gradient of `log_prob`. Where
+            fewer are possible, the others have -inf, and 0 in place of a value. NaN where e is, and
+            where nothing is possible.
 
         Raises:
-            TypeError: the message names the ways out.
+            TypeError: k is no integer.
+            ValueError: k is below 1, or above the number of values.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from cgjax.nodes import LinearChain
+            >>> chain, e = LinearChain(jnp.zeros((2, 2))), jnp.array([[0.0, 1.0], [0.0, 3.0]])
+            >>> paths, log_probs = chain.top(e, 2)
+            >>> print(paths.argmax(-1), jnp.exp(log_probs))
+            [[1 1]
+             [0 1]] [0.696... 0.256...]
+
+        Source: Seshadri and Sundberg, "List Viterbi decoding algorithms", 1994.
         """
-        raise TypeError(
-            f"{type(self).__name__} does not list its {k} most probable values; LinearChain does. "
-            "`mode` is the most probable one; others are found by forbidding what it takes, with "
-            "-inf in the natural parameter, or by `sample` and `log_prob`."
-        )
+        e = self.natural_parameter(e)
+        self._check_count(k, e.shape)
+        potentials = self._potentials(e)
+        values, there = potentials.listed(k)
+        log_z = potentials.log_partition()[None]
+        known = jnp.isfinite(log_z)
+        # Through the scores of the values, whose derivatives are the potentials that they take.
+        scores = jax.vmap(lambda x: potentials.score(x)[1])(values)
+        log_probs = jnp.where(there, scores - jnp.where(known, log_z, 0), -jnp.inf)
+        # The recursions round in another order than the sums do.
+        order = jnp.argsort(-log_probs, 0, stable=True)
+        log_probs = or_nan(known, jnp.take_along_axis(log_probs, order, 0))
+        values = jnp.where(_of_values(there, values), values, 0)
+        values = jnp.take_along_axis(values, _of_values(order, values), 0)
+        values = or_nan(_of_values(known, values), values).astype(e.dtype)
+        return values.reshape(k, *e.shape), log_probs.reshape(k, *self._batch(e))
+
+    def _check_count(self, k: int, shape: tuple[int, ...]) -> None:
+        """Raise unless k can be a number of values."""
+        name = type(self).__name__
+        if not isinstance(k, int) or isinstance(k, bool):
+            raise TypeError(f"{name}.top takes a number of values, got {described(k)}")
+        if k < 1:
+            raise ValueError(f"{name}.top takes a number of values, at least 1, got {k}")
+        # With k positions there are k values already, unless there is one however many there are.
+        first = len(shape) - len(self.axes)
+        fewer = (*shape[:first], min(shape[first], k), *shape[first + 1 :])
+        count = self.num_states(fewer)
+        if k > count:
+            raise ValueError(
+                f"{name}.top takes 1 to {count} values, as many as a natural parameter of shape "
+                f"{shape} has, got {k}"
+            )
 
     def num_states(self, shape: tuple[int, ...]) -> int:
         """K^N, the number of ways to give N positions one of K states."""
@@ -239,6 +296,9 @@ class Structured(OneHotPositions):
         """The one-hot states of these numbers, read as numbers of N digits in base K."""
         count, k = shape[-2:]
         return jax.nn.one_hot(digits(numbers[..., 0, 0], count, k), k, dtype=float)
+
+    def _log_partition(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
+        return self.log_partition(e)
 
     def _variance(self, marginals: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
         return marginals * complement_of(marginals, -1)
@@ -260,6 +320,11 @@ class Structured(OneHotPositions):
         if all(n == 1 for n in lead):
             return array.reshape(1, *shape)
         return jnp.broadcast_to(array, (*batch, *shape)).reshape(math.prod(batch), *shape)
+
+
+def _of_values(rows: Array, values: Array) -> Array:
+    """What is known of each row, with as many axes as the values."""
+    return rows.reshape(*rows.shape, *(1,) * (values.ndim - rows.ndim))
 
 
 def _known(values: Array, possible: Array, e: Array) -> Array:

@@ -20,6 +20,12 @@ PICTURES = {
     "segmentation.png": "segmentation/digits/result.json",
     "observation_density.png": "observation_density/boston/result.json",
     "tagging.svg": "tagging/*/*.json",
+    "characters.svg": "characters/*/result.json",
+    "gan_ring.png": "gan/ring/result.json",
+    "gan_digits.png": "gan/digits/result.json",
+    "gan_mnist.png": "gan/mnist/result.json",
+    "vae_digits.png": "vae/digits/result.json",
+    "vae_mnist.png": "vae/mnist_*/result.json",
 }
 
 

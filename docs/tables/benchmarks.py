@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks import (
     chains,
     deterministic_bound,
+    evidence,
     kept_memory,
     moments,
     moments_positions,
@@ -67,6 +68,7 @@ AS_IN_A_TERMINAL: dict[str, Any] = {
     "moments-cost": moments,
     "kept-memory": kept_memory,
     "chains": chains,
+    "evidence": evidence,
 }
 
 

@@ -158,7 +158,8 @@ def test_a_transformer():
 
     gated = _Transformer(nnx.gelu, nnx.Rngs(0))
     gated.eval()
-    assert not cg.lift(gated).report(tokens).lifted
+    assert [e.family for e in cg.lift(gated).report(tokens).lifted] == ["GELU"]
+    assert not np.array_equal(cg.pcff(cg.lift(gated), 0.5)(KEY, tokens), gated(tokens))
     with_attention = cg.lift(module, include="softmax")
     assert [e.family for e in with_attention.report(tokens).lifted] == ["Categorical", "ReLU"]
     _, nodes = cg.with_nodes(cg.forward_sample(with_attention))(KEY, tokens)

@@ -196,3 +196,21 @@ def test_a_deep_network_is_lifted_quickly():
     assert len(cg.lift(net).report(PARAMS, X).lifted) == 100
     # About 0.5 s here; the bound leaves room for slow machines, not for quadratic work.
     assert time.perf_counter() - start < 20
+
+
+def test_the_report_lists_whatever_else_bends_data():
+    def net(p, x):
+        h = jax.nn.gelu(x @ p["w"])
+        h = jax.nn.squareplus(h @ p["u"]) + jnp.exp(-(h**2)) + jnp.abs(h - 1)
+        return jax.nn.log_softmax(jnp.where(h > 1, h, h * h) @ p["v"])
+
+    report = cg.lift(net).report(PARAMS, X)
+    assert [e.family for e in report.lifted] == ["GELU"] and not report.skipped
+    assert [e.function for e in report.others] == [
+        *("squareplus", "power", "exp", "abs", "square", "where", "log_softmax")
+    ]
+    assert all(e.reason and e.node is None for e in report.others)
+    assert "other    exp: no node family has this function as its mean" in repr(report)
+    # What is linear in data, or a function of parameters alone, is not listed.
+    linear = cg.lift(lambda p, x: x @ jnp.exp(p["w"]) * p["gain"] + jnp.where(p["w"][0] > 0, x, 0))
+    assert not linear.report(PARAMS, X).others

@@ -47,6 +47,38 @@ ACTIVATIONS = {
     "logaddexp": ("Softplus", lambda x: jnp.logaddexp(x, 0)),
     "logaddexp, zero first": ("Softplus", lambda x: jnp.logaddexp(0.0, x)),
     "softplus by hand": ("Softplus", lambda x: jnp.log1p(jnp.exp(x))),
+    "nnx.gelu": ("GELU", nnx.gelu),
+    "gelu, half last": (
+        "GELU",
+        lambda x: x * (1 + jnp.tanh(jnp.sqrt(2 / jnp.pi) * (x + 0.044715 * x**3))) / 2,
+    ),
+    "gelu, factor": (
+        "GELU",
+        lambda x: 0.5 * x * (1 + jnp.tanh(0.79788456 * x * (1 + 0.044715 * x * x))),
+    ),
+    "gelu by sigmoid": ("GELU", lambda x: x * nnx.sigmoid(1.5957691 * (x + 0.044715 * x**3))),
+    "exact gelu": ("GELU", lambda x: nnx.gelu(x, approximate=False)),
+    "exact gelu by erf": ("GELU", lambda x: x * 0.5 * (1 + lax.erf(x * jnp.sqrt(0.5)))),
+    "nnx.silu": ("SiLU", nnx.silu),
+    "silu, quotient": ("SiLU", lambda x: x / (1 + jnp.exp(-x))),
+    "silu by tanh": ("SiLU", lambda x: x * (0.5 + 0.5 * jnp.tanh(x / 2))),
+    "swish": ("SiLU", lambda x: x * nnx.sigmoid(1.702 * x)),
+    "jax.nn.mish": ("Mish", jax.nn.mish),
+    "mish by hand": ("Mish", lambda x: x * jnp.tanh(jnp.log1p(jnp.exp(x)))),
+    "nnx.hard_swish": ("HardSiLU", nnx.hard_swish),
+    "hard swish by hand": ("HardSiLU", lambda x: x * jnp.clip(x * (1 / 6) + 0.5, 0, 1)),
+    "nnx.elu": ("ELU", nnx.elu),
+    "elu by hand": ("ELU", lambda x: jnp.where(x > 0, x, 0.5 * (jnp.exp(x) - 1))),
+    "nnx.selu": ("SELU", nnx.selu),
+    "nnx.celu": ("CELU", lambda x: nnx.celu(x, 0.5)),
+    "nnx.hard_tanh": ("HardTanh", nnx.hard_tanh),
+    "nnx.hard_sigmoid": ("HardSigmoid", nnx.hard_sigmoid),
+    "nnx.relu6": ("ReLU6", nnx.relu6),
+    "relu6 by hand": ("ReLU6", lambda x: jnp.minimum(jnp.maximum(x, 0), 6)),
+    "jax.nn.soft_sign": ("SoftSign", jax.nn.soft_sign),
+    "jax.nn.sparse_plus": ("SparsePlus", jax.nn.sparse_plus),
+    "jax.nn.sparse_sigmoid": ("SparseSigmoid", jax.nn.sparse_sigmoid),
+    "arctan": ("Arctan", jnp.arctan),
 }
 
 
@@ -83,6 +115,25 @@ def test_the_slope_is_recovered(slope, dtype):
     lifted = cg.lift(lambda x: 2 * nnx.leaky_relu(x, slope))
     (site,) = trace(lifted, (X.astype(dtype),)).sites
     assert _static.join(site.family, []) == cg.nodes.LeakyReLU(slope)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_numbers_of_other_functions_are_recovered(dtype):
+    made = {
+        cg.nodes.ELU(0.3): lambda x: nnx.elu(x, 0.3),
+        cg.nodes.CELU(2.5): lambda x: nnx.celu(x, 2.5),
+        cg.nodes.SiLU(1.702): lambda x: x * nnx.sigmoid(1.702 * x),
+    }
+    for family, activation in made.items():
+        lifted = cg.lift(lambda x, f=activation: 2 * f(x))
+        (site,) = trace(lifted, (X.astype(dtype),)).sites
+        found = _static.join(site.family, [])
+        assert type(found) is type(family)
+        (own,), (wanted,) = vars(found).values(), vars(family).values()
+        np.testing.assert_allclose(own, wanted, rtol=5e-3)
+    x = jax.grad(lambda b: cg.lift(lambda b, x: (x * nnx.sigmoid(b * x)).sum())(b, X))(1.5)
+    assert families(lambda p, b, x: x * nnx.sigmoid(b * x) @ p["w"], PARAMS, 1.5, X) == ["SiLU"]
+    assert np.isfinite(x)
 
 
 def test_a_slope_that_is_a_parameter():
@@ -250,3 +301,21 @@ def test_what_the_network_differentiates_through_is_skipped():
 
     gradient = jax.jit(jax.grad(loss))(PARAMS)
     assert np.isfinite(gradient["w"]).all() and np.abs(gradient["w"]).max() > 0
+
+
+# Functions of `jax.nn` that are no activation of one value, or the mean of no variable with a
+# variance: docs/activations.md says why.
+OTHERS = {
+    *("dot_product_attention", "get_scaled_dot_general_config", "glu", "identity", "initializers"),
+    *("log1mexp", "log_sigmoid", "log_softmax", "logmeanexp", "logsumexp", "one_hot"),
+    *("scaled_dot_general", "scaled_matmul", "squareplus", "standardize"),
+}
+
+
+def test_every_activation_of_jax_is_lifted_or_known_not_to_be():
+    for name in sorted(n for n in dir(jax.nn) if not n.startswith("_")):
+        if name in OTHERS:
+            continue
+        activation = getattr(jax.nn, name)
+        assert len(families(lambda p, x, f=activation: f(x @ p["w"]), PARAMS, X)) == 1, name
+    assert families(lambda p, x: jnp.sin(x @ p["w"]), PARAMS, X, include="sine*") == ["Sine"]

@@ -54,22 +54,26 @@ def _normalised_by_maximum(p, x, y):
 
 
 NEGATIVES = {
-    "silu": (lambda p, x, y: nnx.silu(x @ p["w"]), [("logistic", GATE)]),
-    "swish by hand": (lambda p, x, y: x * jax.nn.sigmoid(1.7 * x), [("logistic", GATE)]),
-    "gelu": (lambda p, x, y: nnx.gelu(x), [("tanh", GATE)]),
-    "exact gelu": (lambda p, x, y: nnx.gelu(x, approximate=False), []),
     "gelu by hand": (
         lambda p, x, y: 0.5 * x * (1 + jnp.tanh(0.8 * (x + 0.04 * x**3))),
         [("tanh", GATE)],
     ),
-    "mish": (lambda p, x, y: jax.nn.mish(x), [("softplus", NEVER), ("tanh", NEVER)]),
-    "mish by hand": (
-        lambda p, x, y: x * jnp.tanh(jax.nn.softplus(x)),
-        [("softplus", NEVER), ("tanh", GATE)],
+    "swish of its own": (lambda p, x, y: x * jax.nn.sigmoid(x - 1), [("logistic", GATE)]),
+    "swiglu": (
+        lambda p, x, y: jax.nn.silu(x @ p["w"]) * (x @ p["u"]) @ p["v"],
+        [("silu", GATE)],
     ),
-    "elu": (lambda p, x, y: nnx.elu(x), []),
-    "selu": (lambda p, x, y: nnx.selu(x), []),
-    "celu": (lambda p, x, y: nnx.celu(x), [("relu", NEVER)]),
+    "geglu": (lambda p, x, y: jax.nn.gelu(x @ p["w"]) * (x @ p["u"]), [("gelu", GATE)]),
+    "clip to one": (lambda p, x, y: jnp.clip(x @ p["w"], -1, 1), [("hard_tanh", GATE)]),
+    "clip to one by hand": (
+        lambda p, x, y: jnp.minimum(jnp.maximum(x @ p["w"], -1), 1),
+        [("hard_tanh", GATE)],
+    ),
+    "fourier features": (
+        lambda p, x, y: jnp.concatenate([jnp.sin(x @ p["w"]), jnp.cos(x @ p["w"])], -1),
+        [("sine", GATE)],
+    ),
+    "falling swish": (lambda p, x, y: x * jax.nn.sigmoid(-x), [("swish", NEVER)]),
     "glu": (lambda p, x, y: nnx.glu(x @ p["w"]), [("logistic", GATE)]),
     "glu by hand": (
         lambda p, x, y: (x @ p["w"]) * jax.nn.sigmoid(x @ p["u"]) @ p["v"],
@@ -128,10 +132,6 @@ NEGATIVES = {
         [("relu", NEVER)],
     ),
     "lax.clamp": (lambda p, x, y: lax.clamp(0.0, x, 1.0), []),
-    "relu6": (lambda p, x, y: nnx.relu6(x), [("relu", NEVER)]),
-    "hard_tanh": (lambda p, x, y: nnx.hard_tanh(x), []),
-    "hard_sigmoid": (lambda p, x, y: nnx.hard_sigmoid(x), [("relu", NEVER)]),
-    "hard_swish": (lambda p, x, y: nnx.hard_swish(x), [("relu", NEVER)]),
     "maximum of two values": (lambda p, x, y: jnp.maximum(x, y), []),
     "maximum with another bound": (lambda p, x, y: jnp.maximum(x, 0.1), []),
     "of parameters": (

@@ -55,12 +55,32 @@ CASES = (
     Case("leaky_relu_steep", nodes.LeakyReLU(0.7)),
     Case("softplus", nodes.Softplus()),
     Case("nair_hinton", nodes.NairHinton()),
+    Case("gelu", nodes.GELU()),
+    Case("gelu_exact", nodes.GELU(approximate=False)),
+    Case("silu", nodes.SiLU()),
+    Case("silu_array", nodes.SiLU(np.array([0.5, 1.0, 1.702, 0.8]))),
+    Case("mish", nodes.Mish()),
+    Case("hard_silu", nodes.HardSiLU(), -2.5, 4.0),
+    Case("elu", nodes.ELU()),
+    Case("elu_array", nodes.ELU(np.array([0.5, 1.0, 1.5, 2.0]))),
+    Case("selu", nodes.SELU()),
+    Case("celu", nodes.CELU(0.7)),
+    Case("hard_tanh", nodes.HardTanh(), -1.0, 1.0),
+    Case("hard_sigmoid", nodes.HardSigmoid()),
+    Case("sparse_sigmoid", nodes.SparseSigmoid(), -1.0, 1.0),
+    Case("relu6", nodes.ReLU6(), 0.0, 6.0),
+    Case("soft_sign", nodes.SoftSign()),
+    Case("arctan", nodes.Arctan()),
+    Case("sine", nodes.Sine()),
+    Case("sparse_plus", nodes.SparsePlus(), -1.2, 2.0),
     Case("bernoulli_mask", nodes.BernoulliMask(), 0.0, 1.0, bounded=True),
     Case("gaussian_mask", nodes.GaussianMask(), 0.25, 1.0, bounded=True),
     Case("soft_clamp", nodes.SoftClamp(-1.0, 2.0), -1.0, 2.0, bounded=True),
 )
 DISCRETE = tuple(case for case in CASES if case.family.discrete)
-CONTINUOUS = tuple(case for case in CASES if not case.family.discrete)
+# Their values are numbers that depend on e, which `tests/nodes/test_gated.py` holds to their law.
+GATED = tuple(case for case in CASES if not (case.family.discrete or case.family.reparameterised))
+CONTINUOUS = tuple(case for case in CASES if case.family.reparameterised)
 ELEMENTWISE = tuple(case for case in CASES if not isinstance(case.family, nodes.Categorical))
 
 

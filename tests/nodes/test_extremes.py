@@ -38,6 +38,19 @@ def _cases():
         nodes.ReLU(),
         nodes.Softplus(),
         nodes.NairHinton(),
+        nodes.GELU(),
+        nodes.GELU(approximate=False),
+        nodes.SiLU(),
+        nodes.Mish(),
+        nodes.HardSiLU(),
+        nodes.ELU(),
+        nodes.SELU(),
+        nodes.HardTanh(),
+        nodes.ReLU6(),
+        nodes.SoftSign(),
+        nodes.Arctan(),
+        nodes.Sine(),
+        nodes.SparsePlus(),
     ):
         yield family, e, variance
     e, variance, leak = _product(E, POSITIVE, LEAKS)
@@ -127,6 +140,10 @@ def test_log_prob_of_any_value_is_finite_or_minus_infinity(case):
         (nodes.SoftClamp(0.0, 1.0), -1.0),
         (nodes.ReLU(), -0.5),
         (nodes.Softplus(), -0.5),
+        (nodes.GELU(), 0.3),
+        (nodes.ELU(), 0.3),
+        (nodes.SparsePlus(), 1.6),
+        (nodes.ReLU6(), 3.0),
     ],
     ids=repr,
 )

@@ -1,7 +1,6 @@
 """Trees and semi-Markov sequences as families and in every procedure, against enumeration."""
 
 import dataclasses
-import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,15 @@ import pytest
 import cgjax as cg
 from cgjax.nodes import LinearChain, SemiMarkov, Tree
 from tests.helpers import assert_identical
+from tests.nodes.structure_oracle import (
+    DURATIONS,
+    LENGTHS,
+    PARENTS,
+    K,
+    Listed,
+    listed_segments,
+    listed_tree,
+)
 
 KEY = jax.random.key(5)
 _draw = np.random.default_rng(4)
@@ -19,92 +27,6 @@ _draw = np.random.default_rng(4)
 
 def _normal(*shape: int) -> np.ndarray:
     return _draw.normal(size=shape).astype(np.float32)
-
-
-# A forest in no order: node 2 is the root of 3, 0 and 1, node 4 is alone. Two rows.
-PARENTS, K, DURATIONS = (3, 3, -1, 2, -1), 2, 3
-LENGTHS = (4, 3)
-
-
-class Listed(NamedTuple):
-    """All values of one row, by what they are and by their scores.
-
-    Attributes:
-        values: of the statistic, (number, *shape of e).
-        scores: -inf for what is forbidden.
-        pairs: as `pair_marginals` has them, (number, ...).
-    """
-
-    values: np.ndarray
-    scores: np.ndarray
-    pairs: np.ndarray
-
-    @property
-    def log_partition(self) -> float:
-        largest = self.scores.max()
-        return float(np.log(np.exp(self.scores - largest).sum()) + largest)
-
-    @property
-    def log_p(self) -> np.ndarray:
-        return self.scores - self.log_partition
-
-    @property
-    def p(self) -> np.ndarray:
-        return np.exp(self.log_p)
-
-    @property
-    def marginals(self) -> np.ndarray:
-        return np.tensordot(self.p, self.values, 1)
-
-    @property
-    def covariance(self) -> np.ndarray:
-        centred = (self.values - self.marginals).reshape(len(self.p), -1)
-        return np.einsum("p,pi,pj->ij", self.p, centred, centred)
-
-    @property
-    def entropy(self) -> float:
-        possible = self.p > 0
-        return float(-(self.p[possible] * self.log_p[possible]).sum())
-
-
-def listed_tree(parameters: dict[str, Any], e: Any, row: int) -> Listed:
-    transitions = np.asarray(parameters["transitions"], np.float64)
-    e = np.asarray(e, np.float64)
-    n = len(PARENTS)
-    matrices = np.broadcast_to(transitions, (n, K, K))
-    states = np.array(list(itertools.product(range(K), repeat=n)))
-    scores, pairs = e[range(n), states].sum(1), np.zeros((len(states), n, K, K))
-    for node, parent in enumerate(PARENTS):
-        if parent >= 0:
-            scores = scores + matrices[node][states[:, parent], states[:, node]]
-            pairs[range(len(states)), node, states[:, parent], states[:, node]] = 1
-    return Listed(np.eye(K)[states], scores, pairs)
-
-
-def listed_segments(parameters: dict[str, Any], e: Any, row: int) -> Listed:
-    start, end, step = (
-        np.asarray(parameters[name], np.float64) for name in ("start", "end", "transitions")
-    )
-    e, length = np.asarray(e, np.float64), LENGTHS[row]
-
-    def from_(t: int) -> Any:
-        if t == length:
-            yield []
-        for d, k in itertools.product(range(min(e.shape[1], length - t)), range(K)):
-            yield from ([(t, d, k), *rest] for rest in from_(t + d + 1))
-
-    found = list(from_(0))
-    values, pairs = np.zeros((len(found), *e.shape)), np.zeros((len(found), e.shape[0] - 1, K, K))
-    scores = np.zeros(len(found))
-    for number, segments in enumerate(found):
-        labels = [k for _, _, k in segments]
-        scores[number] = start[labels[0]] + end[labels[-1]] + sum(e[at] for at in segments)
-        for at in segments:
-            values[number][at] = 1
-        for (t, _, k), before in zip(segments[1:], labels, strict=False):
-            scores[number] += step[before, k]
-            pairs[number, t - 1, before, k] = 1
-    return Listed(values, scores, pairs)
 
 
 class Case(NamedTuple):
@@ -209,6 +131,67 @@ def test_everything_is_the_enumeration(name, change):
     np.testing.assert_allclose(slope, sums if name == "tree" else sums.sum(0), atol=2 * error)
 
 
+LISTED = 20  # more than there are of the shorter sequence
+
+
+@jax.jit
+def best_ones(family: Any, e: Any) -> Any:
+    values, log_probs = family.top(e, LISTED)
+    slope = jax.grad(lambda e: (family.top(e, LISTED)[1][3]).sum())(e)
+    small = family.top(e.astype(jnp.bfloat16), 2)
+    return values, log_probs, slope, family.mode(e), small
+
+
+@pytest.mark.parametrize("change", [lambda x: x, hard, np.round], ids=["usual", "hard", "ties"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_most_probable_values_are_those_of_the_enumeration(name, change):
+    given = case(name, change)
+    got = jax.tree.map(np.asarray, best_ones(given.family, jnp.asarray(given.e)))
+    values, log_probs, slope, mode, small = got
+    assert_identical(values[0], mode)
+    assert small[0].dtype == jnp.bfloat16 and small[1].dtype == np.float32
+    error = 3e-3 if change is hard else 5e-6
+    for row in range(2):
+        exact = given.row(row)
+        known = {
+            x.astype(np.float32).tobytes(): p
+            for x, p in zip(exact.values, exact.log_p, strict=True)
+        }
+        expected = np.sort(exact.log_p)[::-1][:LISTED]
+        expected = np.pad(expected, (0, LISTED - len(expected)), constant_values=-np.inf)
+        np.testing.assert_allclose(log_probs[:, row], expected, 2e-5, error)
+        assert (np.diff(log_probs[expected > -np.inf, row]) <= 0).all()
+        found = values[expected > -np.inf, row]
+        assert len({x.tobytes() for x in found}) == len(found)
+        own = [known[x.tobytes()] for x in found]
+        np.testing.assert_allclose(own, expected[expected > -np.inf], 2e-5, error)
+        assert not values[expected == -np.inf, row].any()
+        # float32; of large potentials, of sums that differ by roundings.
+        fourth = values[3, row] - exact.marginals
+        np.testing.assert_allclose(slope[row], fourth, atol=3e-4 if change is hard else 3e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_most_probable_values_of_rows_under_vmap_and_of_nothing(name):
+    """As in a batch; NaN where nothing is possible."""
+    given = case(name)
+    family, e = given.family, given.e.copy()
+    e[0] = -np.inf
+    usual, nothing = (best_ones(family, jnp.asarray(x))[:2] for x in (given.e, e))
+    assert all(np.isnan(x[:, 0]).all() for x in nothing)
+    assert_identical(nothing[0][:, 1], usual[0][:, 1])
+
+    @jax.jit
+    @jax.vmap
+    def rows(lengths: Any, e: Any) -> Any:
+        own = family if name == "tree" else dataclasses.replace(family, lengths=lengths)
+        return own.top(e, LISTED)
+
+    values, log_probs = (jnp.swapaxes(x, 0, 1) for x in rows(LENGTHS_OF, jnp.asarray(given.e)))
+    assert_identical(values, usual[0])
+    np.testing.assert_allclose(log_probs, usual[1], atol=1e-6)  # float32 rounding
+
+
 def near(name: str) -> np.ndarray:
     """Which elements' potentials `moments` counts for each element, (elements, elements)."""
     if name == "semi-Markov":
@@ -280,7 +263,9 @@ EYE = np.eye(K, dtype=np.float32)
         (lambda: Tree(PARENTS, TREE[1][:2]).mean(TREE[0]), ValueError, "2 matrices for 5 nodes"),
         (lambda: Tree(PARENTS, EYE * np.nan), ValueError, "Tree.transitions must be finite"),
         (lambda: Tree(PARENTS, EYE).mean(TREE[0][0, 0]), ValueError, "nodes of the tree, states"),
-        (lambda: Tree(PARENTS, EYE).top(TREE[0], 3), TypeError, "does not list its 3 most"),
+        (lambda: Tree(PARENTS, EYE).top(TREE[0], 33), ValueError, "1 to 32 values.*got 33"),
+        (lambda: SemiMarkov(EYE, 3).top(SEMI_MARKOV[0], 53), ValueError, "1 to 52.*got 53"),
+        (lambda: SemiMarkov(EYE, 3).top(SEMI_MARKOV[0], 0), ValueError, "at least 1, got 0"),
         (lambda: SemiMarkov(EYE, 0), ValueError, "at least 1, got 0"),
         (lambda: SemiMarkov(EYE, 2).scores(EYE[0]), ValueError, r"positions, states\), got shape"),
         (lambda: SemiMarkov(EYE, True), TypeError, "is an integer.*got True"),

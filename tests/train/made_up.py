@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import re
+from collections.abc import Callable
 from typing import Any
 
 from train.indrnn import settings as indrnn
@@ -17,6 +19,16 @@ def left_behind(out: pathlib.Path) -> Any:
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert {"command", "commit", "machine", "settings", "data"} <= result.keys()
     return result
+
+
+def refused(cli: Callable[..., int], words: str, out: pathlib.Path, capsys: Any) -> str:
+    """What a command says, in one line, that does not take its settings and leaves nothing."""
+    try:
+        status = cli([*words.split(), "--out", str(out)])
+    except SystemExit as ended:
+        status = ended.code
+    assert status != 0 and not (out / "result.json").exists()
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", "".join(capsys.readouterr())).split())
 
 
 def write_sweep(

@@ -163,12 +163,12 @@ def experiment(config, dataset=None):
 
 
 def test_a_family_is_one_program_and_a_run_alone_is_its_own():
-    together = sweep.groups(experiment(dataclasses.replace(TINY, mode="vmap")))
+    together = experiment(dataclasses.replace(TINY, mode="vmap")).groups()
     assert [g.name for g in together] == ["tanh", "relu"]
     assert together[0].runs == tuple(f"tanh {r} {s}" for r in REGULAR[:3] for s in (0, 1))
     assert together[0].hyper.drop.tolist() == [0, 0, 0.5, 0.5, 0, 0]
     np.testing.assert_allclose(together[0].hyper.pcff, [0, 0, 0, 0, 0.4, 0.4])
-    alone = sweep.groups(experiment(dataclasses.replace(TINY, mode="sequential")))
+    alone = experiment(dataclasses.replace(TINY, mode="sequential")).groups()
     assert len(alone) == 12
     # Seeds share a program.
     assert len({g.learner for g in alone}) == 6
@@ -253,7 +253,7 @@ def test_monte_carlo_figures_are_those_of_the_average_prediction():
     assert run == Run("both", Rates(0.5, 0.4), 0, "tanh")
     tried = experiment(one, digits)
     (made,) = sweep.trained(tried, None)
-    told = sweep._test(tried, run, made)
+    told = tried.test(run, made)
 
     def probs(variables, x):
         return jax.nn.softmax(tried.networks["tanh"].evaluation(*variables, x, 0.5)[0])
@@ -281,8 +281,8 @@ def test_a_run_that_never_had_a_loss_has_no_figures():
     )
     tried = experiment(config)
     (made,) = sweep.trained(tried, None)
-    told = sweep._test(tried, config.runs[0], made)
-    assert told["status"] == "diverged" and told["test"] is None
+    told = tried.test(config.runs[0], made)
+    assert made.status == "diverged" and told["test"] is None
     json.dumps(told, allow_nan=False)
 
 

@@ -18,6 +18,10 @@ MODULES = [
     "train.uci.experiment",
     "train.uci.published",
     "train.uci.table",
+    "train.gan.scores",
+    "train.vae.figure",
+    "train.vae.table",
+    "train.vae.testing",
     "docs.tables.parts",
 ]
 

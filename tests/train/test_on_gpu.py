@@ -10,6 +10,7 @@ import tyro
 
 from train.indrnn.settings import Config as Recurrent
 from train.resnet.settings import Config as Residual
+from train.vae.settings import Config as Autoencoder
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "on_gpu.sh"
 # Stands for an interpreter without tyro; "trains" a checkpoint of two steps, the last of 20 MB.
@@ -61,6 +62,12 @@ def script(tmp_path):
             "train.resnet",
             Residual,
             {"form": "products", "dtype": "bfloat16", "width": 8},
+        ),
+        (
+            "vae 50 25 --latents gaussian",
+            "train.vae",
+            Autoencoder,
+            {"data": "mnist", "samples": (50,), "latents": ("gaussian",), "test_images": 10000},
         ),
     ],
 )

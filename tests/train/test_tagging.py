@@ -4,9 +4,10 @@ import functools
 import json
 import pathlib
 import shutil
-from typing import Any
+from typing import Any, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -15,13 +16,14 @@ import cgjax as cg
 from tests.train.made_up import ROOT
 from train import figure
 from train.data import sentences
+from train.models.encoders import encoder
 from train.models.tagger import Tagger
 from train.report.claims import ABSENT, FAILS, HOLDS, OPEN
 from train.report.files import DataFileError
 from train.tagging import experiment, table, training
 from train.tagging.__main__ import cli
 from train.tagging.claims import claims, expected
-from train.tagging.settings import Cell, Config, Regulariser
+from train.tagging.settings import Cell, Config, Encoder, Head, Regulariser
 from train.tagging.training import Predictions, Rates
 
 # What is compiled is shared: the functions below train what the command trains.
@@ -62,7 +64,7 @@ def test_recurrences_begin_at_the_ends_of_a_sentence():
         embedded = np.concatenate([t[padded[:, i]] for i, t in enumerate(tables)], -1)
         windows = np.stack([embedded[t : t + 3].reshape(-1) for t in range(length)])
         states = []
-        for layer, order in ((net.forward, 1), (net.backward, -1)):
+        for layer, order in ((net.encoder.forward, 1), (net.encoder.backward, -1)):
             inner = windows @ np.asarray(layer.input.kernel[...]) + np.asarray(
                 layer.input.bias[...]
             )
@@ -76,6 +78,46 @@ def test_recurrences_begin_at_the_ends_of_a_sentence():
         expected += np.asarray(output.bias[...])
         # float32 rounding.
         np.testing.assert_allclose(found[row, :length], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bayesian", "gru"])
+def test_encoders_see_the_sentence_and_nothing_behind_it(name):
+    """Each word of a padded sentence is known from both of its sides, and from nowhere else."""
+    layer: Any = encoder(name, 3, 6, nnx.Rngs(1))
+    x = np.random.default_rng(1).normal(size=(3, 5, 3)).astype(np.float32)
+    run = jax.jit(layer)
+    found = run(x, np.array([5, 3, 1]))
+    assert found.shape == (3, 5, layer.nodes)
+    other, first, last = x.copy(), x.copy(), x.copy()
+    other[1, 3:], other[2, 1:], first[:, 0], last[1, 2] = 7, -7, 7, -7
+    by_other, by_first, by_last = (run(v, np.array([5, 3, 1])) for v in (other, first, last))
+    for row, length in enumerate((5, 3, 1)):
+        np.testing.assert_array_equal(found[row, :length], by_other[row, :length])
+        assert (np.abs(found - by_first)[row, :length].max(-1) > 1e-4).all()
+    assert (np.abs(found - by_last)[1, :3].max(-1) > 1e-4).all()
+    if name == "gru":
+        theirs = nnx.Bidirectional(*(nnx.RNN(way.cell) for way in _ways(layer)))
+        expected = theirs(jnp.asarray(x[:1]))
+        np.testing.assert_allclose(found[:1], expected, atol=1e-6)  # float32 rounding
+
+
+def _ways(layer: Any) -> tuple[Any, Any]:
+    return layer.forward, layer.backward
+
+
+def test_encoders_have_as_many_parameters():
+    """As the page says, of 128 nodes and 432 inputs."""
+    names: tuple[Encoder, ...] = get_args(Encoder)
+    made = [nnx.eval_shape(lambda n=n: encoder(n, 432, 128, nnx.Rngs(0))) for n in names]
+    counts = [sum(x.size for x in jax.tree.leaves(nnx.state(net, nnx.Param))) for net in made]
+    assert dict(zip(names, counts, strict=True)) == {
+        "window": 55424,
+        "recurrent": 55552,
+        "bayesian": 55808,
+        "gru": 54360,
+        "gru_wide": 190848,
+    }
+    assert [net.nodes for net in made] == [128, 128, 128, 40, 128]
 
 
 def test_a_chain_sees_the_marginals_of_another_or_a_sample():
@@ -274,7 +316,7 @@ def verdicts(results: pathlib.Path) -> list[str]:
 
 @pytest.mark.parametrize("seeds", [3, 2])
 def test_claims_take_three_seeds(tmp_path, seeds):
-    assert verdicts(tmp_path) == [ABSENT] * 10
+    assert verdicts(tmp_path) == [ABSENT] * 12
     some = range(seeds)
     for data in ("wnut17", "ewt"):
         write(tmp_path, data, Cell("window", "softmax", "none"), some)
@@ -284,7 +326,7 @@ def test_claims_take_three_seeds(tmp_path, seeds):
     constrained = {"f1": 0.12, "invalid steps": 0, "ece": 0.01}
     write(tmp_path, "wnut17", Cell("window", "constrained", "none"), some, **constrained)
     found = expected(tmp_path)
-    decided = [HOLDS, FAILS, HOLDS, HOLDS, HOLDS, ABSENT, HOLDS, HOLDS, ABSENT, ABSENT]
+    decided = [HOLDS, FAILS, HOLDS, HOLDS, HOLDS, ABSENT, HOLDS, HOLDS, *[ABSENT] * 4]
     if seeds == 2:  # counts decide by themselves
         decided = [OPEN if i in (0, 1, 2, 3, 4, 7) else v for i, v in enumerate(decided)]
     assert [claim.verdict for claim in found] == decided
@@ -308,6 +350,16 @@ def test_one_case_that_fails_is_told(tmp_path):
         expected(tmp_path)
 
 
+def test_units_are_compared_with_the_same_tags_and_regulariser(tmp_path):
+    heads: tuple[Head, ...] = ("softmax", "chain")
+    for head in heads:
+        write(tmp_path, "wnut17", Cell("gru", head, "none"))
+        write(tmp_path, "wnut17", Cell("bayesian", head, "none"), f1=0.15)
+    units, probable = expected(tmp_path)[-2:]
+    assert units.verdict == HOLDS and units.evidence.startswith("WNUT softmax none +2.00")
+    assert "WNUT chain none +2.00" in units.evidence and probable.verdict == OPEN
+
+
 def test_claims_leave_out_short_trainings(tmp_path):
     cell = Cell("window", "constrained", "none")
     write(tmp_path, "wnut17", cell, **{"invalid steps": 1})
@@ -315,7 +367,7 @@ def test_claims_leave_out_short_trainings(tmp_path):
     result = json.loads(path.read_text())
     result["settings"]["epochs"] = 1
     path.write_text(json.dumps(result))
-    assert verdicts(tmp_path) == [ABSENT] * 10
+    assert verdicts(tmp_path) == [ABSENT] * 12
 
 
 def test_the_results_of_the_repository_are_whole():

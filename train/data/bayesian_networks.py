@@ -22,8 +22,8 @@ TOLERANCE = 0.01
 _TOKEN = re.compile(r'"[^"]*"|[A-Za-z0-9_.+\-/<>=%&:]+|[{}()\[\]|,;]')
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 # Of each variable its states, and of each that has a distribution its parents and its table.
-_States = dict[str, tuple[str, ...]]
-_Given = dict[str, tuple[tuple[str, ...], np.ndarray]]
+States = dict[str, tuple[str, ...]]
+Given = dict[str, tuple[tuple[str, ...], np.ndarray]]
 
 
 class Variable(NamedTuple):
@@ -42,7 +42,7 @@ class Variable(NamedTuple):
     table: np.ndarray
 
 
-class _Tokens:
+class Tokens:
     """The words and signs of a file, read one after the other."""
 
     def __init__(self, text: str, source: str):
@@ -97,17 +97,25 @@ def read_bif(path: Path) -> tuple[Variable, ...]:
         DataFileError: the file cannot be read, is no BIF, or holds no Bayesian network: names the
             file, the line and what was expected.
     """
+    return parse_bif(text_of(path), str(path))
+
+
+def text_of(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataFileError: the file cannot be read, or is no text.
+    """
     with open_regular(path) as file:
         try:
-            text = file.read().decode()
+            return file.read().decode()
         except UnicodeDecodeError as error:
-            raise DataFileError(f"{path}: {error}. A BIF file is text in UTF-8.") from error
-    return parse_bif(text, str(path))
+            raise DataFileError(f"{path}: {error}. Such a file is text in UTF-8.") from error
 
 
 def parse_bif(text: str, source: str = "the text") -> tuple[Variable, ...]:
     """The variables of a text in BIF, each after its parents, as `read_bif`."""
-    tokens, states, given = _Tokens(text, source), {}, {}
+    tokens, states, given = Tokens(text, source), {}, {}
     while not tokens.done():
         match tokens.next():
             case "network":
@@ -123,10 +131,10 @@ def parse_bif(text: str, source: str = "the text") -> tuple[Variable, ...]:
                 )
     if missing := [name for name in states if name not in given]:
         raise tokens.error(f"no probabilities for {', '.join(missing)}.")
-    return tuple(_ordered(tokens, states, given))
+    return tuple(ordered(tokens, states, given))
 
 
-def _variable(tokens: _Tokens, states: _States) -> None:
+def _variable(tokens: Tokens, states: States) -> None:
     name = tokens.next()
     tokens.expect("{")
     if name in states:
@@ -146,7 +154,7 @@ def _variable(tokens: _Tokens, states: _States) -> None:
         raise tokens.error(f"the variable {name!r} has no states.")
 
 
-def _probability(tokens: _Tokens, states: _States, given: _Given) -> None:
+def _probability(tokens: Tokens, states: States, given: Given) -> None:
     tokens.expect("(")
     words = tokens.until(")")
     name, parents = words[0] if words else "", tuple(words[2:])
@@ -183,7 +191,7 @@ def _probability(tokens: _Tokens, states: _States, given: _Given) -> None:
     given[name] = parents, table / sums
 
 
-def _row(tokens: _Tokens, states: _States, parents: Sequence[str]) -> tuple[int, ...]:
+def _row(tokens: Tokens, states: States, parents: Sequence[str]) -> tuple[int, ...]:
     """The numbers of the states that a row is for."""
     named = tokens.until(")")
     if len(named) != len(parents) or any(
@@ -193,7 +201,7 @@ def _row(tokens: _Tokens, states: _States, parents: Sequence[str]) -> tuple[int,
     return tuple(states[v].index(s) for s, v in zip(named, parents, strict=True))
 
 
-def _ordered(tokens: _Tokens, states: _States, given: _Given) -> Iterator[Variable]:
+def ordered(tokens: Tokens, states: States, given: Given) -> Iterator[Variable]:
     """The variables after their parents."""
     left = dict(states)
     while left:

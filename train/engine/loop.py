@@ -51,12 +51,17 @@ class Learner(NamedTuple):
     # loss(variables, key, hyper, x, y) ->
     #     (mean loss of the batch, (number of wrong predictions, state after it))
     loss: Callable[[Variables, Any, Any, Array, Array], tuple[Array, tuple[Array, Any]]]
-    # log_probs(variables, x): float[batch, classes], without noise
-    log_probs: Callable[[Variables, Array], Array]
+    # log_probs(variables, x): float[batch, classes], without noise; none where there are `figures`
+    log_probs: Callable[[Variables, Array], Array] | None
     # At learning rate 1, since the loop multiplies by each run's own; none: the recipe's.
     optimiser: optax.GradientTransformation | None = None
     # project(params) -> params: brings parameters back into their bounds after every update
     project: Callable[[Any], Any] | None = None
+    # figures(variables, hyper, x, y) -> (loss, error) of validation examples; none: by `log_probs`
+    figures: Callable[[Variables, Any, Array, Array], tuple[Array, Array]] | None = None
+    # Whether classes are predicted. Else `log_probs` are those of the inputs, float[batch], and the
+    # errors that are told are 0.
+    classifies: bool = True
 
 
 class Data(NamedTuple):
@@ -183,17 +188,32 @@ def run_epoch(
     (variables, momentum), (losses, wrong) = jax.lax.scan(
         step, (state.variables, state.momentum), (order.reshape(steps, recipe.batch_size), numbers)
     )
-    predicted = in_batches(
-        lambda x, _: learner.log_probs(variables, split(scaled(x, data.largest))), data.validation_x
-    )
+    loss, error = _validated(learner, variables, hyper, data, split)
     record = Record(
         train_loss=losses.mean(),
         train_error=wrong.sum() / (steps * recipe.batch_size),
-        validation_loss=metrics.nll(predicted, data.validation_y),
-        validation_error=metrics.error(predicted, data.validation_y),
+        validation_loss=loss,
+        validation_error=error,
         learning_rate=rate,
     )
     return _after(recipe, state, variables, momentum, record), record
+
+
+def _validated(
+    learner: Learner, variables: Variables, hyper: Any, data: Data, split: Callable[[Array], Array]
+) -> tuple[Array, Array]:
+    """Loss and error of the validation examples."""
+    if learner.figures is not None:
+        x = scaled(data.validation_x, data.largest)
+        return learner.figures(variables, hyper, x, data.validation_y)
+    log_probs = learner.log_probs
+    assert log_probs is not None  # where there are no figures
+    predicted = in_batches(
+        lambda x, _: log_probs(variables, split(scaled(x, data.largest))), data.validation_x
+    )
+    if not learner.classifies:
+        return -predicted.mean(), jnp.zeros(())
+    return metrics.nll(predicted, data.validation_y), metrics.error(predicted, data.validation_y)
 
 
 def _after(

@@ -16,7 +16,7 @@ class Progress(NamedTuple):
     epoch: int
     finished: int  # how many runs have ended
     loss: float  # mean training loss of the runs that had this epoch
-    error: float  # their mean validation error
+    error: float | None  # their mean validation error; none: nothing is classified
     rate: float  # training images per second, over all runs
     left: float  # seconds to go
     exact: bool  # whether they are the most that it can take, else the least
@@ -37,10 +37,18 @@ class ProgressBar(Display):
     which is full at the last epoch, or else shows how many runs have ended; in a file or a pipe,
     where nothing can be drawn over, a line now and then."""
 
-    def __init__(self, epochs: int | None, runs: int, console: Any, clock: Clock = time.monotonic):
+    def __init__(
+        self,
+        epochs: int | None,
+        runs: int,
+        console: Any,
+        clock: Clock = time.monotonic,
+        *,
+        rows: str = "images",
+    ):
         from rich import progress
 
-        self._epochs, self._runs, self._clock = epochs, runs, clock
+        self._epochs, self._runs, self._clock, self._rows = epochs, runs, clock, rows
         self._line, self._next_line = "", -float("inf")
         self._bar = progress.Progress(
             "epoch {task.fields[epoch]}",
@@ -71,8 +79,9 @@ class ProgressBar(Display):
         """Moves the bar, or prints a line."""
         epoch, finished, loss, error, rate, left, exact = progress
         minutes, seconds = divmod(max(round(left), 0), 60)
+        wrong = "" if error is None else f"error {100 * error:.2f}% "
         figures = (
-            f"loss {loss:.3f} error {100 * error:.2f}% {rate:.0f} images/s "
+            f"loss {loss:.3f} {wrong}{rate:.0f} {self._rows}/s "
             f"{'≤' if exact else '≥'}{minutes}:{seconds:02} left"
         )
         if not self._bar.disable:

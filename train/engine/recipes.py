@@ -48,8 +48,9 @@ class Verdict(NamedTuple):
 class Recipe(Checked, abc.ABC):
     """What the training loop asks of a recipe."""
 
-    # The figure of `train.engine.loop.Record` whose lowest value makes an epoch the best.
-    best_by: ClassVar[str]
+    # The figure of `train.engine.loop.Record` whose lowest value makes an epoch the best; none: the
+    # last one is.
+    best_by: ClassVar[str | None]
     # Whether a run may go back to its best epoch, so that the optimiser's state then is kept.
     goes_back: ClassVar[bool] = False
 
@@ -122,7 +123,7 @@ class PlateauRecipe(Recipe):
     """The most epochs of a run; without it, early stopping alone ends one. It may be another when a
     run is continued."""
 
-    best_by: ClassVar[str] = "validation_loss"
+    best_by: ClassVar[str | None] = "validation_loss"
 
     def optimiser(self) -> optax.GradientTransformation:
         """SGD with momentum, at learning rate 1."""
@@ -207,7 +208,7 @@ class SteppedRecipe(Recipe):
     """The most epochs of a run; without it the whole schedule. It may be another when a run is
     continued."""
 
-    best_by: ClassVar[str] = "validation_error"
+    best_by: ClassVar[str | None] = "validation_error"
 
     @property
     def last_epoch(self) -> int:
@@ -292,7 +293,7 @@ class PatientRecipe(Recipe):
     epochs: Annotated[int | None, at_least(1)] = None
     """The most epochs of a run. It may be another when a run is continued."""
 
-    best_by: ClassVar[str] = "validation_error"
+    best_by: ClassVar[str | None] = "validation_error"
     goes_back: ClassVar[bool] = True
 
     def steps(self, images: int) -> int:

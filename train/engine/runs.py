@@ -236,7 +236,7 @@ class _Training:
                         epoch=epoch,
                         finished=len(self.names) - self.running,
                         loss=float(done[:, 0].mean()),
-                        error=float(done[:, 3].mean()),
+                        error=float(done[:, 3].mean()) if a.group.learner.classifies else None,
                         rate=images / max(elapsed, 1e-9),
                         left=elapsed * concerned / len(done) * self._epochs_left(epoch),
                         exact=self.recipe.last_epoch is not None,
@@ -288,7 +288,8 @@ class _Training:
             for row, name in enumerate(a.group.runs):
                 epochs = int(a.stored.epoch[row])
                 figures = np.stack([h[len(results)] for h in self.history[:epochs]])
-                losses = figures[:, Record._fields.index(self.recipe.best_by)]
+                by = self.recipe.best_by
+                losses = -np.arange(epochs) if by is None else figures[:, Record._fields.index(by)]
                 finite = np.isfinite(figures[:, :4]).all(axis=1)
                 best = int(np.argmin(np.where(finite, losses, np.inf))) + 1 if finite.any() else 0
                 status = STATUS[int(a.stored.status[row])]

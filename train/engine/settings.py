@@ -105,8 +105,8 @@ class Computation(Common, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def runs(self) -> list[Run]:
-        """The runs, in the order of the results."""
+    def runs(self) -> Sequence[Any]:
+        """The runs, in the order of the results: records like `Run`, with seed, labels and name."""
 
     @property
     def how(self) -> Mode:

@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +119,48 @@ def first(dataset: Dataset, images: int | None) -> Dataset:
     )
 
 
+class Trainable(Protocol):
+    """What `run` asks of an experiment."""
+
+    @property
+    def title(self) -> str:
+        """What `result.json` calls it."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where the paper has it."""
+        ...
+
+    @property
+    def settings(self) -> Computation:
+        """Which runs, and how they are computed."""
+        ...
+
+    @property
+    def recipe(self) -> Recipe:
+        """How a run is trained."""
+        ...
+
+    @property
+    def dataset(self) -> Dataset:
+        """What runs are trained on."""
+        ...
+
+    def groups(self) -> list[Group]:
+        """The programs of all runs, in the order of these."""
+        ...
+
+    def test(self, run: Any, finished: Finished) -> dict[str, Any]:
+        """What `result.json` says of a run besides how it went; the figures are `None` if its loss
+        never was a number."""
+        ...
+
+    def tables(self, result: dict[str, Any]) -> list[Any]:
+        """The result for a terminal."""
+        ...
+
+
 class Experiment(NamedTuple):
     """What is compared, on what, and how."""
 
@@ -136,36 +178,64 @@ class Experiment(NamedTuple):
     statistics: Callable[[Variables], Variables] | None = None
     samples: int = 0  # of each Monte Carlo prediction of the test images; 0: none are made
 
+    def groups(self) -> list[Group]:
+        """The programs of all runs: one for each kind of nodes, or one for each run."""
 
-def groups(experiment: Experiment) -> list[Group]:
-    """The programs of an experiment: one for each kind of nodes, or one for each run."""
+        def group(name: str, runs: Sequence[Run], known: Rates | None) -> Group:
+            learner = self.learner_of(self.networks[runs[0].nodes], known)
+            keys = np.stack([jax.random.key_data(jax.random.key(run.seed)) for run in runs])
+            columns = zip(*(run.rates for run in runs), strict=True)
+            hyper = Rates(*(np.array(column, np.float32) for column in columns))
+            return Group(name, learner, tuple(run.name for run in runs), keys, hyper)
 
-    def group(name: str, runs: Sequence[Run], known: Rates | None) -> Group:
-        learner = experiment.learner_of(experiment.networks[runs[0].nodes], known)
-        keys = np.stack([jax.random.key_data(jax.random.key(run.seed)) for run in runs])
-        columns = zip(*(run.rates for run in runs), strict=True)
-        hyper = Rates(*(np.array(column, np.float32) for column in columns))
-        return Group(name, learner, tuple(run.name for run in runs), keys, hyper)
+        runs = self.settings.runs
+        if self.settings.how == "sequential":
+            return [group(run.name, [run], run.rates) for run in runs]
+        kinds = {nodes: [run for run in runs if run.nodes == nodes] for nodes in self.networks}
+        return [group(nodes or "runs", same, None) for nodes, same in kinds.items()]
 
-    runs = experiment.settings.runs
-    if experiment.settings.how == "sequential":
-        return [group(run.name, [run], run.rates) for run in runs]
-    kinds = {nodes: [run for run in runs if run.nodes == nodes] for nodes in experiment.networks}
-    return [group(nodes or "runs", same, None) for nodes, same in kinds.items()]
+    def test(self, run: Run, finished: Finished) -> dict[str, Any]:
+        """The figures of a run's predictions; `None` if its loss never was a number."""
+        told: dict[str, Any] = {"rate": run.told_rate, "test": None, "monte carlo": None}
+        if finished.best_epoch == 0:
+            return told
+        variables = jax.tree.map(jnp.asarray, finished.best)
+        if self.statistics is not None:
+            variables = self.statistics(variables)
+        plain, sampled = _scorers(self.networks[run.nodes], self.prepare, self.samples)
+        told["test"] = plain(variables, self.dataset)
+        # Without noise the average of samples is the feed-forward prediction.
+        if self.samples and any(run.rates):
+            key = jax.random.fold_in(jax.random.key(run.seed), loop.TEST)
+            rates = Rates(*map(np.float32, run.rates))
+            told["monte carlo"] = sampled(variables, self.dataset, rates, key)
+        return told
+
+    def tables(self, result: dict[str, Any]) -> list[Any]:
+        """The result for a terminal."""
+        return report.tables(result)
+
+
+def images(settings: Any) -> Dataset:
+    """The images that settings name."""
+    return data.load(settings.data, settings.data_dir)
 
 
 def run(
-    experiment_of: Callable[[Any, Dataset], Experiment],
+    experiment_of: Callable[[Any, Any], Trainable],
     settings: Any,
     command: str,
     console: Any,
     *,
     draw: Callable[[Sequence[Path], Path], None] = sweep_figure.draw,
+    load: Callable[[Any], Any] = images,
+    rows: str = "images",
 ) -> dict[str, Any]:
     """Trains, tests, and leaves the result, which is returned, and a figure behind.
 
-    The experiment is made of settings, below `Computation`, and data, when this process has joined
-    the others, if there are any; `draw([result.json], figure)` draws it. DataFileError if there are
+    The experiment is made of settings, below `Computation`, and of the data that `load(settings)`
+    finds, whose `rows` progress counts, when this process has joined the others, if there are any;
+    `draw([result.json], figure)` draws it. DataFileError if there are
     no data, or bad files, or the folder cannot be written, is another process's, or holds the
     result of another experiment; else see `train.engine.runs.train` and `train.engine.devices`.
     """
@@ -174,17 +244,18 @@ def run(
     console.quiet = not devices.is_first()
     say = results.said_on(console)
     with files.held(out) if devices.is_first() else contextlib.nullcontext():
-        experiment = experiment_of(settings, data.load(settings.data, settings.data_dir))
+        experiment = experiment_of(settings, load(settings))
         say(f"{experiment.dataset.source}; results go to {out}")
         if devices.is_first():
             files.refuse_other_result(out / RESULT, experiment.title, settings.facts())
-        with ProgressBar(experiment.recipe.last_epoch, len(settings.runs), console) as bar:
+        last = experiment.recipe.last_epoch
+        with ProgressBar(last, len(settings.runs), console, rows=rows) as bar:
             deadline = None if budget is None else began + budget
             finished = trained(experiment, out / CHECKPOINT, bar, deadline=deadline)
         result = tested(experiment, finished, command, out)
         if devices.is_first():
             draw([out / RESULT], out / "figure.png")
-        console.print(*report.tables(result))
+        console.print(*experiment.tables(result))
         say(f"{out / RESULT}, {out}/figure.png")
         if running := sum(run.status == loop.STATUS[loop.RUNNING] for run in finished):
             say(
@@ -195,7 +266,7 @@ def run(
 
 
 def trained(
-    experiment: Experiment,
+    experiment: Trainable,
     folder: Path | None,
     display: Display | None = None,
     *,
@@ -207,7 +278,9 @@ def trained(
     earlier = settings.earlier and settings.earlier / CHECKPOINT
     facts = settings.facts() | {"data digest": dataset.digest}
     keeping = Keeping(folder, earlier, facts, settings.save_seconds, deadline)
-    return train(groups(experiment), dataset, experiment.recipe, layout(settings), keeping, display)
+    return train(
+        experiment.groups(), dataset, experiment.recipe, layout(settings), keeping, display
+    )
 
 
 def layout(settings: Computation) -> Layout:
@@ -217,7 +290,7 @@ def layout(settings: Computation) -> Layout:
 
 
 def tested(
-    experiment: Experiment, finished: Sequence[Finished], command: str, out: Path
+    experiment: Trainable, finished: Sequence[Finished], command: str, out: Path
 ) -> dict[str, Any]:
     """Tests all runs, and leaves `result.json` and `timing.json` behind.
 
@@ -235,7 +308,10 @@ def tested(
     result |= {
         "updates per epoch": experiment.recipe.steps(len(dataset.train_x)),
         "labels": list(settings.runs[0].labels),
-        "runs": [_test(experiment, *pair) for pair in zip(settings.runs, finished, strict=True)],
+        "runs": [
+            {**run.labels, "seed": run.seed, **testing.told(ended), **experiment.test(run, ended)}
+            for run, ended in zip(settings.runs, finished, strict=True)
+        ],
     }
     if devices.is_first():
         results.write(out / RESULT, result)
@@ -249,26 +325,6 @@ def tested(
         }
         results.write(out / "timing.json", timing)
     return result
-
-
-def _test(experiment: Experiment, run: Run, finished: Finished) -> dict[str, Any]:
-    """What `result.json` says of a run; the figures are `None` if its loss never was a number."""
-    told = {**run.labels, "rate": run.told_rate, "seed": run.seed, **testing.told(finished)}
-    told |= {"test": None, "monte carlo": None}
-    if finished.best_epoch == 0:
-        return told
-    variables = jax.tree.map(jnp.asarray, finished.best)
-    if experiment.statistics is not None:
-        variables = experiment.statistics(variables)
-    network = experiment.networks[run.nodes]
-    plain, sampled = _scorers(network, experiment.prepare, experiment.samples)
-    told["test"] = plain(variables, experiment.dataset)
-    # Without noise the average of samples is the feed-forward prediction.
-    if experiment.samples and any(run.rates):
-        key = jax.random.fold_in(jax.random.key(run.seed), loop.TEST)
-        rates = Rates(*map(np.float32, run.rates))
-        told["monte carlo"] = sampled(variables, experiment.dataset, rates, key)
-    return told
 
 
 @functools.lru_cache

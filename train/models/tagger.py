@@ -2,8 +2,7 @@
 potentials of tags, which are variables of their own or a linear chain ([A] section 3).
 
     v_t = embeddings of words t - 1, t, t + 1
-    h_t = nodes of W v_t + b                                     (window)
-    h_t = (state forward, state backward) of recurrences on v    (recurrent)
+    h_t = hidden nodes, as `train.models.encoders` has them
     tags ~ P(z) = exp(sum_t (U h_t)[z_t] + sum_t A[z_t, z_{t+1}] + start[z_1] + end[z_T]) / Z
 
 The network computes the potentials; `tags` makes nodes of them. So one procedure can be applied to
@@ -18,12 +17,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 import cgjax as cg
-from cgjax.layers import IndependentRecurrent
 from train.models.dense import dropped
+from train.models.encoders import encoder
 from train.tagging.settings import Encoder, Head
 
 EMBEDDINGS = nnx.initializers.normal(0.1)
-RELU = cg.nodes.ReLU()
 
 
 class Shape(NamedTuple):
@@ -90,15 +88,9 @@ class Tagger(nnx.Module):
             nnx.Embed(size, width, embedding_init=EMBEDDINGS, rngs=rngs)
             for size, width in zip(shape.sizes, shape.widths, strict=True)
         )
-        inputs, hidden, count = 3 * sum(shape.widths), shape.hidden, len(shape.tags)
-        self.recurrent = shape.encoder == "recurrent"
-        if self.recurrent:
-            self.forward, self.backward = (
-                IndependentRecurrent(inputs, hidden // 2, name=name, rngs=rngs)
-                for name in ("forward", "backward")
-            )
-        else:
-            self.affine = nnx.Linear(inputs, hidden, rngs=rngs)
+        count = len(shape.tags)
+        self.encoder = encoder(shape.encoder, 3 * sum(shape.widths), shape.hidden, rngs)
+        hidden = self.encoder.nodes
         only_valid = shape.head in ("constrained", "stacked") and "O" in shape.tags
         stacked = shape.head == "stacked"
         self.lower = Potential(hidden, shape, only_valid, rngs) if stacked else None
@@ -117,12 +109,7 @@ class Tagger(nnx.Module):
         padded = jnp.pad(words, ((0, 0), (1, 1), (0, 0)))
         embedded = [table(padded[..., i]) for i, table in enumerate(self.embeddings)]
         v = _windows(jnp.concatenate(embedded, -1))
-        if self.recurrent:
-            order = _backwards(lengths, v.shape[1])
-            behind = self.backward(jnp.take_along_axis(v, order, 1))
-            h = jnp.concatenate([self.forward(v), jnp.take_along_axis(behind, order, 1)], -1)
-        else:
-            h = cg.node(RELU, self.affine(v), name="hidden")
+        h = self.encoder(v, lengths)
         h = dropped(h, drop_rate, "dropout")
         if self.lower is None:
             return (self.output(h),)
@@ -135,13 +122,6 @@ class Tagger(nnx.Module):
 def _windows(x: Float[Array, "sentences padded n"]) -> Float[Array, "sentences words m"]:
     """Each position but the first and the last beside its neighbours."""
     return jnp.concatenate([x[:, :-2], x[:, 1:-1], x[:, 2:]], -1)
-
-
-def _backwards(lengths: Int[Array, " sentences"], size: int) -> Int[Array, "sentences words 1"]:
-    """The positions of each sentence from its end to its beginning, and then those of the
-    padding."""
-    place, last = jnp.arange(size)[None], lengths[:, None] - 1
-    return jnp.where(place <= last, last - place, place)[..., None]
 
 
 def tags(

@@ -105,7 +105,10 @@ def facts(settings: Any, *but: str) -> dict[str, Any]:
 EMBEDDED = {
     "digits": "None for digits, which are part of scikit-learn: choose --data mnist or "
     "fashion_mnist with a folder",
+    "ring": "None for ring, which is drawn: choose --data mnist with a folder",
     "diabetes": "None for diabetes, which is part of scikit-learn",
+    "python": "None for python, a text that Python ships: choose --data tinyshakespeare or kjv "
+    "with a folder",
     "grammar": "None for grammar, which is generated: choose --data wnut17 or ewt with a folder",
 }
 
@@ -120,8 +123,8 @@ class Common(Checked):
 
     data: str
     data_dir: Path | None = None
-    """The folder with the files of the data, see docs/data.md; digits, diabetes and grammar need
-    none."""
+    """The folder with the files of the data, see docs/data.md; digits, diabetes, grammar, python
+    and ring need none."""
     out: Path | None = None
     """The folder for results; without it one under `runs/`."""
 

@@ -14,7 +14,9 @@ validation sentences. Predicted are the most probable tags together; probabiliti
 **Expected**: entities are found better by a chain than by independent tags, whole sentences are
 right more often, and with constraints no step is invalid. Systems of the shared task of WNUT 2017
 that used embeddings from other text report an entity F1 of 41 and 39 (Derczynski et al., "Results
-of the WNUT2017 shared task", 2017); with the training sentences alone 12 to 25 are expected.
+of the WNUT2017 shared task", 2017); with the training sentences alone 12 to 25 are expected. Other
+encoders, asked for by `--encoders`, are Bayesian recurrent units
+and gated ones (`train.models.encoders`; Garner and Tong, 2020).
 
 **Cost**: compiling takes 15 to 60 seconds of a core for each encoder and law of tags, twice as much
 for two chains; a run of wnut17 10 to 25 seconds of a core that others share, the 26 cells with five

@@ -9,6 +9,7 @@ from train.tagging.settings import Cell, Config
 from train.tagging.table import REGULARISERS, Result, average, by_data, by_seed, labels, read_all
 
 SOURCE = "[A] section 3: named entities and parts of speech"
+OF_UNITS = "Garner and Tong 2020: Bayesian recurrent units beside gated ones"
 COMMAND = "python -m train.tagging --data SET --data-dir FOLDER"
 CALIBRATED = 2.0  # percentage points of expected calibration error, below which marginals count so
 SETS = {"wnut17": "WNUT", "ewt": "EWT"}
@@ -42,6 +43,13 @@ OF_REGULARISERS = {
     "entities better than no regulariser (F1)",
 }
 
+OF_ENCODERS = {
+    ("f1", "encoder", "bayesian", "gru"): "Bayesian recurrent units, given the whole sentence, "
+    "find entities better than gated units in both directions with as many parameters (F1)",
+    ("nll per sentence", "encoder", "bayesian", "gru"): "The tags of a sentence are more probable "
+    "by Bayesian recurrent units than by gated ones with as many parameters (NLL a sentence, nats)",
+}
+
 Cases = dict[tuple[str, Cell], Result]
 
 
@@ -60,7 +68,15 @@ def expected(results: Path) -> list[Claim]:
         text: _calibrated(cases),
         **{text: _compared(cases, *each) for each, text in OF_REGULARISERS.items()},
     }
-    return [Claim(SOURCE, text, *finding, COMMAND) for text, finding in made.items()]
+    units = {text: _compared(cases, *each) for each, text in OF_ENCODERS.items()}
+    return [
+        Claim(source, text, *finding, command)
+        for source, found, command in (
+            (SOURCE, made, COMMAND),
+            (OF_UNITS, units, f"{COMMAND} --encoders bayesian gru"),
+        )
+        for text, finding in found.items()
+    ]
 
 
 def _whole(folder: Path) -> Cases:
@@ -86,9 +102,10 @@ def _compared(cases: Cases, figure: str, setting: str, value: str, other: str) -
         beside = cases.get((data, cell._replace(**{setting: other})))
         wanted = data in SETS and getattr(cell, setting) == value
         if wanted and beside is not None and figure in result["runs"][0]["test"]:
-            rest = cell.head if setting == "regulariser" else REGULARISERS[cell.regulariser]
+            names = {**cell._asdict(), "regulariser": REGULARISERS[cell.regulariser]}
+            same = " ".join(name for each, name in names.items() if each != setting)
             apart = paired(*(by_seed(each, figure, factor) for each in (result, beside)))
-            found[f"{SETS[data]} {cell.encoder} {rest}"] = of_three(apart)
+            found[f"{SETS[data]} {same}"] = of_three(apart)
     return on_differences(found, better)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train.report.figures import COLOURS, digest, panels, save
-from train.tagging.table import DATA, HEADS, REGULARISERS, average, by_data, labels, read
+from train.tagging.table import DATA, ENCODERS, HEADS, REGULARISERS, average, by_data, labels, read
 
 SHADES = {**COLOURS, "pcff_tags": "#228833"}
 PANELS = (
@@ -46,7 +46,7 @@ def draw(results: Sequence[Path], out: Path) -> None:
             names = [HEADS[head].replace(" ", "\n", 1) for head in heads]
             panel.set_xticks(range(len(heads)), names, fontsize="small")
             panel.set(ylabel=label, xlim=(-0.5, len(heads) - 0.5))
-        row[0].set_title(f"{DATA[data]}, {encoder}", fontsize="medium", loc="left")
+        row[0].set_title(f"{DATA[data]}, {ENCODERS[encoder]}", fontsize="medium", loc="left")
     from matplotlib import lines
 
     handles = [

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from train.report.settings import PROBABILITY, SEEDS, SOME, Common, at_least, more_than, require
 
 Data = Literal["grammar", "wnut17", "ewt"]
-Encoder = Literal["window", "recurrent"]
+Encoder = Literal["window", "recurrent", "bayesian", "gru", "gru_wide"]
 Head = Literal["softmax", "chain", "constrained", "stacked"]
 Regulariser = Literal["none", "dropout", "pcff", "pcff_tags"]
 
@@ -40,8 +40,9 @@ class Config(Common):
 
     data: Data = "grammar"
     """The sentences."""
-    encoders: Annotated[tuple[Encoder, ...], SOME] = get_args(Encoder)
-    """The hidden layer: of a window of three words, or recurrent in both directions."""
+    encoders: Annotated[tuple[Encoder, ...], SOME] = ("window", "recurrent")
+    """The hidden layer: of a window of three words; or in both directions, independent recurrences,
+    Bayesian recurrent units, or gated ones with as many parameters or as many nodes."""
     heads: Annotated[tuple[Head, ...], SOME] = get_args(Head)
     """The tags: independent, a chain, a chain in which what IOB2 forbids has probability 0 (for
     entities only), and such a chain that sees the marginals of another."""
@@ -56,7 +57,8 @@ class Config(Common):
     sentences: Annotated[int | None, at_least(1)] = None
     """Train on the first so many sentences, and validate and test on as many; without it on all."""
     hidden: Annotated[int, at_least(2)] = 128
-    """Hidden nodes; of the recurrent ones a half for each direction."""
+    """Hidden nodes; of recurrences a half for each direction. Gated units with as many parameters
+    are fewer."""
     batch_size: Annotated[int, at_least(1)] = 32
     """Sentences of a batch."""
     learning_rate: Annotated[float, more_than(0)] = 2e-3

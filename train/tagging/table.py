@@ -11,6 +11,13 @@ from train.report.tables import Grid
 from train.tagging.settings import Encoder, Head, Regulariser
 
 Cells = list[Result]
+ENCODERS = {
+    "window": "window",
+    "recurrent": "recurrent",
+    "bayesian": "Bayesian recurrent",
+    "gru": "GRU",
+    "gru_wide": "GRU, wide",
+}
 HEADS = {
     "softmax": "independent",
     "chain": "chain",
@@ -104,9 +111,11 @@ def tables(found: Sequence[Result]) -> list[Grid]:
         columns, lines = shown(rows[0]), []
         for result in rows:
             _, encoder, head, regulariser = labels(result)
-            names = [encoder, HEADS[head], REGULARISERS[regulariser]]
-            lines.append([*names, *_cells(result, columns), str(len(result["runs"]))])
-        head = ["hidden layer", "tags", "regulariser", *(c[1] for c in columns), "runs"]
+            names = [ENCODERS[encoder], HEADS[head], REGULARISERS[regulariser]]
+            sizes = f"{result['sizes']['parameters']:,}", str(len(result["runs"]))
+            lines.append([*names, *_cells(result, columns), *sizes])
+        figures = (column[1] for column in columns)
+        head = ["hidden layer", "tags", "regulariser", *figures, "parameters", "runs"]
         made.append(Grid(f"{DATA[data]}, test sentences", head, lines, names=3))
     return made
 

@@ -202,7 +202,7 @@ def best(chain: Chain, k: int = 1) -> Best:
         unary, matrix, masks, turn = inputs
         matrix = matrix_of(matrix, shared)
         ways = scores[:, None] + jnp.swapaxes(matrix, 1, 2)[..., None]  # (B, to, from, k)
-        new, came_from = _largest(ways.reshape(batch, states, states * k), k)
+        new, came_from = first_ones(ways.reshape(batch, states, states * k), k)
         follows = turn > 0 if masks is None else masks[1][:, None, None]
         itself = jnp.arange(states * k, dtype=jnp.int32).reshape(1, states, k)
         new = jnp.where(follows, new, nothing) + unary[:, :, None]
@@ -220,7 +220,7 @@ def best(chain: Chain, k: int = 1) -> Best:
         scores = empty
     elif chain.mask is not None:
         scores = jnp.where(jnp.any(chain.mask, 1)[:, None, None], scores, empty)
-    scores, ends = _largest(scores.reshape(batch, states * k), k)
+    scores, ends = first_ones(scores.reshape(batch, states * k), k)
 
     def back(at: Array, came_from: Array) -> tuple[Array, Array]:
         return jnp.take_along_axis(came_from.reshape(batch, -1), at, 1), at // k
@@ -303,7 +303,7 @@ def _padded(edges: Bool[Array, "B E"]) -> Bool[Array, "B T"]:
     return jnp.pad(edges, ((0, 0), (1, 0)))
 
 
-def _largest(values: Array, k: int) -> tuple[Array, Array]:
+def first_ones(values: Array, k: int) -> tuple[Array, Array]:
     """The k largest along the last axis and where they stand, -inf beyond its end."""
     size = values.shape[-1]
     if k == 1:

@@ -1,0 +1,74 @@
+"""What else works element by element on data: functions that are not recognised as activations."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from cgjax._lift.match import enclosing, marked
+from cgjax._lift.purpose import Roles
+from cgjax._program.operations import Operation
+
+_NAMES = {"integer_pow": "power", "pow": "power", "mul": "square", "select_n": "where"}
+
+
+class Other(NamedTuple):
+    """A function of data that is not linear, and is no activation.
+
+    Attributes:
+        function: the name of the library's function that it lies in, or of the operation.
+        shape: of its result.
+        source: the line of user code.
+        reason: why it is no activation.
+    """
+
+    function: str
+    shape: tuple[int, ...]
+    source: str
+    reason: str
+
+
+def others(roles: Roles) -> tuple[Other, ...]:
+    """The functions of one value that are not linear, and belong to no activation or node."""
+    flat = roles.flat
+    taken = marked(flat)
+    for candidate in roles.candidates:
+        taken |= candidate.inside
+    found: dict[Hashable, Other] = {}
+    for op in flat.operations:
+        if id(op) in taken or not _bends(op, roles):
+            continue
+        shape = tuple(flat.avals[op.outputs[0]].shape)
+        libraries = [scope for scope in enclosing(op.scope) if scope.library]
+        key = id(libraries[-1]) if libraries else (op.name, shape, op.source)
+        name = libraries[-1].library.lstrip("_") if libraries else _NAMES.get(op.name, op.name)
+        found.setdefault(key, Other(name, shape, op.source, _reason(op, roles)))
+    return tuple(found.values())
+
+
+def _bends(op: Operation, roles: Roles) -> bool:
+    """Whether an operation makes a curve or a choice of one value of data."""
+    known, on = op.facts, roles.on
+    if not known.elementwise or op.name != op.eqn.primitive.name:
+        return False
+    if not jnp.issubdtype(roles.flat.avals[op.outputs[0]].dtype, jnp.inexact):
+        return False
+    random = [on.is_data(v) for v in op.inputs]
+    if known.is_linear(random):
+        return False
+    if op.eqn.primitive is lax.select_n_p:
+        return random[0]
+    return len({on.origin(v) for v, is_data in zip(op.inputs, random, strict=True) if is_data}) == 1
+
+
+def _reason(op: Operation, roles: Roles) -> str:
+    if op.facts.multiplies or (op.facts.powers and op.name != "exp"):
+        return "a power, a root or a logarithm: of losses and normalisers"
+    if op.eqn.primitive is lax.select_n_p:
+        return "a choice by data between values that are no activation together"
+    if op.facts.curvature == "stepped":
+        return "it jumps: its derivative is 0"
+    return "no node family has this function as its mean"
