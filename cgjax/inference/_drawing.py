@@ -75,7 +75,7 @@ class _Drawing(Visitor):
         value, log_prob = family.from_words_with_log_prob(draw()[1], e)
         if self.estimator == "straight_through" and not family.reparameterised:
             value = jax.lax.stop_gradient(value)
-        value = value + (activation - jax.lax.stop_gradient(activation))
+            value = value + (activation - jax.lax.stop_gradient(activation))
         drawn = Drawn(value, jnp.sum(log_prob), one)
         if site.index in self.natural:
             drawn = drawn._replace(e=e, parameters=tuple(_static.split(family)[1]))
