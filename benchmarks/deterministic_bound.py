@@ -125,32 +125,37 @@ def prepare(loss: Loss, x: Any) -> Prepared:
     return descent(whole, start(), (), x, (), rate=1e-3)
 
 
-def figures(activation: str, p: Any, x: Any, repeats: int) -> dict[str, Any]:
-    """Biases of the deterministic bounds, and errors of all gradients, at some parameters."""
+def measurement(activation: str, repeats: int) -> Callable[[Any, Any], dict[str, Any]]:
+    """Biases of the deterministic bounds, and errors of all gradients, at parameters and images."""
     found = losses(activation)
     keys = jax.random.split(jax.random.key(2), repeats)
+    ten = sampled(activation, 10)
+    values = jax.jit(lambda p, x: jax.lax.map(lambda key: ten(p, key, x), keys))
+    biases = {n: jax.jit(lambda p, x, n=n: found[n](p, None, x)) for n in COVARIANCES}
 
-    def gradients(loss: Loss) -> Any:
-        slope = jax.jit(lambda key: ravel_pytree(jax.grad(loss)(p, key, x[:BATCH]))[0])
-        return jax.lax.map(slope, keys)
+    def gradient(loss: Loss) -> Any:
+        return jax.jit(lambda p, key, x: ravel_pytree(jax.grad(loss)(p, key, x))[0])
 
-    value = jax.jit(lambda key: sampled(activation, 10)(p, key, x))
-    elbo = -float(jnp.stack([value(key) for key in keys]).mean())
-    by_samples = {k: gradients(loss) for k, loss in zip(SAMPLES, found.values(), strict=False)}
-    exact = by_samples[SAMPLES[-1]].mean(0)
-    length = jnp.linalg.norm(exact)
-    noise = {
-        str(k): float(jnp.sqrt(each.var(0, ddof=1).sum()) / length)
-        for k, each in by_samples.items()
-    }
-    row: dict[str, Any] = {"elbo": elbo, "noise": noise, "bias": {}, "gradient": {}}
-    for name in COVARIANCES:
-        by_moments = jax.jit(lambda p, n=name: found[n](p, None, x))(p)
-        slope = jax.jit(jax.grad(lambda p, n=name: found[n](p, None, x[:BATCH])))(p)
-        row["bias"][name] = -float(by_moments) - elbo
-        distance = jnp.linalg.norm(ravel_pytree(slope)[0] - exact)
-        row["gradient"][name] = float(distance / length)
-    return row
+    gradients = {name: gradient(loss) for name, loss in found.items()}
+
+    def figures(p: Any, x: Any) -> dict[str, Any]:
+        few, elbo = x[:BATCH], -float(values(p, x).mean())
+        drawn = {
+            k: jnp.stack([gradients[name](p, key, few) for key in keys])
+            for k, name in zip(SAMPLES, found, strict=False)
+        }
+        exact = drawn[SAMPLES[-1]].mean(0)
+        length = jnp.linalg.norm(exact)
+        noise = {k: jnp.sqrt(each.var(0, ddof=1).sum()) / length for k, each in drawn.items()}
+        apart = {n: jnp.linalg.norm(gradients[n](p, keys[0], few) - exact) for n in COVARIANCES}
+        return {
+            "elbo": elbo,
+            "bias": {n: -float(bias(p, x)) - elbo for n, bias in biases.items()},
+            "noise": {str(k): float(each) for k, each in noise.items()},
+            "gradient": {n: float(distance / length) for n, distance in apart.items()},
+        }
+
+    return figures
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -165,11 +170,11 @@ def measure(quick: bool) -> dict[str, Any]:
     rounds, calls = (2, 1) if quick else (11, 5)
     rows, times = [], []
     for activation in DECODERS:
-        found = losses(activation)
+        found, figures = losses(activation), measurement(activation, repeats)
         for name in ("nothing", "1 sample", *COVARIANCES):
             p = start() if name == "nothing" else trained(found[name], x, steps)
             row = {"decoder": activation, "trained": name}
-            rows.append(row | figures(activation, p, unseen, repeats))
+            rows.append(row | figures(p, unseen))
 
         prepared = {name: prepare(loss, x[:BATCH]) for name, loss in found.items()}
         for name, row in compared(prepared, "1 sample", rounds=rounds, calls=calls).items():

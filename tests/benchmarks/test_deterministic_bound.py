@@ -12,7 +12,7 @@ def test_figures_of_a_model_that_is_exact(monkeypatch):
     monkeypatch.setattr(benchmark, "BATCH", 3)
     p = jax.tree.map(jnp.zeros_like, benchmark.start())
     x = (np.random.default_rng(0).random((5, benchmark.PIXELS)) < 0.4).astype(np.float32)
-    row = benchmark.figures("tanh", p, jnp.asarray(x), repeats=3)
+    row = benchmark.measurement("tanh", repeats=3)(p, jnp.asarray(x))
     # Every pixel is 1 with probability 1/2, and the guide is the prior.
     np.testing.assert_allclose(row["elbo"], -benchmark.PIXELS * np.log(2), rtol=1e-5)
     assert set(row["bias"]) == set(row["gradient"]) == set(benchmark.COVARIANCES)

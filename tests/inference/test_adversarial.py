@@ -240,7 +240,7 @@ def densities(theta: Any) -> tuple[Any, Any]:
 
 def xlogy(p: Any, q: Any) -> Any:
     """The integral of p log q, where q may be 0 beside p."""
-    return jnp.sum(p * jnp.log(jnp.maximum(q, 1e-300))) * STEP
+    return jnp.sum(p * jnp.log(jnp.maximum(q, 1e-30))) * STEP
 
 
 def test_the_generators_gradient_is_that_of_a_divergence_less_jensen_shannons():
@@ -249,7 +249,7 @@ def test_the_generators_gradient_is_that_of_a_divergence_less_jensen_shannons():
     def generator(z, theta):
         return theta[0] + theta[1] * cg.node(cg.nodes.Gaussian(0.0), z, name="z")
 
-    def critic(x, theta):  # any critic, not the best one
+    def critic(x, *_):  # any critic, not the best one
         return 0.7 - 0.4 * x + 0.1 * x**2
 
     losses = cg.adversarial(generator, critic, "non_saturating")
@@ -257,7 +257,7 @@ def test_the_generators_gradient_is_that_of_a_divergence_less_jensen_shannons():
     def objective(theta, before):
         made, real = densities(theta)
         mixture, now = sum(densities(before)) / 2, (made + real) / 2
-        says = jax.nn.sigmoid(critic(jnp.asarray(GRID), None))
+        says = jax.nn.sigmoid(critic(jnp.asarray(GRID)))
         divergence = jensen = 0.0
         for law, reversed_says in ((made, says), (real, 1 - says)):  # q^r(0 | x) = q(1 | x)
             reverse = reversed_says * mixture
@@ -266,19 +266,18 @@ def test_the_generators_gradient_is_that_of_a_divergence_less_jensen_shannons():
             jensen += (xlogy(law, law) - xlogy(law, now)) / 2
         return divergence - jensen
 
-    with jax.enable_x64(True):
-        start = jnp.array([1.0, 1.3])
-        z = jnp.linspace(-9.0, 9.0, 2001)
-        mass = jnp.exp(-(z**2) / 2) * (z[1] - z[0]) / np.sqrt(2 * np.pi)
+    start = jnp.array([1.0, 1.3])
+    z = jnp.linspace(-9.0, 9.0, 2001)
+    mass = jnp.exp(-(z**2) / 2) * (z[1] - z[0]) / np.sqrt(2 * np.pi)
 
-        def loss(theta):
-            each = jax.vmap(lambda z: losses(KEY, jnp.array(0.0), z, theta).generator)(z)
-            return (mass * each).sum()
+    def loss(theta):
+        each = jax.vmap(lambda z: losses(KEY, jnp.array(0.0), z, theta).generator)(z)
+        return (mass * each).sum()
 
-        ours = jax.jit(jax.grad(loss))(start)
-        theirs = jax.jit(jax.grad(objective))(start, start)
+    ours = jax.jit(jax.grad(loss))(start)
+    theirs = jax.jit(jax.grad(objective))(start, start)
     # The generator's loss is of generated examples alone, which are half of all.
-    np.testing.assert_allclose(ours / 2, theirs, rtol=1e-6)
+    np.testing.assert_allclose(ours / 2, theirs, rtol=1e-3)  # sums of float32
     assert np.abs(ours).min() > 0.01
 
 
@@ -299,27 +298,26 @@ def test_with_a_perfect_critic_the_same_objective_is_the_elbo_of_the_data():
 
     bound = cg.deterministic_elbo(model, guide)
 
-    def normal(x, mean, scale):
-        return jnp.exp(-(((x - mean) / scale) ** 2) / 2) / scale / np.sqrt(2 * np.pi)
+    def log_normal(x, mean, scale):
+        return -(((x - mean) / scale) ** 2) / 2 - np.log(scale * np.sqrt(2 * np.pi))
 
-    with jax.enable_x64(True):
-        x, z = jnp.linspace(-8.0, 8.0, 401), jnp.linspace(-7.0, 7.0, 351)
-        dx, dz, start = x[1] - x[0], z[1] - z[0], jnp.array(0.9)
-        data, prior = normal(x, 0.3, 0.8), normal(z, 0.0, 1.0)
-        q = normal(z[None, :], slope * x[:, None], spread)
+    x, z = jnp.linspace(-8.0, 8.0, 401), jnp.linspace(-7.0, 7.0, 351)
+    dx, dz, start = x[1] - x[0], z[1] - z[0], jnp.array(0.9)
+    data, log_prior = jnp.exp(log_normal(x, 0.3, 0.8)), log_normal(z, 0.0, 1.0)[None, :]
+    log_q = log_normal(z[None, :], slope * x[:, None], spread)
 
-        def objective(theta, before):
-            given = normal(x[:, None], theta * z[None, :], noise)
-            made = (given * prior[None, :]).sum(1) * dz
-            known = jax.lax.stop_gradient(made)
-            evidence = (made + data) / 2  # p_theta(x)
-            # Of data y is 0, and q(z | x) against p(x | z) p(z) / 2; of others the prior.
-            of_data = q * jnp.log(q * evidence[:, None] / (given * prior[None, :] / 2))
-            of_made = jnp.log(evidence / (data / 2))
-            return -((data * of_data.sum(1) * dz + known * of_made).sum() * dx)
+    def objective(theta, before):
+        log_joint = log_normal(x[:, None], theta * z[None, :], noise) + log_prior
+        made = jnp.exp(log_joint).sum(1) * dz
+        known = jax.lax.stop_gradient(made)
+        evidence = (made + data) / 2  # p_theta(x)
+        # Of data y is 0, and q(z | x) against p(x | z) p(z) / 2; of others the prior.
+        of_data = jnp.exp(log_q) * (log_q + jnp.log(2 * evidence)[:, None] - log_joint)
+        of_made = jnp.log(evidence / (data / 2))
+        return -((data * of_data.sum(1) * dz + known * of_made).sum() * dx)
 
-        theirs = jax.grad(objective)(start, start)
-        each = jax.vmap(lambda x, theta: bound({"x": x}, theta).value, (0, None))
-        ours = jax.jit(jax.grad(lambda theta: (data * each(x, theta)).sum() * dx))(start)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    theirs = jax.grad(objective)(start, start)
+    each = jax.vmap(lambda x, theta: bound({"x": x}, theta).value, (0, None))
+    ours = jax.jit(jax.grad(lambda theta: (data * each(x, theta)).sum() * dx))(start)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3)  # sums of float32
     assert abs(ours) > 0.01
