@@ -12,14 +12,15 @@ whose exponent is no function of the arguments. Derivatives are those of the man
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from cgjax.inference._contraction import Contraction, Set
+from cgjax.inference._contraction import Set
 
 # Sums of more terms than this are matrix products; their terms are scaled by the largest entry of
 # their row and of their column, and one that is 1e-38 times these is 0.
@@ -40,6 +41,132 @@ class Table(NamedTuple):
     axes: tuple[int, ...]
     mantissa: jax.Array
     exponent: jax.Array | None = None
+
+
+class Leaves(NamedTuple):
+    """Tables, of which the small ones stand in one array.
+
+    Attributes:
+        axes: the variables of each table.
+        sizes: the number of states of each variable.
+        starts: where the entries of a small table begin.
+        mantissa, exponent: the entries of all small tables.
+        large: the other tables.
+    """
+
+    axes: Sequence[tuple[int, ...]]
+    sizes: Mapping[int, int]
+    starts: Mapping[int, int]
+    mantissa: jax.Array
+    exponent: jax.Array | None
+    large: Mapping[int, Table]
+
+    @classmethod
+    def of(
+        cls,
+        axes: Sequence[tuple[int, ...]],
+        sizes: Mapping[int, int],
+        starts: Mapping[int, int],
+        parts: Sequence[tuple[jax.Array, jax.Array | None]],
+        large: Mapping[int, Table],
+    ) -> Leaves:
+        """With the entries of small tables in parts."""
+        mantissa = jnp.concatenate([m for m, _ in parts]) if parts else jnp.zeros(0)
+        exponents = [x for _, x in parts if x is not None]
+        exponent = jnp.concatenate(exponents) if exponents else None
+        return cls(axes, sizes, starts, mantissa, exponent, large)
+
+    @property
+    def numbers(self) -> tuple[jax.Array, dict[int, jax.Array]]:
+        """The mantissas."""
+        return self.mantissa, {k: t.mantissa for k, t in self.large.items()}
+
+    def at(self, numbers: tuple[jax.Array, dict[int, jax.Array]]) -> Leaves:
+        """With other mantissas."""
+        mantissa, large = numbers
+        tables = {k: t._replace(mantissa=large[k]) for k, t in self.large.items()}
+        return self._replace(mantissa=mantissa, large=tables)
+
+    def shape(self, number: int) -> tuple[int, ...]:
+        """The shape of a table."""
+        return tuple(self.sizes[v] for v in self.axes[number])
+
+    def table(self, number: int) -> Table:
+        """One of the tables."""
+        if number not in self.starts:
+            return self.large[number]
+        shape, start = self.shape(number), self.starts[number]
+        own = slice(start, start + math.prod(shape))
+        exponent = None if self.exponent is None else self.exponent[own].reshape(shape)
+        return Table(self.axes[number], self.mantissa[own].reshape(shape), exponent)
+
+    @property
+    def has_exponents(self) -> bool:
+        """Whether entries are multiplied by powers of 2."""
+        every = [self.exponent, *(t.exponent for t in self.large.values())]
+        return any(x is not None for x in every)
+
+    def tables(self) -> list[Table]:
+        """All tables."""
+        return [self.table(k) for k in range(len(self.axes))]
+
+
+def ones(scopes: Sequence[tuple[int, ...]], sizes: Mapping[int, int], most_together: int) -> Leaves:
+    """Tables of ones, of which those with few entries stand in one array."""
+    starts: dict[int, int] = {}
+    large: dict[int, Table] = {}
+    end = 0
+    for k, scope in enumerate(scopes):
+        shape = [sizes[v] for v in scope]
+        if math.prod(shape) > most_together:
+            large[k] = Table(scope, jnp.ones(shape))
+        else:
+            starts[k] = end
+            end += math.prod(shape)
+    return Leaves(scopes, sizes, starts, jnp.ones(end), None, large)
+
+
+class Laws(Mapping[tuple[int, ...], jax.Array]):
+    """The joint distributions of sets of variables, by the variables in ascending order."""
+
+    def __init__(self, leaves: Leaves):
+        self.leaves = leaves
+        self.number = {tuple(a): k for k, a in enumerate(leaves.axes)}
+
+    def __getitem__(self, scope: tuple[int, ...]) -> jax.Array:
+        return self.leaves.table(self.number[scope]).mantissa
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        return iter(self.number)
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def rows(self, scopes: Sequence[tuple[int, ...]]) -> jax.Array:
+        """The distributions of as many variables each, in any order: (scopes, joint states)."""
+        ordered = [tuple(sorted(s)) for s in scopes]
+        numbers = [self.number[s] for s in ordered]
+        if any(k not in self.leaves.starts for k in numbers):
+            return stacked(self, scopes)
+        places = []
+        for k, scope, known in zip(numbers, scopes, ordered, strict=True):
+            shape = self.leaves.shape(k)
+            turned = np.arange(math.prod(shape)).reshape(shape)
+            turned = turned.transpose([known.index(v) for v in scope])
+            places.append(self.leaves.starts[k] + turned.reshape(-1))
+        return self.leaves.mantissa[np.stack(places)]
+
+
+def stacked(
+    laws: Mapping[tuple[int, ...], jax.Array], scopes: Sequence[tuple[int, ...]]
+) -> jax.Array:
+    """Distributions of as many variables each, in any order: (scopes, joint states)."""
+    ordered = [tuple(sorted(s)) for s in scopes]
+    turned = [
+        laws[known].transpose([known.index(v) for v in scope]).reshape(-1)
+        for scope, known in zip(scopes, ordered, strict=True)
+    ]
+    return jnp.stack(turned)
 
 
 def scaled(probability: jax.Array, log: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -67,10 +194,24 @@ def of_logarithm(log: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def normalised(mantissa: jax.Array, exponent: jax.Array) -> tuple[jax.Array, jax.Array]:
     """With mantissas from 1 to 2."""
-    fixed = lax.stop_gradient(mantissa)
-    positive = fixed > 0
-    shift = jnp.floor(jnp.log2(jnp.where(positive, fixed, 1)))
-    return mantissa * jnp.exp2(-shift), jnp.where(positive, exponent + shift, -jnp.inf)
+    shift = floor_log2(mantissa)
+    positive = lax.stop_gradient(mantissa) > 0
+    return mantissa * power(-shift, mantissa.dtype), jnp.where(positive, exponent + shift, -jnp.inf)
+
+
+def power(exponent: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """2 to the power of integers, exactly; 0 where that is no normal number, as 2^-200."""
+    about = jnp.finfo(dtype)
+    bias, integer = about.maxexp - 1, jnp.dtype(f"int{about.bits}")
+    bits = jnp.clip(exponent, -bias, bias).astype(integer) + bias
+    return lax.bitcast_convert_type(bits << about.nmant, dtype)
+
+
+def floor_log2(x: jax.Array) -> jax.Array:
+    """The largest integer up to the logarithm of positive numbers, which has no derivative."""
+    about = jnp.finfo(x.dtype)
+    bits = lax.bitcast_convert_type(lax.stop_gradient(x), jnp.dtype(f"int{about.bits}"))
+    return (bits >> about.nmant).astype(jnp.int32) - (about.maxexp - 1)
 
 
 def _finite(x: jax.Array) -> jax.Array:
@@ -156,15 +297,3 @@ def _by_rows(a: Table, b: Table, gone: list[int], batch: list[int]) -> Table:
     product = _product(a, b, mantissas[0], mantissas[1], gone, batch)
     exponent = jnp.broadcast_to(jnp.asarray(exponent), product.shape)
     return Table(axes, *normalised(product, exponent))
-
-
-def total(tables: Sequence[Table], steps: Sequence[Contraction]) -> tuple[jax.Array, jax.Array]:
-    """The sum of the product of all tables: a number, and the exponent of its power of 2."""
-    live = dict(enumerate(tables))
-    for number, step in enumerate(steps):
-        a, b = live.pop(step.left), live.pop(step.right)
-        live[len(tables) + number] = contracted(a, b, step.result)
-    [last] = live.values()
-    last = _summed(last, frozenset(last.axes))
-    exponent = jnp.zeros(()) if last.exponent is None else last.exponent
-    return last.mantissa, exponent
