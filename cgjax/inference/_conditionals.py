@@ -1,22 +1,27 @@
-"""Computes the factors of a model, and the values that are asked about, for all their states."""
+"""Computes the factors of a model, and the values that are asked about, for all their states.
+
+Components of one form are evaluated together, up to their natural parameters; the probabilities of
+all that belong to one family are computed together.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
-from cgjax._program.parts import Part
-from cgjax._walk import walk as run
-from cgjax.inference._alike import Call, alike, together
+from cgjax import _static
+from cgjax.inference._alike import alike, together
 from cgjax.inference._chunks import outer, weighted
-from cgjax.inference._factors import Factor, Model, Question, Scope
+from cgjax.inference._configurations import Configurations, Walk
+from cgjax.inference._factors import Model, Question, Scope
 from cgjax.inference._scaled import (
     Laws,
     Leaves,
@@ -26,40 +31,46 @@ from cgjax.inference._scaled import (
     scaled,
     stacked,
 )
-from cgjax.inference._states import EVIDENCE, WEIGHTED, Conditional, Given
-
-# Configurations are worked through in chunks of at most about this many array elements.
-_CHUNK_ELEMENTS = 1 << 21
-# The numbers of so many configurations are written into the program, more are computed.
-_MOST_WRITTEN = 1 << 12
+from cgjax.inference._states import EVIDENCE, WEIGHTED, Parameter, law_of
+from cgjax.nodes import Categorical
 
 # Tables of more entries are arrays of their own.
 MOST_TOGETHER = 1 << 12
 
-# What a walk finds at some configurations, which come first.
-Found = tuple[list[jax.Array], Conditional | None]
+# The number of a value, whether its mean given its parents is meant, and what it is averaged over.
+_Average = tuple[int, bool, Scope]
 
 
-class _Walk(NamedTuple):
-    """A part of the network, and the configurations that it is evaluated at.
+class _Alike(NamedTuple):
+    """Components of one form.
 
     Attributes:
-        call: the part, and what goes in.
-        values: the values that are wanted.
-        target: the component whose conditional is wanted, if one is.
-        scopes: the sets of pieces whose configurations these are.
-        given: the components whose states are given, in the part's order.
+        walks: of each component.
+        found: what is recorded about each: (components, configurations, …).
     """
 
-    call: Call
-    values: tuple[int, ...]
-    target: int | None
-    scopes: tuple[Scope, ...]
-    given: tuple[int, ...]
+    walks: list[Walk]
+    found: Parameter
+
+
+class _Law(NamedTuple):
+    """The distributions of the nodes of some components, given their parents.
+
+    Attributes:
+        rows: where the configurations of each component begin.
+        number: the probabilities, (configurations, nodes, states); None where nobody asks.
+        log: their logarithms; of what is observed, of each node's value (configurations, nodes).
+        mean: the expected statistics, (configurations, …).
+    """
+
+    rows: dict[int, int]
+    number: jax.Array | None
+    log: jax.Array | None
+    mean: jax.Array | None
 
 
 class _Raw(NamedTuple):
-    """Entries of a table that are not scaled yet: numbers, their logarithms, or both."""
+    """Entries that are not scaled yet: numbers, their logarithms, or both."""
 
     number: jax.Array | None
     log: jax.Array | None
@@ -72,7 +83,63 @@ class _Raw(NamedTuple):
         return of_logarithm(self.log) if self.number is None else scaled(self.number, self.log)
 
 
-class Conditionals:
+class _Rows(NamedTuple):
+    """Configurations of a component's parents.
+
+    Attributes:
+        start, size: its rows among those of its law.
+        scope: the parents, in the order of the rows.
+        places: of their joint distribution among all small ones.
+    """
+
+    start: int
+    size: int
+    scope: Scope
+    places: np.ndarray | None
+
+
+@dataclass
+class _Entries:
+    """The entries of small tables, as they are found, by what is known of them.
+
+    Attributes:
+        parts: entries in rows, and which tables begin where in them.
+        large: tables of their own.
+    """
+
+    parts: dict[Hashable, list[tuple[_Raw, dict[int, int]]]] = field(default_factory=dict)
+    made: list[tuple[tuple[jax.Array, jax.Array | None], dict[int, int]]] = field(
+        default_factory=list
+    )
+    large: dict[int, tuple[jax.Array, jax.Array | None]] = field(default_factory=dict)
+
+    def add(self, raw: _Raw, starts: dict[int, int]) -> None:
+        """Entries that are to be scaled."""
+        key = raw.number is None, raw.log is None
+        self.parts.setdefault(key, []).append((raw, starts))
+
+    def leaves(self, axes: Sequence[Scope], sizes: Mapping[int, int]) -> Leaves:
+        """All tables."""
+        every = list(self.made)
+        for some in self.parts.values():
+            flat = jax.tree.map(lambda *x: jnp.concatenate(x), *(raw for raw, _ in some))
+            starts, end = {}, 0
+            for raw, own in some:
+                starts |= {k: end + start for k, start in own.items()}
+                end += jax.tree.leaves(raw)[0].size
+            every.append((flat.scaled(), starts))
+        starts, end = {}, 0
+        for (mantissa, _), own in every:
+            starts |= {k: end + start for k, start in own.items()}
+            end += mantissa.size
+        large = {}
+        for k, entries in self.large.items():
+            shape = [sizes[p] for p in axes[k]]
+            large[k] = Table(axes[k], *jax.tree.map(lambda x: x.reshape(shape), entries))  # noqa: B023
+        return Leaves.of(axes, sizes, starts, [x for x, _ in every], large)
+
+
+class Conditionals(Configurations):
     """The tables of a model, as they are traced.
 
     Args:
@@ -82,11 +149,11 @@ class Conditionals:
     """
 
     def __init__(self, model: Model, arrays: Sequence[jax.Array], logs: bool):
-        self.model, self.logs = model, logs
-        self.sizes = model.sizes
-        self.fixed = model.parts.fixed(arrays)
+        super().__init__(model, arrays)
+        self.logs = logs
         self._listed = {f.node for f in model.factors if f.own is not None}
         self._averaged: set[int] = set()
+        # Of each component the sets of pieces it is evaluated for, and the numbers of its factors.
         self._scopes: dict[int, dict[Scope, None]] = {}
         self._factors: dict[int, list[int]] = {}
         for number, factor in enumerate(model.factors):
@@ -98,6 +165,102 @@ class Conditionals:
                 self._averaged.add(node)
                 self._scopes.setdefault(node, {})[question.scope] = None
 
+    # -- components
+
+    @functools.cached_property
+    def _nodes(self) -> list[_Alike]:
+        """All components, those of one form together."""
+        walks = [self.walk((), node, list(scopes)) for node, scopes in self._scopes.items()]
+        found: list[_Alike] = []
+        for group in alike([w.call for w in walks]):
+            some = [walks[k] for k in group]
+
+            def one(*operands: jax.Array) -> Parameter:
+                record = self.walked(some[0], operands)[1]  # noqa: B023
+                assert record is not None  # it is asked for
+                return record
+
+            found.append(_Alike(some, together(one, [w.call.operands for w in some])))
+        return found
+
+    @functools.cached_property
+    def _laws_of(self) -> dict[int, _Law]:
+        """The distributions of all components."""
+        groups: dict[Hashable, list[_Alike]] = {}
+        for one in self._nodes:
+            node = _target(one.walks[0])
+            site = self.model.sites[node]
+            shapes = [(x.shape[2:], x.dtype) for x in jax.tree.leaves(one.found)]
+            observed = site.kind == EVIDENCE
+            key = site.family, observed, node in self.model.parts.mark, tuple(shapes)
+            groups.setdefault((*key, one.walks[0].alone), []).append(one)
+        found: dict[int, _Law] = {}
+        for some in groups.values():
+            law = self._law(some)
+            found |= dict.fromkeys(law.rows, law)
+        return found
+
+    def _law(self, some: Sequence[_Alike]) -> _Law:
+        """The distributions of components of one family."""
+        walks = [w for one in some for w in one.walks]
+        flat = [jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), one.found) for one in some]
+        found = jax.tree.map(lambda *x: jnp.concatenate(x), *flat)
+        # Behind the barrier, or the compiler makes one operation of all that goes in.
+        found = lax.optimization_barrier(found)
+        rows, end, counts = {}, 0, []
+        for walk in walks:
+            rows[_target(walk)] = end
+            counts.append(sum(map(self.size, walk.scopes)))
+            end += counts[-1]
+        site = self.model.sites[_target(walks[0])]
+        if site.kind != EVIDENCE:
+            return _Law(rows, *jax.vmap(self._hidden(list(rows)))(found))
+
+        def log_prob(found: Parameter, value: jax.Array) -> jax.Array:
+            family = _static.join(site.family, found.of_family)
+            value = jnp.broadcast_to(value, site.shape).astype(site.dtype)
+            return family.log_prob(value, found.e).reshape(-1)
+
+        values = [jnp.broadcast_to(w.call.operands[-1], site.shape) for w in walks]
+        if len(walks) == 1:
+            log = jax.vmap(log_prob, (0, None))(found, values[0])
+        else:
+            of_row = np.repeat(np.arange(len(walks)), counts)
+            log = jax.vmap(log_prob)(found, jnp.stack(values)[of_row])
+        return _Law(rows, None, log, None)
+
+    def _hidden(self, nodes: Sequence[int]) -> Callable[[Parameter], tuple[Array | None, ...]]:
+        """The distribution of a component of a family, and its mean, by its parameter."""
+        site, kind = self.model.sites[nodes[0]], self.model.kinds[nodes[0]]
+        listing = not self._listed.isdisjoint(nodes)
+        averaging = not self._averaged.isdisjoint(nodes)
+        classes = issubclass(site.family_type, Categorical)
+
+        def law(found: Parameter) -> tuple[Array | None, Array | None, Array | None]:
+            family = _static.join(site.family, found.of_family)
+            number = log = None
+            if listing or (averaging and classes):
+                number, log = law_of(family, kind, found.e, logs=self.logs)
+            mean = None
+            if averaging and classes and number is not None:  # the same once more takes longer
+                mean = jnp.moveaxis(number, 0, family.axis - 1).reshape(site.shape)
+            elif averaging:
+                mean = family.mean(found.e)
+            if nodes[0] not in self.model.parts.mark:
+                # In a branch that was not taken any law serves.
+                mean = None if mean is None else jnp.where(found.present > 0, mean, 0)
+                number, log = (
+                    None if x is None else jnp.where(found.present > 0, x, otherwise)
+                    for x, otherwise in ((number, 1 / kind.states), (log, -math.log(kind.states)))
+                )
+            number, log = (
+                None if x is None else x.reshape(kind.states, kind.num_nodes).T
+                for x in (number, log)
+            )
+            return number, log, mean
+
+        return law
+
     # -- factors
 
     def tables(self) -> list[Table]:
@@ -106,122 +269,75 @@ class Conditionals:
 
     def leaves(self) -> Leaves:
         """The tables of all factors, the small ones in one array."""
-        found: dict[int, Table] = {}
-        rows: dict[bool | None, list[tuple[list[int], _Raw | tuple[jax.Array, ...]]]] = {}
-        axes: dict[int, Scope] = {}
-        for walks, (factors, _) in self.nodes:
-            for j, entries in enumerate(factors):
-                numbers = [self._factors[w.target or 0][j] for w in walks]
-                for k, walk in zip(numbers, walks, strict=True):
-                    axes[k] = self._axes(walk, self.model.factors[k])
-                size = entries[0].shape[-1] if entries[0] is not None else entries[1].shape[-1]
-                if size > MOST_TOGETHER:
-                    for row, k in enumerate(numbers):
-                        one = jax.tree.map(lambda x: x[row], entries)  # noqa: B023
-                        whole = one.scaled() if isinstance(one, _Raw) else one
-                        found[k] = self._table(axes[k], *whole)
-                    continue
-                kind = entries.number is not None if isinstance(entries, _Raw) else None
-                rows.setdefault(kind, []).append((numbers, entries))
-        starts: dict[int, int] = {}
-        parts: list[tuple[jax.Array, jax.Array | None]] = []
-        end = 0
-        for some in rows.values():
-            for numbers, entries in some:
-                size = jax.tree.leaves(entries)[0].shape[-1]
-                for k in numbers:
-                    starts[k] = end
-                    end += size
-            flat = jax.tree.map(
-                lambda *x: jnp.concatenate([y.reshape(-1) for y in x]), *(e for _, e in some)
-            )
-            parts.append(flat.scaled() if isinstance(flat, _Raw) else flat)
-        every = [axes[k] for k in range(len(axes))]
-        return Leaves.of(every, self.sizes, starts, parts, found)
+        found, axes = _Entries(), dict[int, Scope]()
+        whole: dict[int, tuple[_Law, dict[int, int]]] = {}
+        for walk in (w for one in self._nodes for w in one.walks):
+            node = _target(walk)
+            law, site = self._laws_of[node], self.model.sites[node]
+            for number in self._factors.get(node, ()):
+                factor = self.model.factors[number]
+                place = list(self._scopes[node]).index(factor.parents)
+                start = law.rows[node] + sum(map(self.size, walk.scopes[:place]))
+                parents, own = walk.scopes[place], factor.own
+                axes[number] = parents if own is None else (*parents, own)
+                num_nodes = jax.tree.leaves((law.log, law.number))[0].shape[1]
+                small = self.size(axes[number]) <= MOST_TOGETHER
+                if num_nodes == 1 and small and site.kind != WEIGHTED:
+                    states = 1 if own is None else self.sizes[own]
+                    whole.setdefault(id(law), (law, {}))[1][number] = start * states
+                elif own is None:
+                    self._observed(found, number, start, law)
+                else:
+                    if len(factor.elements) != 1:
+                        axes[number] = (own, *parents)
+                    self._part(found, number, start, law)
+        for law, starts in whole.values():
+            raw = jax.tree.map(lambda x: x.reshape(-1), _Raw(law.number, law.log))
+            found.add(raw, starts)
+        return found.leaves([axes[k] for k in range(len(axes))], self.sizes)
 
-    def _axes(self, walk: _Walk, factor: Factor) -> Scope:
-        """The axes of a factor's table; that of its own piece comes first."""
-        scopes = list(self._scopes[factor.node])
-        parents = walk.scopes[scopes.index(factor.parents)]
-        return parents if factor.own is None else (factor.own, *parents)
-
-    def _table(self, axes: Scope, mantissa: jax.Array, exponent: jax.Array | None) -> Table:
-        shape = [self.sizes[p] for p in axes]
-        return Table(
-            axes,
-            mantissa.reshape(shape),
-            None if exponent is None else exponent.reshape(shape),
-        )
-
-    @functools.cached_property
-    def nodes(self) -> list[tuple[list[_Walk], Any]]:
-        """The entries of all factors and the means, of components of one form together."""
-        walks = [self.walk((), node, list(scopes)) for node, scopes in self._scopes.items()]
-        found: list[tuple[list[_Walk], Any]] = []
-        for group in alike([w.call for w in walks]):
-            some = [walks[k] for k in group]
-            one = functools.partial(self._of_node, some[0])
-            found.append((some, together(one, [w.call.operands for w in some])))
-        return found
-
-    def _of_node(
-        self, walk: _Walk, *operands: jax.Array
-    ) -> tuple[list[_Raw | tuple[jax.Array, ...]], list[jax.Array] | None]:
-        """The entries of the factors of a component, and its means for each set of parents."""
-        node = walk.target
-        assert node is not None  # it is what the walk is for
-        _, record = self.walked(walk, operands)
-        assert record is not None  # it is asked for
-        ends = np.cumsum([self.size(s) for s in walk.scopes])
-        pieces = [
-            jax.tree.map(lambda x: x[end - self.size(s) : end], record)  # noqa: B023
-            for s, end in zip(walk.scopes, ends, strict=True)
-        ]
-        scopes = list(self._scopes[node])
-        weights = operands[-1] if self.model.sites[node].kind == WEIGHTED else None
-        factors = [self.model.factors[k] for k in self._factors.get(node, ())]
-        made = [self._entries(f, pieces[scopes.index(f.parents)], weights) for f in factors]
-        means = None
-        if node in self._averaged:
-            means = [p.mean for p in pieces if p.mean is not None]
-        return made, means
-
-    def _entries(
-        self, factor: Factor, found: Conditional, weights: jax.Array | None
-    ) -> _Raw | tuple[jax.Array, ...]:
-        """The entries of the table of a factor, in one row."""
-        if factor.own is None:
-            assert found.log is not None  # it is observed
-            log = found.log.reshape(len(found.log), -1)[:, np.array(factor.elements)].sum(1)
-            return _Raw(None, log)
-        kind = self.model.kinds[factor.node]
+    def _part(self, found: _Entries, number: int, start: int, law: _Law) -> None:
+        """A table of some nodes of a component, or of one about whose states something is known."""
+        factor = self.model.factors[number]
+        kind, size = self.model.kinds[factor.node], self.size(factor.parents)
         some = slice(None)
         if len(factor.elements) < kind.num_nodes:
             some = np.array(factor.elements)
-        always = isinstance(found.present, np.ndarray)  # in no branch
-
-        def laid(x: jax.Array, otherwise: float) -> jax.Array:
-            """(states, nodes, configurations); in a branch that was not taken any law serves."""
-            x = x.reshape(len(x), kind.states, kind.num_nodes)
-            if not always:
-                x = jnp.where((found.present <= 0)[:, None, None], otherwise, x)
-            return jnp.moveaxis(x[:, :, some], 0, -1)
-
-        assert found.probabilities is not None  # they are listed
-        p = laid(found.probabilities, 1 / kind.states)
-        if not self.logs:
-            return _Raw(outer(p[None])[0].reshape(-1), None)
-        assert found.log is not None  # they are asked for
-        log = laid(found.log, -math.log(kind.states))
-        if weights is not None:
-            log = log + weights.reshape(kind.num_nodes, kind.states).T[:, some][:, :, None]
-        raw = _Raw(None if weights is not None else p, log)
+        rows = slice(start, start + size)
+        raw = jax.tree.map(lambda x: x[rows][:, some], _Raw(law.number, law.log))
+        if self.model.sites[factor.node].kind == WEIGHTED:
+            weights = self.model.parts.handed(factor.node, self.fixed)
+            own = weights.reshape(kind.num_nodes, kind.states)[some]
+            assert raw.log is not None  # there is evidence
+            raw = _Raw(None, raw.log + own[None])
         if len(factor.elements) == 1:
-            return jax.tree.map(lambda x: x.reshape(-1), raw)
-        mantissa, exponent = raw.scaled()
-        assert exponent is not None  # there are logarithms
-        mantissa, exponent = normalised(mantissa, exponent)
-        return outer(mantissa[None])[0].reshape(-1), _outer_sum(exponent).reshape(-1)
+            raw = jax.tree.map(lambda x: x.reshape(-1), raw)
+            if size * kind.states <= MOST_TOGETHER:
+                found.add(raw, {number: 0})
+            else:
+                found.large[number] = raw.scaled()
+            return
+        # (states, nodes, configurations)
+        mantissa, exponent = jax.tree.map(lambda x: x.transpose(2, 1, 0), raw).scaled()
+        if exponent is not None:
+            mantissa, exponent = normalised(mantissa, exponent)
+            exponent = _outer_sum(exponent).reshape(-1)
+        mantissa = outer(mantissa[None])[0].reshape(-1)
+        if mantissa.size <= MOST_TOGETHER:
+            found.made.append(((mantissa, exponent), {number: 0}))
+        else:
+            found.large[number] = mantissa, exponent
+
+    def _observed(self, found: _Entries, number: int, start: int, law: _Law) -> None:
+        """The table of what is observed."""
+        factor = self.model.factors[number]
+        assert law.log is not None  # it is observed
+        size = self.size(factor.parents)
+        log = law.log[start : start + size, np.array(factor.elements)].sum(1)
+        if size > MOST_TOGETHER:
+            found.large[number] = of_logarithm(log)
+        else:
+            found.add(_Raw(None, log), {number: 0})
 
     # -- questions
 
@@ -230,34 +346,33 @@ class Conditionals:
         by_value: dict[int, list[Question]] = {}
         for question in self.model.questions:
             by_value.setdefault(question.value, []).append(question)
-        together: dict[tuple[Scope, ...], list[int]] = {}
+        asked: dict[tuple[Scope, ...], list[int]] = {}
         for value, questions in by_value.items():
             if scopes := tuple(dict.fromkeys(q.scope for q in questions if not q.mean)):
-                together.setdefault(scopes, []).append(value)
-        found = self._averaged_values(together, laws) | self._averaged_means(laws)
+                asked.setdefault(scopes, []).append(value)
+        found = self._averages(asked, laws) | self._averages_of_means(laws)
         return [self._assembled(k, by_value[k], found) for k in sorted(by_value)]
 
-    def _averaged_values(
-        self, together_: Mapping[tuple[Scope, ...], Sequence[int]], laws: Mapping[Scope, jax.Array]
-    ) -> dict[tuple[int, bool, Scope], jax.Array]:
+    def _averages(
+        self, asked: Mapping[tuple[Scope, ...], Sequence[int]], laws: Mapping[Scope, jax.Array]
+    ) -> dict[_Average, jax.Array]:
         """The averages of whole values over some scopes."""
-        walks = [self.walk(tuple(values), None, scopes) for scopes, values in together_.items()]
-        found: dict[tuple[int, bool, Scope], jax.Array] = {}
+        walks = [self.walk(tuple(values), None, scopes) for scopes, values in asked.items()]
+        found: dict[_Average, jax.Array] = {}
         for group in alike([w.call for w in walks]):
             some = [walks[k] for k in group]
             first = some[0]
+            ends = np.cumsum([self.size(s) for s in first.scopes])
+            columns = zip(*(w.scopes for w in some), strict=True)
+            rows = [_rows(laws, list(column)) for column in columns]
 
             def one(*given: jax.Array) -> list[list[jax.Array]]:
-                count = len(first.scopes)  # noqa: B023
-                results, _ = self.walked(first, given[count:])  # noqa: B023
-                ends = np.cumsum([self.size(s) for s in first.scopes])  # noqa: B023
+                results, _ = self.walked(first, given[len(ends) :])  # noqa: B023
                 return [
                     [weighted(law, x[end - law.size : end]) for x in results]
-                    for law, end in zip(given, ends, strict=False)
+                    for law, end in zip(given, ends, strict=False)  # noqa: B023
                 ]
 
-            columns = zip(*(w.scopes for w in some), strict=True)
-            rows = [self._laws(laws, list(column)) for column in columns]
             operands = [[*(x[k] for x in rows), *w.call.operands] for k, w in enumerate(some)]
             averages = together(one, operands, dict(enumerate(rows)))
             for row, walk in enumerate(some):
@@ -266,47 +381,42 @@ class Conditionals:
                         found[value, False, tuple(sorted(scope))] = x[row]
         return found
 
-    def _averaged_means(
-        self, laws: Mapping[Scope, jax.Array]
-    ) -> dict[tuple[int, bool, Scope], jax.Array]:
+    def _averages_of_means(self, laws: Mapping[Scope, jax.Array]) -> dict[_Average, jax.Array]:
         """The averages of the means of components over their parents."""
-        asked: dict[int, dict[Scope, list[int]]] = {}
+        asked: dict[tuple[int, Scope], list[int]] = {}
         for q in self.model.questions:
             node = self.model.linear.nodes[q.value]
             if q.mean and node is not None:
-                asked.setdefault(node, {}).setdefault(q.scope, []).append(q.value)
-        found: dict[tuple[int, bool, Scope], jax.Array] = {}
-        for walks, (_, means) in self.nodes if asked else ():
-            if means is None:
-                continue
-            for k, mean in enumerate(means):
-                rows = [
-                    (row, walk, scope)
-                    for row, walk in enumerate(walks)
-                    if (scope := list(self._scopes[walk.target or 0])[k]) in asked[walk.target or 0]
-                ]
-                if not rows:
-                    continue
-                law = self._laws(laws, [walk.scopes[k] for _, walk, _ in rows])
-                if len(rows) < len(walks):
-                    mean = mean[np.array([row for row, *_ in rows])]
-                averages = jax.vmap(weighted)(law, mean)
-                for row, (_, walk, scope) in enumerate(rows):
-                    for value in asked[walk.target or 0][scope]:
-                        found[value, True, scope] = averages[row]
+                asked.setdefault((node, q.scope), []).append(q.value)
+        groups: dict[tuple[int, int], list[tuple[int, Scope, _Rows]]] = {}
+        for walk in (w for one in self._nodes for w in one.walks) if asked else ():
+            node, start = _target(walk), self._laws_of[_target(walk)].rows[_target(walk)]
+            for scope, arranged in zip(self._scopes[node], walk.scopes, strict=True):
+                size = self.size(scope)
+                if (node, scope) in asked:
+                    places = laws.places(arranged) if scope and isinstance(laws, Laws) else None
+                    rows = _Rows(start, size, arranged, places)
+                    width = 0 if not scope else -1 - len(groups)  # by itself
+                    if places is not None:
+                        width = 1 << (size - 1).bit_length()
+                    key = id(self._laws_of[node]), width
+                    groups.setdefault(key, []).append((node, scope, rows))
+                start += size
+        found: dict[_Average, jax.Array] = {}
+        for some in groups.values():
+            mean = self._laws_of[some[0][0]].mean
+            assert mean is not None  # it is asked for
+            averages = _averages([rows for *_, rows in some], mean, laws)
+            for row, (node, scope, _) in enumerate(some):
+                for value in asked[node, scope]:
+                    found[value, True, scope] = averages[row]
         return found
-
-    def _laws(self, laws: Mapping[Scope, jax.Array], scopes: Sequence[Scope]) -> jax.Array:
-        """The joint distributions of pieces in the order given, (scopes, joint states)."""
-        if not scopes[0]:
-            return jnp.ones((len(scopes), 1))
-        return laws.rows(scopes) if isinstance(laws, Laws) else stacked(laws, scopes)
 
     def _assembled(
         self,
         value: int,
         questions: Sequence[Question],
-        found: Mapping[tuple[int, bool, Scope], jax.Array],
+        found: Mapping[_Average, jax.Array],
     ) -> jax.Array:
         """The expectation of a value, from those of its elements."""
         parts = [found[value, q.mean, q.scope] for q in questions]
@@ -317,127 +427,36 @@ class Conditionals:
         shape = self.model.linear.values.result_shapes[value]
         return jnp.concatenate(parts)[np.argsort(places)].reshape(shape)
 
-    # -- configurations
 
-    def size(self, scope: Scope) -> int:
-        """The number of joint states."""
-        return math.prod(self.sizes[p] for p in scope)
-
-    def walk(self, values: tuple[int, ...], target: int | None, scopes: Sequence[Scope]) -> _Walk:
-        """The part of the network that values or a component need, for some sets of pieces."""
-        parts, sites = self.model.parts, self.model.sites
-        targets = () if target is None else (target,)
-        part = parts.part([parts.results[k] for k in values], targets)
-        new = {i: k for k, i in enumerate(part.nodes)}
-        pieces = self.model.pieces
-        last = len(new)
-
-        def place(p: int) -> tuple[int, int]:
-            return new.get(pieces[p].component, last), p
-
-        arranged = tuple(tuple(sorted(s, key=place)) for s in scopes)
-        inside = {pieces[p].component for s in scopes for p in s}
-        given = tuple(
-            i for i in part.nodes if i in self.model.kinds and (i != target or i in inside)
-        )
-        operands = part.at(self.fixed)
-        factors: Hashable = None
-        if target is not None:
-            of_target = (self.model.factors[k] for k in self._factors.get(target, ()))
-            factors = (
-                tuple(
-                    (f.own is None, f.elements, list(scopes).index(f.parents)) for f in of_target
-                ),
-                target in self._listed,
-                target in self._averaged,
-            )
-            if sites[target].kind in (EVIDENCE, WEIGHTED):
-                operands = [*operands, parts.handed(target, self.fixed)]
-        layout = tuple(
-            tuple((place(p)[0], pieces[p].elements, pieces[p].states) for p in s) for s in arranged
-        )
-        large = sum(map(self.size, scopes)) * self._width(part, values) > _CHUNK_ELEMENTS // 16
-        form = (layout, factors, tuple(new[i] for i in given), len(values))
-        call = Call(part, operands, (form, (values, target) if large else None))
-        return _Walk(call, values, target, arranged, given)
-
-    def _width(self, part: Part, values: Sequence[int]) -> int:
-        """How many numbers a configuration takes."""
-        shapes = self.model.linear.values.result_shapes
-        width = 1 + sum(math.prod(self.model.sites[i].shape) for i in part.nodes)
-        return width + sum(math.prod(shapes[k]) for k in values)
-
-    def walked(self, walk: _Walk, operands: Sequence[jax.Array]) -> Found:
-        """Values, and what is recorded about a component, at all configurations of some scopes."""
-        part, target = walk.call.part, walk.target
-        new = {i: k for k, i in enumerate(part.nodes)}
-        at = None if target is None else new[target]
-        visitor = Given(
-            targets=frozenset() if at is None else frozenset({at}),
-            listing=target in self._listed,
-            averaging=target in self._averaged,
-            logs=self.logs,
-        )
-        known: dict[int, jax.Array] = {}
-        if at is not None and target is not None and self.model.sites[target].kind == EVIDENCE:
-            known = {at: operands[-1]}
-        arguments = operands[: len(part.arguments)]
-
-        def one(states: Mapping[int, jax.Array]) -> Found:
-            given = {new[i]: x for i, x in states.items()} | known
-            out, records = run(part.program, visitor, arguments, given=given)
-            return out, None if at is None else records[at]
-
-        scopes, given = walk.scopes, walk.given
-        count = sum(map(self.size, scopes))
-        if not given:
-            same = one({})
-            return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))), same)
-        every = jax.vmap(one)
-        width = self._width(part, walk.values)
-        if len(scopes) > 1 or count * width <= _CHUNK_ELEMENTS:
-            each = [self.states(s, _numbers(self.size(s)), given) for s in scopes]
-            return every(jax.tree.map(_concatenated, *each))
-        [scope] = scopes
-        # Computed again for the derivative: what a chunk needs on the way is not stored.
-        part_of = jax.checkpoint(lambda numbers: every(self.states(scope, numbers, given)))
-        size = max(1, _CHUNK_ELEMENTS // width)
-        num_chunks = -(-count // size)
-        numbers = jnp.minimum(jnp.arange(num_chunks * size), count - 1).reshape(num_chunks, size)
-        found = lax.map(part_of, numbers)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], found)
-
-    def states(self, scope: Scope, numbers: Any, given: Sequence[int]) -> dict[int, Any]:
-        """The numbers of the nodes' states, for numbers of configurations of a scope; of what lies
-        outside, the first state."""
-        xp = np if isinstance(numbers, np.ndarray) else jnp
-        columns: dict[int, dict[int, Any]] = {i: {} for i in given}
-        for p in reversed(scope):
-            piece = self.model.pieces[p]
-            index, numbers = numbers % piece.size, numbers // piece.size
-            for k in reversed(piece.elements):
-                if piece.component in columns:
-                    columns[piece.component][k] = index % piece.states
-                index = index // piece.states
-        zero, found = xp.zeros_like(numbers), {}
-        for i, own in columns.items():
-            kind = self.model.kinds[i]
-            if not kind.num_nodes:
-                found[i] = xp.zeros((len(zero), *kind.shape), zero.dtype)
-                continue
-            rows = xp.stack([own.get(k, zero) for k in range(kind.num_nodes)], 1)
-            found[i] = rows.reshape(-1, *kind.shape)
-        return found
+def _target(walk: Walk) -> int:
+    assert walk.target is not None  # it is what the walk is for
+    return walk.target
 
 
-def _numbers(count: int) -> Any:
-    xp = np if count <= _MOST_WRITTEN else jnp
-    return xp.arange(count, dtype=np.int32)
+def _rows(laws: Mapping[Scope, jax.Array], scopes: Sequence[Scope]) -> jax.Array:
+    """The joint distributions of pieces in the order given: (scopes, joint states)."""
+    if not scopes[0]:
+        return jnp.ones((len(scopes), 1))
+    return laws.rows(scopes) if isinstance(laws, Laws) else stacked(laws, scopes)
 
 
-def _concatenated(*arrays: Any) -> Any:
-    written = all(isinstance(x, np.ndarray) for x in arrays)
-    return (np if written else jnp).concatenate(arrays)
+def _averages(rows: Sequence[_Rows], mean: jax.Array, laws: Mapping[Scope, jax.Array]) -> jax.Array:
+    """The averages of some of the rows each, which stand in places of small tables or alone."""
+    if not rows[0].scope:
+        return mean[np.array([r.start for r in rows])]
+    if rows[0].places is None or not isinstance(laws, Laws):
+        law = [_rows(laws, [r.scope])[0] for r in rows]
+        each = [
+            weighted(w, mean[r.start : r.start + r.size]) for w, r in zip(law, rows, strict=True)
+        ]
+        return jnp.stack(each)
+    width = max(r.size for r in rows)
+    # Rows that some have not count 0 times.
+    at = np.array([np.minimum(np.arange(width), r.size - 1) + r.start for r in rows])
+    own = [np.pad(r.places, (0, width - r.size)) for r in rows if r.places is not None]
+    counts = np.arange(width) < np.array([r.size for r in rows])[:, None]
+    law = jnp.where(counts, laws.leaves.mantissa[np.array(own)], 0)
+    return jax.vmap(weighted)(law, mean[at])
 
 
 def _outer_sum(x: jax.Array) -> jax.Array:

@@ -142,19 +142,24 @@ class Laws(Mapping[tuple[int, ...], jax.Array]):
     def __len__(self) -> int:
         return len(self.number)
 
+    def places(self, scope: tuple[int, ...]) -> np.ndarray | None:
+        """Where the probabilities of the joint states of variables, in any order, stand among those
+        of all small tables; None if they are elsewhere."""
+        known = tuple(sorted(scope))
+        number = self.number[known]
+        if number not in self.leaves.starts:
+            return None
+        shape = self.leaves.shape(number)
+        turned = np.arange(math.prod(shape)).reshape(shape)
+        turned = turned.transpose([known.index(v) for v in scope])
+        return self.leaves.starts[number] + turned.reshape(-1)
+
     def rows(self, scopes: Sequence[tuple[int, ...]]) -> jax.Array:
         """The distributions of as many variables each, in any order: (scopes, joint states)."""
-        ordered = [tuple(sorted(s)) for s in scopes]
-        numbers = [self.number[s] for s in ordered]
-        if any(k not in self.leaves.starts for k in numbers):
+        places = list(map(self.places, scopes))
+        if any(x is None for x in places):
             return stacked(self, scopes)
-        places = []
-        for k, scope, known in zip(numbers, scopes, ordered, strict=True):
-            shape = self.leaves.shape(k)
-            turned = np.arange(math.prod(shape)).reshape(shape)
-            turned = turned.transpose([known.index(v) for v in scope])
-            places.append(self.leaves.starts[k] + turned.reshape(-1))
-        return self.leaves.mantissa[np.stack(places)]
+        return self.leaves.mantissa[np.stack([x for x in places if x is not None])]
 
 
 def stacked(
