@@ -17,13 +17,13 @@ import jax.numpy as jnp
 
 from cgjax._program import Linear
 from cgjax._static import Leaf, Tree
-from cgjax.inference._conditionals import MOST_TOGETHER, Conditionals
+from cgjax.inference._conditionals import Conditionals
 from cgjax.inference._contraction import Order, order, product
 from cgjax.inference._elimination import TERMS_PER_STATE, Set
 from cgjax.inference._evidence import WAYS_OUT
 from cgjax.inference._factors import Model, Scope, model
+from cgjax.inference._leaves import Laws, Leaves, ones
 from cgjax.inference._passes import total
-from cgjax.inference._scaled import Laws, Leaves, ones
 from cgjax.inference._states import EVIDENCE, WEIGHTED, mask_shape
 
 # The largest table that is held as a whole.
@@ -58,7 +58,7 @@ class Problem:
         """log P(evidence), and the expectation of the network's result."""
         conditionals = Conditionals(self.model, arrays, logs=self.has_evidence)
         factors = conditionals.leaves()
-        weights = ones(self.scopes, self.model.sizes, MOST_TOGETHER)
+        weights = ones(self.scopes, self.model.sizes)
         if self.has_evidence:
             # Of logarithms, so that no derivative is as large as the evidence is improbable.
             (log, possible), slopes = jax.value_and_grad(

@@ -21,8 +21,10 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from cgjax.inference._contraction import Contraction
-from cgjax.inference._rounds import FIRST, Axes, Large, Loop, Plan, planned
-from cgjax.inference._scaled import Leaves, Table, contracted, floor_log2, power
+from cgjax.inference._leaves import Leaves
+from cgjax.inference._plan import Axes, Plan, planned
+from cgjax.inference._rounds import FIRST, Large, Loop
+from cgjax.inference._scaled import Table, contracted, floor_log2, power
 
 # The exponent of 0. Sums of three such numbers are still integers of 32 bits.
 _NEVER = -(1 << 28)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cgjax.inference._contraction import order
+from cgjax.inference._leaves import Leaves
 from cgjax.inference._passes import total
-from cgjax.inference._scaled import Leaves, Table, of_logarithm, scaled
+from cgjax.inference._scaled import Table, of_logarithm, scaled
 
 
 def summed(tables, steps):
