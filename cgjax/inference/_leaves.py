@@ -84,7 +84,7 @@ class Leaves(NamedTuple):
         return [self.table(k) for k in range(len(self.axes))]
 
 
-def ones(scopes: Sequence[tuple[int, ...]], sizes: Mapping[int, int], most_together: int) -> Leaves:
+def ones(scopes: Sequence[tuple[int, ...]], sizes: Mapping[int, int]) -> Leaves:
     """Tables of ones, of which those with few entries stand in one array."""
     starts: dict[int, int] = {}
     large: dict[int, Table] = {}
