@@ -110,7 +110,7 @@ class _Walks:
         if item.result is None:
             found.arrays[len(self.axes) - len(self.steps) + item.step] = made
             return found
-        new = _row(made, exact=made.exponent is None)
+        new = _row(made, exact=found.entries.exponent is None)
         return found._replace(entries=found.entries.with_those(item.result, new))
 
     def _table(self, found: _Upwards, table: int, start: int | None) -> Table:

@@ -1,7 +1,5 @@
 """Walks over contractions done together: sums and their derivatives, against sums in NumPy."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,8 +132,8 @@ def test_many_entries_of_one_sum_are_added_in_parts():
     tables = [rng.uniform(size=[sizes[v] for v in s]) for s in scopes]
     steps = order([frozenset(s) for s in scopes], sizes).steps
     plan, _ = _plan.planned(scopes, steps, sizes, range(4))
-    products = sum(x.left.size for x in (*plan.up, *plan.down))
-    assert products < 6 * sum(math.prod(t.shape) for t in tables) * 2
+    # As many terms for each of 1402 derivatives as the longest sum has would be a million.
+    assert sum(x.left.size for x in (*plan.up, *plan.down)) < 50_000
 
     def of(arrays):
         found = {k: Table(s, x) for k, (s, x) in enumerate(zip(scopes, arrays, strict=True))}
