@@ -101,14 +101,16 @@ class _Walks:
         a = self._table(found, step.left, item.left)
         b = self._table(found, step.right, item.right)
 
-        def product(left: jax.Array, right: jax.Array) -> tuple[jax.Array, Table]:
+        def product(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array | None]:
             made = contracted(a._replace(mantissa=left), b._replace(mantissa=right), step.result)
-            return made.mantissa, made
+            return made.mantissa, made.exponent
 
-        _, pull, made = jax.vjp(product, a.mantissa, b.mantissa, has_aux=True)
+        mantissa, pull, exponent = jax.vjp(product, a.mantissa, b.mantissa, has_aux=True)
+        table = len(self.axes) - len(self.steps) + item.step
+        made = Table(self.axes[table], mantissa, exponent)
         found.pulled[item.step] = pull
         if item.result is None:
-            found.arrays[len(self.axes) - len(self.steps) + item.step] = made
+            found.arrays[table] = made
             return found
         new = _row(made, exact=found.entries.exponent is None)
         return found._replace(entries=found.entries.with_those(item.result, new))
@@ -283,6 +285,9 @@ def total(groups: Sequence[Leaves], steps: Sequence[Contraction]) -> tuple[jax.A
     ]
     small = _joined(parts, exact)
     large = {k: g.table(n) for k, (g, n) in enumerate(where) if k not in is_small}
+    dtype = jnp.result_type(small.mantissa, *(t.mantissa for t in large.values()))
+    small = small._replace(mantissa=small.mantissa.astype(dtype))
+    large = {k: t._replace(mantissa=t.mantissa.astype(dtype)) for k, t in large.items()}
     return _summed(_Walks(plan, every, steps, sizes), small, large)
 
 
