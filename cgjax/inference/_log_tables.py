@@ -37,7 +37,8 @@ class LogTables(Conditionals):
     ):
         super().__init__(model, arrays, logs=True)
         self.absent = absent
-        self._listed |= {i for i in model.kinds if model.sites[i].kind == WEIGHTED}
+        weighted = {i for i in model.kinds if model.sites[i].kind == WEIGHTED}
+        self._listed = self._listed | weighted
 
     def _hidden(self, nodes: Sequence[int]) -> Callable[[Parameter], tuple[Array | None, ...]]:
         """The log-probabilities of a component of a family by its parameter: (nodes, states), with
