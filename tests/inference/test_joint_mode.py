@@ -140,6 +140,25 @@ def test_soft_evidence_about_many_nodes_is_summed_node_by_node():
     np.testing.assert_allclose(log, expected, rtol=1e-4)  # float32
 
 
+def test_what_is_known_of_leaves_counts_for_their_parent():
+    x, weights = np.array([0.3, 0.5, -0.4]), np.array([[0.0, -1.0], [0.2, -2.0], [0.0, 0.1]])
+
+    def net(x):
+        center = cg.node(cg.nodes.Spin(), jnp.float32(0.3), name="center")
+        return center, cg.node(cg.nodes.Bernoulli(), 3 * x * center, name="leaves")
+
+    def best(c):
+        e = 3 * x * c
+        logs = np.stack([-np.logaddexp(0, e), -np.logaddexp(0, -e)], 1) + weights
+        return -np.logaddexp(0, -0.6 * c) + logs.max(1).sum(), logs.argmax(1)
+
+    seen = cg.condition(net, {"leaves": cg.SoftEvidence(weights)})
+    center, leaves = cg.mode(seen)(jnp.asarray(x, jnp.float32))
+    assert best(-1.0)[0] > best(1.0)[0]  # against what center is by itself
+    assert float(center) == -1
+    np.testing.assert_array_equal(leaves, best(-1.0)[1])
+
+
 def test_the_best_path_of_a_chain_that_was_not_seen():
     transitions = jnp.asarray(np.random.default_rng(4).normal(size=(3, 3)), jnp.float32)
     family = cg.nodes.LinearChain(transitions)
@@ -163,7 +182,9 @@ def test_nodes_in_branches():
         def branch():
             return cg.node(cg.nodes.Bernoulli(), jnp.full(9, 0.1), name="inner").sum()
 
-        return side, jax.lax.cond(side > 0.5, branch, lambda: jnp.float32(-1))
+        out = jax.lax.cond(side > 0.5, branch, lambda: jnp.float32(-1))
+        cg.node(cg.nodes.Spin(), 0.01 * out, name="reader")  # so that they are summed jointly, too
+        return side, out
 
     run = jax.jit(cg.with_nodes(cg.mode(cg.condition(net, {}))))
     # P(side = 0) = .45 against P(side = 1) = .55 times .525^9

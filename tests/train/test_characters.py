@@ -65,9 +65,10 @@ def test_bounds_are_those_of_enumeration(weights):
     assert elbo < likelihood - 0.05
     text, count = jnp.asarray(TEXT), 4000
     keys = jax.random.split(jax.random.key(2), count)
-    found = training.evidence_bound(keys[0], weights, jnp.tile(text, (count, 1)))
+    found = jax.jit(training.evidence_bound)(keys[0], weights, jnp.tile(text, (count, 1)))
     assert abs(found.mean() - elbo) < 5 * found.std() / count**0.5
-    bound = training.bounds(500, SYMBOLS)(keys[:40], weights, jnp.tile(text, (40, 1)))
+    several = jax.jit(training.bounds(500, SYMBOLS))
+    bound = several(keys[:40], weights, jnp.tile(text, (40, 1)))
     # The mean of weights has no bias; 40 logarithms of means of 500 are within a few thousandths.
     total = jax.nn.logsumexp(bound.log_weights) - math.log(40 * 500)
     error = jnp.exp(bound.log_weights - likelihood).std() / (40 * 500) ** 0.5

@@ -122,9 +122,9 @@ def _images(made: dict[str, Any]) -> Any:
     for (panel,), (name, images) in zip(axes, made.items(), strict=True):
         width = round(len(images[0]) ** 0.5)
         pictures = np.reshape(images[:shown], (shown, width, width))
-        panel.imshow(
-            np.hstack(np.pad(pictures, ((0, 0), (0, 0), (0, 1)))), cmap="gray", vmin=0, vmax=1
-        )
+        padded = np.pad(pictures, ((0, 0), (0, 0), (0, 1)))
+        beside = padded.transpose(1, 0, 2).reshape(width, -1)
+        panel.imshow(beside, cmap="gray", vmin=0, vmax=1)
         panel.set(xticks=[], yticks=[], anchor="E")
         panel.spines[["left", "bottom"]].set_visible(False)
         panel.set_ylabel(NAMES[name], rotation=0, ha="right", va="center", fontsize="small")
