@@ -7,12 +7,12 @@ that of what lies behind them nothing is needed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
-import jax.numpy as jnp
-from jax.extend.core import Var
+import numpy as np
+from jax.extend.core import JaxprEqn, Var
 
 from cgjax._node import node_p
 from cgjax._program.jaxprs import (
@@ -35,24 +35,30 @@ from cgjax._program.reads import Reads, marks, nodes_of, union
 class Part:
     """A part of a program, as a program.
 
+    Equations stand in the order in which they are asked for, nodes have no names, and numbers are
+    arguments: parts that are the same function of other numbers are the same program.
+
     Attributes:
         program: its arguments are variables of the whole one; its result is a list of values.
         nodes: for each node inside, the number that it has in the whole program.
-        arguments: these variables; those that are not needed, though an equation names them, are 0.
-        unused: which of the arguments these are.
+        arguments: these variables, and numbers of the whole program.
+        unused: which of the arguments are not needed, though an equation names them; they are 0.
     """
 
     program: Program
     nodes: tuple[int, ...]
-    arguments: tuple[Var, ...]
+    arguments: tuple[Atom, ...]
     unused: frozenset[Var]
 
-    def at(self, fixed: dict[Var, Operand]) -> list[Operand]:
+    def at(self, fixed: Mapping[Var, Operand]) -> list[Operand]:
         """The arguments, given the values that no node changes."""
-        return [
-            jnp.zeros(aval(v).shape, dtype(v)) if v in self.unused else fixed[v]
-            for v in self.arguments
-        ]
+
+        def value(v: Atom) -> Operand:
+            if isinstance(v, Literal):
+                return np.asarray(v.val, dtype(v))
+            return np.zeros(aval(v).shape, dtype(v)) if v in self.unused else fixed[v]
+
+        return list(map(value, self.arguments))
 
 
 class Parts:
@@ -108,27 +114,32 @@ class Parts:
             values: the results.
             targets: these nodes; of all others only the statistics matter, which are given.
         """
-        kept: set[int] = set()
-        unused: set[Var] = set()
-        pending: list[Atom] = list(values)
-        for index in targets:
-            self._keep(self.place[index], targets, kept, unused, pending)
+        kept: dict[int, None] = {}
         arguments: dict[Var, None] = {}
-        while pending:
-            v = pending.pop()
-            if isinstance(v, Literal):
-                continue
-            if self.is_fixed(v):
-                arguments[v] = None
-            else:
-                self._keep(self.maker[v], targets, kept, unused, pending)
-        eqns = [self.eqns[k] for k in sorted(kept)]
-        made = {v for eqn in eqns for v in eqn.outvars}
-        unused -= made | set(arguments)
-        every = (*arguments, *unused)
-        nodes = tuple(i for k in sorted(kept) for i in self._nodes(k))
+        for index in targets:
+            self._keep(self.place[index], targets, kept, arguments)
+        for v in values:
+            self._ask(v, targets, kept, arguments)
+        every: list[Atom] = list(arguments)
+        variables: list[Var] = list(arguments)
+        unused: list[Var] = []
+
+        def operands(position: int) -> Iterator[Var]:
+            needed = self._needed(position, targets)
+            for k, v in enumerate(self.eqns[position].invars):
+                if k in needed and not isinstance(v, Literal):
+                    yield v
+                    continue
+                variables.append(new := Var(v.aval))
+                every.append(v if k in needed else new)
+                if k not in needed:
+                    unused.append(new)
+                yield new
+
+        eqns = [_plain(self.eqns[k], list(operands(k))) for k in kept]
+        nodes = tuple(i for k in kept for i in self._nodes(k))
         inner = with_constants(open_jaxpr(self.program.jaxpr), (), ()).jaxpr
-        jaxpr = inner.replace(invars=list(every), outvars=list(values), eqns=eqns)
+        jaxpr = inner.replace(invars=variables, outvars=list(values), eqns=eqns)
         sites = (replace(self.program.sites[i], index=new) for new, i in enumerate(nodes))
         program = replace(
             self.program,
@@ -137,28 +148,64 @@ class Parts:
             counts=self.program.counts,
             out_tree=jax.tree.structure([0] * len(values)),
         )
-        return Part(program, nodes, every, frozenset(unused))
+        return Part(program, nodes, tuple(every), frozenset(unused))
+
+    def _ask(
+        self,
+        v: Atom,
+        targets: Collection[int],
+        kept: dict[int, None],
+        arguments: dict[Var, None],
+    ) -> None:
+        """Asks for what a value needs."""
+        if isinstance(v, Literal):
+            return
+        if self.is_fixed(v):
+            arguments[v] = None
+        else:
+            self._keep(self.maker[v], targets, kept, arguments)
 
     def _keep(
         self,
         position: int,
         targets: Collection[int],
-        kept: set[int],
-        unused: set[Var],
-        pending: list[Atom],
+        kept: dict[int, None],
+        arguments: dict[Var, None],
     ) -> None:
-        """Keeps an equation, and asks for what it needs."""
+        """Keeps an equation after all that it needs."""
         if position in kept:
             return
-        kept.add(position)
+
+        def needed(position: int) -> Iterator[Atom]:
+            places = self._needed(position, targets)
+            return iter([self.eqns[position].invars[k] for k in places])
+
+        pending = [(position, needed(position))]
+        while pending:
+            position, rest = pending[-1]
+            for v in rest:
+                if isinstance(v, Literal):
+                    continue
+                if self.is_fixed(v):
+                    arguments[v] = None
+                elif (below := self.maker[v]) not in kept:
+                    pending.append((below, needed(below)))
+                    break
+            else:
+                kept[position] = None
+                pending.pop()
+
+    def _needed(self, position: int, targets: Collection[int]) -> range | list[int]:
+        """The operands of an equation that matter, by their places."""
         eqn, index = self.eqns[position], self.first[position]
-        operands = list(eqn.invars)
-        if eqn.primitive is node_p:
-            size = eqn.params["family"].num_arrays
-            needed = operands[2 : 2 + size]
-            if index in targets:
-                needed.append(operands[1])
-            pending += needed
-            unused.update(v for v in operands if not isinstance(v, Literal) and v not in needed)
-        else:
-            pending += operands
+        if eqn.primitive is not node_p:
+            return range(len(eqn.invars))
+        parameters = list(range(2, 2 + eqn.params["family"].num_arrays))
+        return [1, *parameters] if index in targets else parameters
+
+
+def _plain(eqn: JaxprEqn, operands: list[Var]) -> JaxprEqn:
+    """An equation with other operands; a node without its name."""
+    if eqn.primitive is not node_p:
+        return eqn.replace(invars=operands)
+    return eqn.replace(invars=operands, params={**eqn.params, "name": None, "scopes_in_name": 0})

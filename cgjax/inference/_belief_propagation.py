@@ -25,7 +25,7 @@ from cgjax.inference._joint_mode import Decided
 from cgjax.inference._log_tables import LogTables
 from cgjax.inference._messages import Batch, FactorGraph, Schedule, State
 from cgjax.inference._posterior import Posterior
-from cgjax.inference._scaled import _laid as laid
+from cgjax.inference._scaled import laid
 from cgjax.inference._states import EVIDENCE, mask_shape
 from cgjax.inference._variables import for_messages
 

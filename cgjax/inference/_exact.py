@@ -22,7 +22,8 @@ from cgjax.inference._contraction import Order, order, product
 from cgjax.inference._elimination import TERMS_PER_STATE, Set
 from cgjax.inference._evidence import WAYS_OUT
 from cgjax.inference._factors import Model, Scope, model
-from cgjax.inference._scaled import Table, total
+from cgjax.inference._leaves import Laws, Leaves, ones
+from cgjax.inference._passes import total
 from cgjax.inference._states import EVIDENCE, WEIGHTED, mask_shape
 
 # The largest table that is held as a whole.
@@ -50,40 +51,37 @@ class Problem:
 
     def log_evidence(self, arrays: Sequence[Leaf]) -> jax.Array:
         """log P(evidence), -inf where that is impossible."""
-        return self._log_total(Conditionals(self.model, arrays, logs=True).tables(), [])[0]
+        leaves = Conditionals(self.model, arrays, logs=True).leaves()
+        return _log_total([leaves], self.order)[0]
 
     def expectations(self, arrays: Sequence[Leaf]) -> tuple[jax.Array, Tree]:
         """log P(evidence), and the expectation of the network's result."""
         conditionals = Conditionals(self.model, arrays, logs=self.has_evidence)
-        factors, sizes = conditionals.tables(), self.model.sizes
-        ones = [jnp.ones([sizes[p] for p in scope]) for scope in self.scopes]
+        factors = conditionals.leaves()
+        weights = ones(self.scopes, self.model.sizes)
         if self.has_evidence:
             # Of logarithms, so that no derivative is as large as the evidence is improbable.
-            (log, possible), laws = jax.value_and_grad(
-                lambda w: self._log_total(factors, w), has_aux=True
-            )(ones)
-            laws = [jnp.where(possible, law, jnp.nan) for law in laws]
+            (log, possible), slopes = jax.value_and_grad(
+                lambda w: _log_total([factors, weights.at(w)], self.order), has_aux=True
+            )(weights.numbers)
+            slopes = jax.tree.map(lambda law: jnp.where(possible, law, jnp.nan), slopes)
         else:
             log = jnp.zeros(())
-            laws = jax.grad(lambda w: self._total(factors, w)[0])(ones) if ones else []
-        found = conditionals.expectations(dict(zip(self.scopes, laws, strict=True)))
+            slopes = weights.numbers
+            if self.scopes:
+                slopes = jax.grad(lambda w: total([factors, weights.at(w)], self.order.steps)[0])(
+                    weights.numbers
+                )
+        found = conditionals.expectations(Laws(weights.at(slopes)))
         return log, self.model.linear.combine(arrays, found)
 
-    def _total(
-        self, factors: Sequence[Table], ones: Sequence[jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        own = [Table(scope, w) for scope, w in zip(self.scopes, ones, strict=True)]
-        if not factors and not own:
-            return jnp.ones(()), jnp.zeros(())
-        return total([*factors, *own], self.order.steps)
 
-    def _log_total(
-        self, factors: Sequence[Table], ones: Sequence[jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        mantissa, exponent = self._total(factors, ones)
-        possible = mantissa > 0
-        log = jnp.log(jnp.where(possible, mantissa, 1)) + math.log(2) * exponent
-        return jnp.where(possible, log, -jnp.inf), possible
+def _log_total(leaves: Sequence[Leaves], order: Order) -> tuple[jax.Array, jax.Array]:
+    """The logarithm of the sum of the product of all tables, and whether that is not 0."""
+    mantissa, exponent = total(leaves, order.steps)
+    possible = mantissa > 0
+    log = jnp.log(jnp.where(possible, mantissa, 1)) + math.log(2) * exponent
+    return jnp.where(possible, log, -jnp.inf), possible
 
 
 def problem(flat: Linear) -> Problem:

@@ -163,7 +163,8 @@ class Decided(Visitor):
             return activation, None
         kind = component(site)
         if site.index in self.weights:
-            log = law_of(family, kind, lax.stop_gradient(e))[1]
+            log = law_of(family, kind, lax.stop_gradient(e), logs=True)[1]
+            assert log is not None  # it is asked for
             given = jnp.argmax(log + self.weights[site.index], 0)
         if given is None:
             return family.mode(e), None

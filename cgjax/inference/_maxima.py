@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cgjax.inference._contraction import Contraction
-from cgjax.inference._scaled import _laid as laid
+from cgjax.inference._scaled import laid
 
 
 class Scores(NamedTuple):

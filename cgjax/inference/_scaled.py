@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax.inference._contraction import Contraction, Set
+from cgjax.inference._contraction import Set
 
 # Sums of more terms than this are matrix products; their terms are scaled by the largest entry of
 # their row and of their column, and one that is 1e-38 times these is 0.
@@ -67,10 +67,24 @@ def of_logarithm(log: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def normalised(mantissa: jax.Array, exponent: jax.Array) -> tuple[jax.Array, jax.Array]:
     """With mantissas from 1 to 2."""
-    fixed = lax.stop_gradient(mantissa)
-    positive = fixed > 0
-    shift = jnp.floor(jnp.log2(jnp.where(positive, fixed, 1)))
-    return mantissa * jnp.exp2(-shift), jnp.where(positive, exponent + shift, -jnp.inf)
+    shift = floor_log2(mantissa)
+    positive = lax.stop_gradient(mantissa) > 0
+    return mantissa * power(-shift, mantissa.dtype), jnp.where(positive, exponent + shift, -jnp.inf)
+
+
+def power(exponent: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """2 to the power of integers, exactly; 0 where that is no normal number, as 2^-200."""
+    about = jnp.finfo(dtype)
+    bias, integer = about.maxexp - 1, jnp.dtype(f"int{about.bits}")
+    bits = jnp.clip(exponent, -bias, bias).astype(integer) + bias
+    return lax.bitcast_convert_type(bits << about.nmant, dtype)
+
+
+def floor_log2(x: jax.Array) -> jax.Array:
+    """The largest integer up to the logarithm of positive numbers, which has no derivative."""
+    about = jnp.finfo(x.dtype)
+    bits = lax.bitcast_convert_type(lax.stop_gradient(x), jnp.dtype(f"int{about.bits}"))
+    return (bits >> about.nmant).astype(jnp.int32) - (about.maxexp - 1)
 
 
 def _finite(x: jax.Array) -> jax.Array:
@@ -103,7 +117,7 @@ def contracted(a: Table, b: Table, result: Set) -> Table:
     axes = (*batch, *left, *right)
     if a.exponent is None and b.exponent is None:
         if not gone:
-            at = [_laid(x.mantissa, x.axes, axes) for x in (a, b)]
+            at = [laid(x.mantissa, x.axes, axes) for x in (a, b)]
             return Table(axes, at[0] * at[1])
         return Table(axes, _product(a, b, a.mantissa, b.mantissa, gone, batch))
     sizes = dict(zip(a.axes, a.mantissa.shape, strict=True))
@@ -111,8 +125,8 @@ def contracted(a: Table, b: Table, result: Set) -> Table:
     if gone and math.prod(sizes.values()) > _MOST_TERMS:
         return _by_rows(a, b, gone, batch)
     every = (*axes, *gone)
-    parts = [_laid(x.mantissa, x.axes, every) for x in (a, b)]
-    exponents = [_laid(x.exponent, x.axes, every) for x in (a, b) if x.exponent is not None]
+    parts = [laid(x.mantissa, x.axes, every) for x in (a, b)]
+    exponents = [laid(x.exponent, x.axes, every) for x in (a, b) if x.exponent is not None]
     total = exponents[0] if len(exponents) == 1 else exponents[0] + exponents[1]
     last = tuple(range(len(axes), len(every)))
     largest = _finite(total.max(last, keepdims=True))
@@ -121,7 +135,7 @@ def contracted(a: Table, b: Table, result: Set) -> Table:
     return Table(axes, *normalised(sums, largest))
 
 
-def _laid(x: jax.Array, axes: Sequence[int], every: Sequence[int]) -> jax.Array:
+def laid(x: jax.Array, axes: Sequence[int], every: Sequence[int]) -> jax.Array:
     """An array with the axes of others between its own."""
     places = sorted(range(len(axes)), key=lambda k: every.index(axes[k]))
     shape = [x.shape[axes.index(v)] if v in axes else 1 for v in every]
@@ -152,19 +166,7 @@ def _by_rows(a: Table, b: Table, gone: list[int], batch: list[int]) -> Table:
     left = [v for v in a.axes if v not in gone and v not in batch]
     right = [v for v in b.axes if v not in gone and v not in batch]
     axes = (*batch, *left, *right)
-    exponent = sum(_laid(scale, kept, axes) for kept, scale in scales)
+    exponent = sum(laid(scale, kept, axes) for kept, scale in scales)
     product = _product(a, b, mantissas[0], mantissas[1], gone, batch)
     exponent = jnp.broadcast_to(jnp.asarray(exponent), product.shape)
     return Table(axes, *normalised(product, exponent))
-
-
-def total(tables: Sequence[Table], steps: Sequence[Contraction]) -> tuple[jax.Array, jax.Array]:
-    """The sum of the product of all tables: a number, and the exponent of its power of 2."""
-    live = dict(enumerate(tables))
-    for number, step in enumerate(steps):
-        a, b = live.pop(step.left), live.pop(step.right)
-        live[len(tables) + number] = contracted(a, b, step.result)
-    [last] = live.values()
-    last = _summed(last, frozenset(last.axes))
-    exponent = jnp.zeros(()) if last.exponent is None else last.exponent
-    return last.mantissa, exponent

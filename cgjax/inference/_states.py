@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array
 
 from cgjax import _static
+from cgjax._gaussian.numerics import wide
 from cgjax._program import Site
 from cgjax._walk import Visitor
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._elimination import Set
-from cgjax.nodes import Bernoulli, BernoulliMask, Binary, Family, Spin
+from cgjax.nodes import Bernoulli, BernoulliMask, Binary, Categorical, Family, Spin
 
 # The mark of a node that is observed, and of one about whose states something is known.
 EVIDENCE, WEIGHTED = "evidence", "weighted"
+
+# Sums over so many classes are written out.
+_FEW = 8
 
 # So many numbered states are put into a node at a time.
 _TOGETHER = 4096
@@ -80,14 +87,27 @@ class Conditional(NamedTuple):
         probabilities: of each state (first axis) of each node; None where they are not asked for.
         mean: the expected statistic.
         present: 1 where the component is in a branch that was taken.
-        log: the logarithms of the probabilities; of what is observed, or at its mode, that of each
-            node's value.
+        log: the logarithms of the probabilities; of what is observed, that of each node's value.
     """
 
     probabilities: jax.Array | None
     mean: jax.Array | None
     present: jax.Array
     log: jax.Array | None = None
+
+
+class Parameter(NamedTuple):
+    """What the walk records about a component for given parents, if its law is to come.
+
+    Attributes:
+        e: the natural parameter.
+        of_family: the numbers of its family.
+        present: 1 where the component is in a branch that was taken.
+    """
+
+    e: jax.Array
+    of_family: list[jax.Array]
+    present: jax.Array
 
 
 @dataclass(frozen=True)
@@ -99,14 +119,12 @@ class Given(Visitor):
         listing: whether the probability of each state is recorded.
         averaging: whether the mean is recorded.
         logs: whether logarithms are recorded too.
-        best: whether, where no probabilities are listed, that of each node's mode is recorded.
     """
 
     targets: Set = frozenset()
     listing: bool = True
     averaging: bool = True
     logs: bool = False
-    best: bool = False
     absent: ClassVar[float] = 0.0
 
     def changes(self, site: Site) -> bool:
@@ -114,32 +132,40 @@ class Given(Visitor):
 
     def visit(
         self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
-    ) -> tuple[Array, Conditional | None]:
+    ) -> tuple[Array, Tree]:
         if site.kind == EVIDENCE:
             assert given is not None  # it is observed
             value = jnp.broadcast_to(given, site.shape).astype(site.dtype)
-            log = family.log_prob(value, e) if site.index in self.targets else None
-            return activation, Conditional(None, None, jnp.ones(()), log)
+            record = self.of_observed(family, value, e) if site.index in self.targets else None
+            return activation, record
         kind = component(site)
-        record = None
-        if site.index in self.targets:
-            law = None, None
-            if self.listing:
-                law = (
-                    law_of(family, kind, e)
-                    if self.logs
-                    else (_probabilities(family, kind, e), None)
-                )
-            elif self.best:
-                law = None, family.log_prob(family.mode(e), e)
-            mean = family.mean(e) if self.averaging else None
-            record = Conditional(law[0], mean, jnp.ones(()), law[1])
+        record = self.of_hidden(family, kind, e) if site.index in self.targets else None
         if given is None:
             return activation, record
         return at_states(family, kind, given, site.shape), record
 
+    def of_observed(self, family: Family, value: Array, e: Array) -> Tree:
+        """What is recorded about an observed component."""
+        return Conditional(None, None, jnp.ones(()), family.log_prob(value, e))
 
-def state_arrays(family: Family, kind: Component, shape: tuple[int, ...]) -> jax.Array:
+    def of_hidden(self, family: Family, kind: Component, e: Array) -> Tree:
+        """What is recorded about a component that is not observed."""
+        law = law_of(family, kind, e, logs=self.logs) if self.listing else (None, None)
+        return Conditional(law[0], family.mean(e) if self.averaging else None, jnp.ones(()), law[1])
+
+
+@dataclass(frozen=True)
+class GivenParameters(Given):
+    """Puts nodes into given states, and records the parameters of the components asked for."""
+
+    def of_observed(self, family: Family, value: Array, e: Array) -> Tree:
+        return Parameter(e, _static.split(family)[1], jnp.ones(()))
+
+    def of_hidden(self, family: Family, kind: Component, e: Array) -> Tree:
+        return Parameter(e, _static.split(family)[1], jnp.ones(()))
+
+
+def _state_arrays(family: Family, kind: Component, shape: tuple[int, ...]) -> jax.Array:
     """The statistic with all nodes in one state, for each state: (states, *shape)."""
     if kind.axis is None:
         states = family.states()
@@ -161,10 +187,15 @@ def at_states(
     """The statistic of nodes whose states are given by number."""
     if kind.numbered:
         return family.in_states(index, shape)
+    if isinstance(family, Categorical):
+        rank = len(shape)
+        places = jnp.arange(shape[family.axis])
+        places = jnp.expand_dims(places, [k for k in range(rank) if k != rank + family.axis])
+        return (index == places).astype(jnp.float32)
     if kind.axis is not None:
         rows = family.states(shape[kind.axis])[jnp.squeeze(index, kind.axis)]
         return jnp.moveaxis(rows, -1, kind.axis)
-    states = state_arrays(family, kind, shape)
+    states = _state_arrays(family, kind, shape)
     value = states[0]
     for number in range(1, kind.states):
         value = jnp.where(index == number, states[number], value)
@@ -176,10 +207,12 @@ def _probabilities(family: Family, kind: Component, e: Array) -> jax.Array:
     if kind.numbered:
         return _of_numbers(family, kind, e)
     precise = e.astype(jnp.promote_types(e.dtype, jnp.float32))
+    if isinstance(family, Categorical):
+        return jnp.exp(_of_classes(family, e))
     if isinstance(family, BernoulliMask):
         # Linear in e, so that the derivative is right where one state is impossible, too.
         return jnp.stack([1 - precise, precise])
-    states = state_arrays(family, kind, e.shape).astype(precise.dtype)
+    states = _state_arrays(family, kind, e.shape).astype(precise.dtype)
     if isinstance(family, Binary | Bernoulli | Spin):
         # [A] Eq. 3: faster than the exponential of log_prob, and rounded once less.
         log_odds = (states[1] - states[0]) * precise
@@ -187,22 +220,46 @@ def _probabilities(family: Family, kind: Component, e: Array) -> jax.Array:
     return jnp.exp(jax.vmap(lambda x: family.log_prob(x, e))(states.astype(e.dtype)))
 
 
-def law_of(family: Family, kind: Component, e: Array) -> tuple[jax.Array, jax.Array]:
+def law_of(
+    family: Family, kind: Component, e: Array, *, logs: bool
+) -> tuple[jax.Array, jax.Array | None]:
+    """P(state | parents) of each node, (states, *nodes), and its logarithm where that is wanted."""
+    return _law(family, kind, e) if logs else (_probabilities(family, kind, e), None)
+
+
+def _law(family: Family, kind: Component, e: Array) -> tuple[jax.Array, jax.Array]:
     """P(state | parents) of each node, and its logarithm: (states, *nodes)."""
+    if isinstance(family, Categorical):
+        log = _of_classes(family, e)
+        return jnp.exp(log), log
     listed = not kind.numbered and not isinstance(family, BernoulliMask)
     if listed and not isinstance(family, Binary | Bernoulli | Spin):
-        states = state_arrays(family, kind, e.shape).astype(e.dtype)
+        states = _state_arrays(family, kind, e.shape).astype(e.dtype)
         log = jax.vmap(lambda x: family.log_prob(x, e))(states)
         return jnp.exp(log), log
     probabilities = _probabilities(family, kind, e)
     if listed:
-        states = state_arrays(family, kind, e.shape).astype(probabilities.dtype)
+        states = _state_arrays(family, kind, e.shape).astype(probabilities.dtype)
         log_odds = (states[1] - states[0]) * e.astype(probabilities.dtype)
         return probabilities, jax.nn.log_sigmoid(jnp.stack([-log_odds, log_odds]))
     possible = probabilities > 0
     return probabilities, jnp.where(
         possible, jnp.log(jnp.where(possible, probabilities, 1)), -jnp.inf
     )
+
+
+def _of_classes(family: Categorical, e: Array) -> jax.Array:
+    """log P(class | parents): its states are its classes, and their logits e."""
+    e = wide(family.natural_parameter(e))
+    if e.shape[family.axis] > _FEW:
+        log = jax.nn.log_softmax(e, axis=family.axis)
+        return jnp.expand_dims(jnp.moveaxis(log, family.axis, 0), family.axis)
+    # Written out, all of it is one operation for the compiler.
+    each = jnp.split(e, e.shape[family.axis], family.axis)
+    top = lax.stop_gradient(functools.reduce(jnp.maximum, each))
+    shifted = [x - top for x in each]
+    total = functools.reduce(operator.add, map(jnp.exp, shifted))
+    return jnp.stack([x - jnp.log(total) for x in shifted])
 
 
 def _of_numbers(family: Family, kind: Component, e: Array) -> jax.Array:
@@ -239,7 +296,7 @@ def log_weights(
         One row of states for each node: (*nodes, states).
     """
     value = jnp.broadcast_to(value, shape)[None]
-    states = state_arrays(family, kind, shape).astype(value.dtype)
+    states = _state_arrays(family, kind, shape).astype(value.dtype)
     same = jnp.isnan(value) | (value == states)
     if kind.axis is not None:
         same = same.all(kind.axis, keepdims=True)

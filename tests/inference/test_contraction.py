@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 
 from cgjax.inference._contraction import order
-from cgjax.inference._scaled import Table, of_logarithm, scaled, total
+from cgjax.inference._leaves import Leaves
+from cgjax.inference._passes import total
+from cgjax.inference._scaled import Table, of_logarithm, scaled
 
 
 def summed(tables, steps):
     arrays = [(t.mantissa, t.exponent) for t in tables]
     axes = [t.axes for t in tables]
+    sizes = {v: n for t in tables for v, n in zip(t.axes, t.mantissa.shape, strict=True)}
 
     def of(arrays):
-        return total([Table(a, *x) for a, x in zip(axes, arrays, strict=True)], steps)
+        found = [Table(a, *x) for a, x in zip(axes, arrays, strict=True)]
+        return total([Leaves.of(axes, sizes, {}, [], dict(enumerate(found)))], steps)
 
     return jax.jit(of)(arrays)
 

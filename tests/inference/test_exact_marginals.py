@@ -147,7 +147,7 @@ def test_chunks_change_nothing(monkeypatch, skip, dense):
         return jax.jit(jax.value_and_grad(lambda x: jnp.tanh(cg.exact_marginals(net)(x)).sum()))(x)
 
     whole = exact(x)
-    module = "_tables" if dense else "_conditionals"
+    module = "_tables" if dense else "_configurations"
     monkeypatch.setattr(f"cgjax.inference.{module}._CHUNK_ELEMENTS", 100)
     chunked = exact(x)
     for a, b in zip(whole, chunked, strict=True):
