@@ -17,6 +17,7 @@ from jaxtyping import Array
 from cgjax import _static
 from cgjax._gaussian.numerics import wide
 from cgjax._program import Site
+from cgjax._static import Tree
 from cgjax._walk import Visitor
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._elimination import Set
