@@ -43,7 +43,7 @@ class _Entries(NamedTuple):
         exponent = None if self.exponent is None else _taken(self.exponent, places)
         return _Entries(_taken(self.mantissa, places), exponent)
 
-    def with_those(self, start: jax.Array | int, new: _Entries) -> _Entries:
+    def with_those(self, start: _Index | int, new: _Entries) -> _Entries:
         """With other entries from a place on."""
         mantissa = lax.dynamic_update_slice(self.mantissa, new.mantissa, (start,))
         exponent = self.exponent

@@ -192,7 +192,8 @@ def _statistic(
         rank = len(shape)
         places = jnp.arange(shape[family.axis])
         places = jnp.expand_dims(places, [k for k in range(rank) if k != rank + family.axis])
-        return (index == places).astype(jnp.float32)
+        # Behind the barrier: sums over it stay operations of their own, each quickly compiled.
+        return lax.optimization_barrier((index == places).astype(jnp.float32))
     if kind.axis is not None:
         rows = family.states(shape[kind.axis])[jnp.squeeze(index, kind.axis)]
         return jnp.moveaxis(rows, -1, kind.axis)
