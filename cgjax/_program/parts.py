@@ -124,7 +124,7 @@ class Parts:
         variables: list[Var] = list(arguments)
         unused: list[Var] = []
 
-        def operands(position: int) -> Iterator[Var]:
+        def operands(position: int) -> Iterator[Atom]:
             needed = self._needed(position, targets)
             for k, v in enumerate(self.eqns[position].invars):
                 if k in needed and not isinstance(v, Literal):
@@ -204,7 +204,7 @@ class Parts:
         return [1, *parameters] if index in targets else parameters
 
 
-def _plain(eqn: JaxprEqn, operands: list[Var]) -> JaxprEqn:
+def _plain(eqn: JaxprEqn, operands: list[Atom]) -> JaxprEqn:
     """An equation with other operands; a node without its name."""
     if eqn.primitive is not node_p:
         return eqn.replace(invars=operands)

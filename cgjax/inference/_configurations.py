@@ -128,7 +128,7 @@ class Configurations:
         if len(scopes) > 1 or count * width <= _CHUNK_ELEMENTS:
             each = [self.states(s, _numbers(self.size(s)), given) for s in scopes]
             return every(jax.tree.map(_concatenated, *each))
-        [scope] = scopes
+        scope = next(iter(scopes))
         # Computed again for the derivative: what a chunk needs on the way is not stored.
         part_of = jax.checkpoint(lambda numbers: every(self.states(scope, numbers, given)))
         size = max(1, _CHUNK_ELEMENTS // width)

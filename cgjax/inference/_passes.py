@@ -29,6 +29,7 @@ from cgjax.inference._scaled import Table, contracted, floor_log2, power
 # The exponent of 0. Sums of three such numbers are still integers of 32 bits.
 _NEVER = -(1 << 28)
 
+_Index = np.ndarray | jax.Array
 _ENTRY = lax.GatherDimensionNumbers(offset_dims=(), collapsed_slice_dims=(0,), start_index_map=(0,))
 
 
@@ -38,18 +39,17 @@ class _Entries(NamedTuple):
     mantissa: jax.Array
     exponent: jax.Array | None
 
-    def at(self, places: np.ndarray | jax.Array) -> _Entries:
-        return _Entries(*(None if x is None else _taken(x, places) for x in self))
+    def at(self, places: _Index) -> _Entries:
+        exponent = None if self.exponent is None else _taken(self.exponent, places)
+        return _Entries(_taken(self.mantissa, places), exponent)
 
-    def with_those(self, start: jax.Array | int, new: _Entries) -> _Entries:
+    def with_those(self, start: _Index | int, new: _Entries) -> _Entries:
         """With other entries from a place on."""
-        pairs = zip(self, new, strict=True)
-        return _Entries(
-            *(
-                None if x is None or y is None else lax.dynamic_update_slice(x, y, (start,))
-                for x, y in pairs
-            )
-        )
+        mantissa = lax.dynamic_update_slice(self.mantissa, new.mantissa, (start,))
+        exponent = self.exponent
+        if exponent is not None and new.exponent is not None:
+            exponent = lax.dynamic_update_slice(exponent, new.exponent, (start,))
+        return _Entries(mantissa, exponent)
 
 
 class _Upwards(NamedTuple):
@@ -152,7 +152,7 @@ class _Walks:
         return _taken(slopes, self.plan.leaves), arrays
 
 
-def _taken(x: jax.Array, places: np.ndarray | jax.Array) -> jax.Array:
+def _taken(x: jax.Array, places: _Index) -> jax.Array:
     """Entries of a vector, whose places are known to be there."""
     index = jnp.asarray(places)[..., None]
     mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
@@ -171,7 +171,7 @@ def _room(given: _Entries, size: int) -> _Entries:
     return _Entries(whole, jnp.concatenate([ends[0], exponent, ends[1]]))
 
 
-def _sums(entries: _Entries, left: jax.Array, right: jax.Array) -> _Entries:
+def _sums(entries: _Entries, left: _Index, right: _Index) -> _Entries:
     """Sums of products of entries, with mantissas from 1 to 2 if there are exponents."""
     a, b = entries.at(left), entries.at(right)
     products = a.mantissa * b.mantissa
@@ -190,7 +190,7 @@ def _looped(entries: _Entries, loop: Loop) -> _Entries:
     if len(loop.starts) == 1:
         return entries.with_those(int(loop.starts[0]), _sums(entries, loop.left[0], loop.right[0]))
 
-    def one(entries: _Entries, at: tuple[jax.Array, ...]) -> tuple[_Entries, None]:
+    def one(entries: _Entries, at: tuple[_Index, ...]) -> tuple[_Entries, None]:
         start, left, right = at
         return entries.with_those(start, _sums(entries, left, right)), None
 
@@ -200,7 +200,7 @@ def _looped(entries: _Entries, loop: Loop) -> _Entries:
 def _looped_down(slopes: jax.Array, entries: _Entries, loop: Loop) -> jax.Array:
     """Derivatives after some rounds."""
 
-    def one(slopes: jax.Array, at: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+    def one(slopes: jax.Array, at: tuple[_Index, ...]) -> tuple[jax.Array, None]:
         start, left, right, over, own = at
         terms = _taken(slopes, left) * _taken(entries.mantissa, right)
         if entries.exponent is not None:
@@ -235,7 +235,8 @@ def _joined(parts: Sequence[_Entries], exact: bool) -> _Entries:
     if exact:
         return _Entries(mantissa, None)
     none = jnp.zeros(0, jnp.int32)
-    return _Entries(mantissa, jnp.concatenate([none, *(p.exponent for p in parts)]))
+    exponents = [p.exponent for p in parts if p.exponent is not None]
+    return _Entries(mantissa, jnp.concatenate([none, *exponents]))
 
 
 def _small(leaves: Leaves, numbers: Sequence[int], exact: bool) -> _Entries:

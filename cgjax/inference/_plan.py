@@ -200,12 +200,9 @@ def planned(
             ends = (place(downs, k) for k in (step.left, step.right, tree.result(n)))
             writer.items.append(Large(n, *ends))
         for _, numbers in sorted(levels.items(), reverse=True):
-            pairs = [
-                (n, *pair)
-                for n in numbers
-                for pair in itertools.permutations((steps[n].left, steps[n].right))
-            ]
-            found = writer.level([_downwards(tree, *p, entry, downs) for p in pairs])
+            pairs = [(n, steps[n].left, steps[n].right) for n in numbers]
+            pairs += [(n, right, left) for n, left, right in pairs]
+            found = writer.level([_downwards(tree, n, a, b, entry, downs) for n, a, b in pairs])
             downs |= zip((mine for _, mine, _ in pairs), found, strict=True)
     down, at, size_down = writer.done()
     down = [_placed(x, at) for x in down]
@@ -226,4 +223,5 @@ def _placed(item: Loop | Large, places: np.ndarray) -> Loop | Large:
     """A large contraction with the places of its entries."""
     if isinstance(item, Loop):
         return item
-    return Large(item.step, *(None if x is None else int(places[x]) for x in item[1:]))
+    ends = (None if x is None else int(places[x]) for x in (item.left, item.right, item.result))
+    return Large(item.step, *ends)

@@ -17,6 +17,7 @@ from jaxtyping import Array
 from cgjax import _static
 from cgjax._gaussian.numerics import wide
 from cgjax._program import Site
+from cgjax._static import Tree
 from cgjax._walk import Visitor
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._elimination import Set
@@ -191,7 +192,8 @@ def at_states(
         rank = len(shape)
         places = jnp.arange(shape[family.axis])
         places = jnp.expand_dims(places, [k for k in range(rank) if k != rank + family.axis])
-        return (index == places).astype(jnp.float32)
+        # Behind the barrier: sums over it stay operations of their own, each quickly compiled.
+        return lax.optimization_barrier((index == places).astype(jnp.float32))
     if kind.axis is not None:
         rows = family.states(shape[kind.axis])[jnp.squeeze(index, kind.axis)]
         return jnp.moveaxis(rows, -1, kind.axis)

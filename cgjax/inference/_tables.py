@@ -1,5 +1,9 @@
 """Computes exact expectations along a plan: tables of joint probabilities, summed in chunks.
 
+This is for few components of many nodes that depend on all others: the distribution of such a layer
+given the one below, which is a factor of a sum of products otherwise, is made and summed a chunk at
+a time, and never held as a whole.
+
 Probabilities are multiplied and added as they are, not as logarithms: nothing is observed, so every
 table sums to one, and what underflows (below 1e-38 in float32) is that small against the total.
 """

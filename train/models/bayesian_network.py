@@ -30,9 +30,10 @@ def network(variables: Sequence[Variable]) -> Callable[..., dict[str, jax.Array]
         for v in variables:
             p = tables[v.name]
             for parent in v.parents:
-                # No matrix product: those of a few numbers each take longest to compile.
-                weights = values[parent].reshape(-1, *(1,) * (p.ndim - 1))
-                p = (weights * p).sum(0)
+                # No matrix product: those of a few numbers each take longest to compile. Two axes:
+                # with an axis for each of seven parents, XLA's programs for CPUs crash.
+                weights = values[parent].reshape(-1, 1)
+                p = (weights * p.reshape(len(weights), -1)).sum(0)
             e = jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1)), -jnp.inf)
             values[v.name] = cg.node(cg.nodes.Categorical(), e, name=v.name)
         return values
