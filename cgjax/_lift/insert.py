@@ -158,11 +158,10 @@ def _activation(c: Candidate, where: Place | str, role: Role | None) -> Activati
 
 def _out_of_reach(op: Operation, outer: Operation) -> Iterator[Activation]:
     """The activations in functions that an operation holds, and that no procedure can enter."""
+    reason = f"inside `{outer.name}`, which no procedure can enter{outer.short_source}"
     for sub in sub_jaxprs(op.eqn):
         forms = Forms(Flat(sub))
-        for candidate in candidates(forms):
-            reason = f"inside `{outer.name}`, which no procedure can enter{outer.short_source}"
-            yield _activation(candidate, reason, None)
+        yield from (_activation(candidate, reason, None) for candidate in candidates(forms))
         for inner in forms.flat.operations:
             yield from _out_of_reach(inner, outer)
 
