@@ -214,9 +214,9 @@ def expectations(chain: Chain, implementation: Implementation | None = None) -> 
         pairs[i, j] = sum_t P(z_t = i, z_{t+1} = j) = d log Z / d transitions[i, j]
 
     Probabilities scaled at each step, or logarithms for those chains in which probabilities of that
-    size underflow: exact to rounding for all potentials, -inf included (of the tree see below). A chain without a possible
-    path has log Z = -inf, and marginals of 0. Derivatives of log Z cost nothing more than this;
-    those of the marginals cost two more such passes.
+    size underflow: exact to rounding for all potentials, -inf included, but of the tree (below). A
+    chain without a possible path has log Z = -inf, and marginals of 0. Derivatives of log Z cost
+    nothing more than this; those of the marginals cost two more such passes.
 
     Args:
         chain: B chains of T positions with K states.
