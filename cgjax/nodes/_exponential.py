@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from typing import ClassVar
 
 import jax
@@ -135,14 +136,18 @@ def _moments(
     return centre, spread, nonnegative((scale * alpha) ** 2 * here * share + more)
 
 
-def _require_positive(family: Family) -> None:
-    require_parameter(
-        family, "alpha", lambda alpha: (alpha > 0) & (alpha < float("inf")), "above 0 and finite"
-    )
+@dataclasses.dataclass(frozen=True, eq=False)
+class _WithAlpha(Exponential):
+    alpha: ArrayLike = 1.0
+
+    def __post_init__(self) -> None:
+        require_parameter(
+            self, "alpha", lambda alpha: (alpha > 0) & (alpha < math.inf), "above 0 and finite"
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ELU(Exponential):
+class ELU(_WithAlpha):
     """The ELU node: X = e above 0; below, 0 with probability exp(e), else -alpha.
 
     Its mean is `jax.nn.elu`.
@@ -163,11 +168,6 @@ class ELU(Exponential):
     Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by
     exponential linear units", 2016, for the activation; [A] section 3.
     """
-
-    alpha: ArrayLike = 1.0
-
-    def __post_init__(self) -> None:
-        _require_positive(self)
 
     def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """elu(e, alpha), shape and dtype of e."""
@@ -200,7 +200,7 @@ class SELU(Exponential):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class CELU(Exponential):
+class CELU(_WithAlpha):
     """The CELU node: X = e above 0; below, 0 with probability exp(e / alpha), else -alpha.
 
     Its mean is `jax.nn.celu`.
@@ -219,11 +219,6 @@ class CELU(Exponential):
     Source: Barron, "Continuously differentiable exponential linear units", 2017, for the
     activation; [A] section 3.
     """
-
-    alpha: ArrayLike = 1.0
-
-    def __post_init__(self) -> None:
-        _require_positive(self)
 
     def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """celu(e, alpha), shape and dtype of e."""

@@ -12,10 +12,10 @@ import pytest
 from tests.train.made_up import left_behind, refused
 from train import data
 from train.data import Dataset
+from train.engine.falling import CosineRecipe
 from train.models.autoencoder import Shape, initial
 from train.vae import claims, figure, table, testing, training
 from train.vae.__main__ import cli
-from train.vae.recipe import CosineRecipe
 from train.vae.settings import Cell, Config
 
 ELBO = Cell("gaussian", "pathwise", 1)

@@ -12,7 +12,7 @@ from train.characters.training import groups, pieces_of, scores
 from train.data import Dataset, texts
 from train.data.texts import Text
 from train.engine import sweep
-from train.engine.falling import FallingRecipe
+from train.engine.falling import LinearRecipe
 from train.engine.groups import Group
 from train.engine.runs import Finished
 
@@ -26,7 +26,7 @@ class Experiment(NamedTuple):
     title: str
     source: str
     settings: Config
-    recipe: FallingRecipe
+    recipe: LinearRecipe
     dataset: Dataset
     symbols: int  # of the text
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from train.engine.falling import FallingRecipe
+from train.engine.falling import LinearRecipe
 from train.engine.settings import RATES, Computation
 from train.report.settings import SOME, at_least
 
@@ -66,7 +66,7 @@ class Config(Computation):
     """Characters of a piece of the text, in training and in testing."""
     samples: Annotated[int, at_least(2)] = 32
     """Of averages and bounds in testing."""
-    recipe: FallingRecipe = FallingRecipe(learning_rate=5e-3, length=12)
+    recipe: LinearRecipe = LinearRecipe(learning_rate=5e-3, length=12)
 
     @property
     def most(self) -> int | None:

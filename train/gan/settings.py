@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from train.engine.falling import FallingProgress, FallingRecipe
+from train.engine.falling import FallingProgress, LinearRecipe
 from train.engine.recipes import FRACTION, Verdict
 from train.engine.settings import Computation
 from train.report.settings import SEEDS, SOME, at_least, more_than
@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class AdversarialRecipe(FallingRecipe):
+class AdversarialRecipe(LinearRecipe):
     """Adam for both, at rates that fall linearly; the last weights are the result."""
 
     batch_size: Annotated[int, at_least(1)] = 128

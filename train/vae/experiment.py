@@ -9,12 +9,12 @@ import numpy as np
 
 from train.data import Dataset
 from train.engine import loop, sweep, testing
+from train.engine.falling import CosineRecipe
 from train.engine.groups import Group
 from train.engine.runs import Finished
 from train.models.autoencoder import Shape
 from train.vae import table
 from train.vae.figure import draw
-from train.vae.recipe import CosineRecipe
 from train.vae.settings import Cell, Config, Training
 from train.vae.testing import figures, pictures
 from train.vae.training import images_of, learner, shape_of

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
+from train.engine.falling import CosineRecipe
 from train.engine.settings import Computation
 from train.report.settings import SEED, SOME, at_least, each, more_than, require
-from train.vae.recipe import CosineRecipe
 
 Latent = Literal["gaussian", "bernoulli"]
 Gradient = Literal["pathwise", "doubly_reparameterised", "straight_through", "vimco"]
