@@ -212,5 +212,7 @@ def test_the_report_lists_whatever_else_bends_data():
     assert all(e.reason and e.node is None for e in report.others)
     assert "other    exp: no node family has this function as its mean" in repr(report)
     # What is linear in data, or a function of parameters alone, is not listed.
-    linear = cg.lift(lambda p, x: x @ jnp.exp(p["w"]) * p["gain"] + jnp.where(p["w"][0] > 0, x, 0))
+    linear = cg.lift(
+        lambda p, x: x @ jnp.exp(p["w"]) * p["gain"][None] + jnp.where(p["w"][:1] > 0, x, 0)
+    )
     assert not linear.report(PARAMS, X).others

@@ -120,7 +120,8 @@ def _mapped(
         if is_mapped.transitions or transitions.shape[0] > 1:
             transitions = flat(transitions, is_mapped.transitions)
         mask = None if mask is None else flat(mask, is_mapped.mask)
-        found = mapped(Chain(flat(unary, is_mapped.unary), transitions, mask))
+        every = Chain(flat(unary, is_mapped.unary), transitions, mask)
+        found = mapped(every)
 
         def unflat(axis: int, array: Array | None) -> Array | None:
             if array is None:  # what nobody asks for
@@ -128,7 +129,7 @@ def _mapped(
             shape = (*array.shape[:axis], axis_size, batch, *array.shape[axis + 1 :])
             return jnp.moveaxis(array.reshape(shape), axis, 0)
 
-        out = jax.tree.map(unflat, axes(chain), found)
+        out = jax.tree.map(unflat, axes(every), found)
         return out, jax.tree.map(lambda _: True, out)
 
     return mapped
