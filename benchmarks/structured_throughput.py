@@ -196,6 +196,7 @@ def row(sizes: Sizes, case: Case, run: Run, start: RunState) -> Facts:
         require_same(shapes, torch_networks.shapes(network), case.name)
         torch_networks.fill(network, weights)
         inputs = np.asarray(case.inputs(x))
+        assert learner.log_probs is not None  # it tells classes
         known = np.asarray(jax.jit(learner.log_probs)(variables, x))
         wrong = np.abs(torch_networks.log_probs(network, inputs) - known).max()
         figures["torch_error"] = float(wrong / np.abs(known).max())

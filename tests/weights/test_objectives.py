@@ -142,7 +142,7 @@ def test_log_normalisers(variance):
     assert size["matched"] < allowed and size["second_order"] < 1.5 * allowed
     assert size["tilted"] < size["jensen"]
     np.testing.assert_allclose(
-        weights.tilted(mean, 0 * spread), logsumexp(np.asarray(mean), -1), 1e-5
+        weights.tilted(mean, 0 * spread), np.asarray(logsumexp(np.asarray(mean), -1)), 1e-5
     )
 
 
