@@ -10,7 +10,7 @@ and decoder with nested skips, whose treewidth is 2, and dense layers, wide and 
 measured where it is installed, on the same tables. "error" is the largest difference from the exact
 probabilities (of spins, means), that of "exact" from pyAgrum's.
 
-    python -m benchmarks.evidence                      # about 10 minutes on 2 cores
+    python -m benchmarks.evidence                      # about 4 minutes on 2 cores
     python -m benchmarks.evidence --quick --no-write
     python -m benchmarks.evidence --data-dir FOLDER    # of BIF files: alarm.bif, win95pts.bif, ...
     pip install pyagrum                                # for its rows
