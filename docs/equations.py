@@ -173,7 +173,8 @@ def _of_likelihood(k: Known, i: int) -> Iterator[Residual]:
     yield _off("thm2-2score", hessian, pi - psi)
     at_mean = score + hessian @ (after.mean - point)
     yield _off("thm2-2mean", -g.mean, at_mean)
-    moment = hessian + hessian @ ps @ hessian + np.outer(at_mean, at_mean)
+    # hessian + hessian P hessian, with hessian = P_l^-1 - P^-1 (above): so nothing cancels.
+    moment = hessian @ ps @ pi + np.outer(at_mean, at_mean)
     yield _off("thm2-2P", -g.covariance, moment / 2, lambda: moment)
     drift = -psi @ (point - after.mean)
     yield _off("drift", drift, score - pi @ (point - before.mean), lambda: score)

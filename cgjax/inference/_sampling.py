@@ -265,9 +265,11 @@ def forward_sample(
 
     Args:
         net: a network, as a function of arrays.
-        estimator: the derivative of discrete samples. "pathwise" passes none, as in [A];
-            "straight_through" passes the activation's. Samples of rectified Gaussians carry their
-            reparameterised derivative in either case.
+        estimator: the derivative of samples that have none without bias. "pathwise" passes none for
+            discrete ones, as in [A], and for self-gated ones and exponential units that of the
+            value given the decision; "straight_through" passes the activation's for all of these.
+            Gaussian, rectified and uniform samples carry their reparameterised derivative in either
+            case.
         rounds: rounds of the threefry generator, 20 or (faster) 13.
         inline: whether functions with a custom derivative that contain nodes may be differentiated
             as plain functions; otherwise they raise.

@@ -91,9 +91,8 @@ def test_beliefs_against_the_joint_gaussian(case):
 
 def test_corrected_equations_of_weights_that_depend_on_each_other(case):
     net, y, *_ = case
-    # Float64, where P_l is inverted: 1.8e-9 on one processor, below 1e-9 on another. Equations that
-    # are wrong are off by more than 1e-3.
-    assert max(corrected for _, _, corrected in residuals(net, y)) < 1e-8
+    # Float64, where P_l is inverted.
+    assert max(corrected for _, _, corrected in residuals(net, y)) < 1e-9
 
 
 def test_no_smoothed_covariance_exceeds_the_filtered(case):
