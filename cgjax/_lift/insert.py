@@ -246,6 +246,7 @@ class Mark(NamedTuple):
             "kind": "node",
             "name": None,
             "scopes_in_name": 0,
+            "lifted": True,
             "differentiated": False,
         }
         node = eqn.replace(

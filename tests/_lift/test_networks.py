@@ -105,7 +105,8 @@ def test_a_residual_network_with_batch_norm():
     report = cg.lift(module).report(x)
     assert [e.family for e in report.lifted] == ["ReLU"] * 5 + ["Categorical"]
     assert {e.function for e in report.skipped} == {"relu"}  # the variances of BatchNorm
-    assert [e.node for e in report.lifted] == [*(f"relu_{k}" for k in range(5)), "categorical_0"]
+    inner = [f"blocks/{block}/relu_{k}" for block in (0, 1) for k in (0, 1)]
+    assert [e.node for e in report.lifted] == ["relu_0", *inner, "categorical_0"]
     assert np.array_equal(cg.lift(module)(x), same(x))
     assert np.array_equal(module.norm.mean[...], same.norm.mean[...])  # updates are written back
 
