@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from inspect import getattr_static
@@ -78,39 +78,48 @@ def named_modules(*trees: Tree) -> Iterator[None]:
         trees: modules of Flax NNX or Equinox, or containers of some. The path of a single one is
             empty; what is in several begins with the place among them.
     """
-    found = [list(_modules(tree, ())) for tree in trees]
-    several = sum(map(bool, found)) > 1
-    known = {
-        id(module): _Known(module, (str(k), *path) if several else path)
-        for k, modules in reversed(list(enumerate(found)))
-        for path, module in reversed(modules)
-    }
+    holding = [tree for tree in trees if _modules(tree, ())]
+    known = {}
+    for k, tree in enumerate(holding):
+        known = {**_modules(tree, (str(k),) if len(holding) > 1 else ()), **known}
     if not known:
         yield
         return
-    tokens = _known.set({**_known.get(), **known}), _within.set(())
+    with _knowing(known, ()), _saying_names({type(one.module) for one in known.values()}):
+        yield
+
+
+@contextmanager
+def _knowing(known: dict[int, _Known], within: Path) -> Iterator[None]:
+    """Some more modules that have names, inside one that is called."""
+    tokens = _known.set({**_known.get(), **known}), _within.set(within)
     try:
-        with _saying_names({type(one.module) for one in known.values()}):
-            yield
+        yield
     finally:
         _known.reset(tokens[0])
         _within.reset(tokens[1])
 
 
-def _modules(value: Leaf, path: Path) -> Iterator[tuple[Path, object]]:
-    """The modules in a tree and their paths; each is in there once for each of its places."""
-    if isinstance(value, nnx.Variable | jax.Array):
-        return
-    children: Iterator[tuple[Hashable, Leaf]] | None = None
-    if isinstance(value, _bases()):
-        yield path, value
-        children = ((k, v) for k, v in vars(value).items() if not k.startswith("_"))
-    elif isinstance(value, dict):
-        children = iter(value.items())
-    elif isinstance(value, list | tuple):
-        children = enumerate(value)
-    for key, child in children or ():
-        yield from _modules(child, (*path, str(key)))
+def _modules(value: Leaf, path: Path) -> dict[int, _Known]:
+    """The modules in a tree by identity, each under the path of its first place."""
+    found: dict[int, _Known] = {}
+
+    def visit(value: Leaf, path: Path) -> None:
+        children: Iterable[tuple[Hashable, Leaf]] = ()
+        if isinstance(value, _bases()):
+            if id(value) in found:
+                return  # another place, or a module that holds one that it is in
+            found[id(value)] = _Known(value, path)
+            children = ((k, v) for k, v in vars(value).items() if not k.startswith("_"))
+        elif isinstance(value, dict):
+            children = value.items()
+        elif isinstance(value, list | tuple):
+            children = enumerate(value)
+        for key, child in children:
+            visit(child, (*path, str(key)))
+
+    visit(value, path)
+    return found
 
 
 def _bases() -> tuple[type, ...]:
@@ -186,17 +195,37 @@ def _replaced(cls: type, name: str) -> Callable[[], None]:
 @contextmanager
 def _named(module: object) -> Iterator[None]:
     """The scope of a module, if it has a name and is not the one that calls."""
-    one, within = _known.get().get(id(module)), _within.get()
+    one, within, more = _known.get().get(id(module)), _within.get(), {}
+    if one is None and (one := _copied(module)):
+        more = _modules(module, one.path)
     if one is None:
         yield
         return
-    path = one.path
-    token = _within.set(path)
-    try:
-        with _scope(_label(type(module)), "/".join(_below(within, path))):
-            yield
-    finally:
-        _within.reset(token)
+    scope = _scope(_label(type(module)), "/".join(_below(within, one.path)))
+    with _knowing(more, one.path), scope:
+        yield
+
+
+def _copied(module: object) -> _Known | None:
+    """The module that an unknown one was made from, by a transformation that took it apart.
+
+    It is one of its structure in the module that calls; of several, nobody knows which it is.
+    """
+    within, structure = _within.get(), _structure(module)
+    alike = [
+        one
+        for one in _known.get().values()
+        if type(one.module) is type(module)
+        and one.path != within == one.path[: len(within)]
+        and _structure(one.module) == structure
+    ]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _structure(module: object) -> Hashable:
+    if isinstance(module, nnx.Module):
+        return nnx.graphdef(module)
+    return jax.tree.structure(module)
 
 
 def _below(above: Path, path: Path) -> Path:
