@@ -243,8 +243,14 @@ def chain_graph(
         result                 (3,)   b
         >>> graph["b"].parents
         (Parent(name='x', through_time=False), Parent(name='a', through_time=False))
-        >>> print(cg.chain_graph(lambda w, x: jnp.tanh(x @ w["w"]), operations=True)(
-        ...     {"w": jnp.ones((3, 2))}, jnp.ones(3)))
+        >>> layer = lambda parameters, x: jnp.tanh(x @ parameters["w"])
+        >>> show = cg.chain_graph(layer, operations=True)
+        >>> print(show({"w": jnp.ones((3, 2))}, jnp.ones(3)))
+        Chain graph of 0 components, 2 operations; inputs: x (3,)
+        component           family  shape  parents
+        dot_0 (operation)   dot     (2,)   x
+        tanh_0 (operation)  tanh    (2,)   dot_0
+        result                      (2,)   tanh_0
 
     Source: [A] section 2.1, Eq. 1.
     """

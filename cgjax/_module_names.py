@@ -46,20 +46,19 @@ def scopes_in(stack: tuple[str, ...]) -> tuple[str, ...]:
     Args:
         stack: the names of scopes as they were set, outermost first.
     """
-    names: list[str] = []
-    label = None  # of the module that the last scope names, which may follow it
-    for entry in stack:
+    parts: list[str] = []  # one for each scope
+    label = ""
+    for k, entry in enumerate(stack):
         if entry.startswith(MODULE_PREFIX):
             label, _, name = entry.removeprefix(MODULE_PREFIX).partition("|")
-            own = label.split("/")
-            if names[-len(own) :] == own:
-                del names[-len(own) :]
+            own = tuple(label.split("/"))
+            if stack[max(k - len(own), 0) : k] == own:
+                parts[k - len(own) :] = [""] * len(own)
         else:
             # The other scopes that JAX itself sets are those of `jnp.einsum`: "ij,jk->ik".
-            name = "" if entry == label or "->" in entry else entry
-            label = None
-        names += filter(None, name.translate(_NOT_IN_NAMES).split("/"))
-    return tuple(names)
+            name, label = "" if entry == label or "->" in entry else entry, ""
+        parts.append(name)
+    return tuple(filter(None, "/".join(parts).translate(_NOT_IN_NAMES).split("/")))
 
 
 # What patterns and full names are made with.
@@ -110,7 +109,7 @@ def _modules(value: Leaf, path: Path) -> dict[int, _Known]:
             if id(value) in found:
                 return  # another place, or a module that holds one that it is in
             found[id(value)] = _Known(value, path)
-            children = ((k, v) for k, v in vars(value).items() if not k.startswith("_"))
+            children = ((k, v) for k, v in vars(value).items() if not k.startswith("_pytree__"))
         elif isinstance(value, dict):
             children = value.items()
         elif isinstance(value, list | tuple):
