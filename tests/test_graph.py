@@ -12,7 +12,7 @@ from flax import nnx
 
 import cgjax as cg
 from cgjax._drawing.drawing import Box, Line, drawing
-from cgjax._graph import Parent
+from cgjax._chain_graph import Parent
 
 
 def parents(graph, name):
