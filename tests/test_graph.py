@@ -11,8 +11,8 @@ import pytest
 from flax import nnx
 
 import cgjax as cg
-from cgjax._drawing.drawing import Box, Line, drawing
 from cgjax._chain_graph import Parent
+from cgjax._drawing.drawing import Box, Line, drawing
 
 
 def parents(graph, name):
