@@ -210,21 +210,23 @@ def _copied(module: object) -> _Known | None:
 
     It is one of its structure in the module that calls; of several, nobody knows which it is.
     """
-    within, structure = _within.get(), _structure(module)
+    within = _within.get()
     alike = [
         one
         for one in _known.get().values()
         if type(one.module) is type(module)
         and one.path != within == one.path[: len(within)]
-        and _structure(one.module) == structure
+        and _of_one_structure(one.module, module)
     ]
     return alike[0] if len(alike) == 1 else None
 
 
-def _structure(module: object) -> Hashable:
-    if isinstance(module, nnx.Module):
-        return nnx.graphdef(module)
-    return jax.tree.structure(module)
+def _of_one_structure(one: object, other: object) -> bool:
+    structure = nnx.graphdef if isinstance(one, nnx.Module) else jax.tree.structure
+    try:
+        return bool(structure(one) == structure(other))
+    except (TypeError, ValueError):  # settings that cannot be compared, such as arrays
+        return False
 
 
 def _below(above: Path, path: Path) -> Path:
