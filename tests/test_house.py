@@ -16,6 +16,7 @@ FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 # From the ground up: what imports only what stands before it, and itself.
 FLOORS = (
     "_static",
+    "_module_names",
     "_cache",
     "_rate",
     "_gaussian",
@@ -23,7 +24,6 @@ FLOORS = (
     "nodes",
     "_node",
     "_component",
-    "_module_names",
     "_program",
     "_walk",
     "_beliefs",
