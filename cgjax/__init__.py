@@ -5,6 +5,7 @@ random variables. Every inference procedure is a transformation of that function
 """
 
 from cgjax import layers, nodes, weights
+from cgjax._chain_graph import ChainGraph
 from cgjax._component import component
 from cgjax._functional import (
     belief_propagation,
@@ -25,7 +26,6 @@ from cgjax._functional import (
     pcff,
     pseudo_likelihood,
 )
-from cgjax._graph import ChainGraph
 from cgjax._node import node, noise, observe, scope
 from cgjax._of_modules import (
     adversarial,

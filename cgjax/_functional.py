@@ -5,7 +5,7 @@ module be passed to a procedure directly, which then also writes its updated var
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, ParamSpec, TypeVar
 
@@ -15,6 +15,9 @@ from flax import nnx
 
 from cgjax import _graph, _lift, _static, inference
 from cgjax._cache import recent
+from cgjax._chain_graph import ChainGraph
+from cgjax._lift.parameters import chosen
+from cgjax._module_names import named_modules
 from cgjax._of_beliefs import means
 from cgjax._procedure import already_a_procedure, check_network, split_lead
 from cgjax._program import trace
@@ -44,7 +47,8 @@ class ModuleFunction:
                 f"{_static.described(params)} with {len(jax.tree.leaves(params))} arrays, state "
                 f"{_static.described(state)} with {len(jax.tree.leaves(state))}; {error}"
             ) from error
-        out = module(*args, **kwargs)
+        with named_modules(module):
+            out = module(*args, **kwargs)
         return out, nnx.split(module, nnx.Param, ...)[2]
 
 
@@ -249,14 +253,20 @@ def monte_carlo(sampler: Leaf, num_samples: int, *, batch_size: int = 64) -> Fun
 monte_carlo.__doc__ = inference.monte_carlo.__doc__
 
 
-def chain_graph(net: Leaf) -> Callable[..., _graph.ChainGraph]:
+def chain_graph(
+    net: Leaf,
+    *,
+    operations: bool = False,
+    parameters: int | str | Sequence[int | str] | None = None,
+) -> Callable[..., ChainGraph]:
     if isinstance(net, ModuleProcedure) and not net.is_network:
         raise already_a_procedure("chain_graph", net.name)
     if not is_module(net):
         check_network(net, "chain_graph")
-        return _graph.chain_graph(net)
+        return _graph.chain_graph(net, operations=operations, parameters=parameters)
+    chosen(functional(net)[0], parameters)  # those of a module are its variables
 
-    def procedure(*args: Tree, **kwargs: Tree) -> _graph.ChainGraph:
+    def procedure(*args: Tree, **kwargs: Tree) -> ChainGraph:
         f, params, state = functional(net)
 
         # Parameters are no vertices of the graph; inputs are called as in the module's own call.
@@ -264,7 +274,10 @@ def chain_graph(net: Leaf) -> Callable[..., _graph.ChainGraph]:
         def call(_: object, *args: Tree, **kwargs: Tree) -> Tree:
             return f(params, state, *args, **kwargs)[0]
 
-        return _graph.chain_graph(functools.partial(call, None))(*args, **kwargs)
+        graph = _graph.chain_graph(
+            functools.partial(call, None), operations=operations, parameters=()
+        )
+        return graph(*args, **kwargs)
 
     return procedure
 

@@ -3,211 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import jax
-import numpy as np
-from flax import nnx
 
 from cgjax import _static
-from cgjax._drawing import Box, Line, drawing, mermaid, save, svg
-from cgjax._program import Program, parents, trace
+from cgjax._chain_graph import ChainGraph, Component, Input, Operation, Parent, Result
+from cgjax._lift.parameters import Argument, chosen, parameters_of
+from cgjax._procedure import Procedure
+from cgjax._program import Program, Site, Sources, Steps, parents, steps, trace
 from cgjax._static import Function, Leaf, Tree
-from cgjax.nodes import Family
-
-
-@dataclass(frozen=True)
-class Parent:
-    """An edge of the graph, at the component that it goes to.
-
-    Attributes:
-        name: the component, or the input, that it comes from.
-        through_time: whether the value is one of an earlier step of a loop.
-    """
-
-    name: str
-    through_time: bool = False
-
-
-@dataclass(frozen=True)
-class Component:
-    """One chain component: the nodes of one layer, given their parents.
-
-    Attributes:
-        name: its full name.
-        family: the node family; arrays among its parameters are left out.
-        shape: the shape of its statistic, at one step.
-        kind: "node", "noise" or "observe".
-        parents: the components and inputs that its natural parameter is a function of, inputs
-            first, then components in topological order.
-        lengths: the numbers of steps of the `lax.scan` loops it lies in, outermost first.
-        output: whether it is an output node: returned by the network, and feeding nothing else.
-    """
-
-    name: str
-    family: Family
-    shape: tuple[int, ...]
-    kind: str
-    parents: tuple[Parent, ...]
-    lengths: tuple[int, ...] = ()
-    output: bool = False
-
-
-@dataclass(frozen=True)
-class Input:
-    """An argument of the network.
-
-    Attributes:
-        name: the argument's name.
-        shapes: the shapes of its arrays.
-    """
-
-    name: str
-    shapes: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Result:
-    """An array that the network returns.
-
-    Attributes:
-        name: "result", followed by its place where there are several.
-        shape: its shape.
-        parents: the components and inputs that it is a function of.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    parents: tuple[Parent, ...]
-
-
-@dataclass(frozen=True)
-class ChainGraph:
-    """The chain graph of a network; what `chain_graph` returns.
-
-    Attributes:
-        components: the components in topological order.
-        inputs: the network's arguments.
-        results: the arrays that it returns.
-    """
-
-    components: tuple[Component, ...]
-    inputs: tuple[Input, ...]
-    results: tuple[Result, ...]
-
-    @property
-    def implicit(self) -> tuple[Result, ...]:
-        """The results that are functions of nodes and no nodes: these have no density."""
-        inner = {c.name for c in self.components if not c.output}
-        return tuple(r for r in self.results if inner & {p.name for p in r.parents})
-
-    def __getitem__(self, name: str) -> Component:
-        """The component of a name."""
-        for component in self.components:
-            if component.name == name:
-                return component
-        known = ", ".join(repr(c.name) for c in self.components) or "none"
-        raise KeyError(f"The graph has no component {name!r}. Its components: {known}.")
-
-    def __iter__(self) -> Iterator[Component]:
-        return iter(self.components)
-
-    def __len__(self) -> int:
-        return len(self.components)
-
-    def __str__(self) -> str:
-        rows = [("component", "family", "shape", "parents")]
-        for c in self.components:
-            notes = [c.kind] if c.kind != "node" else []
-            notes += ["output"] if c.output else []
-            name = f"{c.name} ({', '.join(notes)})" if notes else c.name
-            family = ", touching: ".join(filter(None, (_family(c.family), c.family.touching)))
-            rows.append((name, family, _size(c), _listed(c.parents)))
-        rows += [(r.name, "", str(r.shape), _listed(r.parents)) for r in self.results]
-        widths = [max(len(row[k]) for row in rows) for k in range(3)]
-        lines = [
-            "  ".join([*(x.ljust(w) for x, w in zip(row, widths, strict=False)), row[3]])
-            for row in rows
-        ]
-        inputs = ", ".join(f"{i.name} {_shapes(i)}" for i in self.inputs) or "none"
-        title = f"Chain graph of {len(self)} components; inputs: {inputs}"
-        return "\n".join([title, *(line.rstrip() for line in lines)])
-
-    def to_mermaid(self) -> str:
-        """The graph as a Mermaid flowchart; edges through time are dotted.
-
-        What touches within a component is an undirected edge of it to itself, with words.
-        """
-        return mermaid(*self._drawing())
-
-    def to_svg(self) -> str:
-        """The graph as a picture; edges through time are dashed, undirected ones without arrow."""
-        return svg(drawing(*self._drawing()))
-
-    def draw(self, path: str | Path) -> None:
-        """Draws the graph into a file.
-
-        Args:
-            path: the file; its suffix says the format. `.svg` is written directly, `.mmd` as
-                Mermaid, and `.png`, `.pdf` and what else Matplotlib knows with Matplotlib.
-
-        Raises:
-            ValueError: for a suffix that nobody knows.
-            ImportError: if Matplotlib is needed and not installed.
-        """
-        path = Path(path)
-        if path.suffix == ".svg":
-            path.write_text(self.to_svg(), encoding="utf-8")
-        elif path.suffix == ".mmd":
-            path.write_text(self.to_mermaid(), encoding="utf-8")
-        else:
-            save(drawing(*self._drawing()), path)
-
-    def _repr_svg_(self) -> str:
-        return self.to_svg()
-
-    def _drawing(self) -> tuple[list[Box], list[Line]]:
-        boxes = [Box(f"input {i.name}", "input", i.name, _shapes(i)) for i in self.inputs]
-        known = {i.name: f"input {i.name}" for i in self.inputs}
-        for c in self.components:
-            text = f"{_family(c.family)} {_size(c)}"
-            boxes.append(Box(f"component {c.name}", c.kind, c.name, text))
-            known[c.name] = f"component {c.name}"
-        boxes += [Box(f"result {r.name}", "result", r.name, str(r.shape)) for r in self.results]
-        ends = [(f"component {c.name}", c.parents) for c in self.components]
-        ends += [(f"result {r.name}", r.parents) for r in self.results]
-        lines = [
-            Line(known[p.name], target, p.through_time) for target, origin in ends for p in origin
-        ]
-        loops = [(known[c.name], c.family.touching) for c in self.components]
-        lines += [Line(name, name, touching=words) for name, words in loops if words]
-        return boxes, lines
-
-
-def _listed(origin: tuple[Parent, ...]) -> str:
-    return ", ".join(f"{p.name} (earlier step)" if p.through_time else p.name for p in origin)
-
-
-def _size(component: Component) -> str:
-    steps = "".join(f" × {n} steps" for n in component.lengths)
-    return f"{component.shape}{steps}"
-
-
-def _shapes(argument: Input) -> str:
-    if len(argument.shapes) > 3:
-        return f"{len(argument.shapes)} arrays"
-    return ", ".join(map(str, argument.shapes))
-
-
-def _family(family: Family) -> str:
-    """The family's name, with its parameters where they are numbers."""
-    leaves = jax.tree.leaves(family)
-    if not leaves or type(family).__name__ in ("ReLU", "Softplus", "NairHinton"):
-        return type(family).__name__
-    numbers = [f"{x:g}" if isinstance(x, int | float) else "…" for x in leaves]
-    return f"{type(family).__name__}({', '.join(numbers)})"
 
 
 class _Array:
@@ -217,71 +24,140 @@ class _Array:
         return "array"
 
 
-def _graph(program: Program, inputs: list[Input], owner: list[int | None]) -> ChainGraph:
-    """The graph; `owner` has for each flat argument the number of the input it belongs to."""
-    of_node, of_result = parents(program, arguments=True)
+class _Inputs(NamedTuple):
+    """The arguments of a network that are no parameters.
 
-    def edges(tags: frozenset[tuple[int, bool]]) -> tuple[Parent, ...]:
-        arguments = {owner[-1 - i] for i, _ in tags if i < 0}
-        found = [Parent(inputs[k].name) for k in sorted(k for k in arguments if k is not None)]
-        for site in program.sites:
-            steps = {through_time for i, through_time in tags if i == site.index}
-            if steps and not site.lengths and not site.in_while:
-                steps = {False}  # handed on by the loop, but the same at every step
-            found += [Parent(site.name, step) for step in sorted(steps)]
+    Attributes:
+        inputs: the arguments.
+        owner: for each flat argument the number of the input that it belongs to; None for a
+            parameter.
+    """
+
+    inputs: list[Input]
+    owner: list[int | None]
+
+    def of(self, flat: Iterable[int]) -> list[Parent]:
+        """The inputs that some flat arguments belong to."""
+        numbers = {self.owner[k] for k in flat}
+        return [Parent(i.name) for k, i in enumerate(self.inputs) if k in numbers]
+
+
+class _Edges:
+    """The vertices that others are computed from."""
+
+    def __init__(self, program: Program, given: _Inputs, operations: bool):
+        self.program, self.given = program, given
+        self.nodes, self.results = parents(program, arguments=True)
+        taken = [x.name for x in (*given.inputs, *program.sites)]
+        shown = [k is not None for k in given.owner]
+        self.steps = steps(program, shown, taken) if operations else Steps({}, [], [])
+
+    def parents(self, tags: frozenset[tuple[int, bool]]) -> tuple[Parent, ...]:
+        """The inputs and components that something is a function of, through no other node."""
+        found = self.given.of(-1 - i for i, _ in tags if i < 0)
+        for site in self.program.sites:
+            later = {through_time for i, through_time in tags if i == site.index}
+            found += dict.fromkeys(self._component(site, time) for time in sorted(later))
         return tuple(found)
 
-    components = []
-    for site in program.sites:
-        arrays = [_Array()] * site.family.num_arrays
-        components.append(
-            Component(
-                site.name,
-                _static.join(site.family, arrays),
-                site.shape,
-                site.kind,
-                edges(of_node[site.index]),
-                site.lengths,
-                site.output,
-            )
+    def _component(self, site: Site, through_time: bool) -> Parent:
+        # What a loop only hands on is the same at every step.
+        return Parent(site.name, through_time and bool(site.lengths or site.in_while))
+
+    def operands(self, sources: Sequence[Sources], index: int) -> tuple[Parent, ...]:
+        """What one of several things is directly computed from; nothing without operations."""
+        if not sources:
+            return ()
+        return self.direct(sources[index])
+
+    def direct(self, sources: Sources) -> tuple[Parent, ...]:
+        """The inputs, components and operations of some sources."""
+        found = self.given.of(k for (kind, k), _ in sources if kind == "argument")
+        for (kind, k), through_time in sorted(sources):
+            if kind == "node":
+                found.append(self._component(self.program.sites[k], through_time))
+            elif kind == "step":
+                step = self.steps.steps[k]
+                found.append(Parent(step.name, through_time and step.in_loop))
+        return tuple(dict.fromkeys(found))
+
+
+def _graph(program: Program, given: _Inputs, operations: bool) -> ChainGraph:
+    """The graph of a program."""
+    edges = _Edges(program, given, operations)
+    components = tuple(
+        Component(
+            site.name,
+            _static.join(site.family, [_Array()] * site.family.num_arrays),
+            site.shape,
+            site.kind,
+            edges.parents(edges.nodes[site.index]),
+            site.lengths,
+            site.output,
+            edges.operands(edges.steps.nodes, site.index),
         )
-    numbers = jax.tree.unflatten(program.out_tree, range(len(of_result)))
-    computed = [
-        (path, k)
-        for path, k in jax.tree_util.tree_leaves_with_path(numbers)
-        if program.returned_inputs[k] is None and edges(of_result[k])
-    ]
+        for site in program.sites
+    )
+    numbers = jax.tree.unflatten(program.out_tree, range(len(edges.results)))
     results = []
-    for path, k in computed:
-        place = jax.tree_util.keystr(path) if len(of_result) > 1 else ""
-        results.append(Result(f"result{place}", program.result_shapes[k], edges(of_result[k])))
-    used = {p.name for end in (*components, *results) for p in end.parents if not p.through_time}
-    return ChainGraph(tuple(components), tuple(i for i in inputs if i.name in used), tuple(results))
+    for path, k in jax.tree_util.tree_leaves_with_path(numbers):
+        origin = edges.parents(edges.results[k])
+        if program.returned_inputs[k] is None and origin:
+            place = jax.tree_util.keystr(path) if len(edges.results) > 1 else ""
+            operands = edges.operands(edges.steps.results, k)
+            results.append(Result(f"result{place}", program.result_shapes[k], origin, operands))
+    between = tuple(
+        Operation(step.name, step.functions, step.shape, edges.direct(step.sources))
+        for step in edges.steps.steps.values()
+    )
+    ends = (*(c.parents for c in components), *(r.parents for r in results))
+    used = {p.name for end in (*ends, *(o.operands for o in between)) for p in end}
+    inputs = tuple(i for i in given.inputs if i.name in used)
+    return ChainGraph(components, inputs, tuple(results), between)
 
 
 def _inputs(
-    net: Function, args: Sequence[Tree], kwargs: Mapping[str, Tree]
-) -> tuple[list[Input], list[int | None]]:
-    """The arguments of a call by name, and for each flat array the argument that it is part of."""
+    net: Function,
+    args: Sequence[Tree],
+    kwargs: Mapping[str, Tree],
+    program: Program,
+    hidden: Sequence[bool],
+) -> _Inputs:
+    """The arguments of a call by name, but for the flat ones that are hidden."""
     while (made_from := getattr(net, "net", None)) is not None:  # by `clamp` or `lift`
         net = made_from
     try:
-        parameters = list(inspect.signature(net).parameters.values())
+        signature = list(inspect.signature(net).parameters.values())
     except (TypeError, ValueError):  # a callable that does not tell
-        parameters = []
+        signature = []
     several = inspect.Parameter.VAR_POSITIONAL
-    names = [p.name for p in parameters if p.kind < several]  # the positional kinds come first
-    rest = next((p.name for p in parameters if p.kind is several), "argument")
+    names = [p.name for p in signature if p.kind < several]  # the positional kinds come first
+    rest = next((p.name for p in signature if p.kind is several), "argument")
     names += [f"{rest}[{k}]" for k in range(len(args) - len(names))]
     # In the order in which the trace counts the arrays.
     named = [*zip(names, args, strict=False), *sorted(kwargs.items())]
-    inputs, owner = [], []
-    for name, value in named:
-        arrays = _static.split(value, numbers=True)[1]
-        is_module_state = isinstance(value, nnx.State)
-        owner += [None if is_module_state else len(inputs)] * len(arrays)
-        inputs.append(Input(name, tuple(np.shape(a) for a in arrays)))
-    return inputs, owner
+    sizes = [len(_static.split(value, numbers=True)[1]) for _, value in named]
+    owner = [k for k, size in enumerate(sizes) for _ in range(size)]
+    shown = [None if h else k for k, h in zip(owner, hidden, strict=True)]
+    arrays = list(zip(program.arguments, shown, strict=True))
+    inputs = [
+        Input(name, tuple(tuple(a.shape) for a, k in arrays if k == number))
+        for number, (name, _) in enumerate(named)
+    ]
+    return _Inputs(inputs, shown)
+
+
+def _parameters(
+    net: Function, parameters: int | str | Sequence[int | str] | None
+) -> tuple[Argument, ...] | None:
+    """The arguments that are parameters: those that `lift` was told of, if not other ones."""
+    inner = net
+    while parameters is None and isinstance(inner, Procedure):
+        told = getattr(inner.method, "parameters", None)
+        if told is not None:
+            return told
+        inner = inner.net
+    return chosen(net, parameters)
 
 
 @dataclass(frozen=True)
@@ -289,6 +165,8 @@ class _ChainGraphOf:
     """What `chain_graph` returns for a function."""
 
     net: Function
+    operations: bool
+    parameters: tuple[Argument, ...] | None
 
     def __call__(self, *args: Tree, **kwargs: Tree) -> ChainGraph:
         leaves, treedef = jax.tree.flatten((args, kwargs))
@@ -301,7 +179,10 @@ class _ChainGraphOf:
             for k, value in zip(abstract, values, strict=True):
                 leaves[k] = value
             args, kwargs = jax.tree.unflatten(treedef, leaves)
-            graph = _graph(trace(self.net, args, kwargs), *_inputs(self.net, args, kwargs))
+            program = trace(self.net, args, kwargs)
+            hidden = parameters_of(program, self.parameters)
+            given = _inputs(self.net, args, kwargs, program, hidden)
+            graph = _graph(program, given, self.operations)
 
         if abstract:
             jax.eval_shape(look, [leaves[k] for k in abstract])
@@ -311,7 +192,12 @@ class _ChainGraphOf:
         return graph
 
 
-def chain_graph(net: Function) -> Callable[..., ChainGraph]:
+def chain_graph(
+    net: Function,
+    *,
+    operations: bool = False,
+    parameters: int | str | Sequence[int | str] | None = None,
+) -> Callable[..., ChainGraph]:
     """The chain graph of a network: its components and what each depends on.
 
         P(X_2, …, X_L | X_1) = prod_l P(X_l | parents of X_l)
@@ -319,16 +205,29 @@ def chain_graph(net: Function) -> Callable[..., ChainGraph]:
     A component is an array of nodes marked by `cgjax.node`, `noise` or `observe`; its parents are
     the components and inputs that its natural parameter is computed from, through no other node.
     A component inside `lax.scan` or another loop is shown once, with edges through time; one whose
-    elements touch, such as a chain, has an undirected edge to itself. Of a module, the inputs are
-    the arguments of its call.
+    elements touch, such as a chain, has an undirected edge to itself.
+
+    Parameters are no vertices. They are what they are for `cgjax.lift`: arrays that the function
+    closes over; variables of modules; and, in a function that takes no such variables, the first of
+    several arguments that is a container of arrays, or those that `parameters` names.
 
     Args:
         net: a network, as a function of arrays, or a Flax module.
+        operations: whether what is computed between nodes is shown too, so that a network without
+            nodes has a picture: one box for what a module, or a scope of `jax.named_scope`,
+            computes without others inside; elsewhere one for a linear map with what is added to it,
+            or for what hangs together of other functions.
+        parameters: which of the network's arguments are parameters: a position, a name, or several
+            of these; `()` if none is.
 
     Returns:
         A function of the network's arguments, which may be `jax.ShapeDtypeStruct`, that returns a
         `ChainGraph`. It prints as a table, shows itself as a picture in notebooks, and is drawn by
         `draw("graph.svg")`, `draw("graph.png")` or `to_mermaid()`.
+
+    Raises:
+        TypeError: if `parameters` is no position or name.
+        ValueError: for an argument that `parameters` names and the network does not have.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
@@ -344,7 +243,15 @@ def chain_graph(net: Function) -> Callable[..., ChainGraph]:
         result                 (3,)   b
         >>> graph["b"].parents
         (Parent(name='x', through_time=False), Parent(name='a', through_time=False))
+        >>> layer = lambda parameters, x: jnp.tanh(x @ parameters["w"])
+        >>> show = cg.chain_graph(layer, operations=True)
+        >>> print(show({"w": jnp.ones((3, 2))}, jnp.ones(3)))
+        Chain graph of 0 components, 2 operations; inputs: x (3,)
+        component           family  shape  parents
+        dot_0 (operation)   dot     (2,)   x
+        tanh_0 (operation)  tanh    (2,)   dot_0
+        result                      (2,)   tanh_0
 
     Source: [A] section 2.1, Eq. 1.
     """
-    return _ChainGraphOf(net)
+    return _ChainGraphOf(net, operations, _parameters(net, parameters))

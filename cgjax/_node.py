@@ -105,13 +105,14 @@ def bind(
     kind: str,
     name: str | None,
     scopes_in_name: int = 0,
+    lifted: bool = False,
     differentiated: bool = False,
     like: Array | None = None,
 ) -> Array:
     """Binds the mark.
 
     `scopes_in_name` of the innermost scopes are part of the name already, and the others go before
-    it; `like` adds its mapped axes.
+    it; names of `lifted` nodes have all of JAX's scopes; `like` adds its mapped axes.
     """
     structure, arrays = _static.split(family)
     extra = () if like is None else (like,)
@@ -124,6 +125,7 @@ def bind(
         kind=kind,
         name=name,
         scopes_in_name=scopes_in_name,
+        lifted=lifted,
         differentiated=differentiated,
     )
 

@@ -11,8 +11,8 @@ import pytest
 from flax import nnx
 
 import cgjax as cg
+from cgjax._chain_graph import Parent
 from cgjax._drawing.drawing import Box, Line, drawing
-from cgjax._graph import Parent
 
 
 def parents(graph, name):
@@ -147,7 +147,7 @@ def test_arguments_by_name_and_as_trees():
         return cg.node(cg.nodes.Spin(), h @ weights["b"] + more[0], name="y")
 
     tree = {"a": jnp.ones((2, 3)), "b": jnp.ones((2, 2))}
-    graph = cg.chain_graph(net)(tree, jnp.ones(3), jnp.ones(2), scale=jnp.ones(()))
+    graph = cg.chain_graph(net, parameters=())(tree, jnp.ones(3), jnp.ones(2), scale=jnp.ones(()))
     assert [p.name for p in graph["h"].parents] == ["weights", "x", "scale"]
     assert [p.name for p in graph["y"].parents] == ["weights", "more[0]", "h"]
     assert graph.inputs[0].shapes == ((2, 3), (2, 2))

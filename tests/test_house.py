@@ -16,6 +16,7 @@ FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 # From the ground up: what imports only what stands before it, and itself.
 FLOORS = (
     "_static",
+    "_module_names",
     "_cache",
     "_rate",
     "_gaussian",
@@ -32,6 +33,7 @@ FLOORS = (
     "inference",
     "_lift",
     "_drawing",
+    "_chain_graph",
     "_graph",
     "_functional",
     "_of_modules",

@@ -10,6 +10,7 @@ from cgjax._drawing.drawing import HEIGHT, TEXT, TITLE, Box, Curve, Drawing, Poi
 COLOURS = {  # kind: (fill, border)
     "input": ("#f4f4f4", "#8a8a8a"),
     "result": ("#f4f4f4", "#8a8a8a"),
+    "operation": ("#ffffff", "#b0b0b0"),
     "node": ("#e3eefb", "#2f6db5"),
     "noise": ("#fdeed9", "#c9822b"),
     "observe": ("#e4f3e5", "#3f8f46"),
@@ -54,7 +55,7 @@ def svg(picture: Drawing) -> str:
         )
         title, text = escape(box.title), escape(box.text)
         out.append(
-            f'<text x="{x:.1f}" y="{y - 4:.1f}" font-size="{TITLE:g}" font-weight="bold" '
+            f'<text x="{x:.1f}" y="{y - 4:.1f}" font-size="{TITLE:g}" font-weight="{_weight(box)}" '
             f'fill="#1a1a1a">{title}</text>'
         )
         out.append(
@@ -65,6 +66,10 @@ def svg(picture: Drawing) -> str:
 
 def _radius(box: Box) -> float:
     return HEIGHT / 2 if box.kind in ("input", "result") else 6.0
+
+
+def _weight(box: Box) -> str:
+    return "normal" if box.kind == "operation" else "bold"
 
 
 def _with_arrow(curve: Curve) -> tuple[list[Point], list[Point]]:
@@ -125,6 +130,7 @@ def save(picture: Drawing, path: Path) -> None:
             FancyBboxPatch(corner, w, h, boxstyle=shape, facecolor=fill, edgecolor=border, lw=1.4)
         )
         # A font size is in points, and a unit of the drawing is one point wide.
-        axes.text(x, y - 4, box.title, size=TITLE, weight="bold", ha="center", va="baseline")
+        weight = _weight(box)
+        axes.text(x, y - 4, box.title, size=TITLE, weight=weight, ha="center", va="baseline")
         axes.text(x, y + 13, box.text, size=TEXT, color="#444444", ha="center", va="baseline")
     figure.savefig(path, dpi=144)

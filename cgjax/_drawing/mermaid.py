@@ -9,6 +9,7 @@ from cgjax._drawing.drawing import Box, Line
 _STYLES = {
     "input": "fill:#f4f4f4,stroke:#888",
     "result": "fill:#f4f4f4,stroke:#888",
+    "operation": "fill:#fff,stroke:#b0b0b0",
     "node": "fill:#e3eefb,stroke:#2f6db5",
     "noise": "fill:#fdeed9,stroke:#c9822b",
     "observe": "fill:#e4f3e5,stroke:#3f8f46",

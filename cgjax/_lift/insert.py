@@ -241,13 +241,8 @@ class Mark(NamedTuple):
         assert len(arrays) == len(extra)
         raw = Var(result.aval)
         adapted, e = _adapted(e, aval(result).dtype, self.candidate.e.negated, eqn)
-        params = {
-            "family": structure,
-            "kind": "node",
-            "name": None,
-            "scopes_in_name": 0,
-            "differentiated": False,
-        }
+        named = {"name": None, "scopes_in_name": 0, "lifted": True}
+        params = {"family": structure, "kind": "node", "differentiated": False, **named}
         node = eqn.replace(
             primitive=node_p,
             invars=[raw, e, *extra],

@@ -263,8 +263,11 @@ def lift(
             of these; `()` if none is.
 
     Returns:
-        A network with the same arguments. Its nodes are named `family_k` in walking order, in the
-        scopes they lie in. `lifted.report(*args)` lists what was lifted, what was not, and why.
+        A network with the same arguments. Its nodes are named `family_k` in walking order, within
+        the modules and the scopes of `jax.named_scope` that they lie in: `blocks/0/relu_0`. Modules
+        of Linen and Haiku say their names; those of Flax NNX and Equinox are called after their
+        place in what is lifted, or among the arguments. `lifted.report(*args)` lists what was
+        lifted, what was not, and why.
 
     Raises:
         ValueError: when called, for an `include` that matches nothing that can be lifted, or an

@@ -41,7 +41,8 @@ class Site:
         in_while: whether it lies in a loop of unknown length.
         custom: the custom-derivative call it lies in, if any.
         differentiated: whether the network differentiates through it.
-        num_scopes: how many scopes it lies in.
+        num_scopes: how many scopes of names it lies in.
+        lifted: whether `lift` marked it; then all of JAX's scopes, also those of modules, count.
         output: whether it is an output node.
         source: the line of user code that marked it.
     """
@@ -58,6 +59,7 @@ class Site:
     differentiated: bool
     source: str
     num_scopes: int
+    lifted: bool = False
     output: bool = False
 
     @property

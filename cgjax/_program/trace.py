@@ -16,10 +16,12 @@ from dataclasses import dataclass, replace
 
 import jax
 from jax._src import config as jax_config
+from jax._src.source_info_util import Scope as NamedScope
 from jax.extend.core import JaxprEqn
 
 from cgjax import _cache, _static
 from cgjax._component import tracing_a_network
+from cgjax._module_names import named_calls, named_modules, scopes_in
 from cgjax._node import SCOPE_PREFIX, node_p
 from cgjax._program.control import Call, Scan, While, control
 from cgjax._program.jaxprs import (
@@ -63,7 +65,10 @@ def trace(
     def flat(*arrays: Leaf) -> list[Leaf]:
         nonlocal out_tree
         args, kwargs = _static.join(structure, arrays)
-        leaves, out_tree = jax.tree.flatten(function(*args, **kwargs), is_leaf=_is_loose)
+        owner = getattr(function, "__self__", function)
+        with named_modules(owner, *args, *kwargs.values()), named_calls():
+            out = function(*args, **kwargs)
+        leaves, out_tree = jax.tree.flatten(out, is_leaf=_is_loose)
         for leaf in leaves:
             _check_result(leaf)
         return leaves
@@ -120,7 +125,7 @@ class _Place:
     """Where an equation lies.
 
     Attributes:
-        scopes: the names of the scopes around it, outermost first.
+        scopes: the names of JAX's scopes around it, as they were set, outermost first.
         lengths: the lengths of the scans around it, outermost first.
         in_while: whether it lies in a loop of unknown length.
         custom: the custom-derivative call it lies in, if any.
@@ -133,7 +138,7 @@ class _Place:
 
     def inside(self, eqn: JaxprEqn) -> _Place:
         """The place of what an equation holds."""
-        scopes = (*self.scopes, *_scopes(eqn))
+        scopes = (*self.scopes, *named_scopes(eqn))
         match control(eqn, eqn.invars):
             case Scan(length=length):
                 return replace(self, scopes=scopes, lengths=(*self.lengths, length))
@@ -153,7 +158,7 @@ def _nodes(jaxpr: AnyJaxpr) -> tuple[list[tuple[JaxprEqn, _Place]], dict[int, in
         before = len(found)
         for eqn in open_jaxpr(jaxpr).eqns:
             if eqn.primitive is node_p:
-                found.append((eqn, replace(place, scopes=(*place.scopes, *_scopes(eqn)))))
+                found.append((eqn, replace(place, scopes=(*place.scopes, *named_scopes(eqn)))))
                 continue
             start = len(found)
             for sub in sub_jaxprs(eqn):
@@ -178,7 +183,7 @@ def _named(found: Sequence[tuple[JaxprEqn, _Place]]) -> tuple[Site, ...]:
     for index, (eqn, place) in enumerate(found):
         params = eqn.params
         shaped = aval(eqn.outvars[0])
-        scopes = place.scopes
+        scopes = _scopes_of_names(place.scopes, lifted=params["lifted"])
         name = params["name"]
         prefix = "".join(f"{s}/" for s in scopes[: len(scopes) - params["scopes_in_name"]])
         if name is None:
@@ -202,6 +207,7 @@ def _named(found: Sequence[tuple[JaxprEqn, _Place]]) -> tuple[Site, ...]:
             differentiated=params["differentiated"],
             source=source(eqn),
             num_scopes=len(scopes),
+            lifted=params["lifted"],
         )
         sites.append(site)
     return tuple(sites)
@@ -217,7 +223,14 @@ def program_of(jaxpr: AnyJaxpr, out_tree: Treedef, in_structure: _static.Structu
     )
 
 
-def _scopes(eqn: JaxprEqn) -> tuple[str, ...]:
-    stack = eqn.source_info.name_stack.stack
-    names = (getattr(entry, "name", "") for entry in stack)
-    return tuple(n.removeprefix(SCOPE_PREFIX) for n in names if n.startswith(SCOPE_PREFIX))
+def named_scopes(eqn: JaxprEqn) -> tuple[str, ...]:
+    """The names of JAX's scopes that an equation lies in, within its function."""
+    # Transformations under way, such as `jvp`, are on the stack too; they are no scopes.
+    return tuple(e.name for e in eqn.source_info.name_stack.stack if isinstance(e, NamedScope))
+
+
+def _scopes_of_names(scopes: tuple[str, ...], *, lifted: bool) -> tuple[str, ...]:
+    """Those of JAX's scopes that the names of nodes have: for lifted ones all, else cgjax's."""
+    if not lifted:
+        return tuple(s.removeprefix(SCOPE_PREFIX) for s in scopes if s.startswith(SCOPE_PREFIX))
+    return scopes_in(tuple(s.removeprefix(SCOPE_PREFIX) for s in scopes))

@@ -112,6 +112,7 @@ def marked_again(site: Site, family: Family, e: Array, activation: Array) -> Arr
         kind=site.kind,
         name=site.name,
         scopes_in_name=site.num_scopes,
+        lifted=site.lifted,
         differentiated=site.differentiated,
     )
 

@@ -93,6 +93,7 @@ class _Unrolled(Visitor):
             kind=kind,
             name=site.name,
             scopes_in_name=site.num_scopes,
+            lifted=site.lifted,
             like=like,
         )
         value = like if kind == EVIDENCE and like is not None else value
@@ -138,6 +139,7 @@ def _observe(log_probability: Array, site: Site) -> None:
         kind=EVIDENCE,
         name=site.name,
         scopes_in_name=site.num_scopes,
+        lifted=site.lifted,
         like=jnp.zeros_like(log_probability),
     )
 

@@ -1,5 +1,5 @@
 """Draws the chain graphs of the pages: of a small recurrent network with a skip connection, of two
-independent recurrent layers, and of refinement modules.
+independent recurrent layers, of refinement modules, and of a transformer block with its operations.
 
 python -m docs.figures.graphs
 """
@@ -67,9 +67,25 @@ def refined(depth: int, samples: Literal["independent", "shared"]) -> cg.ChainGr
     return graph(net, WIDTH)
 
 
-def graph(network: Callable[[Any], Any], *shape: int) -> cg.ChainGraph:
+class Block(nnx.Module):
+    """A block of a transformer."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.attention_norm = nnx.LayerNorm(width, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(2, width, decode=False, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.up = nnx.Linear(width, 4 * width, rngs=rngs)
+        self.down = nnx.Linear(4 * width, width, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.down(nnx.gelu(self.up(self.norm(x))))
+
+
+def graph(network: Callable[[Any], Any], *shape: int, operations: bool = False) -> cg.ChainGraph:
     """Of a network for inputs of a shape."""
-    return cg.chain_graph(network)(jax.ShapeDtypeStruct(shape, jnp.float32))
+    made = cg.chain_graph(network, operations=operations)
+    return made(jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 if __name__ == "__main__":
@@ -79,6 +95,7 @@ if __name__ == "__main__":
         "refinement": refined(1, "independent"),
         "refinement_recursion": refined(2, "independent"),
         "refinement_shared": refined(2, "shared"),
+        "operations": graph(cg.lift(Block(16, nnx.Rngs(0))), 10, 16, operations=True),
     }
     for name, made in graphs.items():
         print(made, end="\n\n")

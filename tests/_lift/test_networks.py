@@ -69,7 +69,8 @@ def test_a_simple_recurrent_network():
     assert [e.family for e in lifted.report(x).lifted] == ["Spin"]
     assert np.array_equal(lifted(x), module(x))
     _, nodes = cg.with_nodes(cg.forward_sample(lifted))(KEY, x)
-    assert nodes["spin_0"].shape == (5, 1, 3) and set(np.unique(nodes["spin_0"])) == {-1, 1}
+    assert nodes["cell/spin_0"].shape == (5, 1, 3)
+    assert set(np.unique(nodes["cell/spin_0"])) == {-1, 1}
 
 
 class _Residual(nnx.Module):
@@ -105,7 +106,8 @@ def test_a_residual_network_with_batch_norm():
     report = cg.lift(module).report(x)
     assert [e.family for e in report.lifted] == ["ReLU"] * 5 + ["Categorical"]
     assert {e.function for e in report.skipped} == {"relu"}  # the variances of BatchNorm
-    assert [e.node for e in report.lifted] == [*(f"relu_{k}" for k in range(5)), "categorical_0"]
+    inner = [f"blocks/{block}/relu_{k}" for block in (0, 1) for k in (0, 1)]
+    assert [e.node for e in report.lifted] == ["relu_0", *inner, "categorical_0"]
     assert np.array_equal(cg.lift(module)(x), same(x))
     assert np.array_equal(module.norm.mean[...], same.norm.mean[...])  # updates are written back
 
@@ -163,5 +165,5 @@ def test_a_transformer():
     with_attention = cg.lift(module, include="softmax")
     assert [e.family for e in with_attention.report(tokens).lifted] == ["Categorical", "ReLU"]
     _, nodes = cg.with_nodes(cg.forward_sample(with_attention))(KEY, tokens)
-    (choice,) = (v for k, v in nodes.items() if k.startswith("categorical"))
+    choice = nodes["attention/categorical_0"]
     assert np.array_equal(choice.sum(-1), np.ones(choice.shape[:-1]))  # each position looks at one
