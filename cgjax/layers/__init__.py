@@ -2,6 +2,7 @@
 
 from cgjax.layers._bayesian_recurrent import BayesianRecurrent
 from cgjax.layers._dropout import Dropout
+from cgjax.layers._gated_recurrent import GatedRecurrent
 from cgjax.layers._independent import IndependentRecurrent
 from cgjax.layers._linear_chain import LinearChain
 from cgjax.layers._node import Node
@@ -14,6 +15,7 @@ from cgjax.layers._tree import Tree
 __all__ = [
     "BayesianRecurrent",
     "Dropout",
+    "GatedRecurrent",
     "IndependentRecurrent",
     "LinearChain",
     "Node",

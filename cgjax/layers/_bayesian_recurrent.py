@@ -11,6 +11,7 @@ from cgjax._node import check_name
 from cgjax._static import is_traced
 from cgjax.layers._recurrent import Initializer
 from cgjax.layers._sizes import check_sizes
+from cgjax.layers._steps import checked_inputs
 from cgjax.layers._taking_part import taking_part
 from cgjax.layers._two_state_units import GivenName, Units, two_state_units
 
@@ -144,15 +145,8 @@ class BayesianRecurrent(nnx.Module):
                 probabilities have another shape, or are known to lie outside [0, 1]; both lengths
                 and mask are given, or do not fit.
         """
-        x = jnp.asarray(inputs)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"A recurrent layer takes floating-point inputs, got {x.dtype}.")
-        expected = self.features if self.input is None else self.input.in_features
-        if x.ndim < 2 or x.shape[-1] != expected:
-            axes = "(time, *batch" if self.time_major else "(*batch, time"
-            raise ValueError(
-                f"The inputs have the shape {axes}, {expected}), got one of {x.shape}."
-            )
+        features = self.features if self.input is None else self.input.in_features
+        x = checked_inputs(inputs, features, self.time_major)
         dtype, wide = x.dtype, jnp.promote_types(x.dtype, jnp.float32)
         x = x if self.time_major else jnp.moveaxis(x, -2, 0)
         part = taking_part(lengths, mask, x.shape[:-1], self.time_major)

@@ -14,6 +14,7 @@ from cgjax._node import check_name, node
 from cgjax._static import Leaf
 from cgjax.layers._dropout import Dropout, masked
 from cgjax.layers._sizes import check_sizes
+from cgjax.layers._steps import checked_inputs, first_states
 from cgjax.nodes import Family, Spin
 
 Initializer = Callable[..., Array]
@@ -85,25 +86,13 @@ class Recurrent(nnx.Module):
             TypeError: if the inputs are not floating point.
             ValueError: if they have no axis of time, or another number of features.
         """
-        x = jnp.asarray(inputs)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"A recurrent layer takes floating-point inputs, got {x.dtype}.")
-        expected = self.features if self.input is None else self.input.in_features
-        if x.ndim < 2 or x.shape[-1] != expected:
-            axes = "(time, *batch" if self.time_major else "(*batch, time"
-            raise ValueError(
-                f"The inputs have the shape {axes}, {expected}), got one of {x.shape}."
-            )
+        features = self.features if self.input is None else self.input.in_features
+        x = checked_inputs(inputs, features, self.time_major)
         if self.input is not None:
             x = self.input(x).astype(x.dtype)
         x = x if self.time_major else jnp.moveaxis(x, -2, 0)
-        start = jnp.zeros((), x.dtype) if initial is None else jnp.asarray(initial, x.dtype)
-        if start.ndim and start.shape != x.shape[1:]:
-            raise ValueError(
-                f"The initial states have the shape (*batch, features), here {x.shape[1:]}, got "
-                f"{start.shape}."
-            )
-        states = self._states(x, jnp.broadcast_to(start, x.shape[1:]))
+        start = first_states(initial, jnp.zeros(x.shape[1:], x.dtype))
+        states = self._states(x, start)
         return states if self.time_major else jnp.moveaxis(states, 0, -2)
 
     @abc.abstractmethod

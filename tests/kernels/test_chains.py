@@ -11,7 +11,7 @@ import pytest
 from jax.test_util import check_grads
 
 from cgjax.kernels import chains, random_words
-from cgjax.kernels.chains import Chain
+from cgjax.kernels.chains import Chain, _sums
 from cgjax.kernels.chains._sums import IMPLEMENTATIONS, Implementation
 from tests.helpers import assert_identical
 from tests.kernels.chain_oracle import enumerated
@@ -244,8 +244,7 @@ def test_nothing_underflows_and_nothing_impossible_has_a_derivative():
 
 def test_no_form_loses_what_underflows():
     """Potentials whose paths, forwards and backwards, differ by more than float32 reaches: chains
-    that need logarithms have them. Not so those of the tree, whose products lose more than its
-    check sees."""
+    that need logarithms have them."""
     generator = np.random.default_rng(11)
     batch, length = 200, 7
     scale = np.linspace(1, 60, batch)[:, None, None]
@@ -256,13 +255,30 @@ def test_no_form_loses_what_underflows():
         with jax.enable_x64(True):
             wide = Chain(jnp.asarray(e, np.float64), jnp.asarray(a, np.float64))
             log_z, marginals, pairs = map(np.asarray, forms_of(wide)["logarithmic"])
-        del found["tree"]
         for name, own in found.items():
             # Rounding of sums of potentials of some 200, in float32.
             close = partial(np.testing.assert_allclose, err_msg=name)
             close(own[0], log_z, rtol=1e-6, atol=1e-4)
             close(own[1], marginals, atol=3e-4)
             close(own[2], pairs, atol=3e-3)
+
+
+def test_the_tree_needs_no_logarithms_for_moderate_potentials():
+    """Why there is a bound by steps, besides that by the range of the whole chain."""
+    generator = np.random.default_rng(5)
+    a = generator.normal(size=(1, 1, STATES, STATES)).astype(np.float32)
+    forbidden = a.copy()
+    forbidden[0, 0, 1, 2] = -np.inf
+    e = generator.normal(size=(2, 200, STATES)).astype(np.float32)
+    cases = {
+        "moderate": (e, a, [True, True]),
+        "one of wide range": (e * np.array([1, 20], np.float32)[:, None, None], a, [True, False]),
+        "forbidden, short": (e[:, :4], forbidden, [True, True]),
+        "forbidden, long": (e, forbidden, [False, False]),
+    }
+    for case, (unary, steps, expected) in cases.items():
+        found = _sums._known("tree", Chain(jnp.asarray(unary), jnp.asarray(steps)))
+        assert (np.asarray(found.reliable) > 0).tolist() == expected, case
 
 
 @jax.jit

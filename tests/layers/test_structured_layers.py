@@ -176,6 +176,7 @@ def test_sizes_of_layers_are_at_least_one(size):
             lambda n: layers.SimpleRecurrent(n, 2, rngs=R),
             lambda n: layers.IndependentRecurrent(n, 2, rngs=R),
             lambda n: layers.BayesianRecurrent(n, 2, rngs=R),
+            lambda n: layers.GatedRecurrent(n, 2, rngs=R),
             lambda n: layers.LinearChain(n, 2, rngs=R),
             lambda n: layers.Tree(n, (-1, 0), 2, rngs=R),
             lambda n: layers.SemiMarkov(n, 2, 2, rngs=R),
@@ -184,6 +185,7 @@ def test_sizes_of_layers_are_at_least_one(size):
             lambda n: layers.SimpleRecurrent(2, n, rngs=R),
             lambda n: layers.IndependentRecurrent(None, n, rngs=R),
             lambda n: layers.BayesianRecurrent(2, n, rngs=R),
+            lambda n: layers.GatedRecurrent(2, n, rngs=R),
         ],
         "num_states": [
             lambda n: layers.LinearChain(2, n, rngs=R),

@@ -16,11 +16,10 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 from jaxtyping import Array, Float, Int
 
 import cgjax as cg
-from cgjax.layers import BayesianRecurrent, IndependentRecurrent
+from cgjax.layers import BayesianRecurrent, GatedRecurrent, IndependentRecurrent
 from train.tagging.settings import Encoder
 
 Words = Float[Array, "sentences words n"]
@@ -65,28 +64,6 @@ class Smoothed(nnx.Module):
         return self.units(v, lengths=lengths)
 
 
-class Gated(nnx.Module):
-    """Gated recurrent units as a chain graph: gates are Bernoulli nodes, candidates Spin nodes."""
-
-    def __init__(self, inputs: int, nodes: int, name: str, rngs: nnx.Rngs):
-        self.cell = nnx.GRUCell(inputs, nodes, gate_fn=_gate, activation_fn=_candidate, rngs=rngs)
-        self.name = name
-
-    def __call__(self, v: Words) -> Words:
-        """The states at all words."""
-        first = jnp.zeros((v.shape[0], self.cell.hidden_features), v.dtype)
-        with cg.scope(self.name):
-            return jnp.moveaxis(lax.scan(self.cell, first, jnp.moveaxis(v, 1, 0))[1], 0, 1)
-
-
-def _gate(e: Array) -> Array:
-    return cg.node(cg.nodes.Bernoulli(), e, name="gate")
-
-
-def _candidate(e: Array) -> Array:
-    return cg.node(cg.nodes.Spin(), e, name="candidate")
-
-
 def encoder(
     name: Encoder, inputs: int, hidden: int, rngs: nnx.Rngs
 ) -> Window | BothWays | Smoothed:
@@ -109,7 +86,8 @@ def encoder(
             return BothWays(independent, hidden)
         case "gru" | "gru_wide":
             half = hidden // 2 if name == "gru_wide" else _fitting(inputs, hidden)
-            return BothWays(lambda name: Gated(inputs, half, name, rngs), 2 * half)
+            gated = lambda name: GatedRecurrent(inputs, half, name=name, rngs=rngs)  # noqa: E731
+            return BothWays(gated, 2 * half)
 
 
 def _fitting(inputs: int, hidden: int) -> int:

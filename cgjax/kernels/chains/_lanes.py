@@ -57,8 +57,18 @@ def columns_times(columns: Float[Array, "T K B"], matrices: Float[Array, "b K K"
     if matrices.shape[0] > 1:
         return jnp.einsum("bij,tjb->tib", matrices, columns, precision=exact)
     # By position, so that the transpose is a sum of short products: long ones lose digits.
-    each = jnp.broadcast_to(matrices, (columns.shape[0], *matrices.shape[1:]))
+    each = _repeated(matrices[0], columns.shape[0])
     return jnp.einsum("tij,tjb->tib", each, columns, precision=exact)
+
+
+def _repeated(matrix: Array, count: int) -> Array:
+    """A matrix `count` times, (count, K, L). The transpose is a sum in blocks as in `total`."""
+    block = 64
+    if count <= block:
+        return jnp.broadcast_to(matrix, (count, *matrix.shape))
+    blocks = _repeated(matrix, -(-count // block))[:, None]
+    each = jnp.broadcast_to(blocks, (len(blocks), block, *matrix.shape))
+    return each.reshape(-1, *matrix.shape)[:count]
 
 
 def _passes(potentials: Scaled) -> tuple[Array, Array]:

@@ -215,19 +215,21 @@ def expectations(chain: Chain, implementation: Implementation | None = None) -> 
         pairs[i, j] = sum_t P(z_t = i, z_{t+1} = j) = d log Z / d transitions[i, j]
 
     Probabilities scaled at each step, or logarithms for those chains in which probabilities of that
-    size underflow: exact to rounding for all potentials, -inf included, but of the tree (below). A
-    chain without a possible path has log Z = -inf, and marginals of 0. Derivatives of log Z cost
-    nothing more than this; those of the marginals cost two more such passes.
+    size underflow: exact to rounding for all potentials, -inf included. A chain without a possible
+    path has log Z = -inf, and marginals of 0. Derivatives of log Z cost nothing more than this;
+    those of the marginals cost two more such passes.
 
     Args:
         chain: B chains of T positions with K states.
         implementation: "two_passes", a loop forwards and one backwards; "both_at_once", one loop in
             both directions; "lanes", such a loop over vectors of chains, for transitions that are
-            the same at all edges; "tree", products of matrices in log2(T) steps, which may lose
-            paths unseen where the potentials of one chain span more than 80; "logarithmic", what
-            the others are held to. By default the fastest on CPU (`benchmarks.chains`): lanes for
-            4 chains and more of up to 32 states, else two passes; and on GPUs, where nothing has
-            been measured, both at once. Memory is O(B T K), and of the tree O(B T K^2).
+            the same at all edges; "tree", products of matrices in log2(T) steps, which has
+            logarithms serve for every chain with potentials of ranges d and u of transitions and
+            unary potentials where 3 d + 2 u > 60, and for long chains with forbidden steps;
+            "logarithmic", what the others are held to. By default the fastest on CPU
+            (`benchmarks.chains`): lanes for 4 chains and more of up to 32 states, else two passes;
+            and on GPUs, where nothing has been measured, both at once. Memory is O(B T K), and of
+            the tree O(B T K^2).
 
     Returns:
         log Z (B,), the marginals (B, T, K), and the sums over pairs (B, 1, K, K), or with

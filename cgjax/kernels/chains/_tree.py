@@ -2,14 +2,16 @@
 
     a_t is proportional to a_0 M_1 ... M_t,   b_t to M_{t+1} ... M_T 1,   M_t = P diag(w_t)
 
-with every product divided by its largest entry.
+with every product divided by its largest entry. An entry may underflow in a product, and still be
+most of the chain's probability after what comes before and behind: `_nothing_underflows` says where
+it can't.
 """
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from cgjax.kernels.chains._scaled import Passes, Scaled, start
+from cgjax.kernels.chains._scaled import LOSS, Passes, Scaled, start
 
 
 def of_products(potentials: Scaled) -> Passes:
@@ -48,4 +50,35 @@ def of_products(potentials: Scaled) -> Passes:
         constants = jnp.where(masks[0][1:, :, None], constants, 1)
     laters = laters / jnp.sum(states * laters, 2, keepdims=True)
     constants = jnp.concatenate([constant[None], constants])
-    return Passes(states, laters, constants, jnp.sum(laters, 2))
+    # Without bound where a product may have lost what matters, so that logarithms serve.
+    stakes = jnp.where(_nothing_underflows(potentials), jnp.sum(laters, 2), jnp.inf)
+    return Passes(states, laters, constants, stakes)
+
+
+def _nothing_underflows(potentials: Scaled) -> Array:
+    """For which chains no product loses more than rounding, (B,): where potentials are moderate.
+
+    With d and u the ranges of a step's transitions and of its unary potentials, on the scale of
+    logarithms, the entries of a product of any number of steps have the range 2 d + u: its rows
+    differ by the first step's transitions alone, its columns by the last step. Before it is
+    divided, a product of two such is smaller by another d + u at most. All that needs steps without
+    zeros. With zeros, an entry is a sum of paths, and no path has less than what all steps' ranges
+    have together.
+    """
+    unary, transitions, masks = potentials.unary, potentials.transitions, potentials.masks
+    k = unary.shape[2]
+    wide, steps = _range(unary, (2,)), _range(transitions, (2, 3))
+    dense = jnp.all(unary > 0, 2)
+    if masks is not None:
+        wide, dense = jnp.where(masks[0], wide, 0), dense | ~masks[0]
+    dense = jnp.all(dense, 0) & jnp.all(transitions > 0, (0, 2, 3))
+    limit = jnp.log(LOSS / jnp.finfo(unary.dtype).tiny) - jnp.log(k)
+    far = 3 * jnp.max(steps, 0) + 2 * jnp.max(wide, 0)
+    count = len(unary)
+    in_all = jnp.sum(wide, 0) + jnp.mean(steps, 0) * (count - 1) + count * jnp.log(k)
+    return (dense & (far < limit)) | (in_all < limit)
+
+
+def _range(x: Array, axes: tuple[int, ...]) -> Array:
+    """By how much the logarithm of the smallest entry above 0 is below that of 1."""
+    return -jnp.log(jnp.min(jnp.where(x > 0, x, 1), axes))
