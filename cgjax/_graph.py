@@ -9,10 +9,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from flax import nnx
 
 from cgjax import _static
 from cgjax._drawing import Box, Line, drawing, mermaid, save, svg
+from cgjax._modules import is_variables
 from cgjax._program import Program, parents, trace
 from cgjax._static import Function, Leaf, Tree
 from cgjax.nodes import Family
@@ -276,10 +276,11 @@ def _inputs(
     # In the order in which the trace counts the arrays.
     named = [*zip(names, args, strict=False), *sorted(kwargs.items())]
     inputs, owner = [], []
-    for name, value in named:
+    parts = 2 if getattr(net, "returns_state", False) else 0  # a module's params and state
+    for k, (name, value) in enumerate(named):
         arrays = _static.split(value, numbers=True)[1]
-        is_module_state = isinstance(value, nnx.State)
-        owner += [None if is_module_state else len(inputs)] * len(arrays)
+        no_input = k < parts or is_variables(value)
+        owner += [None if no_input else len(inputs)] * len(arrays)
         inputs.append(Input(name, tuple(np.shape(a) for a in arrays)))
     return inputs, owner
 

@@ -17,6 +17,7 @@ FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 FLOORS = (
     "_static",
     "_cache",
+    "_modules",
     "_rate",
     "_gaussian",
     "kernels",

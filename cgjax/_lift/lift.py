@@ -254,7 +254,7 @@ def lift(
     first of several arguments that is a container of arrays, or those that `parameters` names.
 
     Args:
-        net: a network, as a function of arrays; or a Flax NNX module.
+        net: a network, as a function of arrays; or a module that holds its parameters.
         include: patterns, over functions ("logistic", "softmax") or the labels that the report
             shows ("logistic_0", "tanh_*"), of gates and attention to lift too.
         output: a node family for all floating-point results that are no nodes yet. With `Gaussian`
