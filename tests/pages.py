@@ -3,10 +3,15 @@
 import contextlib
 import io
 import pathlib
+import re
 
 import pytest
 
 from tests.test_docs import FENCE, PAGES, page_name
+
+
+# Libraries of the extra `zoo`.
+OPTIONAL = ("equinox", "haiku", "keras", "diffrax")
 
 
 def has_code(page: pathlib.Path) -> bool:
@@ -21,6 +26,9 @@ def test_code_runs(page: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pyte
     """
     monkeypatch.chdir(tmp_path)
     text = page.read_text()
+    for library in OPTIONAL:
+        if re.search(rf"^import {library}\b", text, flags=re.MULTILINE):
+            pytest.importorskip(library, reason=f"the page shows networks of {library}")
     namespace: dict[str, object] = {"__name__": "__main__"}
     blocks = list(FENCE.finditer(text))
     for block, follower in zip(blocks, [*blocks[1:], None], strict=True):

@@ -250,7 +250,7 @@ def lift(
     activation is not one of a sample.
 
     Data is what depends on the arguments, parameters apart. Parameters are arrays that the function
-    closes over; variables of Flax modules; and, in a function that takes no such variables, the
+    closes over; variables of modules; and, in a function that takes no trained ones, the
     first of several arguments that is a container of arrays, or those that `parameters` names.
 
     Args:
