@@ -9,7 +9,6 @@ import pytest
 
 from tests.test_docs import FENCE, PAGES, page_name
 
-
 # Libraries of the extra `zoo`.
 OPTIONAL = ("equinox", "haiku", "keras", "diffrax")
 
