@@ -90,6 +90,7 @@ def split(module: Leaf, variables: tuple[Tree, ...], method: MethodOf) -> Parts:
             f"The variables of the Linen module {name} are a dict of collections, such as "
             f"`{{'params': …}}`, got {_static.described(collections)}."
         )
-    method_of(module, method)  # raises now if there is none
+    if method is not None:
+        method_of(module, method)  # raises now if there is none
     state = {k: flax_core.unfreeze(v) for k, v in collections.items() if k != "params"}
     return Parts(_function(module, method), collections.get("params", {}), State(state))

@@ -44,6 +44,7 @@ def split(module: nnx.Module, variables: tuple[Tree, ...], method: MethodOf) -> 
             f"The Flax NNX module {type(module).__name__} holds its variables: "
             f"`cgjax.functional(module)` takes no others, got {len(variables)}."
         )
-    method_of(module, method)  # raises now if there is none
+    if method is not None:
+        method_of(module, method)  # raises now if there is none
     graphdef, params, state = nnx.split(module, nnx.Param, ...)
     return Parts(_function(graphdef, method), params, state)
