@@ -279,8 +279,7 @@ def _inputs(
     parts = 2 if getattr(net, "returns_state", False) else 0  # a module's params and state
     for k, (name, value) in enumerate(named):
         arrays = _static.split(value, numbers=True)[1]
-        no_input = k < parts or is_variables(value)
-        owner += [None if no_input else len(inputs)] * len(arrays)
+        owner += [None if k < parts or is_variables(value) else len(inputs)] * len(arrays)
         inputs.append(Input(name, tuple(np.shape(a) for a in arrays)))
     return inputs, owner
 

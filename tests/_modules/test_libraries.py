@@ -220,9 +220,10 @@ def test_parameters_may_have_distributions(library):
     posterior = cg.weights.mean_field(params, 0.5)
     belief, _ = cg.weights.deterministic(f)(None, posterior, state, X)
     np.testing.assert_allclose(belief.mean, f(params, state, X)[0], rtol=1e-5, atol=1e-6)
-    # Var[sum of w x + b] = v (sum of x^2 + 1), v one variance for all.
-    (v,) = {float(np.unique(p.variance)[0]) for p in beliefs(posterior)}
-    expected = v * ((X**2).sum(-1, keepdims=True) + 1)
+    # Var[sum of w x + b] = v sum of x^2, where each weight has the variance v, and no bias has any.
+    (weight,) = (p for p in beliefs(posterior) if isinstance(p, cg.Belief))
+    (v,) = np.unique(weight.variance)
+    expected = v * (X**2).sum(-1, keepdims=True)
     np.testing.assert_allclose(belief.variance, expected + jnp.zeros((6, 2)), rtol=1e-5)
     for procedure in (cg.weights.weight_sample, cg.weights.flipout):
         sample, new_state = procedure(f)(KEY, posterior, state, X)
