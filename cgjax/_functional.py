@@ -1,23 +1,24 @@
-"""Flax NNX modules as networks: the only file that splits and merges modules.
+"""Modules as networks.
 
 The procedures work on functions. `functional` turns a module into one; the wrappers below let a
-module be passed to a procedure directly, which then also writes its updated variables back.
+module that holds its parameters be passed to a procedure directly, which then also writes the
+updated variables of a Flax NNX module back.
 """
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import jax
 from flax import errors as flax_errors
 from flax import nnx
 
-from cgjax import _graph, _lift, _static, inference
+from cgjax import _graph, _lift, _modules, inference
 from cgjax._cache import recent
 from cgjax._chain_graph import ChainGraph
 from cgjax._lift.parameters import chosen
-from cgjax._module_names import named_modules
+from cgjax._modules import holds_parameters, split_for_calls
 from cgjax._of_beliefs import means
 from cgjax._procedure import already_a_procedure, check_network, split_lead
 from cgjax._program import trace
@@ -25,31 +26,6 @@ from cgjax._static import Function, Leaf, Tree
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class ModuleFunction:
-    """A module as a pure function `f(params, state, *args) -> (out, new_state)`."""
-
-    graphdef: nnx.GraphDef
-    returns_state: ClassVar[bool] = True
-
-    def __call__(self, params: Tree, state: Tree, *args: Tree, **kwargs: Tree) -> tuple[Tree, Tree]:
-        # Rebuilt, so that the variables belong to the transformation that this call is part of:
-        # a state that is closed over inside `jax.grad` may then be updated as one passed in.
-        params, state = jax.tree.map(lambda x: x, (params, state))
-        try:
-            module = nnx.merge(self.graphdef, params, state)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise TypeError(
-                "A function of `cgjax.functional` is called as `f(params, state, *args)`, with "
-                "trees of the structure that `functional` returned. These do not fit: params is "
-                f"{_static.described(params)} with {len(jax.tree.leaves(params))} arrays, state "
-                f"{_static.described(state)} with {len(jax.tree.leaves(state))}; {error}"
-            ) from error
-        with named_modules(module):
-            out = module(*args, **kwargs)
-        return out, nnx.split(module, nnx.Param, ...)[2]
 
 
 @dataclass(frozen=True)
@@ -62,8 +38,7 @@ class _Output:
         return self.function(*args, **kwargs)[0]
 
 
-# One object for each module structure, so that what is cached by function outlives a single call.
-_module_function = recent(256)(ModuleFunction)
+# One object for each function, so that what is cached by it outlives a single call.
 output_of = recent(256)(_Output)
 
 
@@ -95,7 +70,7 @@ class ModuleProcedure:
         return replace(self, capture=True)
 
     def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
-        f, params, state = functional(self.module)
+        f, params, state = split_held(self.module)
         lead, args = split_lead(self.lead, args)
         inputs = (params, state, *args)
         changes = changes_state(f, inputs, kwargs)
@@ -122,46 +97,71 @@ class LiftedModule(ModuleProcedure):
 
     def report(self, *args: Tree, **kwargs: Tree) -> _lift.LiftReport:
         """What was lifted, what was not, and why; see `lift`."""
-        f, params, state = functional(self.module)
+        f, params, state = split_held(self.module)
         return self.build(f).report(params, state, *args, **kwargs)
 
 
-def functional(module: object) -> tuple[Function, Tree, Tree]:
-    """Splits a Flax NNX module into a pure function, its parameters and its other state.
+def functional(
+    module: object, *variables: Tree, method: str | Function | None = None
+) -> tuple[Function, Tree, Tree]:
+    """Splits a module into a pure function, its parameters and its other state.
+
+    | library | call | f's own keywords |
+    |---|---|---|
+    | Flax NNX | `functional(module)` | |
+    | Flax Linen | `functional(module, variables)`, or a bound module | `rngs={"dropout": key}` |
+    | Equinox | `functional(module)`, `functional(module, state)` | those of the module: `key=key` |
+    | Haiku | `functional(transformed, params)`, or with its state after them | `rng=key` |
 
     Args:
-        module: an `nnx.Module`, or what `clamp` or `lift` made of one.
+        module: an `nnx.Module`; a Linen module; an Equinox module; what `hk.transform` or
+            `hk.transform_with_state` returned; or what `clamp` or `lift` made of a module.
+        *variables: what the library keeps beside the module: the variables that Linen's `init`
+            returned, the `eqx.nn.State` of `eqx.nn.make_with_state`, what Haiku's `init` returned.
+        method: the method of the module that f is, by its name or itself; its call if None.
 
     Returns:
-        `f, params, state` with `f(params, state, *args) -> (out, new_state)`. `params` holds the
-        module's `nnx.Param` variables; `state` everything else that changes or counts: BatchNorm
-        statistics, the module's own random state. f is a network for every procedure.
+        `f, params, state` with `f(params, state, *args) -> (out, new_state)`. `params` holds what
+        is trained: `nnx.Param` variables, Linen's collection "params", the floating-point arrays
+        of an Equinox module, Haiku's parameters. `state` is everything else that changes or counts:
+        BatchNorm statistics, the other collections, the random state of an NNX module. f is a
+        network for every procedure, and equal for modules of equal structure and settings.
 
     Raises:
-        TypeError: if the argument is no module.
+        TypeError: if the argument is no module, or what goes beside it is missing; when f is
+            called, for trees that do not fit.
+        ImportError: for a version of the module's library that is too old.
+        ValueError: when f is called, if it draws random numbers and has no key.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
-        >>> from flax import nnx
+        >>> from flax import linen, nnx
         >>> f, params, state = cg.functional(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
         >>> out, state = f(params, state, jnp.ones((5, 2)))
         >>> out.shape
         (5, 3)
+        >>> dense, x = linen.Dense(3), jnp.ones((5, 2))
+        >>> f, params, state = cg.functional(dense, dense.init(jax.random.key(0), x))
+        >>> f(params, state, x)[0].shape
+        (5, 3)
     """
     if isinstance(module, ModuleProcedure) and module.is_network:
-        f, params, state = functional(module.module)
+        f, params, state = functional(module.module, *variables, method=method)
         return module.build(f), params, state
-    if not isinstance(module, nnx.Module):
-        raise TypeError(
-            f"functional takes a Flax NNX module, got {type(module).__name__}. A plain function "
-            "needs no splitting: pass it to the procedure as it is."
-        )
-    graphdef, params, state = nnx.split(module, nnx.Param, ...)
-    return _module_function(graphdef), params, state
+    return _modules.split(module, variables, method)
+
+
+def split_held(module: "Leaf | ModuleProcedure") -> tuple[Function, Tree, Tree]:
+    """The parts of a module that a procedure was given, or of a network made from one."""
+    if isinstance(module, ModuleProcedure) and module.is_network:
+        f, params, state = split_held(module.module)
+        return module.build(f), params, state
+    return split_for_calls(module)
 
 
 def is_module(net: object) -> bool:
-    return isinstance(net, nnx.Module) or (isinstance(net, ModuleProcedure) and net.is_network)
+    """Whether something is a module that procedures take directly, or a network made from one."""
+    return holds_parameters(net) or (isinstance(net, ModuleProcedure) and net.is_network)
 
 
 def _name(module: object) -> str:
@@ -233,7 +233,7 @@ def unused() -> None:
 
 def monte_carlo(sampler: Leaf, num_samples: int, *, batch_size: int = 64) -> Function:
     build = functools.partial(inference.monte_carlo, num_samples=num_samples, batch_size=batch_size)
-    if isinstance(sampler, nnx.Module):
+    if holds_parameters(sampler):
         raise TypeError(
             "monte_carlo takes a sampling procedure, such as `cgjax.forward_sample(module)`, got "
             f"the module {type(sampler).__name__}."
@@ -264,10 +264,10 @@ def chain_graph(
     if not is_module(net):
         check_network(net, "chain_graph")
         return _graph.chain_graph(net, operations=operations, parameters=parameters)
-    chosen(functional(net)[0], parameters)  # those of a module are its variables
+    chosen(split_held(net)[0], parameters)  # those of a module are its variables
 
     def procedure(*args: Tree, **kwargs: Tree) -> ChainGraph:
-        f, params, state = functional(net)
+        f, params, state = split_held(net)
 
         # Parameters are no vertices of the graph; inputs are called as in the module's own call.
         @functools.wraps(type(_innermost(net)).__call__)

@@ -1,4 +1,4 @@
-"""Flax NNX modules in procedures of two networks, and in those with results of their own."""
+"""Modules in procedures of two networks, and in those with results of their own."""
 
 import functools
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from cgjax import inference
 from cgjax._functional import (
     ModuleProcedure,
     changes_state,
-    functional,
     is_module,
     no_use_for_changes,
+    split_held,
     unused,
     write_back,
 )
@@ -29,7 +29,7 @@ class SampledModule(ModuleProcedure):
     """Samples of a module, with the nodes and their log-probability."""
 
     def __call__(self, *args: Tree, **kwargs: Tree) -> Tree:
-        f, params, state = functional(self.module)
+        f, params, state = split_held(self.module)
         lead, args = split_lead(self.lead, args)
         inputs = (params, state, *args)
         (out, new_state), nodes, log_prob = self.build(f)(*lead, *inputs, **kwargs)
@@ -69,7 +69,7 @@ def _closed(net: Leaf) -> Leaf:
     """A module as a function of its arguments alone; anything else as it is."""
     if not is_module(net):
         return net
-    f, params, state = functional(net)
+    f, params, state = split_held(net)
 
     def call(*args: Tree, **kwargs: Tree) -> Tree:
         if changes_state(f, (params, state, *args), kwargs):

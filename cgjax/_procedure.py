@@ -7,7 +7,6 @@ inside a transformation the walk is traced into it.
 
 import abc
 import re
-import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar, dataclass_transform
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from cgjax import _cache, _static
+from cgjax._modules import check_complete
 from cgjax._program import Program, trace
 from cgjax._static import Function, Leaf, Tree
 from cgjax._walk import Records
@@ -208,19 +208,15 @@ def check_network(net: object, procedure: str) -> None:
     Raises:
         TypeError: it is no function, a class, a module of another library, or a procedure.
     """
-    expected = f"{procedure} takes a network: a function of arrays, or a Flax NNX module"
-    linen = sys.modules.get("flax.linen")
+    expected = (
+        f"{procedure} takes a network: a function of arrays, or a module that holds its parameters"
+    )
     if isinstance(net, type):
         raise TypeError(
             f"{expected}; got the class {net.__name__}. Pass an instance of it, "
             f"`{net.__name__}(…)`."
         )
-    if linen is not None and isinstance(net, linen.Module):
-        name = type(net).__name__
-        raise TypeError(
-            f"{expected}; got the Linen module {name}, which does not hold its parameters. Pass "
-            "its function, `module.apply`, whose first argument they are."
-        )
+    check_complete(net, expected)
     if isinstance(net, Procedure) and not net.method.is_network:
         raise already_a_procedure(procedure, net.method.procedure())
     if not callable(net):

@@ -54,7 +54,7 @@ def found(mistake):
 print(json.dumps({m: found(m) for m in json.loads(sys.argv[1])}))
 """
 
-_NETWORK = "takes a network: a function of arrays, or a Flax NNX module; got"
+_NETWORK = "takes a network: a function of arrays, or a module that holds its parameters; got"
 _SAMPLER = r"monte_carlo takes a sampling procedure, such as `cgjax.forward_sample\(\w+\)`, got"
 _KEY = r"is one key of `jax.random`, got"
 _PROCEDURE = r"takes a network, and {0}\(net\) is a procedure.*`{0}\(net\)`"
@@ -94,7 +94,7 @@ MISTAKES = [
     ("cg.weights.flipout(Net)", "TypeError", f"{_NETWORK} the class Net"),
     ("cg.weights.ensemble(None)", "TypeError", f"{_NETWORK} None"),
     ("cg.weights.flipout(cg.lift(module))", "TypeError", "holds its parameters.*functional"),
-    ("cg.forward_sample(Dense())", "TypeError", f"{_NETWORK} the Linen module Dense.*module.apply"),
+    ("cg.forward_sample(Dense())", "TypeError", f"{_NETWORK} the Linen module Dense.*functional"),
     ("cg.pcff(None, .5)", "TypeError", f"^pcff {_NETWORK} None"),
     ("cg.exact_marginals('net')", "TypeError", f"^exact_marginals {_NETWORK} 'net'"),
     # samplers

@@ -18,6 +18,7 @@ FLOORS = (
     "_static",
     "_module_names",
     "_cache",
+    "_modules",
     "_rate",
     "_gaussian",
     "kernels",

@@ -250,11 +250,11 @@ def lift(
     activation is not one of a sample.
 
     Data is what depends on the arguments, parameters apart. Parameters are arrays that the function
-    closes over; variables of Flax modules; and, in a function that takes no such variables, the
+    closes over; variables of modules; and, in a function that takes no trained ones, the
     first of several arguments that is a container of arrays, or those that `parameters` names.
 
     Args:
-        net: a network, as a function of arrays; or a Flax NNX module.
+        net: a network, as a function of arrays; or a module that holds its parameters.
         include: patterns, over functions ("logistic", "softmax") or the labels that the report
             shows ("logistic_0", "tanh_*"), of gates and attention to lift too.
         output: a node family for all floating-point results that are no nodes yet. With `Gaussian`

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from flax import nnx
-
 from cgjax import _static
+from cgjax._modules import is_state_class, is_trained_class
 from cgjax._procedure import Network, Procedure
 from cgjax._program import Program
 from cgjax._static import Treedef
-
-_MODULES = (nnx.State, nnx.Variable, nnx.Module)
 
 
 class Argument(NamedTuple):
@@ -26,22 +23,28 @@ class Argument(NamedTuple):
         return repr(self.position if self.name is None else self.name)
 
 
+# Of a function of `cgjax.functional`: whatever else they hold, they are no data.
+_PARTS = (Argument(0, "params"), Argument(1, "state"))
+
+
 def chosen(
     net: Network, parameters: int | str | Sequence[int | str] | None
 ) -> tuple[Argument, ...] | None:
-    """The arguments that the caller says are parameters; None if that is left open.
+    """The arguments that are parameters, by the network or the caller; None if that is left open.
 
     Raises:
         TypeError: for what is no position and no name.
         ValueError: for a position or a name that the network does not have.
     """
-    if parameters is None:
-        return None
-    if isinstance(net, Procedure) and net.returns_state or getattr(net, "returns_state", False):
+    if getattr(net, "returns_state", False):
+        if parameters is None:
+            return _PARTS
         raise ValueError(
-            "`parameters` names arguments of a function; the parameters of a Flax module are its "
+            "`parameters` names arguments of a function; the parameters of a module are its "
             "variables. Leave it out."
         )
+    if parameters is None:
+        return None
     listed = list(parameters) if isinstance(parameters, tuple | list) else [parameters]
     named, others = _signature(net)
     return tuple(_argument(one, named, others) for one in listed)
@@ -102,7 +105,7 @@ def parameters_of(program: Program, wanted: tuple[Argument, ...] | None) -> list
         for argument in wanted:
             k = _index(argument, len(positional), names)
             flags[k] = [True] * arguments[k].num_leaves
-    elif not any(map(any, flags)) and len(arguments) > 1:
+    elif len(arguments) > 1 and not any(any(_of_class(a, is_trained_class)) for a in arguments):
         for k, argument in enumerate(arguments):
             if argument.node_data() is not None and argument.num_leaves:
                 flags[k] = [True] * argument.num_leaves
@@ -126,10 +129,15 @@ def _index(argument: Argument, positional: int, names: Sequence[str]) -> int:
 
 
 def variables(tree: Treedef) -> list[bool]:
-    """For each leaf of a tree whether it belongs to the variables of a Flax module."""
+    """For each leaf of a tree whether it belongs to the variables of a module."""
+    return _of_class(tree, lambda cls: is_trained_class(cls) or is_state_class(cls))
+
+
+def _of_class(tree: Treedef, wanted: Callable[[type], bool]) -> list[bool]:
+    """For each leaf of a tree whether it lies in an instance of certain classes."""
     data = tree.node_data()
     if data is None:
         return [False] * tree.num_leaves
-    if isinstance(data[0], type) and issubclass(data[0], _MODULES):
+    if isinstance(data[0], type) and wanted(data[0]):
         return [True] * tree.num_leaves
-    return [flag for child in tree.children() for flag in variables(child)]
+    return [flag for child in tree.children() for flag in _of_class(child, wanted)]

@@ -195,7 +195,7 @@ def check(program: Program, evidence: Evidence) -> None:
     for site in random:
         if not site.family_type.discrete and site.index not in evidence.values:
             raise TypeError(
-                f"The node {site.name!r} is of the continuous family {site.family_type.__name__} "
+                f"The node {site.name!r} is of {site.family_type.in_words()} "
                 f"({site.source}); exact marginals are for discrete nodes (Binary, Bernoulli, "
                 "Spin, Categorical, BernoulliMask). Use `monte_carlo(forward_sample(net), "
                 "num_samples)`, or `clamp` the node to a value."
@@ -227,7 +227,7 @@ def check_discrete(program: Program, evidence: Evidence, what: str) -> None:
         seen = site.kind == "observe" or site.index in evidence.values
         if not seen and not site.family_type.discrete:
             raise TypeError(
-                f"The node {site.name!r} is of the continuous family {site.family_type.__name__} "
+                f"The node {site.name!r} is of {site.family_type.in_words()} "
                 f"({site.source}); {what} of discrete nodes (Binary, Bernoulli, Spin, Categorical, "
                 "BernoulliMask). Observe the node, `clamp` it to a value, or make it deterministic "
                 "by `collapse`."

@@ -224,8 +224,8 @@ def _check_fit(proposal: Site, target: Site, procedure: str) -> None:
         raise ValueError(
             f"{procedure}: the guide's node {proposal.name!r} is a "
             f"{proposal.family_type.__name__} and the model's a {target.family_type.__name__}: "
-            "one takes a continuum of values and the other does not, so that what one proposes "
-            "is impossible under the other."
+            "the values of one can be listed and those of the other cannot, so that what one "
+            "proposes is impossible under the other."
         )
 
 

@@ -36,6 +36,7 @@ class Exponential(Family):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"node"})
+    moving: ClassVar[str | None] = "scale e above 0; 0 and -scale alpha below"
 
     @abc.abstractmethod
     def _parameters(self) -> tuple[ArrayLike, ArrayLike, ArrayLike]:

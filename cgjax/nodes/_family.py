@@ -48,6 +48,8 @@ class Family(Record, abc.ABC):
             "node", "noise" (an auxiliary variable, which training samples) and "observe".
         touching: which elements of one node depend on each other given its parents, in a few words;
             None: they are one variable each, or independent.
+        moving: of a family that is not discrete, although a node takes few values given e: these
+            values, in words. They move with e, so that they cannot be listed.
         extra_axes: for parameters that do not broadcast against e from the right, how many axes
             more than e (or, negative, fewer) that of a single node has.
     """
@@ -56,6 +58,7 @@ class Family(Record, abc.ABC):
     reparameterised: ClassVar[bool] = False
     kinds: ClassVar[frozenset[str]] = frozenset({"node", "noise"})
     touching: ClassVar[str | None] = None
+    moving: ClassVar[str | None] = None
     extra_axes: ClassVar[Mapping[str, int]] = {}
 
     @abc.abstractmethod
@@ -168,12 +171,22 @@ class Family(Record, abc.ABC):
         Raises:
             TypeError: the family is not discrete.
         """
-        why = "has too many states" if self.discrete else "takes a continuum of values"
+        moving = self.moving and f"values that move with e ({self.moving})"
+        why = (
+            "has too many states" if self.discrete else f"takes {moving or 'a continuum of values'}"
+        )
         raise TypeError(
             f"{type(self).__name__} {why}, so they cannot be listed; those of Binary, Bernoulli, "
             "Spin, Categorical, BernoulliMask and SoftClamp can. Exact inference needs nodes with "
             "few states; use sampling or moments here."
         )
+
+    @classmethod
+    def in_words(cls) -> str:
+        """The name of a family that is not discrete, with what its values are."""
+        if cls.moving is None:
+            return f"the continuous family {cls.__name__}"
+        return f"the family {cls.__name__}, whose values move with e ({cls.moving}),"
 
     def num_states(self, shape: tuple[int, ...]) -> int:
         """How many values a node's statistic has, for e of this shape (see `in_states`)."""

@@ -42,6 +42,7 @@ class SelfGated(Family):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"node"})
+    moving: ClassVar[str | None] = "e and 0"
 
     @abc.abstractmethod
     def _gate(self, e: Nodes) -> Gate:

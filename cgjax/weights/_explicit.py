@@ -9,10 +9,10 @@ too, as it does from f.
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import ArrayLike
 
 from cgjax._functional import ModuleProcedure
+from cgjax._modules import holds_parameters
 from cgjax._procedure import Network, check_network
 from cgjax._static import Leaf, Tree
 from cgjax.nodes import Belief
@@ -22,7 +22,7 @@ def explicit(f: Leaf) -> Network:
     """A network of explicit parameters, which have the distributions."""
     if isinstance(f, type) or not callable(f):
         check_network(f, "a procedure for weights")
-    if isinstance(f, nnx.Module | ModuleProcedure):
+    if isinstance(f, ModuleProcedure) or holds_parameters(f):
         raise TypeError(
             f"{type(f).__name__} holds its parameters, which a posterior replaces here. Split it: "
             "`f, params, state = cgjax.functional(module)`, and `procedure(f)(key, posterior, "

@@ -226,6 +226,28 @@ def test_lifted_and_marked_by_hand_are_the_same_network():
     ] * 2
 
 
+def test_a_constant_scale_or_shift_keeps_an_output():
+    """Also where the network computes in low precision, in a loop, or under a mask."""
+    capped = lambda x: 30 * jnp.tanh(x / 30)  # noqa: E731
+    ways = (
+        lambda x: 2 * jnp.tanh(x),
+        lambda x: jnp.tanh(x) + 1,
+        lambda x: 1 - jnp.tanh(x) / 2,
+        lambda x: np.full((1, 4), 3.0, np.float32) * jnp.tanh(x) + np.ones((1, 4), np.float32),
+        lambda x: capped(x.astype(jnp.bfloat16)).astype(jnp.float32),
+        lambda x: lax.scan(lambda c, row: (c, capped(row)), 0, x)[1],
+        lambda x: jnp.where(jnp.arange(4)[None] < 2, jax.checkpoint(capped)(x), -1e9),
+        lambda x: jnp.clip(jnp.tanh(x), -0.5, 0.5),  # neither
+        lambda scale, x: scale * jnp.tanh(x),  # learned: an affine map
+    )
+    found = []
+    for way in ways:
+        args = (X,) if way is not ways[-1] else (2.0, X)
+        (node,) = cg.chain_graph(cg.lift(way))(*args)
+        found.append(node.output)
+    assert found == [True] * (len(ways) - 2) + [False, False]
+
+
 def test_capped_logits_stay_collapsed():
     def net(x):
         return 30 * jnp.tanh(x @ W / 30)

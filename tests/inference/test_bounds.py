@@ -410,7 +410,7 @@ def test_what_does_not_fit_is_named():
     assert "missing: z" in message(linear, lambda observed, weights: jnp.zeros(2))
     assert "x is observed, and the guide proposes it too" in message(linear, of(normal, (3,), "x"))
     assert "shape (5,)" in message(linear, of(normal, (5,)))
-    assert "continuum of values" in message(linear, of(cg.nodes.Spin()))
+    assert "values of one can be listed" in message(linear, of(cg.nodes.Spin()))
     implicit = lambda weights: weights @ cg.node(normal, jnp.zeros(2), name="z")  # noqa: E731
     said = message(implicit, of(normal))
     assert "'x' is observed, and the model has no such node" in said and "implicit model" in said

@@ -406,12 +406,15 @@ def test_max_states_is_checked(value):
 
 
 def test_continuous_nodes_are_named():
-    def net(x):
+    def net(family, x):
         h = cg.node(cg.nodes.Spin(), x, name="spins")
-        return cg.node(cg.nodes.ReLU(), h, name="rectified")
+        return cg.node(family, h, name="rectified")
 
     with pytest.raises(TypeError, match="'rectified' is of the continuous family ReLU"):
-        cg.exact_marginals(net)(jnp.ones(2))
+        cg.exact_marginals(net)(cg.nodes.ReLU(), jnp.ones(2))
+    moving = r"of the family GELU, whose values move with e \(e and 0\)"
+    with pytest.raises(TypeError, match=moving):
+        cg.exact_marginals(net)(cg.nodes.GELU(), jnp.ones(2))
 
 
 def test_nodes_in_while_loops_are_refused():
