@@ -110,12 +110,15 @@ def _modules(value: Leaf, path: Path) -> dict[int, _Known]:
                 return  # another place, or a module that holds one that it is in
             found[id(value)] = _Known(value, path)
             children = ((k, v) for k, v in vars(value).items() if not k.startswith("_pytree__"))
+            if type(value).__module__.startswith("equinox."):
+                # What `filter_jit` and its like wrap has the place of the wrapper.
+                children = (("" if k == "_fun" else k, v) for k, v in children)
         elif isinstance(value, dict):
             children = value.items()
         elif isinstance(value, list | tuple):
             children = enumerate(value)
         for key, child in children:
-            visit(child, (*path, str(key)))
+            visit(child, (*path, str(key)) if key != "" else path)
 
     visit(value, path)
     return found
