@@ -25,6 +25,11 @@ def image(side: int = 8, channels: int = 3, batch: int = 2) -> jax.Array:
     return jnp.asarray(values, jnp.float32)
 
 
+def normal(*shape: int) -> jax.Array:
+    """Random numbers of deviation 1."""
+    return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
+
+
 def filled(shapes: Any, *, outputs_first: bool = False, seed: int = 0) -> Any:
     """A tree of arrays with the shapes of another.
 
@@ -130,7 +135,8 @@ def keras_parts(make: Callable[[Any], Any], *inputs: Any) -> Parts:
         return filled(shapes, seed=seed)
 
     names = [v.path for v in model.trainable_variables]
-    state = [*values(model.non_trainable_variables, 1).values()]
+    others = values(model.non_trainable_variables, 1)
+    state = [others[v.path] for v in model.non_trainable_variables]
 
     def f(params: Any, *inputs: Any) -> Any:
         weights = [params[name] for name in names]

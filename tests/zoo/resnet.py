@@ -1,4 +1,4 @@
-"""Residual networks: blocks of two convolutions in NNX, bottlenecks with activations first in Linen."""
+"""Residual networks: blocks of two convolutions in NNX; in Linen bottlenecks, activations first."""
 
 from functools import partial
 from typing import Any
