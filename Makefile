@@ -140,9 +140,10 @@ $(VENV)/created:
 $(VENV_NEWEST)/created:
 	@.ci/make-environment $(VENV_NEWEST) 3.12 $(PYTHON_NEWEST)
 
-# What tests need is installed at once with what experiments need, which the tests run.
+# What tests need is installed at once with what experiments need, which the tests run, and with the
+# libraries of the zoo.
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/created
-	$(RUN) $(PIP_INSTALL) --constraint constraints.txt --editable '.[train,test]'
+	$(RUN) $(PIP_INSTALL) --constraint constraints.txt --editable '.[train,test,zoo]'
 	@touch $@ $(VENV)/installed-train
 
 $(VENV)/installed-%: pyproject.toml constraints.txt | $(VENV)/created

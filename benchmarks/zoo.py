@@ -312,6 +312,23 @@ TABLES = [
 ]
 
 
+def reached(rows: Iterable[Row]) -> list[str]:
+    """In how many cases what is to hold does."""
+    rows = [*rows]
+    activations = sum(row["activations"] for row in rows)
+    lifted, optional = (sum(row[name] for row in rows) for name in ("lifted", "optional"))
+    total = sum(row["procedures"] for row in rows)
+    unexpected = sum(len(row["unexpected"]) for row in rows)
+    errors = sum(len(row["errors"]) for row in rows)
+    return [
+        f"Activations that are nodes, or are if asked for: {lifted + optional} of {activations}.",
+        f"Models with the same bits: {sum(row['same_bits'] for row in rows)} of {len(rows)}; the "
+        f"largest rounding of `feed_forward`: {max(row['rounding'] for row in rows):.0e}.",
+        f"Procedures that run: {total - errors - unexpected} of {total}; that say why they do not, "
+        f"as is expected: {errors}.",
+    ]
+
+
 def said(rows: Iterable[Row]) -> list[str]:
     """What procedures that do not run say, and what libraries are missing."""
     return [
@@ -323,7 +340,8 @@ def said(rows: Iterable[Row]) -> list[str]:
 
 def notes(result: Row) -> list[str]:
     """Below the tables."""
-    return [*said(result["rows"]), *result.get("missing", [])]
+    rows = result["rows"]
+    return [*reached(rows), *said(rows), *result.get("missing", [])]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Every model of the zoo: its activations, its values, and every procedure on it."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 
+import cgjax as cg
 from benchmarks import zoo
+from tests.zoo.example import Example, Parts
 from tests.zoo.models import ZOO
 
 
@@ -42,3 +45,30 @@ def test_every_procedure_runs_or_says_why_not(model):
     example, case = model
     told = {name: zoo.fails(example, name, case) for name in zoo.procedures(example)}
     assert not any(told.values()), told
+
+
+def _made(f, **fields):
+    """An example of one array of parameters, and its case."""
+    parts = Parts(f, jnp.ones((2, 2)), (jnp.ones((1, 2)),))
+    return Example("made", "jax", "toy", lambda: parts, 1, **fields), zoo.case(parts)
+
+
+def test_what_is_not_expected_is_told():
+    def sorts(params, x):
+        return jnp.sort(jnp.tanh(x @ params))
+
+    example, case = _made(sorts)
+    assert "sort" in zoo.fails(example, "moments", case)
+    assert zoo.fails(example, "forward_sample", case) == ""
+    example, _ = _made(sorts, errors={"moments": "`sort`", "pcff": "no"})
+    assert zoo.fails(example, "moments", case) == ""
+    assert zoo.fails(example, "pcff", case) == "runs, and should say 'no'"
+
+
+def test_a_belief_is_compared_with_samples():
+    belief = {"a": cg.Belief(jnp.array([1.0, 2.0]), jnp.array([4.0, 9.0]))}
+    estimate = cg.inference.Estimate({"a": jnp.array([3.0, 2.0])}, {"a": jnp.array([0.2, 0.2])})
+    got = zoo.compared(belief, estimate, 100)  # variances of 4 each
+    assert got == pytest.approx(
+        {"mean_error": 0.5**0.5, "variance": 13 / 8, "median": (1 + 9 / 4) / 2}, rel=1e-6
+    )
