@@ -175,13 +175,7 @@ def compared(belief: Any, samples: Any, draws: int) -> Facts:
         for mean, error in zip(*map(jax.tree.leaves, samples), strict=True)
         if jnp.issubdtype(mean.dtype, jnp.floating)
     ]
-    (mean, variance), (mean0, variance0) = (
-        (
-            np.concatenate([np.asarray(pair[i], np.float64).ravel() for pair in pairs])
-            for i in (0, 1)
-        )
-        for pairs in (beliefs, estimates)
-    )
+    (mean, variance), (mean0, variance0) = map(_flat, (beliefs, estimates))
     varies = variance0 > 1e-10 * variance0.max()
     distance = (mean - mean0)[varies] / np.sqrt(variance0[varies])
     return {
@@ -189,6 +183,14 @@ def compared(belief: Any, samples: Any, draws: int) -> Facts:
         "variance": float(variance.sum() / variance0.sum()),
         "median": float(np.median(variance[varies] / variance0[varies])),
     }
+
+
+def _flat(pairs: list[tuple[Any, Any]]) -> list[np.ndarray]:
+    """All means, and all variances."""
+    return [
+        np.concatenate([np.asarray(a, np.float64).ravel() for a in of])
+        for of in zip(*pairs, strict=True)
+    ]
 
 
 def compiled(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
