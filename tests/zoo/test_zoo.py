@@ -9,6 +9,9 @@ from benchmarks import zoo
 from tests.zoo.example import Example, Parts
 from tests.zoo.models import ZOO
 
+# Moments take seconds to trace: here those of two models, in the benchmark those of all.
+MOMENTS = ("ResNet", "CNN")
+
 
 @pytest.fixture(scope="module", params=ZOO, ids=str)
 def model(request):
@@ -43,7 +46,12 @@ def test_lifted_the_values_are_the_same(model):
 
 def test_every_procedure_runs_or_says_why_not(model):
     example, case = model
-    told = {name: zoo.fails(example, name, case) for name in zoo.procedures(example)}
+    names = [
+        name
+        for name in zoo.procedures(example)
+        if name != "moments" or example.name in MOMENTS
+    ]
+    told = {name: zoo.fails(example, name, case) for name in names}
     assert not any(told.values()), told
 
 
