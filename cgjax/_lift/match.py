@@ -221,7 +221,10 @@ class _Matcher:
         seen: set[int] = set()
         while pending:
             value = pending.pop()
-            if value in seen or replace(self.forms.of[value], axes=form.axes).key != form.key:
+            other = self.forms.of[value]
+            if candidate.function != "softmax":  # whose node is where its axis was meant
+                other = replace(other, axes=form.axes)
+            if value in seen or other.key != form.key:
                 continue
             if value in results:
                 return True

@@ -75,7 +75,7 @@ def test_what_is_not_expected_is_told():
 
 def test_a_belief_is_compared_with_samples():
     belief = {"a": cg.Belief(jnp.array([1.0, 2.0]), jnp.array([4.0, 9.0]))}
-    estimate = cg.inference.Estimate({"a": jnp.array([3.0, 2.0])}, {"a": jnp.array([0.2, 0.2])})
+    estimate = cg.Estimate({"a": jnp.array([3.0, 2.0])}, {"a": jnp.array([0.2, 0.2])})
     got = zoo.compared(belief, estimate, 100)  # variances of 4 each
     assert got == pytest.approx(
         {"mean_error": 0.5**0.5, "variance": 13 / 8, "median": (1 + 9 / 4) / 2}, rel=1e-6
