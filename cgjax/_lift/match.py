@@ -6,7 +6,7 @@ result, whichever way around commutative operands are written.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isclose
@@ -210,6 +210,29 @@ class _Matcher:
                     return replace(found, axis=places.get(axis, axis) - len(aval.shape))
         return None
 
+    def is_moved(self, candidate: Candidate, known: Iterable[Candidate]) -> bool:
+        """Whether a candidate is one that is known, which operations have only moved since.
+
+        The node is where the activation is computed, or uses of it that are not moved would have
+        none.
+        """
+        results = {c.result for c in known if c.function == candidate.function}
+        form, pending = self.forms.of[candidate.result], list(candidate.root.inputs)
+        seen: set[int] = set()
+        while pending:
+            value = pending.pop()
+            other = self.forms.of[value]
+            if candidate.function != "softmax":  # whose node is where its axis was meant
+                other = replace(other, axes=form.axes)
+            if value in seen or other.key != form.key:
+                continue
+            if value in results:
+                return True
+            seen.add(value)
+            if (op := self.flat.producer.get(value)) is not None:
+                pending += op.inputs
+        return False
+
     def _match(
         self, template: Template, sizes: tuple[int, ...], axis: int, op: Operation
     ) -> Candidate | None:
@@ -309,7 +332,11 @@ def marked(flat: Flat) -> set[int]:
 def candidates(forms: Forms) -> list[Candidate]:
     """All activations of a program, those inside larger ones left out, in walking order."""
     matcher, flat = _Matcher(forms), forms.flat
-    found = [c for op in flat.operations if (c := matcher.candidate(op)) is not None]
+    found: list[Candidate] = []
+    for op in flat.operations:
+        c = matcher.candidate(op)
+        if c is not None and not matcher.is_moved(c, found):
+            found.append(c)
     roots_of = {id(c.root) for c in found}
     # One of the negative of a value is recognised only where it is made of no other.
     found = [c for c in found if not (c.e.negated and roots_of & (c.inside - {id(c.root)}))]

@@ -128,6 +128,30 @@ def test_an_activation_is_lifted_whatever_stands_around_it(family, around):
         assert {n[2] for n in nodes} == {output} and not skipped, number
 
 
+THERE_AND_BACK = (
+    lambda a: lax.reshape(lax.expand_dims(a, (1,)), a.shape),
+    lambda a: a.T.T,
+    lambda a: a[:, None, ::-1][:, 0, ::-1],
+)
+
+
+@pytest.mark.parametrize("moved", THERE_AND_BACK)
+@pytest.mark.parametrize("family", ["ReLU", "Spin", "Bernoulli"])
+def test_an_activation_that_is_moved_there_and_back_is_one_node_for_all_its_uses(family, moved):
+    act = WAYS[family][0]
+
+    def net(w, x):
+        a = act(x @ w)
+        return moved(a) @ w, a @ w, (x @ w).T  # a place where the moved one could be a node
+
+    plain = cg.lift(lambda w, x: act(x @ w) @ w)
+    lifted = cg.lift(net)
+    assert [e.family for e in lifted.report(W, X).lifted] == [family]
+    once, again, _ = cg.forward_sample(lifted)(jax.random.key(0), W, X)
+    assert np.array_equal(once, again)
+    assert np.array_equal(once, cg.forward_sample(plain)(jax.random.key(0), W, X))
+
+
 def test_an_activation_is_lifted_in_double_precision():
     with jax.enable_x64(True):
         x, w = jnp.asarray(X, jnp.float64), jnp.asarray(W, jnp.float64)
