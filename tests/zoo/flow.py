@@ -1,0 +1,31 @@
+"""RealNVP: affine couplings, each of half of the data given the other half; a density of data."""
+
+from tests.zoo.example import Example, Parts
+
+
+def _make() -> Parts:
+    import haiku as hk
+    import jax
+    import jax.numpy as jnp
+
+    width, couplings = 4, 3
+
+    def network(x):
+        """The log-density of data."""
+        log_volume = jnp.zeros(len(x))
+        for k in range(couplings):
+            a, b = jnp.split(x, 2, -1)
+            h = hk.nets.MLP([8, width], name=f"coupling_{k}")(a)
+            shift, log_scale = jnp.split(h, 2, -1)
+            log_scale = jnp.tanh(log_scale)
+            log_volume = log_volume + log_scale.sum(-1)
+            x = jnp.concatenate([b * jnp.exp(log_scale) + shift, a], -1)
+        return jax.scipy.stats.norm.logpdf(x).sum(-1) + log_volume
+
+    model = hk.without_apply_rng(hk.transform(network))
+    x = jax.random.normal(jax.random.key(1), (2, width))
+    return Parts(model.apply, model.init(jax.random.key(0), x), (x,))
+
+
+# Of each coupling a relu and the tanh that bounds its scale.
+EXAMPLE = Example("RealNVP", "haiku", "density", _make, activations=6)

@@ -1,0 +1,72 @@
+"""A decoder-only transformer as they are made today: rotary embeddings, RMS norm, SwiGLU, capped
+logits; with a soft prompt in front of its tokens."""
+
+from tests.zoo.example import Example, Parts
+
+
+def _make() -> Parts:
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    width, heads, vocabulary = 8, 2, 11
+    size = width // heads
+
+    def capped(x, limit):
+        return limit * jnp.tanh(x / limit)
+
+    def rotated(x):
+        """Turns pairs of features by angles that grow with the position."""
+        frequencies = 100.0 ** -(jnp.arange(size // 2) / (size // 2))
+        angles = jnp.arange(x.shape[1])[:, None] * frequencies[None, :]
+        cos, sin = jnp.cos(angles)[None, :, None, :], jnp.sin(angles)[None, :, None, :]
+        a, b = jnp.split(x, 2, -1)
+        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+    class Attention(nnx.Module):
+        def __init__(self, rngs):
+            self.qkv = nnx.LinearGeneral(width, (3, heads, size), use_bias=False, rngs=rngs)
+            self.out = nnx.LinearGeneral((heads, size), width, axis=(-2, -1), rngs=rngs)
+
+        def __call__(self, x):
+            q, k, v = jnp.moveaxis(self.qkv(x), 2, 0)
+            scores = jnp.einsum("bqhd,bkhd->bhqk", rotated(q), rotated(k)) / size**0.5
+            causal = jnp.tril(jnp.ones(scores.shape[-2:], bool))[None, None]
+            scores = jnp.where(causal, capped(scores, 50.0), -jnp.inf)
+            return self.out(jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), v))
+
+    class Block(nnx.Module):
+        def __init__(self, rngs):
+            self.before_attention = nnx.RMSNorm(width, rngs=rngs)
+            self.attention = Attention(rngs)
+            self.before_mlp = nnx.RMSNorm(width, rngs=rngs)
+            self.gate = nnx.Linear(width, 2 * width, use_bias=False, rngs=rngs)
+            self.up = nnx.Linear(width, 2 * width, use_bias=False, rngs=rngs)
+            self.down = nnx.Linear(2 * width, width, use_bias=False, rngs=rngs)
+
+        def __call__(self, x):
+            x = x + self.attention(self.before_attention(x))
+            h = self.before_mlp(x)
+            return x + self.down(nnx.silu(self.gate(h)) * self.up(h))
+
+    class GPT(nnx.Module):
+        def __init__(self, rngs):
+            self.embedding = nnx.Embed(vocabulary, width, rngs=rngs)
+            self.blocks = nnx.List([Block(rngs) for _ in range(2)])
+            self.norm = nnx.RMSNorm(width, rngs=rngs)
+            self.head = nnx.Linear(width, vocabulary, use_bias=False, rngs=rngs)
+
+        def __call__(self, prompt, tokens):
+            x = jnp.concatenate([prompt, self.embedding(tokens)], 1)
+            for block in self.blocks:
+                x = block(x)
+            return capped(self.head(self.norm(x)), 30.0)
+
+    structure, params = nnx.split(GPT(nnx.Rngs(0)))
+    prompt = jax.random.normal(jax.random.key(1), (2, 2, width))
+    tokens = jnp.array([[3, 1, 4], [1, 5, 9]])
+    return Parts(lambda params, *x: nnx.merge(structure, params)(*x), params, (prompt, tokens))
+
+
+# Of each block a silu, a softmax and the bound of its scores; and the bound of the logits.
+EXAMPLE = Example("GPT", "nnx", "sequence", _make, activations=7, optional=6)

@@ -1,0 +1,38 @@
+"""A decoder-only transformer in the style of GPT-2: learnt positions, layer norm, GELU, and logits
+by the embeddings of the tokens."""
+
+from tests.zoo.example import Example, Parts
+
+
+def _make() -> Parts:
+    import jax
+    import jax.numpy as jnp
+    from flax import linen as nn
+
+    width, vocabulary, length = 8, 11, 4
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x, mask):
+            h = nn.LayerNorm()(x)
+            x = x + nn.MultiHeadDotProductAttention(num_heads=2)(h, mask=mask)
+            h = nn.gelu(nn.Dense(4 * width)(nn.LayerNorm()(x)))
+            return x + nn.Dense(width)(h)
+
+    class GPT2(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            tokens = nn.Embed(vocabulary, width)
+            x = x + nn.Embed(length, width)(jnp.arange(length))[None]
+            mask = nn.make_causal_mask(x[..., 0])
+            for _ in range(2):
+                x = Block()(x, mask)
+            return tokens.attend(nn.LayerNorm()(x))
+
+    model = GPT2()
+    x = jax.random.normal(jax.random.key(1), (2, length, width))  # embeddings of tokens
+    return Parts(model.apply, model.init(jax.random.key(0), x), (x,))
+
+
+# Of each block a GELU and a softmax.
+EXAMPLE = Example("GPT-2", "linen", "sequence", _make, activations=4, optional=2)

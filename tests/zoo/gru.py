@@ -1,0 +1,35 @@
+"""A classifier of sequences by their last state: a gated recurrent unit."""
+
+from tests.zoo.example import Example, Parts
+
+
+def _make() -> Parts:
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    class Classifier(eqx.Module):
+        cell: eqx.nn.GRUCell
+        hidden: eqx.nn.Linear
+        head: eqx.nn.Linear
+
+        def __init__(self, key):
+            keys = jax.random.split(key, 3)
+            self.cell = eqx.nn.GRUCell(3, 4, key=keys[0])
+            self.hidden = eqx.nn.Linear(4, 8, key=keys[1])
+            self.head = eqx.nn.Linear(8, 3, key=keys[2])
+
+        def __call__(self, x):
+            def step(h, x):
+                return self.cell(x, h), None
+
+            h, _ = jax.lax.scan(step, jnp.zeros(self.cell.hidden_size), x)
+            return self.head(jax.nn.relu(self.hidden(h)))
+
+    params, static = eqx.partition(Classifier(jax.random.key(0)), eqx.is_inexact_array)
+    x = jax.random.normal(jax.random.key(1), (2, 5, 3))
+    return Parts(lambda params, x: jax.vmap(eqx.combine(params, static))(x), params, (x,))
+
+
+# Two logistics and a tanh of the cell, and a relu.
+EXAMPLE = Example("GRU", "equinox", "sequence", _make, activations=4, optional=3)

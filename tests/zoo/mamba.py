@@ -1,0 +1,76 @@
+"""Mamba: a linear recurrence whose coefficients are made of what it reads, and a gate."""
+
+from tests.zoo.example import Example, Parts
+
+
+def _make() -> Parts:
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    width, inner, states, rank, taps, length = 4, 8, 3, 2, 3, 5
+
+    def recurrence(decay, x):
+        """h[t] = decay[t] h[t-1] + x[t], for all steps at once."""
+
+        def joined(first, second):
+            return first[0] * second[0], second[0] * first[1] + second[1]
+
+        return jax.lax.associative_scan(joined, (decay, x))[1]
+
+    class Block(eqx.Module):
+        norm: eqx.nn.RMSNorm
+        expand: eqx.nn.Linear
+        convolution: eqx.nn.Conv1d
+        select: eqx.nn.Linear
+        step: eqx.nn.Linear
+        log_decay: jax.Array
+        skip: jax.Array
+        contract: eqx.nn.Linear
+
+        def __init__(self, key):
+            keys = jax.random.split(key, 5)
+            self.norm = eqx.nn.RMSNorm(width)
+            self.expand = eqx.nn.Linear(width, 2 * inner, use_bias=False, key=keys[0])
+            self.convolution = eqx.nn.Conv1d(
+                inner, inner, taps, padding=((taps - 1, 0),), groups=inner, key=keys[1]
+            )
+            self.select = eqx.nn.Linear(inner, rank + 2 * states, use_bias=False, key=keys[2])
+            self.step = eqx.nn.Linear(rank, inner, key=keys[3])
+            self.log_decay = jnp.log(jnp.ones((inner, 1)) * jnp.arange(1.0, states + 1)[None, :])
+            self.skip = jnp.ones(inner)
+            self.contract = eqx.nn.Linear(inner, width, use_bias=False, key=keys[4])
+
+        def __call__(self, x):
+            h, gate = jnp.split(jax.vmap(self.expand)(jax.vmap(self.norm)(x)), 2, -1)
+            h = jax.nn.silu(self.convolution(h.T).T)
+            step, b, c = jnp.split(jax.vmap(self.select)(h), (rank, rank + states), -1)
+            step = jax.nn.softplus(jax.vmap(self.step)(step))
+            decay = jnp.exp(step[:, :, None] * -jnp.exp(self.log_decay)[None])
+            state = recurrence(decay, (step * h)[:, :, None] * b[:, None, :])
+            y = jnp.einsum("tis,ts->ti", state, c) + h * self.skip[None, :]
+            return x + jax.vmap(self.contract)(y * jax.nn.silu(gate))
+
+    class Mamba(eqx.Module):
+        blocks: list[Block]
+        norm: eqx.nn.RMSNorm
+        head: eqx.nn.Linear
+
+        def __init__(self, key):
+            first, second, head = jax.random.split(key, 3)
+            self.blocks = [Block(first), Block(second)]
+            self.norm = eqx.nn.RMSNorm(width)
+            self.head = eqx.nn.Linear(width, 3, key=head)
+
+        def __call__(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return jax.vmap(self.head)(jax.vmap(self.norm)(x))
+
+    params, static = eqx.partition(Mamba(jax.random.key(0)), eqx.is_inexact_array)
+    x = jax.random.normal(jax.random.key(1), (2, length, width))
+    return Parts(lambda params, x: jax.vmap(eqx.combine(params, static))(x), params, (x,))
+
+
+# Of each block a softplus and two silus.
+EXAMPLE = Example("Mamba", "equinox", "sequence", _make, activations=6, optional=6)

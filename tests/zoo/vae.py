@@ -1,0 +1,35 @@
+"""A variational autoencoder: an encoder of a mean and a scale, a draw, and a decoder."""
+
+from tests.zoo.example import Example, Parts
+
+
+def _make() -> Parts:
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    pixels, hidden, latent = 6, 8, 2
+
+    class VAE(nnx.Module):
+        def __init__(self, rngs):
+            self.encoder = nnx.Linear(pixels, hidden, rngs=rngs)
+            self.mean = nnx.Linear(hidden, latent, rngs=rngs)
+            self.log_variance = nnx.Linear(hidden, latent, rngs=rngs)
+            self.decoder = nnx.Linear(latent, hidden, rngs=rngs)
+            self.output = nnx.Linear(hidden, pixels, rngs=rngs)
+
+        def __call__(self, x, key):
+            h = nnx.relu(self.encoder(x))
+            mean, log_variance = self.mean(h), self.log_variance(h)
+            z = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
+            divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1 - log_variance).sum(-1)
+            return nnx.sigmoid(self.output(nnx.relu(self.decoder(z)))), divergence
+
+    structure, params = nnx.split(VAE(nnx.Rngs(0)))
+    x = jax.random.uniform(jax.random.key(1), (2, pixels))
+    inputs = (x, jax.random.key(2))
+    return Parts(lambda params, *x: nnx.merge(structure, params)(*x), params, inputs)
+
+
+# A relu of each half, and the logistic of the result.
+EXAMPLE = Example("VAE", "nnx", "latent", _make, activations=3)
