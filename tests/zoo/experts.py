@@ -1,5 +1,6 @@
-"""A transformer's mixture of experts: each token goes to the two experts that its router prefers."""
+"""A transformer with a mixture of experts: a token goes to the two that its router prefers."""
 
+from tests.zoo.build import linen_parts, normal
 from tests.zoo.example import Example, Parts
 
 
@@ -30,10 +31,8 @@ def _make() -> Parts:
             x = x + nn.Dense(width)(nn.gelu(nn.Dense(hidden)(nn.LayerNorm()(x))))
             return nn.Dense(3)(nn.LayerNorm()(x).mean(1))
 
-    model = Network()
-    x = jax.random.normal(jax.random.key(1), (2, 4, width))
-    return Parts(model.apply, model.init(jax.random.key(0), x), (x,))
+    return linen_parts(Network(), normal(2, 4, width))
 
 
 # The router's softmax, the experts' relu, and a GELU.
-EXAMPLE = Example("Experts", "linen", "sequence", _make, activations=3, optional=1)
+EXAMPLES = (Example("Experts", "linen", "sequence", _make, activations=3, optional=1),)

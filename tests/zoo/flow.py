@@ -1,5 +1,6 @@
 """RealNVP: affine couplings, each of half of the data given the other half; a density of data."""
 
+from tests.zoo.build import haiku_parts, normal
 from tests.zoo.example import Example, Parts
 
 
@@ -10,7 +11,7 @@ def _make() -> Parts:
 
     width, couplings = 4, 3
 
-    def network(x):
+    def network(x, is_training):
         """The log-density of data."""
         log_volume = jnp.zeros(len(x))
         for k in range(couplings):
@@ -22,10 +23,8 @@ def _make() -> Parts:
             x = jnp.concatenate([b * jnp.exp(log_scale) + shift, a], -1)
         return jax.scipy.stats.norm.logpdf(x).sum(-1) + log_volume
 
-    model = hk.without_apply_rng(hk.transform(network))
-    x = jax.random.normal(jax.random.key(1), (2, width))
-    return Parts(model.apply, model.init(jax.random.key(0), x), (x,))
+    return haiku_parts(network, normal(2, width))
 
 
 # Of each coupling a relu and the tanh that bounds its scale.
-EXAMPLE = Example("RealNVP", "haiku", "density", _make, activations=6)
+EXAMPLES = (Example("RealNVP", "haiku", "density", _make, activations=6),)

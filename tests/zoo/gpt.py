@@ -1,6 +1,7 @@
 """A decoder-only transformer as they are made today: rotary embeddings, RMS norm, SwiGLU, capped
 logits; with a soft prompt in front of its tokens."""
 
+from tests.zoo.build import nnx_parts, normal
 from tests.zoo.example import Example, Parts
 
 
@@ -62,11 +63,8 @@ def _make() -> Parts:
                 x = block(x)
             return capped(self.head(self.norm(x)), 30.0)
 
-    structure, params = nnx.split(GPT(nnx.Rngs(0)))
-    prompt = jax.random.normal(jax.random.key(1), (2, 2, width))
-    tokens = jnp.array([[3, 1, 4], [1, 5, 9]])
-    return Parts(lambda params, *x: nnx.merge(structure, params)(*x), params, (prompt, tokens))
+    return nnx_parts(GPT, normal(2, 2, width), jnp.array([[3, 1, 4], [1, 5, 9]]))
 
 
 # Of each block a silu, a softmax and the bound of its scores; and the bound of the logits.
-EXAMPLE = Example("GPT", "nnx", "sequence", _make, activations=7, optional=6)
+EXAMPLES = (Example("GPT", "nnx", "sequence", _make, activations=7, optional=6),)

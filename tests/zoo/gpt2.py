@@ -1,11 +1,11 @@
 """A decoder-only transformer in the style of GPT-2: learnt positions, layer norm, GELU, and logits
 by the embeddings of the tokens."""
 
+from tests.zoo.build import linen_parts, normal
 from tests.zoo.example import Example, Parts
 
 
 def _make() -> Parts:
-    import jax
     import jax.numpy as jnp
     from flax import linen as nn
 
@@ -29,10 +29,8 @@ def _make() -> Parts:
                 x = Block()(x, mask)
             return tokens.attend(nn.LayerNorm()(x))
 
-    model = GPT2()
-    x = jax.random.normal(jax.random.key(1), (2, length, width))  # embeddings of tokens
-    return Parts(model.apply, model.init(jax.random.key(0), x), (x,))
+    return linen_parts(GPT2(), normal(2, length, width))  # the embeddings of tokens
 
 
 # Of each block a GELU and a softmax.
-EXAMPLE = Example("GPT-2", "linen", "sequence", _make, activations=4, optional=2)
+EXAMPLES = (Example("GPT-2", "linen", "sequence", _make, activations=4, optional=2),)

@@ -1,5 +1,6 @@
 """A graph network: messages along edges, of which nodes take the sum and the largest."""
 
+from tests.zoo.build import filled, normal
 from tests.zoo.example import Example, Parts
 
 
@@ -12,19 +13,15 @@ def _make() -> Parts:
     receivers = jnp.array([1, 2, 2, 1, 4, 3, 1, 4])  # none for node 0
     graphs = jnp.array([0, 0, 0, 1, 1])
 
-    def linear(key, inputs, outputs):
-        w = jax.random.normal(key, (inputs, outputs)) / inputs**0.5
-        return {"w": w, "b": jnp.zeros(outputs)}
+    def linear(inputs, outputs):
+        return {"w": jnp.empty((inputs, outputs)), "b": jnp.empty(outputs)}
 
-    def init(key):
-        keys = jax.random.split(key, 6)
+    def init():
+        layers = {"message": linear(2 * width, width), "update": linear(3 * width, width)}
         return {
-            "embed": linear(keys[0], features, width),
-            "rounds": [
-                {"message": linear(k, 2 * width, width), "update": linear(m, 3 * width, width)}
-                for k, m in (keys[1:3], keys[3:5])
-            ],
-            "readout": linear(keys[5], width, 2),
+            "embed": linear(features, width),
+            "rounds": [layers, layers],
+            "readout": linear(width, 2),
         }
 
     def apply(layer, x):
@@ -43,9 +40,8 @@ def _make() -> Parts:
         sizes = jax.ops.segment_sum(jnp.ones(len(x)), graphs, 2)
         return apply(params["readout"], jax.ops.segment_sum(x, graphs, 2) / sizes[:, None])
 
-    x = jax.random.normal(jax.random.key(1), (5, features))
-    return Parts(f, init(jax.random.key(0)), (x,))
+    return Parts(f, filled(jax.eval_shape(init)), (normal(5, features),))
 
 
 # Of each round a relu and a tanh.
-EXAMPLE = Example("Graph network", "jax", "graph", _make, activations=4)
+EXAMPLES = (Example("Graph network", "jax", "graph", _make, activations=4),)

@@ -1,5 +1,6 @@
 """A classifier of sequences by their last state: a gated recurrent unit."""
 
+from tests.zoo.build import equinox_parts, normal
 from tests.zoo.example import Example, Parts
 
 
@@ -26,10 +27,8 @@ def _make() -> Parts:
             h, _ = jax.lax.scan(step, jnp.zeros(self.cell.hidden_size), x)
             return self.head(jax.nn.relu(self.hidden(h)))
 
-    params, static = eqx.partition(Classifier(jax.random.key(0)), eqx.is_inexact_array)
-    x = jax.random.normal(jax.random.key(1), (2, 5, 3))
-    return Parts(lambda params, x: jax.vmap(eqx.combine(params, static))(x), params, (x,))
+    return equinox_parts(Classifier, normal(2, 5, 3))
 
 
 # Two logistics and a tanh of the cell, and a relu.
-EXAMPLE = Example("GRU", "equinox", "sequence", _make, activations=4, optional=3)
+EXAMPLES = (Example("GRU", "equinox", "sequence", _make, activations=4, optional=3),)

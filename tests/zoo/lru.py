@@ -1,5 +1,6 @@
 """The linear recurrent unit: a recurrence of complex numbers, then a gated linear unit."""
 
+from tests.zoo.build import filled, normal
 from tests.zoo.example import Example, Parts
 
 
@@ -9,23 +10,19 @@ def _make() -> Parts:
 
     width, states, length = 4, 6, 5
 
-    def init(key):
-        keys = jax.random.split(key, 9)
-
-        def normal(k, *shape):
-            return jax.random.normal(keys[k], shape) / shape[0] ** 0.5
-
-        return {
-            "log_rate": jnp.log(jax.random.uniform(keys[0], (states,), minval=0.1, maxval=0.7)),
-            "log_angle": jnp.log(jax.random.uniform(keys[1], (states,), minval=0.1, maxval=3.0)),
-            "b_real": normal(2, width, states),
-            "b_imag": normal(3, width, states),
-            "c_real": normal(4, states, width),
-            "c_imag": normal(5, states, width),
-            "d": normal(6, width),
-            "value": normal(7, width, width),
-            "gate": normal(8, width, width),
+    def init():
+        shapes = {
+            "log_rate": (states,),
+            "log_angle": (states,),
+            "b_real": (width, states),
+            "b_imag": (width, states),
+            "c_real": (states, width),
+            "c_imag": (states, width),
+            "d": (width,),
+            "value": (width, width),
+            "gate": (width, width),
         }
+        return [{name: jnp.empty(shape) for name, shape in shapes.items()}] * 2
 
     def block(params, x):
         p = params
@@ -48,9 +45,8 @@ def _make() -> Parts:
             x = block(layer, x)
         return x
 
-    x = jax.random.normal(jax.random.key(1), (2, length, width))
-    return Parts(f, [init(key) for key in jax.random.split(jax.random.key(0))], (x,))
+    return Parts(f, filled(jax.eval_shape(init)), (normal(2, length, width),))
 
 
 # Of each block a GELU and a logistic.
-EXAMPLE = Example("LRU", "jax", "sequence", _make, activations=4, optional=2)
+EXAMPLES = (Example("LRU", "jax", "sequence", _make, activations=4, optional=2),)

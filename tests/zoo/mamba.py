@@ -1,5 +1,6 @@
 """Mamba: a linear recurrence whose coefficients are made of what it reads, and a gate."""
 
+from tests.zoo.build import equinox_parts, normal
 from tests.zoo.example import Example, Parts
 
 
@@ -18,8 +19,17 @@ def _make() -> Parts:
 
         return jax.lax.associative_scan(joined, (decay, x))[1]
 
+    class RMSNorm(eqx.Module):
+        scale: jax.Array
+
+        def __init__(self):
+            self.scale = jnp.ones(width)
+
+        def __call__(self, x):
+            return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + 1e-6) * self.scale[None, :]
+
     class Block(eqx.Module):
-        norm: eqx.nn.RMSNorm
+        norm: RMSNorm
         expand: eqx.nn.Linear
         convolution: eqx.nn.Conv1d
         select: eqx.nn.Linear
@@ -30,7 +40,7 @@ def _make() -> Parts:
 
         def __init__(self, key):
             keys = jax.random.split(key, 5)
-            self.norm = eqx.nn.RMSNorm(width)
+            self.norm = RMSNorm()
             self.expand = eqx.nn.Linear(width, 2 * inner, use_bias=False, key=keys[0])
             self.convolution = eqx.nn.Conv1d(
                 inner, inner, taps, padding=((taps - 1, 0),), groups=inner, key=keys[1]
@@ -42,7 +52,7 @@ def _make() -> Parts:
             self.contract = eqx.nn.Linear(inner, width, use_bias=False, key=keys[4])
 
         def __call__(self, x):
-            h, gate = jnp.split(jax.vmap(self.expand)(jax.vmap(self.norm)(x)), 2, -1)
+            h, gate = jnp.split(jax.vmap(self.expand)(self.norm(x)), 2, -1)
             h = jax.nn.silu(self.convolution(h.T).T)
             step, b, c = jnp.split(jax.vmap(self.select)(h), (rank, rank + states), -1)
             step = jax.nn.softplus(jax.vmap(self.step)(step))
@@ -53,24 +63,22 @@ def _make() -> Parts:
 
     class Mamba(eqx.Module):
         blocks: list[Block]
-        norm: eqx.nn.RMSNorm
+        norm: RMSNorm
         head: eqx.nn.Linear
 
         def __init__(self, key):
             first, second, head = jax.random.split(key, 3)
             self.blocks = [Block(first), Block(second)]
-            self.norm = eqx.nn.RMSNorm(width)
+            self.norm = RMSNorm()
             self.head = eqx.nn.Linear(width, 3, key=head)
 
         def __call__(self, x):
             for block in self.blocks:
                 x = block(x)
-            return jax.vmap(self.head)(jax.vmap(self.norm)(x))
+            return jax.vmap(self.head)(self.norm(x))
 
-    params, static = eqx.partition(Mamba(jax.random.key(0)), eqx.is_inexact_array)
-    x = jax.random.normal(jax.random.key(1), (2, length, width))
-    return Parts(lambda params, x: jax.vmap(eqx.combine(params, static))(x), params, (x,))
+    return equinox_parts(Mamba, normal(2, length, width))
 
 
 # Of each block a softplus and two silus.
-EXAMPLE = Example("Mamba", "equinox", "sequence", _make, activations=6, optional=6)
+EXAMPLES = (Example("Mamba", "equinox", "sequence", _make, activations=6, optional=6),)

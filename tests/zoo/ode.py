@@ -1,5 +1,6 @@
 """A neural ordinary differential equation, solved with a fixed step."""
 
+from tests.zoo.build import equinox_parts, normal
 from tests.zoo.example import Example, Parts
 
 
@@ -34,9 +35,7 @@ def _make() -> Parts:
             assert solution.ys is not None
             return self.head(solution.ys[-1])
 
-    params, static = eqx.partition(NeuralODE(jax.random.key(0)), eqx.is_inexact_array)
-    x = jax.random.normal(jax.random.key(1), (2, width))
-    return Parts(lambda params, x: jax.vmap(eqx.combine(params, static))(x), params, (x,))
+    return equinox_parts(NeuralODE, normal(2, width))
 
 
-EXAMPLE = Example("Neural ODE", "equinox", "equation", _make, activations=1)
+EXAMPLES = (Example("Neural ODE", "equinox", "equation", _make, activations=1),)

@@ -1,6 +1,7 @@
 """From one sequence to another: two recurrent networks, of which the second attends to the first by
 scores of a small network."""
 
+from tests.zoo.build import haiku_parts, normal
 from tests.zoo.example import Example, Parts
 
 
@@ -33,7 +34,7 @@ def _make() -> Parts:
             h = jnp.tanh(self.hidden(jnp.concatenate([h, context], -1)))
             return self.head(h), state
 
-    def network(x, before):
+    def network(x, before, is_training):
         cell = hk.GRU(width)
         states, _ = hk.dynamic_unroll(cell, x, cell.initial_state(len(x)), time_major=False)
         decoder = Decoder(states)
@@ -41,11 +42,8 @@ def _make() -> Parts:
         out, _ = hk.dynamic_unroll(decoder, given, decoder.initial_state(0), time_major=False)
         return out
 
-    model = hk.without_apply_rng(hk.transform(network))
-    x = jax.random.normal(jax.random.key(1), (2, 4, 3))
-    before = jnp.array([[0, 1, 2], [0, 2, 1]])
-    return Parts(model.apply, model.init(jax.random.key(0), x, before), (x, before))
+    return haiku_parts(network, normal(2, 4, 3), jnp.array([[0, 1, 2], [0, 2, 1]]))
 
 
 # A logistic of both gates and a tanh of each cell, the tanh of the scores, their softmax, a tanh.
-EXAMPLE = Example("Seq2seq", "haiku", "sequence", _make, activations=7, optional=5)
+EXAMPLES = (Example("Seq2seq", "haiku", "sequence", _make, activations=7, optional=5),)

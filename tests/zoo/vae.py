@@ -1,5 +1,6 @@
 """A variational autoencoder: an encoder of a mean and a scale, a draw, and a decoder."""
 
+from tests.zoo.build import nnx_parts, normal
 from tests.zoo.example import Example, Parts
 
 
@@ -25,11 +26,8 @@ def _make() -> Parts:
             divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1 - log_variance).sum(-1)
             return nnx.sigmoid(self.output(nnx.relu(self.decoder(z)))), divergence
 
-    structure, params = nnx.split(VAE(nnx.Rngs(0)))
-    x = jax.random.uniform(jax.random.key(1), (2, pixels))
-    inputs = (x, jax.random.key(2))
-    return Parts(lambda params, *x: nnx.merge(structure, params)(*x), params, inputs)
+    return nnx_parts(VAE, normal(2, pixels), jax.random.key(2))
 
 
 # A relu of each half, and the logistic of the result.
-EXAMPLE = Example("VAE", "nnx", "latent", _make, activations=3)
+EXAMPLES = (Example("VAE", "nnx", "latent", _make, activations=3),)
