@@ -15,8 +15,8 @@ from jax.extend.core import Jaxpr, JaxprEqn, Var
 from cgjax._beliefs import registry
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.joint import apart
-from cgjax._beliefs.linear import Complex, as_linear, is_complex
 from cgjax._beliefs.linked import without_link
+from cgjax._beliefs.maps import Complex, as_linear, is_complex
 from cgjax._beliefs.parameters import Parameters
 from cgjax._beliefs.rules import results, ruled
 from cgjax._beliefs.settings import Beliefs, NoMomentRuleError, Place, Unknown
@@ -192,7 +192,7 @@ class BeliefDomain(Domain):
             raise value.error
         if not is_random(value) or not is_complex(value):
             return settle(value, self.visitor.order)
-        known = as_linear(value)
+        known = as_linear(value, self.visitor.order)
         if known is None:
             raise NoMomentRuleError(
                 f"There is no rule for complex values of shape {value.shape} that are no linear "

@@ -119,10 +119,11 @@ class Grouped(Lazy):
         return self.total if self.total is not None else settled(self, order)
 
     def moved(self, layout: Layout) -> Grouped | None:
-        """The value in another layout; None if some of it is missing there."""
+        """The value in another layout; None if some of it is missing there, or axes are cut."""
         varies = frozenset(k for k, n in enumerate(self.sizes) if n > 1)
         kept = layouts.axes_of(layout.digits, self.fine)
-        if kept != varies or layouts.has_twice(layout):
+        whole = layouts.is_of_axes(layout, self.fine)
+        if kept != varies or not whole or layouts.has_twice(layout):
             return None
         return replace(self, layout=layout, total=None)
 
