@@ -16,7 +16,7 @@ from cgjax._beliefs import registry
 from cgjax._beliefs.complex_values import of_complex
 from cgjax._beliefs.curves import Curve, Open
 from cgjax._beliefs.curves.curve import warn_of_decision
-from cgjax._beliefs.curves.elementwise import is_elementwise
+from cgjax._beliefs.curves.elementwise import asks_for_infinity, is_elementwise
 from cgjax._beliefs.functions import (
     as_reduction,
     in_layout,
@@ -75,6 +75,8 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
     name, order = eqn.primitive.name, how.order
     if any(is_random(x) and is_complex(x) for x in operands) or _makes_complex(eqn):
         return _of_complex(eqn, operands, order)
+    if asks_for_infinity(eqn, operands):
+        return bind(eqn, list(map(at_mean, operands)))
     if is_elementwise(eqn):
         return of_functions(*_with_axes(eqn, operands), order)
     if name == "dot_general":
