@@ -1,7 +1,8 @@
 """A transformer with a mixture of experts: a token goes to the two that its router prefers."""
 
-from tests.zoo.build import linen_parts, normal
+from tests.zoo.build import linen_parts
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

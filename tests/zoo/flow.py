@@ -1,7 +1,8 @@
 """RealNVP: affine couplings, each of half of the data given the other half; a density of data."""
 
-from tests.zoo.build import haiku_parts, normal
+from tests.zoo.build import haiku_parts
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

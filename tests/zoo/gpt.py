@@ -1,8 +1,9 @@
 """A decoder-only transformer as they are made today: rotary embeddings, RMS norm, SwiGLU, capped
 logits; with a soft prompt in front of its tokens."""
 
-from tests.zoo.build import nnx_parts, normal
+from tests.zoo.build import nnx_parts
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

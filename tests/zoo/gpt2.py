@@ -1,8 +1,9 @@
 """A decoder-only transformer in the style of GPT-2: learnt positions, layer norm, GELU, and logits
 by the embeddings of the tokens."""
 
-from tests.zoo.build import linen_parts, normal
+from tests.zoo.build import linen_parts
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

@@ -1,7 +1,8 @@
 """A graph network: messages along edges, of which nodes take the sum and the largest."""
 
-from tests.zoo.build import filled, normal
+from tests.zoo.build import filled
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

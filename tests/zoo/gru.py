@@ -1,7 +1,8 @@
 """A classifier of sequences by their last state: a gated recurrent unit."""
 
-from tests.zoo.build import equinox_parts, normal
+from tests.zoo.build import equinox_parts
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

@@ -1,7 +1,8 @@
 """The linear recurrent unit: a recurrence of complex numbers, then a gated linear unit."""
 
-from tests.zoo.build import filled, normal
+from tests.zoo.build import filled
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

@@ -1,7 +1,8 @@
 """A tagger: an LSTM in both directions, then a softmax at each step."""
 
-from tests.zoo.build import linen_parts, normal
+from tests.zoo.build import linen_parts
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

@@ -1,7 +1,8 @@
 """Mamba: a linear recurrence whose coefficients are made of what it reads, and a gate."""
 
-from tests.zoo.build import equinox_parts, normal
+from tests.zoo.build import equinox_parts
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

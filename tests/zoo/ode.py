@@ -1,7 +1,8 @@
 """A neural ordinary differential equation, solved with a fixed step."""
 
-from tests.zoo.build import equinox_parts, normal
+from tests.zoo.build import equinox_parts
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

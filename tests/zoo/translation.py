@@ -1,8 +1,9 @@
 """From one sequence to another: two recurrent networks, of which the second attends to the first by
 scores of a small network."""
 
-from tests.zoo.build import haiku_parts, normal
+from tests.zoo.build import haiku_parts
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:

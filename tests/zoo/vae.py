@@ -1,7 +1,8 @@
 """A variational autoencoder: an encoder of a mean and a scale, a draw, and a decoder."""
 
-from tests.zoo.build import nnx_parts, normal
+from tests.zoo.build import nnx_parts
 from tests.zoo.example import Example, Parts
+from tests.zoo.inputs import normal
 
 
 def _make() -> Parts:
