@@ -134,8 +134,13 @@ def contracted(eqn: JaxprEqn, x: Complex, y: Complex) -> Complex:
     and the same of squares in place of squared absolute values.
     """
 
-    def product(a: Array, b: Array) -> Array:
-        return bind(eqn, [jnp.asarray(a, x.dtype), jnp.asarray(b, y.dtype)])[0]
+    def product(*factors: Array) -> Array:
+        # Of real numbers, which may meet complex ones, squares are real.
+        pairs = [
+            (a if jnp.iscomplexobj(v.mean) else a.real, v)
+            for a, v in zip(factors, (x, y), strict=True)
+        ]
+        return bind(eqn, [jnp.asarray(a, v.dtype) for a, v in pairs])[0]
 
     absolute = [jnp.abs(v.mean) ** 2 for v in (x, y)]
     size = product(absolute[0], y.size) + product(x.size, absolute[1] + y.size)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import cgjax as cg
 from cgjax import Belief
@@ -108,11 +109,13 @@ def test_products_of_complex_arrays(large, monkeypatch):
         return (X.mean[:, :3] + 1j * X.mean[:, 3:]) @ (a + 1j * b)
 
     def real(a, b, c):
-        return jnp.stack([a @ c.T, b @ c.T]), jnp.stack([a * c, b * c])
+        product = jnp.stack([a @ c.T, b @ c.T])
+        return product, product, jnp.stack([a * c, b * c])
 
     def both(a, b, c):
         z = a + 1j * b
-        return parts(z @ (c + 0j).T), parts(z * jnp.conj(c + 0j))
+        mixed = lax.dot_general(z, c, (((1,), (1,)), ((), ())))
+        return parts(mixed), parts(z @ (c + 0j).T), parts(z * jnp.conj(c + 0j))
 
     got = jax.jit(cg.moments(known))(REAL, IMAGINARY)
     x = jnp.abs(X.mean[:, :3] + 1j * X.mean[:, 3:]) ** 2
