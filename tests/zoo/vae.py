@@ -31,4 +31,13 @@ def _make() -> Parts:
 
 
 # A relu of each half, and the logistic of the result.
-EXAMPLES = (Example("VAE", "nnx", "latent", _make, activations=3),)
+EXAMPLES = (
+    Example(
+        "VAE",
+        "nnx",
+        "latent",
+        _make,
+        activations=3,
+        errors={"log_joint": "one number for the 2 rows"},
+    ),
+)
