@@ -26,6 +26,7 @@ from cgjax._program.called import called_function
 from cgjax._program.control import Call, Scan, While, control
 from cgjax._program.jaxprs import AnyJaxpr, aval, bind, dtype, open_jaxpr, sub_jaxprs
 from cgjax._program.live import unneeded
+from cgjax._program.mixtures import as_mixtures
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._program.repeats import without_repeats
@@ -61,7 +62,7 @@ class BeliefDomain(Domain):
             custom = facts(eqn).call == "custom"
             return eqn.primitive is node_p or custom or nodes_in(eqn) > 0
 
-        return without_repeats(jaxpr, kept)
+        return as_mixtures(without_repeats(jaxpr, kept))
 
     def scope(self, jaxpr: AnyJaxpr) -> BeliefDomain:
         def nodes_in(eqn: JaxprEqn) -> int:
