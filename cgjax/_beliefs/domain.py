@@ -15,8 +15,8 @@ from jax.extend.core import Jaxpr, JaxprEqn, Var
 from cgjax._beliefs import registry
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.joint import apart
-from cgjax._beliefs.linear import Complex, as_linear, is_complex
 from cgjax._beliefs.linked import without_link
+from cgjax._beliefs.maps import Complex, as_linear, is_complex
 from cgjax._beliefs.parameters import Parameters
 from cgjax._beliefs.rules import results, ruled
 from cgjax._beliefs.settings import Beliefs, NoMomentRuleError, Place, Unknown
@@ -26,6 +26,7 @@ from cgjax._program.called import called_function
 from cgjax._program.control import Call, Scan, While, control
 from cgjax._program.jaxprs import AnyJaxpr, aval, bind, dtype, open_jaxpr, sub_jaxprs
 from cgjax._program.live import unneeded
+from cgjax._program.mixtures import as_mixtures
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
 from cgjax._program.repeats import without_repeats
@@ -61,7 +62,7 @@ class BeliefDomain(Domain):
             custom = facts(eqn).call == "custom"
             return eqn.primitive is node_p or custom or nodes_in(eqn) > 0
 
-        return without_repeats(jaxpr, kept)
+        return as_mixtures(without_repeats(jaxpr, kept))
 
     def scope(self, jaxpr: AnyJaxpr) -> BeliefDomain:
         def nodes_in(eqn: JaxprEqn) -> int:
@@ -192,7 +193,7 @@ class BeliefDomain(Domain):
             raise value.error
         if not is_random(value) or not is_complex(value):
             return settle(value, self.visitor.order)
-        known = as_linear(value)
+        known = as_linear(value, self.visitor.order)
         if known is None:
             raise NoMomentRuleError(
                 f"There is no rule for complex values of shape {value.shape} that are no linear "

@@ -119,10 +119,11 @@ class Grouped(Lazy):
         return self.total if self.total is not None else settled(self, order)
 
     def moved(self, layout: Layout) -> Grouped | None:
-        """The value in another layout; None if some of it is missing there."""
+        """The value in another layout; None if some of it is missing there, or axes are cut."""
         varies = frozenset(k for k, n in enumerate(self.sizes) if n > 1)
         kept = layouts.axes_of(layout.digits, self.fine)
-        if kept != varies or layouts.has_twice(layout):
+        whole = layouts.is_of_axes(layout, self.fine)
+        if kept != varies or not whole or layouts.has_twice(layout):
             return None
         return replace(self, layout=layout, total=None)
 
@@ -247,8 +248,10 @@ def moments(group: Grouped, order: int) -> tuple[jax.Array, jax.Array]:
         return small.moments(lambda x: at_root(group, x), mean_in(group), variance_in(group), over)
     at = _Expansion.of(group, order)
     mean, variance, values = mean_in(group), variance_in(group), at.values
-    numbers = range(len(values))
-    by_sum = [at.partial(r, mean, values) for r in numbers]
+    # A sum that varies where the value does not is what other sums are made of.
+    sizes = group.sizes
+    numbers = [r for r, v in enumerate(values) if jnp.broadcast_shapes(v.shape, sizes) == sizes]
+    by_sum = {r: at.partial(r, mean, values) for r in numbers}
     out_variance = sum(
         (by_sum[r] * by_sum[s] * at.covariance(r, s) for r in numbers for s in numbers),
         jnp.zeros((), mean.dtype),

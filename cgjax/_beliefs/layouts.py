@@ -156,6 +156,12 @@ def order(layout: Layout, fine: Shape) -> list[int]:
     return [k for _, k in _atoms(layout, fine) if k is not None]
 
 
+def is_of_axes(layout: Layout, fine: Shape) -> bool:
+    """Whether each digit of a layout is some whole axes of the refined shape."""
+    marks = {math.prod(fine[k:]) for k in range(len(fine) + 1)}
+    return all({stride, n * stride} <= marks for n, stride in layout.digits if stride)
+
+
 def has_twice(layout: Layout) -> bool:
     """Whether a digit stands along two axes, as in the diagonal of a matrix that is spread."""
     steps = sorted((s, n) for n, s in layout.digits if s)

@@ -21,7 +21,7 @@ from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.curves.elementwise import elementwise, is_elementwise
 from cgjax._beliefs.grouped import Grouped
 from cgjax._beliefs.laid import Laid, retraced, source
-from cgjax._beliefs.linear import moments
+from cgjax._beliefs.maps import moments
 from cgjax._beliefs.values import Gaussian, Known, Lazy, Value, is_random, settle
 from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
@@ -73,7 +73,7 @@ class Linked(Lazy):
         if self.exact:
             return settle(self.plain, order)
         x = settle(self.source, order)
-        (mean,), (squares,) = moments(lambda value: [self.function(value)], [x], False)
+        (mean,), (squares,) = moments(lambda value: [self.function(value)], [x], 0)
         return Gaussian(mean, squares.real)
 
     def once(self, order: int) -> Linked:

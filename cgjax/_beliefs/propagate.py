@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from cgjax._beliefs.domain import BeliefDomain
-from cgjax._beliefs.linear import Complex
+from cgjax._beliefs.maps import Complex
 from cgjax._beliefs.settings import Beliefs
 from cgjax._beliefs.values import Gaussian, Known, Value, belief
 from cgjax._program.program import Program

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Var
 
 from cgjax._beliefs import registry
-from cgjax._beliefs.complex_values import absolute, multiplied
+from cgjax._beliefs.complex_values import of_complex
 from cgjax._beliefs.curves import Curve, Open
 from cgjax._beliefs.curves.curve import warn_of_decision
-from cgjax._beliefs.curves.elementwise import is_elementwise
+from cgjax._beliefs.curves.elementwise import asks_for_infinity, is_elementwise
 from cgjax._beliefs.functions import (
     as_reduction,
     in_layout,
@@ -26,10 +26,12 @@ from cgjax._beliefs.functions import (
 )
 from cgjax._beliefs.laid import moved, retraced
 from cgjax._beliefs.largest import EXTREMES
-from cgjax._beliefs.linear import Complex, as_linear, is_complex, linear, linearised
+from cgjax._beliefs.linear import linear, linearised
 from cgjax._beliefs.linked import distinct, linked, of_places, without_link
+from cgjax._beliefs.maps import as_linear, is_complex
 from cgjax._beliefs.movement import STRUCTURE
 from cgjax._beliefs.products import convolution, dot_general
+from cgjax._beliefs.scattered import SCATTERED
 from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule
 from cgjax._beliefs.sums import reduced
 from cgjax._beliefs.totals import TOTALS, total_of
@@ -73,6 +75,8 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
     name, order = eqn.primitive.name, how.order
     if any(is_random(x) and is_complex(x) for x in operands) or _makes_complex(eqn):
         return _of_complex(eqn, operands, order)
+    if asks_for_infinity(eqn, operands):
+        return bind(eqn, list(map(at_mean, operands)))
     if is_elementwise(eqn):
         return of_functions(*_with_axes(eqn, operands), order)
     if name == "dot_general":
@@ -80,13 +84,16 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
     if name == "conv_general_dilated":
         return convolution(eqn, _settled(operands, order), order, how.positions)
     hidden = facts(eqn).opaque  # such as a function that a scatter applies
-    if not hidden and (name in STRUCTURE or name in TOTALS or name in EXTREMES or _is_sum(eqn)):
+    if not hidden and (_is_sum(eqn) or any(name in rules for rules in _RULES)):
         return _structure(eqn, operands, order, place)
     if facts(eqn).wraps and not _is_differentiable(
         eqn, [at_mean(settle(x, order)) for x in operands]
     ):
         return None
-    return linear(eqn, operands)
+    return linear(eqn, operands, order)
+
+
+_RULES: tuple[Collection[str], ...] = (STRUCTURE, TOTALS, EXTREMES, SCATTERED)
 
 
 def _of_length_one(eqn: JaxprEqn) -> JaxprEqn:
@@ -139,16 +146,7 @@ def _of_complex(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Results
         roots = {id(x.root if isinstance(x, Curve) else x) for x in operands if is_random(x)}
         if len(roots) == 1:
             return of_functions(eqn, operands, order)
-    found = linear(eqn, operands)
-    if found is not None or order == 1:
-        return found
-    if eqn.primitive is lax.abs_p:
-        (x,) = map(as_linear, operands)
-        value = None if x is None else x.settled(order)
-        return absolute(value) if isinstance(value, Complex) else None
-    if eqn.primitive is lax.mul_p:
-        return multiplied(*operands)
-    return None
+    return of_complex(eqn, operands, order)
 
 
 def _product(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place) -> Results:
@@ -204,7 +202,7 @@ def _structure(eqn: JaxprEqn, operands: Sequence[Value], order: int, place: Plac
             settled[k] = at_mean(x)
     if not any(map(is_random, settled)):
         return bind(eqn, settled)
-    rule = STRUCTURE.get(name) or TOTALS.get(name, total_of)
+    rule = STRUCTURE.get(name) or SCATTERED.get(name) or TOTALS.get(name, total_of)
     return rule(eqn, settled, order)
 
 
@@ -274,7 +272,9 @@ def without_rule(
     """Linearised where that was asked for; else whole numbers at the means, all others unknown."""
     inexact = [jnp.issubdtype(aval(v).dtype, jnp.inexact) for v in eqn.outvars]
     if eqn.primitive.name in how.first_order and any(inexact):
-        if any(is_random(x) and is_complex(x) and as_linear(x) is None for x in operands):
+        if any(
+            is_random(x) and is_complex(x) and as_linear(x, how.order) is None for x in operands
+        ):
             error = no_rule(eqn, place, False, " of complex values that are no linear map")
             return [Unknown(error)] * len(inexact)
         if facts(eqn).curvature == "stepped" and facts(eqn).rises and how.order != 1:

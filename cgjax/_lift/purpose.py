@@ -163,9 +163,14 @@ class Roles:
         pending, seen = [(candidate.result, True)], {candidate.result}
         while pending:
             value, alone = pending.pop(0)
-            for j in self.by_e.get(self.forms.of[value].key, ()):
+            onto = self.by_e.get(self.forms.of[value].key, ())
+            for j in onto:
                 optional = optional or self._part_of(j, value == candidate.result)
+            # What another activation does with its argument, such as `x * sigmoid(x)`, is its own.
+            own = frozenset().union(*map(self.within, onto))
             for op, k in self.flat.consumers.get(value, ()):
+                if id(op) in own:
+                    continue
                 onward, role = self.step(i, op, k, value, alone)
                 if role is not None and not role.optional:
                     return role
@@ -175,6 +180,18 @@ class Roles:
                 seen.update(new)
                 pending.extend((v, still) for v in new)
         return optional
+
+    def within(self, j: int) -> frozenset[int]:
+        """The operations between the argument of activation j and its result, by identity."""
+        candidate = self.candidates[j]
+        key, found, pending = self.forms.of[candidate.x].key, set[int](), [candidate.result]
+        while pending:
+            value = pending.pop()
+            op = self.flat.producer.get(value)
+            if op is not None and id(op) not in found and self.forms.of[value].key != key:
+                found.add(id(op))
+                pending.extend(op.inputs)
+        return frozenset(found)
 
     def _part_of(self, j: int, directly: bool) -> Role | None:
         """The role of what goes into activation j."""

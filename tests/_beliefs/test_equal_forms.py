@@ -97,3 +97,38 @@ def test_a_nonlinear_function_that_two_variables_choose_is_said():
     cg.moments(lambda x, y: jnp.where(x > y, 2 * x, y - 1))(x, y)
     cg.moments(lambda x, y: jnp.where(x > 0, jnp.tanh(x), y))(x, y)
     cg.moments(jnp.logaddexp)(x, y)
+
+
+def interpolations(w, x, y):
+    """Ways to write what lies between `tanh(x @ w)` and y, by a known and an uncertain share."""
+    start, gate = jnp.tanh(x @ w), jax.nn.sigmoid(y @ w)
+    return {
+        name: {
+            "mixture": (1 - s) * start + s * y,
+            "from the start": start + s * (y - start),
+            "from the end": y - (1 - s) * (y - start),
+            "subtracted": start - s * (start - y),
+            "turned": (y - start) * s + start,
+        }
+        for name, s in (("known", 0.25), ("uncertain", gate))
+    }
+
+
+def test_an_interpolation_is_a_mixture():
+    """Of a known share it is linear, so that its variance is known."""
+    x, y = (
+        Belief(jax.random.normal(jax.random.key(k), (3, 4)), jnp.full((3, 4), 0.1)) for k in (2, 3)
+    )
+    w = jax.random.normal(jax.random.key(4), (4, 4)) / 2
+    found = jax.jit(lambda x, y: cg.moments(interpolations)(w, x, y))(x, y)
+    start = cg.moments(lambda x: jnp.tanh(x @ w))(x)
+    expected = 0.75**2 * start.variance + 0.25**2 * y.variance
+    np.testing.assert_allclose(found["known"]["mixture"].variance, expected, rtol=1e-5)
+    for forms in found.values():
+        for name, one in forms.items():
+            np.testing.assert_allclose(
+                one.mean, forms["mixture"].mean, rtol=1e-5, atol=1e-6, err_msg=name
+            )
+            np.testing.assert_allclose(
+                one.variance, forms["mixture"].variance, rtol=1e-4, err_msg=name
+            )

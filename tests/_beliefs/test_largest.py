@@ -42,3 +42,49 @@ def test_smallest_is_the_largest_of_the_negative():
     smallest, largest = jax.jit(cg.moments(lambda x: (x.min(), -(-x).max())))(x)
     np.testing.assert_allclose(smallest.mean, largest.mean, rtol=1e-6)
     np.testing.assert_allclose(smallest.variance, largest.variance, rtol=1e-6)
+
+
+MESSAGES = Belief(
+    jax.random.normal(jax.random.key(2), (5, 3)), jnp.linspace(0.1, 1.0, 15).reshape(5, 3)
+)
+TO = jnp.array([2, 0, 2, 0, 7])  # none to 1, and one to nobody
+
+
+def by_place(x):
+    """What is written to 0, 1 and 2, and the larger of two by themselves."""
+    largest = jax.ops.segment_max(x, TO, 3)
+    pairs = jnp.stack([jnp.maximum(x[1], x[3]), jnp.zeros(3), jnp.maximum(x[0], x[2])])
+    in_columns = jnp.full((3, 3), -jnp.inf).at[:, TO].max(x.T)
+    smallest = jax.ops.segment_min(-x, TO, 3)
+    once = jnp.zeros((2, 3)).at[1].max(x[0])
+    return {
+        "infinite": (jnp.where(jnp.isinf(largest), 0, largest), pairs),
+        "negative and infinite": (jnp.where(jnp.isneginf(largest), 0, largest), pairs),
+        "finite": (jnp.where(jnp.isfinite(largest), largest, 0), pairs),
+        "columns": (jnp.where(in_columns == -jnp.inf, 0, in_columns).T, pairs),
+        "smallest": (-jnp.where(smallest == jnp.inf, 0, smallest), pairs),
+        "one": (once, jnp.stack([jnp.zeros(3), jnp.maximum(0, x[0])])),
+    }
+
+
+def test_the_largest_of_what_is_written_to_a_place():
+    found = jax.jit(cg.moments(by_place))(MESSAGES)
+    for name, (got, expected) in found.items():
+        np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(got.variance, expected.variance, rtol=1e-4, err_msg=name)
+
+
+def test_the_largest_by_place_has_a_derivative():
+    def total(mean):
+        def filled(x):
+            largest = jax.ops.segment_max(x, TO, 3)
+            return jnp.where(jnp.isinf(largest), 0, largest)
+
+        got = cg.moments(filled)(Belief(mean, MESSAGES.variance))
+        return got.mean.sum() + got.variance.sum()
+
+    gradient = jax.jit(jax.grad(total))(MESSAGES.mean)
+    step = 1e-2 * jnp.ones((5, 3)).at[4].set(0)
+    change = (total(MESSAGES.mean + step) - total(MESSAGES.mean - step)) / 2
+    np.testing.assert_allclose((gradient * step).sum(), change, rtol=1e-2)
+    assert (gradient[4] == 0).all()  # what is written to nobody does not count

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import cgjax as cg
 from cgjax import Belief
@@ -66,6 +67,83 @@ def test_a_complex_state_is_carried_with_both_its_parts():
 
     got = cg.moments(last)(X)
     expected = jnp.real(turn) ** 2 * X.variance[0] + X.variance[1]
+    np.testing.assert_allclose(got.variance, expected, rtol=1e-4)
+
+
+REAL, IMAGINARY, ANGLE = (
+    Belief(jax.random.normal(jax.random.key(k), (3, 4)), jnp.full((3, 4), 0.1 * k))
+    for k in (4, 5, 6)
+)
+
+
+def parts(z):
+    return jnp.stack([jnp.real(z), jnp.imag(z)])
+
+
+def test_an_exponential_of_complex_values():
+    """E[exp(z)] and E[exp(z)^2], E[|exp(z)|^2] are those of Gaussian numbers in the exponent."""
+    m, a, b = REAL.mean + 1j * ANGLE.mean, REAL.variance, ANGLE.variance
+    mean, square = jnp.exp(m + (a - b) / 2), jnp.exp(2 * m + 2 * (a - b))
+    size, pseudo = jnp.exp(2 * m.real + 2 * a) - jnp.abs(mean) ** 2, square - mean**2
+    variance = jnp.stack([size + pseudo.real, size - pseudo.real]) / 2
+    got = jax.jit(cg.moments(lambda x, y: parts(jnp.exp(x + 1j * y))))(REAL, ANGLE)
+    np.testing.assert_allclose(got.mean, parts(mean), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got.variance, variance, rtol=1e-3)
+
+    # A function of one variable is the same, by quadrature.
+    mean = jnp.exp(1j * ANGLE.mean - b / 2)
+    size, pseudo = 1 - jnp.abs(mean) ** 2, jnp.exp(2j * ANGLE.mean - 2 * b) - mean**2
+    variance = jnp.stack([size + pseudo.real, size - pseudo.real]) / 2
+    got = jax.jit(cg.moments(lambda x: parts(jnp.exp(1j * x).T.T)))(ANGLE)
+    np.testing.assert_allclose(got.mean, parts(mean), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(got.variance, variance, rtol=1e-3)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_products_of_complex_arrays(large, monkeypatch):
+    """As their real and imaginary parts in real arithmetic."""
+    if large:
+        monkeypatch.setattr("cgjax._beliefs.complex_values.LARGEST_MAP", 1)
+
+    def known(a, b):
+        return (X.mean[:, :3] + 1j * X.mean[:, 3:]) @ (a + 1j * b)
+
+    def real(a, b, c):
+        product = jnp.stack([a @ c.T, b @ c.T])
+        return product, product, jnp.stack([a * c, b * c])
+
+    def both(a, b, c):
+        z = a + 1j * b
+        mixed = lax.dot_general(z, c, (((1,), (1,)), ((), ())))
+        return parts(mixed), parts(z @ (c + 0j).T), parts(z * jnp.conj(c + 0j))
+
+    got = jax.jit(cg.moments(known))(REAL, IMAGINARY)
+    x = jnp.abs(X.mean[:, :3] + 1j * X.mean[:, 3:]) ** 2
+    np.testing.assert_allclose(got.variance, x @ (REAL.variance + IMAGINARY.variance), rtol=1e-4)
+    ours, theirs = (jax.jit(cg.moments(f))(REAL, IMAGINARY, ANGLE) for f in (both, real))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one.mean, other.mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(one.variance, other.variance, rtol=1e-4)
+
+
+def test_a_product_of_complex_values_is_one_variable_wherever_it_goes():
+    def twice(a, b, c):
+        w = (a + 1j * b) * c
+        return jnp.real(w + jnp.conj(w)), jnp.imag(w + jnp.conj(w)), 2 * jnp.real(w)
+
+    real, nothing, expected = jax.jit(cg.moments(twice))(REAL, IMAGINARY, ANGLE)
+    np.testing.assert_allclose(real.variance, expected.variance, rtol=1e-4)
+    assert np.abs(nothing.variance).max() < 1e-6
+
+
+def test_to_first_order_complex_functions_are_linear():
+    def last(a, b):
+        return jnp.real(jnp.exp(1j * a) * jnp.exp(b))
+
+    got = jax.jit(cg.moments(last, order=1))(REAL, IMAGINARY)
+    slopes = jax.grad(lambda a, b: last(a, b).sum(), (0, 1))(REAL.mean, IMAGINARY.mean)
+    expected = slopes[0] ** 2 * REAL.variance + slopes[1] ** 2 * IMAGINARY.variance
+    np.testing.assert_allclose(got.mean, last(REAL.mean, IMAGINARY.mean), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(got.variance, expected, rtol=1e-4)
 
 

@@ -99,6 +99,39 @@ def test_both_ways_centered():
     np.testing.assert_allclose(got.variance, 0.04 * (2 / 3) * (7 / 8), rtol=1e-5)
 
 
+def normalised(x):
+    mean = x.mean(-1)
+    variance = jnp.maximum(0, (x * x).mean(-1) - mean * mean)
+    return (x - mean[..., None]) * lax.rsqrt(variance + 1e-6)[..., None]
+
+
+def cut(x):
+    """A normalisation in which every other axis is cut afterwards, and the same of rows."""
+    ones = jnp.eye(4)
+    rows = jnp.stack([normalised(x)[:, k : k + 4] @ ones for k in (0, 4)], 1)
+    return {"cut": normalised(x).reshape(3, 2, 4) @ ones, "sliced": rows}
+
+
+def test_an_axis_is_cut_after_a_sum_along_it():
+    found = jax.jit(cg.moments(cut))(X)
+    for one in found.values():
+        np.testing.assert_allclose(one.mean, found["sliced"].mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one.variance, found["sliced"].variance, rtol=1e-5)
+
+
+def test_a_normalisation_of_sums():
+    """As that of the sums, which are independent variables with known moments."""
+
+    def of_sums(x):
+        return normalised(x.sum(1))
+
+    x = Belief(jnp.stack([X.mean, X.mean**2], 1), jnp.stack([X.variance, 2 * X.variance], 1))
+    got = jax.jit(cg.moments(of_sums))(x)
+    expected = jax.jit(cg.moments(normalised))(Belief(x.mean.sum(1), x.variance.sum(1)))
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=0.02, atol=0.01)
+    np.testing.assert_allclose(got.variance, expected.variance, rtol=0.05)
+
+
 def test_far_from_zero():
     """Normalised values that lie close together far from 0 have the moments that they have at 0."""
 

@@ -80,6 +80,10 @@ NEGATIVES = {
         [("logistic", GATE)],
     ),
     "reglu": (lambda p, x, y: (x @ p["w"]) * jax.nn.relu(x @ p["u"]), [("relu", GATE)]),
+    "a gate of a residual": (
+        lambda p, x, y: (lambda z: z * jax.nn.sigmoid(z @ p["u"]))(x + jnp.tanh(x @ p["w"])),
+        [("tanh", GATE), ("logistic", GATE)],
+    ),
     "gated tanh": (
         lambda p, x, y: jnp.tanh(x @ p["w"]) * jax.nn.sigmoid(x @ p["u"]),
         [("tanh", GATE), ("logistic", GATE)],
@@ -241,6 +245,22 @@ NEAR_GATES = {
     "a generator": (
         lambda p, x, m: jnp.tanh(jax.nn.relu(jax.random.normal(KEY, (5, 4)) @ p["w"]) @ p["u"]),
         ["ReLU", "Spin"],
+    ),
+    "in a residual that gelu is applied to": (
+        lambda p, x, m: jax.nn.gelu(x + jax.nn.relu(x @ p["w"])) @ p["u"],
+        ["ReLU", "GELU"],
+    ),
+    "in a residual that silu is applied to, with a gain": (
+        lambda p, x, m: jax.nn.silu(p["gain"][None] * (x + jax.nn.gelu(x @ p["w"]))) @ p["u"],
+        ["GELU", "SiLU"],
+    ),
+    "in a residual that silu by hand is applied to": (
+        lambda p, x, m: (lambda y: y / (1 + jnp.exp(-y)))(x + jnp.tanh(x @ p["w"])) @ p["u"],
+        ["Spin", "SiLU"],
+    ),
+    "in a residual that hard silu is applied to": (
+        lambda p, x, m: jax.nn.hard_silu(x + jax.nn.hard_silu(x @ p["w"])) @ p["u"],
+        ["HardSiLU", "HardSiLU"],
     ),
     "after max-pooling": (
         lambda p, x, m: jax.nn.relu((x @ p["w"]).reshape(5, 2, 2).max(-1)) @ p["u"][:2],

@@ -193,6 +193,8 @@ def _rises(eqn: JaxprEqn, operands: Sequence[Value], curves: Sequence[Curve | No
 def _of_line(x: Gaussian, line: Line, dtype: np.dtype) -> Gaussian:
     slope, offset = (c if number(c) is not None else wide_if_real(jnp.asarray(c)) for c in line)
     mean, variance = wide(x.mean), wide(x.variance)
+    if number(line.slope) is None:
+        mean = jnp.where(slope == 0, 0, mean)  # of infinite values a choice takes nothing
     return Gaussian(
         jnp.asarray(jnp.broadcast_to(slope * mean + offset, x.shape), dtype),
         _real_part_of(jnp.broadcast_to(jnp.abs(slope) ** 2 * variance, x.shape), dtype),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves.curve import Curve, as_curve, composed, warn_of_decision
@@ -72,3 +74,16 @@ def _spread(x: Value, shape: tuple[int, ...], order: int) -> Value:
         return x
     x = settle(x, order)
     return spread(x, shape, range(len(x.shape))) if isinstance(x, Gaussian) else x
+
+
+_COMPARISONS = (lax.eq_p, lax.ne_p, lax.lt_p, lax.le_p, lax.gt_p, lax.ge_p)
+
+
+def asks_for_infinity(eqn: JaxprEqn, operands: Sequence[Value]) -> bool:
+    """Whether an operation decides which values are infinite: those whose means are, surely."""
+    if eqn.primitive is lax.is_finite_p:
+        return True
+    if eqn.primitive not in _COMPARISONS:
+        return False
+    known = [x for x in operands if not is_random(x) and not isinstance(x, Tracer)]
+    return len(known) == 1 and bool(np.isinf(np.asarray(known[0])).all())
