@@ -200,10 +200,12 @@ def convolution(eqn: JaxprEqn, operands: Sequence[Value], order: int, positions:
     correlated = is_random(x) and set(numbers.lhs_spec[2:]) <= set(x.axes)
     follow = positions and order != 1 and p["batch_group_count"] == 1 and bool(spatial)
     follow = follow and math.prod(mean.shape[a] for a in spatial) > 1
-    if not follow or not (correlated or is_random(kernel)):
+    if not follow:
         return Gaussian(mean, bilinear(convolve, x, kernel, order)[1])
 
     window = _Window(p, x.shape, kernel.shape, mean.shape)
+    if not (correlated or is_random(kernel) or window.overlap):
+        return Gaussian(mean, bilinear(convolve, x, kernel, order)[1])
     weights = window.kernel(_mean_of(kernel))  # (taps, inputs, groups, outputs)
     # For any two windows, and for neighbours: (2, examples, taps, groups, inputs).
     pairs = window.pairs(_mean_of(x))
@@ -219,9 +221,12 @@ def convolution(eqn: JaxprEqn, operands: Sequence[Value], order: int, positions:
     parts, gain = [], None
     if is_random(x):
         spread = convolve(x.variance, _mean_of(kernel) ** 2)
+        level = window.channels(x.variance.mean(tuple(numbers.lhs_spec[2:]), keepdims=True))
+        # Windows that overlap have the noise in common that an input has for itself.
+        own = jnp.maximum(level - common[1], 0) if correlated else level
+        shared = shared + window.overlaps(own, weights)
         if correlated and len(weights) > 1:
             # The taps of one window, which are neighbours, add up with what they share.
-            level = window.channels(x.variance.mean(tuple(numbers.lhs_spec[2:]), keepdims=True))
             level = jnp.broadcast_to(level, common.shape[1:])
             squares = (weights**2).sum(0)
             alone = jnp.einsum("ngi,igo->ngo", level, squares)
@@ -252,6 +257,8 @@ class _Window:
             max(s // d, 1)
             for s, d in zip(params["window_strides"], params["lhs_dilation"], strict=True)
         ]
+        self.dilations = params["rhs_dilation"]
+        self.spread = any(d > 1 for d in params["lhs_dilation"])
         self.masks = []
         for d, (i, k, o) in enumerate(zip(lhs_spec[2:], rhs_spec[2:], out_spec[2:], strict=True)):
             low, _ = params["padding"][d]
@@ -265,6 +272,14 @@ class _Window:
             mask = np.zeros((lhs[i], rhs[k]), np.float32)
             np.add.at(mask, (np.where(seen, index, 0), np.arange(rhs[k])[None] + 0 * index), seen)
             self.masks.append(mask / out[o])
+
+    @property
+    def overlap(self) -> bool:
+        """Whether neighbours see the same inputs."""
+        return not self.spread and any(
+            step % dilation == 0 and step // dilation < mask.shape[1] and len(mask) > step
+            for step, dilation, mask in zip(self.steps, self.dilations, self.masks, strict=True)
+        )
 
     def taps(self, x: Exact) -> Array:
         """For each tap the average, over all windows, of the input it sees: (n, taps, g, i)."""
@@ -292,6 +307,36 @@ class _Window:
         seen = functools.reduce(np.multiply.outer, [m.sum(0) for m in self.masks]).reshape(-1)
         neighbours = functools.reduce(jnp.add, near)[:, None] / len(near)
         return jnp.stack([anywhere, neighbours * jnp.asarray(seen, x.dtype)[None, :, None, None]])
+
+    def overlaps(self, level: Array, weights: Array) -> Array:
+        """The covariances that inputs of such variances give to any two windows, to neighbours."""
+        if self.spread:
+            return jnp.zeros((), weights.dtype)
+        grid = weights.reshape(*(m.shape[1] for m in self.masks), *weights.shape[1:])
+        spatial = tuple(range(len(self.masks)))
+        number = math.prod(self.out[a] for a in self.out_spec[2:])
+        near, classes = [], [grid]
+        for axis, (step, dilation) in enumerate(zip(self.steps, self.dilations, strict=True)):
+            # Windows one step apart see an input by taps `shift` apart, or after some more steps.
+            shift, size = step // math.gcd(step, dilation), grid.shape[axis]
+            if self.out[self.out_spec[2 + axis]] > 1:
+                apart = shift if step % dilation == 0 and shift < size else size
+                parts = [
+                    lax.slice_in_dim(grid, *ends, axis=axis)
+                    for ends in ((apart, size), (0, size - apart))
+                ]
+                near.append((parts[0] * parts[1]).sum(spatial))
+            classes = [
+                lax.slice_in_dim(c, start, size, shift, axis)
+                for c in classes
+                for start in range(min(shift, size))
+            ]
+        anywhere = functools.reduce(jnp.add, [c.sum(spatial) ** 2 for c in classes])
+        anywhere = (anywhere - (grid**2).sum(spatial)) / (number - 1)
+        both = jnp.stack([anywhere, functools.reduce(jnp.add, near) / len(near)])
+        # At the edges windows see fewer inputs.
+        inside = math.prod(float(m.sum(0).mean()) for m in self.masks)
+        return inside * jnp.einsum("ngi,cigo->cngo", level, both)
 
     def spaced(self, x: Gaussian, axes: tuple[int, ...]) -> Array:
         """The covariances of x's positions, where neighbours are one stride apart."""
