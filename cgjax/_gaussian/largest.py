@@ -256,14 +256,9 @@ def _with_slopes(
     by_x, by_y = (x.variance - covariance) / s, (covariance - y.variance) / s
     rest_x, rest_y = x.variance - by_x**2, y.variance - by_y**2
     at_tie, along = a - by_x * t, by_x / s
-    # Moments of z where x is the larger: p, density, p - t density, (t^2 + 2) density.
     second, third = t * density, (t**2 + 2) * density
-    cubes = (
-        a**3 * p + 3 * a**2 * by_x * density + 3 * a * by_x**2 * (p - second) + by_x**3 * third
-        + 3 * rest_x * (a * p + by_x * density)
-        + b**3 * q - 3 * b**2 * by_y * density + 3 * b * by_y**2 * (q + second) - by_y**3 * third
-        + 3 * rest_y * (b * q - by_y * density)
-    )  # fmt: skip
+    cubes = _cube(a, by_x, rest_x, (p, density, p - second, third))
+    cubes = cubes + _cube(b, by_y, rest_y, (q, -density, q + second, -third))
     # What third cumulants add to the first three moments.
     first = -of_difference / 6 * slope
     squares = variance + g * beside - of_difference / 3 * (along * g + at_tie * slope)
@@ -282,17 +277,55 @@ def _with_slopes(
     slopes = _Slopes(p, g / 2, more * p, more * q, more * by_difference, more * by_squares)
     if not (x.factor and y.factor) or correlation is None:
         return out, slopes
-    # How the factor changes the mean of d and, w, its variance.
-    (load_x, bend_x, spread_x), (load_y, bend_y, spread_y) = x.factor, y.factor
-    u = load_x - load_y
-    w = spread_x + spread_y - 2 * correlation * (bend_x * load_y + load_x * bend_y)
     bends = of_difference / 6 * g * (1 - t**2) / s**2
-    factor = _Factor(
-        p * load_x + q * load_y + g / 2 * w - bends * u,
-        p * bend_x + q * bend_y + g * u**2 + 2 * by_square * u * w,
-        p * spread_x + q * spread_y + by_difference * u + by_squares * w,
+    by = by_square, by_difference, by_squares
+    return out._replace(factor=_led(x.factor, y.factor, correlation, p, g, by, bends)), slopes
+
+
+def _cube(
+    offset: Values, slope: Values, rest: Values, of_z: tuple[Values, Values, Values, Values]
+) -> Values:
+    """E[(offset + slope z + e)^3] where one variable is the larger.
+
+    Args:
+        offset, slope: the line.
+        rest: the variance of e, which is independent of z.
+        of_z: E[z^k] there, for k = 0 to 3.
+    """
+    none, one, two, three = of_z
+    cubes = offset**3 * none + 3 * offset**2 * slope * one + 3 * offset * slope**2 * two
+    return cubes + slope**3 * three + 3 * rest * (offset * none + slope * one)
+
+
+def _led(
+    x: _Factor,
+    y: _Factor,
+    correlation: Values,
+    p: Values,
+    g: Values,
+    by: tuple[Values, Values, Values],
+    bends: Values,
+) -> _Factor:
+    """How the factor goes with the larger of two.
+
+    Args:
+        x, y: how it goes with the two.
+        correlation: the variance of the factor.
+        p: the probability that x is the larger.
+        g: the density of d at 0.
+        by: derivatives of p by s^2, and of the variance by the mean of d and by s^2.
+        bends: minus the derivative of what third cumulants add to the mean, by the mean of d.
+    """
+    by_square, by_difference, by_squares = by
+    # How the factor changes the mean of d and, w, its variance.
+    u = x.loading - y.loading
+    w = x.spread + y.spread - 2 * correlation * (x.bend * y.loading + x.loading * y.bend)
+    mixed = [p * a + (1 - p) * b for a, b in zip(x, y, strict=True)]
+    return _Factor(
+        mixed[0] + g / 2 * w - bends * u,
+        mixed[1] + g * u**2 + 2 * by_square * u * w,
+        mixed[2] + by_difference * u + by_squares * w,
     )
-    return out._replace(factor=factor), slopes
 
 
 def _bounded(cumulant: Values, deviation: Values) -> Values:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 
 import jax
@@ -15,13 +15,12 @@ from jax.extend.core import JaxprEqn
 from jax.extend.core.primitives import add_jaxvals_p
 
 from cgjax._beliefs.curves.curve import Curve, as_curve, composed, warn_of_decision
-from cgjax._beliefs.curves.form import IDENTITY, dtype_of, is_inexact, number
+from cgjax._beliefs.curves.form import IDENTITY, dtype_of, is_inexact
 from cgjax._beliefs.curves.joint import Split, given, parts_of, same_root, summed, variables
 from cgjax._beliefs.curves.polynomial import Polynomial
-from cgjax._beliefs.curves.skips import common
+from cgjax._beliefs.curves.skips import with_common
 from cgjax._beliefs.curves.splits import on_splits
 from cgjax._beliefs.largest import larger_of
-from cgjax._beliefs.made import Layer, Made, layers_of
 from cgjax._beliefs.movement import common_axes, shared_variance
 from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle, sharing
 from cgjax._gaussian import closed
@@ -56,7 +55,7 @@ def mixed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
     if order != 1 and primitive in _EXTREMES and len(curves) == 2:
         return _split_larger(eqn, curves, out)
     of_two = order != 1 and known.signs and len(curves) == len(operands)
-    return _with_common(out, curves, known.signs) if of_two else out
+    return with_common(out, curves, known.signs) if of_two else out
 
 
 def _common(operands: Sequence[Value]) -> Gaussian | None:
@@ -273,31 +272,6 @@ def _split_larger(
 
 
 # -- rules
-
-
-def _with_common(
-    out: Gaussian, curves: Sequence[Gaussian | Curve], signs: Sequence[int]
-) -> Gaussian:
-    """A sum of two, of which one may be made of the other."""
-    both = common(*curves)
-    if both is not None:
-        twice = 2 * signs[0] * signs[1]
-        variance = jnp.maximum(wide(out.variance) + twice * both.itself, 0).astype(out.dtype)
-        _, shared = out.shared()
-        if out.axes and both.apart is not None:
-            axes = tuple(a + 1 for a in out.axes)
-            shared = shared + jnp.asarray(twice * both.apart.mean(axes, keepdims=True), out.dtype)
-        known = replace(out, variance=variance)
-        out = sharing(out.mean, variance, shared, out.axes) if out.axes else known
-    layers = [layer for c in curves for layer in _whole_layers(as_curve(c))]
-    return Made.of(out, layers) if signs == (1, 1) else out
-
-
-def _whole_layers(curve: Curve) -> Sequence[Layer]:
-    """The layers that a value is a sum of, beside known numbers."""
-    if curve.affine is None or number(curve.affine.slope) != 1:
-        return ()
-    return [x for p in parts_of(curve.root) if number(p.weight) == 1 for x in layers_of(p.root)]
 
 
 def _added(sign: int) -> Callable[..., Gaussian]:

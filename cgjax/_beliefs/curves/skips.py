@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -20,10 +21,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from cgjax._beliefs.curves.curve import Curve, as_curve
-from cgjax._beliefs.curves.form import Coefficient, plus, times
+from cgjax._beliefs.curves.form import Coefficient, number, plus, times
 from cgjax._beliefs.curves.total import parts_of, same_root
-from cgjax._beliefs.made import Back, Layer, layers_of
-from cgjax._beliefs.values import Gaussian
+from cgjax._beliefs.made import Back, Layer, Made, layers_of
+from cgjax._beliefs.values import Gaussian, sharing
 from cgjax._gaussian.numerics import wide
 
 
@@ -38,6 +39,31 @@ class Common(NamedTuple):
 
     itself: jax.Array
     apart: jax.Array | None
+
+
+def with_common(
+    out: Gaussian, curves: Sequence[Gaussian | Curve], signs: Sequence[int]
+) -> Gaussian:
+    """A sum of two, of which one may be made of the other."""
+    both = common(*curves)
+    if both is not None:
+        twice = 2 * signs[0] * signs[1]
+        variance = jnp.maximum(wide(out.variance) + twice * both.itself, 0).astype(out.dtype)
+        _, shared = out.shared()
+        if out.axes and both.apart is not None:
+            axes = tuple(a + 1 for a in out.axes)
+            shared = shared + jnp.asarray(twice * both.apart.mean(axes, keepdims=True), out.dtype)
+        known = replace(out, variance=variance)
+        out = sharing(out.mean, variance, shared, out.axes) if out.axes else known
+    layers = [layer for c in curves for layer in _whole_layers(as_curve(c))]
+    return Made.of(out, layers) if signs == (1, 1) else out
+
+
+def _whole_layers(curve: Curve) -> Sequence[Layer]:
+    """The layers that a value is a sum of, beside known numbers."""
+    if curve.affine is None or number(curve.affine.slope) != 1:
+        return ()
+    return [x for p in parts_of(curve.root) if number(p.weight) == 1 for x in layers_of(p.root)]
 
 
 def common(x: Gaussian | Curve, y: Gaussian | Curve) -> Common | None:
