@@ -4,15 +4,16 @@ Small random networks of the kinds that covariances matter in: a residual block,
 convolutional; convolutions with maximum and average pooling; a recurrent network over 20 steps; a
 block of attention. Inputs, weights, or both have a variance of 0.1 of their mean square. Variances
 of the outputs relative to those of 10,000 samples: the total, and the quartiles over the single
-outputs, whose samples have an error of 1.4 %.
+outputs, of which samples have an error of 1.4 % and moments one that does not average out.
 
-    taskset -c 0 python -m benchmarks.moments_networks      # about 3 minutes of one core
+    taskset -c 0 python -m benchmarks.moments_networks      # about 5 minutes of one core
     python -m benchmarks.moments_networks --quick --no-write
 """
 
 from benchmarks import command
 
-OPTIONS = command.read(__name__, __doc__)
+DRAWS = {"help": "samples of a network", "type": int, "default": 10_000}
+OPTIONS = command.read(__name__, __doc__, draws=DRAWS)
 
 from functools import partial
 from typing import Any
@@ -167,14 +168,13 @@ def cell(network: str, what: str, seeds: range, draws: int) -> dict[str, Any]:
     }
 
 
-def measure(quick: bool) -> Any:
+def measure(quick: bool, draws: int) -> Any:
     """All networks and uncertainties."""
     cells = []
     for network in NETWORKS:
         for what in UNCERTAIN:
-            seeds, draws = (range(1), 200) if quick else (range(3), 10_000)
+            seeds, draws = (range(1), 200) if quick else (range(3), draws)
             cells.append(cell(network, what, seeds, draws))
-            print(cells[-1], flush=True)
             yield {"cells": cells, "draws": draws, "seeds": list(seeds), "share": SHARE}
 
 
