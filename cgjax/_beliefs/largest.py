@@ -1,7 +1,9 @@
-"""The largest of several Gaussians: pairwise, by Clark's moments of the larger of two."""
+"""The largest of several Gaussians: along axes, in windows, and of two arrays."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -12,7 +14,9 @@ from cgjax._beliefs.movement import carried, common_axes, correlation
 from cgjax._beliefs.totals import after, between_windows
 from cgjax._beliefs.values import Gaussian, Value, over_pairs, sharing
 from cgjax._gaussian.larger import larger_moments
+from cgjax._gaussian.largest import largest_along
 from cgjax._gaussian.numerics import root, wide
+from cgjax._gaussian.tails import LARGEST_RATIO
 from cgjax._program.jaxprs import aval
 
 
@@ -49,52 +53,57 @@ def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool
     return sharing(sign * mean, variance, shared, axes)
 
 
+# -- along axes
+
+
 def _largest(sign: int) -> Callable[..., Gaussian]:
     def rule(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
         (x,) = operands
         axes = tuple(map(int, eqn.params["axes"]))
-        for axis in axes:
-            independent = x.correlation is None and order != 1
-            x = (_in_turn if independent else _tournament)(x, axis, sign, order)
+        # Elements of independent noise, beside positions that share theirs: in pairs, which say
+        # how much of the noise of each is in the largest.
+        mixed = x.correlation is not None
+        paired = [a for a in axes if order == 1 or (mixed and a not in x.axes)]
+        for axis in paired:
+            x = _tournament(x, axis, sign, order)
+        x = _along(x, [a for a in axes if a not in paired], sign)
         kept = tuple(after(axis, axes) for axis in x.axes if axis not in axes)
         return carried(x, lambda a: lax.squeeze(a, axes), kept)
 
     return rule
 
 
-# Beyond this many, neighbours in order are compared in pairs first: fewer steps, one after another.
-_MOST_IN_TURN = 32
+def _along(x: Gaussian, axes: Sequence[int], sign: int) -> Gaussian:
+    """The largest along some axes, kept with size 1; their elements share one noise, or none."""
+    if not axes:
+        return x
+    outer = [1 if k in axes else n for k, n in enumerate(x.shape)]
+
+    def in_front(a: Array) -> Array:
+        return jnp.moveaxis(a, axes, range(len(axes))).reshape(-1, *outer)
+
+    return _of(in_front(x.mean), in_front(x.variance), x, sign, 0)
 
 
-def _in_turn(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
-    """The largest of independent ones along one axis, kept with size 1, smallest variance first.
+def _of(mean: Array, variance: Array, x: Gaussian, sign: int, distance: int) -> Gaussian:
+    """The largest along the first of the axes.
 
-    The larger of two is not Gaussian, the less so the more their variances differ: those that are
-    alike come first.
+    Args:
+        mean, variance: of the variables.
+        x: whose elements they are, which says what they share, with other positions too.
+        sign: 1 for the largest, -1 for the smallest.
+        distance: which of the correlations they have, as in `over_pairs`.
     """
-    x = _by_variance(x, axis)
-
-    mean, variance = (jnp.moveaxis(a, axis, 0) for a in (x.mean, x.variance))
-    while (size := len(mean)) > _MOST_IN_TURN:
-        even, odd = slice(0, size // 2 * 2, 2), slice(1, None, 2)
-        pair = [Gaussian(mean[one], variance[one]) for one in (even, odd)]
-        won = larger_of(*pair, sign, order, together=False)
-        mean = jnp.concatenate([mean[size // 2 * 2 :], won.mean])
-        variance = jnp.concatenate([variance[size // 2 * 2 :], won.variance])
-
-    def step(best: Gaussian, here: Gaussian) -> tuple[Gaussian, None]:
-        return larger_of(best, here, sign, order, together=False), None
-
-    rest = Gaussian(mean[1:], variance[1:])
-    best, _ = lax.scan(step, Gaussian(mean[0], variance[0]), rest)
-    return Gaussian(jnp.expand_dims(best.mean, axis), jnp.expand_dims(best.variance, axis))
-
-
-def _by_variance(x: Gaussian, axis: int) -> Gaussian:
-    """The same elements along an axis, smallest variance first."""
-    order = jnp.argsort(lax.stop_gradient(x.variance), axis)
-    mean, variance = (jnp.take_along_axis(a, order, axis) for a in (x.mean, x.variance))
-    return Gaussian(mean, variance)
+    common = None
+    if x.correlation is not None:
+        common = jnp.broadcast_to(wide(x.correlation[distance]), mean.shape[1:])
+        common = jnp.maximum(common, 0)
+    found = largest_along(wide(sign * mean), wide(variance), common)
+    mean, variance, deviation = (jnp.asarray(a, x.dtype) for a in found)
+    if x.correlation is None:
+        return Gaussian(sign * mean, variance)
+    shared = x.correlation * over_pairs(deviation, x.axes)
+    return sharing(sign * mean, variance, shared, x.axes)
 
 
 def _tournament(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
@@ -117,11 +126,40 @@ def _tournament(x: Gaussian, axis: int, sign: int, order: int) -> Gaussian:
     return x
 
 
+# -- in windows
+
+
+class _Window(NamedTuple):
+    """What `lax.reduce_window` does along one axis."""
+
+    size: int
+    stride: int
+    padding: tuple[int, int]
+    spacing: int
+    dilation: int
+    number: int
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether some places of windows are empty."""
+        return any(self.padding) or self.spacing > 1
+
+    def places(self, array: Array, axis: int, filling: float) -> list[Array]:
+        """For each place in a window what stands there, in all windows."""
+        if self.is_padded:
+            config = [(0, 0, 0)] * array.ndim
+            config[axis] = (*self.padding, self.spacing - 1)
+            array = lax.pad(array, jnp.asarray(filling, array.dtype), config)
+        length = (self.number - 1) * self.stride + 1
+        starts = [k * self.dilation for k in range(self.size)]
+        return [lax.slice_in_dim(array, k, k + length, self.stride, axis) for k in starts]
+
+
 def _window_largest(sign: int) -> Callable[..., Gaussian]:
     def rule(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
         x = operands[0].shared()[0]
         p, ones = eqn.params, (1,) * operands[0].mean.ndim
-        windows = zip(
+        parameters = zip(
             p["window_dimensions"],
             p["window_strides"],
             p["padding"],
@@ -130,82 +168,36 @@ def _window_largest(sign: int) -> Callable[..., Gaussian]:
             aval(eqn.outvars[0]).shape,
             strict=True,
         )
+        windows = [_Window(*w) for w in parameters]
+        # One axis after the other: the compiler for CPUs is slow with slices that skip along two.
+        means, variances = [x.mean], [x.variance]
         for axis, window in enumerate(windows):
-            x = _along(x, axis, sign, order, *window)
-        if x.correlation is not None:
-            x = replace(x, correlation=between_windows(x.correlation))
-        return x
+            means = [b for a in means for b in window.places(a, axis, -sign * jnp.inf)]
+            variances = [b for a in variances for b in window.places(a, axis, 0)]
+        if order == 1:
+            pieces = map(Gaussian, means, variances)
+            return reduce(lambda a, b: larger_of(a, b, sign, 1, together=True), pieces)
+        mean, variance = jnp.stack(means), jnp.stack(variances)
+        if any(w.is_padded for w in windows):
+            out = _of(_without_padding(mean, variance, sign), variance, x, sign, 1)
+            empty = jnp.isinf(mean).all(0)
+            out = replace(out, mean=jnp.where(empty, mean[0], out.mean))
+        else:
+            out = _of(mean, variance, x, sign, 1)
+        if out.correlation is None:
+            return out
+        return replace(out, correlation=between_windows(out.correlation))
 
     return rule
 
 
-def _along(
-    x: Gaussian,
-    axis: int,
-    sign: int,
-    order: int,
-    window: int,
-    stride: int,
-    padding: tuple[int, int],
-    spacing: int,
-    dilation: int,
-    number: int,
-) -> Gaussian:
-    """The largest in each window along one axis; see `lax.reduce_window`.
-
-    One axis after the other: the compiler for CPUs is slow with slices that skip along two.
-    """
-    padded = any(padding) or spacing > 1
-    if padded:
-        config = [(0, 0, 0)] * x.mean.ndim
-        config[axis] = (*padding, spacing - 1)
-        filling = jnp.asarray(-sign * jnp.inf, x.dtype)
-        mean = lax.pad(x.mean, filling, config)
-        x = replace(x, mean=mean, variance=lax.pad(x.variance, jnp.zeros_like(filling), config))
-    stop = (number - 1) * stride + 1
-
-    def taken(a: Array, start: int) -> Array:
-        return lax.slice_in_dim(a, start, start + stop, stride, axis)
-
-    pieces = [
-        replace(x, mean=taken(x.mean, k * dilation), variance=taken(x.variance, k * dilation))
-        for k in range(window)
-    ]
-    if x.correlation is None and order != 1 and window > 2:
-        ordered = _by_variance(_stacked(pieces), 0)
-        best = Gaussian(ordered.mean[0], ordered.variance[0])
-        for k in range(1, window):
-            best = _better(best, Gaussian(ordered.mean[k], ordered.variance[k]), sign, order)
-        return best
-    while len(pieces) > 1:
-        pairs = zip(pieces[::2], pieces[1::2], strict=False)
-        winners = [
-            _better(a, b, sign, order) if padded else larger_of(a, b, sign, order, together=True)
-            for a, b in pairs
-        ]
-        pieces = winners + pieces[len(winners) * 2 :]
-    return pieces[0]
-
-
-def _stacked(pieces: Sequence[Gaussian]) -> Gaussian:
-    return Gaussian(jnp.stack([p.mean for p in pieces]), jnp.stack([p.variance for p in pieces]))
-
-
-def _better(best: Gaussian, here: Gaussian, sign: int, order: int) -> Gaussian:
-    """The larger of two, where padding (infinite means) never wins."""
-    outside = [jnp.isinf(g.mean) for g in (best, here)]
-    finite = [
-        replace(g, mean=jnp.where(out, other.mean, g.mean))
-        for g, other, out in zip((best, here), (here, best), outside, strict=True)
-    ]
-    finite = [replace(g, mean=jnp.where(jnp.isinf(g.mean), 0, g.mean)) for g in finite]
-    won = larger_of(*finite, sign, order, together=True)
-    both = outside[0] & outside[1]
-    mean = jnp.where(outside[0], here.mean, jnp.where(outside[1], best.mean, won.mean))
-    variance = jnp.where(
-        outside[0], here.variance, jnp.where(outside[1], best.variance, won.variance)
-    )
-    return replace(won, mean=jnp.where(both, best.mean, mean), variance=variance)
+def _without_padding(mean: Array, variance: Array, sign: int) -> Array:
+    """Means with so small ones for padding that it is never the largest."""
+    outside = jnp.isinf(mean)
+    deviation = root(variance.max(0))
+    inside = jnp.where(outside, jnp.zeros_like(mean), mean)
+    least = (sign * inside).min(0) - 2 * LARGEST_RATIO * deviation
+    return jnp.where(outside, lax.stop_gradient(sign * least), mean)
 
 
 EXTREMES: dict[str, Callable[..., Gaussian]] = {

@@ -21,7 +21,6 @@ import operator
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
@@ -32,14 +31,13 @@ from cgjax._beliefs.values import (
     Gaussian,
     Value,
     is_random,
-    neighbour_products,
-    over_even_pairs,
     over_pairs,
     sharing,
     stored,
 )
+from cgjax._beliefs.windows import Window
 from cgjax._gaussian.numerics import root
-from cgjax._program.jaxprs import Params, bind
+from cgjax._program.jaxprs import bind
 
 # Of two operands, and linear in both.
 Product = Callable[[Exact, Exact], Array]
@@ -200,10 +198,12 @@ def convolution(eqn: JaxprEqn, operands: Sequence[Value], order: int, positions:
     correlated = is_random(x) and set(numbers.lhs_spec[2:]) <= set(x.axes)
     follow = positions and order != 1 and p["batch_group_count"] == 1 and bool(spatial)
     follow = follow and math.prod(mean.shape[a] for a in spatial) > 1
-    if not follow or not (correlated or is_random(kernel)):
+    if not follow:
         return Gaussian(mean, bilinear(convolve, x, kernel, order)[1])
 
-    window = _Window(p, x.shape, kernel.shape, mean.shape)
+    window = Window(p, x.shape, kernel.shape, mean.shape)
+    if not (correlated or is_random(kernel) or window.overlap):
+        return Gaussian(mean, bilinear(convolve, x, kernel, order)[1])
     weights = window.kernel(_mean_of(kernel))  # (taps, inputs, groups, outputs)
     # For any two windows, and for neighbours: (2, examples, taps, groups, inputs).
     pairs = window.pairs(_mean_of(x))
@@ -219,9 +219,12 @@ def convolution(eqn: JaxprEqn, operands: Sequence[Value], order: int, positions:
     parts, gain = [], None
     if is_random(x):
         spread = convolve(x.variance, _mean_of(kernel) ** 2)
+        level = window.channels(x.variance.mean(tuple(numbers.lhs_spec[2:]), keepdims=True))
+        # Windows that overlap have the noise in common that an input has for itself.
+        own = jnp.maximum(level - common[1], 0) if correlated else level
+        shared = shared + window.overlaps(own, weights)
         if correlated and len(weights) > 1:
             # The taps of one window, which are neighbours, add up with what they share.
-            level = window.channels(x.variance.mean(tuple(numbers.lhs_spec[2:]), keepdims=True))
             level = jnp.broadcast_to(level, common.shape[1:])
             squares = (weights**2).sum(0)
             alone = jnp.einsum("ngi,igo->ngo", level, squares)
@@ -237,83 +240,3 @@ def convolution(eqn: JaxprEqn, operands: Sequence[Value], order: int, positions:
         gain = mean * window.outputs(root(_inverse(precision))[None])
     shared = jnp.stack([window.outputs(c) for c in shared])
     return sharing(mean, functools.reduce(operator.add, parts), shared, spatial, gain)
-
-
-class _Window:
-    """A convolution's geometry: which inputs each of its taps sees."""
-
-    def __init__(self, params: Params, lhs: Sequence[int], rhs: Sequence[int], out: Sequence[int]):
-        self.numbers = params["dimension_numbers"]
-        self.groups = params["feature_group_count"]
-        self.out = out
-        lhs_spec, rhs_spec, out_spec = self.numbers
-        self.lhs_spec, self.rhs_spec, self.out_spec = lhs_spec, rhs_spec, out_spec
-        self.steps = [
-            max(s // d, 1)
-            for s, d in zip(params["window_strides"], params["lhs_dilation"], strict=True)
-        ]
-        self.masks = []
-        for d, (i, k, o) in enumerate(zip(lhs_spec[2:], rhs_spec[2:], out_spec[2:], strict=True)):
-            low, _ = params["padding"][d]
-            place = (
-                np.arange(out[o])[:, None] * params["window_strides"][d]
-                - low
-                + np.arange(rhs[k])[None] * params["rhs_dilation"][d]
-            )
-            index, left = np.divmod(place, params["lhs_dilation"][d])
-            seen = (left == 0) & (index >= 0) & (index < lhs[i])
-            mask = np.zeros((lhs[i], rhs[k]), np.float32)
-            np.add.at(mask, (np.where(seen, index, 0), np.arange(rhs[k])[None] + 0 * index), seen)
-            self.masks.append(mask / out[o])
-
-    def taps(self, x: Exact) -> Array:
-        """For each tap the average, over all windows, of the input it sees: (n, taps, g, i)."""
-        x = jnp.transpose(x, (self.lhs_spec[0], *self.lhs_spec[2:], self.lhs_spec[1]))
-        for mask in self.masks:
-            # The next spatial axis is always axis 1; its taps go last.
-            x = jnp.tensordot(x, jnp.asarray(mask, x.dtype), ((1,), (0,)))
-        x = jnp.swapaxes(x.reshape(*x.shape[:2], -1), 1, 2)
-        return x.reshape(*x.shape[:2], self.groups, -1)
-
-    def pairs(self, x: Exact) -> Array:
-        """For each tap the average product of the inputs that two windows see: any, neighbours."""
-        number = math.prod(self.out[a] for a in self.out_spec[2:])
-        anywhere = (number * self.taps(x) ** 2 - self.taps(x**2)) / (number - 1)
-        axes = self.lhs_spec[2:]
-        near = [
-            self.channels(neighbour_products(x, axis, step).mean(axes, keepdims=True))
-            * (x.shape[axis] / (x.shape[axis] - step))
-            for axis, out, step in zip(axes, self.out_spec[2:], self.steps, strict=True)
-            if self.out[out] > 1 and x.shape[axis] > step
-        ]
-        if not near:
-            return jnp.stack([anywhere, anywhere])
-        # That of all neighbours, in the share of windows in which the tap is inside the image.
-        seen = functools.reduce(np.multiply.outer, [m.sum(0) for m in self.masks]).reshape(-1)
-        neighbours = functools.reduce(jnp.add, near)[:, None] / len(near)
-        return jnp.stack([anywhere, neighbours * jnp.asarray(seen, x.dtype)[None, :, None, None]])
-
-    def spaced(self, x: Gaussian, axes: tuple[int, ...]) -> Array:
-        """The covariances of x's positions, where neighbours are one stride apart."""
-        assert x.correlation is not None
-        near, far = x.correlation[1], x.correlation[0]
-        # What neighbours have in common beyond any two fades within a few steps.
-        faded = far + (near - far) / max(self.steps)
-        return jnp.stack([far, faded]) * over_even_pairs(root(x.variance), axes)
-
-    def kernel(self, kernel: Exact) -> Array:
-        """The kernel as (taps, inputs, groups, outputs)."""
-        output, inputs, *taps = self.rhs_spec
-        kernel = jnp.transpose(kernel, (*taps, inputs, output))
-        *_, inputs, outputs = kernel.shape
-        return kernel.reshape(-1, inputs, self.groups, outputs // self.groups)
-
-    def channels(self, x: Array) -> Array:
-        """An array of size 1 along the positions, as (examples, groups, inputs)."""
-        x = jnp.transpose(x, self.lhs_spec)
-        return x.reshape(x.shape[0], self.groups, -1)
-
-    def outputs(self, x: Array) -> Array:
-        """(examples, groups, outputs) laid out as the result, of size 1 along the positions."""
-        shape = (x.shape[0], x.shape[1] * x.shape[2], *(1,) * len(self.masks))
-        return jnp.transpose(x.reshape(shape), [int(a) for a in np.argsort(self.out_spec)])

@@ -28,6 +28,7 @@ from cgjax._beliefs.laid import moved, retraced
 from cgjax._beliefs.largest import EXTREMES
 from cgjax._beliefs.linear import linear, linearised
 from cgjax._beliefs.linked import distinct, linked, of_places, without_link
+from cgjax._beliefs.made import made
 from cgjax._beliefs.maps import as_linear, is_complex
 from cgjax._beliefs.movement import STRUCTURE
 from cgjax._beliefs.products import convolution, dot_general
@@ -82,7 +83,8 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
     if name == "dot_general":
         return _product(eqn, operands, how, place)
     if name == "conv_general_dilated":
-        return convolution(eqn, _settled(operands, order), order, how.positions)
+        out = convolution(eqn, _settled(operands, order), order, how.positions)
+        return made(out, eqn, operands) if order != 1 and how.positions else out
     hidden = facts(eqn).opaque  # such as a function that a scatter applies
     if not hidden and (_is_sum(eqn) or any(name in rules for rules in _RULES)):
         return _structure(eqn, operands, order, place)
@@ -154,7 +156,9 @@ def _product(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
     if steps is not None:
         return evaluated(steps, operands, how, place)
     same = one_variable(*operands)
-    return dot_general(eqn, _settled(operands, how.order), how.order, how.positions, same)
+    out = dot_general(eqn, _settled(operands, how.order), how.order, how.positions, same)
+    followed = how.order != 1 and how.positions and same is None
+    return made(out, eqn, operands) if followed else out
 
 
 def evaluated(

@@ -9,6 +9,7 @@ chosen by it is, given d, a line of d and an independent rest,
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -29,57 +30,13 @@ from cgjax._beliefs.curves.form import (
     times,
 )
 from cgjax._beliefs.curves.polynomial import Polynomial
+from cgjax._beliefs.curves.skips import common
+from cgjax._beliefs.curves.total import Part, Total, parts_of, same_root
 from cgjax._beliefs.values import Gaussian, Lazy, Value, settle
 from cgjax._gaussian.numerics import root as deviation
 from cgjax._gaussian.numerics import wide
 
 _MOST = 4  # parts of a sum; with more of them a sum is a Gaussian of its own
-
-
-class Part(NamedTuple):
-    """A Gaussian, and how much of it is in a sum.
-
-    Attributes:
-        root: the Gaussian.
-        weight: what it is multiplied by.
-    """
-
-    root: Gaussian
-    weight: Coefficient
-
-
-@dataclass(frozen=True, eq=False)
-class Total(Gaussian):
-    """A sum of independent Gaussians. It is only ever the root of a curve.
-
-    Attributes:
-        parts: what is summed.
-        constant: what is added.
-    """
-
-    parts: tuple[Part, ...] = ()
-    constant: Coefficient = 0.0
-
-    def same(self, other: Gaussian) -> bool:
-        """Whether another is the same sum."""
-        if self is other:
-            return True
-        if not isinstance(other, Total) or len(other.parts) != len(self.parts):
-            return False
-        lines = [Line(part.weight, self.constant) for part in self.parts]
-        others = [Line(part.weight, other.constant) for part in other.parts]
-        roots = zip(self.parts, other.parts, strict=True)
-        return all(a.root is b.root for a, b in roots) and all(map(same_line, lines, others))
-
-
-def same_root(a: Gaussian, b: Gaussian) -> bool:
-    """Whether two Gaussians are known to be one variable."""
-    return a is b or (isinstance(a, Total) and a.same(b))
-
-
-def parts_of(root: Gaussian) -> tuple[Part, ...]:
-    """What a Gaussian is a sum of."""
-    return root.parts if isinstance(root, Total) else (Part(root, 1.0),)
 
 
 def summed(
@@ -119,6 +76,11 @@ def _total(parts: tuple[Part, ...], constant: Coefficient) -> Total:
         mean = plus(mean, times(weight, wide(root.mean)))
         square = weight**2
         variance = plus(variance, times(square, wide(root.variance)))
+    for one, other in itertools.combinations(parts, 2):
+        both = common(one.root, other.root)
+        if both is not None:
+            twice = times(times(one.weight, other.weight), 2 * both.itself)
+            variance = jnp.maximum(plus(variance, twice), 0)
     return Total(jnp.asarray(mean), jnp.asarray(variance), parts=parts, constant=constant)
 
 

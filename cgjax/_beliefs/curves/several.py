@@ -18,6 +18,7 @@ from cgjax._beliefs.curves.curve import Curve, as_curve, composed, warn_of_decis
 from cgjax._beliefs.curves.form import IDENTITY, dtype_of, is_inexact
 from cgjax._beliefs.curves.joint import Split, given, parts_of, same_root, summed, variables
 from cgjax._beliefs.curves.polynomial import Polynomial
+from cgjax._beliefs.curves.skips import with_common
 from cgjax._beliefs.curves.splits import on_splits
 from cgjax._beliefs.largest import larger_of
 from cgjax._beliefs.movement import common_axes, shared_variance
@@ -53,7 +54,8 @@ def mixed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
     out = rule(*(x if is_random(x) else _certain(x, settled) for x in settled), order)
     if order != 1 and primitive in _EXTREMES and len(curves) == 2:
         return _split_larger(eqn, curves, out)
-    return out
+    of_two = order != 1 and known.signs and len(curves) == len(operands)
+    return with_common(out, curves, known.signs) if of_two else out
 
 
 def _common(operands: Sequence[Value]) -> Gaussian | None:
