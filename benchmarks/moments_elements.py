@@ -13,7 +13,7 @@ and of a variance, in its variances, from a fine grid in float64.
 
 from benchmarks import command
 
-NAMES = {"nargs": "*", "help": "rows to measure, all by default", "metavar": "NAME"}
+NAMES = {"nargs": "*", "default": [], "help": "rows to measure, all by default", "metavar": "NAME"}
 OPTIONS = command.read(__name__, __doc__, names=NAMES)
 
 from collections.abc import Callable
