@@ -3,9 +3,9 @@
 Forward (mean and variance), and with the gradient: both again, and what they pull back to the mean
 and the variance of the argument, as a layer does in training. 1.2 million elements in float32, with
 means from N(0, 1) and deviations from 0.1 to 1.5, in one interleaved run beside tanh and exp alone.
-"function" is `moments` of a plain function, "node" what a family says of its statistic, with the
-noise of the node itself. "error" is the largest distance of a mean, in deviations of the argument,
-and of a variance, in its variances, from a fine grid in float64.
+"function" is `moments` of a plain function; "node", of 0.3 million elements, what a family says of
+its statistic, with the noise of the node itself. "error" is the largest distance of a mean, in
+deviations of the argument, and of a variance, in its variances, from a fine grid in float64.
 
     python -m benchmarks.moments_elements                 # about a minute on 2 cores
     python -m benchmarks.moments_elements --names ReLU GELU --no-write
@@ -28,7 +28,7 @@ from benchmarks.records import Table
 from benchmarks.timing import Steps, called, compiled, interleaved
 from cgjax import nodes
 
-ELEMENTS = 1_200_000
+ELEMENTS = {"alone": 1_200_000, "function": 1_200_000, "node": 300_000}
 CHECKED = 300  # of these
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ReLU": jax.nn.relu,
@@ -81,9 +81,9 @@ def with_gradients(f: Callable[..., Any]) -> Callable[..., Any]:
 
 def arrays() -> list[np.ndarray]:
     """Means and variances, and two arrays to pull back."""
-    generator = np.random.default_rng(0)
-    mean, *pulled = generator.standard_normal((3, ELEMENTS))
-    variance = generator.uniform(0.1, 1.5, ELEMENTS) ** 2
+    generator, size = np.random.default_rng(0), max(ELEMENTS.values())
+    mean, *pulled = generator.standard_normal((3, size))
+    variance = generator.uniform(0.1, 1.5, size) ** 2
     return [a.astype(np.float32) for a in (mean, variance, *pulled)]
 
 
@@ -110,12 +110,13 @@ def error(got: Any, kind: str, name: str, mean: np.ndarray, variance: np.ndarray
 def measure(quick: bool, names: list[str] | None = None) -> dict[str, Any]:
     """Times of all functions and families."""
     data = arrays()
-    given = [jnp.asarray(a) for a in data]
+    by_kind = {k: [jnp.asarray(a[:size]) for a in data] for k, size in ELEMENTS.items()}
     steps: dict[tuple[str, str, str], Steps] = {}
     rows: list[dict[str, Any]] = []
     for name, f in ALONE.items():
-        program, _ = compiled(jax.jit(f), given[0])
-        steps[name, "alone", "forward"] = called(program, given[0])
+        given = by_kind["alone"][:1]
+        program, _ = compiled(jax.jit(f), *given)
+        steps[name, "alone", "forward"] = called(program, *given)
         rows.append({"name": name, "kind": "alone"})
     chosen = names or [*FUNCTIONS, *FAMILIES]
     tables = {"function": FUNCTIONS, "node": FAMILIES}
@@ -125,19 +126,21 @@ def measure(quick: bool, names: list[str] | None = None) -> dict[str, Any]:
             f = makers[kind](table[name])
             row: dict[str, Any] = {"name": name, "kind": kind}
             for part, whole, count in (("forward", f, 2), ("gradient", with_gradients(f), 4)):
-                program, facts = compiled(jax.jit(whole), *given[:count])
-                steps[name, kind, part] = called(program, *given[:count])
+                given = by_kind[kind][:count]
+                program, facts = compiled(jax.jit(whole), *given)
+                steps[name, kind, part] = called(program, *given)
                 row |= {f"{part}_{fact}": value for fact, value in facts.items()}
                 if part == "forward":
                     row["error"] = error(program(*given[:2]), kind, name, *data[:2])
             rows.append(row)
-    timings = interleaved(steps, rounds=3 if quick else 11, calls=1 if quick else 3)
+    timings = interleaved(steps, rounds=3 if quick else 9, calls=1)
     for row in rows:
         for part in ("forward", "gradient"):
             timing = timings.get((row["name"], row["kind"], part))
             if timing is not None:
-                row[part] = 1e9 * timing.seconds / ELEMENTS
-                row[f"{part}_fastest"] = 1e9 * float(timing.each.min()) / ELEMENTS
+                row[part] = 1e9 * timing.seconds / ELEMENTS[row["kind"]]
+                fastest = float(timing.each.min())
+                row[f"{part}_fastest"] = 1e9 * fastest / ELEMENTS[row["kind"]]
         if row["kind"] != "alone":
             row["target"] = "{} / {}".format(*TARGETS.get(row["name"], TARGET))
     return {"elements": ELEMENTS, "rows": rows}
