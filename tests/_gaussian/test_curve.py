@@ -58,14 +58,14 @@ def test_many_elements_have_the_moments_and_derivatives_of_few():
     scale = jnp.linspace(0.5, 1.5, size)
 
     def of_all(mean, variance, scale):
-        functions = [jax.nn.gelu, jax.nn.elu, lambda x: jnp.tanh(scale * x)]
+        functions = [jax.nn.elu, lambda x: jnp.tanh(scale * x)]
         return [tuple(cg.moments(f)(cg.Belief(mean, variance))) for f in functions]
 
     @jax.jit
     def both(*arrays):
         one = jnp.ones_like(arrays[0])
         _, pull = jax.vjp(of_all, *arrays)
-        return of_all(*arrays), pull([(one, 2 * one)] * 3)
+        return of_all(*arrays), pull([(one, 2 * one)] * 2)
 
     arrays = mean, variance, scale
     ends = np.r_[:20, size - 20 : size]
