@@ -3,21 +3,22 @@
 Everything that is needed of one element is computed at once: the mean and the variance, and their
 derivatives by the mean and the variance of the argument. The compiler for CPUs writes intermediate
 results that are used more than once to memory; block by block they stay in the cache, and take no
-more memory than a block does. On other devices it is one kernel anyway.
+more memory than a block does. It has no loop with two results either, but complex numbers have two
+parts: results leave a block in pairs. On other devices it is one kernel anyway.
 """
 
 import math
-import operator
-from collections.abc import Callable
-from functools import partial, reduce
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr
+from jax.core import Tracer, eval_jaxpr
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jaxtyping import Array, Float
 
 Pair = tuple[Array, Array]
@@ -25,6 +26,17 @@ Rule = Callable[[Array, Array], Pair]
 
 # Elements: a block of a quadrature with 16 points takes a megabyte.
 _BLOCK = 1 << 13
+
+# Parameters of operations that cannot be applied to arrays of other shapes.
+_OF_SHAPE = {"shape", "new_sizes", "jaxpr", "call_jaxpr"}
+
+# What was measured to stay in one loop on CPUs.
+_IN_A_LOOP = {
+    *(lax.add_p, lax.sub_p, lax.mul_p, lax.div_p, lax.neg_p, lax.integer_pow_p, lax.sqrt_p),
+    *(lax.exp_p, lax.log_p, lax.log1p_p, lax.expm1_p, lax.tanh_p, lax.logistic_p, lax.erf_p),
+    *(lax.abs_p, lax.sign_p, lax.max_p, lax.min_p, lax.select_n_p, lax.convert_element_type_p),
+    *(lax.lt_p, lax.le_p, lax.gt_p, lax.ge_p, lax.eq_p, lax.ne_p),
+}
 
 _T = TypeVar("_T")
 
@@ -70,7 +82,7 @@ def in_blocks(
     slopes: bool,
     *parameters: Float[Array, "*shape"],
 ) -> Response:
-    """The same, block by block where that is faster, for a closed rule; see `is_closed`.
+    """The same, block by block where that is faster, for a rule that closes over nothing.
 
     Args:
         rule: an element-wise function of the mean, the variance and the parameters.
@@ -81,9 +93,35 @@ def in_blocks(
     return Response(*_evaluated(rule, slopes, mean, variance, *parameters))
 
 
-def is_closed(function: Callable[..., Array], *arrays: Array) -> bool:
-    """Whether an element-wise function depends on nothing but its arguments and fixed numbers."""
-    return constants_are_numbers(jax.make_jaxpr(function)(*arrays))
+def opened(
+    function: Callable[[Array], Array], at: Float[Array, "*shape"]
+) -> tuple[Callable[..., Array], list[Array]] | None:
+    """An element-wise function of one array as one of what it closes over too.
+
+    Args:
+        function: the function.
+        at: an array that it may be called with.
+
+    Returns:
+        A function that depends on nothing but its arguments and fixed numbers, and its arguments
+        but for the first, of the shape and dtype of `at`; None where there are others.
+    """
+    traced = jax.make_jaxpr(function)(at)
+    places = [k for k, c in enumerate(traced.consts) if np.ndim(c) or isinstance(c, Tracer)]
+    if not places:
+        return function, []
+    arrays = [jnp.asarray(traced.consts[k]) for k in places]
+    alike = all(a.shape in ((), at.shape) and a.dtype == at.dtype for a in arrays)
+    if not alike or any(_OF_SHAPE & eqn.params.keys() for eqn in traced.jaxpr.eqns):
+        return None
+
+    def closed(x: Array, *arrays: Array) -> Array:
+        constants = list(traced.consts)
+        for place, array in zip(places, arrays, strict=True):
+            constants[place] = array
+        return eval_jaxpr(traced.jaxpr, constants, x)[0]
+
+    return closed, [jnp.broadcast_to(a, at.shape) for a in arrays]
 
 
 def constants_are_numbers(jaxpr: ClosedJaxpr) -> bool:
@@ -94,37 +132,88 @@ def constants_are_numbers(jaxpr: ClosedJaxpr) -> bool:
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _evaluated(rule: Callable[..., Pair], slopes: bool, *arrays: Array) -> tuple[Array, ...]:
     if not slopes:
-        return by_blocks(lambda *x: tuple(rule(*x)), *arrays)
+        return pair_of(rule, *arrays)
 
     def with_slopes(*arrays: Array) -> tuple[Array, ...]:
-        values, by_mean, by_variance, *_ = _partials(rule, *arrays)
+        values, by_mean, by_variance = _partials(rule, *arrays)
         return *values, by_mean[0], by_variance[0]
 
     return by_blocks(with_slopes, *arrays)
 
 
-@_evaluated.defjvp
+@partial(_evaluated.defjvp, symbolic_zeros=True)
 def _evaluated_jvp(
     rule: Callable[..., Pair],
     slopes: bool,
     primals: tuple[Array, ...],
-    tangents: tuple[Array, ...],
+    tangents: tuple[Array | SymbolicZero, ...],
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    out, *partials = by_blocks(lambda *arrays: _partials(rule, *arrays), *primals)
-    terms = ([p[k] * t for p, t in zip(partials, tangents, strict=True)] for k in (0, 1))
-    dout = tuple(reduce(operator.add, parts) for parts in terms)
+    still = [isinstance(tangent, SymbolicZero) for tangent in tangents]
+    moving = [k for k in range(len(tangents)) if (slopes and k < 2) or not still[k]]
+    out, *partials = by_blocks(lambda *arrays: _partials(rule, *arrays, by=moving), *primals)
+    dout = [jnp.zeros_like(value) for value in out]
+    for k, slope in zip(moving, partials, strict=True):
+        tangent = tangents[k]
+        if not isinstance(tangent, SymbolicZero):
+            dout = [d + s * tangent for d, s in zip(dout, slope, strict=True)]
     if not slopes:
-        return out, dout
+        return out, tuple(dout)
     constants = partials[0][0], partials[1][0]
     return (*out, *constants), (*dout, *map(jnp.zeros_like, constants))
 
 
-def _partials(rule: Callable[..., Pair], *arrays: Array) -> tuple[Pair, ...]:
-    """The two values, and their derivatives by each of the arguments."""
-    values, push = jax.linearize(rule, *arrays)
+def _partials(
+    rule: Callable[..., Pair], *arrays: Array, by: Sequence[int] = (0, 1)
+) -> tuple[Pair, ...]:
+    """The two values, and their derivatives by some of the arguments."""
+
+    def of_some(*some: Array) -> Pair:
+        whole = list(arrays)
+        for k, array in zip(by, some, strict=True):
+            whole[k] = array
+        return rule(*whole)
+
+    values, push = jax.linearize(of_some, *(arrays[k] for k in by))
     one, zero = jnp.ones_like(arrays[0]), jnp.zeros_like(arrays[0])
-    directions = [[one if i == k else zero for i in range(len(arrays))] for k in range(len(arrays))]
+    directions = [[one if i == k else zero for i in by] for k in by]
     return tuple(values), *(tuple(push(*direction)) for direction in directions)
+
+
+def pair_of(function: Callable[..., Pair], *arrays: Array) -> Pair:
+    """The same as `by_blocks`, for a function with two results.
+
+    Where all that it does fits into one loop, a compiler for CPUs makes that of the parts of one
+    complex number, and lets several cores share it: twice as fast as one block after the other, in
+    which one core works. What takes the number apart has to be a loop, or it would be computed
+    twice.
+    """
+    shape, size = arrays[0].shape, arrays[0].size
+    if size < 2 * _BLOCK or not _fits_one_loop(function, arrays):
+        return by_blocks(function, *arrays)
+
+    def in_one(*arrays: Array) -> Pair:
+        whole = lax.complex(*function(*arrays)).reshape(-1)
+        halves = jnp.pad(whole, (0, size % 2)).reshape(2, -1)
+        parts = lax.map(lambda half: (lax.real(half), lax.imag(half)), halves)
+        first, second = (part.reshape(-1)[:size].reshape(shape) for part in parts)
+        return first, second
+
+    return lax.platform_dependent(*arrays, cpu=in_one, default=function)
+
+
+def _fits_one_loop(function: Callable[..., Pair], arrays: Sequence[Array]) -> bool:
+    one = [jax.ShapeDtypeStruct((), array.dtype) for array in arrays]
+    return {eqn.primitive for eqn in _flat(jax.make_jaxpr(function)(*one).jaxpr)} <= _IN_A_LOOP
+
+
+def _flat(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """The equations of a program, and of what it calls in place of the calls."""
+    for eqn in jaxpr.eqns:
+        inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+        if inner is None:
+            yield eqn
+        else:
+            yield from _flat(getattr(inner, "jaxpr", inner))
 
 
 def by_blocks(function: Callable[..., _T], *arrays: Array) -> _T:
@@ -133,7 +222,7 @@ def by_blocks(function: Callable[..., _T], *arrays: Array) -> _T:
     Args:
         function: it depends on nothing but its arguments and fixed numbers, and is not
             differentiated: what is differentiated computes its derivatives block by block too.
-        arrays: of one shape and dtype.
+        arrays: of one shape and dtype, which is that of the results too.
     """
     shape, size = arrays[0].shape, arrays[0].size
     if size < 2 * _BLOCK:
@@ -148,8 +237,21 @@ def by_blocks(function: Callable[..., _T], *arrays: Array) -> _T:
                 flat = jnp.pad(flat, (0, number * width - size), mode="edge")
             return flat.reshape(number, width)
 
-        out = lax.map(lambda block: function(*block), tuple(map(split, arrays)))
-        return jax.tree.map(lambda a: a.reshape(-1)[:size].reshape(shape), out)
+        def joined(array: Array) -> Array:
+            return array.reshape(-1)[:size].reshape(shape)
+
+        blocks = tuple(map(split, arrays))
+        one = (jax.ShapeDtypeStruct(block.shape[1:], block.dtype) for block in blocks)
+        traced, out = jax.make_jaxpr(function, return_shape=True)(*one)
+
+        def packed(block: tuple[Array, ...]) -> tuple[list[Array], list[Array]]:
+            leaves = eval_jaxpr(traced.jaxpr, traced.consts, *block)
+            pairs = zip(leaves[::2], leaves[1::2], strict=False)
+            return [lax.complex(*pair) for pair in pairs], leaves[len(leaves) // 2 * 2 :]
+
+        pairs, rest = lax.map(packed, blocks)
+        leaves = [part(joined(pair)) for pair in pairs for part in (lax.real, lax.imag)]
+        return jax.tree.unflatten(jax.tree.structure(out), leaves + [joined(one) for one in rest])
 
     return lax.platform_dependent(*arrays, cpu=blockwise, default=function)
 

@@ -17,9 +17,10 @@ and the same of Y^2; of one with a kink its derivative is used:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
+from cgjax._gaussian.points import Number, summed
 
 Nodes = Float[Array, "*nodes"]
 Curve = Callable[..., Nodes]
@@ -54,10 +56,7 @@ _POWERS = np.stack([_WEIGHTS, _WEIGHTS * _POINTS, _WEIGHTS * _POINTS**2])
 # resolved, as hardly anything lies beyond it.
 _REACH, _FURTHEST_KINK = 5.0, 3.0
 _ROOTS, _LEGENDRE = np.polynomial.legendre.leggauss(12)
-_SHARES = [
-    ((root + 1) / 2, weight / 2 / math.sqrt(2 * math.pi))
-    for root, weight in zip(_ROOTS.tolist(), _LEGENDRE.tolist(), strict=True)
-]
+_PLACES, _LEGENDRE = (_ROOTS + 1) / 2, _LEGENDRE / 2 / math.sqrt(2 * math.pi)
 
 # A Gaussian narrower than this is integrated as one of this width, and what the variance adds is
 # scaled to it: exact derivatives at variance 0, and differences keep their digits.
@@ -150,10 +149,7 @@ def _values(
         (first,), (second,) = _smooth_sums(curve, 1, here, mean, deviation, *constants)
         return there + share * first, variance * nonnegative(second - first**2)
     deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
-    first = second = jnp.zeros_like(mean)
-    for t, weight in _points_beside(kinks, mean, deviation):
-        change = (curve(mean + deviation * t, *constants) - here) / deviation
-        first, second = first + weight * change, second + weight * change**2
+    first, second = _kinked_sums(curve, False, kinks, here, mean, deviation, *constants)
     return there + share * first, variance * nonnegative(second - first**2)
 
 
@@ -175,14 +171,9 @@ def _partials(
         by_mean = first[1], share * (second[1] - 2 * first[0] * first[1])
         return values, by_mean, (tilt / (2 * deviation), (cross_tilt - 2 * first[0] * tilt) / 2)
     deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
-    one = jnp.ones_like(mean)
-    first = second = slope = tilt = cross = cross_tilt = jnp.zeros_like(mean)
-    for t, weight in _points_beside(kinks, mean, deviation):
-        there, steepness = jax.jvp(lambda x: curve(x, *constants), (mean + deviation * t,), (one,))
-        change, weighted = (there - here) / deviation, weight * steepness
-        first, second = first + weight * change, second + weight * change**2
-        slope, tilt = slope + weighted, tilt + weighted * t
-        cross, cross_tilt = cross + weighted * change, cross_tilt + weighted * change * t
+    first, second, slope, tilt, cross, cross_tilt = _kinked_sums(
+        curve, True, kinks, here, mean, deviation, *constants
+    )
     values = value + share * first, variance * nonnegative(second - first**2)
     by_mean = slope, 2 * share * (cross - first * slope)
     return values, by_mean, (tilt / (2 * deviation), cross_tilt - first * tilt)
@@ -200,8 +191,8 @@ def _finite(curve: Curve, mean: Nodes, *constants: Array) -> tuple[Array, Nodes,
 def _width(smallest: float, mean: Nodes, variance: Nodes) -> tuple[Nodes, Nodes]:
     """The deviation to integrate with, and the variance divided by it."""
     least = smallest * (1 + jnp.abs(mean) / 4)
-    is_wide = jnp.sqrt(jnp.maximum(variance, jnp.finfo(mean.dtype).tiny)) > least
-    deviation = jnp.where(is_wide, jnp.sqrt(jnp.where(is_wide, variance, 1)), least)
+    own = jnp.sqrt(jnp.maximum(variance, jnp.finfo(mean.dtype).tiny))
+    deviation = jnp.where(own > least, own, least)
     return deviation, variance / deviation
 
 
@@ -214,42 +205,73 @@ def _smooth_sums(
     large numbers may be too large themselves.
     """
 
-    def of_each(here: Array, mean: Nodes, deviation: Nodes, *constants: Array) -> Sums:
-        first, second = ([jnp.zeros_like(mean) for _ in range(powers)] for _ in "12")
-        for t, *weights in zip(_POINTS.tolist(), *_POWERS[:powers].tolist(), strict=True):
-            change = (curve(mean + deviation * t, *constants) - here) / deviation
-            first = [a + w * change for a, w in zip(first, weights, strict=True)]
-            second = [a + w * change**2 for a, w in zip(second, weights, strict=True)]
-        return first, second
+    inverse = 1 / deviation
 
-    def of_all(here: Array, mean: Nodes, deviation: Nodes, *constants: Array) -> Sums:
-        weights = jnp.asarray(_POWERS[:powers], mean.dtype)
+    def change_at(
+        t: Float[Array, ""] | float, here: Array, mean: Nodes, step: Nodes, *others: Array
+    ) -> Array:
+        inverse, *constants = others
+        return (curve(mean + step * t, *constants) - here) * inverse
+
+    def of_each(*arrays: Array) -> Sums:
+        return _with_powers((change_at(t, *arrays) for t in _POINTS.tolist()), powers)
+
+    def of_rows(*arrays: Array) -> Sums:
         points = jnp.asarray(_POINTS, mean.dtype)
+        return _with_powers(jax.vmap(lambda t: change_at(t, *arrays))(points), powers)
 
-        def change_at(t: Float[Array, ""]) -> Array:
-            return (curve(mean + deviation * t, *constants) - here) / deviation
-
-        change = jax.vmap(change_at)(points)
-        first, second = (list(jnp.tensordot(weights, a, 1)) for a in (change, change**2))
-        return first, second
-
-    # A CPU's compiler would write each point's value to memory, for the sums to read it again; it
-    # has fast matrix products. Others compute everything in one kernel.
-    operands = here, mean, deviation, *constants
-    first, second = lax.platform_dependent(*operands, cpu=of_all, default=of_each)
+    operands = here, mean, deviation, inverse, *constants
+    if powers == 1:
+        return of_each(*operands)
+    # A CPU's compiler would write each point's value to memory, for more than two sums to read it
+    # again: so all are one array. Others compute everything in one kernel.
+    first, second = lax.platform_dependent(*operands, cpu=of_rows, default=of_each)
     return first, second
 
 
-def _points_beside(
-    kinks: tuple[Nodes, ...], mean: Nodes, deviation: Nodes
-) -> list[tuple[Nodes, Nodes]]:
-    """(t, weight) of the points before the first kink, between kinks, and after the last."""
+def _with_powers(changes: Iterable[Array], powers: int) -> Sums:
+    first: list[Any] = [0.0] * powers
+    second: list[Any] = [0.0] * powers
+    for change, *weights in zip(changes, *_POWERS[:powers].tolist(), strict=True):
+        first = [a + w * change for a, w in zip(first, weights, strict=True)]
+        second = [a + w * change**2 for a, w in zip(second, weights, strict=True)]
+    return first, second
+
+
+def _sides(kinks: tuple[Nodes, ...], mean: Nodes, deviation: Nodes) -> list[tuple[Nodes, Nodes]]:
+    """From where to where points are placed: beyond the outer kinks, and between neighbours."""
     cuts = [jnp.clip((k - mean) / deviation, -_FURTHEST_KINK, _FURTHEST_KINK) for k in kinks]
     cuts = [lax.stop_gradient(cut) for cut in cuts]
-    sides = [(cuts[-1], _REACH), (cuts[0], -_REACH), *pairwise(cuts)]
-    points = []
-    for start, end in sides:
-        for share, weight in _SHARES:
-            t = start + (end - start) * share
-            points.append((t, jnp.abs(end - start) * weight * jnp.exp(-(t**2) / 2)))
-    return points
+    ends = [jnp.full_like(mean, end) for end in (_REACH, -_REACH)]
+    return [(cuts[-1], ends[0]), (cuts[0], ends[1]), *pairwise(cuts)]
+
+
+def _kinked_sums(
+    curve: Curve,
+    with_slopes: bool,
+    kinks: tuple[Nodes, ...],
+    here: Array,
+    mean: Nodes,
+    deviation: Nodes,
+    *constants: Array,
+) -> list[Array]:
+    """E[y] and E[y^2], and with slopes E[f'], E[f' t], E[f' y] and E[f' y t]; y as above."""
+    one, inverse = jnp.ones_like(mean), 1 / deviation
+    totals = [jnp.zeros_like(mean)] * (6 if with_slopes else 2)
+    for start, end in _sides(kinks, mean, deviation):
+        length = end - start
+
+        def at(share: Number, start: Nodes = start, length: Nodes = length) -> tuple[Array, ...]:
+            t = start + length * share
+            density, x = jnp.abs(length) * jnp.exp(-(t**2) / 2), mean + deviation * t
+            if not with_slopes:
+                change = (curve(x, *constants) - here) * inverse
+                return density * change, density * change**2
+            there, slope = jax.jvp(lambda x: curve(x, *constants), (x,), (one,))
+            change, slope = (there - here) * inverse, density * slope
+            squares = density * change, density * change**2
+            return *squares, slope, slope * t, slope * change, slope * change * t
+
+        terms = summed(at, _LEGENDRE, _PLACES)
+        totals = [total + term for total, term in zip(totals, terms, strict=True)]
+    return totals

@@ -17,6 +17,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from cgjax._gaussian.blocks import by_blocks
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
 
 _T = TypeVar("_T")  # an array, or a tuple of them
@@ -49,17 +50,16 @@ _UNIT = 2.0**8
 
 
 def differentiated_forward(function: Callable[..., _T], *arrays: Float[Array, "*nodes"]) -> _T:
-    """function(*arrays), for an element-wise function of arrays of one shape.
+    """function(*arrays), for an element-wise function of arrays of one shape and dtype, to such.
 
-    Its derivatives are computed beside its value, one sweep for each array: reverse mode would
-    store every step of the loop over the quadrature points, which costs more.
+    It is evaluated block by block, and its derivatives beside its value, one sweep for each array:
+    reverse mode would store every step of the loop over the quadrature points, which costs more.
     """
-    pure, closed_over = jax.closure_convert(function, *arrays)
+    _, closed_over = jax.closure_convert(function, *arrays)
     if closed_over:  # may be differentiated too, and need not have the shape of the arrays
         return function(*arrays)
-    rule = partial(_jvp, pure)
-    wrapped = jax.custom_jvp(pure)
-    wrapped.defjvp(rule, symbolic_zeros=True)
+    wrapped = jax.custom_jvp(partial(by_blocks, function))
+    wrapped.defjvp(partial(_jvp, function), symbolic_zeros=True)
     return wrapped(*arrays)
 
 
@@ -68,17 +68,29 @@ def _jvp(
     primals: tuple[Float[Array, "*nodes"], ...],
     tangents: tuple[Float[Array, "*nodes"] | SymbolicZero, ...],
 ) -> tuple[_T, _T]:
-    values = function(*primals)
+    moving = [k for k, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)]
+
+    def with_slopes(*primals: Float[Array, "*nodes"]) -> tuple[_T, list[_T]]:
+        def of_moving(*some: Float[Array, "*nodes"]) -> _T:
+            arrays = list(primals)
+            for k, array in zip(moving, some, strict=True):
+                arrays[k] = array
+            return function(*arrays)
+
+        # One loop over the points for the value and all derivatives.
+        at, number = tuple(primals[k] for k in moving), len(moving)
+        shape = (number,) + (1,) * primals[0].ndim
+        unit = np.eye(number)
+        rows = [jnp.asarray(row.reshape(shape), primals[0].dtype) for row in unit]
+        along = [jnp.broadcast_to(row, (number, *primals[0].shape)) for row in rows]
+        push = partial(jax.jvp, of_moving, at)
+        values, slopes = jax.vmap(lambda *t: push(t), out_axes=(None, 0))(*along)
+        return values, [jax.tree.map(lambda s, k=k: s[k], slopes) for k in range(number)]
+
+    values, slopes = by_blocks(with_slopes, *primals)
     total = jax.tree.map(jnp.zeros_like, values)
-    for index, tangent in enumerate(tangents):
-        if isinstance(tangent, SymbolicZero):
-            continue
-
-        def of_one(array, index=index):
-            return function(*primals[:index], array, *primals[index + 1 :])
-
-        _, slopes = jax.jvp(of_one, (primals[index],), (jnp.ones_like(primals[index]),))
-        total = jax.tree.map(lambda sum_, slope, t=tangent: sum_ + slope * t, total, slopes)
+    for k, slope in zip(moving, slopes, strict=True):
+        total = jax.tree.map(lambda sum_, s, t=tangents[k]: sum_ + s * t, total, slope)
     return values, total
 
 

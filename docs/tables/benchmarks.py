@@ -16,6 +16,7 @@ from benchmarks import (
     evidence,
     kept_memory,
     moments,
+    moments_elements,
     moments_positions,
     pcff_overhead,
     recurrence,
@@ -66,6 +67,7 @@ def overhead_figures(result: Result) -> Parts:
 AS_IN_A_TERMINAL: dict[str, Any] = {
     "training-throughput": training_throughput,
     "moments-cost": moments,
+    "moments-elements": moments_elements,
     "kept-memory": kept_memory,
     "chains": chains,
     "evidence": evidence,

@@ -49,6 +49,34 @@ def test_derivatives_are_those_of_the_moments():
     np.testing.assert_allclose(found, expected, rtol=5e-3, atol=1e-3)
 
 
+def test_many_elements_have_the_moments_and_derivatives_of_few():
+    """In one loop and block by block, of a number that no block divides; with a kink, and arrays
+    that the function closes over."""
+    size = 2 * 8192 + 7
+    mean = jnp.tile(jnp.array([-2.0, -0.4, 0.0, 0.3, 2.5]), size // 5 + 1)[:size]
+    variance = jnp.tile(jnp.array([0.7, 0.2, 1e-8, 1.5]), size // 4 + 1)[:size]
+    scale = jnp.linspace(0.5, 1.5, size)
+
+    def of_all(mean, variance, scale):
+        functions = [jax.nn.elu, lambda x: jnp.tanh(scale * x)]
+        return [tuple(cg.moments(f)(cg.Belief(mean, variance))) for f in functions]
+
+    @jax.jit
+    def both(*arrays):
+        one = jnp.ones_like(arrays[0])
+        _, pull = jax.vjp(of_all, *arrays)
+        return of_all(*arrays), pull([(one, 2 * one)] * 2)
+
+    arrays = mean, variance, scale
+    ends = np.r_[:20, size - 20 : size]
+    for many, few in zip(
+        jax.tree.leaves(both(*arrays)),
+        jax.tree.leaves(both(*(a[ends] for a in arrays))),
+        strict=True,
+    ):
+        np.testing.assert_allclose(many[ends], few, rtol=2e-5, atol=2e-5)
+
+
 def test_a_function_of_booleans_is_differentiated_after_its_trace_has_ended():
     """Where it closes over arrays of the traced function that are no numbers."""
 

@@ -97,6 +97,20 @@ def test_tails_against_scipy(dtype, relative):
     np.testing.assert_allclose(got.spread, second - excess**2, rtol=30 * relative)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_derivatives_of_tails(dtype):
+    """By the exact values of what they are made of, from 0 to where nothing is left."""
+    t = np.array([0.0, 0.3, 1.0, 2.0, 3.5, 6.0, 64.0])
+    with jax.enable_x64(dtype == "float64"):
+        points = jnp.asarray(t, dtype)
+        _, slopes = jax.jvp(tails.tails, (points,), (jnp.ones_like(points),))
+    phi, beyond = scipy.stats.norm.pdf(t), scipy.stats.norm.sf(t)
+    excess = phi - t * beyond
+    wanted = [-t * phi, -phi, -beyond, -2 * excess * (1 - beyond)]
+    for slope, expected in zip(slopes, wanted, strict=True):
+        np.testing.assert_allclose(slope, expected, rtol=2e-5, atol=1e-12)
+
+
 def _second_moment(t):
     """E[max(x - t, 0)^2], by Gauss-Laguerre points: the density falls as exp(-t u - u^2 / 2)."""
     points, weights = np.polynomial.legendre.leggauss(200)

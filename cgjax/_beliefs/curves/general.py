@@ -30,7 +30,7 @@ from cgjax._beliefs.curves.form import (
     plus,
     same_line,
 )
-from cgjax._gaussian.blocks import Response, in_blocks, is_closed, whole
+from cgjax._gaussian.blocks import Response, in_blocks, opened, whole
 from cgjax._gaussian.curve import curve_moments
 
 _MOST = 8  # cuts that points are placed between
@@ -99,10 +99,20 @@ class General(Form):
     def evaluated(
         self, function: Function, mean: jax.Array, variance: jax.Array, slopes: bool
     ) -> Response:
-        """Block by block, where nothing but the variable comes in."""
-        plain = not (self.at or self.keeps_sign or self.stopped) and is_closed(function, mean)
-        rule = partial(self.moments, function)
-        return (in_blocks if plain else whole)(rule, mean, variance, slopes)
+        """Block by block, if its cuts are known numbers and the rest has the variable's shape."""
+        fixed = all(not isinstance(c, Crossing) and number(c) is not None for c in self.at)
+        plain = fixed and not (self.keeps_sign or self.stopped)
+        found = opened(function, mean) if plain else None
+        if found is None:
+            return whole(partial(self.moments, function), mean, variance, slopes)
+        closed, arrays = found
+
+        def rule(
+            mean: jax.Array, variance: jax.Array, *arrays: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
+            return self.moments(lambda x: closed(x, *arrays), mean, variance)
+
+        return in_blocks(rule, mean, variance, slopes, *arrays)
 
 
 def _places(cut: Cut, mean: jax.Array, variance: jax.Array) -> list[jax.Array]:
