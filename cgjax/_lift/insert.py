@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from cgjax import _static
 from cgjax._lift.dependence import Dependence
 from cgjax._lift.forms import Forms
-from cgjax._lift.match import Candidate, Slope, candidates, enclosing
+from cgjax._lift.match import Candidate, Slope, candidates
 from cgjax._lift.others import Other, others
 from cgjax._lift.purpose import Role, Roles
 from cgjax._node import node_p
@@ -29,7 +29,7 @@ from cgjax._program.jaxprs import (
     open_jaxpr,
     sub_jaxprs,
 )
-from cgjax._program.operations import Flat, Operation, Scope
+from cgjax._program.operations import Flat, Operation, Scope, enclosing
 from cgjax._program.program import Program
 from cgjax._program.trace import program_of
 from cgjax.nodes import Family

@@ -6,7 +6,7 @@ result, whichever way around commutative operands are written.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isclose
@@ -19,7 +19,7 @@ from cgjax._lift.forms import Form, Forms
 from cgjax._lift.templates import PARAMETRIC, SLOPE, Pattern, Template, pattern, roots
 from cgjax._node import node_p
 from cgjax._program.axes import after, before, own
-from cgjax._program.operations import Flat, Operation, Scope
+from cgjax._program.operations import Flat, Operation
 
 
 @dataclass(frozen=True)
@@ -344,11 +344,3 @@ def candidates(forms: Forms) -> list[Candidate]:
     for candidate in found:
         taken |= candidate.inside - {id(candidate.root)}
     return [c for c in found if id(c.root) not in taken]
-
-
-def enclosing(scope: Scope) -> Iterator[Scope]:
-    """The functions that a scope lies in, up to the top."""
-    at: Scope | None = scope
-    while at is not None and at.kind != "top":
-        yield at
-        at = at.parent

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax._lift.match import enclosing, marked
+from cgjax._lift.match import marked
 from cgjax._lift.purpose import Roles
-from cgjax._program.operations import Operation
+from cgjax._program.operations import Operation, enclosing
 
 _NAMES = {"integer_pow": "power", "pow": "power", "mul": "square", "select_n": "where"}
 

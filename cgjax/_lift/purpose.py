@@ -20,8 +20,8 @@ from jax import lax
 
 from cgjax._lift.dependence import Dependence
 from cgjax._lift.forms import Forms
-from cgjax._lift.match import Candidate, enclosing
-from cgjax._program.operations import Operation
+from cgjax._lift.match import Candidate
+from cgjax._program.operations import Operation, enclosing
 from cgjax._program.outputs import Outputs
 
 # Functions of JAX that hold a relu or a softplus which is no activation of the network.

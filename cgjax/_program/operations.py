@@ -7,7 +7,7 @@ another name. Loops and branches keep pseudo-operations where values enter and l
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -303,3 +303,11 @@ class Flat:
         while (op := self.producer.get(value)) is not None and op.name in through:
             value = op.inputs[0]
         return value
+
+
+def enclosing(scope: Scope) -> Iterator[Scope]:
+    """The functions that a scope lies in, up to the top."""
+    at: Scope | None = scope
+    while at is not None and at.kind != "top":
+        yield at
+        at = at.parent
