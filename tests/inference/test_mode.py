@@ -60,7 +60,7 @@ def test_modes_keep_dtypes_and_are_not_numbers_where_e_is_none(case):
     half = jax.ShapeDtypeStruct(case.e.shape, jnp.bfloat16)
     assert jax.eval_shape(case.family.mode, half).dtype == jnp.bfloat16
     if case.family.discrete and not case.bounded:
-        e = np.float32(case.e)
+        e = np.array(case.e, np.float32)
         e[0, 0] = np.nan
         found = mode_of(case.family, e)
         assert np.isnan(found[0, 0])
