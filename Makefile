@@ -69,7 +69,7 @@ train: $(VENV)/installed-train
 	$(RUN) train.$(EXPERIMENT) $(ARGS)
 
 # Each core has a process with tests: threads of numpy's products would wait for each other.
-test test-changed newest: export OPENBLAS_NUM_THREADS = 1
+test test-changed pages newest: export OPENBLAS_NUM_THREADS = 1
 
 test: $(VENV)/installed-test
 	$(RUN) $(PYTEST) $(ARGS)
@@ -101,7 +101,7 @@ doctest: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(RUN) pytest --doctest-modules cgjax $(CHECK_ALL) $(ARGS)
 
 pages: $(VENV)/installed-test
-	JAX_PLATFORMS=cpu $(RUN) pytest tests/pages.py $(ARGS)
+	JAX_PLATFORMS=cpu $(RUN) $(PYTEST) tests/pages.py $(ARGS)
 
 # The newest versions on purpose: constraints.txt is not used, and pip looks for updates each time.
 newest-environment: $(VENV_NEWEST)/created

@@ -10,6 +10,7 @@ import cgjax as cg
 from benchmarks import command
 from benchmarks import resnet_cost as benchmark
 from cgjax.kernels.random_bits import random_words, standard_normal
+from train.models.resnet import ResNet
 
 TINY = benchmark.QUICK
 
@@ -61,6 +62,10 @@ def test_trainings_differ_from_those_beside_them_in_one_thing():
 
 
 def test_one_training_beside_the_plain_one(monkeypatch):
+    # Of one stage. (The one above builds all.)
+    monkeypatch.setattr(
+        benchmark, "ResNet", lambda *, widths, **other: ResNet(widths=widths[:1], **other)
+    )
     few = {name: benchmark.TRAININGS[name] for name in ("none", "mask")}
     monkeypatch.setattr(benchmark, "TRAININGS", few)
     monkeypatch.setattr(benchmark, "measure_parts", lambda rounds, shape, repeats: [])

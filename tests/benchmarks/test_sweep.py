@@ -9,6 +9,7 @@ from benchmarks import bounds, command
 from benchmarks import sweep as benchmark
 from benchmarks.timing import Timing
 from train.models.convolution import convolved, products
+from train.models.resnet import ResNet
 from train.resnet import experiment as resnet
 
 
@@ -34,7 +35,11 @@ def test_products_of_patches_are_the_convolution(side, stride):
 SMALL = benchmark.PRESETS["tiny"]
 
 
-def test_an_epoch_is_compared_with_the_reference():
+def test_an_epoch_is_compared_with_the_reference(monkeypatch):
+    # Of one stage. (How a stage begins is checked in tests/train/models.)
+    monkeypatch.setattr(
+        benchmark, "ResNet", lambda *, widths, **other: ResNet(widths=widths[:1], **other)
+    )
     measured = benchmark.Measured("products", "float32", "sweep", 2)
     epochs, facts = benchmark.prepare(SMALL, measured)
     epochs(1)

@@ -35,6 +35,7 @@ TREE_EVIDENCE = {
 }
 
 
+@pytest.mark.numerics
 def test_trees_are_exact():
     x = jnp.float32(0.7)
     for evidence in ({}, TREE_EVIDENCE):
@@ -143,6 +144,7 @@ def written_out(x: np.ndarray, rounds: int, damping: float) -> np.ndarray:
     return (found / found.sum(1, keepdims=True)) @ up
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("damping", [0.0, 0.3])
 def test_loops_are_as_written_out(damping):
     x = np.array([0.3, -0.8, 1.2], np.float32)

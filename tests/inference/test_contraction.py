@@ -32,6 +32,7 @@ def problem(seed: int) -> tuple[list[frozenset[int]], dict[int, int]]:
     return [*scopes, frozenset(sizes)] if seed % 2 else scopes, sizes
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("seed", "scale"), [(0, 0.0), (1, 300.0), (3, 300.0)])
 def test_a_sum_of_products(seed, scale):
     scopes, sizes = problem(seed)
@@ -56,6 +57,7 @@ def test_a_sum_of_products(seed, scale):
     np.testing.assert_allclose(got, expected, atol=2e-6 if scale == 0 else 1e-3)
 
 
+@pytest.mark.numerics
 def test_large_products_are_scaled_by_rows(monkeypatch):
     rng = np.random.default_rng(0)
     a, b = (rng.normal(size=(8, 8)) * 100 - 500 for _ in range(2))
@@ -72,6 +74,7 @@ def test_large_products_are_scaled_by_rows(monkeypatch):
         np.testing.assert_allclose(got, expected, atol=1e-3)
 
 
+@pytest.mark.numerics
 def test_tiny_numbers_keep_their_digits_and_zeros_their_derivative():
     log = jnp.asarray([-0.1, -39.0, -300.0, -jnp.inf], jnp.float32)
     mantissa, exponent = scaled(jnp.exp(log), log)

@@ -56,6 +56,7 @@ def by_hand(parameters):
     return expected + likelihood + entropy, likelihood
 
 
+@pytest.mark.numerics
 def test_of_linear_gaussian_nodes_that_depend_on_each_other_it_is_exact():
     bound = cg.deterministic_elbo(chain, guide)
 
@@ -105,6 +106,7 @@ def test_what_hidden_units_have_in_common_counts():
     assert gap < 0.02 and other > 0.5  # an eighth of the variance
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(
     "family, x",
     [(cg.nodes.Bernoulli(), 1.0), (cg.nodes.Spin(), -1.0), (cg.nodes.ContinuousBernoulli(), 0.3)],
@@ -121,6 +123,7 @@ def test_log_probabilities_are_integrated_over_the_natural_parameter(family, x):
     np.testing.assert_allclose(found.value + found.kl, expected, atol=1e-4)
 
 
+@pytest.mark.numerics
 def test_of_categories_the_normaliser_is_matched():
     labels, weights = jnp.array([0.0, 1.0, 0.0]), jnp.array([1.0, -0.5, 0.2])
 

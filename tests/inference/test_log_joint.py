@@ -45,6 +45,7 @@ def test_equals_the_product_of_conditionals_and_sums_to_one(seed):
         np.testing.assert_allclose(np.exp(log_joint).sum(), 1.0, rtol=1e-12)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("seed", [2, 6, 9])
 def test_sampling_frequencies_match(seed):
     graph = random_graph(seed, max_bits=5)

@@ -57,10 +57,12 @@ def test_the_density_of_a_continuous_family_is_largest_at_its_mode(case):
 @pytest.mark.numerics
 @pytest.mark.parametrize("case", CASES, ids=names)
 def test_modes_keep_dtypes_and_are_not_numbers_where_e_is_none(case):
-    half = jnp.asarray(case.e, jnp.bfloat16)
-    assert case.family.mode(half).dtype == jnp.bfloat16
+    half = jax.ShapeDtypeStruct(case.e.shape, jnp.bfloat16)
+    assert jax.eval_shape(case.family.mode, half).dtype == jnp.bfloat16
     if case.family.discrete and not case.bounded:
-        found = mode_of(case.family, jnp.asarray(case.e, jnp.float32).at[0, 0].set(jnp.nan))
+        e = np.array(case.e, np.float32)
+        e[0, 0] = np.nan
+        found = mode_of(case.family, e)
         assert np.isnan(found[0, 0])
         assert not np.isnan(found[1, 1])
 

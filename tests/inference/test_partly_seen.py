@@ -35,6 +35,7 @@ def listed(family: Any, shape: tuple[int, ...]) -> list[np.ndarray]:
     return list({x.tobytes(): x for x in np.asarray(every, np.float32)}.values())
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", FAMILIES)
 def test_positions_that_were_seen_tell_of_parents_children_and_the_rest(name):
     family, shape = FAMILIES[name]
@@ -81,6 +82,7 @@ def test_positions_that_were_seen_tell_of_parents_children_and_the_rest(name):
     np.testing.assert_allclose(z, np.tensordot(p, np.asarray(zs), 1), atol=1e-5)
 
 
+@pytest.mark.numerics
 def test_partial_labels_of_long_chains():
     """No list of paths is needed where nothing follows from them; in each step of a loop."""
     chain, e = LinearChain(_normal(3, 3)), _normal(50, 3)

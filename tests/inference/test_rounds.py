@@ -33,6 +33,7 @@ def summed(scopes, sizes, tables) -> np.ndarray:
     return whole
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("most_terms", [1 << 12, 12, 0])  # rounds alone, both, products alone
 @pytest.mark.parametrize("scale", [0, 400])
@@ -70,6 +71,7 @@ def test_the_derivative_by_every_entry(monkeypatch, seed, most_terms, scale):
         np.testing.assert_allclose(slope, want, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.numerics
 def test_powers_and_logarithms_are_exact():
     n = np.arange(-126, 128)
     np.testing.assert_array_equal(power(jnp.asarray(n), jnp.dtype("float32")), 2.0**n)
@@ -125,6 +127,7 @@ def _jaxprs(jaxpr):
                     yield from _jaxprs(inner)
 
 
+@pytest.mark.numerics
 def test_many_entries_of_one_sum_are_added_in_parts():
     # A variable of many states between two of few: the derivatives by these are long sums.
     sizes = {0: 2, 1: 700, 2: 2}

@@ -131,6 +131,7 @@ def law(made: BayesianRecurrent, x: Any) -> tuple[Any, Any, Any]:
     return np.array(paths), np.array(gates), np.array(probabilities)
 
 
+@pytest.mark.numerics
 @both_ways
 def test_the_law_of_paths_and_gates(given):
     made = layer(1, given=given, forget_gate=True)

@@ -139,6 +139,7 @@ def test_procedures_use_the_kernel_where_it_is_the_same():
     assert name not in tangent_of(other)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", ["relu", "logistic"])
 def test_the_kernel_and_the_nodes_have_one_distribution(name):
     layer = independent(family=FAMILIES[name][0])
@@ -361,6 +362,7 @@ def test_recurrent_weights_start_and_stay_within_their_bound():
     assert_identical(layer.recurrent[...], jnp.full(4, -0.5))
 
 
+@pytest.mark.numerics
 def test_five_thousand_steps_stay_finite():
     steps = 5000
     bound = recurrent_weight_bound(steps)

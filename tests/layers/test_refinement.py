@@ -180,6 +180,7 @@ def small(samples: Any) -> Any:
     return block(base, 2, 2, spin, samples=samples)
 
 
+@pytest.mark.numerics
 def test_samples_of_the_two_paths_are_independent():
     x, net = X[0], small("independent")
     w, b = affine(net.base.layers[0])

@@ -73,6 +73,7 @@ CASES = {
 }
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", CASES)
 def test_a_layer_is_the_enumeration(name):
     layer, x, options, known = CASES[name]

@@ -1,11 +1,6 @@
-"""A classifier small enough to train hundreds of epochs in a test; also a script that trains it.
-
-python -m tests.train.tiny FOLDER RESULT ...: trains with a checkpoint after every epoch in FOLDER,
-prints a line for each epoch, and writes all figures and weights to RESULT; then the next two.
-"""
+"""A classifier small enough to train hundreds of epochs in a test."""
 
 import json
-import sys
 from pathlib import Path
 
 import jax
@@ -101,6 +96,8 @@ class Lines(Display):
 
 
 def main(folder: str, result: str, *more: str) -> None:
+    """Trains with a checkpoint after every epoch in a folder, prints a line for each epoch, and
+    writes all figures and weights to a file; then the next two."""
     finished = train(
         [group([0.0, 0.1, np.nan, 0.4])],
         dataset(),
@@ -112,7 +109,3 @@ def main(folder: str, result: str, *more: str) -> None:
     Path(result).write_text(json.dumps(flat(finished)))
     if more:
         main(*more)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
