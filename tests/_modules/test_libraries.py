@@ -51,7 +51,7 @@ VARIABLES = LINEN.init(KEY, X, False)
 
 
 def of_linen(train: bool) -> Call:
-    kwargs = {"rngs": {"dropout": KEY}} if train else {}
+    kwargs: dict[str, Any] = {"rngs": {"dropout": KEY}} if train else {}
     expected = LINEN.apply(VARIABLES, X, train, mutable=["batch_stats"], **kwargs)
     return Call(*cg.functional(LINEN, VARIABLES), (X, train), kwargs, expected)
 
@@ -326,10 +326,11 @@ def test_equinox_modules_are_not_traced_again_for_other_parameters():
         def double(self, x):
             return 2 * self(x)
 
-    for key in KEYS[:3]:
-        module = Counting(eqx.nn.Linear(3, 2, key=key))
+    modules = [Counting(eqx.nn.Linear(3, 2, key=key)) for key in KEYS[:3]]
+    for module in modules:
         cg.pcff(cg.lift(module), 0.5)(KEY, X[0])
     assert traces == 1
+    module = modules[-1]
     f, params, rest = cg.functional(module, method="double")
     assert_identical(f(params, rest, X[0])[0], 2 * module(X[0]))
     assert_identical(

@@ -47,9 +47,7 @@ def test_lifted_the_values_are_the_same(model):
 def test_every_procedure_runs_or_says_why_not(model):
     example, case = model
     names = [
-        name
-        for name in zoo.procedures(example)
-        if name != "moments" or example.name in MOMENTS
+        name for name in zoo.procedures(example) if name != "moments" or example.name in MOMENTS
     ]
     told = {name: zoo.fails(example, name, case) for name in names}
     assert not any(told.values()), told
