@@ -144,19 +144,14 @@ def _meeting(a: Curve, b: Curve) -> Common | None:
     if same_root(a.root, b.root):
         variance: Coefficient = wide(a.root.variance)
     else:
+        # What different parts have in common is left out: its products would outnumber the layers'.
         pairs = [*itertools.product(parts_of(a.root), parts_of(b.root))]
-        if not any(p.root is q.root for p, q in pairs):
+        met = [(p, q) for p, q in pairs if p.root is q.root]
+        if not met:
             return None
-        found = [(times(p.weight, q.weight), _of_parts(p.root, q.root)) for p, q in pairs]
-        variance = functools.reduce(plus, [times(w, c) for w, c in found if c is not None])
+        shares = [times(times(p.weight, q.weight), wide(p.root.variance)) for p, q in met]
+        variance = functools.reduce(plus, shares)
     return _apart(a.root, jnp.asarray(times(times(slope(a), slope(b)), variance)))
-
-
-def _of_parts(x: Gaussian, y: Gaussian) -> jax.Array | None:
-    if x is y:
-        return wide(x.variance)
-    found = common(x, y)
-    return None if found is None else found.itself
 
 
 def _apart(root: Gaussian, itself: jax.Array) -> Common:
