@@ -82,7 +82,14 @@ def _along(x: Gaussian, axes: Sequence[int], sign: int) -> Gaussian:
     def in_front(a: Array) -> Array:
         return jnp.moveaxis(a, axes, range(len(axes))).reshape(-1, *outer)
 
-    return _of(in_front(x.mean), in_front(x.variance), x, sign, 0)
+    return _of_some(in_front(x.mean), in_front(x.variance), x, sign, 0)
+
+
+def _of_some(mean: Array, variance: Array, x: Gaussian, sign: int, distance: int) -> Gaussian:
+    """The same as `_of`, where means may be infinite: padding, or what a mask has filled."""
+    out = _of(_without_padding(mean, variance, sign), variance, x, sign, distance)
+    empty = (mean == -sign * jnp.inf).all(0)
+    return replace(out, mean=jnp.where(empty, mean[0], out.mean))
 
 
 def _of(mean: Array, variance: Array, x: Gaussian, sign: int, distance: int) -> Gaussian:
@@ -179,9 +186,7 @@ def _window_largest(sign: int) -> Callable[..., Gaussian]:
             return reduce(lambda a, b: larger_of(a, b, sign, 1, together=True), pieces)
         mean, variance = jnp.stack(means), jnp.stack(variances)
         if any(w.is_padded for w in windows):
-            out = _of(_without_padding(mean, variance, sign), variance, x, sign, 1)
-            empty = jnp.isinf(mean).all(0)
-            out = replace(out, mean=jnp.where(empty, mean[0], out.mean))
+            out = _of_some(mean, variance, x, sign, 1)
         else:
             out = _of(mean, variance, x, sign, 1)
         if out.correlation is None:
@@ -193,7 +198,7 @@ def _window_largest(sign: int) -> Callable[..., Gaussian]:
 
 def _without_padding(mean: Array, variance: Array, sign: int) -> Array:
     """Means with so small ones for padding that it is never the largest."""
-    outside = jnp.isinf(mean)
+    outside = mean == -sign * jnp.inf
     deviation = root(variance.max(0))
     inside = jnp.where(outside, jnp.zeros_like(mean), mean)
     least = (sign * inside).min(0) - 2 * LARGEST_RATIO * deviation

@@ -41,6 +41,7 @@ Tangent = Array | SymbolicZero
 Tangents = tuple[Tangent, Tangent, tuple[Tangent, ...], *tuple[Tangent, ...]]
 # Of the values and of their squares, for each power.
 Sums = tuple[list[Array], list[Array]]
+Pair = tuple[Nodes, Nodes]
 
 # Sixteen points to 4.8 standard deviations, of unit variance. Means are within 1e-4 and variances
 # within 1e-3 of the variance of x for tanh, logistic, softplus, gelu and silu of a Gaussian with
@@ -147,10 +148,11 @@ def _values(
     if not has_kink:
         deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
         (first,), (second,) = _smooth_sums(curve, 1, here, mean, deviation, *constants)
-        return there + share * first, variance * nonnegative(second - first**2)
-    deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
-    first, second = _kinked_sums(curve, False, kinks, here, mean, deviation, *constants)
-    return there + share * first, variance * nonnegative(second - first**2)
+    else:
+        deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
+        first, second = _kinked_sums(curve, False, kinks, here, mean, deviation, *constants)
+    spread = variance * nonnegative(second - first**2)
+    return there + share * first, jnp.where(jnp.isinf(first), 0, spread)
 
 
 def _partials(
@@ -166,26 +168,40 @@ def _partials(
     if not has_kink:
         deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
         first, second = _smooth_sums(curve, 3, here, mean, deviation, *constants)
-        values = value + share * first[0], variance * nonnegative(second[0] - first[0] ** 2)
+        change, spread = first[0], variance * nonnegative(second[0] - first[0] ** 2)
         tilt, cross_tilt = first[2] - first[0], second[2] - second[0]
         by_mean = first[1], share * (second[1] - 2 * first[0] * first[1])
-        return values, by_mean, (tilt / (2 * deviation), (cross_tilt - 2 * first[0] * tilt) / 2)
+        by_variance = tilt / (2 * deviation), (cross_tilt - 2 * first[0] * tilt) / 2
+        return _certain(value + share * change, change, spread, by_mean, by_variance)
     deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
     first, second, slope, tilt, cross, cross_tilt = _kinked_sums(
         curve, True, kinks, here, mean, deviation, *constants
     )
-    values = value + share * first, variance * nonnegative(second - first**2)
+    spread = variance * nonnegative(second - first**2)
     by_mean = slope, 2 * share * (cross - first * slope)
-    return values, by_mean, (tilt / (2 * deviation), cross_tilt - first * tilt)
+    by_variance = tilt / (2 * deviation), cross_tilt - first * tilt
+    return _certain(value + share * first, first, spread, by_mean, by_variance)
+
+
+def _certain(
+    mean: Nodes, change: Nodes, spread: Nodes, by_mean: Pair, by_variance: Pair
+) -> tuple[MeanAndVariance, MeanAndVariance, MeanAndVariance]:
+    """Values and derivatives, without variance and slopes where the function is infinite all over,
+    as behind a mask that fills with -inf."""
+    infinite = jnp.isinf(change)
+    spread, *slopes = (jnp.where(infinite, 0, x) for x in (spread, *by_mean, *by_variance))
+    return (mean, spread), (slopes[0], slopes[1]), (slopes[2], slopes[3])
 
 
 def _finite(curve: Curve, mean: Nodes, *constants: Array) -> tuple[Array, Nodes, Array]:
-    """The value at the mean; a mean with room around it, for which slopes are alike; its value."""
+    """The value at the mean; a mean with room around it, for which slopes are alike; its value, or
+    0 if that is infinite: of changes from there nothing would be known."""
     furthest = jnp.finfo(mean.dtype).max / 64
     far = jnp.abs(mean) > furthest
     near = jnp.where(far, jnp.sign(mean) * furthest, mean)
     here = curve(near, *constants)
-    return jnp.where(far, curve(mean, *constants), here), near, here
+    value = jnp.where(far, curve(mean, *constants), here)
+    return value, near, jnp.where(jnp.isinf(here), 0, here)
 
 
 def _width(smallest: float, mean: Nodes, variance: Nodes) -> tuple[Nodes, Nodes]:

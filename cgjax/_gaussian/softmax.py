@@ -16,6 +16,8 @@ _DAMPING = 0.1
 _VARIANCE_DAMPING = 0.4
 # Products of variances, and their sums, stay finite below.
 _LARGEST_VARIANCE = 1e30
+# exp(-_FAR) is 0, and it is not lost in a sum with logits of ordinary size.
+_FAR = 1e4
 
 
 def softmax_moments(
@@ -32,6 +34,7 @@ def softmax_moments(
         return jnp.ones_like(mean), jnp.zeros_like(mean), jnp.zeros_like(mean)
     # Infinite variances are the largest ones here: the limit is the same, as far as there is one.
     variance = jnp.minimum(variance, _LARGEST_VARIANCE)
+    mean, variance = _possible(mean, variance, axis)
     is_top = one_hot_argmax(mean, axis)
     rest = jnp.where(is_top, -jnp.inf, mean)
     log_p = jax.nn.log_softmax(mean, axis=axis)
@@ -61,6 +64,15 @@ def softmax_moments(
     # A value in [0, 1] with mean P has at most the variance P (1 - P).
     wobble, most = wobble / jnp.where(known, total, 1), expectation * complement
     return expectation, complement, jnp.where(wobble > most, most, wobble)
+
+
+def _possible(
+    mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"], axis: int
+) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
+    """Logits so low that their classes have probability 0 in place of -inf, as masks have it."""
+    masked = mean == -jnp.inf
+    low = jax.lax.stop_gradient(jnp.max(mean, axis=axis, keepdims=True)) - _FAR
+    return jnp.where(masked, low, mean), jnp.where(masked, 0, variance)
 
 
 def log_sum_exp_moments(

@@ -215,3 +215,35 @@ def test_a_choice_by_several_decisions_may_be_of_a_larger_value():
     with pytest.warns(UserWarning, match="independent of what is chosen"):
         got = cg.moments(net)(x, y, z)
     assert np.isfinite(got.mean).all() and (got.variance > 0).all()
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        lambda x: x,
+        lambda x: 50 * jnp.tanh(x / 50),
+        lambda x: jax.nn.softmax(x) * 3,
+        jax.nn.gelu,
+    ],
+    ids=["plain", "capped", "softmax", "gelu"],
+)
+def test_masks_of_attention_may_be_infinite(scores):
+    """-inf is what a very low number is, with its derivative: also in a row with one place left."""
+    x = jax.random.normal(jax.random.key(3), (2, 3, 3))
+    mask = jnp.tril(jnp.ones((3, 3), bool))[None]
+
+    def total(filling, variance):
+        def attention(x):
+            masked = jnp.where(mask, scores(x), filling)
+            masked = masked - masked.max(-1, keepdims=True)
+            return jax.nn.softmax(masked) @ jnp.arange(3.0)
+
+        found = cg.moments(attention)(cg.Belief(x, jnp.full_like(x, variance)))
+        return (found.mean + found.variance).sum(), found
+
+    with_slopes = jax.jit(jax.value_and_grad(total, 1, has_aux=True))
+    (_, infinite), slope = with_slopes(-jnp.inf, 0.05)
+    (_, low), expected = with_slopes(-1e4, 0.05)
+    np.testing.assert_allclose(infinite.mean, low.mean, rtol=1e-5)
+    np.testing.assert_allclose(infinite.variance, low.variance, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(slope, expected, rtol=1e-4)
