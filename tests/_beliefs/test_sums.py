@@ -224,8 +224,9 @@ def test_a_choice_by_several_decisions_may_be_of_a_larger_value():
         lambda x: 50 * jnp.tanh(x / 50),
         lambda x: jax.nn.softmax(x) * 3,
         jax.nn.gelu,
+        jax.nn.relu,
     ],
-    ids=["plain", "capped", "softmax", "gelu"],
+    ids=["plain", "capped", "softmax", "gelu", "relu"],
 )
 def test_masks_of_attention_may_be_infinite(scores):
     """-inf is what a very low number is, with its derivative: also in a row with one place left."""

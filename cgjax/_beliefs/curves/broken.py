@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -128,6 +128,18 @@ class Broken(Form):
         self, function: Function, mean: jax.Array, variance: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """In closed form."""
+        if any(number(line.offset) is None for line in self.lines):
+            # What a mask has filled with infinity is that for sure.
+            lines = tuple(Line(line.slope, _or_0(line.offset)) for line in self.lines)
+            found = replace(self, lines=lines)._of_finite(function, mean, variance)
+            here = jnp.asarray(function(mean), found[0].dtype)
+            filled = jnp.isinf(here)
+            return jnp.where(filled, here, found[0]), jnp.where(filled, 0, found[1])
+        return self._of_finite(function, mean, variance)
+
+    def _of_finite(
+        self, function: Function, mean: jax.Array, variance: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         m, v = self.unit.moments(mean, variance)
         m, v = (jnp.broadcast_to(a, mean.shape) for a in (m, v))
         if len(self.breaks) == 1:
@@ -220,6 +232,11 @@ class Broken(Form):
 
 
 _FAR = 12.0  # deviations: nothing of a float32, and little of a float64, lies beyond
+
+
+def _or_0(x: Coefficient) -> Coefficient:
+    """A number, or 0 in place of infinity."""
+    return x if number(x) is not None else jnp.where(jnp.isinf(x), 0, x)
 
 
 def _float(x: Coefficient) -> jax.Array | float:
