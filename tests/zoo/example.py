@@ -33,7 +33,7 @@ class Example:
         name: of the model, such as "ResNet"; with the library it names a row of the table.
         library: what it is written in: "nnx", "linen", "equinox", "haiku", "keras" or "jax".
         kind: what it is for, such as "vision" or "sequence".
-        make: builds it. Libraries are imported inside, so that a missing one is a skip.
+        make: builds it. Libraries are imported inside: one may be missing.
         activations: the places in its code where a node could be, counted by hand, gates and
             attention included.
         optional: those of them that are nodes only if `include` asks for them.
