@@ -152,7 +152,7 @@ def _values(
         deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
         first, second = _kinked_sums(curve, False, kinks, here, mean, deviation, *constants)
     spread = variance * nonnegative(second - first**2)
-    return there + share * first, jnp.where(jnp.isinf(first), 0, spread)
+    return _moved(there, share * first), jnp.where(jnp.isinf(first), 0, spread)
 
 
 def _partials(
@@ -172,7 +172,7 @@ def _partials(
         tilt, cross_tilt = first[2] - first[0], second[2] - second[0]
         by_mean = first[1], share * (second[1] - 2 * first[0] * first[1])
         by_variance = tilt / (2 * deviation), (cross_tilt - 2 * first[0] * tilt) / 2
-        return _certain(value + share * change, change, spread, by_mean, by_variance)
+        return _certain(_moved(value, share * change), change, spread, by_mean, by_variance)
     deviation, share = _width(_SMALLEST_AT_KINK, mean, variance)
     first, second, slope, tilt, cross, cross_tilt = _kinked_sums(
         curve, True, kinks, here, mean, deviation, *constants
@@ -180,7 +180,12 @@ def _partials(
     spread = variance * nonnegative(second - first**2)
     by_mean = slope, 2 * share * (cross - first * slope)
     by_variance = tilt / (2 * deviation), cross_tilt - first * tilt
-    return _certain(value + share * first, first, spread, by_mean, by_variance)
+    return _certain(_moved(value, share * first), first, spread, by_mean, by_variance)
+
+
+def _moved(there: Nodes, by: Nodes) -> Nodes:
+    """The value at the mean and what is added to it; infinity stays."""
+    return jnp.where(jnp.isinf(there), there, there + by)
 
 
 def _certain(
