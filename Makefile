@@ -98,7 +98,7 @@ types: $(VENV)/installed-test $(VENV)/installed-docs
 	$(RUN) pyright --pythonpath $(VENV)/bin/python
 
 doctest: $(VENV)/installed-test
-	JAX_PLATFORMS=cpu $(RUN) pytest --doctest-modules cgjax $(CHECK_ALL) $(ARGS)
+	JAX_PLATFORMS=cpu $(RUN) pytest -p tests.lowering --doctest-modules cgjax $(CHECK_ALL) $(ARGS)
 
 pages: $(VENV)/installed-test
 	JAX_PLATFORMS=cpu $(RUN) $(PYTEST) tests/pages.py $(ARGS)

@@ -13,6 +13,8 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import lowering  # noqa: E402, F401
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Compiling makes the first example slow, and a test must not depend on the day it runs.

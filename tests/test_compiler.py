@@ -2,7 +2,11 @@
 
 import pathlib
 
-from tests import compiler
+import jax
+import jax.numpy as jnp
+from jax._src.interpreters import mlir
+
+from tests import compiler, lowering
 
 
 def test_flags_that_are_set_stay():
@@ -34,3 +38,11 @@ def test_versions_and_processors_have_folders_of_their_own(monkeypatch):
     monkeypatch.setattr(compiler.importlib.metadata, "version", lambda name: f"{name} 9.9")
     folders.add(compiler.folder())
     assert len(folders) == 3
+
+
+def test_programs_share_a_context_unless_one_is_lowered_within_another():
+    first, second = (jax.jit(f).lower(1.0).compiler_ir() for f in (jnp.sin, jnp.cos))
+    assert first.context is second.context
+    with first.context:
+        assert lowering.make_context() is not first.context
+    assert mlir.make_ir_context is lowering.make_context
