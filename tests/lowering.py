@@ -8,12 +8,13 @@ pytest's plugin, `-p tests.lowering`.
 from typing import Any
 
 from jax._src.interpreters import mlir
+from jaxlib.mlir import ir
 
 # A context keeps the constants of its programs.
 PROGRAMS = 200
 
 # Inside of JAX: where a later version has it no longer, programs are lowered as that does.
-_new_context = getattr(mlir, "make_ir_context", None)
+_new_context: Any = getattr(mlir, "make_ir_context", None)
 
 
 class _Shared:
@@ -26,7 +27,7 @@ class _Shared:
 def make_context() -> Any:
     """The shared context, or one of its own for what is lowered while something else is."""
     assert _new_context is not None
-    if mlir.ir.Context.current is not None:
+    if ir.Context.current is not None:
         return _new_context()
     if _Shared.context is None or _Shared.left == 0:
         _Shared.context, _Shared.left = _new_context(), PROGRAMS
