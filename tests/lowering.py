@@ -26,7 +26,6 @@ class _Shared:
 
 def make_context() -> Any:
     """The shared context, or one of its own for what is lowered while something else is."""
-    assert _new_context is not None
     if ir.Context.current is not None:
         return _new_context()
     if _Shared.context is None or _Shared.left == 0:
