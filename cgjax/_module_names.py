@@ -9,9 +9,10 @@ these as if they were not there.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from inspect import getattr_static
@@ -70,22 +71,48 @@ def _scope(label: str, name: str) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def named_modules(*trees: Tree) -> Iterator[None]:
+def named_modules(
+    function: object, args: Sequence[Tree] = (), kwargs: Mapping[str, Tree] | None = None
+) -> Iterator[None]:
     """Names what modules compute after their places in a tree, such as `blocks/0`.
 
     Args:
-        trees: modules of Flax NNX or Equinox, or containers of some. The path of a single one is
-            empty; what is in several begins with the place among them.
+        function: what is called: a module of Flax NNX or Equinox, a method of one, or any function.
+        args, kwargs: what it is called with: modules, containers of some, and others. The path of
+            the only one that holds modules is empty; of several, that of the function is, and the
+            others begin with the names of the arguments.
     """
-    holding = [tree for tree in trees if _modules(tree, ())]
+    trees = _trees(function, args, kwargs or {})
+    holding = [(path, tree) for path, tree in trees if _modules(tree, ())]
     known = {}
-    for k, tree in enumerate(holding):
-        known = {**_modules(tree, (str(k),) if len(holding) > 1 else ()), **known}
+    for path, tree in holding:
+        known = {**_modules(tree, path if len(holding) > 1 else ()), **known}
     if not known:
         yield
         return
     with _knowing(known, ()), _saying_names({type(one.module) for one in known.values()}):
         yield
+
+
+def _trees(
+    function: object, args: Sequence[Tree], kwargs: Mapping[str, Tree]
+) -> Iterator[tuple[Path, Tree]]:
+    """The trees that modules may be in, each with its own path beside others."""
+    while isinstance(function, functools.partial):
+        args, kwargs = (*function.args, *args), {**function.keywords, **kwargs}
+        function = function.func
+    yield (), getattr(function, "__self__", function)
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+        kinds = {name: p.kind for name, p in bound.signature.parameters.items()}
+        arguments = bound.arguments
+    except (TypeError, ValueError):  # a function that says nothing about its arguments
+        arguments, kinds = {**{str(k): a for k, a in enumerate(args)}, **kwargs}, {}
+    for name, argument in arguments.items():
+        if kinds.get(name) == inspect.Parameter.VAR_KEYWORD:
+            yield from (((key,), value) for key, value in argument.items())
+        else:
+            yield (name,), argument
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What else works element by element on data: functions that are not recognised as activations."""
+"""What else bends data: functions that are not recognised as activations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from jax import lax
 
 from cgjax._lift.match import marked
 from cgjax._lift.purpose import Roles
+from cgjax._lift.segments import segment_softmaxes
 from cgjax._program.operations import Operation, enclosing
 
 _NAMES = {"integer_pow": "power", "pow": "power", "mul": "square", "select_n": "where"}
+_OF_SEGMENTS = "a softmax over segments of several sizes: no node family has one without an axis"
 
 
 class Other(NamedTuple):
@@ -32,8 +34,11 @@ class Other(NamedTuple):
 
 
 def others(roles: Roles) -> tuple[Other, ...]:
-    """The functions of one value that are not linear, and belong to no activation or node."""
-    flat = roles.flat
+    """The functions of one value that are not linear, and belong to no activation or node.
+
+    Softmaxes over segments are among them.
+    """
+    flat, segments = roles.flat, segment_softmaxes(roles)
     taken = marked(flat)
     for candidate in roles.candidates:
         taken |= candidate.inside
@@ -42,6 +47,10 @@ def others(roles: Roles) -> tuple[Other, ...]:
         if id(op) in taken or not _bends(op, roles):
             continue
         shape = tuple(flat.avals[op.outputs[0]].shape)
+        if id(op) in segments:
+            source = segments[id(op)].source
+            found.setdefault(id(op), Other("segment_softmax", shape, source, _OF_SEGMENTS))
+            continue
         libraries = [scope for scope in enclosing(op.scope) if scope.library]
         key = id(libraries[-1]) if libraries else (op.name, shape, op.source)
         name = libraries[-1].library.lstrip("_") if libraries else _NAMES.get(op.name, op.name)
