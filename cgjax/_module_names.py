@@ -38,7 +38,8 @@ class _Known(NamedTuple):
 
 
 _known: ContextVar[Mapping[int, _Known]] = ContextVar("known", default={})  # noqa: B039 (not changed)
-_within: ContextVar[Path] = ContextVar("within", default=())
+# The path of the module that is being called; None if none is.
+_within: ContextVar[Path | None] = ContextVar("within", default=None)
 
 
 def scopes_in(stack: tuple[str, ...]) -> tuple[str, ...]:
@@ -90,7 +91,7 @@ def named_modules(
     if not known:
         yield
         return
-    with _knowing(known, ()), _saying_names({type(one.module) for one in known.values()}):
+    with _knowing(known, None), _saying_names({type(one.module) for one in known.values()}):
         yield
 
 
@@ -111,12 +112,14 @@ def _trees(
     for name, argument in arguments.items():
         if kinds.get(name) == inspect.Parameter.VAR_KEYWORD:
             yield from (((key,), value) for key, value in argument.items())
+        elif kinds.get(name) == inspect.Parameter.VAR_POSITIONAL:
+            yield from (((name, str(k)), value) for k, value in enumerate(argument))
         else:
             yield (name,), argument
 
 
 @contextmanager
-def _knowing(known: dict[int, _Known], within: Path) -> Iterator[None]:
+def _knowing(known: dict[int, _Known], within: Path | None) -> Iterator[None]:
     """Some more modules that have names, inside one that is called."""
     tokens = _known.set({**_known.get(), **known}), _within.set(within)
     try:
@@ -230,7 +233,7 @@ def _named(module: object) -> Iterator[None]:
     if one is None:
         yield
         return
-    scope = _scope(_label(type(module)), "/".join(_below(within, one.path)))
+    scope = _scope(_label(type(module)), "/".join(_below(within or (), one.path)))
     with _knowing(more, one.path), scope:
         yield
 
@@ -238,14 +241,15 @@ def _named(module: object) -> Iterator[None]:
 def _copied(module: object) -> _Known | None:
     """The module that an unknown one was made from, by a transformation that took it apart.
 
-    It is one of its structure in the module that calls; of several, nobody knows which it is.
+    It is one of its structure in the module that calls, or among all if none does; of several,
+    nobody knows which it is.
     """
     within = _within.get()
     alike = [
         one
         for one in _known.get().values()
         if type(one.module) is type(module)
-        and one.path != within == one.path[: len(within)]
+        and (within is None or one.path != within == one.path[: len(within)])
         and _of_one_structure(one.module, module)
     ]
     return alike[0] if len(alike) == 1 else None

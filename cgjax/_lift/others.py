@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import inf
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -66,11 +67,20 @@ def _bends(op: Operation, roles: Roles) -> bool:
     if not jnp.issubdtype(roles.flat.avals[op.outputs[0]].dtype, jnp.inexact):
         return False
     random = [on.is_data(v) for v in op.inputs]
-    if known.is_linear(random):
+    if known.is_linear(random) or _is_identity(op, roles):
         return False
     if op.eqn.primitive is lax.select_n_p:
-        return random[0]
-    return len({on.origin(v) for v, is_data in zip(op.inputs, random, strict=True) if is_data}) == 1
+        return random[0] and on.origin(op.inputs[0]) not in on.raw  # which is a mask
+    forms = (roles.forms.of[v] for v, is_data in zip(op.inputs, random, strict=True) if is_data)
+    return len({(form.core, form.axes) for form in forms}) == 1
+
+
+def _is_identity(op: Operation, roles: Roles) -> bool:
+    """Whether an operation changes no number: it stops derivatives, or bounds at infinity."""
+    bounds = [float(roles.flat.constants.get(v, 0)) for v in op.inputs]
+    if op.eqn.primitive in (lax.max_p, lax.min_p):
+        return (-inf if op.eqn.primitive is lax.max_p else inf) in bounds
+    return op.facts.moves and op.facts.converts
 
 
 def _reason(op: Operation, roles: Roles) -> str:

@@ -165,14 +165,15 @@ def _warn_if_nothing_is_sampled(
             stacklevel=4,
         )
         return
-    kept = all(site.output or site.kind == "observe" for site in program.sites)
-    if kept and isinstance(method, Pcff) and asks(method.rate):
-        known = ", ".join(repr(site.name) for site in program.sites)
+    outputs = [site for site in program.sites if site.output and site.kind == "node"]
+    only = all(site.output or site.kind == "observe" for site in program.sites)
+    if outputs and only and isinstance(method, Pcff) and asks(method.rate):
+        known = ", ".join(repr(site.name) for site in outputs)
         warnings.warn(
-            f"{name} samples nothing here: output nodes and observed ones keep their values unless "
-            f"a pattern of `rate` names them, and the network has no others ({known}). Name them, "
-            "or mark nodes inside the network; of one that is lifted "
-            "`cgjax.lift(net).report(*args)` lists what `include=` makes nodes too.",
+            f"{name} samples nothing here: output nodes stay collapsed unless a pattern of `rate` "
+            f"names them, and the network has no others ({known}). Name them, or mark nodes inside "
+            "the network; of one that is lifted `cgjax.lift(net).report(*args)` lists what "
+            "`include=` makes nodes too.",
             stacklevel=4,
         )
 
@@ -306,8 +307,8 @@ def pcff(
         TypeError: as `forward_sample`.
 
     Warns:
-        UserWarning: as `forward_sample`; and if the network has no node that the rate is for: all
-            of them are output nodes, or observed, and no pattern names one.
+        UserWarning: as `forward_sample`; and if all nodes of the network are output nodes, of which
+            no pattern names one.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg

@@ -236,6 +236,8 @@ def test_modules_of_equinox_name_their_nodes():
     found = ["blocks/0/layers/1/spin_0", "relu_0", "head/relu_0", "spin_0"]
     assert names(net, X) == found
     assert names(lambda model, x: model(x), net, X) == found
+    # Taken apart and put together again, it is the only one of its structure.
+    assert names(lambda model, x: eqx.filter_jit(model)(x), net, X) == found
     # Nobody knows the modules that a function closes over: Equinox names classes of its layers.
     assert names(lambda x: net(x), X)[2] == "eqx.nn.MLP/relu_0"
 

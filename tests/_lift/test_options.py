@@ -211,6 +211,13 @@ def test_the_report_lists_whatever_else_bends_data():
     ]
     assert all(e.reason and e.node is None for e in report.others)
     assert "other    exp: no node family has this function as its mean" in repr(report)
+    # Nor are masks, products of different elements, and what keeps a softmax in range.
+    mask = jnp.arange(4)[None] < 3
+
+    def moved(x, m):
+        return x[:, :2] * x[:, 2:], jnp.where(m, x, 0), jax.nn.softmax(x, where=mask)
+
+    assert not cg.lift(moved).report(X, mask).others
     # A softmax over segments is one entry.
     ids = jnp.array([0, 0, 1, 1, 1])
 

@@ -113,6 +113,7 @@ def test_the_star_names_neither_output_nor_observed_nodes():
     cg.pcff(cg.clamp(lambda x: spin(2 * spin(x, "in"), "out"), {"in": x}), 0.5)(KEY, x)
     noisy = lambda x: spin(cg.noise(cg.nodes.BernoulliMask(), x), "out")  # noqa: E731
     cg.pcff(noisy, 0.5)(KEY, x)
+    cg.pcff(lambda x: cg.observe(x, -1.0, 1.0), 0.5)(KEY, x)
 
 
 def test_patterns_that_match_nothing_raise_and_list_the_nodes():
