@@ -35,6 +35,7 @@ EXAMPLES = (
         "density",
         _make,
         activations=4,
+        optional=2,
         errors={"log_joint": "one number for the 2 rows"},
     ),
 )
