@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var, gensym
 
+from cgjax._program.axes import Axes, after, own, spread
 from cgjax._program.control import Call, control
 from cgjax._program.jaxprs import Atom, Aval, aval, consts, open_jaxpr
 from cgjax._program.primitives import facts
@@ -80,20 +81,20 @@ class _Shift:
     """One largest value, and the variables that it goes into.
 
     Attributes:
-        axes: over which axes.
         users: the equations that use a variable.
         made: the equation that makes a variable.
         returned: the results of the jaxpr.
         largest: the value and what only moves it.
-        shifted: x minus it.
-        exponentials, sums, logarithms: of these, over the axes, and moved.
+        places: for all that is made of the value, where the value's axes lie in it.
+        shifted: something minus it.
+        exponentials, sums, logarithms: of these, over axes along which it does not vary, and moved.
     """
 
-    axes: tuple[int, ...]
     users: dict[Var, list[JaxprEqn]]
     made: dict[Var, JaxprEqn]
     returned: set[Var]
     largest: set[Var]
+    places: dict[Var, Axes]
     shifted: set[Var] = field(default_factory=set)
     exponentials: set[Var] = field(default_factory=set)
     sums: set[Var] = field(default_factory=set)
@@ -107,9 +108,9 @@ class _Shift:
                 if not isinstance(v, Literal):
                     users.setdefault(v, []).append(e)
         returned = {v for v in jaxpr.outvars if isinstance(v, Var)}
-        axes = tuple(sorted(eqn.params["axes"]))
+        (value,) = eqn.outvars
         made = {v: e for e in jaxpr.eqns for v in e.outvars}
-        return cls(axes, users, made, returned, {eqn.outvars[0]})
+        return cls(users, made, returned, {value}, {value: own(aval(value).shape)})
 
     @property
     def kinds(self) -> tuple[set[Var], ...]:
@@ -122,35 +123,49 @@ class _Shift:
         while pending:
             v = pending.pop()
             for eqn in self.users.get(v, ()):
-                kind = self.leads_to(v, eqn)
-                if kind is not None:
+                found = self.leads_to(v, eqn)
+                if found is not None:
+                    kind, place = found
                     new = [out for out in eqn.outvars if out not in kind]
                     kind.update(new)
+                    self.places.update(dict.fromkeys(new, place))
                     pending += new
         every = set().union(*self.kinds)
         ends = all(self.ends(v, e) for v in every for e in self.users.get(v, ()))
         return bool(self.sums) and self.returned.isdisjoint(every) and ends
 
-    def leads_to(self, v: Var, eqn: JaxprEqn) -> set[Var] | None:
-        """Of which kind the results of an equation are; None for none of them."""
+    def leads_to(self, v: Var, eqn: JaxprEqn) -> tuple[set[Var], Axes] | None:
+        """Of which kind the results of an equation are, and where the value's axes lie in them.
+
+        None for none of the kinds.
+        """
         known, kind = facts(eqn), next(kind for kind in self.kinds if v in kind)
-        if (known.moves or known.converts) and not known.mixes and eqn.invars[0] is v:
-            # Of what varies along the axes, a move could take elements elsewhere.
+        place = self.places[v]
+        if known.converts and not known.mixes and eqn.invars[0] is v:
+            return kind, place
+        if known.moves and not known.mixes and eqn.invars[0] is v:
+            axes = spread(eqn, aval(v).shape, aval(eqn.outvars[0]).shape)
+            # Of what varies otherwise too, a move could take elements elsewhere.
             varies = kind is self.shifted or kind is self.exponentials
-            return kind if known.converts or not varies else None
+            return None if varies or axes is None else (kind, after(place, axes))
         if kind is self.largest and eqn.primitive is lax.sub_p and eqn.invars[1] is v:
-            return self.shifted
+            return self.shifted, place
         if kind is self.largest and eqn.primitive in _NEVER_CHOSEN:
             others = {self.number(other) for other in eqn.invars if other is not v}
-            return kind if others == {_NEVER_CHOSEN[eqn.primitive]} else None
+            return (kind, place) if others == {_NEVER_CHOSEN[eqn.primitive]} else None
         if kind is self.shifted and eqn.primitive is lax.exp_p:
-            return self.exponentials
+            return self.exponentials, place
         if kind is self.exponentials and self.is_multiple(v, eqn):
-            return kind
+            return kind, place
         if kind is self.exponentials and known.reduces == "sum":
-            whole = not (known.running or known.windowed)
-            return self.sums if whole and tuple(sorted(eqn.params["axes"])) == self.axes else None
-        return self.logarithms if kind is self.sums and eqn.primitive is lax.log_p else None
+            over = set() if known.running or known.windowed else set(eqn.params["axes"])
+            if not over or any(axis in over for axis, _ in place):
+                return None
+            below = {axis: axis - sum(k < axis for k in over) for axis, _ in place}
+            return self.sums, tuple((below[axis], origin) for axis, origin in place)
+        if kind is self.sums and eqn.primitive is lax.log_p:
+            return self.logarithms, place
+        return None
 
     def is_multiple(self, v: Var, eqn: JaxprEqn) -> bool:
         """Whether a result is v times what the value does not go into, such as a mask."""
@@ -185,4 +200,7 @@ class _Shift:
         first, second = eqn.invars
         if isinstance(first, Literal) or isinstance(second, Literal):
             return False
-        return any(first in a and second in b for a, b in cancelling.get(eqn.primitive, ()))
+        pairs = cancelling.get(eqn.primitive, ())
+        if not any(first in a and second in b for a, b in pairs):
+            return False
+        return self.places[first] == self.places[second]

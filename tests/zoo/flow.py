@@ -27,7 +27,7 @@ def _make() -> Parts:
     return haiku_parts(network, normal(2, width))
 
 
-# Of each coupling a relu and the tanh that bounds its scale.
+# Of each coupling a relu, and the tanh that bounds its scale: a gate of the other half.
 EXAMPLES = (
     Example(
         "RealNVP",
