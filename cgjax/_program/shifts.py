@@ -1,8 +1,9 @@
 """Largest values that only keep numbers in range, and cancel: as in softmax and log-sum-exp.
 
-`exp(x - m)`, divided by its sum over axes along which m is one number, is the same for every m. So are `x - m - log(sum(exp(x - m)))` and `m + log(sum(exp(x - m)))`: what is m is no
-matter, and nothing needs to be believed about it. Nor does it matter what the exponentials are
-multiplied by, or which of them a mask leaves out.
+`exp(x - m)`, divided by its sum over axes along which m is one number, is the same for every m. So
+are `x - m - log(sum(exp(x - m)))` and `m + log(sum(exp(x - m)))`: what is m is no matter, and
+nothing needs to be believed about it. Nor does it matter what the exponentials are multiplied by,
+or which of them a mask leaves out.
 """
 
 from __future__ import annotations
