@@ -73,7 +73,7 @@ def _scope(label: str, name: str) -> AbstractContextManager[object]:
 
 @contextmanager
 def named_modules(
-    function: object, args: Sequence[Tree] = (), kwargs: Mapping[str, Tree] | None = None
+    function: Function, args: Sequence[Tree] = (), kwargs: Mapping[str, Tree] | None = None
 ) -> Iterator[None]:
     """Names what modules compute after their places in a tree, such as `blocks/0`.
 
@@ -96,7 +96,7 @@ def named_modules(
 
 
 def _trees(
-    function: object, args: Sequence[Tree], kwargs: Mapping[str, Tree]
+    function: Function, args: Sequence[Tree], kwargs: Mapping[str, Tree]
 ) -> Iterator[tuple[Path, Tree]]:
     """The trees that modules may be in, each with its own path beside others."""
     while isinstance(function, functools.partial):

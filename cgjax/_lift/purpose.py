@@ -113,6 +113,11 @@ class Roles:
             return not self.on.is_data(op.inputs[0])
         return op.eqn.primitive is lax.rsqrt_p or self._is_negative_power(op)
 
+    def _is_power(self, op: Operation) -> bool:
+        """Whether it is a power such as `r ** 2.0`, no root and no quotient."""
+        power = op.eqn.primitive is lax.pow_p
+        return power and float(self.flat.constants.get(op.inputs[1], 0)) >= 1
+
     def _is_negative_power(self, op: Operation) -> bool:
         if op.eqn.primitive is lax.pow_p:
             return float(self.flat.constants.get(op.inputs[1], 1)) < 0
@@ -292,14 +297,14 @@ class Roles:
         """The same of an operation that is no line in the value."""
         known, where = op.facts, op.short_source
         if not at.bent:
-            if known.divides:
-                return [], True, Role(f"a loss or a normaliser: goes into a denominator{where}")
-            if (known.positive and k == 0) or self._is_negative_power(op):
-                return [], True, Role(f"a loss or a normaliser: goes into `{op.name}`{where}")
+            positive = known.positive and k == 0 and not self._is_power(op)
+            if known.divides or positive or self._is_negative_power(op):
+                into = "a denominator" if known.divides else f"`{op.name}`"
+                return [], True, Role(f"a loss or a normaliser: goes into {into}{where}")
         elif known.divides and self.gates(op.inputs[0], op.outputs[0], i, at):
             return [], True, Role(f"a gate: other data are divided by it{where}", True)
-        others = (v for j, v in enumerate(op.inputs) if j != k)
-        of_one = known.elementwise and not known.decides and not any(map(self.on.is_data, others))
+        fixed = not any(self.on.is_data(v) for j, v in enumerate(op.inputs) if j != k)
+        of_one = known.elementwise and not known.decides and fixed
         goes_on = of_one or (known.divides and at.bent)
         return op.outputs if goes_on and op.outputs[0] not in self.on.by_result else [], True, None
 

@@ -47,20 +47,22 @@ def _inlined(eqns: Sequence[JaxprEqn], new: Callable[[Aval], Var]) -> Iterator[J
             yield eqn
             continue
         body = open_jaxpr(call.body)
-        names: dict[Atom, Atom] = dict(zip(body.invars, call.operands, strict=True))
+        operands: dict[Var, Atom] = dict(zip(body.invars, call.operands, strict=True))
+        results: dict[Var, Var] = {}
         copies = []
         for out, v in zip(eqn.outvars, body.outvars, strict=True):
-            if isinstance(v, Literal) or v in names:
+            if isinstance(v, Literal) or v in operands or v in results:
                 copies.append((out, v))
             else:
-                names[v] = out
+                results[v] = out
         for e in body.eqns:
             for v in e.outvars:
-                names.setdefault(v, new(aval(v)))
+                results.setdefault(v, new(aval(v)))
+        names = {**operands, **results}
         renamed = [
             e.replace(
                 invars=[v if isinstance(v, Literal) else names[v] for v in e.invars],
-                outvars=[names[v] for v in e.outvars],
+                outvars=[results[v] for v in e.outvars],
             )
             for e in body.eqns
         ]

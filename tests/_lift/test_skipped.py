@@ -242,6 +242,10 @@ NEAR_GATES = {
         ["ReLU"],
     ),
     "squared": (lambda p, x, m: jax.nn.relu(x @ p["w"]) ** 2 @ p["u"], ["ReLU"]),
+    "squared, by a float": (
+        lambda p, x, m: jnp.power(jax.nn.relu(x @ p["w"]), 2.0) @ p["u"],
+        ["ReLU"],
+    ),
     "times itself": (lambda p, x, m: jnp.square(jnp.tanh(x @ p["w"])) @ p["u"], ["Spin"]),
     "a mask": (lambda p, x, m: (jax.nn.relu(x @ p["w"]) * m[:, None]) @ p["u"], ["ReLU"]),
     "a condition": (lambda p, x, m: (jax.nn.relu(x @ p["w"]) * (x > 1)) @ p["u"], ["ReLU"]),
