@@ -252,7 +252,8 @@ def _copied(module: object) -> _Known | None:
         and (within is None or one.path != within == one.path[: len(within)])
         and _of_one_structure(one.module, module)
     ]
-    return alike[0] if len(alike) == 1 else None
+    # A trace in another knows what is passed on under the same path.
+    return alike[-1] if len({one.path for one in alike}) == 1 else None
 
 
 def _of_one_structure(one: object, other: object) -> bool:

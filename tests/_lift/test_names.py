@@ -238,6 +238,8 @@ def test_modules_of_equinox_name_their_nodes():
     assert names(lambda model, x: model(x), net, X) == found
     # Taken apart and put together again, it is the only one of its structure.
     assert names(lambda model, x: eqx.filter_jit(model)(x), net, X) == found
+    checkpointed = eqx.filter_checkpoint(lambda model, x: model(x))
+    assert names(lambda model, x: checkpointed(model, x), net, X) == found
     # Nobody knows the modules that a function closes over: Equinox names classes of its layers.
     assert names(lambda x: net(x), X)[2] == "eqx.nn.MLP/relu_0"
 
