@@ -312,9 +312,9 @@ def pcff(
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
-        >>> net = lambda x: 2 * cg.node(cg.nodes.Spin(), x, name="hidden")
-        >>> cg.pcff(net, 1.0)(jax.random.key(0), jnp.full(3, 9.0))
-        Array([2., 2., 2.], dtype=float32)
+        >>> net = lambda x: cg.node(cg.nodes.Spin(), x, name="hidden") ** 2
+        >>> cg.pcff(net, 1.0)(jax.random.key(0), jnp.zeros(3))
+        Array([1., 1., 1.], dtype=float32)
         >>> cg.pcff(net, {"hid*": 0.0})(jax.random.key(0), jnp.zeros(3))
         Array([0., 0., 0.], dtype=float32)
 
