@@ -9,9 +9,10 @@ these as if they were not there.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from inspect import getattr_static
@@ -37,7 +38,8 @@ class _Known(NamedTuple):
 
 
 _known: ContextVar[Mapping[int, _Known]] = ContextVar("known", default={})  # noqa: B039 (not changed)
-_within: ContextVar[Path] = ContextVar("within", default=())
+# The path of the module that is being called; None if none is.
+_within: ContextVar[Path | None] = ContextVar("within", default=None)
 
 
 def scopes_in(stack: tuple[str, ...]) -> tuple[str, ...]:
@@ -70,26 +72,54 @@ def _scope(label: str, name: str) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def named_modules(*trees: Tree) -> Iterator[None]:
+def named_modules(
+    function: Function, args: Sequence[Tree] = (), kwargs: Mapping[str, Tree] | None = None
+) -> Iterator[None]:
     """Names what modules compute after their places in a tree, such as `blocks/0`.
 
     Args:
-        trees: modules of Flax NNX or Equinox, or containers of some. The path of a single one is
-            empty; what is in several begins with the place among them.
+        function: what is called: a module of Flax NNX or Equinox, a method of one, or any function.
+        args, kwargs: what it is called with: modules, containers of some, and others. The path of
+            the only one that holds modules is empty; of several, that of the function is, and the
+            others begin with the names of the arguments.
     """
-    holding = [tree for tree in trees if _modules(tree, ())]
+    trees = _trees(function, args, kwargs or {})
+    holding = [(path, tree) for path, tree in trees if _modules(tree, ())]
     known = {}
-    for k, tree in enumerate(holding):
-        known = {**_modules(tree, (str(k),) if len(holding) > 1 else ()), **known}
+    for path, tree in holding:
+        known = {**_modules(tree, path if len(holding) > 1 else ()), **known}
     if not known:
         yield
         return
-    with _knowing(known, ()), _saying_names({type(one.module) for one in known.values()}):
+    with _knowing(known, None), _saying_names({type(one.module) for one in known.values()}):
         yield
 
 
+def _trees(
+    function: Function, args: Sequence[Tree], kwargs: Mapping[str, Tree]
+) -> Iterator[tuple[Path, Tree]]:
+    """The trees that modules may be in, each with its own path beside others."""
+    while isinstance(function, functools.partial):
+        args, kwargs = (*function.args, *args), {**function.keywords, **kwargs}
+        function = function.func
+    yield (), getattr(function, "__self__", function)
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+        kinds = {name: p.kind for name, p in bound.signature.parameters.items()}
+        arguments = bound.arguments
+    except (TypeError, ValueError):  # a function that says nothing about its arguments
+        arguments, kinds = {**{str(k): a for k, a in enumerate(args)}, **kwargs}, {}
+    for name, argument in arguments.items():
+        if kinds.get(name) == inspect.Parameter.VAR_KEYWORD:
+            yield from (((key,), value) for key, value in argument.items())
+        elif kinds.get(name) == inspect.Parameter.VAR_POSITIONAL:
+            yield from (((name, str(k)), value) for k, value in enumerate(argument))
+        else:
+            yield (name,), argument
+
+
 @contextmanager
-def _knowing(known: dict[int, _Known], within: Path) -> Iterator[None]:
+def _knowing(known: dict[int, _Known], within: Path | None) -> Iterator[None]:
     """Some more modules that have names, inside one that is called."""
     tokens = _known.set({**_known.get(), **known}), _within.set(within)
     try:
@@ -203,7 +233,7 @@ def _named(module: object) -> Iterator[None]:
     if one is None:
         yield
         return
-    scope = _scope(_label(type(module)), "/".join(_below(within, one.path)))
+    scope = _scope(_label(type(module)), "/".join(_below(within or (), one.path)))
     with _knowing(more, one.path), scope:
         yield
 
@@ -211,17 +241,19 @@ def _named(module: object) -> Iterator[None]:
 def _copied(module: object) -> _Known | None:
     """The module that an unknown one was made from, by a transformation that took it apart.
 
-    It is one of its structure in the module that calls; of several, nobody knows which it is.
+    It is one of its structure in the module that calls, or among all if none does; of several,
+    nobody knows which it is.
     """
     within = _within.get()
     alike = [
         one
         for one in _known.get().values()
         if type(one.module) is type(module)
-        and one.path != within == one.path[: len(within)]
+        and (within is None or one.path != within == one.path[: len(within)])
         and _of_one_structure(one.module, module)
     ]
-    return alike[0] if len(alike) == 1 else None
+    # A trace in another knows what is passed on under the same path.
+    return alike[-1] if len({one.path for one in alike}) == 1 else None
 
 
 def _of_one_structure(one: object, other: object) -> bool:

@@ -158,4 +158,5 @@ def _known(
         return bind(eqn, values)[0]
 
     out, slope = jax.jvp(function, (mean,), (jnp.ones_like(mean),))
-    return wide(out), wide(slope) ** 2 * variance
+    # Of what is not finite a choice takes nothing.
+    return wide(out), jnp.where(slope == 0, 0, wide(slope) ** 2 * variance)

@@ -1,13 +1,16 @@
 """Softmax and the logarithm of a sum of exponentials, recognised however they are written.
 
 With s_i = exp(a x_i + b_i) / sum_j exp(a x_j + b'_j), whatever was subtracted so that nothing
-overflows is a known factor: exp(b_i - b'_i) of softmax.
+overflows is a known factor: exp(b_i - b'_i) of softmax. Here x is a Gaussian, or a function of one,
+such as capped scores; its values are then taken as Gaussian. Both sums may leave out what a mask
+says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +20,12 @@ from jax.extend.core import JaxprEqn
 from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.curves.form import Coefficient, Line
 from cgjax._beliefs.finer import finer
-from cgjax._beliefs.grouped import Form, Grouped, Sum, Values
+from cgjax._beliefs.grouped import Form, Grouped, Sum, Values, is_integrated
 from cgjax._beliefs.laid import Laid, source
 from cgjax._beliefs.of_one_sum import TheSum
 from cgjax._beliefs.sums import array_in_shape
-from cgjax._beliefs.values import Gaussian, Value, is_random
+from cgjax._beliefs.values import Gaussian, Value, is_random, settle
+from cgjax._gaussian import closed
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
 from cgjax._program.jaxprs import bind
@@ -74,10 +78,11 @@ def _of_one(eqn: JaxprEqn, value: Grouped, out: Grouped) -> Value:
         if name == "integer_pow" and eqn.params["y"] == -1:
             return replace(out, form="inverse")
     if name == "exp" and value.form == "log share":
-        return _share(out, value.offset)
+        return _share(out, value.offset, None)
     if name == "log" and value.form == "share":
         (log,) = out.sums
-        return _log_share(out, log, None if value.offset is None else jnp.log(value.offset))
+        offset = None if value.offset is None else jnp.log(value.offset)
+        return _log_share(out, log, offset, None)
     return out
 
 
@@ -85,12 +90,50 @@ def _is_one(x: Value) -> bool:
     return not isinstance(x, Tracer) and jnp.ndim(x) == 0 and float(x) == 1
 
 
-def _exponent(value: Value, form: Form) -> Line | None:
-    """The exponent of the exponentials that a value of some form sums."""
+class _Exponent(NamedTuple):
+    """The exponential of a line of a value, or where a mask says so known numbers from 0 on.
+
+    Attributes:
+        value: the Gaussian, or the function of one.
+        line: the line.
+        mask: where it is the exponential, and the numbers; None if it is that everywhere.
+    """
+
+    value: Gaussian | Curve
+    line: Line
+    mask: tuple[jax.Array, jax.Array] | None
+
+    def has_slope_of(self, value: Gaussian | Curve, line: Line) -> bool:
+        """Whether a line is one of the same value with the same slope."""
+        return value is self.value and _same(line.slope, self.line.slope)
+
+
+def _exponent_of(curve: Curve) -> _Exponent | None:
+    """What a curve is the exponential of."""
+    value, form, mask = curve.inner
+    return None if form.exponent is None else _Exponent(value, form.exponent, mask)
+
+
+def _exponent(value: Value, form: Form) -> _Exponent | None:
+    """The exponent of the exponentials that a value of some form sums.
+
+    None where the value is integrated over all elements of its groups, and the exponent is no line
+    of a Gaussian, which says less.
+    """
     if not isinstance(value, Grouped) or value.form != form or len(value.sums) != 1:
         return None
-    summand = value.sums[0].summand
-    return None if summand is None else summand.exponent
+    (one,) = value.sums
+    found = None if one.summand is None else _exponent_of(one.summand)
+    if found is None or (found.value is not value.root and is_integrated(value, one.over)):
+        return None
+    return found
+
+
+def _summed(one: Sum) -> _Exponent:
+    """The exponent of what a sum sums, which is known to have one."""
+    found = None if one.summand is None else _exponent_of(one.summand)
+    assert found is not None
+    return found
 
 
 def _shifted(value: Grouped, by: Value, sign: int, out: Grouped) -> Grouped:
@@ -124,43 +167,52 @@ def _scaled(value: Value, by: Value, eqn: JaxprEqn, out: Grouped) -> Grouped | N
 
 def _ratio(above: Value, below: Value, form: Form, out: Grouped) -> Grouped:
     """An exponential times the inverse of a sum of such."""
-    line = _exponent(below, form)
-    if line is None or not isinstance(above, Gaussian | Curve | Laid):
+    total = _exponent(below, form)
+    if total is None or not isinstance(above, Gaussian | Curve | Laid):
         return out
-    exponent = as_curve(source(above)).exponent
-    if exponent is None or not _same(exponent[0], line[0]):
+    own = _exponent_of(as_curve(source(above)))
+    if own is None or not total.has_slope_of(own.value, own.line):
         return out
-    return _share(out, _difference(exponent, line, out))
+    if own.mask is not None and own.mask is not total.mask:
+        return out
+    return _share(out, _difference(own.line, total.line, out), own.mask)
 
 
 def _log_ratio(above: Value, below: Value, out: Grouped) -> Grouped:
     """An exponent minus the logarithm of a sum."""
-    line = _exponent(below, "log sum")
-    if line is None or not isinstance(above, Gaussian | Curve | Laid):
+    total = _exponent(below, "log sum")
+    if total is None or not isinstance(above, Gaussian | Curve | Laid):
         return out
-    exponent = as_curve(source(above)).affine
-    if exponent is None or not _same(exponent[0], line[0]):
+    value, form, _ = as_curve(source(above)).inner
+    if form.line is None or not total.has_slope_of(value, form.line):
         return out
-    offset = _difference(exponent, line, out)
+    offset = _difference(form.line, total.line, out)
     if below.offset is not None:
         offset = -finer(below.offset, below.fine, out.fine) + (0 if offset is None else offset)
     (log,) = out.sums
-    return _log_share(out, log, offset)
+    return _log_share(out, log, offset, None)
 
 
 def _difference(one: Line, other: Line, out: Grouped) -> jax.Array | None:
     if _same(one[1], other[1]):
         return None
-    return _line_in_shape(one, out)[1] - _line_in_shape(other, out)[1]
+    first, second = (_line_in_shape(line, out)[1] for line in (one, other))
+    # A mask has filled both with -inf, and what was added to one of them makes no difference.
+    both = (first == -jnp.inf) & (second == -jnp.inf)
+    return jnp.where(both, 0, first) - jnp.where(both, 0, second)
 
 
-def _logits(group: Grouped) -> tuple[jax.Array, jax.Array, list[int]]:
+def _logits(group: Grouped, exponent: _Exponent) -> tuple[jax.Array, jax.Array, list[int]]:
     """Mean and variance of the exponents, the classes last, and the axes in that order."""
     (one, *_), root = group.sums, group.root
-    assert one.summand is not None and one.summand.exponent is not None
-    slope, offset = (jnp.asarray(s, root.dtype) for s in one.summand.exponent)
-    mean = jnp.broadcast_to(slope * root.mean + offset, root.shape)
-    variance = jnp.broadcast_to(slope**2 * root.variance, root.shape)
+    value = settle(exponent.value, 2)
+    slope, offset = (jnp.asarray(s, root.dtype) for s in exponent.line)
+    mean = jnp.broadcast_to(slope * value.mean + offset, root.shape)
+    variance = jnp.broadcast_to(slope**2 * value.variance, root.shape)
+    if exponent.mask is not None:
+        inside, beside = exponent.mask
+        mean = jnp.where(inside, mean, jnp.log(jnp.asarray(beside, mean.dtype)))
+        variance = jnp.where(inside, variance, 0)
     order = [k for k in range(len(one.fine)) if k not in one.over] + sorted(one.over)
     outer = [one.fine[k] for k in order[: len(order) - len(one.over)]]
     mean, variance = (
@@ -181,9 +233,9 @@ def _log_of(one: Sum, known: tuple[jax.Array, jax.Array]) -> Sum:
 
 
 def _log_sum(out: Grouped) -> Grouped:
-    mean, variance, _ = _logits(out)
-    found = log_sum_exp_moments(mean, variance, (mean.ndim - 1,))
     (one,) = out.sums
+    mean, variance, _ = _logits(out, _summed(one))
+    found = log_sum_exp_moments(mean, variance, (mean.ndim - 1,))
     sizes = [1 if k in one.over else n for k, n in enumerate(out.fine)]
     new = _log_of(one, (found[0].reshape(sizes), found[1].reshape(sizes)))
     return replace(
@@ -197,14 +249,21 @@ def _log_sum(out: Grouped) -> Grouped:
     )
 
 
-def _log_share(out: Grouped, log: Sum, offset: jax.Array | None) -> Grouped:
-    """An exponent minus the logarithm of the sum, plus an offset."""
-    assert log.summand is not None and log.summand.exponent is not None
-    slope, start = log.summand.exponent
+def _log_share(
+    out: Grouped,
+    log: Sum,
+    offset: jax.Array | None,
+    mask: tuple[jax.Array, jax.Array] | None,
+) -> Grouped:
+    """An exponent, or what a mask has in its place, minus the logarithm of the sum."""
+    value, (slope, start), _ = _summed(log)
     shape = out.root.shape
 
     def function(x: jax.Array, values: Values) -> jax.Array:
-        line = slope * x.reshape(shape) + start
+        x = x.reshape(shape)
+        line = slope * (value.function(x) if isinstance(value, Curve) else x) + start
+        if mask is not None:
+            line = jnp.where(mask[0], line, jnp.log(jnp.asarray(mask[1], x.dtype)))
         share = jnp.broadcast_to(line, shape).reshape(out.fine) - values[log]
         return jnp.asarray(share if offset is None else share + offset, x.dtype)
 
@@ -213,7 +272,7 @@ def _log_share(out: Grouped, log: Sum, offset: jax.Array | None) -> Grouped:
         sums=(log,),
         function=function,
         alone=False,
-        straight=True,
+        straight=not isinstance(value, Curve),
         affine=False,
         form="log share",
         offset=offset,
@@ -221,18 +280,37 @@ def _log_share(out: Grouped, log: Sum, offset: jax.Array | None) -> Grouped:
     )
 
 
-def _share(out: Grouped, offset: jax.Array | None) -> Grouped:
-    """A softmax, times the exponential of an offset."""
-    mean, variance, order = _logits(out)
+def _share(
+    out: Grouped, offset: jax.Array | None, mask: tuple[jax.Array, jax.Array] | None
+) -> Grouped:
+    """A softmax, times the exponential of an offset.
+
+    Args:
+        out: the quotient, as a function of the sum.
+        offset: the offset.
+        mask: that of the numerator; None for none.
+    """
+    (one,) = out.sums
+    exponent = _summed(one)
+    mean, variance, order = _logits(out, exponent)
     expectation, _, wobble = softmax_moments(mean, variance, mean.ndim - 1)
+    if exponent.mask is not None and mask is None:
+        # What the sum leaves out is independent of it.
+        own = _logits(out, exponent._replace(mask=None))
+        outside = (own[0] != mean) | (own[1] != variance)
+        total = log_sum_exp_moments(mean, variance, (mean.ndim - 1,))
+        difference = own[0] - total[0], own[1] + total[1]
+        beside = closed.exponential(*(jnp.where(outside, a, 0) for a in difference))
+        expectation, wobble = (
+            jnp.where(outside, a, b) for a, b in zip(beside, (expectation, wobble), strict=True)
+        )
     inverse = [order.index(k) for k in range(len(order))]
     expectation, wobble = (
         jnp.transpose(a.reshape([out.fine[k] for k in order]), inverse)
         for a in (expectation, wobble)
     )
-    (one,) = out.sums
     log = one if isinstance(one.origin, tuple) else _log_sum(out).sums[0]
-    of_logarithm = _log_share(out, log, offset).function
+    of_logarithm = _log_share(out, log, offset, mask).function
     factor = None if offset is None else jnp.exp(wide(offset))
     if factor is not None:
         expectation, wobble = factor * expectation, factor**2 * wobble
@@ -243,7 +321,7 @@ def _share(out: Grouped, offset: jax.Array | None) -> Grouped:
         alone=False,
         straight=False,
         affine=False,
-        form="share",
+        form="share" if mask is None else None,
         offset=factor,
         known=(expectation, wobble),
     )

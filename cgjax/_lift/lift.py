@@ -240,9 +240,10 @@ def lift(
       normaliser or a loss. A clip: a relu bounded from the other side too, or `jnp.clip`. An
       activation of parameters alone. One inside a function with a custom derivative of its own.
     - Lifted if included: a *gate*, which goes into a product with data that do not come from the
-      activation itself (both activations of `tanh(a) * sigmoid(b)`, the silu of a SwiGLU, the cells
-      of LSTM and GRU); *attention or pooling*, a softmax that is not returned as the result, and
-      scores that go into it; a *wave*, a sine of data; a clip to [-1, 1] by hand.
+      activation itself, be it through other functions such as an exponential (both activations of
+      `tanh(a) * sigmoid(b)`, the silu of a SwiGLU, the cells of LSTM and GRU); *attention or
+      pooling*, a softmax that is not returned as the result, and scores that go into it; a *wave*,
+      a sine of data; a clip to [-1, 1] by hand.
     - Everything else is lifted, except where no node can be: in functions that procedures do not
       enter, such as `lax.custom_linear_solve`, `shard_map` and custom kernels.
 

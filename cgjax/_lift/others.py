@@ -1,8 +1,9 @@
-"""What else works element by element on data: functions that are not recognised as activations."""
+"""What else bends data: functions that are not recognised as activations."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import inf
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -10,9 +11,11 @@ from jax import lax
 
 from cgjax._lift.match import marked
 from cgjax._lift.purpose import Roles
+from cgjax._lift.segments import segment_softmaxes
 from cgjax._program.operations import Operation, enclosing
 
 _NAMES = {"integer_pow": "power", "pow": "power", "mul": "square", "select_n": "where"}
+_OF_SEGMENTS = "a softmax over segments of several sizes: no node family has one without an axis"
 
 
 class Other(NamedTuple):
@@ -32,8 +35,11 @@ class Other(NamedTuple):
 
 
 def others(roles: Roles) -> tuple[Other, ...]:
-    """The functions of one value that are not linear, and belong to no activation or node."""
-    flat = roles.flat
+    """The functions of one value that are not linear, and belong to no activation or node.
+
+    Softmaxes over segments are among them.
+    """
+    flat, segments = roles.flat, segment_softmaxes(roles)
     taken = marked(flat)
     for candidate in roles.candidates:
         taken |= candidate.inside
@@ -42,6 +48,10 @@ def others(roles: Roles) -> tuple[Other, ...]:
         if id(op) in taken or not _bends(op, roles):
             continue
         shape = tuple(flat.avals[op.outputs[0]].shape)
+        if id(op) in segments:
+            source = segments[id(op)].source
+            found.setdefault(id(op), Other("segment_softmax", shape, source, _OF_SEGMENTS))
+            continue
         libraries = [scope for scope in enclosing(op.scope) if scope.library]
         key = id(libraries[-1]) if libraries else (op.name, shape, op.source)
         name = libraries[-1].library.lstrip("_") if libraries else _NAMES.get(op.name, op.name)
@@ -57,11 +67,20 @@ def _bends(op: Operation, roles: Roles) -> bool:
     if not jnp.issubdtype(roles.flat.avals[op.outputs[0]].dtype, jnp.inexact):
         return False
     random = [on.is_data(v) for v in op.inputs]
-    if known.is_linear(random):
+    if known.is_linear(random) or _is_identity(op, roles):
         return False
     if op.eqn.primitive is lax.select_n_p:
-        return random[0]
-    return len({on.origin(v) for v, is_data in zip(op.inputs, random, strict=True) if is_data}) == 1
+        return random[0] and on.origin(op.inputs[0]) not in on.raw  # which is a mask
+    forms = (roles.forms.of[v] for v, is_data in zip(op.inputs, random, strict=True) if is_data)
+    return len({(form.core, form.axes) for form in forms}) == 1
+
+
+def _is_identity(op: Operation, roles: Roles) -> bool:
+    """Whether an operation changes no number: it stops derivatives, or bounds at infinity."""
+    bounds = [float(roles.flat.constants.get(v, 0)) for v in op.inputs]
+    if op.eqn.primitive in (lax.max_p, lax.min_p):
+        return (-inf if op.eqn.primitive is lax.max_p else inf) in bounds
+    return op.facts.moves and op.facts.converts
 
 
 def _reason(op: Operation, roles: Roles) -> str:

@@ -3,7 +3,8 @@
 The rules, each for an activation r applied to e. "Goes into" means: through additions, movements of
 data, and products with what is not other data.
 
-- gate: r goes into a product with data that do not come from r itself;
+- gate: r, or a function of it such as its exponential, goes into a product with data that do not
+  come from r itself;
 - loss or normaliser: r goes into a logarithm, a root or a denominator; or, if no parameters follow
   r, e is made of products and powers of data, or r is added to such terms;
 - clip: a relu before or after a bound from the other side, or in `jnp.clip` and its like;
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jax import lax
 
@@ -47,6 +49,31 @@ class Role:
 
     reason: str
     optional: bool = False
+
+
+class _Reached(NamedTuple):
+    """A value that an activation goes into.
+
+    Attributes:
+        value: the value.
+        alone: whether nothing but constants and parameters was added on the way.
+        bent: whether there was a function on the way that is no line, such as an exponential: then
+            it may be part of a gate still, but of no loss, normaliser or clip.
+        before: where it came from.
+    """
+
+    value: int
+    alone: bool = True
+    bent: bool = False
+    before: _Reached | None = None
+
+    def path(self) -> set[int]:
+        """The values on the way, this one included."""
+        found, at = set[int](), self
+        while at is not None:
+            found.add(at.value)
+            at = at.before
+        return found
 
 
 class Roles:
@@ -86,6 +113,11 @@ class Roles:
             return not self.on.is_data(op.inputs[0])
         return op.eqn.primitive is lax.rsqrt_p or self._is_negative_power(op)
 
+    def _is_power(self, op: Operation) -> bool:
+        """Whether it is a power such as `r ** 2.0`, no root and no quotient."""
+        power = op.eqn.primitive is lax.pow_p
+        return power and float(self.flat.constants.get(op.inputs[1], 0)) >= 1
+
     def _is_negative_power(self, op: Operation) -> bool:
         if op.eqn.primitive is lax.pow_p:
             return float(self.flat.constants.get(op.inputs[1], 1)) < 0
@@ -97,11 +129,30 @@ class Roles:
         broadcast = self.flat.avals[value].size < self.flat.avals[product].size
         return broadcast and value in self.on.raw and not self.on.depends_on(candidate.x, value)
 
-    def gates(self, factor: int, product: int, i: int) -> bool:
+    def gates(self, factor: int, product: int, i: int, at: _Reached) -> bool:
         """Whether a product with this factor makes activation i, or what it goes into, a gate."""
         if not self.on.is_data(factor, i) or self.is_normaliser(factor) or self.on.is_mask(factor):
             return False
-        return not self.is_shared(factor, product, self.candidates[i])
+        if self.is_shared(factor, product, self.candidates[i]):
+            return False
+        return not self._is_made_of(factor, at.path())
+
+    def _is_made_of(self, value: int, path: set[int]) -> bool:
+        """Whether a value is a function of some others, element by element, and of no other data.
+
+        So that `u * exp(-u)` is a function of u, whichever activations are part of u.
+        """
+        pending = [value]
+        while pending:
+            v = pending.pop()
+            if v in path or not self.on.is_data(v):
+                continue
+            path.add(v)
+            op = self.flat.producer.get(v)
+            if op is None or not op.facts.elementwise:
+                return False
+            pending += op.inputs
+        return True
 
     # -- the rules
 
@@ -157,28 +208,27 @@ class Roles:
 
     def follow(self, i: int) -> Role | None:
         """Follows the result of activation i, until something tells its role."""
-        candidate = self.candidates[i]
+        result = self.candidates[i].result
         optional: Role | None = None
-        # Values that it goes into, and whether nothing but constants and parameters was added.
-        pending, seen = [(candidate.result, True)], {candidate.result}
+        pending, seen = [_Reached(result)], {result}
         while pending:
-            value, alone = pending.pop(0)
-            onto = self.by_e.get(self.forms.of[value].key, ())
-            for j in onto:
-                optional = optional or self._part_of(j, value == candidate.result)
+            at = pending.pop(0)
+            onto = self.by_e.get(self.forms.of[at.value].key, ())
+            for j in () if at.bent else onto:
+                optional = optional or self._part_of(j, at.value == result)
             # What another activation does with its argument, such as `x * sigmoid(x)`, is its own.
             own = frozenset().union(*map(self.within, onto))
-            for op, k in self.flat.consumers.get(value, ()):
+            for op, k in self.flat.consumers.get(at.value, ()):
                 if id(op) in own:
                     continue
-                onward, role = self.step(i, op, k, value, alone)
+                onward, bends, role = self.step(i, op, k, at)
                 if role is not None and not role.optional:
                     return role
                 optional = optional or role
-                still = alone and not (op.facts.adds and self.on.is_data(op.inputs[1 - k]))
+                still = at.alone and not (op.facts.adds and self.on.is_data(op.inputs[1 - k]))
                 new = [v for v in onward if v not in seen]
                 seen.update(new)
-                pending.extend((v, still) for v in new)
+                pending.extend(_Reached(v, still, at.bent or bends, at) for v in new)
         return optional
 
     def within(self, j: int) -> frozenset[int]:
@@ -203,41 +253,60 @@ class Roles:
         return None
 
     def step(
-        self, i: int, op: Operation, k: int, value: int, alone: bool
-    ) -> tuple[list[int], Role | None]:
-        """What follows from the use of a value in an operation, and where the value goes on."""
-        candidate, known, where = self.candidates[i], op.facts, op.short_source
+        self, i: int, op: Operation, k: int, at: _Reached
+    ) -> tuple[list[int], bool, Role | None]:
+        """What follows from the use of a value in an operation.
+
+        Returns:
+            Where the value goes on; whether as a function of it that is no line; and the role of
+            activation i, if this tells it.
+        """
+        known, where = op.facts, op.short_source
+        role: Role | None = None
         if known.moves or known.converts or len(known.signs) == 1:
             if not known.is_data(k, len(op.inputs)):
-                return [], None
+                return [], False, None
             paired = known.paired and len(op.inputs) == len(op.outputs)
-            return [op.outputs[k]] if paired else op.outputs, None
+            return [op.outputs[k]] if paired else op.outputs, False, None
         if known.adds:
-            if self._may_be_a_loss(candidate) and self.is_power(op.inputs[1 - k]):
-                return [], Role(f"a loss: added to products or powers of data{where}")
-            return op.outputs, None
+            if self._may_be_a_loss(self.candidates[i]) and self.is_power(op.inputs[1 - k]):
+                role = Role(f"a loss: added to products or powers of data{where}")
+            return op.outputs, False, None if at.bent else role
         if known.multiplies or (known.contracts and len(op.inputs) == 2):
             other = op.inputs[1 - k]
-            if known.multiplies and self.forms.is_same(other, value):
-                return [], None  # a square
+            if known.multiplies and self.forms.is_same(other, at.value):
+                return op.outputs, True, None  # a square
             counts = known.multiplies or self.on.learned[other]
-            if counts and self.gates(other, op.outputs[0], i):
-                return [], Role(f"a gate: multiplied by other data{where}", True)
-            return op.outputs if known.multiplies else [], None
-        if known.divides:
-            if k == 0:
-                return op.outputs, None
-            return [], Role(f"a loss or a normaliser: goes into a denominator{where}")
+            if counts and self.gates(other, op.outputs[0], i, at):
+                return [], False, Role(f"a gate: multiplied by other data{where}", True)
+            return op.outputs if known.multiplies else [], False, None
+        if known.divides and k == 0:
+            return op.outputs, False, None
         if known.curvature == "kinked" and known.rises and op.outputs[0] not in self.on.by_result:
             if not self._has_constant(op):
-                return [], None
-            above = op.eqn.primitive is not lax.max_p
-            if candidate.function == "relu" and alone and above:
-                return [], Role(f"a clip: bounded from above afterwards{where}")
-            return op.outputs, None
-        if (known.positive and k == 0) or self._is_negative_power(op):
-            return [], Role(f"a loss or a normaliser: goes into `{op.name}`{where}")
-        return [], None
+                return [], False, None
+            relu = self.candidates[i].function == "relu" and at.alone and not at.bent
+            if relu and op.eqn.primitive is not lax.max_p:
+                role = Role(f"a clip: bounded from above afterwards{where}")
+            return op.outputs, False, role
+        return self._bent(i, op, k, at)
+
+    def _bent(
+        self, i: int, op: Operation, k: int, at: _Reached
+    ) -> tuple[list[int], bool, Role | None]:
+        """The same of an operation that is no line in the value."""
+        known, where = op.facts, op.short_source
+        if not at.bent:
+            positive = known.positive and k == 0 and not self._is_power(op)
+            if known.divides or positive or self._is_negative_power(op):
+                into = "a denominator" if known.divides else f"`{op.name}`"
+                return [], True, Role(f"a loss or a normaliser: goes into {into}{where}")
+        elif known.divides and self.gates(op.inputs[0], op.outputs[0], i, at):
+            return [], True, Role(f"a gate: other data are divided by it{where}", True)
+        fixed = not any(self.on.is_data(v) for j, v in enumerate(op.inputs) if j != k)
+        of_one = known.elementwise and not known.decides and fixed
+        goes_on = of_one or (known.divides and at.bent)
+        return op.outputs if goes_on and op.outputs[0] not in self.on.by_result else [], True, None
 
     def is_power(self, value: int) -> bool:
         """Whether a value is a product or a power of data, as the terms of losses are."""

@@ -59,7 +59,7 @@ class LiftReport:
     Attributes:
         entries: the activations in walking order.
         others: the other functions of one value of data that are not linear, each with its reason:
-            with the entries, all that bends data element by element.
+            with the entries, all that bends data element by element; and softmaxes over segments.
     """
 
     entries: tuple[LiftEntry, ...]

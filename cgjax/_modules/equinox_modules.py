@@ -63,8 +63,9 @@ class EquinoxFunction:
         remaining = iter(leaves)
         whole = [next(remaining) if same is None else same.leaf for same in self.rest]
         module = jax.tree.unflatten(self.treedef, whole)
-        with named_modules(module):
-            return self._called(method_of(module, self.method), state, args, kwargs)
+        call = method_of(module, self.method)
+        with named_modules(call, args, kwargs):
+            return self._called(call, state, args, kwargs)
 
     def _called(
         self, call: Function, state: Tree, args: tuple[Tree, ...], kwargs: dict[str, Tree]

@@ -30,8 +30,9 @@ class ModuleFunction:
             module = nnx.merge(self.graphdef, params, state)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise misfit(params, state, error) from error
-        with named_modules(module):
-            out = method_of(module, self.method)(*args, **kwargs)
+        call = method_of(module, self.method)
+        with named_modules(call, args, kwargs):
+            out = call(*args, **kwargs)
         return out, nnx.split(module, nnx.Param, ...)[2]
 
 

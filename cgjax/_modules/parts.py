@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -59,8 +60,7 @@ def method_of(module: Leaf, method: MethodOf) -> Function:
         TypeError: the module has no such method.
     """
     if callable(method):
-        function = method
-        return lambda *args, **kwargs: function(module, *args, **kwargs)
+        return partial(method, module)
     if method is None and callable(module):
         return module
     name = "__call__" if method is None else method

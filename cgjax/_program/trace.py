@@ -65,8 +65,7 @@ def trace(
     def flat(*arrays: Leaf) -> list[Leaf]:
         nonlocal out_tree
         args, kwargs = _static.join(structure, arrays)
-        owner = getattr(function, "__self__", function)
-        with named_modules(owner, *args, *kwargs.values()), named_calls():
+        with named_modules(function, args, kwargs), named_calls():
             out = function(*args, **kwargs)
         leaves, out_tree = jax.tree.flatten(out, is_leaf=_is_loose)
         for leaf in leaves:

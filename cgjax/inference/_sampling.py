@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import jax
@@ -13,15 +12,13 @@ from jaxtyping import Array
 from cgjax._procedure import Arrays, Method, Network, Procedure, Result, intern, method, own_key
 from cgjax._program import Program, Site
 from cgjax._rate import Rate
-from cgjax._rate import check_rate as known_rate
 from cgjax._static import Leaf, Tree
 from cgjax._walk import Visitor, walk
 from cgjax._walk.visitor import Draw, Handed
+from cgjax.inference._rates import Rates, all_sampled, asks, check_rate, resolve_rates
 from cgjax.kernels.random_bits import uniform
 from cgjax.nodes import Family
 
-# One rate for all nodes, or pairs of a pattern over their names and a rate.
-Rates = Rate | tuple[tuple[str, Rate], ...]
 Words = tuple[Array, Array]
 Estimator = Literal["pathwise", "straight_through"]
 
@@ -142,19 +139,43 @@ def _sample(
     return walk(program, visitor, arrays, key=own_key(key), given=given)
 
 
-def _warn_without_nodes(method: Method, net: Network, program: Program) -> None:
-    if program.sites:
+def _warn_if_nothing_is_sampled(
+    method: Method, net: Network, program: Program, rates: Sequence[Rate]
+) -> None:
+    """Warns of a network without nodes, or with none that the procedure ever samples.
+
+    Args:
+        method: the procedure's options.
+        net: the network.
+        program: its program.
+        rates: the rate of each node.
+    """
+    if any(map(asks, rates)):
         return
     while isinstance(net, Procedure):
         if net.method.removes_nodes:
             return
         net = net.net
-    warnings.warn(
-        f"The network has no nodes, so {method.procedure()} computes just what the network does. "
-        "Mark nodes with `cgjax.node`, or let `cgjax.lift(net)` mark its activations; where it "
-        "does not, `cgjax.lift(net).report(*args)` says why.",
-        stacklevel=4,
-    )
+    name = method.procedure()
+    if not program.sites:
+        warnings.warn(
+            f"The network has no nodes, so {name} computes just what the network does. Mark nodes "
+            "with `cgjax.node`, or let `cgjax.lift(net)` mark its activations; where it does not, "
+            "`cgjax.lift(net).report(*args)` says why.",
+            stacklevel=4,
+        )
+        return
+    outputs = [site for site in program.sites if site.output and site.kind == "node"]
+    only = all(site.output or site.kind == "observe" for site in program.sites)
+    if outputs and only and isinstance(method, Pcff) and asks(method.rate):
+        known = ", ".join(repr(site.name) for site in outputs)
+        warnings.warn(
+            f"{name} samples nothing here: output nodes stay collapsed unless a pattern of `rate` "
+            f"names them, and the network has no others ({known}). Name them, or mark nodes inside "
+            "the network; of one that is lifted `cgjax.lift(net).report(*args)` lists what "
+            "`include=` makes nodes too.",
+            stacklevel=4,
+        )
 
 
 @method
@@ -167,10 +188,10 @@ class ForwardSample(Method):
     lead = "key"
 
     def check(self, net: Network, program: Program) -> None:
-        _warn_without_nodes(self, net, program)
+        _warn_if_nothing_is_sampled(self, net, program, all_sampled(program))
 
     def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
-        rates: list[Rate] = [0.0 if s.kind == "observe" else 1.0 for s in program.sites]
+        rates = all_sampled(program)
         return _sample(program, lead, arrays, rates, self, capture, "forward_sample")
 
 
@@ -185,60 +206,12 @@ class Pcff(Method):
     lead = "key"
 
     def check(self, net: Network, program: Program) -> None:
-        resolve_rates(program, self.rate)  # a pattern that matches nothing is the larger mistake
-        _warn_without_nodes(self, net, program)
+        rates = resolve_rates(program, self.rate)
+        _warn_if_nothing_is_sampled(self, net, program, rates)
 
     def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         rates = resolve_rates(program, self.rate)
         return _sample(program, lead, arrays, rates, self, capture, "pcff")
-
-
-def resolve_rates(program: Program, rate: Rates) -> list[Rate]:
-    """The rate of each node: a float where it is known, else an array."""
-    if not isinstance(rate, tuple):
-        named = ["node" if s.kind == "node" and not s.output else "" for s in program.sites]
-        rates = [rate if n else 0.0 for n in named]
-    else:
-        matched = [_matching(program, pattern) for pattern, _ in rate]
-        rates = [
-            next((r for (_, r), sites in zip(rate, matched, strict=True) if i in sites), 0.0)
-            for i in range(len(program.sites))
-        ]
-    return [1.0 if s.kind == "noise" else r for s, r in zip(program.sites, rates, strict=True)]
-
-
-def _matching(program: Program, pattern: str) -> set[int]:
-    everything = set(pattern) == {"*"}
-    matches = {
-        s.index
-        for s in program.sites
-        if s.kind != "noise"
-        and fnmatchcase(s.name, pattern)
-        and not (everything and (s.output or s.kind == "observe"))
-    }
-    if not matches and not (everything and program.sites):
-        names = ", ".join(repr(s.name) for s in program.sites if s.kind != "noise") or "none"
-        noise = [s.name for s in program.sites if s.kind == "noise"]
-        also = f" Noise nodes ({', '.join(noise)}) are always sampled." if noise else ""
-        raise ValueError(
-            f"The pattern {pattern!r} of `rate` matches no node. The network's nodes: {names}."
-            f"{also}"
-        )
-    return matches
-
-
-def check_rate(rate: Leaf | Mapping[str, Leaf]) -> Rates:
-    """Checks a rate and brings it into a form that can be hashed or traced."""
-    if isinstance(rate, Mapping):
-        for pattern in rate:
-            if not isinstance(pattern, str):
-                raise TypeError(
-                    f"The keys of a rate are patterns over node names, got {pattern!r}."
-                )
-            if isinstance(rate[pattern], Mapping):
-                raise TypeError(f"The rate of {pattern!r} is itself a dict: {rate[pattern]!r}.")
-        return tuple((pattern, known_rate(r)) for pattern, r in rate.items())
-    return known_rate(rate)
 
 
 def _check_options(estimator: str, rounds: int) -> None:
@@ -334,13 +307,14 @@ def pcff(
         TypeError: as `forward_sample`.
 
     Warns:
-        UserWarning: as `forward_sample`.
+        UserWarning: as `forward_sample`; and if all nodes of the network are output nodes, of which
+            no pattern names one.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
-        >>> net = lambda x: 2 * cg.node(cg.nodes.Spin(), x, name="hidden")
-        >>> cg.pcff(net, 1.0)(jax.random.key(0), jnp.full(3, 9.0))
-        Array([2., 2., 2.], dtype=float32)
+        >>> net = lambda x: cg.node(cg.nodes.Spin(), x, name="hidden") ** 2
+        >>> cg.pcff(net, 1.0)(jax.random.key(0), jnp.zeros(3))
+        Array([1., 1., 1.], dtype=float32)
         >>> cg.pcff(net, {"hid*": 0.0})(jax.random.key(0), jnp.zeros(3))
         Array([0., 0., 0.], dtype=float32)
 

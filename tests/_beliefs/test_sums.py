@@ -42,6 +42,24 @@ def softmaxes(x):
     }
 
 
+def masked_softmaxes(x):
+    """Softmax of six of eight scores."""
+    mask = jnp.arange(8) < 6
+    low = jnp.where(mask, x, -jnp.inf)
+    e = jnp.exp(x - jnp.max(x, 1, where=mask, initial=-jnp.inf, keepdims=True))
+    return {
+        "-inf": jax.nn.softmax(low),
+        "-1e9": jax.nn.softmax(jnp.where(mask, x, -1e9)),
+        "the lowest": jax.nn.softmax(jnp.where(mask, x, jnp.finfo(x.dtype).min)),
+        "where": jax.nn.softmax(x, where=mask),
+        "by hand": jnp.exp(low) / jnp.exp(low).sum(1, keepdims=True),
+        "of a logarithm": jnp.exp(low - jax.nn.logsumexp(low, 1, keepdims=True)),
+        "masked afterwards": jnp.where(mask, e, 0) / jnp.where(mask, e, 0).sum(1, keepdims=True),
+        "masked at last": jnp.where(mask, e / e.sum(1, where=mask, keepdims=True), 0),
+        "a part": jnp.pad(jax.nn.softmax(x[:, :6]), ((0, 0), (0, 2))),
+    }
+
+
 def in_groups(x):
     parts = x.reshape(3, 4, 2)
     mean, scale = parts.mean(2), lax.rsqrt(parts.var(2) + 0.1)
@@ -88,6 +106,30 @@ def test_mean_subtraction_is_exact():
 
 def test_softmax():
     assert_sampled(softmaxes, assert_all_alike(softmaxes))
+
+
+@pytest.mark.parametrize("scores", [lambda x: x, lambda x: 2 * jnp.tanh(x / 2)])
+def test_softmax_of_functions_of_some_scores(scores):
+    """Whatever the scores are a function of, and whichever of them a mask leaves out."""
+    got = assert_all_alike(lambda x: masked_softmaxes(scores(x)))
+    np.testing.assert_allclose(got.mean.sum(1), 1, rtol=1e-6)
+    assert_sampled(lambda x: masked_softmaxes(scores(x)), got, 20_000)
+
+
+def test_what_a_sum_of_exponentials_leaves_out():
+    """Beside the sum, exp(x_i) is independent of it; a mask may hold other numbers than 0."""
+    x, mask = X.mean[:1, :4], jnp.arange(4) < 3
+
+    def ratios(x):
+        e = jnp.exp(jnp.tanh(x))
+        return e / e.sum(1, where=mask, keepdims=True), e / jnp.where(mask, e, 1).sum(1)[:, None]
+
+    found = cg.moments(ratios)(Belief(x, jnp.full_like(x, 0.04)))
+    draws = x[None] + 0.2 * jax.random.normal(jax.random.key(1), (20_000, *x.shape))
+    for got, values in zip(found, jax.vmap(ratios)(draws), strict=True):
+        # As in `assert_sampled`, whose error is that of 20,000 draws here.
+        np.testing.assert_allclose(got.mean, values.mean(0), atol=0.01)
+        np.testing.assert_allclose(got.variance.sum(), values.var(0).sum(), rtol=0.1)
 
 
 def test_statistics_keep_their_link_however_they_are_spread():

@@ -1,5 +1,6 @@
 """Lifted nodes have the names of the modules and scopes that made them."""
 
+import functools
 import threading
 
 import jax
@@ -87,6 +88,34 @@ def test_modules_among_the_arguments_have_names():
     both = lambda modules, x: modules["b"](modules["a"](x))  # noqa: E731
     found = names(both, {"a": TOWER.blocks[0], "b": nnx.Sequential(nnx.tanh)}, X)
     assert found == ["a/spin_0", "a/sequence/relu_0", "a/relu_0", "b/spin_0"]
+
+
+def test_several_arguments_that_are_modules_are_named_by_the_function():
+    block, last = TOWER.blocks[0], nnx.Sequential(nnx.tanh)
+    inner = ["spin_0", "sequence/relu_0", "relu_0"]
+    expected = [*(f"encoder/{name}" for name in inner), "decoder/spin_0"]
+
+    def net(encoder, decoder, x):
+        return decoder(encoder(x))
+
+    assert names(net, block, last, X) == expected
+    assert names(jax.jit(net), block, last, X) == expected
+    assert names(functools.partial(net, block), last, X) == expected
+    report = cg.lift(functools.partial(net, decoder=last)).report(block, x=X)
+    assert [entry.node for entry in report.lifted] == expected
+    several = lambda x, *blocks: blocks[1](blocks[0](x))  # noqa: E731
+    found = [*(f"blocks/0/{name}" for name in inner), "blocks/1/spin_0"]
+    assert names(several, X, block, last) == found
+    # A module that is called has none before its own.
+    assert names(Pair(block), last, X) == [*(f"first/{name}" for name in inner), "second/spin_0"]
+
+
+class Pair(nnx.Module):
+    def __init__(self, first):
+        self.first = first
+
+    def __call__(self, second, x):
+        return second(self.first(x))
 
 
 def test_a_trace_that_fails_leaves_no_trace_and_other_threads_see_none():
@@ -207,6 +236,10 @@ def test_modules_of_equinox_name_their_nodes():
     found = ["blocks/0/layers/1/spin_0", "relu_0", "head/relu_0", "spin_0"]
     assert names(net, X) == found
     assert names(lambda model, x: model(x), net, X) == found
+    # Taken apart and put together again, it is the only one of its structure.
+    assert names(lambda model, x: eqx.filter_jit(model)(x), net, X) == found
+    checkpointed = eqx.filter_checkpoint(lambda model, x: model(x))
+    assert names(lambda model, x: checkpointed(model, x), net, X) == found
     # Nobody knows the modules that a function closes over: Equinox names classes of its layers.
     assert names(lambda x: net(x), X)[2] == "eqx.nn.MLP/relu_0"
 

@@ -211,6 +211,25 @@ def test_the_report_lists_whatever_else_bends_data():
     ]
     assert all(e.reason and e.node is None for e in report.others)
     assert "other    exp: no node family has this function as its mean" in repr(report)
+    # Nor are masks, products of different elements, and what keeps a softmax in range.
+    mask = jnp.arange(4)[None] < 3
+
+    def moved(x, m):
+        return x[:, :2] * x[:, 2:], jnp.where(m, x, 0), jax.nn.softmax(x, where=mask)
+
+    assert not cg.lift(moved).report(X, mask).others
+    # A softmax over segments is one entry.
+    ids = jnp.array([0, 0, 1, 1, 1])
+
+    def shares(p, x):
+        e = jnp.exp(x - jax.ops.segment_max(x, ids, 2)[ids])
+        totals = jax.ops.segment_sum(e, ids, 2)
+        return e / (totals[ids] + 1e-9), e * (1 / jnp.maximum(totals, 1e-9))[ids], jnp.exp(x)
+
+    entry, *others = cg.lift(shares).report(PARAMS, X).others
+    assert entry.function == "segment_softmax"
+    assert [e.function for e in others] == ["max", "div", "exp"]
+    assert "no node family" in entry.reason and "test_options.py" in entry.source
     # What is linear in data, or a function of parameters alone, is not listed.
     linear = cg.lift(
         lambda p, x: x @ jnp.exp(p["w"]) * p["gain"][None] + jnp.where(p["w"][:1] > 0, x, 0)

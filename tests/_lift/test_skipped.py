@@ -53,7 +53,32 @@ def _normalised_by_maximum(p, x, y):
     return x / jnp.maximum(jnp.abs(x).max(-1, keepdims=True), 1e-6)
 
 
+def _rg_lru(p, x, y):
+    """The recurrence of Griffin: gates of the input and, in an exponential, of the decay."""
+    log_a = -8 * jax.nn.sigmoid(x @ p["w"]) * jax.nn.softplus(p["gain"])[None]
+    gated = x * jax.nn.sigmoid(x @ p["u"]) * jnp.sqrt(1 - jnp.exp(2 * log_a))
+    return lax.scan(lambda h, row: (row[0] * h + row[1],) * 2, y[0], (jnp.exp(log_a), gated))[1]
+
+
+def _graph_attention(p, x, y):
+    ids = jnp.array([0, 0, 1, 1, 1])
+    scores = jax.nn.leaky_relu(x @ p["gain"])
+    e = jnp.exp(scores - jax.ops.segment_max(scores, ids, 2)[ids])
+    shares = e / jax.ops.segment_sum(e, ids, 2)[ids]
+    return jax.ops.segment_sum(shares[:, None] * (x @ p["v"]), ids, 2)
+
+
 NEGATIVES = {
+    "rg-lru": (_rg_lru, [("logistic", GATE)] * 2 + [("softplus", NEVER)]),
+    "a decay": (
+        lambda p, x, y: y * jnp.exp(-jax.nn.softplus(x @ p["w"]) * jnp.exp(p["u"][:1])),
+        [("softplus", GATE)],
+    ),
+    "a decay, divided": (
+        lambda p, x, y: y / jnp.exp2(jnp.tanh(x @ p["w"])),
+        [("tanh", GATE)],
+    ),
+    "graph attention": (_graph_attention, [("leaky_relu", GATE)]),
     "gelu by hand": (
         lambda p, x, y: 0.5 * x * (1 + jnp.tanh(0.8 * (x + 0.04 * x**3))),
         [("tanh", GATE)],
@@ -217,6 +242,10 @@ NEAR_GATES = {
         ["ReLU"],
     ),
     "squared": (lambda p, x, m: jax.nn.relu(x @ p["w"]) ** 2 @ p["u"], ["ReLU"]),
+    "squared, by a float": (
+        lambda p, x, m: jnp.power(jax.nn.relu(x @ p["w"]), 2.0) @ p["u"],
+        ["ReLU"],
+    ),
     "times itself": (lambda p, x, m: jnp.square(jnp.tanh(x @ p["w"])) @ p["u"], ["Spin"]),
     "a mask": (lambda p, x, m: (jax.nn.relu(x @ p["w"]) * m[:, None]) @ p["u"], ["ReLU"]),
     "a condition": (lambda p, x, m: (jax.nn.relu(x @ p["w"]) * (x > 1)) @ p["u"], ["ReLU"]),
@@ -229,6 +258,10 @@ NEAR_GATES = {
             jax.nn.relu(x @ p["w"])
         ),
         ["ReLU", "ReLU"],
+    ),
+    "in a function of a residual": (
+        lambda p, x, m: (lambda u: u * jnp.exp(-jnp.abs(u)))(x + jnp.tanh(x @ p["w"])) @ p["u"],
+        ["Spin"],
     ),
     "a residual that is returned": (lambda p, x, m: x + jax.nn.relu(x @ p["w"]), ["ReLU"]),
     "averaged over the batch": (lambda p, x, m: jax.nn.relu(x @ p["w"]).mean(0), ["ReLU"]),

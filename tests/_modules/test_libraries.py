@@ -328,7 +328,7 @@ def test_equinox_modules_are_not_traced_again_for_other_parameters():
 
     modules = [Counting(eqx.nn.Linear(3, 2, key=key)) for key in KEYS[:3]]
     for module in modules:
-        cg.pcff(cg.lift(module), 0.5)(KEY, X[0])
+        cg.pcff(cg.lift(module), {"spin_0": 0.5})(KEY, X[0])
     assert traces == 1
     module = modules[-1]
     f, params, rest = cg.functional(module, method="double")

@@ -74,7 +74,7 @@ def test_rate_0_is_feed_forward_and_rate_1_is_forward_sampling(net):
 
 @pytest.mark.parametrize("net", [scanned, mapped_while, grouped_around_loops, mapped_cond])
 def test_jit_and_vmap_over_keys_and_inputs_are_the_loop(net):
-    sample = cg.pcff(net, {"*": 0.5})
+    sample = cg.pcff(lambda x: jnp.tanh(net(x)), {"*": 0.5})
     keys = jax.random.split(KEY, 3)
     inputs = jnp.stack([X, -X, 2 * X])
     rows = [sample(k, x) for k, x in zip(keys, inputs, strict=True)]

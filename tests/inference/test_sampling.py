@@ -102,7 +102,18 @@ def test_the_star_names_neither_output_nor_observed_nodes():
     assert set(np.abs(out).tolist()) == {1.0}
     # Only output nodes: the star stands for none, which is no mistake.
     only = lambda x: spin(x, "out")  # noqa: E731
-    assert_identical(cg.pcff(only, {"*": 1.0})(KEY, x), jnp.tanh(x))
+    with pytest.warns(UserWarning, match="samples nothing here.*'out'.*report.*include="):
+        assert_identical(cg.pcff(only, {"*": 1.0})(KEY, x), jnp.tanh(x))
+    with pytest.warns(UserWarning, match="samples nothing here"):
+        cg.pcff(cg.lift(jnp.tanh), 0.5)(KEY, x)
+    # Where that is asked for, or something is sampled, there is nothing to say.
+    cg.pcff(only, 0.0)(KEY, x)
+    cg.pcff(only, {"out": 1.0})(KEY, x)
+    cg.forward_sample(only)(KEY, x)
+    cg.pcff(cg.clamp(lambda x: spin(2 * spin(x, "in"), "out"), {"in": x}), 0.5)(KEY, x)
+    noisy = lambda x: spin(cg.noise(cg.nodes.BernoulliMask(), x), "out")  # noqa: E731
+    cg.pcff(noisy, 0.5)(KEY, x)
+    cg.pcff(lambda x: cg.observe(x, -1.0, 1.0), 0.5)(KEY, x)
 
 
 def test_patterns_that_match_nothing_raise_and_list_the_nodes():

@@ -165,7 +165,7 @@ def test_in_procedures():
     marginals = cg.feed_forward(_net)(batch)
     np.testing.assert_allclose(marginals[0], MARGINALS["grid"][..., 0], atol=1e-4)
     # An image is one node: sampled or collapsed as a whole.
-    for image, collapsed in zip(cg.pcff(_net, 0.5)(key, batch), marginals, strict=True):
+    for image, collapsed in zip(cg.pcff(_net, {"pixels": 0.5})(key, batch), marginals, strict=True):
         is_sample = ((image == 0) | (image == 1)).all()
         assert is_sample != jnp.array_equal(image, collapsed)
     value = jax.nn.one_hot(1 - together[0].astype(int), 2)

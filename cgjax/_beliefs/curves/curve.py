@@ -5,12 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend.core import JaxprEqn
 
+from cgjax._beliefs.curves.closed import Exponential
 from cgjax._beliefs.curves.compose import evaluator, formed
 from cgjax._beliefs.curves.form import (
     IDENTITY,
@@ -39,6 +42,20 @@ from cgjax._program.jaxprs import source
 from cgjax._program.primitives import facts
 
 
+class Inner(NamedTuple):
+    """What a curve is a function of: the Gaussian, or another curve.
+
+    Attributes:
+        value: the Gaussian or the curve.
+        form: what the curve is of it: a line, or the exponential of one.
+        mask: where the curve is that, and what it is elsewhere; None if it is that everywhere.
+    """
+
+    value: Gaussian | Curve
+    form: Form
+    mask: tuple[jax.Array, jax.Array] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Curve(Lazy):
     """An element-wise function of one Gaussian.
@@ -51,6 +68,7 @@ class Curve(Lazy):
         rises: whether the function is the same everywhere and never falls, so that the largest
             value is the function of the largest root.
         eqn: the operation that it is the result of, for messages.
+        made_of: another curve that it is a line of, or the exponential of one; None for no other.
     """
 
     root: Gaussian
@@ -59,6 +77,7 @@ class Curve(Lazy):
     form: Form
     rises: bool = False
     eqn: JaxprEqn | None = None
+    made_of: Inner | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,9 +90,11 @@ class Curve(Lazy):
         return self.form.line
 
     @property
-    def exponent(self) -> Line | None:
-        """(slope, offset) if the curve is `exp(slope * root + offset)`."""
-        return self.form.exponent
+    def inner(self) -> Inner:
+        """What it is a line of, or the exponential of one: at the least of itself."""
+        if self.form.line is not None or self.form.exponent is not None:
+            return Inner(self.root, self.form)
+        return Inner(self, _IDENTITY) if self.made_of is None else self.made_of
 
     @property
     def resolved(self) -> bool:
@@ -87,7 +108,7 @@ class Curve(Lazy):
 
     def on(self, root: Gaussian) -> Curve:
         """The same function of another Gaussian, for one that is the same everywhere."""
-        return replace(self, root=root, rises=True)
+        return replace(self, root=root, rises=True, made_of=None)
 
     def smoothed(self, operands: Sequence[Value]) -> Curve:
         """The same, known to be smooth where the operands that it was computed from are."""
@@ -133,8 +154,10 @@ def as_curve(value: Gaussian | Curve) -> Curve:
     """A random value as a function of its root."""
     if isinstance(value, Curve):
         return value
-    identity = Polynomial(IDENTITY, (0.0, 1.0))
-    return Curve(value, lambda x: x, value.dtype, identity, True)
+    return Curve(value, lambda x: x, value.dtype, _IDENTITY, True)
+
+
+_IDENTITY = Polynomial(IDENTITY, (0.0, 1.0))
 
 
 def warn_of_decision(eqn: JaxprEqn | None, what: str) -> None:
@@ -167,9 +190,39 @@ def composed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value:
         form,
         _rises(eqn, operands, curves),
         eqn,
+        None if form.line or form.exponent else _inner(operation, random),
     )
     # Positive for two reasons: no points do justice to both.
     return out.settled(order) if order != 1 and len(form.domains) > 1 else out
+
+
+def _inner(operation: Operation, curves: Sequence[Curve]) -> Inner | None:
+    """What an operation makes of lines of one curve, and of their exponentials."""
+    found = [c.inner for c in curves]
+    (value, form, mask), *others = found
+    if any(one.value is not value or one.mask is not mask for one in others):
+        return None
+    if operation.primitive is lax.select_n_p and len(found) == 1 and form.exponent is not None:
+        new = _mask(operation)
+        return Inner(value, form, new) if mask is None and new is not None else None
+    remaining = iter(one.form for one in found)
+    forms = tuple(f if isinstance(f, Known) else next(remaining) for f in operation.operands)
+    inner = replace(operation, operands=forms)
+    form = Polynomial.after(inner) or Exponential.after(inner)
+    if form is None or (form.line is None and form.exponent is None):
+        return None
+    return None if mask is not None and form.exponent is None else Inner(value, form, mask)
+
+
+def _mask(operation: Operation) -> tuple[jax.Array, jax.Array] | None:
+    """Where a choice by a known mask chooses what is random, and what it chooses elsewhere."""
+    which, *cases = operation.operands
+    if not isinstance(which, Known) or len(cases) != 2:
+        return None
+    (k,) = (k for k, form in enumerate(cases) if not isinstance(form, Known))
+    other = cases[1 - k]
+    assert isinstance(other, Known)
+    return jnp.asarray(which.value, bool) == bool(k), jnp.asarray(other.value)
 
 
 def _constant(value: Coefficient) -> Function:
