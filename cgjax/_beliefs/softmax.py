@@ -17,7 +17,7 @@ from jax.extend.core import JaxprEqn
 from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.curves.form import Coefficient, Line
 from cgjax._beliefs.finer import finer
-from cgjax._beliefs.grouped import Form, Grouped, Sum, Values
+from cgjax._beliefs.grouped import Form, Grouped, Sum, Values, apart_from_common
 from cgjax._beliefs.laid import Laid, source
 from cgjax._beliefs.of_one_sum import TheSum
 from cgjax._beliefs.sums import array_in_shape
@@ -154,9 +154,16 @@ def _difference(one: Line, other: Line, out: Grouped) -> jax.Array | None:
     return _line_in_shape(one, out)[1] - _line_in_shape(other, out)[1]
 
 
-def _logits(group: Grouped) -> tuple[jax.Array, jax.Array, list[int]]:
-    """Mean and variance of the exponents, the classes last, and the axes in that order."""
+def _logits(group: Grouped, apart: bool = False) -> tuple[jax.Array, jax.Array, list[int]]:
+    """Mean and variance of the exponents, the classes last, and the axes in that order.
+
+    Args:
+        group: what is computed from them.
+        apart: whether what all classes have in common is left out, which a softmax is free of.
+    """
     (one, *_), root = group.sums, group.root
+    if apart:
+        root = apart_from_common(group, one.over)
     assert one.summand is not None and one.summand.exponent is not None
     slope, offset = (jnp.asarray(s, root.dtype) for s in one.summand.exponent)
     mean = jnp.broadcast_to(slope * root.mean + offset, root.shape)
@@ -223,7 +230,7 @@ def _log_share(out: Grouped, log: Sum, offset: jax.Array | None) -> Grouped:
 
 def _share(out: Grouped, offset: jax.Array | None) -> Grouped:
     """A softmax, times the exponential of an offset."""
-    mean, variance, order = _logits(out)
+    mean, variance, order = _logits(out, apart=True)
     expectation, _, wobble = softmax_moments(mean, variance, mean.ndim - 1)
     inverse = [order.index(k) for k in range(len(order))]
     expectation, wobble = (
