@@ -1,20 +1,25 @@
 """Of which networks are the variances of `moments` right, and for which uncertainty?
 
 Small random networks of the kinds that covariances matter in: a residual block, dense and
-convolutional; convolutions with maximum and average pooling; a recurrent network over 20 steps; a
-block of attention. Inputs, weights, or both have a variance of 0.1 of their mean square. Variances
-of the outputs relative to those of 10,000 samples: the total, and the quartiles over the single
-outputs, of which samples have an error of 1.4 % and moments one that does not average out.
+convolutional, and one behind a layer norm with a scale; convolutions with maximum and average
+pooling; a recurrent network over 20 steps, and eight steps that each add a little of one network,
+as of a neural differential equation; a block of attention, and the average of its positions.
+Inputs, weights, or both have a variance of 0.1 of their mean square. Variances of the outputs
+relative to those of 10,000 samples: the total, and the quartiles over the single outputs, of which
+samples have an error of 1.4 % and moments one that does not average out.
 
-    taskset -c 0 python -m benchmarks.moments_networks      # about 5 minutes of one core
+    taskset -c 0 python -m benchmarks.moments_networks      # about 8 minutes of one core
+    python -m benchmarks.moments_networks --only "attention*" "recurrent*" --no-write
     python -m benchmarks.moments_networks --quick --no-write
 """
 
 from benchmarks import command
 
 DRAWS = {"help": "samples of a network", "type": int, "default": 10_000}
-OPTIONS = command.read(__name__, __doc__, draws=DRAWS)
+ONLY = {"help": "patterns of networks", "nargs": "+", "default": ["*"]}
+OPTIONS = command.read(__name__, __doc__, draws=DRAWS, only=ONLY)
 
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -50,13 +55,38 @@ def recurrent(activation: Any, params: Any, x: Any) -> Any:
     return lax.scan(step, start, jnp.swapaxes(x, 0, 1))[0]
 
 
+def layer(x: Any, parameters: Any) -> Any:
+    """A dense layer."""
+    return x @ parameters[0] + parameters[1]
+
+
+def tied(activation: Any, params: Any, x: Any) -> Any:
+    """Steps that each add an eighth of the same two layers."""
+    first, second = params
+
+    def step(x: Any, _: None) -> tuple[Any, None]:
+        return x + layer(activation(layer(x, first)), second) / 8, None
+
+    return lax.scan(step, x, None, length=8)[0]
+
+
+def normalised(activation: Any, params: Any, x: Any) -> Any:
+    """A layer, and a block whose branch begins with a layer norm."""
+    inward, (scale, shift), first, second = params
+    x = layer(x, inward)
+    centred = x - x.mean(-1, keepdims=True)
+    branch = centred * (lax.rsqrt((centred**2).mean(-1, keepdims=True)) * scale) + shift
+    return x + layer(activation(layer(branch, first)), second)
+
+
+def averaged(activation: Any, params: Any, x: Any) -> Any:
+    """The average of the positions after a block of attention."""
+    return attention(activation, params, x).mean(1)
+
+
 def attention(activation: Any, params: Any, x: Any) -> Any:
     """Attention over positions and two layers at each, both beside what they are added to."""
     query, key, value, out, first, second = params
-
-    def layer(x: Any, parameters: Any) -> Any:
-        return x @ parameters[0] + parameters[1]
-
     q, k, v = (layer(x, p) for p in (query, key, value))
     weights = jax.nn.softmax(q @ jnp.swapaxes(k, 1, 2) / q.shape[-1] ** 0.5, axis=-1)
     x = x + layer(weights @ v, out)
@@ -70,6 +100,7 @@ def of_images(steps: str, *kernels: tuple[int, ...]) -> Architecture:
 
 
 CHANNELS = (3, 8), (8, 8), (8, 8)
+ATTENTION = [*((16, 16),) * 4, (16, 32), (32, 16)]
 # With an activation.
 NETWORKS = {
     "residual block, dense": (
@@ -100,10 +131,13 @@ NETWORKS = {
         Architecture(recurrent, [(8, 32), (32, 32)], (STEPS, 8)),
         "tanh",
     ),
-    "attention block": (
-        Architecture(attention, [*((16, 16),) * 4, (16, 32), (32, 16)], (6, 16)),
+    "eight steps of one network": (Architecture(tied, [(16, 32), (32, 16)], (16,)), "tanh"),
+    "residual block, layer norm": (
+        Architecture(normalised, [(32, 32), (32,), (32, 48), (48, 32)], (32,)),
         "GELU",
     ),
+    "attention block": (Architecture(attention, ATTENTION, (6, 16)), "GELU"),
+    "attention block, averaged": (Architecture(averaged, ATTENTION, (6, 16)), "GELU"),
 }
 UNCERTAIN = ("inputs", "weights", "both")
 
@@ -168,10 +202,12 @@ def cell(network: str, what: str, seeds: range, draws: int) -> dict[str, Any]:
     }
 
 
-def measure(quick: bool, draws: int) -> Any:
-    """All networks and uncertainties."""
+def measure(quick: bool, draws: int, only: list[str]) -> Any:
+    """All networks of which a pattern is given, and all uncertainties."""
     cells = []
     for network in NETWORKS:
+        if not any(fnmatchcase(network, pattern) for pattern in only):
+            continue
         for what in UNCERTAIN:
             seeds, draws = (range(1), 200) if quick else (range(3), draws)
             cells.append(cell(network, what, seeds, draws))
