@@ -140,6 +140,18 @@ NETWORKS = {
     "attention block, averaged": (Architecture(averaged, ATTENTION, (6, 16)), "GELU"),
 }
 UNCERTAIN = ("inputs", "weights", "both")
+# Derivatives along random directions, of which the first order of all variances is the mean.
+DIRECTIONS, SKETCHED = (1, 4, 8, 32, 64), "residual block, dense"
+
+
+def arguments(network: str, what: str, seed: int) -> tuple[Any, Any]:
+    """Parameters and inputs of a random network, with beliefs about what is uncertain."""
+    architecture, activation = NETWORKS[network]
+    params, x = random_network(architecture, seed)
+    about = uncertain(params, gain(activation), SHARE if what != "inputs" else 0.0)
+    if what == "inputs":
+        about = jax.tree.map(lambda b: b.mean, about, is_leaf=_is_belief)
+    return about, x if what == "weights" else uncertain(x, 1.0, SHARE)
 
 
 def ratios(network: str, what: str, seeds: range, draws: int) -> list[np.ndarray]:
@@ -166,12 +178,7 @@ def ratios(network: str, what: str, seeds: range, draws: int) -> list[np.ndarray
 
     found = []
     for seed in seeds:
-        params, x = random_network(architecture, seed)
-        about = uncertain(params, gain(activation), SHARE if what != "inputs" else 0.0)
-        about = (
-            about if what != "inputs" else jax.tree.map(lambda b: b.mean, about, is_leaf=_is_belief)
-        )
-        x = x if what == "weights" else uncertain(x, 1.0, SHARE)
+        about, x = arguments(network, what, seed)
         reference = sampled(jax.random.key(1000 + seed), about, x)
         found.append(np.stack([moments(about, x).variance, reference]).reshape(2, -1))
     return found
@@ -190,28 +197,55 @@ def _drawn(key: Any, value: Any) -> Any:
 def cell(network: str, what: str, seeds: range, draws: int) -> dict[str, Any]:
     """The total of each network, and the quartiles of all single outputs."""
     found = ratios(network, what, seeds, draws)
+    named = {"network": network, "activation": NETWORKS[network][1], "uncertain": what}
+    return named | compared(found)
+
+
+def compared(found: list[np.ndarray]) -> dict[str, Any]:
+    """Variances relative to those of samples, for each network."""
     single = np.concatenate([ours[theirs > 0] / theirs[theirs > 0] for ours, theirs in found])
     low, median, high = np.percentile(single, [25, 50, 75])
     return {
-        "network": network,
-        "activation": NETWORKS[network][1],
-        "uncertain": what,
         "total": [float(ours.sum() / theirs.sum()) for ours, theirs in found],
         "single": {"median": median, "low": low, "high": high},
         "within": float((np.abs(single - 1) <= 0.25).mean()),
     }
 
 
+def along(network: str, seeds: range, draws: int) -> list[dict[str, Any]]:
+    """What derivatives along some random directions of the inputs say of the variances."""
+    architecture, activation = NETWORKS[network]
+    references = [theirs for _, theirs in ratios(network, "inputs", seeds, draws)]
+    rows = []
+    for number in DIRECTIONS:
+        found = []
+        for seed, theirs in zip(seeds, references, strict=True):
+            params, x = arguments(network, "inputs", seed)
+            network_at = partial(architecture.function, ACTIVATIONS[activation], params)
+            _, linear = jax.linearize(network_at, x.mean)
+            signs = jax.random.rademacher(
+                jax.random.key(number + 100 * seed), (number, *x.mean.shape), x.mean.dtype
+            )
+            ours = (jax.vmap(linear)(signs * jnp.sqrt(x.variance)) ** 2).mean(0)
+            found.append(np.stack([ours, theirs.reshape(ours.shape)]).reshape(2, -1))
+        rows.append({"network": network, "directions": number} | compared(found))
+    return rows
+
+
 def measure(quick: bool, draws: int, only: list[str]) -> Any:
     """All networks of which a pattern is given, and all uncertainties."""
-    cells = []
+    cells, directions, result = [], [], {}
     for network in NETWORKS:
         if not any(fnmatchcase(network, pattern) for pattern in only):
             continue
         for what in UNCERTAIN:
             seeds, draws = (range(1), 200) if quick else (range(3), draws)
             cells.append(cell(network, what, seeds, draws))
-            yield {"cells": cells, "draws": draws, "seeds": list(seeds), "share": SHARE}
+            result = {"cells": cells, "draws": draws, "seeds": list(seeds), "share": SHARE}
+            yield result
+        if network == SKETCHED:
+            directions = along(network, seeds, draws)
+    yield result | {"directions": directions}
 
 
 def summary(row: Any) -> dict[str, Any]:
@@ -227,7 +261,14 @@ TABLES = [
         "total {total_mean:.2f} ({least:.2f}-{most:.2f}) | single (quartiles) {single~2} | "
         "within 25 % {within:.2f}",
         more=summary,
-    )
+    ),
+    Table(
+        "directions",
+        "network {network} | directions {directions} | total {total_mean:.2f} "
+        "({least:.2f}-{most:.2f}) | single (quartiles) {single~2} | within 25 % {within:.2f}",
+        title="Uncertain inputs, by derivatives along random directions:",
+        more=summary,
+    ),
 ]
 
 if __name__ == "__main__":
