@@ -8,7 +8,7 @@ Inputs, weights, or both have a variance of 0.1 of their mean square. Variances 
 relative to those of 10,000 samples: the total, and the quartiles over the single outputs, of which
 samples have an error of 1.4 % and moments one that does not average out.
 
-    taskset -c 0 python -m benchmarks.moments_networks      # about 8 minutes of one core
+    taskset -c 0 python -m benchmarks.moments_networks      # several minutes of one core
     python -m benchmarks.moments_networks --only "attention*" "recurrent*" --no-write
     python -m benchmarks.moments_networks --quick --no-write
 """
@@ -141,7 +141,7 @@ NETWORKS = {
 }
 UNCERTAIN = ("inputs", "weights", "both")
 # Derivatives along random directions, of which the first order of all variances is the mean.
-DIRECTIONS, SKETCHED = (1, 4, 8, 32, 64), "residual block, dense"
+DIRECTIONS, SKETCHED = (1, 4, 8, 32, 64, 0), "residual block, dense"
 
 
 def arguments(network: str, what: str, seed: int) -> tuple[Any, Any]:
@@ -223,29 +223,37 @@ def along(network: str, seeds: range, draws: int) -> list[dict[str, Any]]:
             params, x = arguments(network, "inputs", seed)
             network_at = partial(architecture.function, ACTIVATIONS[activation], params)
             _, linear = jax.linearize(network_at, x.mean)
-            signs = jax.random.rademacher(
-                jax.random.key(number + 100 * seed), (number, *x.mean.shape), x.mean.dtype
-            )
-            ours = (jax.vmap(linear)(signs * jnp.sqrt(x.variance)) ** 2).mean(0)
+            moved = jax.vmap(linear)(directions(number, seed, x.mean) * jnp.sqrt(x.variance))
+            ours = (moved**2).mean(0)
             found.append(np.stack([ours, theirs.reshape(ours.shape)]).reshape(2, -1))
-        rows.append({"network": network, "directions": number} | compared(found))
+        named = {"network": network, "directions": number or "each input"}
+        rows.append(named | compared(found))
     return rows
+
+
+def directions(number: int, seed: int, x: Any) -> Any:
+    """So many random ones; for none, that of each element of an example, as long as they are."""
+    if not number:
+        one = jnp.eye(x.shape[-1], dtype=x.dtype) * x.shape[-1] ** 0.5
+        return jnp.broadcast_to(one[:, None], (x.shape[-1], *x.shape))
+    key = jax.random.key(number + 100 * seed)
+    return jax.random.rademacher(key, (number, *x.shape), x.dtype)
 
 
 def measure(quick: bool, draws: int, only: list[str]) -> Any:
     """All networks of which a pattern is given, and all uncertainties."""
-    cells, directions, result = [], [], {}
+    cells, found, result = [], [], {}
+    seeds, draws = (range(1), 200) if quick else (range(3), draws)
     for network in NETWORKS:
         if not any(fnmatchcase(network, pattern) for pattern in only):
             continue
         for what in UNCERTAIN:
-            seeds, draws = (range(1), 200) if quick else (range(3), draws)
             cells.append(cell(network, what, seeds, draws))
             result = {"cells": cells, "draws": draws, "seeds": list(seeds), "share": SHARE}
             yield result
         if network == SKETCHED:
-            directions = along(network, seeds, draws)
-    yield result | {"directions": directions}
+            found = along(network, seeds, draws)
+    yield result | {"directions": found}
 
 
 def summary(row: Any) -> dict[str, Any]:

@@ -87,11 +87,8 @@ def of_factors(eqn: JaxprEqn, operands: Sequence[Value], rule: Rule) -> Product 
         return _met(eqn, operands, rule)
     if eqn.primitive is not lax.mul_p or isinstance(one, Product):
         return None
-    roots = _root(one), _root(other)
-    if roots[0] is None or roots[1] is None:
-        return None
-    parts = [{id(p.root) for p in parts_of(root)} for root in roots]
-    if not parts[0].isdisjoint(parts[1]):
+    parts = [{id(p.root) for p in parts_of(r)} for r in map(_root, operands) if r is not None]
+    if len(parts) < 2 or not parts[0].isdisjoint(parts[1]):
         return None
     return Product(eqn, (without_link(one), without_link(other)), rule)
 

@@ -21,7 +21,7 @@ def normal(*shape, seed=0):
 def first_order(f, *args):
     """The variances of the results for small uncertainties, by the derivatives."""
     means = [a.mean if isinstance(a, Belief) else a for a in args]
-    total = 0.0
+    total = jnp.zeros(())
     for k, a in enumerate(args):
         if isinstance(a, Belief):
             slopes = jax.jacobian(lambda m, k=k: f(*means[:k], m, *means[k + 1 :]))(a.mean)
