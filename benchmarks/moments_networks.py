@@ -1,20 +1,25 @@
 """Of which networks are the variances of `moments` right, and for which uncertainty?
 
 Small random networks of the kinds that covariances matter in: a residual block, dense and
-convolutional; convolutions with maximum and average pooling; a recurrent network over 20 steps; a
-block of attention. Inputs, weights, or both have a variance of 0.1 of their mean square. Variances
-of the outputs relative to those of 10,000 samples: the total, and the quartiles over the single
-outputs, of which samples have an error of 1.4 % and moments one that does not average out.
+convolutional, and one behind a layer norm with a scale; convolutions with maximum and average
+pooling; a recurrent network over 20 steps, and eight steps that each add a little of one network,
+as of a neural differential equation; a block of attention, and the average of its positions.
+Inputs, weights, or both have a variance of 0.1 of their mean square. Variances of the outputs
+relative to those of 10,000 samples: the total, and the quartiles over the single outputs, of which
+samples have an error of 1.4 % and moments one that does not average out.
 
-    taskset -c 0 python -m benchmarks.moments_networks      # about 5 minutes of one core
+    taskset -c 0 python -m benchmarks.moments_networks      # several minutes of one core
+    python -m benchmarks.moments_networks --only "attention*" "recurrent*" --no-write
     python -m benchmarks.moments_networks --quick --no-write
 """
 
 from benchmarks import command
 
 DRAWS = {"help": "samples of a network", "type": int, "default": 10_000}
-OPTIONS = command.read(__name__, __doc__, draws=DRAWS)
+ONLY = {"help": "patterns of networks", "nargs": "+", "default": ["*"]}
+OPTIONS = command.read(__name__, __doc__, draws=DRAWS, only=ONLY)
 
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -50,13 +55,38 @@ def recurrent(activation: Any, params: Any, x: Any) -> Any:
     return lax.scan(step, start, jnp.swapaxes(x, 0, 1))[0]
 
 
+def layer(x: Any, parameters: Any) -> Any:
+    """A dense layer."""
+    return x @ parameters[0] + parameters[1]
+
+
+def tied(activation: Any, params: Any, x: Any) -> Any:
+    """Steps that each add an eighth of the same two layers."""
+    first, second = params
+
+    def step(x: Any, _: None) -> tuple[Any, None]:
+        return x + layer(activation(layer(x, first)), second) / 8, None
+
+    return lax.scan(step, x, None, length=8)[0]
+
+
+def normalised(activation: Any, params: Any, x: Any) -> Any:
+    """A layer, and a block whose branch begins with a layer norm."""
+    inward, (scale, shift), first, second = params
+    x = layer(x, inward)
+    centred = x - x.mean(-1, keepdims=True)
+    branch = centred * (lax.rsqrt((centred**2).mean(-1, keepdims=True)) * scale) + shift
+    return x + layer(activation(layer(branch, first)), second)
+
+
+def averaged(activation: Any, params: Any, x: Any) -> Any:
+    """The average of the positions after a block of attention."""
+    return attention(activation, params, x).mean(1)
+
+
 def attention(activation: Any, params: Any, x: Any) -> Any:
     """Attention over positions and two layers at each, both beside what they are added to."""
     query, key, value, out, first, second = params
-
-    def layer(x: Any, parameters: Any) -> Any:
-        return x @ parameters[0] + parameters[1]
-
     q, k, v = (layer(x, p) for p in (query, key, value))
     weights = jax.nn.softmax(q @ jnp.swapaxes(k, 1, 2) / q.shape[-1] ** 0.5, axis=-1)
     x = x + layer(weights @ v, out)
@@ -70,6 +100,7 @@ def of_images(steps: str, *kernels: tuple[int, ...]) -> Architecture:
 
 
 CHANNELS = (3, 8), (8, 8), (8, 8)
+ATTENTION = [*((16, 16),) * 4, (16, 32), (32, 16)]
 # With an activation.
 NETWORKS = {
     "residual block, dense": (
@@ -100,12 +131,27 @@ NETWORKS = {
         Architecture(recurrent, [(8, 32), (32, 32)], (STEPS, 8)),
         "tanh",
     ),
-    "attention block": (
-        Architecture(attention, [*((16, 16),) * 4, (16, 32), (32, 16)], (6, 16)),
+    "eight steps of one network": (Architecture(tied, [(16, 32), (32, 16)], (16,)), "tanh"),
+    "residual block, layer norm": (
+        Architecture(normalised, [(32, 32), (32,), (32, 48), (48, 32)], (32,)),
         "GELU",
     ),
+    "attention block": (Architecture(attention, ATTENTION, (6, 16)), "GELU"),
+    "attention block, averaged": (Architecture(averaged, ATTENTION, (6, 16)), "GELU"),
 }
 UNCERTAIN = ("inputs", "weights", "both")
+# Derivatives along random directions, of which the first order of all variances is the mean.
+DIRECTIONS, SKETCHED = (1, 4, 8, 32, 64, 0), "residual block, dense"
+
+
+def arguments(network: str, what: str, seed: int) -> tuple[Any, Any]:
+    """Parameters and inputs of a random network, with beliefs about what is uncertain."""
+    architecture, activation = NETWORKS[network]
+    params, x = random_network(architecture, seed)
+    about = uncertain(params, gain(activation), SHARE if what != "inputs" else 0.0)
+    if what == "inputs":
+        about = jax.tree.map(lambda b: b.mean, about, is_leaf=_is_belief)
+    return about, x if what == "weights" else uncertain(x, 1.0, SHARE)
 
 
 def ratios(network: str, what: str, seeds: range, draws: int) -> list[np.ndarray]:
@@ -132,12 +178,7 @@ def ratios(network: str, what: str, seeds: range, draws: int) -> list[np.ndarray
 
     found = []
     for seed in seeds:
-        params, x = random_network(architecture, seed)
-        about = uncertain(params, gain(activation), SHARE if what != "inputs" else 0.0)
-        about = (
-            about if what != "inputs" else jax.tree.map(lambda b: b.mean, about, is_leaf=_is_belief)
-        )
-        x = x if what == "weights" else uncertain(x, 1.0, SHARE)
+        about, x = arguments(network, what, seed)
         reference = sampled(jax.random.key(1000 + seed), about, x)
         found.append(np.stack([moments(about, x).variance, reference]).reshape(2, -1))
     return found
@@ -156,26 +197,63 @@ def _drawn(key: Any, value: Any) -> Any:
 def cell(network: str, what: str, seeds: range, draws: int) -> dict[str, Any]:
     """The total of each network, and the quartiles of all single outputs."""
     found = ratios(network, what, seeds, draws)
+    named = {"network": network, "activation": NETWORKS[network][1], "uncertain": what}
+    return named | compared(found)
+
+
+def compared(found: list[np.ndarray]) -> dict[str, Any]:
+    """Variances relative to those of samples, for each network."""
     single = np.concatenate([ours[theirs > 0] / theirs[theirs > 0] for ours, theirs in found])
     low, median, high = np.percentile(single, [25, 50, 75])
     return {
-        "network": network,
-        "activation": NETWORKS[network][1],
-        "uncertain": what,
         "total": [float(ours.sum() / theirs.sum()) for ours, theirs in found],
         "single": {"median": median, "low": low, "high": high},
         "within": float((np.abs(single - 1) <= 0.25).mean()),
     }
 
 
-def measure(quick: bool, draws: int) -> Any:
-    """All networks and uncertainties."""
-    cells = []
+def along(network: str, seeds: range, draws: int) -> list[dict[str, Any]]:
+    """What derivatives along some random directions of the inputs say of the variances."""
+    architecture, activation = NETWORKS[network]
+    references = [theirs for _, theirs in ratios(network, "inputs", seeds, draws)]
+    rows = []
+    for number in DIRECTIONS:
+        found = []
+        for seed, theirs in zip(seeds, references, strict=True):
+            params, x = arguments(network, "inputs", seed)
+            network_at = partial(architecture.function, ACTIVATIONS[activation], params)
+            _, linear = jax.linearize(network_at, x.mean)
+            moved = jax.vmap(linear)(directions(number, seed, x.mean) * jnp.sqrt(x.variance))
+            ours = (moved**2).mean(0)
+            found.append(np.stack([ours, theirs.reshape(ours.shape)]).reshape(2, -1))
+        named = {"network": network, "directions": number or "each input"}
+        rows.append(named | compared(found))
+    return rows
+
+
+def directions(number: int, seed: int, x: Any) -> Any:
+    """So many random ones; for none, that of each element of an example, as long as they are."""
+    if not number:
+        one = jnp.eye(x.shape[-1], dtype=x.dtype) * x.shape[-1] ** 0.5
+        return jnp.broadcast_to(one[:, None], (x.shape[-1], *x.shape))
+    key = jax.random.key(number + 100 * seed)
+    return jax.random.rademacher(key, (number, *x.shape), x.dtype)
+
+
+def measure(quick: bool, draws: int, only: list[str]) -> Any:
+    """All networks of which a pattern is given, and all uncertainties."""
+    cells, found, result = [], [], {}
+    seeds, draws = (range(1), 200) if quick else (range(3), draws)
     for network in NETWORKS:
+        if not any(fnmatchcase(network, pattern) for pattern in only):
+            continue
         for what in UNCERTAIN:
-            seeds, draws = (range(1), 200) if quick else (range(3), draws)
             cells.append(cell(network, what, seeds, draws))
-            yield {"cells": cells, "draws": draws, "seeds": list(seeds), "share": SHARE}
+            result = {"cells": cells, "draws": draws, "seeds": list(seeds), "share": SHARE}
+            yield result
+        if network == SKETCHED:
+            found = along(network, seeds, draws)
+    yield result | {"directions": found}
 
 
 def summary(row: Any) -> dict[str, Any]:
@@ -191,7 +269,14 @@ TABLES = [
         "total {total_mean:.2f} ({least:.2f}-{most:.2f}) | single (quartiles) {single~2} | "
         "within 25 % {within:.2f}",
         more=summary,
-    )
+    ),
+    Table(
+        "directions",
+        "network {network} | directions {directions} | total {total_mean:.2f} "
+        "({least:.2f}-{most:.2f}) | single (quartiles) {single~2} | within 25 % {within:.2f}",
+        title="Uncertain inputs, by derivatives along random directions:",
+        more=summary,
+    ),
 ]
 
 if __name__ == "__main__":

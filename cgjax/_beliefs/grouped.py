@@ -16,6 +16,7 @@ second order in the sums.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -29,7 +30,7 @@ from cgjax._beliefs import layouts, of_one_sum, small
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.laid import laid_gaussian
 from cgjax._beliefs.layouts import Layout, Shape
-from cgjax._beliefs.values import Gaussian, Lazy
+from cgjax._beliefs.values import Gaussian, Lazy, sharing
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import wide
 
@@ -290,17 +291,43 @@ def _of_root(at: _Expansion, linear: bool) -> tuple[jax.Array, jax.Array, jax.Ar
     return *curve_moments(lambda z: given(center + unit * z), *centered), steepness
 
 
+def apart_from_common(group: Grouped, over: frozenset[int]) -> Gaussian:
+    """The root, without what the elements of a group over some axes have in common."""
+    x = group.root
+    if not over or not _axes(group, x.axes) == over:
+        return x
+    own = x.variance - x.shared()[1][0]
+    return Gaussian(x.mean, jnp.maximum(own, 0))
+
+
+def _axes(group: Grouped, axes: Sequence[int]) -> frozenset[int]:
+    """Axes of the root in the refined shape."""
+    digits = layouts.identity(group.root.shape).axes
+    return layouts.axes_of([d for a in axes for d in digits[a]], group.fine)
+
+
 def settled(group: Grouped, order: int) -> Gaussian:
     """The moments in the value's layout."""
     found = [
         jnp.asarray(jnp.broadcast_to(a, group.sizes), group.dtype) for a in moments(group, order)
     ]
     x, over = group.root, frozenset(k for s in group.sums for k in s.over)
-    digits = layouts.identity(x.shape).axes
-    kept = layouts.axes_of([d for a in x.axes for d in digits[a]], group.fine)
+    kept = _axes(group, x.axes)
     if x.axes and not kept & over and not group.alone:
         x, _ = x.shared()
         mean, variance = (a.reshape(x.shape) for a in found)
         return laid_gaussian(Gaussian(mean, variance, x.axes, x.correlation), group.layout)
     mean, variance = (layouts.laid(a, group.layout, group.fine) for a in found)
-    return Gaussian(mean, variance)
+    out = Gaussian(mean, variance)
+    return _of_constant_sum(out, group, over) if group.form == "share" and order != 1 else out
+
+
+def _of_constant_sum(x: Gaussian, group: Grouped, over: frozenset[int]) -> Gaussian:
+    """Shares of a whole, of which one grows by as much as the others fall."""
+    inside = [k for k, d in enumerate(group.layout.axes) if d]
+    axes = tuple(k for k in inside if layouts.axes_of(group.layout.axes[k], group.fine) <= over)
+    number = math.prod(x.shape[a] for a in axes)
+    if group.offset is not None or number != math.prod(group.fine[k] for k in over) or number < 2:
+        return x
+    total = -x.variance.sum(axes, keepdims=True) / (number * (number - 1))
+    return sharing(x.mean, x.variance, jnp.stack([total, total]), axes)

@@ -19,6 +19,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -73,20 +74,14 @@ def dot_general(
     if not positions or order == 1:
         return Gaussian(mean, variance)
     (contract, batch) = eqn.params["dimension_numbers"]
+    variance, extras = _contracted(dot, (x, y), variance, contract)
     number = len(batch[0])
     free = [
         [a for a in range(_ndim(o)) if a not in contract[k] and a not in batch[k]]
         for k, o in enumerate((x, y))
     ]
-    # The operand that is applied to many positions holds examples along its first axis.
-    for k, (data, other) in enumerate(((x, y), (y, x))):
-        steps = [a for a in free[k] if a != 0] if _ndim(data) > 2 and not batch[0] else []
-        own = [a for a in free[k] if a in data.axes] if is_random(data) else []
-        along = tuple(steps if is_random(other) else own)
-        if own and is_random(other):
-            along = tuple(a for a in steps if a in own)
-        if not along:
-            continue
+    for k, along in _applied(free, (x, y), contract, batch):
+        data, other = ((x, y), (y, x))[k]
         first = number + (len(free[0]) if k == 1 else 0)
         out_axes = tuple(first + free[k].index(a) for a in along)
         pairs = over_pairs(_mean_of(data), along)
@@ -95,17 +90,52 @@ def dot_general(
             return jnp.stack([dot(a, b) if k == 0 else dot(b, a) for a in pairs])
 
         shared = jnp.zeros((), mean.dtype)
-        if own:
+        if is_random(data) and set(along) <= set(data.axes):
             together = _broadcast_but(shared_variance(data, along), _shape(data), along)
             shared = shared + pooled(together, _mean_of(other) ** 2)
             pairs = pairs + together
         gain = None
         if is_random(other):
-            shared = shared + pooled(pairs, other.variance)
+            own = other.variance
+            if (extra := extras[1 - k]) is not None:
+                # What different elements of a sum have in common, for any two positions.
+                own = own - jnp.broadcast_to(other.correlation[0], other.shape) * own
+                common = extra.correlation.mean(out_axes, keepdims=True)
+                shared = shared + common * over_pairs(extra.together, out_axes)
+            shared = shared + pooled(pairs, own)
             ones = stored(jnp.ones_like(pairs[:1]))
             gain = mean * root(_inverse(pooled(ones, _precision(other))[0]))
         return sharing(mean, variance, shared, out_axes, gain)
-    return _contracted(dot, x, y, mean, variance, contract)
+    return Gaussian(mean, variance)
+
+
+def _applied(
+    free: Sequence[Sequence[int]],
+    operands: Sequence[Value],
+    contract: Sequence[Sequence[int]],
+    batch: Sequence[Sequence[int]],
+) -> list[tuple[int, tuple[int, ...]]]:
+    """The operands that are applied to at many positions, and their axes of these.
+
+    Features come last: what follows the axes summed over, in products with axes of examples of
+    their own, are outputs, as of the values of attention. Elsewhere the operand that is applied at
+    many positions holds examples along its first axis.
+    """
+    found = []
+    for k, data in enumerate(operands):
+        other = operands[1 - k]
+        if batch[0]:
+            steps = [a for a in free[k] if a < max(contract[k], default=0)]
+        else:
+            steps = [a for a in free[k] if a != 0] if _ndim(data) > 2 else []
+        own = [a for a in free[k] if a in data.axes] if is_random(data) else []
+        along = steps if is_random(other) else own
+        if own and is_random(other):
+            along = [a for a in steps if a in own]
+        if along:
+            found.append((k, tuple(along)))
+    # Of two, as in the scores of attention, that of the result's last axis, which a softmax sums.
+    return found[::-1] if batch[0] else found
 
 
 def _meetings(eqn: JaxprEqn, x: Value, same: Sequence[int], shape: Sequence[int]) -> Array | None:
@@ -125,26 +155,41 @@ def _meetings(eqn: JaxprEqn, x: Value, same: Sequence[int], shape: Sequence[int]
     return met
 
 
+class _Together(NamedTuple):
+    """What the elements of a sum have in common.
+
+    Attributes:
+        correlation: their correlation, in the shape of the result.
+        together: the sum of their deviations, times what they are multiplied by.
+    """
+
+    correlation: Array
+    together: Array
+
+
 def _contracted(
-    dot: Product,
-    x: Value,
-    y: Value,
-    mean: Array,
-    variance: Array,
-    contract: Sequence[Sequence[int]],
-) -> Gaussian:
+    dot: Product, operands: Sequence[Value], variance: Array, contract: Sequence[Sequence[int]]
+) -> tuple[Array, list[_Together | None]]:
     """Positions that are summed (attention's averages over time) add up with what they share."""
-    for k, (data, other) in enumerate(((x, y), (y, x))):
-        if is_random(data) and data.correlation is not None:
-            if not set(contract[k]) <= set(data.axes) or is_random(other):
-                continue
-            shared = jnp.maximum(data.correlation[0], 0) * data.variance
-            loading, own = root(shared), data.variance - shared
-            square = other**2
-            parts = [(own, square), (loading, other)]
-            own, together = (dot(a, b) if k == 0 else dot(b, a) for a, b in parts)
-            return Gaussian(mean, own + together**2)
-    return Gaussian(mean, variance)
+    extras: list[_Together | None] = [None, None]
+    for k, data in enumerate(operands):
+        if not is_random(data) or data.correlation is None or not contract[k]:
+            continue
+        if not set(contract[k]) <= set(data.axes):
+            continue
+        other = _mean_of(operands[1 - k])
+
+        def sums(a: Array, b: Exact, k: int = k) -> Array:
+            return dot(a, b) if k == 0 else dot(b, a)
+
+        number = math.prod(data.shape[a] for a in contract[k])
+        correlation = jnp.broadcast_to(data.correlation[0], data.shape) / number
+        correlation = sums(correlation, stored(jnp.ones_like(other)))
+        together = sums(root(data.variance), other)
+        alone = sums(data.variance, other**2)
+        variance = jnp.maximum(variance + correlation * (together**2 - alone), 0)
+        extras[k] = _Together(correlation, together)
+    return variance, extras
 
 
 def bilinear(product: Product, x: Value, y: Value, order: int) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ from cgjax._beliefs.complex_values import of_complex
 from cgjax._beliefs.curves import Curve, Open
 from cgjax._beliefs.curves.curve import warn_of_decision
 from cgjax._beliefs.curves.elementwise import asks_for_infinity, is_elementwise
+from cgjax._beliefs.factors import of_factors, whole
 from cgjax._beliefs.functions import (
     as_reduction,
     in_layout,
@@ -57,7 +58,11 @@ def results(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
     if eqn.primitive.name in EXTREMES and "axes" in eqn.params:
         eqn, first = distinct(eqn, operands[0])
         operands = links = [first]
-    operands = [without_link(x) for x in links]
+    product = of_factors(eqn, links, lambda e, x: _by_rule(e, x, how, place))
+    if product is not None:
+        return [product]
+    links = list(map(whole, links))
+    operands = list(map(without_link, links))
     out = _by_rule(eqn, operands, how, place)
     if out is None:
         return without_rule(eqn, operands, how, place)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +17,16 @@ from jax.core import Tracer
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves import Curve, as_curve
-from cgjax._beliefs.curves.form import Coefficient, Line
+from cgjax._beliefs.curves.form import Line
+from cgjax._beliefs.exponents import Exponent, exponent_in, exponent_of, exponent_summed, is_same
 from cgjax._beliefs.finer import finer
-from cgjax._beliefs.grouped import Form, Grouped, Sum, Values, is_integrated
+from cgjax._beliefs.grouped import (
+    Form,
+    Grouped,
+    Sum,
+    Values,
+    apart_from_common,
+)
 from cgjax._beliefs.laid import Laid, source
 from cgjax._beliefs.of_one_sum import TheSum
 from cgjax._beliefs.sums import array_in_shape
@@ -48,7 +54,7 @@ def of_form(eqn: JaxprEqn, operands: Sequence[Value], out: Grouped) -> Value:
         return out
     second = operands[1]
     if isinstance(second, Grouped) and not is_random(first):
-        if name == "div" and _is_one(first) and _exponent(second, "sum") is not None:
+        if name == "div" and _is_one(first) and exponent_in(second, "sum") is not None:
             return replace(out, form="inverse")
         if facts(eqn).signs == (1, 1):
             return _shifted(second, first, 1, out)
@@ -70,7 +76,7 @@ def _of_one(eqn: JaxprEqn, value: Grouped, out: Grouped) -> Value:
     name = eqn.primitive.name
     if facts(eqn).converts:
         return replace(out, form=value.form, offset=value.offset)
-    if _exponent(value, "sum") is not None:
+    if exponent_in(value, "sum") is not None:
         if name == "abs":
             return value
         if name == "log":
@@ -90,52 +96,6 @@ def _is_one(x: Value) -> bool:
     return not isinstance(x, Tracer) and jnp.ndim(x) == 0 and float(x) == 1
 
 
-class _Exponent(NamedTuple):
-    """The exponential of a line of a value, or where a mask says so known numbers from 0 on.
-
-    Attributes:
-        value: the Gaussian, or the function of one.
-        line: the line.
-        mask: where it is the exponential, and the numbers; None if it is that everywhere.
-    """
-
-    value: Gaussian | Curve
-    line: Line
-    mask: tuple[jax.Array, jax.Array] | None
-
-    def has_slope_of(self, value: Gaussian | Curve, line: Line) -> bool:
-        """Whether a line is one of the same value with the same slope."""
-        return value is self.value and _same(line.slope, self.line.slope)
-
-
-def _exponent_of(curve: Curve) -> _Exponent | None:
-    """What a curve is the exponential of."""
-    value, form, mask = curve.inner
-    return None if form.exponent is None else _Exponent(value, form.exponent, mask)
-
-
-def _exponent(value: Value, form: Form) -> _Exponent | None:
-    """The exponent of the exponentials that a value of some form sums.
-
-    None where the value is integrated over all elements of its groups, and the exponent is no line
-    of a Gaussian, which says less.
-    """
-    if not isinstance(value, Grouped) or value.form != form or len(value.sums) != 1:
-        return None
-    (one,) = value.sums
-    found = None if one.summand is None else _exponent_of(one.summand)
-    if found is None or (found.value is not value.root and is_integrated(value, one.over)):
-        return None
-    return found
-
-
-def _summed(one: Sum) -> _Exponent:
-    """The exponent of what a sum sums, which is known to have one."""
-    found = None if one.summand is None else _exponent_of(one.summand)
-    assert found is not None
-    return found
-
-
 def _shifted(value: Grouped, by: Value, sign: int, out: Grouped) -> Grouped:
     """A logarithm and a known number."""
     if value.form not in ("log sum", "log share"):
@@ -151,11 +111,6 @@ def _line_in_shape(pair: Line, out: Grouped) -> tuple[jax.Array, jax.Array]:
     return slope, jnp.broadcast_to(offset, root.shape).reshape(out.fine)
 
 
-def _same(a: Coefficient, b: Coefficient) -> bool:
-    """Whether two slopes are one, as far as can be told."""
-    return a is b or (isinstance(a, int | float) and isinstance(b, int | float) and a == b)
-
-
 def _scaled(value: Value, by: Value, eqn: JaxprEqn, out: Grouped) -> Grouped | None:
     """A softmax times, or divided by, known numbers."""
     if is_random(by) or not isinstance(value, Grouped) or value.form != "share":
@@ -167,10 +122,10 @@ def _scaled(value: Value, by: Value, eqn: JaxprEqn, out: Grouped) -> Grouped | N
 
 def _ratio(above: Value, below: Value, form: Form, out: Grouped) -> Grouped:
     """An exponential times the inverse of a sum of such."""
-    total = _exponent(below, form)
+    total = exponent_in(below, form)
     if total is None or not isinstance(above, Gaussian | Curve | Laid):
         return out
-    own = _exponent_of(as_curve(source(above)))
+    own = exponent_of(as_curve(source(above)))
     if own is None or not total.has_slope_of(own.value, own.line):
         return out
     if own.mask is not None and own.mask is not total.mask:
@@ -180,7 +135,7 @@ def _ratio(above: Value, below: Value, form: Form, out: Grouped) -> Grouped:
 
 def _log_ratio(above: Value, below: Value, out: Grouped) -> Grouped:
     """An exponent minus the logarithm of a sum."""
-    total = _exponent(below, "log sum")
+    total = exponent_in(below, "log sum")
     if total is None or not isinstance(above, Gaussian | Curve | Laid):
         return out
     value, form, _ = as_curve(source(above)).inner
@@ -194,7 +149,7 @@ def _log_ratio(above: Value, below: Value, out: Grouped) -> Grouped:
 
 
 def _difference(one: Line, other: Line, out: Grouped) -> jax.Array | None:
-    if _same(one[1], other[1]):
+    if is_same(one[1], other[1]):
         return None
     first, second = (_line_in_shape(line, out)[1] for line in (one, other))
     # A mask has filled both with -inf, and what was added to one of them makes no difference.
@@ -202,24 +157,44 @@ def _difference(one: Line, other: Line, out: Grouped) -> jax.Array | None:
     return jnp.where(both, 0, first) - jnp.where(both, 0, second)
 
 
-def _logits(group: Grouped, exponent: _Exponent) -> tuple[jax.Array, jax.Array, list[int]]:
-    """Mean and variance of the exponents, the classes last, and the axes in that order."""
+def _logits(
+    group: Grouped, exponent: Exponent, apart: bool = False
+) -> tuple[jax.Array, jax.Array, list[int]]:
+    """Mean and variance of the exponents, the classes last, and the axes in that order.
+
+    Args:
+        group: what is computed from them.
+        exponent: what they are.
+        apart: whether what all classes have in common is left out, which a softmax is free of.
+    """
     (one, *_), root = group.sums, group.root
-    value = settle(exponent.value, 2)
+    apart = apart and exponent.value is root
+    value = apart_from_common(group, one.over) if apart else settle(exponent.value, 2)
     slope, offset = (jnp.asarray(s, root.dtype) for s in exponent.line)
     mean = jnp.broadcast_to(slope * value.mean + offset, root.shape)
     variance = jnp.broadcast_to(slope**2 * value.variance, root.shape)
     if exponent.mask is not None:
         inside, beside = exponent.mask
+        if apart:  # not where a mask has more than 0 instead, of which nothing is taken off
+            whole = jnp.broadcast_to(slope**2 * root.variance, root.shape)
+            variance = jnp.where(jnp.any(~inside & (beside != 0)), whole, variance)
         mean = jnp.where(inside, mean, jnp.log(jnp.asarray(beside, mean.dtype)))
         variance = jnp.where(inside, variance, 0)
-    order = [k for k in range(len(one.fine)) if k not in one.over] + sorted(one.over)
-    outer = [one.fine[k] for k in order[: len(order) - len(one.over)]]
-    mean, variance = (
-        jnp.transpose(wide(a).reshape(one.fine), order).reshape(*outer, -1)
-        for a in (mean, variance)
-    )
+    order = _classes_last(one)
+    mean, variance = (_laid_out(wide(a), one) for a in (mean, variance))
     return mean, variance, order
+
+
+def _classes_last(one: Sum) -> list[int]:
+    """The axes of what a sum sums, those that it is over last."""
+    return [k for k in range(len(one.fine)) if k not in one.over] + sorted(one.over)
+
+
+def _laid_out(x: jax.Array, one: Sum) -> jax.Array:
+    """An array in the shape of the root, the classes along its last axis."""
+    order = _classes_last(one)
+    outer = [one.fine[k] for k in order[: len(order) - len(one.over)]]
+    return jnp.transpose(x.reshape(one.fine), order).reshape(*outer, -1)
 
 
 def _log_of(one: Sum, known: tuple[jax.Array, jax.Array]) -> Sum:
@@ -234,7 +209,7 @@ def _log_of(one: Sum, known: tuple[jax.Array, jax.Array]) -> Sum:
 
 def _log_sum(out: Grouped) -> Grouped:
     (one,) = out.sums
-    mean, variance, _ = _logits(out, _summed(one))
+    mean, variance, _ = _logits(out, exponent_summed(one))
     found = log_sum_exp_moments(mean, variance, (mean.ndim - 1,))
     sizes = [1 if k in one.over else n for k, n in enumerate(out.fine)]
     new = _log_of(one, (found[0].reshape(sizes), found[1].reshape(sizes)))
@@ -256,7 +231,7 @@ def _log_share(
     mask: tuple[jax.Array, jax.Array] | None,
 ) -> Grouped:
     """An exponent, or what a mask has in its place, minus the logarithm of the sum."""
-    value, (slope, start), _ = _summed(log)
+    value, (slope, start), _ = exponent_summed(log)
     shape = out.root.shape
 
     def function(x: jax.Array, values: Values) -> jax.Array:
@@ -291,13 +266,14 @@ def _share(
         mask: that of the numerator; None for none.
     """
     (one,) = out.sums
-    exponent = _summed(one)
-    mean, variance, order = _logits(out, exponent)
+    exponent = exponent_summed(one)
+    mean, variance, order = _logits(out, exponent, apart=True)
     expectation, _, wobble = softmax_moments(mean, variance, mean.ndim - 1)
     if exponent.mask is not None and mask is None:
         # What the sum leaves out is independent of it.
-        own = _logits(out, exponent._replace(mask=None))
-        outside = (own[0] != mean) | (own[1] != variance)
+        own = _logits(out, exponent._replace(mask=None), apart=True)
+        inside = jnp.broadcast_to(exponent.mask[0], out.root.shape)
+        outside = ~_laid_out(inside, one)
         total = log_sum_exp_moments(mean, variance, (mean.ndim - 1,))
         difference = own[0] - total[0], own[1] + total[1]
         beside = closed.exponential(*(jnp.where(outside, a, 0) for a in difference))
