@@ -4,23 +4,36 @@ Gauss-Hermite points miss what happens at 0 once the Gaussian is much wider than
 Gaussian is cut at 0, and on either side Gauss-Legendre points are placed at distances u^2 from the
 cut, which is dense near it: a bend is resolved whether it is wider or much narrower than the
 Gaussian, and a kink at 0 costs nothing.
+
+The derivatives with respect to the mean and the variance come from the same points, by the
+identities of Gaussian integrals (for Y = f(x), x = mean + s t, t ~ N(0, 1)),
+
+    d E[Y] / d mean = Cov(Y, t) / s         d E[Y] / d variance = Cov(Y, t^2) / (2 s^2)
+
+and the same of Y^2, which hold for functions with kinks too.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from cgjax._gaussian.blocks import by_blocks
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
+from cgjax._gaussian.points import summed
 
-_T = TypeVar("_T")  # an array, or a tuple of them
+Nodes = Float[Array, "*nodes"]
+Tangents = tuple[Nodes | SymbolicZero, ...]
+# From the mean and the parameters; from the mean, a displacement and the parameters.
+Values = Callable[..., Sequence[Nodes]]
 
 # Sixteen points a side: for all families here and any variance, means are within 2e-5 standard
 # deviations of e and variances within 5e-5 of its variance. Sigmoids, whose values are bounded, are
@@ -31,13 +44,9 @@ _ROOTS, _LEGENDRE = (_ROOTS + 1) / 2, _LEGENDRE / 2
 # The Gaussian is integrated to 5.5 standard deviations, and a cut further out than 3 is moved
 # there: what happens at 0 matters little then, and the points are better spent.
 _REACH, _FURTHEST_CUT = 5.5, 3.0
-# Rows of the end that a point lies towards, its share of the way from the cut, and its weight.
-_POINTS = np.concatenate(
-    [
-        np.stack([np.full(16, end), _ROOTS**2, _ROOTS * _LEGENDRE], axis=1)
-        for end in (_REACH, -_REACH)
-    ]
-)
+# Of each point its share of the way from the cut, and its weight times powers of that share.
+_SHARES = _ROOTS**2
+_POWERS = _ROOTS * _LEGENDRE * _SHARES ** np.arange(4)[:, None]
 
 # A Gaussian narrower than this share of the bend is integrated as one of this width, and the result
 # scaled to its variance (to which it is proportional, within 4e-6): exact derivatives at variance
@@ -49,158 +58,215 @@ _SMALLEST_DEVIATION = 2e-3
 _UNIT = 2.0**8
 
 
-def differentiated_forward(function: Callable[..., _T], *arrays: Float[Array, "*nodes"]) -> _T:
-    """function(*arrays), for an element-wise function of arrays of one shape and dtype, to such.
+class _Functions(NamedTuple):
+    """What `moments_of_changes` integrates: see there."""
 
-    It is evaluated block by block, and its derivatives beside its value, one sweep for each array:
-    reverse mode would store every step of the loop over the quadrature points, which costs more.
-    """
-    _, closed_over = jax.closure_convert(function, *arrays)
-    if closed_over:  # may be differentiated too, and need not have the shape of the arrays
-        return function(*arrays)
-    wrapped = jax.custom_jvp(partial(by_blocks, function))
-    wrapped.defjvp(partial(_jvp, function), symbolic_zeros=True)
-    return wrapped(*arrays)
-
-
-def _jvp(
-    function: Callable[..., _T],
-    primals: tuple[Float[Array, "*nodes"], ...],
-    tangents: tuple[Float[Array, "*nodes"] | SymbolicZero, ...],
-) -> tuple[_T, _T]:
-    moving = [k for k, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)]
-
-    def with_slopes(*primals: Float[Array, "*nodes"]) -> tuple[_T, list[_T]]:
-        def of_moving(*some: Float[Array, "*nodes"]) -> _T:
-            arrays = list(primals)
-            for k, array in zip(moving, some, strict=True):
-                arrays[k] = array
-            return function(*arrays)
-
-        # One loop over the points for the value and all derivatives.
-        at, number = tuple(primals[k] for k in moving), len(moving)
-        shape = (number,) + (1,) * primals[0].ndim
-        unit = np.eye(number)
-        rows = [jnp.asarray(row.reshape(shape), primals[0].dtype) for row in unit]
-        along = [jnp.broadcast_to(row, (number, *primals[0].shape)) for row in rows]
-        push = partial(jax.jvp, of_moving, at)
-        values, slopes = jax.vmap(lambda *t: push(t), out_axes=(None, 0))(*along)
-        return values, [jax.tree.map(lambda s, k=k: s[k], slopes) for k in range(number)]
-
-    values, slopes = by_blocks(with_slopes, *primals)
-    total = jax.tree.map(jnp.zeros_like, values)
-    for k, slope in zip(moving, slopes, strict=True):
-        total = jax.tree.map(lambda sum_, s, t=tangents[k]: sum_ + s * t, total, slope)
-    return values, total
+    base: Values
+    changes: Values
+    bend: Callable[..., Nodes | float]
 
 
 def moments_of_changes(
-    changes: Callable[[Float[Array, "*nodes"]], Sequence[Float[Array, "*nodes"]]],
+    base: Values,
+    changes: Values,
     mean: Float[Array, "*nodes"],
     variance: Float[Array, "*nodes"],
-    bend: Float[Array, "*nodes"] | float = 1.0,
+    *parameters: Float[Array, "*nodes"],
+    bend: Callable[..., Nodes | float] = lambda *arrays: 1.0,
 ) -> list[MeanAndVariance]:
     """Mean and variance of functions of e ~ N(mean, variance), by quadrature.
 
     Args:
-        changes: given a displacement d (an array of the mean's shape), how much each function
-            differs at mean + d from its value at the mean.
+        base: given the mean and the parameters, the value of each function at the mean.
+        changes: given the mean, a displacement d and the parameters, how much each function differs
+            at mean + d from its value at the mean, without rounding.
         mean, variance: of e.
-        bend: how far from the mean the functions are smooth, at most 1; a constant.
+        parameters: arrays that the functions depend on, which may be differentiated too.
+        bend: given the mean and the parameters, how far from the mean the functions are smooth, at
+            most 1; it has no derivatives.
 
     Returns:
-        For each function, the mean and the variance of its change.
+        For each function, its mean and its variance.
     """
+    functions = _Functions(base, changes, bend)
+    arrays = mean, variance, *parameters
+    if _closes_over_arrays(functions, mean, *parameters):  # which may be differentiated too
+        flat = _integrated(functions, False, *arrays)[0]
+    else:
+        rule = jax.custom_jvp(partial(_values, functions))
+        rule.defjvp(partial(_jvp, functions), symbolic_zeros=True)
+        flat = rule(*arrays)
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _closes_over_arrays(functions: _Functions, mean: Nodes, *parameters: Nodes) -> bool:
+    def all_of(mean: Nodes, *parameters: Nodes) -> list[Nodes | float]:
+        base, changes, bend = functions
+        return [
+            *base(mean, *parameters),
+            *changes(mean, mean, *parameters),
+            bend(mean, *parameters),
+        ]
+
+    return any(isinstance(c, Tracer) for c in jax.make_jaxpr(all_of)(mean, *parameters).consts)
+
+
+def _values(functions: _Functions, *arrays: Array) -> tuple[Nodes, ...]:
+    return by_blocks(lambda *a: _integrated(functions, False, *a)[0], *arrays)
+
+
+def _jvp(
+    functions: _Functions, primals: tuple[Array, ...], tangents: Tangents
+) -> tuple[tuple[Nodes, ...], tuple[Nodes, ...]]:
+    parts = by_blocks(lambda *a: sum(_integrated(functions, True, *a), ()), *primals)
+    number = len(parts) // 3
+    values, *slopes = (parts[k : k + number] for k in range(0, len(parts), number))
+    totals = [jnp.zeros_like(v) for v in values]
+    for tangent, slope in zip(tangents[:2], slopes, strict=True):
+        if not isinstance(tangent, SymbolicZero):
+            totals = [t + s * tangent for t, s in zip(totals, slope, strict=True)]
+    moving = [k for k, t in enumerate(tangents) if k > 1 and not isinstance(t, SymbolicZero)]
+    if moving:
+
+        def pushed(*arrays: Array) -> tuple[Nodes, ...]:
+            at, along = list(arrays[: len(primals)]), arrays[len(primals) :]
+
+            def of_moving(*moved: Array) -> tuple[Nodes, ...]:
+                for k, array in zip(moving, moved, strict=True):
+                    at[k] = array
+                return _integrated(functions, False, *at)[0]
+
+            return jax.jvp(of_moving, tuple(at[k] for k in moving), along)[1]
+
+        added = by_blocks(pushed, *primals, *(tangents[k] for k in moving))
+        totals = [t + a for t, a in zip(totals, added, strict=True)]
+    return values, tuple(totals)
+
+
+def _integrated(
+    functions: _Functions, with_slopes: bool, mean: Nodes, variance: Nodes, *parameters: Array
+) -> tuple[tuple[Nodes, ...], ...]:
+    """Means and variances in turn; with slopes, also their derivatives by mean and variance."""
     # An infinite variance is the largest one here; what grows with it has its own limit.
     variance = jnp.minimum(variance, jnp.finfo(variance.dtype).max)
+    bend = lax.stop_gradient(functions.bend(mean, *parameters))
     used = jnp.maximum(variance, (_SMALLEST_DEVIATION * bend) ** 2)
     deviation, scaling = jnp.sqrt(used), variance / used
     is_large = deviation > float(jnp.finfo(mean.dtype).max) ** 0.25
     unit = jnp.where(is_large, jnp.full_like(mean, _UNIT), 1)
-    # An integral does not change with the place where it is cut, so the cut is a constant, and
-    # derivatives pass through the displacements alone.
-    cut = lax.stop_gradient(jnp.clip(-mean / deviation, -_FURTHEST_CUT, _FURTHEST_CUT))
-    zero = jnp.zeros_like(mean)
-    number = len(jax.eval_shape(changes, zero))
-
-    def in_units(displacement: Float[Array, "*nodes"]) -> list[Float[Array, "*nodes"]]:
-        return [y / unit for y in changes(displacement)]
-
-    def add_point(sums, point):
-        end, distance, factor = point
-        total, first, second, functions = sums
-        x = cut + (end - cut) * distance
-        weight = jnp.abs(end - cut) * factor * jnp.exp(-(x**2) / 2)
-        total, first, second = total + weight, first + weight * x, second + weight * x**2
-        functions = [
-            (one + weight * y, cross + weight * x * y, square + weight * y**2)
-            for (one, cross, square), y in zip(functions, in_units(x * deviation), strict=True)
-        ]
-        return (total, first, second, functions), None
-
-    start = (zero, zero, zero, [(zero, zero, zero)] * number)
-    points = jnp.asarray(_POINTS, mean.dtype)
-    (total, first, second, functions), _ = lax.scan(add_point, start, points)
-
-    results = []
-    for one, cross, square in functions:
+    here = functions.base(mean, *parameters)
+    totals, ones, squares = _sums(functions, with_slopes, mean, deviation, unit, *parameters)
+    total, first, second, *third = totals
+    values, by_mean, by_variance = [], [], []
+    for value, one, square in zip(here, ones, squares, strict=True):
         # The part of the change that is linear in x has the known mean 0 and variance slope^2,
         # so only what is left of it is subject to the error of the quadrature.
-        slope = cross / second
-        shift = (one - slope * first) / total
-        spread = slope**2 + (square - slope * cross) / total - shift**2
-        results.append((scaling * shift * unit, scaling * nonnegative(spread) * unit * unit))
-    return results
+        slope = one[1] / second
+        shift = (one[0] - slope * first) / total
+        spread = nonnegative(slope**2 + (square[0] - slope * one[1]) / total - shift**2)
+        values += [value + scaling * shift * unit, scaling * spread * unit * unit]
+        if with_slopes:
+            tilt = ((one[2] - slope * third[0]) - (one[0] - slope * first)) / total
+            bent = (square[1] - slope**2 * third[0]) / total - 2 * shift * slope
+            grown = (square[2] - square[0] + slope**2 * second) / total
+            grown = grown - slope**2 - 2 * shift * tilt
+            scale = unit / deviation
+            by_mean += [slope * scale, scaling * bent * scale * unit]
+            by_variance += [tilt * scale / (2 * deviation), grown * scale * scale / 2]
+    return tuple(values), tuple(by_mean), tuple(by_variance)
+
+
+def _sums(
+    functions: _Functions,
+    with_slopes: bool,
+    mean: Nodes,
+    deviation: Nodes,
+    unit: Nodes,
+    *parameters: Array,
+) -> tuple[list[Nodes], list[list[Nodes]], list[list[Nodes]]]:
+    """Sums over the points of powers of x, times one, each change y in units, and y^2.
+
+    A power of x is one of the share of the way from the cut, so that constant matrices give all.
+    """
+    # An integral does not change with the place where it is cut: a constant.
+    cut = lax.stop_gradient(jnp.clip(-mean / deviation, -_FURTHEST_CUT, _FURTHEST_CUT))
+    number = len(functions.base(mean, *parameters))
+    # The highest power that is needed of the weights, of each change and of its square.
+    of_one, of_change, of_square = (3, 2, 2) if with_slopes else (2, 1, 0)
+    highest = of_one, *(of_change,) * number, *(of_square,) * number
+    totals: list[list[Nodes]] = [[jnp.zeros_like(mean)] * (n + 1) for n in highest]
+    for end in (_REACH, -_REACH):
+        length = end - cut
+
+        def at(share: Float[Array, ""] | float, length: Nodes = length) -> tuple[Nodes, ...]:
+            x = cut + length * share
+            weight = jnp.exp(-(x**2) / 2)
+            changes = functions.changes(mean, x * deviation, *parameters)
+            changes = [y / unit for y in changes]
+            weighted = [weight * y for y in changes]
+            return weight, *weighted, *(w * y for w, y in zip(weighted, changes, strict=True))
+
+        rows = summed(at, [_POWERS[: n + 1] for n in highest], _SHARES)
+        for k, row in enumerate(rows):
+            powers = _powers_of(cut, length, row)
+            totals[k] = [a + b for a, b in zip(totals[k], powers, strict=True)]
+    return totals[0], totals[1 : 1 + number], totals[1 + number :]
+
+
+def _powers_of(cut: Nodes, length: Nodes, sums: Array) -> list[Nodes]:
+    """Sums with powers of x = cut + length * share, of those with powers of the share."""
+    size, found = jnp.abs(length), []
+    for n in range(len(sums)):
+        terms = [math.comb(n, k) * cut ** (n - k) * length**k * sums[k] for k in range(n + 1)]
+        found.append(size * sum(terms[1:], terms[0]))
+    return found
 
 
 def logistic_moments(
     mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
 ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"], Float[Array, "*nodes"]]:
     """E[sigmoid(e)], E[sigmoid(-e)] and Var[sigmoid(e)] for e ~ N(mean, variance)."""
-    return differentiated_forward(_logistic_moments, mean, variance)
+    # Of the rarer one, which keeps its digits.
+    above = mean > 0
+    ((rarer, spread),) = moments_of_changes(
+        _logistic, _logistic_changes, jnp.where(above, -mean, mean), variance
+    )
+    return jnp.where(above, 1 - rarer, rarer), jnp.where(above, rarer, 1 - rarer), spread
 
 
-def _logistic_moments(
-    mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
-) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"], Float[Array, "*nodes"]]:
-    here, opposite = jax.nn.sigmoid(mean), jax.nn.sigmoid(-mean)
+def _logistic(mean: Nodes) -> list[Nodes]:
+    return [jax.nn.sigmoid(mean)]
 
-    def changes(displacement: Float[Array, "*nodes"]) -> list[Float[Array, "*nodes"]]:
-        # sigmoid(a + d) - sigmoid(a) = sigmoid(a + d) sigmoid(-a) (1 - exp(-d)), and the mirror
-        # image of it for d < 0: no cancellation, so small variances keep their accuracy.
-        up = displacement > 0
-        there = mean + displacement
-        size = -jnp.expm1(-jnp.abs(displacement))
-        size = size * jax.nn.sigmoid(jnp.where(up, there, -there))
-        return [jnp.where(up, opposite, -here) * size]
 
-    ((shift, spread),) = moments_of_changes(changes, mean, variance)
-    return here + shift, opposite - shift, spread
+def _logistic_changes(mean: Nodes, by: Nodes) -> list[Nodes]:
+    # sigmoid(a + d) - sigmoid(a) = sigmoid(a + d) sigmoid(-a) (1 - exp(-d)), and the mirror image
+    # of it for d < 0: no cancellation, so small variances keep their accuracy.
+    up = by > 0
+    there = mean + by
+    size = -jnp.expm1(-jnp.abs(by)) * jax.nn.sigmoid(jnp.where(up, there, -there))
+    return [jnp.where(up, jax.nn.sigmoid(-mean), -jax.nn.sigmoid(mean)) * size]
 
 
 def softplus_moments(
     mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
 ) -> MeanAndVariance:
     """E[softplus(e)] and Var[softplus(e)] for e ~ N(mean, variance)."""
-    return differentiated_forward(_softplus_moments, mean, variance)
-
-
-def _softplus_moments(
-    mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
-) -> MeanAndVariance:
-    here, slope, bump_here = jax.nn.softplus(mean), jax.nn.sigmoid(mean), _softplus_bump(mean)
-
-    def changes(displacement: Float[Array, "*nodes"]) -> list[Float[Array, "*nodes"]]:
-        # For small d, softplus(a + d) - softplus(a) = log(1 + sigmoid(a) (exp(d) - 1)) keeps what
-        # the difference of two rounded numbers loses.
-        is_near = jnp.abs(displacement) < 1
-        near = jnp.log1p(slope * jnp.expm1(jnp.where(is_near, displacement, 0)))
-        bump = _softplus_bump(mean + displacement) - bump_here
-        return [jnp.where(is_near, near, rectified_change(mean, displacement) + bump)]
-
-    ((shift, spread),) = moments_of_changes(changes, mean, variance)
+    ((centre, spread),) = moments_of_changes(_softplus, _softplus_changes, mean, variance)
     infinite = variance == jnp.inf
-    return jnp.where(infinite, jnp.inf, here + shift), jnp.where(infinite, jnp.inf, spread)
+    return jnp.where(infinite, jnp.inf, centre), jnp.where(infinite, jnp.inf, spread)
+
+
+def _softplus(mean: Nodes) -> list[Nodes]:
+    return [jax.nn.softplus(mean)]
+
+
+def _softplus_changes(mean: Nodes, by: Nodes) -> list[Nodes]:
+    # For small d, softplus(a + d) - softplus(a) = log(1 + sigmoid(a) (exp(d) - 1)) keeps what the
+    # difference of two rounded numbers loses.
+    is_near = jnp.abs(by) < 1
+    near = jnp.log1p(jax.nn.sigmoid(mean) * jnp.expm1(jnp.where(is_near, by, 0)))
+    bump = _softplus_bump(mean + by) - _softplus_bump(mean)
+    return [jnp.where(is_near, near, rectified_change(mean, by) + bump)]
 
 
 def _softplus_bump(x: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:

@@ -13,11 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import like, nonnegative, wide
-from cgjax._gaussian.quadrature import (
-    differentiated_forward,
-    moments_of_changes,
-    rectified_change,
-)
+from cgjax._gaussian.quadrature import moments_of_changes, rectified_change
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
 from cgjax.nodes._gates import Gate, is_value, ramp
@@ -103,28 +99,29 @@ class SelfGated(Family):
         from rounding.
         """
         mean, variance = self._gaussian_parameter(mean, variance)
-        parameters, structure = jax.tree.flatten(self)
-
-        def integrate(mean: Nodes, variance: Nodes, *parameters: Nodes) -> tuple[Nodes, ...]:
-            return jax.tree.unflatten(structure, parameters)._integrated(mean, variance)
-
-        parameters = [like(parameter, mean) for parameter in parameters]
-        values = differentiated_forward(integrate, mean, variance, *parameters)
-        centre, spread, noise = values
+        centre, spread, noise = self._integrated(mean, variance)
         return Belief(centre, spread + noise), Belief(centre, spread)
 
     def _integrated(self, mean: Nodes, variance: Nodes) -> tuple[Nodes, Nodes, Nodes]:
         """The mean and the variance of E[X given e], and the mean of Var[X given e]."""
-        # What the mean is more than max(e, 0) is small, and so are its changes: none is rounded.
-        bump, noise = self._bump(mean), self._noise(mean)
+        parameters, structure = jax.tree.flatten(self)
 
-        def changes(by: Nodes) -> list[Nodes]:
-            there = mean + by
-            of_mean = rectified_change(mean, by) + (self._bump(there) - bump)
-            return [of_mean, self._noise(there) - noise]
+        def base(mean: Nodes, *parameters: Nodes) -> list[Nodes]:
+            family = jax.tree.unflatten(structure, parameters)
+            return [jnp.maximum(mean, 0) + family._bump(mean), family._noise(mean)]
 
-        (shift, spread), (more, _) = moments_of_changes(changes, mean, variance)
-        return jnp.maximum(mean, 0) + bump + shift, spread, nonnegative(noise + more)
+        def changes(mean: Nodes, by: Nodes, *parameters: Nodes) -> list[Nodes]:
+            # What the mean is more than max(e, 0) is small, and so are its changes: none is
+            # rounded.
+            family, there = jax.tree.unflatten(structure, parameters), mean + by
+            of_mean = rectified_change(mean, by) + (family._bump(there) - family._bump(mean))
+            return [of_mean, family._noise(there) - family._noise(mean)]
+
+        parameters = [like(parameter, mean) for parameter in parameters]
+        (centre, spread), (noise, _) = moments_of_changes(
+            base, changes, mean, variance, *parameters
+        )
+        return centre, spread, nonnegative(noise)
 
     def _bump(self, e: Nodes) -> Nodes:
         """E[X] - max(e, 0), which is -e (1 - g) above 0 and e g below."""
