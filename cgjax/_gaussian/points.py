@@ -19,6 +19,7 @@ def summed(
     function: Callable[..., tuple[Array, ...]],
     weights: np.ndarray | Sequence[np.ndarray],
     *numbers: np.ndarray,
+    in_rows: bool = True,
 ) -> list[Array]:
     """sum_k weights[..., k] * function(*(n[k] for n in numbers)), for each result of the function.
 
@@ -31,6 +32,7 @@ def summed(
         weights: float[points], or float[sums, points] for several sums, which become the first
             axis; or a list of such, one for each result.
         numbers: each float[points].
+        in_rows: whether CPUs compute all points at once, which pays for several sums.
     """
     shapes = jax.eval_shape(function, *(0.0 for _ in numbers))
     each = [weights] * len(shapes) if isinstance(weights, np.ndarray) else weights
@@ -57,7 +59,9 @@ def summed(
             found = zip(sums, weight, function(*at), strict=True)
             return [s + w.reshape(*w.shape, *(1,) * v.ndim) * v for s, w, v in found], None
 
-        unroll = len(numbers[0]) <= _UNROLLED
+        unroll = in_rows and len(numbers[0]) <= _UNROLLED
         return lax.scan(add, zeros, (own, columns), unroll=unroll)[0]
 
+    if not in_rows:
+        return one_by_one()
     return lax.platform_dependent(cpu=of_rows, default=one_by_one)

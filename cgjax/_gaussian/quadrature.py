@@ -16,7 +16,7 @@ and the same of Y^2, which hold for functions with kinks too.
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from jaxtyping import Array, Float
 
 from cgjax._gaussian.blocks import by_blocks
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
-from cgjax._gaussian.points import summed
+from cgjax._gaussian.points import Number, summed
 
 Nodes = Float[Array, "*nodes"]
 Tangents = tuple[Nodes | SymbolicZero, ...]
@@ -46,7 +46,7 @@ _ROOTS, _LEGENDRE = (_ROOTS + 1) / 2, _LEGENDRE / 2
 _REACH, _FURTHEST_CUT = 5.5, 3.0
 # Of each point its share of the way from the cut, and its weight times powers of that share.
 _SHARES = _ROOTS**2
-_POWERS = _ROOTS * _LEGENDRE * _SHARES ** np.arange(4)[:, None]
+_POWERS = _ROOTS * _LEGENDRE * _SHARES ** np.arange(5)[:, None]
 
 # A Gaussian narrower than this share of the bend is integrated as one of this width, and the result
 # scaled to its variance (to which it is proportional, within 4e-6): exact derivatives at variance
@@ -57,6 +57,21 @@ _SMALLEST_DEVIATION = 2e-3
 # in this unit, in which those of a bounded function do not vanish.
 _UNIT = 2.0**8
 
+# Below, 1 - exp(-t) is a polynomial of t.
+_NEAR = 0.5
+
+# Where all Gaussians are narrow enough, points at equal distances in deviations do: 24 of them to
+# 5.5, of unit variance. They converge geometrically with their number for functions that are
+# smooth, and 1e-6 is reached while their distance is half of that of the nearest pole.
+_POINTS = np.linspace(-_REACH, _REACH, 24)
+_WEIGHTS = np.exp(-(_POINTS**2) / 2)
+_WEIGHTS /= _WEIGHTS.sum()
+_POINTS /= np.sqrt(_WEIGHTS @ _POINTS**2)
+_MOMENTS = _WEIGHTS * _POINTS ** np.arange(3)[:, None]
+# There plain differences are taken, between points that are at least so far apart, and at means
+# that are no further out.
+_SMALLEST_DIFFERENCE, _FURTHEST = 4e-3, 1e4
+
 
 class _Functions(NamedTuple):
     """What `moments_of_changes` integrates: see there."""
@@ -64,6 +79,7 @@ class _Functions(NamedTuple):
     base: Values
     changes: Values
     bend: Callable[..., Nodes | float]
+    narrow: float
 
 
 def moments_of_changes(
@@ -73,6 +89,7 @@ def moments_of_changes(
     variance: Float[Array, "*nodes"],
     *parameters: Float[Array, "*nodes"],
     bend: Callable[..., Nodes | float] = lambda *arrays: 1.0,
+    narrow: float = 0.0,
 ) -> list[MeanAndVariance]:
     """Mean and variance of functions of e ~ N(mean, variance), by quadrature.
 
@@ -84,11 +101,12 @@ def moments_of_changes(
         parameters: arrays that the functions depend on, which may be differentiated too.
         bend: given the mean and the parameters, how far from the mean the functions are smooth, at
             most 1; it has no derivatives.
+        narrow: of smooth functions, the deviation of e up to which points at equal distances serve.
 
     Returns:
         For each function, its mean and its variance.
     """
-    functions = _Functions(base, changes, bend)
+    functions = _Functions(base, changes, bend, narrow)
     arrays = mean, variance, *parameters
     if _closes_over_arrays(functions, mean, *parameters):  # which may be differentiated too
         flat = _integrated(functions, False, *arrays)[0]
@@ -101,7 +119,7 @@ def moments_of_changes(
 
 def _closes_over_arrays(functions: _Functions, mean: Nodes, *parameters: Nodes) -> bool:
     def all_of(mean: Nodes, *parameters: Nodes) -> list[Nodes | float]:
-        base, changes, bend = functions
+        base, changes, bend, _ = functions
         return [
             *base(mean, *parameters),
             *changes(mean, mean, *parameters),
@@ -112,13 +130,29 @@ def _closes_over_arrays(functions: _Functions, mean: Nodes, *parameters: Nodes) 
 
 
 def _values(functions: _Functions, *arrays: Array) -> tuple[Nodes, ...]:
-    return by_blocks(lambda *a: _integrated(functions, False, *a)[0], *arrays)
+    return _by_blocks(functions, lambda method, *a: method(functions, False, *a)[0], *arrays)
+
+
+def _by_blocks(
+    functions: _Functions, function: Callable[..., tuple[Nodes, ...]], *arrays: Array
+) -> tuple[Nodes, ...]:
+    """function(how to integrate, *arrays), block by block on CPUs."""
+    general = partial(function, _integrated)
+    if functions.narrow == 0:
+        return by_blocks(general, *arrays)
+
+    def within(mean: Nodes, variance: Nodes, *others: Nodes) -> tuple[Nodes, ...]:
+        narrow = jnp.all((variance <= functions.narrow**2) & (jnp.abs(mean) <= _FURTHEST))
+        few = partial(function, _integrated_evenly)
+        return lax.cond(narrow, few, general, mean, variance, *others)
+
+    return by_blocks(general, *arrays, within=within)
 
 
 def _jvp(
     functions: _Functions, primals: tuple[Array, ...], tangents: Tangents
 ) -> tuple[tuple[Nodes, ...], tuple[Nodes, ...]]:
-    parts = by_blocks(lambda *a: sum(_integrated(functions, True, *a), ()), *primals)
+    parts = _by_blocks(functions, lambda f, *a: sum(f(functions, True, *a), ()), *primals)
     number = len(parts) // 3
     values, *slopes = (parts[k : k + number] for k in range(0, len(parts), number))
     totals = [jnp.zeros_like(v) for v in values]
@@ -128,17 +162,17 @@ def _jvp(
     moving = [k for k, t in enumerate(tangents) if k > 1 and not isinstance(t, SymbolicZero)]
     if moving:
 
-        def pushed(*arrays: Array) -> tuple[Nodes, ...]:
+        def pushed(method: Callable[..., Any], *arrays: Array) -> tuple[Nodes, ...]:
             at, along = list(arrays[: len(primals)]), arrays[len(primals) :]
 
             def of_moving(*moved: Array) -> tuple[Nodes, ...]:
                 for k, array in zip(moving, moved, strict=True):
                     at[k] = array
-                return _integrated(functions, False, *at)[0]
+                return method(functions, False, *at)[0]
 
             return jax.jvp(of_moving, tuple(at[k] for k in moving), along)[1]
 
-        added = by_blocks(pushed, *primals, *(tangents[k] for k in moving))
+        added = _by_blocks(functions, pushed, *primals, *(tangents[k] for k in moving))
         totals = [t + a for t, a in zip(totals, added, strict=True)]
     return values, tuple(totals)
 
@@ -156,7 +190,7 @@ def _integrated(
     unit = jnp.where(is_large, jnp.full_like(mean, _UNIT), 1)
     here = functions.base(mean, *parameters)
     totals, ones, squares = _sums(functions, with_slopes, mean, deviation, unit, *parameters)
-    total, first, second, *third = totals
+    total, first, second, *higher = totals
     values, by_mean, by_variance = [], [], []
     for value, one, square in zip(here, ones, squares, strict=True):
         # The part of the change that is linear in x has the known mean 0 and variance slope^2,
@@ -166,13 +200,39 @@ def _integrated(
         spread = nonnegative(slope**2 + (square[0] - slope * one[1]) / total - shift**2)
         values += [value + scaling * shift * unit, scaling * spread * unit * unit]
         if with_slopes:
-            tilt = ((one[2] - slope * third[0]) - (one[0] - slope * first)) / total
-            bent = (square[1] - slope**2 * third[0]) / total - 2 * shift * slope
-            grown = (square[2] - square[0] + slope**2 * second) / total
-            grown = grown - slope**2 - 2 * shift * tilt
+            tilt = ((one[2] - slope * higher[0]) - (one[0] - slope * first)) / total
+            bent = (square[1] - slope**2 * higher[0]) / total - 2 * shift * slope
+            grown = (square[2] - slope**2 * higher[1]) - (square[0] - slope**2 * second)
+            grown = grown / total + 2 * slope**2 - 2 * shift * tilt
             scale = unit / deviation
             by_mean += [slope * scale, scaling * bent * scale * unit]
             by_variance += [tilt * scale / (2 * deviation), grown * scale * scale / 2]
+    return tuple(values), tuple(by_mean), tuple(by_variance)
+
+
+def _integrated_evenly(
+    functions: _Functions, with_slopes: bool, mean: Nodes, variance: Nodes, *parameters: Array
+) -> tuple[tuple[Nodes, ...], ...]:
+    """The same, where all Gaussians are narrow."""
+    least = _SMALLEST_DIFFERENCE * (1 + jnp.abs(mean) / 4)
+    deviation = jnp.maximum(jnp.sqrt(jnp.maximum(variance, jnp.finfo(mean.dtype).tiny)), least)
+    inverse, share = 1 / deviation, variance / deviation
+    here = functions.base(mean, *parameters)
+
+    def at(t: Number) -> tuple[Nodes, ...]:
+        there = functions.base(mean + t * deviation, *parameters)
+        steps = [(y - x) * inverse for y, x in zip(there, here, strict=True)]
+        return *steps, *(y * y for y in steps)
+
+    sums = summed(at, _MOMENTS if with_slopes else _MOMENTS[:1], _POINTS)
+    values, by_mean, by_variance = [], [], []
+    for x, first, second in zip(here, sums[: len(here)], sums[len(here) :], strict=True):
+        change = first[0]
+        values += [x + share * change, variance * nonnegative(second[0] - change**2)]
+        if with_slopes:
+            tilt, crossed = first[2] - change, second[2] - second[0]
+            by_mean += [first[1], share * (second[1] - 2 * change * first[1])]
+            by_variance += [tilt * inverse / 2, (crossed - 2 * change * tilt) / 2]
     return tuple(values), tuple(by_mean), tuple(by_variance)
 
 
@@ -186,28 +246,52 @@ def _sums(
 ) -> tuple[list[Nodes], list[list[Nodes]], list[list[Nodes]]]:
     """Sums over the points of powers of x, times one, each change y in units, and y^2.
 
-    A power of x is one of the share of the way from the cut, so that constant matrices give all.
+    A power of x is one of the share of the way from the cut, so that constant matrices give all;
+    the few sums that values need are a loop over the points.
     """
     # An integral does not change with the place where it is cut: a constant.
     cut = lax.stop_gradient(jnp.clip(-mean / deviation, -_FURTHEST_CUT, _FURTHEST_CUT))
     number = len(functions.base(mean, *parameters))
-    # The highest power that is needed of the weights, of each change and of its square.
-    of_one, of_change, of_square = (3, 2, 2) if with_slopes else (2, 1, 0)
-    highest = of_one, *(of_change,) * number, *(of_square,) * number
+
+    def at(length: Nodes, share: Number) -> tuple[Nodes, Nodes, list[Nodes]]:
+        x = cut + length * share
+        changes = functions.changes(mean, x * deviation, *parameters)
+        return x, jnp.exp(-(x**2) / 2), [y / unit for y in changes]
+
+    if not with_slopes:
+
+        def terms(end: Number, share: Number) -> tuple[Nodes, ...]:
+            x, weight, changes = at(end - cut, share)
+            weight = weight * jnp.abs(end - cut)
+            weighted = [weight * y for y in changes]
+            squares = [w * y for w, y in zip(weighted, changes, strict=True)]
+            return (
+                weight,
+                weight * x,
+                weight * x**2,
+                *weighted,
+                *(w * x for w in weighted),
+                *squares,
+            )
+
+        ends = np.repeat([_REACH, -_REACH], len(_SHARES))
+        weights, shares = np.tile(_POWERS[0], 2), np.tile(_SHARES, 2)
+        found = summed(terms, weights, ends, shares, in_rows=False)
+        ones, crosses, squares = (found[3 + k * number : 3 + (k + 1) * number] for k in range(3))
+        of_changes = [list(pair) for pair in zip(ones, crosses, strict=True)]
+        return found[:3], of_changes, [[square] for square in squares]
+
+    highest = 4, *(2,) * (2 * number)  # powers of x
     totals: list[list[Nodes]] = [[jnp.zeros_like(mean)] * (n + 1) for n in highest]
     for end in (_REACH, -_REACH):
         length = end - cut
 
-        def at(share: Float[Array, ""] | float, length: Nodes = length) -> tuple[Nodes, ...]:
-            x = cut + length * share
-            weight = jnp.exp(-(x**2) / 2)
-            changes = functions.changes(mean, x * deviation, *parameters)
-            changes = [y / unit for y in changes]
+        def rows(share: Number, length: Nodes = length) -> tuple[Nodes, ...]:
+            _, weight, changes = at(length, share)
             weighted = [weight * y for y in changes]
             return weight, *weighted, *(w * y for w, y in zip(weighted, changes, strict=True))
 
-        rows = summed(at, [_POWERS[: n + 1] for n in highest], _SHARES)
-        for k, row in enumerate(rows):
+        for k, row in enumerate(summed(rows, [_POWERS[: n + 1] for n in highest], _SHARES)):
             powers = _powers_of(cut, length, row)
             totals[k] = [a + b for a, b in zip(totals[k], powers, strict=True)]
     return totals[0], totals[1 : 1 + number], totals[1 + number :]
@@ -229,7 +313,7 @@ def logistic_moments(
     # Of the rarer one, which keeps its digits.
     above = mean > 0
     ((rarer, spread),) = moments_of_changes(
-        _logistic, _logistic_changes, jnp.where(above, -mean, mean), variance
+        _logistic, _logistic_changes, jnp.where(above, -mean, mean), variance, narrow=3.0
     )
     return jnp.where(above, 1 - rarer, rarer), jnp.where(above, rarer, 1 - rarer), spread
 
@@ -239,19 +323,23 @@ def _logistic(mean: Nodes) -> list[Nodes]:
 
 
 def _logistic_changes(mean: Nodes, by: Nodes) -> list[Nodes]:
-    # sigmoid(a + d) - sigmoid(a) = sigmoid(a + d) sigmoid(-a) (1 - exp(-d)), and the mirror image
-    # of it for d < 0: no cancellation, so small variances keep their accuracy.
+    # With p = sigmoid(a), q = 1 - p and r = exp(-|d|), sigmoid(a + d) - sigmoid(a) is
+    # p q (1 - r) / (p + q r) for d > 0 and -p q (1 - r) / (q + p r) below: nothing cancels, so
+    # small variances keep their accuracy.
+    low, high = jax.nn.sigmoid(mean), jax.nn.sigmoid(-mean)
+    shrunk, lost = shrinking(jnp.abs(by))
     up = by > 0
-    there = mean + by
-    size = -jnp.expm1(-jnp.abs(by)) * jax.nn.sigmoid(jnp.where(up, there, -there))
-    return [jnp.where(up, jax.nn.sigmoid(-mean), -jax.nn.sigmoid(mean)) * size]
+    near, far = jnp.where(up, low, high), jnp.where(up, high, low)
+    return [jnp.where(up, lost, -lost) * (low * high) / (near + far * shrunk)]
 
 
 def softplus_moments(
     mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"]
 ) -> MeanAndVariance:
     """E[softplus(e)] and Var[softplus(e)] for e ~ N(mean, variance)."""
-    ((centre, spread),) = moments_of_changes(_softplus, _softplus_changes, mean, variance)
+    ((centre, spread),) = moments_of_changes(
+        _softplus, _softplus_changes, mean, variance, narrow=3.0
+    )
     infinite = variance == jnp.inf
     return jnp.where(infinite, jnp.inf, centre), jnp.where(infinite, jnp.inf, spread)
 
@@ -280,3 +368,18 @@ def rectified_change(
     """max(mean + by, 0) - max(mean, 0), without rounding; the derivative of max(x, 0) at 0 is 0."""
     there = mean + by
     return jnp.where(mean > 0, jnp.where(by > -mean, by, -mean), jnp.where(there > 0, there, 0))
+
+
+def shrinking(
+    size: Float[Array, "*nodes"],
+) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"]]:
+    """exp(-size) and 1 - exp(-size), both to all digits, for size >= 0."""
+    shrunk = jnp.exp(-size)
+    if size.dtype != jnp.float32:
+        return shrunk, -jnp.expm1(-size)
+    # A polynomial costs less than another transcendental function.
+    near = jnp.minimum(size, _NEAR)
+    rest = 1 - near / 7
+    for n in range(6, 1, -1):
+        rest = 1 - near * rest / n
+    return shrunk, jnp.where(size < _NEAR, near * rest, 1 - shrunk)

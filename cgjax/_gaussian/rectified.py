@@ -32,8 +32,10 @@ Tangent = Float[Array, "..."] | SymbolicZero
 
 
 class _Partials(NamedTuple):
-    """Values, and derivatives with respect to e, s (mean), s^2 (variance) and the leak."""
+    """Values, and derivatives with respect to e, s (mean), s^2 (variance) and the leak; the tail is
+    E[max(Y, 0)] - max(e, 0)."""
 
+    tail: Nodes
     mean: Nodes
     mean_e: Nodes
     mean_scale: Nodes
@@ -70,6 +72,12 @@ def _pushed(slopes: tuple[Nodes, ...], tangents: tuple[Tangent, ...]) -> Nodes:
         if not isinstance(tangent, SymbolicZero):
             total = total + slope * tangent
     return total
+
+
+def bump_and_variance(e: Nodes, scale: Nodes, leak: Nodes) -> tuple[Nodes, Nodes]:
+    """E[max(Y, 0)] - max(e, 0), and the variance of max(leak Y, Y), from the same tails."""
+    partials = _partials(e, scale, leak)
+    return partials.tail, partials.variance
 
 
 def rectified_moments_of_belief(mean: Nodes, variance: Nodes, leak: Leak) -> MeanAndVariance:
@@ -144,6 +152,7 @@ def _partials(e: Nodes, scale: Nodes, leak: Leak) -> _Partials:
     square = scale**2
     if isinstance(leak, float) and leak == 0:
         return _Partials(
+            tail=tail,
             mean=positive_part,
             mean_e=probability,
             mean_scale=phi,
@@ -156,6 +165,7 @@ def _partials(e: Nodes, scale: Nodes, leak: Leak) -> _Partials:
     rest = 1 - leak
     crossed = share(complement, positive_part) + share(leak, share(probability, negative_part))
     return _Partials(
+        tail=tail,
         mean=positive - share(leak, negative) + share(rest, tail),
         mean_e=probability + leak * complement,
         mean_scale=rest * phi,

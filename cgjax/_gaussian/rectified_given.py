@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from cgjax._gaussian.numerics import MeanAndVariance, share
 from cgjax._gaussian.quadrature import moments_of_changes, rectified_change
-from cgjax._gaussian.rectified import rectified_moments
+from cgjax._gaussian.rectified import bump_and_variance, rectified_moments
 
 # Where a kink at 0 is closer than this, it is treated as this far away.
 _SMALLEST_BEND = 1e-4
@@ -31,11 +31,6 @@ def rectified_moments_given(
         parameters: arrays of the mean's shape.
     """
 
-    def bump(e: Nodes, *parameters: Nodes) -> Nodes:
-        # E[max(Y, 0)] - max(e, 0), which is E[max(Y, 0)] at -|e|.
-        zero = jnp.zeros((), e.dtype)
-        return rectified_moments(jnp.where(e > 0, -e, e), scale(e, *parameters), zero)[0]
-
     def base(mean: Nodes, leak: Nodes, *parameters: Nodes) -> list[Nodes]:
         return list(rectified_moments(mean, scale(mean, *parameters), leak))
 
@@ -44,10 +39,9 @@ def rectified_moments_given(
         # (1 - leak) times a small bump.
         there = mean + by
         up = rectified_change(mean, by)
-        bumps = bump(there, *parameters) - bump(mean, *parameters)
-        of_mean = up + leak * (by - up) + (1 - leak) * bumps
-        noise = rectified_moments(there, scale(there, *parameters), leak)[1]
-        return [of_mean, noise - rectified_moments(mean, scale(mean, *parameters), leak)[1]]
+        bump, noise = bump_and_variance(there, scale(there, *parameters), leak)
+        bump_here, noise_here = bump_and_variance(mean, scale(mean, *parameters), leak)
+        return [up + leak * (by - up) + (1 - leak) * (bump - bump_here), noise - noise_here]
 
     def bend(mean: Nodes, leak: Nodes, *parameters: Nodes) -> Nodes:
         # A kink at 0 is rounded by the scale there; elsewhere it is |mean| away.

@@ -271,7 +271,7 @@ class Arctan(Bounded):
         return Gate.of_rarer(rarer, jnp.log(rarer), e < 0)
 
     def _moments(self, mean: Nodes, variance: Nodes) -> MeanAndVariance:
-        return moments_of_changes(_arctan, _arctan_changes, mean, variance)[0]
+        return moments_of_changes(_arctan, _arctan_changes, mean, variance, narrow=0.8)[0]
 
 
 def _arctan(mean: Nodes) -> list[Nodes]:

@@ -193,7 +193,9 @@ class ContinuousBernoulli(Family):
         Within 1e-4 for the means and the variances, apart from rounding.
         """
         mean, variance = self._gaussian_parameter(mean, variance)
-        (centre, wobble), (noise, _) = moments_of_changes(_given, _changes, mean, variance)
+        (centre, wobble), (noise, _) = moments_of_changes(
+            _given, _changes, mean, variance, narrow=3.0
+        )
         centre, noise = jnp.clip(centre, 0, 1), nonnegative(noise)
         return Belief(centre, noise + wobble), Belief(centre, wobble)
 

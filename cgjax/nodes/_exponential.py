@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
 from cgjax._gaussian.numerics import like, nonnegative, wide
-from cgjax._gaussian.quadrature import moments_of_changes, rectified_change
+from cgjax._gaussian.quadrature import moments_of_changes, rectified_change, shrinking
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
 from cgjax.nodes._gates import Nodes, is_value
@@ -128,11 +128,10 @@ def _base(mean: Nodes, scale: Nodes, alpha: Nodes, rate: Nodes) -> list[Nodes]:
 
 def _changes(mean: Nodes, by: Nodes, scale: Nodes, alpha: Nodes, rate: Nodes) -> list[Nodes]:
     exponent, there = _exponent(mean, rate), _exponent(mean + by, rate)
-    here = jnp.exp(exponent)
     # exp(there) - exp(here), and the same of p (1 - p), without a difference of both.
-    rises = there > exponent
-    rise = jnp.exp(there) * -jnp.expm1(jnp.where(rises, exponent - there, 0))
-    step = jnp.where(rises, rise, here * jnp.expm1(jnp.where(rises, 0, there - exponent)))
+    here, higher = jnp.exp(exponent), jnp.exp(jnp.maximum(exponent, there))
+    _, lost = shrinking(jnp.abs(there - exponent))
+    step = jnp.where(there > exponent, lost, -lost) * higher
     of_mean = scale * (rectified_change(mean, by) + alpha * step)
     return [of_mean, (scale * alpha) ** 2 * step * (-jnp.expm1(exponent) - here - step)]
 

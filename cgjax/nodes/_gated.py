@@ -39,6 +39,8 @@ class SelfGated(Family):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"node"})
     moving: ClassVar[str | None] = "e and 0"
+    # Up to which deviation of e its curves are smooth enough for few points.
+    narrow: ClassVar[float] = 2.0
 
     @abc.abstractmethod
     def _gate(self, e: Nodes) -> Gate:
@@ -119,7 +121,7 @@ class SelfGated(Family):
 
         parameters = [like(parameter, mean) for parameter in parameters]
         (centre, spread), (noise, _) = moments_of_changes(
-            base, changes, mean, variance, *parameters
+            base, changes, mean, variance, *parameters, narrow=self.narrow
         )
         return centre, spread, nonnegative(noise)
 
@@ -174,7 +176,8 @@ class GELU(SelfGated):
         e = jnp.clip(e, -_OPEN, _OPEN)
         if self.approximate:
             return Gate.of_log_odds(_LINEAR * e + _CUBIC * e**3)
-        return Gate(ndtr(e), ndtr(-e), log_ndtr(e), log_ndtr(-e))
+        below = jnp.where(e > 0, -e, e)
+        return Gate.of_rarer(ndtr(below), log_ndtr(below), ~(e > 0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
