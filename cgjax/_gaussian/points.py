@@ -57,7 +57,7 @@ def summed(
         ) -> tuple[list[Array], None]:
             at, weight = point
             found = zip(sums, weight, function(*at), strict=True)
-            return [s + w.reshape(*w.shape, *(1,) * v.ndim) * v for s, w, v in found], None
+            return [s + jnp.tensordot(w, v, 0) for s, w, v in found], None
 
         unroll = in_rows and len(numbers[0]) <= _UNROLLED
         return lax.scan(add, zeros, (own, columns), unroll=unroll)[0]

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cgjax._gaussian.bends import moments_of_changes
 from cgjax._gaussian.numerics import MeanAndVariance, share
-from cgjax._gaussian.quadrature import moments_of_changes, rectified_change
+from cgjax._gaussian.quadrature import rectified_change
 from cgjax._gaussian.rectified import bump_and_variance, rectified_moments
 
 # Where a kink at 0 is closer than this, it is treated as this far away.

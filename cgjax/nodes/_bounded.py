@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.bends import moments_of_changes
 from cgjax._gaussian.closed import clipped, sine
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative, wide
-from cgjax._gaussian.quadrature import moments_of_changes
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._binary import TwoStates
 from cgjax.nodes._family import Belief

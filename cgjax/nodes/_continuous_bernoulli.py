@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Num, UInt32
 
+from cgjax._gaussian.bends import moments_of_changes
 from cgjax._gaussian.numerics import nonnegative, wide
-from cgjax._gaussian.quadrature import moments_of_changes
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
 from cgjax.nodes._values import or_nan, possible_or_minus_infinity

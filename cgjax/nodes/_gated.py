@@ -11,9 +11,10 @@ from jax import lax
 from jax.scipy.special import log_ndtr, ndtr
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.bends import moments_of_changes
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import like, nonnegative, wide
-from cgjax._gaussian.quadrature import moments_of_changes, rectified_change
+from cgjax._gaussian.quadrature import rectified_change
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
 from cgjax.nodes._gates import Gate, is_value, ramp
