@@ -52,6 +52,8 @@ _POWERS = _ROOTS * _LEGENDRE * _SHARES ** np.arange(5)[:, None]
 # scaled to its variance (to which it is proportional, within 4e-6): exact derivatives at variance
 # 0, and no loss of digits.
 _SMALLEST_DEVIATION = 2e-3
+# Slopes by the variance are a difference, divided by it: with this one it keeps four digits.
+_SMALLEST_FOR_SLOPES = 1e-2
 
 # Changes over a Gaussian as wide as its variance can say have squares that overflow. They are taken
 # in this unit, in which those of a bounded function do not vanish.
@@ -181,7 +183,8 @@ def _integrated(
     # An infinite variance is the largest one here; what grows with it has its own limit.
     variance = jnp.minimum(variance, jnp.finfo(variance.dtype).max)
     bend = lax.stop_gradient(functions.bend(mean, *parameters))
-    used = jnp.maximum(variance, (_SMALLEST_DEVIATION * bend) ** 2)
+    smallest = _SMALLEST_FOR_SLOPES if with_slopes else _SMALLEST_DEVIATION
+    used = jnp.maximum(variance, (smallest * bend) ** 2)
     deviation, scaling = jnp.sqrt(used), variance / used
     is_large = deviation > float(jnp.finfo(mean.dtype).max) ** 0.25
     unit = jnp.where(is_large, jnp.full_like(mean, _UNIT), 1)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cgjax._gaussian.bends import moments_of_changes
-from cgjax._gaussian.numerics import MeanAndVariance, share
+from cgjax._gaussian.numerics import MeanAndVariance
 from cgjax._gaussian.quadrature import rectified_change
 from cgjax._gaussian.rectified import bump_and_variance, rectified_moments
 
@@ -52,8 +52,7 @@ def rectified_moments_given(
         base, changes, mean, variance, leak, *parameters, bend=bend
     )
     infinite = variance == jnp.inf
-    limit = share(1 - leak, jnp.full_like(mean, jnp.inf))
-    centre = jnp.where(infinite, base(mean, leak, *parameters)[0] + limit, centre)
+    centre = jnp.where(infinite & (leak < 1), jnp.inf, centre)
     noise_here = base(mean, leak, *parameters)[1]
     noise = jnp.where(noise_here == jnp.inf, noise_here, noise)
     return (centre, jnp.where(infinite, jnp.inf, spread)), noise

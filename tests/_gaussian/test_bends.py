@@ -6,10 +6,10 @@ import numpy as np
 
 from cgjax import nodes
 
-FAMILIES = nodes.Spin(), nodes.GELU(), nodes.SiLU(1.3), nodes.ELU()
-# Of three blocks: all Gaussians narrow, some wide, some far out and one without variance.
-BLOCKS = (([-2.0, -0.3, 0.0, 1.1], [0.01, 0.4, 2.0, 1e-4]), ([-4.0, 3.0], [400.0, 1.0]))
-FAR = [-1e5, 0.5, 1e30, 0.2], [1.0, 0.0, 3.0, 0.1]
+FAMILIES = nodes.Spin(), nodes.GELU(), nodes.SiLU(1.3)
+# Of three blocks: all Gaussians narrow, some wide, some far out.
+BLOCKS = (([-2.0, -0.3, 0.0, 1.1], [0.01, 0.4, 2.0, 0.02]), ([-4.0, 3.0], [400.0, 1.0]))
+FAR = [-1e5, 0.5, 1e30, 0.2], [1.0, 0.5, 3.0, 0.1]
 
 
 def test_many_elements_have_the_moments_and_derivatives_of_few():
@@ -28,8 +28,6 @@ def test_many_elements_have_the_moments_and_derivatives_of_few():
         return values, pull([(jnp.ones_like(mean), jnp.full_like(mean, 0.5))] * len(values))
 
     expected, found = (jax.tree.leaves(all_of(*arrays)) for arrays in (few, many))
-    deviation = np.sqrt(np.asarray(few[1]))
     for value, other in zip(expected, found, strict=True):
-        # The quadrature's accuracy, and rounding: plain differences lose digits where it is narrow.
-        error = np.abs(np.asarray(other)[at] - value)
-        assert np.all(error <= 1e-4 * np.minimum(deviation, 1) + 1e-4 * np.abs(value) + 1e-4)
+        # The accuracy of either quadrature, and digits that plain differences lose.
+        np.testing.assert_allclose(np.asarray(other)[at], value, rtol=1e-4, atol=1e-4)

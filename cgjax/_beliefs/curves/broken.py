@@ -11,7 +11,6 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -40,7 +39,6 @@ from cgjax._beliefs.curves.form import (
 from cgjax._beliefs.curves.pieces import End, Rule, compared, larger, largest, least, rule_of
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._gaussian import closed
-from cgjax._gaussian.blocks import Response, in_blocks
 from cgjax._gaussian.numerics import root, wide
 
 _MOST = 8  # cuts: more are integrated
@@ -138,15 +136,6 @@ class Broken(Form):
             filled = jnp.isinf(here)
             return jnp.where(filled, here, found[0]), jnp.where(filled, 0, found[1])
         return self._of_finite(function, mean, variance)
-
-    def evaluated(
-        self, function: Function, mean: jax.Array, variance: jax.Array, slopes: bool
-    ) -> Response:
-        """Block by block, if it is broken more than once, and all is known."""
-        known = [*self.unit, *self.breaks, *(c for line in self.lines for c in line)]
-        if len(self.breaks) < 2 or not self.continuous or None in map(number, known):
-            return super().evaluated(function, mean, variance, slopes)
-        return in_blocks(partial(self._of_finite, function), mean, variance, slopes)
 
     def _of_finite(
         self, function: Function, mean: jax.Array, variance: jax.Array
