@@ -158,20 +158,20 @@ def _jvp(
     for tangent, slope in zip(tangents[:2], slopes, strict=True):
         if not isinstance(tangent, SymbolicZero):
             totals = [t + s * tangent for t, s in zip(totals, slope, strict=True)]
-    moving = [k for k, t in enumerate(tangents) if k > 1 and not isinstance(t, SymbolicZero)]
-    if moving:
+    moved = {k: t for k, t in enumerate(tangents) if k > 1 and not isinstance(t, SymbolicZero)}
+    if moved:
 
         def pushed(method: Callable[..., Any], *arrays: Array) -> tuple[Nodes, ...]:
             at, along = list(arrays[: len(primals)]), arrays[len(primals) :]
 
-            def of_moving(*moved: Array) -> tuple[Nodes, ...]:
-                for k, array in zip(moving, moved, strict=True):
+            def of_moving(*some: Array) -> tuple[Nodes, ...]:
+                for k, array in zip(moved, some, strict=True):
                     at[k] = array
                 return method(functions, False, *at)[0]
 
-            return jax.jvp(of_moving, tuple(at[k] for k in moving), along)[1]
+            return jax.jvp(of_moving, tuple(at[k] for k in moved), along)[1]
 
-        added = _by_blocks(functions, pushed, *primals, *(tangents[k] for k in moving))
+        added = _by_blocks(functions, pushed, *primals, *moved.values())
         totals = [t + a for t, a in zip(totals, added, strict=True)]
     return values, tuple(totals)
 

@@ -13,10 +13,12 @@ FAR = [-1e5, 0.5, 1e30, 0.2], [1.0, 0.5, 3.0, 0.1]
 
 
 def test_many_elements_have_the_moments_and_derivatives_of_few():
-    size = 8192
+    size = 8192  # of a block
     columns = (*BLOCKS, FAR)
     few = [jnp.array(sum((list(c[k]) for c in columns), [])) for k in (0, 1)]
-    many = [jnp.concatenate([jnp.resize(jnp.array(c[k]), size) for c in columns]) for k in (0, 1)]
+    many = [
+        jnp.concatenate([jnp.resize(jnp.array(c[k]), (size,)) for c in columns]) for k in (0, 1)
+    ]
     at = np.concatenate([np.arange(len(c[0])) + size * k for k, c in enumerate(columns)])
 
     @jax.jit
