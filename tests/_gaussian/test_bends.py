@@ -33,3 +33,14 @@ def test_many_elements_have_the_moments_and_derivatives_of_few():
     for value, other in zip(expected, found, strict=True):
         # The accuracy of either quadrature, and digits that plain differences lose.
         np.testing.assert_allclose(np.asarray(other)[at], value, rtol=1e-4, atol=1e-4)
+
+
+def test_slopes_where_the_bend_is_at_the_mean():
+    """f(x) - f(-x) = x, so that E[f'] is a half at a mean of 0, whatever the variance."""
+    variance = jnp.array([0.0, 0.5, 9.0])
+
+    def mean(mean):
+        return nodes.GELU().moments(mean, variance)[0].mean
+
+    slope = jax.jit(lambda e: jax.jvp(mean, (e,), (jnp.ones(3),))[1])(jnp.zeros(3))
+    np.testing.assert_allclose(slope, 0.5, rtol=2e-4)
