@@ -216,13 +216,17 @@ def _flat(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
             yield from _flat(getattr(inner, "jaxpr", inner))
 
 
-def by_blocks(function: Callable[..., _T], *arrays: Array) -> _T:
+def by_blocks(
+    function: Callable[..., _T], *arrays: Array, within: Callable[..., _T] | None = None
+) -> _T:
     """An element-wise function of arrays of one shape, to a tree of arrays of that shape.
 
     Args:
         function: it depends on nothing but its arguments and fixed numbers, and is not
             differentiated: what is differentiated computes its derivatives block by block too.
         arrays: of one shape and dtype, which is that of the results too.
+        within: what is computed in its place where there are blocks, such as what depends on what
+            is true of all elements of a block.
     """
     shape, size = arrays[0].shape, arrays[0].size
     if size < 2 * _BLOCK:
@@ -242,7 +246,7 @@ def by_blocks(function: Callable[..., _T], *arrays: Array) -> _T:
 
         blocks = tuple(map(split, arrays))
         one = (jax.ShapeDtypeStruct(block.shape[1:], block.dtype) for block in blocks)
-        traced, out = jax.make_jaxpr(function, return_shape=True)(*one)
+        traced, out = jax.make_jaxpr(within or function, return_shape=True)(*one)
 
         def packed(block: tuple[Array, ...]) -> tuple[list[Array], list[Array]]:
             leaves = eval_jaxpr(traced.jaxpr, traced.consts, *block)

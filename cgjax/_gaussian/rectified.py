@@ -10,6 +10,7 @@ and also of itself) and never negative, where E[X^2] - E[X]^2 loses all digits.
 The derivatives are the exact closed forms, finite also at s = 0.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -32,8 +33,10 @@ Tangent = Float[Array, "..."] | SymbolicZero
 
 
 class _Partials(NamedTuple):
-    """Values, and derivatives with respect to e, s (mean), s^2 (variance) and the leak."""
+    """Values, and derivatives with respect to e, s (mean), s^2 (variance) and the leak; the tail is
+    E[max(Y, 0)] - max(e, 0)."""
 
+    tail: Nodes
     mean: Nodes
     mean_e: Nodes
     mean_scale: Nodes
@@ -63,13 +66,33 @@ def _rectified_moments_jvp(
     return (p.mean, p.variance), (dmean, dvariance)
 
 
-def _pushed(slopes: tuple[Nodes, ...], tangents: tuple[Tangent, ...]) -> Nodes:
+def _pushed(slopes: tuple[Nodes, ...], tangents: Sequence[Tangent]) -> Nodes:
     """The sum of slopes times tangents: an infinite slope counts where its argument changes."""
     total = jnp.zeros_like(slopes[0])
     for slope, tangent in zip(slopes, tangents, strict=True):
         if not isinstance(tangent, SymbolicZero):
             total = total + slope * tangent
     return total
+
+
+@jax.custom_jvp
+def bump_and_variance(e: Nodes, scale: Nodes, leak: Nodes) -> tuple[Nodes, Nodes]:
+    """E[max(Y, 0)] - max(e, 0), and the variance of max(leak Y, Y), from the same tails."""
+    partials = _partials(e, scale, leak)
+    return partials.tail, partials.variance
+
+
+@partial(bump_and_variance.defjvp, symbolic_zeros=True)
+def _bump_and_variance_jvp(
+    primals: tuple[Nodes, Nodes, Leak], tangents: tuple[Tangent, Tangent, Tangent]
+) -> tuple[tuple[Nodes, Nodes], tuple[Nodes, Nodes]]:
+    e, scale, leak = primals
+    p, without_leak = _partials(e, scale, leak), _partials(e, scale, 0.0)
+    by_e = without_leak.mean_e - (e > 0)
+    dtail = _pushed((by_e, without_leak.mean_scale), tangents[:2])
+    by_scale = p.variance_square * 2 * scale
+    dvariance = _pushed((p.variance_e, by_scale, p.variance_leak), tangents)
+    return (p.tail, p.variance), (dtail, dvariance)
 
 
 def rectified_moments_of_belief(mean: Nodes, variance: Nodes, leak: Leak) -> MeanAndVariance:
@@ -144,6 +167,7 @@ def _partials(e: Nodes, scale: Nodes, leak: Leak) -> _Partials:
     square = scale**2
     if isinstance(leak, float) and leak == 0:
         return _Partials(
+            tail=tail,
             mean=positive_part,
             mean_e=probability,
             mean_scale=phi,
@@ -156,6 +180,7 @@ def _partials(e: Nodes, scale: Nodes, leak: Leak) -> _Partials:
     rest = 1 - leak
     crossed = share(complement, positive_part) + share(leak, share(probability, negative_part))
     return _Partials(
+        tail=tail,
         mean=positive - share(leak, negative) + share(rest, tail),
         mean_e=probability + leak * complement,
         mean_scale=rest * phi,

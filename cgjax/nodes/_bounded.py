@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.bends import moments_of_changes
 from cgjax._gaussian.closed import clipped, sine
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative, wide
-from cgjax._gaussian.quadrature import differentiated_forward, moments_of_changes
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._binary import TwoStates
 from cgjax.nodes._family import Belief
@@ -233,21 +233,18 @@ class SoftSign(Bounded):
         return Gate.of_rarer(rarer, -math.log(2.0) - jnp.log1p(size), e < 0)
 
     def _moments(self, mean: Nodes, variance: Nodes) -> MeanAndVariance:
-        return differentiated_forward(_soft_sign_moments, mean, variance)
+        return moments_of_changes(_soft_sign, _soft_sign_changes, mean, variance)[0]
 
 
-def _soft_sign_moments(mean: Nodes, variance: Nodes) -> MeanAndVariance:
-    here = jax.nn.soft_sign(mean)
-    size = 1 + jnp.abs(mean)
+def _soft_sign(mean: Nodes) -> list[Nodes]:
+    return [jax.nn.soft_sign(mean)]
 
-    def changes(by: Nodes) -> list[Nodes]:
-        there = mean + by
-        # The difference of two fractions: on one side of 0 the products of both cancel.
-        across = jnp.where((mean < 0) == (there < 0), 0, 2 * mean * (there / (1 + jnp.abs(there))))
-        return [by / size / (1 + jnp.abs(there)) + jnp.sign(by) * jnp.abs(across) / size]
 
-    ((shift, spread),) = moments_of_changes(changes, mean, variance)
-    return here + shift, spread
+def _soft_sign_changes(mean: Nodes, by: Nodes) -> list[Nodes]:
+    there, size = mean + by, 1 + jnp.abs(mean)
+    # The difference of two fractions: on one side of 0 the products of both cancel.
+    across = jnp.where((mean < 0) == (there < 0), 0, 2 * mean * (there / (1 + jnp.abs(there))))
+    return [by / size / (1 + jnp.abs(there)) + jnp.sign(by) * jnp.abs(across) / size]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -274,15 +271,15 @@ class Arctan(Bounded):
         return Gate.of_rarer(rarer, jnp.log(rarer), e < 0)
 
     def _moments(self, mean: Nodes, variance: Nodes) -> MeanAndVariance:
-        return differentiated_forward(_arctan_moments, mean, variance)
+        return moments_of_changes(_arctan, _arctan_changes, mean, variance, narrow=0.8)[0]
 
 
-def _arctan_moments(mean: Nodes, variance: Nodes) -> MeanAndVariance:
-    def changes(by: Nodes) -> list[Nodes]:
-        return [jnp.arctan2(by, 1 + mean * (mean + by))]
+def _arctan(mean: Nodes) -> list[Nodes]:
+    return [jnp.arctan(mean)]
 
-    ((shift, spread),) = moments_of_changes(changes, mean, variance)
-    return jnp.arctan(mean) + shift, spread
+
+def _arctan_changes(mean: Nodes, by: Nodes) -> list[Nodes]:
+    return [jnp.arctan2(by, 1 + mean * (mean + by))]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

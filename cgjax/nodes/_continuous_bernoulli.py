@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Num, UInt32
 
+from cgjax._gaussian.bends import moments_of_changes
 from cgjax._gaussian.numerics import nonnegative, wide
-from cgjax._gaussian.quadrature import moments_of_changes
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
 from cgjax.nodes._values import or_nan, possible_or_minus_infinity
@@ -109,6 +109,17 @@ def _quantile_jvp(primals, tangents):
     return x, jnp.where(small, rest * series, slope) * tangents[1]
 
 
+def _given(e: Float[Array, "*nodes"]) -> list[Float[Array, "*nodes"]]:
+    """The mean and the variance."""
+    return [_mean_of(e), _variance(e)]
+
+
+def _changes(
+    mean: Float[Array, "*nodes"], by: Float[Array, "*nodes"]
+) -> list[Float[Array, "*nodes"]]:
+    return [there - here for there, here in zip(_given(mean + by), _given(mean), strict=True)]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContinuousBernoulli(Family):
     """A node that is a number from 0 to 1: its density is proportional to exp(e x).
@@ -182,14 +193,11 @@ class ContinuousBernoulli(Family):
         Within 1e-4 for the means and the variances, apart from rounding.
         """
         mean, variance = self._gaussian_parameter(mean, variance)
-
-        def changes(by: Float[Array, "*nodes"]) -> list[Float[Array, "*nodes"]]:
-            return [_mean_of(mean + by) - _mean_of(mean), _variance(mean + by) - _variance(mean)]
-
-        (shift, wobble), (noise, _) = moments_of_changes(changes, mean, variance)
-        expectation = jnp.clip(_mean_of(mean) + shift, 0, 1)
-        noise = nonnegative(_variance(mean) + noise)
-        return Belief(expectation, noise + wobble), Belief(expectation, wobble)
+        (centre, wobble), (noise, _) = moments_of_changes(
+            _given, _changes, mean, variance, narrow=3.0
+        )
+        centre, noise = jnp.clip(centre, 0, 1), nonnegative(noise)
+        return Belief(centre, noise + wobble), Belief(centre, wobble)
 
     def bounds(self) -> tuple[ArrayLike, ArrayLike]:
         """0 and 1."""

@@ -10,12 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.bends import moments_of_changes
 from cgjax._gaussian.numerics import like, nonnegative, wide
-from cgjax._gaussian.quadrature import (
-    differentiated_forward,
-    moments_of_changes,
-    rectified_change,
-)
+from cgjax._gaussian.quadrature import rectified_change, shrinking
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
 from cgjax.nodes._gates import Nodes, is_value
@@ -102,8 +99,10 @@ class Exponential(Family):
         """
         mean, variance = self._gaussian_parameter(mean, variance)
         parameters = self._parameters_like(mean)
-        values = differentiated_forward(_moments, mean, variance, *parameters)
-        centre, spread, noise = values
+        (centre, spread), (noise, _) = moments_of_changes(
+            _base, _changes, mean, variance, *parameters
+        )
+        noise = nonnegative(noise)
         return Belief(centre, spread + noise), Belief(centre, spread)
 
     def bounds(self) -> tuple[ArrayLike, ArrayLike]:
@@ -116,25 +115,26 @@ class Exponential(Family):
         return scale, alpha, rate
 
 
-def _moments(
-    mean: Nodes, variance: Nodes, scale: Nodes, alpha: Nodes, rate: Nodes
-) -> tuple[Nodes, Nodes, Nodes]:
-    """The mean and the variance of E[X given e], and the mean of Var[X given e]."""
-    exponent = jnp.maximum(jnp.minimum(mean, 0) * rate, -_FAR)
-    here, share = jnp.exp(exponent), -jnp.expm1(exponent)
+def _exponent(e: Nodes, rate: Nodes) -> Nodes:
+    return jnp.maximum(jnp.minimum(e, 0) * rate, -_FAR)
 
-    def changes(by: Nodes) -> list[Nodes]:
-        there = jnp.maximum(jnp.minimum(mean + by, 0) * rate, -_FAR)
-        # exp(there) - exp(here), and the same of p (1 - p), without a difference of both.
-        rises = there > exponent
-        rise = jnp.exp(there) * -jnp.expm1(jnp.where(rises, exponent - there, 0))
-        step = jnp.where(rises, rise, here * jnp.expm1(jnp.where(rises, 0, there - exponent)))
-        of_mean = scale * (rectified_change(mean, by) + alpha * step)
-        return [of_mean, (scale * alpha) ** 2 * step * (share - here - step)]
 
-    (shift, spread), (more, _) = moments_of_changes(changes, mean, variance)
-    centre = scale * (jnp.maximum(mean, 0) - alpha * share) + shift
-    return centre, spread, nonnegative((scale * alpha) ** 2 * here * share + more)
+def _base(mean: Nodes, scale: Nodes, alpha: Nodes, rate: Nodes) -> list[Nodes]:
+    """E[X given e] and Var[X given e]."""
+    exponent = _exponent(mean, rate)
+    share = -jnp.expm1(exponent)
+    noise = (scale * alpha) ** 2 * jnp.exp(exponent) * share
+    return [scale * (jnp.maximum(mean, 0) - alpha * share), noise]
+
+
+def _changes(mean: Nodes, by: Nodes, scale: Nodes, alpha: Nodes, rate: Nodes) -> list[Nodes]:
+    exponent, there = _exponent(mean, rate), _exponent(mean + by, rate)
+    # exp(there) - exp(here), and the same of p (1 - p), without a difference of both.
+    here, higher = jnp.exp(exponent), jnp.exp(jnp.maximum(exponent, there))
+    _, lost = shrinking(jnp.abs(there - exponent))
+    step = jnp.where(there > exponent, lost, -lost) * higher
+    of_mean = scale * (rectified_change(mean, by) + alpha * step)
+    return [of_mean, (scale * alpha) ** 2 * step * (-jnp.expm1(exponent) - here - step)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,13 +11,10 @@ from jax import lax
 from jax.scipy.special import log_ndtr, ndtr
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
+from cgjax._gaussian.bends import moments_of_changes
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import like, nonnegative, wide
-from cgjax._gaussian.quadrature import (
-    differentiated_forward,
-    moments_of_changes,
-    rectified_change,
-)
+from cgjax._gaussian.quadrature import rectified_change
 from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes._family import Belief, Family
 from cgjax.nodes._gates import Gate, is_value, ramp
@@ -43,6 +40,8 @@ class SelfGated(Family):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"node"})
     moving: ClassVar[str | None] = "e and 0"
+    # Up to which deviation of e its curves are smooth enough for few points.
+    narrow: ClassVar[float] = 2.0
 
     @abc.abstractmethod
     def _gate(self, e: Nodes) -> Gate:
@@ -103,28 +102,29 @@ class SelfGated(Family):
         from rounding.
         """
         mean, variance = self._gaussian_parameter(mean, variance)
-        parameters, structure = jax.tree.flatten(self)
-
-        def integrate(mean: Nodes, variance: Nodes, *parameters: Nodes) -> tuple[Nodes, ...]:
-            return jax.tree.unflatten(structure, parameters)._integrated(mean, variance)
-
-        parameters = [like(parameter, mean) for parameter in parameters]
-        values = differentiated_forward(integrate, mean, variance, *parameters)
-        centre, spread, noise = values
+        centre, spread, noise = self._integrated(mean, variance)
         return Belief(centre, spread + noise), Belief(centre, spread)
 
     def _integrated(self, mean: Nodes, variance: Nodes) -> tuple[Nodes, Nodes, Nodes]:
         """The mean and the variance of E[X given e], and the mean of Var[X given e]."""
-        # What the mean is more than max(e, 0) is small, and so are its changes: none is rounded.
-        bump, noise = self._bump(mean), self._noise(mean)
+        parameters, structure = jax.tree.flatten(self)
 
-        def changes(by: Nodes) -> list[Nodes]:
-            there = mean + by
-            of_mean = rectified_change(mean, by) + (self._bump(there) - bump)
-            return [of_mean, self._noise(there) - noise]
+        def base(mean: Nodes, *parameters: Nodes) -> list[Nodes]:
+            family = jax.tree.unflatten(structure, parameters)
+            return [jnp.maximum(mean, 0) + family._bump(mean), family._noise(mean)]
 
-        (shift, spread), (more, _) = moments_of_changes(changes, mean, variance)
-        return jnp.maximum(mean, 0) + bump + shift, spread, nonnegative(noise + more)
+        def changes(mean: Nodes, by: Nodes, *parameters: Nodes) -> list[Nodes]:
+            # What the mean is more than max(e, 0) is small, and so are its changes: none is
+            # rounded.
+            family, there = jax.tree.unflatten(structure, parameters), mean + by
+            of_mean = rectified_change(mean, by) + (family._bump(there) - family._bump(mean))
+            return [of_mean, family._noise(there) - family._noise(mean)]
+
+        parameters = [like(parameter, mean) for parameter in parameters]
+        (centre, spread), (noise, _) = moments_of_changes(
+            base, changes, mean, variance, *parameters, narrow=self.narrow
+        )
+        return centre, spread, nonnegative(noise)
 
     def _bump(self, e: Nodes) -> Nodes:
         """E[X] - max(e, 0), which is -e (1 - g) above 0 and e g below."""
@@ -177,7 +177,8 @@ class GELU(SelfGated):
         e = jnp.clip(e, -_OPEN, _OPEN)
         if self.approximate:
             return Gate.of_log_odds(_LINEAR * e + _CUBIC * e**3)
-        return Gate(ndtr(e), ndtr(-e), log_ndtr(e), log_ndtr(-e))
+        below = jnp.where(e > 0, -e, e)
+        return Gate.of_rarer(ndtr(below), log_ndtr(below), ~(e > 0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

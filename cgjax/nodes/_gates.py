@@ -28,9 +28,11 @@ class Gate(NamedTuple):
     @classmethod
     def of_log_odds(cls, log_odds: Nodes) -> "Gate":
         """A gate that is open with probability sigmoid(log_odds)."""
+        likely = log_odds > 0
+        rarer = jax.nn.sigmoid(jnp.where(likely, -log_odds, log_odds))
         return cls(
-            jax.nn.sigmoid(log_odds),
-            jax.nn.sigmoid(-log_odds),
+            jnp.where(likely, 1 - rarer, rarer),
+            jnp.where(likely, rarer, 1 - rarer),
             jax.nn.log_sigmoid(log_odds),
             jax.nn.log_sigmoid(-log_odds),
         )

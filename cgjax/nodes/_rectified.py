@@ -12,7 +12,6 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Num, UInt32
 
 from cgjax._gaussian.numerics import like, wide
-from cgjax._gaussian.quadrature import differentiated_forward
 from cgjax._gaussian.rectified import rectified_moments, rectified_moments_of_belief
 from cgjax._gaussian.rectified_given import rectified_moments_given
 from cgjax._gaussian.tails import log_density, log_distribution
@@ -143,15 +142,13 @@ class Rectified(Family):
         """The belief of E[X given e], and the expectation of Var[X given e], by quadrature."""
         parameters, structure = jax.tree.flatten(self)
 
-        def integrate(mean, variance, *parameters):
-            family = jax.tree.unflatten(structure, parameters)
-            leak = like(family._scale_and_leak()[1], mean)
-            scale = lambda e: jnp.abs(family._scale(e))  # noqa: E731
-            belief, noise = rectified_moments_given(mean, variance, scale, leak)
-            return Belief(*belief), noise
+        def scale(e: Float[Array, "*nodes"], *parameters: Float[Array, "*nodes"]) -> Array:
+            return jnp.abs(jax.tree.unflatten(structure, parameters)._scale(e))
 
+        leak = like(self._scale_and_leak()[1], mean)
         parameters = [like(parameter, mean) for parameter in parameters]
-        return differentiated_forward(integrate, mean, variance, *parameters)
+        belief, noise = rectified_moments_given(mean, variance, scale, leak, *parameters)
+        return Belief(*belief), noise
 
     def _moments_given(
         self, e: Float[Array, "*nodes"]
