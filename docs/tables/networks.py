@@ -1,0 +1,35 @@
+"""For which networks variances by moments are right, and for which uncertainty."""
+
+import pathlib
+
+from benchmarks import moments_networks
+from docs.tables.parts import Parts, beside, bullets, columns, laid_out, of, origin, read_all
+from train.report.tables import Result
+
+
+def _results(folder: pathlib.Path) -> list[Result]:
+    """In several files, of some networks each."""
+    return read_all(folder, "benchmarks/moments_networks*.json")
+
+
+@of(_results, "moments-networks")
+def totals(found: list[Result]) -> Parts:
+    """Total variances, and how many single ones are near, for each uncertainty."""
+    cells = (moments_networks.summary(row) for result in found for row in result["cells"])
+    named = ["network", "activation"]
+    yield columns(
+        beside(cells, named, "uncertain"),
+        "network {network} | activation {activation}",
+        *(
+            f"{what}: total {{{what}[total_mean]:.2f}} ({{{what}[least]:.2f}}-{{{what}[most]:.2f}})"
+            f" | within 25 % {{{what}[within]:.0%}}"
+            for what in moments_networks.UNCERTAIN
+        ),
+    )
+    yield bullets([origin(result) for result in found])
+
+
+@of(_results, "moments-directions")
+def directions(found: list[Result]) -> str:
+    """The same by derivatives along random directions."""
+    return laid_out(moments_networks.TABLES[1], *(r for r in found if r["directions"]))
