@@ -88,12 +88,9 @@ def _on_cpu(chain: Chain) -> str:
 def _by_platform(filtering: bool, chain: Chain) -> Tree:
     """By the fastest form on CPU; on GPUs, where nothing has been measured, by the one with fewest
     steps that does no more work."""
-    return lax.platform_dependent(
-        chain,
-        cuda=partial(_computed, "both_at_once", filtering),
-        rocm=partial(_computed, "both_at_once", filtering),
-        default=partial(_computed, _on_cpu(chain), filtering),
-    )
+    on_gpu = partial(_computed, "both_at_once", filtering)  # one object: JAX traces it once for both
+    on_cpu = partial(_computed, _on_cpu(chain), filtering)
+    return lax.platform_dependent(chain, cuda=on_gpu, rocm=on_gpu, default=on_cpu)
 
 
 def _mapped(
