@@ -5,15 +5,12 @@ To import JAX, Flax and Orbax takes seconds, which each would begin with.
 
 import importlib
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from tests import compiler
 
 _FORKED = multiprocessing.get_context("forkserver")
 # A module that is not found is imported by the processes themselves.
@@ -43,7 +40,10 @@ def run(
     Programs are kept in a folder of this test alone: processes that may be killed while they write
     leave nothing to others.
     """
-    process, told = start(folder, function, *arguments)
+    told = folder / "printed"
+    told.write_text("")
+    process = _FORKED.Process(target=_run, args=(folder, told, function, arguments))
+    process.start()
     if until is not None:
         until(process, told)
         process.kill()
@@ -51,17 +51,6 @@ def run(
     killed = until is not None and process.exitcode == -signal.SIGKILL
     assert killed or process.exitcode == 0, told.read_text()
     return Ended(killed, told.read_text())
-
-
-def start(
-    folder: Path, function: Callable[..., Any], *arguments: Any
-) -> tuple[BaseProcess, Path]:
-    """Such a process, which has begun, and the file of what it prints."""
-    told = folder / "printed"
-    told.write_text("")
-    process = _FORKED.Process(target=_run, args=(folder, told, function, arguments))
-    process.start()
-    return process, told
 
 
 def _run(folder: Path, told: Path, function: Callable[..., Any], arguments: Any) -> None:
@@ -73,11 +62,8 @@ def _run(folder: Path, told: Path, function: Callable[..., Any], arguments: Any)
     function(*arguments)
 
 
-def command(line: str, cpus: int | None = None) -> None:
-    """The command of an experiment, of which the first word is the name, on so many devices."""
-    if cpus is not None:  # JAX is imported, but has not looked for devices yet
-        flags = f"--xla_force_host_platform_device_count={cpus}"
-        os.environ["XLA_FLAGS"] = compiler.with_flags(flags)
+def command(line: str) -> None:
+    """The command of an experiment, of which the first word is the name."""
     name, *words = line.split()
     assert importlib.import_module(f"train.{name}.__main__").cli(words) == 0
 

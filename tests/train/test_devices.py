@@ -1,13 +1,16 @@
 """Trainings that are split over devices, of one process or of several."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from tests.train import processes
+from tests import compiler
 from train import data
 from train.engine import devices, sweep
 from train.engine.checkpoint import Checkpoints
@@ -66,25 +69,29 @@ def test_two_processes_compute_what_one_does(tmp_path):
     )
     words = "--data digits --depth 1 --features 4 --images 40 --batch-size 20 --epochs 2 --dropout"
     words += " --seeds 0 --mode vmap --devices 2 --batch-devices 2 --processes 2"
-    words += f" --coordinator localhost:{free_port()} --out {tmp_path / 'out'} --process"
-    started = []
-    for number in range(2):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        line = f"indrnn {words} {number}"
-        started.append(processes.start(folder, processes.command, line, 2))
-    for process, _ in started:
-        process.join()
-    outputs = [told.read_text() for _, told in started]
-    assert [process.exitcode for process, _ in started] == [0, 0], "\n".join(outputs)
+    command = [sys.executable, "-m", "train.indrnn", *words.split(), "--out", str(tmp_path)]
+    command += ["--coordinator", f"localhost:{free_port()}", "--process"]
+    flags = compiler.with_flags("--xla_force_host_platform_device_count=2")
+    processes = [
+        subprocess.Popen(
+            [*command, str(number)],
+            env=os.environ | {"XLA_FLAGS": flags},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
     assert "regulariser" in outputs[0] and "regulariser" not in outputs[1]  # told once
-    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    result = json.loads((tmp_path / "result.json").read_text())
     assert result["machine"]["processes"] == 2
     alone = sweep.trained(indrnn.experiment(config, data.load("digits")), None)
     for run, expected in zip(result["runs"], alone, strict=True):
         history = np.stack([run["history"][name] for name in Record._fields], axis=1)
         np.testing.assert_allclose(history, expected.history, rtol=1e-4, atol=1e-5)
-    assert Checkpoints(tmp_path / "out" / "checkpoint").latest() is not None
+    assert Checkpoints(tmp_path / "checkpoint").latest() is not None
 
 
 def test_processes_that_do_not_come_together(monkeypatch):
