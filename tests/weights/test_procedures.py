@@ -115,7 +115,7 @@ def test_gradient_variances_are_ordered():
         def loss(posterior, key):
             return ((sampler(f)(key, posterior, x).mean - y) ** 2).mean()
 
-        keys = jax.random.split(jax.random.key(1), 200)
+        keys = jax.random.split(jax.random.key(1), 400)
         gradients = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(posterior, keys)
         return sum(leaf.var(0).sum() for leaf in jax.tree.leaves(gradients))
 
