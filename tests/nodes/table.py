@@ -82,6 +82,8 @@ DISCRETE = tuple(case for case in CASES if case.family.discrete)
 GATED = tuple(case for case in CASES if not (case.family.discrete or case.family.reparameterised))
 CONTINUOUS = tuple(case for case in CASES if case.family.reparameterised)
 ELEMENTWISE = tuple(case for case in CASES if not isinstance(case.family, nodes.Categorical))
+# Without those that are the operations of a case with an array of parameters, for a number.
+DISTINCT = tuple(case for case in CASES if case.name not in ("gaussian", "silu", "elu"))
 
 
 def names(case: Case) -> str:

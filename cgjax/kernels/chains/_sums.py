@@ -32,6 +32,8 @@ _FORMS: dict[str, Callable[[_scaled.Scaled], _scaled.Passes]] = {
 IMPLEMENTATIONS = (*_FORMS, "lanes", "logarithmic")
 
 
+# Traced once for some shapes, as the other kernels; it stands in line where it is used.
+@partial(jax.jit, static_argnums=(0, 1), inline=True)
 def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
     """Expectations, or filtered probabilities, by one form; on logarithms where that lost too much.
 
@@ -88,12 +90,9 @@ def _on_cpu(chain: Chain) -> str:
 def _by_platform(filtering: bool, chain: Chain) -> Tree:
     """By the fastest form on CPU; on GPUs, where nothing has been measured, by the one with fewest
     steps that does no more work."""
-    return lax.platform_dependent(
-        chain,
-        cuda=partial(_computed, "both_at_once", filtering),
-        rocm=partial(_computed, "both_at_once", filtering),
-        default=partial(_computed, _on_cpu(chain), filtering),
-    )
+    on_gpu = partial(_computed, "both_at_once", filtering)  # one object is one branch for both
+    on_cpu = partial(_computed, _on_cpu(chain), filtering)
+    return lax.platform_dependent(chain, cuda=on_gpu, rocm=on_gpu, default=on_cpu)
 
 
 def _mapped(
