@@ -68,8 +68,10 @@ train: $(VENV)/installed-train
 	    { echo "There is no experiment '$(EXPERIMENT)'; there are: $(EXPERIMENTS)."; exit 2; }
 	$(RUN) train.$(EXPERIMENT) $(ARGS)
 
-# Each core has a process with tests: threads of numpy's products would wait for each other.
+# Each core has a process with tests: threads of numpy's products, or of XLA's programs, would wait
+# for each other.
 test test-changed pages newest: export OPENBLAS_NUM_THREADS = 1
+test test-changed pages newest: export NPROC = 1
 
 test: $(VENV)/installed-test
 	$(RUN) $(PYTEST) $(ARGS)

@@ -66,4 +66,15 @@ def _make() -> Parts:
 
 
 # A silu, a softmax and the bound of its scores; and the bound of the logits.
-EXAMPLES = (Example("GPT", "nnx", "sequence", _make, activations=4, optional=3),)
+# The scores that are returned are capped, its only node; all others are nodes on request.
+EXAMPLES = (
+    Example(
+        "GPT",
+        "nnx",
+        "sequence",
+        _make,
+        activations=4,
+        optional=3,
+        errors={"pcff": "samples nothing here"},
+    ),
+)
