@@ -15,7 +15,8 @@ def _results(folder: pathlib.Path) -> list[Result]:
 @of(_results, "moments-networks")
 def totals(found: list[Result]) -> Parts:
     """Total variances, and how many single ones are near, for each uncertainty."""
-    cells = (moments_networks.summary(row) for result in found for row in result["cells"])
+    cells = [moments_networks.summary(row) for result in found for row in result["cells"]]
+    cells.sort(key=lambda row: list(moments_networks.NETWORKS).index(row["network"]))
     named = ["network", "activation"]
     yield columns(
         beside(cells, named, "uncertain"),
