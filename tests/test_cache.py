@@ -25,7 +25,7 @@ def test_nothing_is_written_into_what_users_own():
     network = Callable()
     for net in (function, network, network.__call__):
         cg.feed_forward(net)(X)
-        cg.pcff(net, 0.5)(jax.random.key(0), X)
+        cg.pcff(net, {"h": 0.5})(jax.random.key(0), X)
         cg.lift(net)(X)
     assert not vars(function) and not vars(network) and not vars(Callable.__call__)
 
