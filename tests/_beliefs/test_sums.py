@@ -281,7 +281,7 @@ def test_masks_of_attention_may_be_infinite(scores):
             masked = masked - masked.max(-1, keepdims=True)
             return jax.nn.softmax(masked) @ jnp.arange(3.0)
 
-        known = jnp.full_like(x, variance).at[:, 1].set(0)  # a row of what is certain
+        known = jnp.full_like(x, variance).at[0, 1].set(0)  # a row of what is certain
         found = cg.moments(attention)(cg.Belief(x, known))
         return (found.mean + found.variance).sum(), found
 

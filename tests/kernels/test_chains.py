@@ -433,12 +433,12 @@ def test_the_best_path_and_samples_of_many_states(states):
     steps = np.where(
         generator.random((states, states)) < 0.9, -np.inf, generator.normal(size=(states, states))
     ).astype(np.float32)
-    words = random_words(jax.random.key(0), (200, 5))[1]
+    words = random_words(jax.random.key(0), (2000, 5))[1]
 
     @jax.jit
     def found(unary, steps):
         chain = chains.Chain(unary, steps[None, None])
-        many = chain._replace(unary=jnp.repeat(unary[:1], 200, 0))
+        many = chain._replace(unary=jnp.repeat(unary[:1], 2000, 0))
         own = {name: chains.expectations(chain, name)[:2] for name in ("two_passes", "lanes")}
         by_steps = jax.grad(lambda a: chains.log_partition(chain._replace(transitions=a)).sum())
         slopes = by_steps(steps[None, None])[0, 0]

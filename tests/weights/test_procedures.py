@@ -72,7 +72,7 @@ def test_one_signature(network, name):
 def test_samplers_have_one_expectation_and_variance(network):
     f, params, x = NETWORKS[network]
     posterior = uncertain(params)
-    number = 4000
+    number = 8000
     several = (draws(weights.weight_sample(f), number, posterior, x, seed) for seed in range(2, 6))
     exact = np.concatenate([*several])
     for name, sampler in SAMPLERS.items():
@@ -95,12 +95,12 @@ def test_examples_share_noise_or_not():
     x = jnp.ones((5, 3))  # five times the same example
     posterior = uncertain(params)
     for name, sampler in SAMPLERS.items():
-        got = draws(sampler(f), 4000, posterior, x)[..., 0]
+        got = draws(sampler(f), 8000, posterior, x)[..., 0]
         correlation = np.corrcoef(got.T)[np.triu_indices(5, 1)]
         if name == "weight_sample":
             np.testing.assert_allclose(correlation, 1, atol=1e-5)
         else:  # 5 standard errors of a correlation of 0
-            np.testing.assert_allclose(correlation, 0, atol=5 / 4000**0.5)
+            np.testing.assert_allclose(correlation, 0, atol=5 / 8000**0.5)
 
 
 @pytest.mark.numerics
