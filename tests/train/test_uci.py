@@ -512,20 +512,6 @@ def test_two_results_of_a_cell_are_refused(tmp_path):
         uci_table.read_all(tmp_path)
 
 
-def test_a_cell_shows_by_which_recipe_it_was_made():
-    present, short_search, first = (
-        made_up("yacht", method, "heteroscedastic", [1.0, 3.0], [1.0, 3.0])
-        for method in ("pcff", "dropout", "flipout")
-    )
-    short_search["settings"]["search_epochs"] = 10
-    for split in first["splits"]:
-        del split["coverage"]
-    text = tables_of(present, short_search, first)
-    # In the order of the methods; coverage came with the second recipe.
-    assert "| yacht | 2.000 ± 1.000† | 2.000 ± 1.000‡ | 2.000 ± 1.000 |" in text
-    assert "| yacht | - | 0.500 ± 0.000‡ | 0.500 ± 0.000 |" in text
-
-
 def test_the_tables_command(results, tmp_path, capsys):
     uci_table.main([str(results)])
     assert capsys.readouterr().out == (results / "table.md").read_text()

@@ -21,7 +21,7 @@ from train.uci import table
 from train.uci.methods import METHODS
 from train.uci.published import DIAGONAL_DVI, PAPER, SHORT, TAGI_SECONDS, number
 from train.uci.settings import SETS
-from train.uci.table import COVERAGE, FIGURES, NOISES, OURS, SIGNS, Found, name_of, together
+from train.uci.table import COVERAGE, FIGURES, NOISES, OURS, SIGNS, Found, name_of
 
 MAIN = ("moments_adam", "heteroscedastic")  # what stands for "BP" where one is to be named
 RIVALS = ("ensemble", "local_reparameterization")  # the other two columns of [B]
@@ -84,12 +84,12 @@ def gain(found: Found, data: str, figure: str, one: str, other: str, noise: str)
 
 
 def between(found: Found, one: str, noise: str, other: str, figure: str) -> dict[str, int]:
-    """On each set the sign of what a method gains over another; 0 where it is not decided. Sets
-    on which the two were trained by different recipes are left out."""
+    """On each set with both the sign of what a method gains over another; 0 where it is not
+    decided."""
     return {
         data: gain(found, data, figure, one, other, noise).sign
         for data in SETS
-        if together(found, (data, one, noise), (data, other, noise))
+        if {(data, one, noise), (data, other, noise)} <= found.keys()
     }
 
 
@@ -98,7 +98,7 @@ def gains(found: Found) -> Grid:
     one, noise = MAIN
 
     def told(figure: str, other: str, data: str) -> str:
-        if not together(found, (data, one, noise), (data, other, noise)):
+        if not {(data, one, noise), (data, other, noise)} <= found.keys():
             return "-"
         difference = gain(found, data, figure, one, other, noise)
         return difference.told(table.digits_of(data, figure), signed=True)
@@ -225,7 +225,7 @@ def tails(found: Found, data: str) -> Grid:
     for method in (method for method in METHODS if (data, method, noise) in found):
         pair = [of_splits(found, data, method, noise, f) for f in ("rmse", "log likelihood")]
         each = [f"{pair[0][i]:.2f} ({pair[1][i]:.2f})" for i in pair[0]]
-        alike = together(found, *((data, method, noise) for noise in NOISES))
+        alike = {(data, method, noise) for noise in NOISES} <= found.keys()
         wrong = str(len(gone_wrong(found, data, method))) if alike else "-"
         lines.append([METHODS[method].title, *each, wrong])
     splits = [f"split {number + 1}" for number in range(len(lines[0]) - 2 if lines else 0)]
@@ -244,7 +244,7 @@ def overconfident(found: Found) -> str:
     """Splits whose log-likelihood falls by more than 1 if the network computes the noise."""
     texts = []
     for data, method in itertools.product(SETS, METHODS):
-        if together(found, *((data, method, noise) for noise in NOISES)):
+        if {(data, method, noise) for noise in NOISES} <= found.keys():
             varying, fixed = (
                 of_splits(found, data, method, noise, "log likelihood") for noise in NOISES
             )
@@ -264,9 +264,8 @@ def stalls(results: Iterable[table.Result]) -> dict[str, float]:
     made = {}
     for result in results:
         settings, seconds, (data, *cell) = result["settings"], result["seconds"], name_of(result)
-        # Earlier recipes' candidates were trained for a shorter time.
-        each = settings.get("search_epochs", settings["epochs"])
-        epochs = {"search": each * len(settings["candidates"]), "training": settings["epochs"]}
+        each = settings["epochs"]
+        epochs = {"search": each * len(settings["candidates"]), "training": each}
         for part, other in itertools.permutations(epochs):
             expected = seconds[other] / epochs[other] * epochs[part]
             if seconds[part] > STALL * expected:
@@ -301,7 +300,7 @@ def _named(words: Mapping[str, str], which: Sequence[str]) -> str:
 
 def _decided(signs: Mapping[str, int]) -> str:
     words = {data: DECIDED[sign] for data, sign in signs.items()}
-    return _named(words, ("better", "worse")) if words else "not compared, of different recipes"
+    return _named(words, ("better", "worse")) if words else "not compared"
 
 
 def tally(found: Iterable[Any], values: Iterable[Any]) -> str:

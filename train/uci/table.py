@@ -90,28 +90,12 @@ def digits_of(data: str, figure: str) -> int:
     return {"kin8nm": 4, "naval": 5}.get(data, 3) if figure == "rmse" else 3
 
 
-def recipe_mark(result: Result) -> str:
-    """The mark of a cell's recipe: "" of the present one; "‡" where candidates were compared after
-    a shorter training; "†" where, before, a posterior's divergence counted in full from the first
-    step, and coverage was not measured."""
-    if COVERAGE not in result["splits"][0]:
-        return "†"
-    return "‡" if "search_epochs" in result["settings"] else ""
-
-
 def told(found: Found, data: str, method: str, noise: str, figure: str) -> str:
-    """A figure of a cell with its standard error and the mark of its recipe; "-" where it was not
-    measured."""
+    """A figure of a cell with its standard error; "-" where it was not measured."""
     result = found.get((data, method, noise))
     if result is None or figure not in result["splits"][0]:
         return "-"
-    return over_splits(result, figure).told(digits_of(data, figure)) + recipe_mark(result)
-
-
-def together(found: Found, *names: tuple[str, str, str]) -> bool:
-    """Whether cells are there and were made by one recipe."""
-    made = [found[name] for name in names if name in found]
-    return len(made) == len(names) and len(set(map(recipe_mark, made))) == 1
+    return over_splits(result, figure).told(digits_of(data, figure))
 
 
 def line(result: Result) -> str:
