@@ -156,7 +156,7 @@ codes: PerObject[Any] = PerObject()
 # What `lift` does to a program.
 plans: PerObject[Any] = PerObject()
 # Where functions of numbers are lowest, by their program.
-lowest_points: dict[tuple[str, tuple[float, ...]], float | None] = {}
+lowest_points: dict[Hashable, float | None] = {}
 _clearing.append(lowest_points.clear)
 # Procedures, by their networks.
 procedures: WhileInUse[Any] = WhileInUse(64)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cgjax import _cache
-from cgjax._gaussian.blocks import constants_are_numbers
+from cgjax._gaussian.written import Written, constants_are_numbers
 
 # At all scales: a function may be of x / 100.
 _BESIDE = np.logspace(-4, 5, 3000)
@@ -38,8 +38,7 @@ def lowest_point(function: Callable[[jax.Array], jax.Array]) -> float | None:
     if not constants_are_numbers(jaxpr):
         return None
     # Not `lru_cache`: it would keep the function, and with it arrays that the function came from.
-    key = str(jaxpr), tuple(map(float, jaxpr.consts))
-    known = _cache.lowest_points
+    key, known = Written(jaxpr), _cache.lowest_points
     if key not in known:
         known[key] = _looked_at(function)
     return known[key]

@@ -22,13 +22,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from cgjax._gaussian.blocks import by_blocks
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
 from cgjax._gaussian.points import Number, summed
+from cgjax._gaussian.written import of_numbers
 
 Nodes = Float[Array, "*nodes"]
 Tangents = tuple[Nodes | SymbolicZero, ...]
@@ -105,29 +105,26 @@ def moments_of_changes(
     Returns:
         For each function, its mean and its variance.
     """
-    functions = _Functions(base, changes, bend, narrow)
     arrays = mean, variance, *parameters
-    if _closes_over_arrays(functions, mean, *parameters):  # which may be differentiated too
-        flat = _integrated(functions, False, *arrays)[0]
+    dtypes = [mean.dtype, *(jnp.result_type(p) for p in parameters)]
+    values = of_numbers(base, *dtypes)
+    differences = of_numbers(changes, mean.dtype, *dtypes)
+    width = of_numbers(bend, *dtypes)
+    if values is None or differences is None or width is None:
+        # Arrays that may be differentiated too.
+        flat = _integrated(_Functions(base, changes, bend, narrow), False, *arrays)[0]
     else:
-        rule = jax.custom_jvp(partial(_values, functions))
-        rule.defjvp(partial(_jvp, functions), symbolic_zeros=True)
-        flat = rule(*arrays)
+        flat = _differentiated(_Functions(values, differences, width, narrow), *arrays)
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _closes_over_arrays(functions: _Functions, mean: Nodes, *parameters: Nodes) -> bool:
-    def all_of(mean: Nodes, *parameters: Nodes) -> list[Nodes | float]:
-        base, changes, bend, _ = functions
-        return [
-            *base(mean, *parameters),
-            *changes(mean, mean, *parameters),
-            bend(mean, *parameters),
-        ]
-
-    return any(isinstance(c, Tracer) for c in jax.make_jaxpr(all_of)(mean, *parameters).consts)
+# Traced once for all functions that are written alike.
+@partial(jax.jit, static_argnums=0, inline=True)
+def _differentiated(functions: _Functions, *arrays: Array) -> tuple[Nodes, ...]:
+    return _values(functions, *arrays)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _values(functions: _Functions, *arrays: Array) -> tuple[Nodes, ...]:
     return _by_blocks(functions, lambda method, *a: method(functions, False, *a)[0], *arrays)
 
@@ -148,6 +145,7 @@ def _by_blocks(
     return by_blocks(general, *arrays, within=within)
 
 
+@partial(_values.defjvp, symbolic_zeros=True)
 def _jvp(
     functions: _Functions, primals: tuple[Array, ...], tangents: Tangents
 ) -> tuple[tuple[Nodes, ...], tuple[Nodes, ...]]:

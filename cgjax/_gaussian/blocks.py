@@ -8,27 +8,40 @@ parts: results leave a block in pairs. On other devices it is one kernel anyway.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.core import Tracer, eval_jaxpr
+from jax.core import eval_jaxpr
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import Jaxpr, JaxprEqn
 from jaxtyping import Array, Float
 
 Pair = tuple[Array, Array]
 Rule = Callable[[Array, Array], Pair]
 
+
+@runtime_checkable
+class DifferentiatedRule(Hashable, Protocol):
+    """A mean and a variance by those of the argument and by parameters, and their derivatives.
+
+    It holds no arrays, and equals another that says the same.
+    """
+
+    def __call__(self, mean: Array, variance: Array, *parameters: Array) -> Pair:
+        """The mean and the variance."""
+        ...
+
+    def partials(self, mean: Array, variance: Array, *parameters: Array) -> tuple[Pair, Pair, Pair]:
+        """The mean and the variance; their derivatives by the mean; by the variance."""
+        ...
+
+
 # Elements: a block of a quadrature with 16 points takes a megabyte.
 _BLOCK = 1 << 13
-
-# Parameters of operations that cannot be applied to arrays of other shapes.
-_OF_SHAPE = {"shape", "new_sizes", "jaxpr", "call_jaxpr"}
 
 # What was measured to stay in one loop on CPUs.
 _IN_A_LOOP = {
@@ -70,19 +83,23 @@ def whole(
     values = rule(mean, variance)
     if not slopes:
         return Response(*values)
-    # Not the values of `_partials`: those lack the derivative that the rule may have of its own.
-    _, by_mean, by_variance = _partials(rule, mean, variance)
+    # Not the values of `_pushed`: those lack the derivative that the rule may have of its own.
+    _, by_mean, by_variance = _pushed(rule, mean, variance)
     return Response(*values, *map(lax.stop_gradient, (by_mean[0], by_variance[0])))
 
 
+@partial(jax.jit, static_argnums=(0, 3), inline=True)
 def in_blocks(
-    rule: Callable[..., Pair],
+    rule: DifferentiatedRule,
     mean: Float[Array, "*shape"],
     variance: Float[Array, "*shape"],
     slopes: bool,
     *parameters: Float[Array, "*shape"],
 ) -> Response:
-    """The same, block by block where that is faster, for a rule that closes over nothing.
+    """The same, block by block where that is faster.
+
+    Traced once for all rules that are equal, and for arrays of one shape: the layers of a network
+    have few functions between them.
 
     Args:
         rule: an element-wise function of the mean, the variance and the parameters.
@@ -93,49 +110,13 @@ def in_blocks(
     return Response(*_evaluated(rule, slopes, mean, variance, *parameters))
 
 
-def opened(
-    function: Callable[[Array], Array], at: Float[Array, "*shape"]
-) -> tuple[Callable[..., Array], list[Array]] | None:
-    """An element-wise function of one array as one of what it closes over too.
-
-    Args:
-        function: the function.
-        at: an array that it may be called with.
-
-    Returns:
-        A function that depends on nothing but its arguments and fixed numbers, and its arguments
-        but for the first, of the shape and dtype of `at`; None where there are others.
-    """
-    traced = jax.make_jaxpr(function)(at)
-    places = [k for k, c in enumerate(traced.consts) if np.ndim(c) or isinstance(c, Tracer)]
-    if not places:
-        return function, []
-    arrays = [jnp.asarray(traced.consts[k]) for k in places]
-    alike = all(a.shape in ((), at.shape) and a.dtype == at.dtype for a in arrays)
-    if not alike or any(_OF_SHAPE & eqn.params.keys() for eqn in traced.jaxpr.eqns):
-        return None
-
-    def closed(x: Array, *arrays: Array) -> Array:
-        constants = list(traced.consts)
-        for place, array in zip(places, arrays, strict=True):
-            constants[place] = array
-        return eval_jaxpr(traced.jaxpr, constants, x)[0]
-
-    return closed, [jnp.broadcast_to(a, at.shape) for a in arrays]
-
-
-def constants_are_numbers(jaxpr: ClosedJaxpr) -> bool:
-    """Whether a program closes over nothing but single numbers that are known while tracing."""
-    return all(np.ndim(c) == 0 and not isinstance(c, Tracer) for c in jaxpr.consts)
-
-
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _evaluated(rule: Callable[..., Pair], slopes: bool, *arrays: Array) -> tuple[Array, ...]:
+def _evaluated(rule: DifferentiatedRule, slopes: bool, *arrays: Array) -> tuple[Array, ...]:
     if not slopes:
         return pair_of(rule, *arrays)
 
     def with_slopes(*arrays: Array) -> tuple[Array, ...]:
-        values, by_mean, by_variance = _partials(rule, *arrays)
+        values, by_mean, by_variance = rule.partials(*arrays)
         return *values, by_mean[0], by_variance[0]
 
     return by_blocks(with_slopes, *arrays)
@@ -143,40 +124,50 @@ def _evaluated(rule: Callable[..., Pair], slopes: bool, *arrays: Array) -> tuple
 
 @partial(_evaluated.defjvp, symbolic_zeros=True)
 def _evaluated_jvp(
-    rule: Callable[..., Pair],
+    rule: DifferentiatedRule,
     slopes: bool,
     primals: tuple[Array, ...],
     tangents: tuple[Array | SymbolicZero, ...],
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    still = [isinstance(tangent, SymbolicZero) for tangent in tangents]
-    moving = [k for k in range(len(tangents)) if (slopes and k < 2) or not still[k]]
-    out, *partials = by_blocks(lambda *arrays: _partials(rule, *arrays, by=moving), *primals)
+    moving = [k for k, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)]
+    used = [k for k in range(len(tangents)) if k in moving or (slopes and k < 2)]
+
+    def partials(*arrays: Array) -> tuple[Pair, ...]:
+        values, *found = rule.partials(*arrays)
+        if used[-1] > 1:
+            found += _by_parameters(rule, [k for k in used if k > 1], *arrays)
+        return values, *(found[k] for k in range(len(found)) if k > 1 or k in used)
+
+    out, *slopes_of = by_blocks(partials, *primals)
     dout = [jnp.zeros_like(value) for value in out]
-    for k, slope in zip(moving, partials, strict=True):
+    for k, slope in zip(used, slopes_of, strict=True):
         tangent = tangents[k]
         if not isinstance(tangent, SymbolicZero):
             dout = [d + s * tangent for d, s in zip(dout, slope, strict=True)]
     if not slopes:
         return out, tuple(dout)
-    constants = partials[0][0], partials[1][0]
+    constants = slopes_of[0][0], slopes_of[1][0]
     return (*out, *constants), (*dout, *map(jnp.zeros_like, constants))
 
 
-def _partials(
-    rule: Callable[..., Pair], *arrays: Array, by: Sequence[int] = (0, 1)
-) -> tuple[Pair, ...]:
-    """The two values, and their derivatives by some of the arguments."""
+def _by_parameters(rule: DifferentiatedRule, moving: Sequence[int], *arrays: Array) -> list[Pair]:
+    """The derivatives of a rule's values by some of its parameters."""
 
     def of_some(*some: Array) -> Pair:
-        whole = list(arrays)
-        for k, array in zip(by, some, strict=True):
-            whole[k] = array
-        return rule(*whole)
+        given = list(arrays)
+        for k, array in zip(moving, some, strict=True):
+            given[k] = array
+        return rule(*given)
 
-    values, push = jax.linearize(of_some, *(arrays[k] for k in by))
+    return _pushed(of_some, *(arrays[k] for k in moving))[1:]
+
+
+def _pushed(function: Callable[..., Pair], *arrays: Array) -> list[Pair]:
+    """The two values of an element-wise function, and their derivatives by each argument."""
+    values, push = jax.linearize(function, *arrays)
     one, zero = jnp.ones_like(arrays[0]), jnp.zeros_like(arrays[0])
-    directions = [[one if i == k else zero for i in by] for k in by]
-    return tuple(values), *(tuple(push(*direction)) for direction in directions)
+    numbers = range(len(arrays))
+    return [values, *(tuple(push(*(one if i == k else zero for i in numbers))) for k in numbers)]
 
 
 def pair_of(function: Callable[..., Pair], *arrays: Array) -> Pair:

@@ -3,9 +3,14 @@
 All are written so that nothing cancels: no variance is negative, and all are exact at variance 0.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 
+import jax
 import jax.numpy as jnp
+from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, Num
 
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
@@ -16,6 +21,8 @@ Rule = Callable[[Array, Array], MeanAndVariance]
 Nodes = Float[Array, "*nodes"]
 # One number, or an array that broadcasts against the nodes.
 Number = Num[Array, "..."] | float
+
+_FAR = 12.0  # deviations: nothing of a float32, and little of a float64, lies beyond
 
 
 def rectified(mean: Nodes, variance: Nodes, leak: Number = 0.0) -> MeanAndVariance:
@@ -45,6 +52,46 @@ def clipped(mean: Nodes, variance: Nodes, low: Number, high: Number) -> MeanAndV
     length = near - far
     spread = near_variance - far_variance - 2 * far * (width - length)
     return jnp.where(above, high - length, low + length), nonnegative(spread)
+
+
+# Traced once for all lines with as many pieces.
+@partial(jax.jit, inline=True)
+def in_pieces(
+    mean: Nodes,
+    variance: Nodes,
+    here: Nodes,
+    cuts: Sequence[Number],
+    lines: Sequence[tuple[Number, ...]],
+) -> MeanAndVariance:
+    """Straight lines that are broken at some places, with jumps or without.
+
+    The moments of each piece are added, as differences from the value at the mean.
+
+    Args:
+        mean, variance: of x.
+        here: the value at the mean.
+        cuts: the places, in ascending order.
+        lines: slope and offset below the first place, between two, and above the last.
+    """
+    # A Gaussian narrower than this is taken as one of this width, and the result scaled.
+    smallest = 1e-4 * (1 + jnp.abs(mean) / 4)
+    deviation = jnp.sqrt(jnp.maximum(variance, smallest**2))
+    share = variance / deviation**2
+    inner = [jnp.clip((c - mean) / deviation, -_FAR, _FAR) for c in cuts]
+    places = [jnp.full_like(mean, -_FAR), *inner, jnp.full_like(mean, _FAR)]
+    first = second = jnp.zeros_like(mean)
+    for (low, high), (slope, offset) in zip(pairwise(places), lines, strict=True):
+        inside = low < high
+        weight = jnp.where(inside, ndtr(high) - ndtr(low), 0)
+        by_low, by_high = (jnp.exp(-(t**2) / 2) / math.sqrt(2 * math.pi) for t in (low, high))
+        linear = jnp.where(inside, by_low - by_high, 0)
+        square = weight + jnp.where(inside, low * by_low - high * by_high, 0)
+        change = jnp.where(inside, slope * mean + offset - here, 0)
+        steepness = jnp.where(inside, slope * deviation, 0)
+        first = first + change * weight + steepness * linear
+        second = second + change**2 * weight + 2 * change * steepness * linear
+        second = second + steepness**2 * square
+    return here + share * first, share * nonnegative(second - first**2)
 
 
 def squared(mean: Nodes, variance: Nodes) -> MeanAndVariance:

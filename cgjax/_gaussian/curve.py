@@ -17,28 +17,28 @@ and the same of Y^2; of one with a kink its derivative is used:
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer, eval_jaxpr
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
 from cgjax._gaussian.points import Number, summed
+from cgjax._gaussian.written import Written, written
 
 Nodes = Float[Array, "*nodes"]
 Curve = Callable[..., Nodes]
 # The mean, the variance, the kinks, and the arrays that a function closes over.
-Primals = tuple[Nodes, Nodes, tuple[Nodes, ...], *tuple[Array, ...]]
+Primals = tuple[Nodes, Nodes, tuple[Nodes, ...] | None, *tuple[Array, ...]]
 Tangent = Array | SymbolicZero
-Tangents = tuple[Tangent, Tangent, tuple[Tangent, ...], *tuple[Tangent, ...]]
+Tangents = tuple[Tangent, Tangent, tuple[Tangent, ...] | None, *tuple[Tangent, ...]]
 # Of the values and of their squares, for each power.
 Sums = tuple[list[Array], list[Array]]
 Pair = tuple[Nodes, Nodes]
@@ -82,41 +82,65 @@ def curve_moments(
     Returns:
         Arrays of the mean's shape.
     """
-    pure, constants = _opened(curve, mean)
-    rule = _with_derivatives(pure, kinks is not None)
-    return rule(mean, variance, tuple(map(lax.stop_gradient, kinks or ())), *constants)
+    program, arrays = written(curve, mean)
+    kinks = None if kinks is None else tuple(map(lax.stop_gradient, kinks))
+    return _integrated(program, mean, variance, kinks, *arrays)
 
 
-def _opened(curve: Curve, mean: Nodes) -> tuple[Curve, list[Array]]:
-    """A function of what it closes over too, and these arrays.
+@dataclass(frozen=True)
+class Integral:
+    """The same as a rule for `in_blocks`, of a function that is known but for its parameters.
 
-    Unlike `jax.closure_convert` it leaves no booleans and integers inside: a derivative that is
-    taken after the trace that they belong to has ended would look for them in vain.
+    Attributes:
+        curve: the function of the variable and the parameters.
+        kinks: in ascending order; None for a smooth function.
     """
-    traced = jax.make_jaxpr(curve)(mean)
-    places = [k for k, array in enumerate(traced.consts) if isinstance(array, Tracer)]
 
-    def opened(mean: Nodes, *constants: Array) -> Nodes:
-        arrays = list(traced.consts)
-        for place, array in zip(places, constants, strict=True):
-            arrays[place] = array
-        return eval_jaxpr(traced.jaxpr, arrays, mean)[0]
+    curve: Written
+    kinks: tuple[float, ...] | None = None
 
-    return opened, [traced.consts[k] for k in places]
+    def __call__(self, mean: Array, variance: Array, *parameters: Array) -> Pair:
+        """The mean and the variance."""
+        return _values(self.curve, mean, variance, self._places(mean), *parameters)
 
+    def partials(self, mean: Array, variance: Array, *parameters: Array) -> tuple[Pair, Pair, Pair]:
+        """The mean and the variance; their derivatives by the mean; by the variance."""
+        return _partials(self.curve, mean, variance, self._places(mean), *parameters)
 
-def _with_derivatives(curve: Curve, has_kink: bool) -> Callable[..., MeanAndVariance]:
-    integrate = jax.custom_jvp(partial(_values, curve, has_kink))
-    integrate.defjvp(partial(_jvp, curve, has_kink), symbolic_zeros=True)
-    return integrate
+    def _places(self, mean: Array) -> tuple[Array, ...] | None:
+        return None if self.kinks is None else tuple(jnp.full_like(mean, k) for k in self.kinks)
 
 
+# Traced once for all functions that are written alike.
+@partial(jax.jit, static_argnums=0, inline=True)
+def _integrated(
+    curve: Written,
+    mean: Nodes,
+    variance: Nodes,
+    kinks: tuple[Nodes, ...] | None,
+    *constants: Array,
+) -> MeanAndVariance:
+    return _with_derivatives(curve, mean, variance, kinks, *constants)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _with_derivatives(
+    curve: Written,
+    mean: Nodes,
+    variance: Nodes,
+    kinks: tuple[Nodes, ...] | None,
+    *constants: Array,
+) -> MeanAndVariance:
+    return _values(curve, mean, variance, kinks, *constants)
+
+
+@partial(_with_derivatives.defjvp, symbolic_zeros=True)
 def _jvp(
-    curve: Curve, has_kink: bool, primals: Primals, tangents: Tangents
+    curve: Written, primals: Primals, tangents: Tangents
 ) -> tuple[MeanAndVariance, MeanAndVariance]:
     mean, variance, kinks, *constants = primals
     dmean, dvariance, _, *dconstants = tangents
-    values, by_mean, by_variance = _partials(curve, has_kink, mean, variance, kinks, *constants)
+    values, by_mean, by_variance = _partials(curve, mean, variance, kinks, *constants)
     totals = [jnp.zeros_like(v) for v in values]
     for tangent, slopes in ((dmean, by_mean), (dvariance, by_variance)):
         if not isinstance(tangent, SymbolicZero):
@@ -128,7 +152,7 @@ def _jvp(
             arrays = list(constants)
             for k, array in zip(moving, moved, strict=True):
                 arrays[k] = array
-            return _values(curve, has_kink, mean, variance, kinks, *arrays)
+            return _values(curve, mean, variance, kinks, *arrays)
 
         at, along = ([x[k] for k in moving] for x in (constants, dconstants))
         _, slopes = jax.jvp(of_constants, tuple(at), tuple(along))
@@ -138,14 +162,13 @@ def _jvp(
 
 def _values(
     curve: Curve,
-    has_kink: bool,
     mean: Nodes,
     variance: Nodes,
-    kinks: tuple[Nodes, ...],
+    kinks: tuple[Nodes, ...] | None,
     *constants: Array,
 ) -> MeanAndVariance:
     there, mean, here = _finite(curve, mean, *constants)
-    if not has_kink:
+    if kinks is None:
         deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
         (first,), (second,) = _smooth_sums(curve, 1, here, mean, deviation, *constants)
     else:
@@ -157,15 +180,14 @@ def _values(
 
 def _partials(
     curve: Curve,
-    has_kink: bool,
     mean: Nodes,
     variance: Nodes,
-    kinks: tuple[Nodes, ...],
+    kinks: tuple[Nodes, ...] | None,
     *constants: Array,
 ) -> tuple[MeanAndVariance, MeanAndVariance, MeanAndVariance]:
     """The values, and their derivatives by the mean and by the variance."""
     value, mean, here = _finite(curve, mean, *constants)
-    if not has_kink:
+    if kinks is None:
         deviation, share = _width(_SMALLEST_DEVIATION, mean, variance)
         first, second = _smooth_sums(curve, 3, here, mean, deviation, *constants)
         change, spread = first[0], variance * nonnegative(second[0] - first[0] ** 2)
@@ -235,11 +257,22 @@ def _smooth_sums(
         return (curve(mean + step * t, *constants) - here) * inverse
 
     def of_each(*arrays: Array) -> Sums:
-        return _with_powers((change_at(t, *arrays) for t in _POINTS.tolist()), powers)
+        # Traced once for all points.
+        add = jax.jit(
+            lambda sums, t, weights, *a: _added(sums, change_at(t, *a), weights), inline=True
+        )
+        sums: Sums = [jnp.zeros_like(mean)] * powers, [jnp.zeros_like(mean)] * powers
+        for t, *weights in zip(_POINTS.tolist(), *_POWERS[:powers].tolist(), strict=True):
+            sums = add(sums, t, weights, *arrays)
+        return sums
 
     def of_rows(*arrays: Array) -> Sums:
         points = jnp.asarray(_POINTS, mean.dtype)
-        return _with_powers(jax.vmap(lambda t: change_at(t, *arrays))(points), powers)
+        changes = jax.vmap(lambda t: change_at(t, *arrays))(points)
+        sums: Sums = [jnp.zeros_like(mean)] * powers, [jnp.zeros_like(mean)] * powers
+        for change, *weights in zip(changes, *_POWERS[:powers].tolist(), strict=True):
+            sums = _added(sums, change, weights)
+        return sums
 
     operands = here, mean, deviation, inverse, *constants
     if powers == 1:
@@ -250,13 +283,9 @@ def _smooth_sums(
     return first, second
 
 
-def _with_powers(changes: Iterable[Array], powers: int) -> Sums:
-    first: list[Any] = [0.0] * powers
-    second: list[Any] = [0.0] * powers
-    for change, *weights in zip(changes, *_POWERS[:powers].tolist(), strict=True):
-        first = [a + w * change for a, w in zip(first, weights, strict=True)]
-        second = [a + w * change**2 for a, w in zip(second, weights, strict=True)]
-    return first, second
+def _added(sums: Sums, change: Array, weights: Sequence[Array | float]) -> Sums:
+    first = [a + w * change for a, w in zip(sums[0], weights, strict=True)]
+    return first, [a + w * change**2 for a, w in zip(sums[1], weights, strict=True)]
 
 
 def _sides(kinks: tuple[Nodes, ...], mean: Nodes, deviation: Nodes) -> list[tuple[Nodes, Nodes]]:

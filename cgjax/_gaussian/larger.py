@@ -11,6 +11,7 @@ The three have the same few functions of t in them, so they and all derivatives 
 once, block by block.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -48,7 +49,7 @@ class _Partials(NamedTuple):
     probability_square: Values
 
 
-@jax.custom_jvp
+@partial(jax.jit, inline=True)
 def larger_moments(
     mean: Values,
     variance: Values,
@@ -65,11 +66,15 @@ def larger_moments(
         other_variance: of y.
         covariance: of x and y.
     """
-    arrays = mean, variance, other_mean, other_variance, covariance
+    return _larger_moments(mean, variance, other_mean, other_variance, covariance)
+
+
+@jax.custom_jvp
+def _larger_moments(*arrays: Values) -> Larger:
     return by_blocks(lambda *x: _with_partials(*x)[0], *arrays)
 
 
-@larger_moments.defjvp
+@_larger_moments.defjvp
 def _larger_moments_jvp(
     primals: tuple[Values, ...], tangents: tuple[Values, ...]
 ) -> tuple[Larger, Larger]:

@@ -24,6 +24,7 @@ pairs alone, smallest variance first, was up to 18 % too small.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -194,13 +195,18 @@ def _by_pairs(x: _Variable, correlation: Array | None) -> _Variable:
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), won, last)
 
 
-@jax.custom_jvp
+@partial(jax.jit, inline=True)
 def _merged(x: _Variable, y: _Variable | Belief, correlation: Values | None) -> _Variable:
     """The larger of two."""
+    return _larger(x, y, correlation)
+
+
+@jax.custom_jvp
+def _larger(x: _Variable, y: _Variable | Belief, correlation: Values | None) -> _Variable:
     return _in_blocks(lambda *given: _with_slopes(*given)[0], x, y, correlation)
 
 
-@_merged.defjvp
+@_larger.defjvp
 def _merged_jvp(primals: tuple[Any, Any, Any], tangents: tuple[Any, Any, Any]) -> tuple[Any, Any]:
     out, slopes = _in_blocks(_with_slopes, *primals)
     dx, dy, _ = tangents

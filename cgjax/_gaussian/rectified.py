@@ -47,14 +47,19 @@ class _Partials(NamedTuple):
     variance_leak: Nodes
 
 
-@jax.custom_jvp
+@partial(jax.jit, inline=True)
 def rectified_moments(e: Nodes, scale: Nodes, leak: Float[Array, "..."]) -> MeanAndVariance:
     """Mean and variance of max(leak Y, Y), Y ~ N(e, scale^2), for scale >= 0, 0 <= leak <= 1."""
+    return _rectified_moments(e, scale, leak)
+
+
+@jax.custom_jvp
+def _rectified_moments(e: Nodes, scale: Nodes, leak: Float[Array, "..."]) -> MeanAndVariance:
     partials = _partials(e, scale, leak)
     return partials.mean, partials.variance
 
 
-@partial(rectified_moments.defjvp, symbolic_zeros=True)
+@partial(_rectified_moments.defjvp, symbolic_zeros=True)
 def _rectified_moments_jvp(
     primals: tuple[Nodes, Nodes, Leak], tangents: tuple[Tangent, Tangent, Tangent]
 ) -> tuple[MeanAndVariance, MeanAndVariance]:
@@ -75,14 +80,19 @@ def _pushed(slopes: tuple[Nodes, ...], tangents: Sequence[Tangent]) -> Nodes:
     return total
 
 
-@jax.custom_jvp
+@partial(jax.jit, inline=True)
 def bump_and_variance(e: Nodes, scale: Nodes, leak: Nodes) -> tuple[Nodes, Nodes]:
     """E[max(Y, 0)] - max(e, 0), and the variance of max(leak Y, Y), from the same tails."""
+    return _bump_and_variance(e, scale, leak)
+
+
+@jax.custom_jvp
+def _bump_and_variance(e: Nodes, scale: Nodes, leak: Nodes) -> tuple[Nodes, Nodes]:
     partials = _partials(e, scale, leak)
     return partials.tail, partials.variance
 
 
-@partial(bump_and_variance.defjvp, symbolic_zeros=True)
+@partial(_bump_and_variance.defjvp, symbolic_zeros=True)
 def _bump_and_variance_jvp(
     primals: tuple[Nodes, Nodes, Leak], tangents: tuple[Tangent, Tangent, Tangent]
 ) -> tuple[tuple[Nodes, Nodes], tuple[Nodes, Nodes]]:

@@ -1,5 +1,7 @@
 """Mean and variance of softmax(e) for independent Gaussian logits e."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,6 +22,8 @@ _LARGEST_VARIANCE = 1e30
 _FAR = 1e4
 
 
+# Traced once for all logits of one shape.
+@partial(jax.jit, static_argnames="axis", inline=True)
 def softmax_moments(
     mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"], axis: int
 ) -> tuple[Float[Array, "*nodes"], Float[Array, "*nodes"], Float[Array, "*nodes"]]:
@@ -75,6 +79,7 @@ def _possible(
     return jnp.where(masked, low, mean), jnp.where(masked, 0, variance)
 
 
+@partial(jax.jit, static_argnames="axes", inline=True)
 def log_sum_exp_moments(
     mean: Float[Array, "*nodes"], variance: Float[Array, "*nodes"], axes: tuple[int, ...]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:

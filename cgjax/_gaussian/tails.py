@@ -9,6 +9,7 @@ digits lost grow with t^2 and t^4.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -69,9 +70,15 @@ class Tails(NamedTuple):
     spread: Float[Array, "*shape"]
 
 
-@jax.custom_jvp
+@partial(jax.jit, inline=True)
 def tails(t: Float[Array, "*shape"]) -> Tails:
     """What lies beyond t, an array of float32 or float64 that is at least 0."""
+    return _tails(t)
+
+
+# Functions of so many operations are under `jax.jit` here: traced, and differentiated, once.
+@jax.custom_jvp
+def _tails(t: Float[Array, "*shape"]) -> Tails:
     density = jnp.exp(-(t**2) / 2) / math.sqrt(2 * math.pi)
     if t.dtype == jnp.float64:
         return _tails_in_double(t, density)
@@ -90,7 +97,7 @@ def tails(t: Float[Array, "*shape"]) -> Tails:
     )
 
 
-@tails.defjvp
+@_tails.defjvp
 def _tails_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Tails, Tails]:
     (t,), (tangent,) = primals, tangents
     out = tails(t)
@@ -181,7 +188,7 @@ def distribution(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 def log_distribution(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """log Phi(z); at least float32. It and its first three derivatives are accurate for every z."""
-    return _log_distribution(wide(z))
+    return jax.jit(_log_distribution, inline=True)(wide(z))
 
 
 # The derivatives of log Phi, each by name: h = phi / Phi, then -h (z + h), then the derivative of

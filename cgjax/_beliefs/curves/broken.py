@@ -17,7 +17,6 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.special import ndtr
 
 from cgjax._beliefs.curves.form import (
     IDENTITY,
@@ -206,32 +205,11 @@ class Broken(Form):
         return closed.clipped(m, v, low_, high_)
 
     def _several(self, m: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Of any: the moments of each piece, as differences from the value at the mean."""
-        # A Gaussian narrower than this is taken as one of this width, and the result scaled.
-        smallest = 1e-4 * (1 + jnp.abs(m) / 4)
-        deviation = jnp.sqrt(jnp.maximum(v, smallest**2))
-        share = v / deviation**2
+        """Of any."""
         here = jnp.asarray(self.at(m), m.dtype)
         cuts = [_array(_within(c, m, v), m) for c in self.breaks]
-        inner = [jnp.clip((c - m) / deviation, -_FAR, _FAR) for c in cuts]
-        places = [jnp.full_like(m, -_FAR), *inner, jnp.full_like(m, _FAR)]
-        first = second = jnp.zeros_like(m)
-        for (low, high), line in zip(pairwise(places), self.lines, strict=True):
-            inside = low < high
-            weight = jnp.where(inside, ndtr(high) - ndtr(low), 0)
-            by_low, by_high = (jnp.exp(-(t**2) / 2) / math.sqrt(2 * math.pi) for t in (low, high))
-            linear = jnp.where(inside, by_low - by_high, 0)
-            square = weight + jnp.where(inside, low * by_low - high * by_high, 0)
-            slope, offset = (_array(c, m) for c in line)
-            change = jnp.where(inside, slope * m + offset - here, 0)
-            steepness = jnp.where(inside, slope * deviation, 0)
-            first = first + change * weight + steepness * linear
-            second = second + change**2 * weight + 2 * change * steepness * linear
-            second = second + steepness**2 * square
-        return here + share * first, share * jnp.maximum(second - first**2, 0)
-
-
-_FAR = 12.0  # deviations: nothing of a float32, and little of a float64, lies beyond
+        lines = [tuple(_array(c, m) for c in line) for line in self.lines]
+        return closed.in_pieces(m, v, here, cuts, lines)
 
 
 def _or_0(x: Coefficient) -> Coefficient:

@@ -30,8 +30,9 @@ from cgjax._beliefs.curves.form import (
     plus,
     same_line,
 )
-from cgjax._gaussian.blocks import Response, in_blocks, opened, whole
-from cgjax._gaussian.curve import curve_moments
+from cgjax._gaussian.blocks import Response, in_blocks, whole
+from cgjax._gaussian.curve import Integral, curve_moments
+from cgjax._gaussian.written import of_numbers, opened
 
 _MOST = 8  # cuts that points are placed between
 
@@ -100,18 +101,14 @@ class General(Form):
         self, function: Function, mean: jax.Array, variance: jax.Array, slopes: bool
     ) -> Response:
         """Block by block, if its cuts are known numbers and the rest has the variable's shape."""
-        fixed = all(not isinstance(c, Crossing) and number(c) is not None for c in self.at)
-        plain = fixed and not (self.keeps_sign or self.stopped)
+        cuts = [None if isinstance(c, Crossing) else number(c) for c in self.at]
+        known = sorted(c for c in cuts if isinstance(c, float | int))
+        plain = len(known) == len(cuts) and not (self.keeps_sign or self.stopped)
         found = opened(function, mean) if plain else None
         if found is None:
             return whole(partial(self.moments, function), mean, variance, slopes)
-        closed, arrays = found
-
-        def rule(
-            mean: jax.Array, variance: jax.Array, *arrays: jax.Array
-        ) -> tuple[jax.Array, jax.Array]:
-            return self.moments(lambda x: closed(x, *arrays), mean, variance)
-
+        curve, arrays = found
+        rule = Integral(curve, tuple(map(float, known)) or None)
         return in_blocks(rule, mean, variance, slopes, *arrays)
 
 
@@ -241,11 +238,9 @@ class Open(Form):
         self, function: Function, mean: jax.Array, variance: jax.Array, slopes: bool
     ) -> Response:
         """Block by block."""
-
-        def rule(
-            mean: jax.Array, variance: jax.Array, *arrays: jax.Array
-        ) -> tuple[jax.Array, jax.Array]:
-            return curve_moments(lambda x: self.function(x, *arrays), mean, variance)
-
         arrays = [jnp.asarray(a, mean.dtype) for a in self.arrays]
-        return in_blocks(rule, mean, variance, slopes, *arrays)
+        curve = of_numbers(self.function, *(mean.dtype for _ in range(len(arrays) + 1)))
+        if curve is None:
+            rule = partial(self.moments, lambda x: self.function(x, *arrays))
+            return whole(rule, mean, variance, slopes)
+        return in_blocks(Integral(curve), mean, variance, slopes, *arrays)
