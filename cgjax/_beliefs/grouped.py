@@ -16,6 +16,7 @@ second order in the sums.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,9 @@ from cgjax._beliefs import layouts, of_one_sum, small
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.laid import laid_gaussian
 from cgjax._beliefs.layouts import Layout, Shape
+from cgjax._beliefs.scaled import Derivatives, Scaled
 from cgjax._beliefs.values import Gaussian, Lazy, sharing
+from cgjax._gaussian.closed import squared
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import wide
 
@@ -91,6 +94,8 @@ class Grouped(Lazy):
         known: its mean and variance in the refined shape, where they are known.
         total: the same in its layout, with what positions share.
         of_one: the value as a function of the last of the sums alone; None if it is more.
+        scaled: the value as a product; None if it is none.
+        square_of: the affine value whose square it is; None for none.
     """
 
     root: Gaussian
@@ -109,6 +114,8 @@ class Grouped(Lazy):
     known: tuple[jax.Array, jax.Array] | None = None
     total: Gaussian | None = None
     of_one: of_one_sum.OfOneSum | None = None
+    scaled: Scaled | None = None
+    square_of: Grouped | None = None
 
     @property
     def shape(self) -> Shape:
@@ -213,22 +220,39 @@ class _Expansion:
         """G as a function of the root and the sums."""
         return self.group.function(x, dict(zip(self.group.sums, values, strict=True)))
 
-    def partial(self, r: int, x: jax.Array, values: tuple[jax.Array, ...]) -> jax.Array:
-        """dG / dR_r as a function of the root and the sums."""
-        return jax.jvp(
-            lambda v: self.function(x, _put(values, r, v)),
-            (values[r],),
-            (jnp.ones_like(values[r]),),
-        )[1]
+    @functools.cached_property
+    def product(self) -> Derivatives | None:
+        """The derivatives of a product."""
+        of = self.group.scaled
+        if of is None:
+            return None
+        return Derivatives(of, mean_in(self.group), self.group.sums, self.values)
+
+    def partial(self, r: int) -> jax.Array:
+        """dG / dR_r."""
+        if self.product is not None:
+            return self.product.partial(r)
+        return self._partial(r, mean_in(self.group), self.values)
 
     def bend(self, r: int, s: int) -> jax.Array:
         """d^2 G / dR_r dR_s."""
+        if self.product is not None:
+            return self.product.bend(r, s)
         mean, values = mean_in(self.group), self.values
-        return jax.jvp(
-            lambda v: self.partial(r, mean, _put(values, s, v)),
-            (values[s],),
-            (jnp.ones_like(values[s]),),
-        )[1]
+        return _slope(lambda v: self._partial(r, mean, _put(values, s, v)), values[s])
+
+    def mixed(self, r: int) -> jax.Array:
+        """d^2 G / dx dR_r."""
+        if self.product is not None:
+            return self.product.mixed(r)
+        return _slope(lambda x: self._partial(r, x, self.values), mean_in(self.group))
+
+    def _partial(self, r: int, x: jax.Array, values: tuple[jax.Array, ...]) -> jax.Array:
+        return _slope(lambda v: self.function(x, _put(values, r, v)), values[r])
+
+
+def _slope(function: Callable[[jax.Array], jax.Array], at: jax.Array) -> jax.Array:
+    return jax.jvp(function, (at,), (jnp.ones_like(at),))[1]
 
 
 def _put(values: tuple[jax.Array, ...], at: int, value: jax.Array) -> tuple[jax.Array, ...]:
@@ -244,6 +268,8 @@ def moments(group: Grouped, order: int) -> tuple[jax.Array, jax.Array]:
         found = of_one_sum.moments(group.of_one, mean, variance, group.sizes)
         if found is not None:
             return found
+    if group.square_of is not None and order != 1:
+        return squared(*moments(group.square_of, order))
     over = frozenset(k for s in group.sums for k in s.over)
     if order != 1 and not group.affine and is_integrated(group, over):
         return small.moments(lambda x: at_root(group, x), mean_in(group), variance_in(group), over)
@@ -252,7 +278,7 @@ def moments(group: Grouped, order: int) -> tuple[jax.Array, jax.Array]:
     # A sum that varies where the value does not is what other sums are made of.
     sizes = group.sizes
     numbers = [r for r, v in enumerate(values) if jnp.broadcast_shapes(v.shape, sizes) == sizes]
-    by_sum = {r: at.partial(r, mean, values) for r in numbers}
+    by_sum = {r: at.partial(r) for r in numbers}
     out_variance = sum(
         (by_sum[r] * by_sum[s] * at.covariance(r, s) for r in numbers for s in numbers),
         jnp.zeros((), mean.dtype),
@@ -264,19 +290,20 @@ def moments(group: Grouped, order: int) -> tuple[jax.Array, jax.Array]:
         mixed = sum((by_sum[r] * at.slopes[r] for r in numbers), jnp.zeros((), mean.dtype))
         out_variance = out_variance + spread + 2 * steepness * mixed * variance
     if order != 1 and not group.affine:
-        ones = jnp.ones_like(mean)
         for r in numbers:
             bends = [at.bend(r, s) * at.covariance(r, s) for s in numbers]
             out_mean = out_mean + sum(bends) / 2
             if not group.alone:
-                bend = jax.jvp(lambda x, r=r: at.partial(r, x, values), (mean,), (ones,))[1]
-                out_mean = out_mean + bend * at.slopes[r] * variance
+                out_mean = out_mean + at.mixed(r) * at.slopes[r] * variance
     return out_mean, jnp.maximum(out_variance, 0)
 
 
 def _of_root(at: _Expansion, linear: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Mean and variance as a function of the root alone, and its slope."""
     mean, variance = mean_in(at.group), variance_in(at.group)
+    if at.product is not None:
+        steepness = at.product.by_root()
+        return at.product.value, steepness**2 * variance, steepness
 
     def given(x: jax.Array) -> jax.Array:
         return jnp.broadcast_to(at.function(x, at.values), mean.shape)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs import layouts
@@ -15,6 +16,7 @@ from cgjax._beliefs.grouped import Grouped, Values
 from cgjax._beliefs.laid import Laid
 from cgjax._beliefs.layouts import Layout
 from cgjax._beliefs.of_one_sum import Step, joined
+from cgjax._beliefs.scaled import scaled
 from cgjax._beliefs.softmax import of_form
 from cgjax._beliefs.sums import array_in_shape, as_group, in_shape
 from cgjax._beliefs.values import Gaussian, Value, is_random
@@ -132,7 +134,20 @@ def _composed(eqn: JaxprEqn, operands: Sequence[Value], layout: Layout) -> Group
         affine,
         known=_known(eqn, arrays, sizes) if sum(flat) == 1 and known.is_linear(flat) else None,
         of_one=_of_one(eqn, arrays),
+        scaled=scaled(eqn, arrays),
+        square_of=_square_of(eqn, arrays),
     )
+
+
+def _square_of(eqn: JaxprEqn, operands: Sequence[Grouped | jax.Array]) -> Grouped | None:
+    """The affine value that an operation squares."""
+    value = operands[0]
+    by_itself = eqn.primitive is lax.mul_p and operands[1] is value
+    power = eqn.primitive is lax.integer_pow_p and eqn.params["y"] == 2
+    if not (by_itself or power or eqn.primitive is lax.square_p):
+        return None
+    is_affine = isinstance(value, Grouped) and value.affine
+    return value if is_affine and jnp.issubdtype(value.dtype, jnp.floating) else None
 
 
 def _of_one(eqn: JaxprEqn, operands: Sequence[Grouped | jax.Array]) -> Step | None:

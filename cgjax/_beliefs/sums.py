@@ -176,6 +176,12 @@ def in_shape(group: Grouped, fine: Shape) -> Grouped:
             if group.of_one is None
             else of_one_sum.refined(group.of_one, lambda a: finer(a, old, fine))
         ),
+        square_of=None if group.square_of is None else in_shape(group.square_of, fine),
+        scaled=(
+            None
+            if group.scaled is None
+            else group.scaled.in_shape(lambda g: in_shape(g, fine), lambda a: finer(a, old, fine))
+        ),
     )
 
 
