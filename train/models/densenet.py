@@ -49,6 +49,7 @@ class DenseNetBC(nnx.Module):
         channels, classes: of an image; the number of logits.
         norm, standardised: the normalisation; whether kernels are standardised in place of one.
         dtype: of the computation; none: that of images and parameters.
+        noise: M of `cg.layers.StochasticNorm`, with the stochastic normalisation.
 
     Raises:
         ValueError: the depth is not 4 more than a multiple of 6; another normalisation.
@@ -64,13 +65,14 @@ class DenseNetBC(nnx.Module):
         norm: Norm = "batch",
         standardised: bool = False,
         dtype: Any = None,
+        noise: float = 32.0,
         rngs: nnx.Rngs,
     ):
         number, left = divmod(depth - 4, 6)
         if left or number < 1:
             raise ValueError(f"The depth of a DenseNet-BC is 6 n + 4, n at least 1, got {depth}.")
         check_norm(norm, standardised)
-        parts = Parts(norm, rngs, standardised, dtype)
+        parts = Parts(norm, rngs, standardised, dtype, noise)
         width = 2 * growth
         self.first = parts.convolution(channels, width, 3)
         layers: list[Bottleneck | Transition] = []

@@ -92,7 +92,7 @@ class EfficientNet(nnx.Module):
         first_stride: of the first convolution.
         expand_all: whether blocks that are no wider inside have the first 1 x 1 convolution, too.
         channels, classes: of an image; the number of logits.
-        norm, standardised, scale, dtype: as for `train.models.residual.PreActivationResNet`.
+        norm, standardised, scale, dtype, noise: as for `train.models.residual.PreActivationResNet`.
 
     Raises:
         ValueError: no stage; another normalisation.
@@ -112,12 +112,13 @@ class EfficientNet(nnx.Module):
         standardised: bool = False,
         scale: float | None = None,
         dtype: Any = None,
+        noise: float = 32.0,
         rngs: nnx.Rngs,
     ):
         if not stages:
             raise ValueError("An EfficientNet has at least one stage, got none.")
         check_norm(norm, standardised)
-        parts = Parts(norm, rngs, standardised, dtype)
+        parts = Parts(norm, rngs, standardised, dtype, noise)
         initial = sum(stage.blocks for stage in stages) ** -0.5 if scale is None else scale
         self.first = parts.convolution(channels, first, 3, first_stride)
         self.first_norm = parts.normalisation(first)

@@ -56,6 +56,7 @@ class Mixer(nnx.Module):
         scale: what branches begin to be multiplied by where nothing is normalised; none:
             1/sqrt(2 layers).
         dtype: of the computation; none: that of images and parameters.
+        noise: M of `cg.layers.StochasticNorm`, with the stochastic normalisation.
 
     Raises:
         ValueError: patches do not tile an image; another normalisation.
@@ -75,12 +76,13 @@ class Mixer(nnx.Module):
         norm: Norm = "layer",
         scale: float | None = None,
         dtype: Any = None,
+        noise: float = 32.0,
         rngs: nnx.Rngs,
     ):
         if side % patch:
             raise ValueError(f"Patches of {patch} pixels do not tile images of {side}.")
         check_norm(norm, False)
-        parts = Parts(norm, rngs, dtype=dtype)
+        parts = Parts(norm, rngs, dtype=dtype, noise=noise)
         initial = (2 * layers) ** -0.5 if scale is None else scale
         self.patch = patch
         self.tokens = (side // patch) ** 2

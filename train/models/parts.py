@@ -14,10 +14,11 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
+import cgjax as cg
 from train.models.convolution import convolved
 
 Images = Float[Array, "batch rows columns channels"]
-Norm = Literal["batch", "layer", "none"]
+Norm = Literal["batch", "layer", "stochastic", "none"]
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -28,6 +29,7 @@ class Parts(NamedTuple):
         norm: the normalisation of every place that has one.
         rngs: the source of initial weights.
         standardised: whether kernels are standardised (see `Convolution`).
+        noise: the batch whose statistics the noise of a stochastic normalisation is that of.
         dtype: of the computation; none: that of images and parameters.
     """
 
@@ -35,6 +37,7 @@ class Parts(NamedTuple):
     rngs: nnx.Rngs
     standardised: bool = False
     dtype: Any = None
+    noise: float = 32.0
 
     def normalisation(self, width: int) -> Callable[[Array], Array]:
         """A module that normalises an array whose last axis has `width` features."""
@@ -45,6 +48,8 @@ class Parts(NamedTuple):
             )
         if self.norm == "layer":
             return nnx.LayerNorm(width, dtype=self.dtype, rngs=self.rngs)
+        if self.norm == "stochastic":
+            return cg.layers.StochasticNorm(width, batch=self.noise, momentum=0.9)
         return Identity()
 
     def convolution(
@@ -104,6 +109,9 @@ class Convolution(nnx.Module):
     sqrt(2) at first: rectified inputs of whatever mean then give outputs of mean 0 (Brock et al.
     2021, "Scaled weight standardisation", arXiv 2101.08692; it wants inputs of variance 1, which
     ReLU of a standard normal number has times sqrt(1 - 1/pi)).
+
+    Before a stochastic normalisation, whose statistics are constants in derivatives, the kernel of
+    each output is divided by its norm (Shekhovtsov and Flach 2018, arXiv 1811.00639).
     """
 
     def __init__(
@@ -114,6 +122,7 @@ class Convolution(nnx.Module):
         self.kernel = nnx.Param(deviation * jax.random.normal(parts.rngs.params(), shape))
         self.bias = nnx.Param(jnp.zeros(outputs)) if parts.norm == "none" else None
         self.gain = nnx.Param(jnp.full(outputs, math.sqrt(2))) if parts.standardised else None
+        self.unit = parts.norm == "stochastic"
         self.stride = stride
         self.groups = groups
         self.dtype = parts.dtype
@@ -122,6 +131,8 @@ class Convolution(nnx.Module):
         kernel = self.kernel[...]
         if self.gain is not None:
             kernel = self.gain[...].reshape(1, 1, 1, -1) * standardised(kernel)
+        if self.unit:
+            kernel = kernel * lax.rsqrt(jnp.sum(kernel**2, (0, 1, 2), keepdims=True) + 1e-12)
         if self.dtype is not None:
             x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         y = convolution(x, kernel, self.stride, self.groups)

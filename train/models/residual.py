@@ -83,6 +83,7 @@ class PreActivationResNet(nnx.Module):
         scale: what residual branches begin to be multiplied by where nothing is normalised; none:
             1/sqrt(number of blocks). With 0 the network begins as its shortcuts (SkipInit).
         dtype: of the computation; none: that of images and parameters.
+        noise: M of `cg.layers.StochasticNorm`, with the stochastic normalisation.
 
     Raises:
         ValueError: no block; another shortcut or normalisation; with "pad", fewer channels than
@@ -104,6 +105,7 @@ class PreActivationResNet(nnx.Module):
         standardised: bool = False,
         scale: float | None = None,
         dtype: Any = None,
+        noise: float = 32.0,
         rngs: nnx.Rngs,
     ):
         if len(blocks) != len(widths) or not blocks or min(blocks) < 1:
@@ -114,7 +116,7 @@ class PreActivationResNet(nnx.Module):
         if shortcut not in ("project", "pad"):
             raise ValueError(f"shortcut is 'project' or 'pad', got {shortcut!r}.")
         check_norm(norm, standardised)
-        parts = Parts(norm, rngs, standardised, dtype)
+        parts = Parts(norm, rngs, standardised, dtype, noise)
         initial = sum(blocks) ** -0.5 if scale is None else scale
         self.first = parts.convolution(channels, first, 3)
         made, inputs = [], first
@@ -169,7 +171,7 @@ class ResNet18(nnx.Module):
     the pooling, four stages of two blocks.
 
     Args:
-        channels, classes, norm, standardised, scale, dtype: as for `PreActivationResNet`.
+        channels, classes, norm, standardised, scale, dtype, noise: as for `PreActivationResNet`.
         width: the channels of the first stage; each stage has twice those of the one before.
     """
 
@@ -183,10 +185,11 @@ class ResNet18(nnx.Module):
         standardised: bool = False,
         scale: float | None = None,
         dtype: Any = None,
+        noise: float = 32.0,
         rngs: nnx.Rngs,
     ):
         check_norm(norm, standardised)
-        parts = Parts(norm, rngs, standardised, dtype)
+        parts = Parts(norm, rngs, standardised, dtype, noise)
         initial = 8**-0.5 if scale is None else scale
         self.first = parts.convolution(channels, width, 3)
         self.norm = parts.normalisation(width)

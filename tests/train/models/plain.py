@@ -32,6 +32,10 @@ def conv(p: Values, x: np.ndarray, stride: int = 1, groups: int = 1) -> np.ndarr
     return np.concatenate(parts, -1) + p.get("bias", 0.0)
 
 
+def unit(kernel: np.ndarray) -> np.ndarray:
+    return kernel / np.sqrt((kernel**2).sum((0, 1, 2)))
+
+
 def norm(p: Values | None, x: np.ndarray) -> np.ndarray:
     """By running statistics, over the last axis (of layers), or not at all."""
     if not p:

@@ -185,6 +185,39 @@ def test_values_and_gradients_by_numpy(name):
     assert abs(slope - (above - below) / (2 * step)) < 2e-4 * size
 
 
+def test_with_stochastic_normalisation_kernels_have_norm_one():
+    """Without noise, the network with batch normalisation at test time and divided kernels."""
+    make, expected = SMALL["densenet"]
+    net = filled(lambda: DenseNetBC(10, 2, classes=3, norm="stochastic", rngs=RNGS()))
+    net.eval()
+    tree = numbers(nnx.to_pure_dict(nnx.state(net)))
+
+    def divided(tree: Any) -> Any:
+        if not isinstance(tree, dict):
+            return plain.unit(tree) if tree.ndim == 4 else tree
+        return {key: divided(value) for key, value in tree.items()}
+
+    f, params, state = cg.functional(net)
+    posterior = cg.weights.mean_field(params, {"first/kernel": 1e-3})
+
+    @jax.jit
+    def run(key, x):
+        sampled = cg.with_nodes(cg.forward_sample(f))(key, params, state, x)
+        return (
+            f(params, state, x)[0],
+            sampled,
+            cg.weights.deterministic(f)(key, posterior, state, x),
+        )
+
+    out, ((sampled, _), nodes), (belief, _) = run(jax.random.key(1), X)
+    # float32's rounding, through a dozen layers.
+    np.testing.assert_allclose(out, expected(divided(tree), X.astype(np.float64)), 1e-4, 1e-4)
+    assert size(net) == size(nnx.eval_shape(make))
+    places = sum(isinstance(m, cg.layers.StochasticNorm) for _, m in nnx.iter_modules(net))
+    assert len(nodes) == 2 * places and abs(sampled - out).max() > 1e-3
+    assert jnp.isfinite(belief.mean).all() and (belief.variance > 0).all()
+
+
 def test_branches_begin_with_one_over_the_root_of_their_number():
     net = wide_resnet(10, 1, norm="none", rngs=nnx.Rngs(0))
     assert [float(block.scale.factor[...]) for block in net.blocks] == pytest.approx([3**-0.5] * 3)
