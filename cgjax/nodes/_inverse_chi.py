@@ -305,5 +305,5 @@ def _inverted_jvp(primals, tangents):
     (shape, normal), (change, _) = primals, tangents
     value = _inverted(shape, normal)
     # At a constant probability.
-    drawn = lax.random_gamma_grad(shape, shape * value)
+    drawn = lax.random_gamma_grad(shape, shape * value)  # pyright: ignore[reportCallIssue]
     return value, change * (drawn - value) / shape
