@@ -37,7 +37,7 @@ class InverseChi(Family):
         E[X^2]      e^2 (k + 1)/(k - 2)
         mode        e
 
-    e is the most probable value, at least 0, and the activation. The mean is larger: by 4.1 % at 31
+    e is the most probable value, above 0, and the activation. The mean is larger: by 4.1 % at 31
     degrees, by 1.25/k at many.
 
     With k = M - 1 and e = s, X is s^2 divided by the standard deviation (of divisor M) of M numbers
@@ -48,8 +48,8 @@ class InverseChi(Family):
             broadcasts against e from the right. Samples have derivatives by it.
 
     Raises:
-        ValueError: degrees is not above 2 and finite; e is negative, where its value is known when
-            the method is called.
+        ValueError: degrees is not above 2 and finite; e is not above 0, where its value is known
+            when the method is called. Elsewhere the results for such an e are NaN.
 
     Example:
         >>> import jax.numpy as jnp
@@ -72,19 +72,19 @@ class InverseChi(Family):
         require_parameter(self, "degrees", lambda k: (k > 2) & (k < math.inf), "above 2 and finite")
 
     def natural_parameter(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-        """`e` as an array; where its value is known already, it must be at least 0.
+        """`e` as an array; where its value is known already, it must be above 0.
 
         Raises:
             TypeError: e is not real floating point.
-            ValueError: e is negative, or as `check`.
+            ValueError: e is not above 0, or as `check`.
         """
         e = super().natural_parameter(e)
         if not isinstance(e, Tracer):
             value = np.asarray(e, np.float64)
-            if np.any(value < 0):
+            if not np.all(value > 0):
                 raise ValueError(
-                    "InverseChi needs a natural parameter of at least 0, the most probable value, "
-                    f"got values from {value.min()} to {value.max()}"
+                    "InverseChi needs a natural parameter above 0, the most probable value, got "
+                    f"values from {value.min()} to {value.max()}"
                 )
         return e
 
@@ -138,8 +138,7 @@ class InverseChi(Family):
     def moments(
         self, mean: Num[ArrayLike, "*nodes"], variance: Num[ArrayLike, "..."]
     ) -> tuple[Belief, Belief]:
-        """X is e times noise of its own: exact, for an e of this mean and variance that is at
-        least 0."""
+        """X is e times noise of its own: exact, for any e above 0 of this mean and variance."""
         mean, variance = self._gaussian_parameter(mean, variance)
         mean = _scale(mean)
         factor, noise = (like(v, mean) for v in _mean_and_variance(self._half(mean)))
@@ -156,8 +155,8 @@ class InverseChi(Family):
 
 
 def _scale(e: Values) -> Values:
-    """e, or NaN where it is negative: only what is known already raises."""
-    return or_nan(e >= 0, e)
+    """e, or NaN where it is not above 0: only what is known already raises."""
+    return or_nan(e > 0, e)
 
 
 def _mean_and_variance(half: Values) -> tuple[Values, Values]:

@@ -89,10 +89,10 @@ def test_values_outside_the_law():
     slope = jax.grad(lambda e: family.log_prob(jnp.array([0.0, 1e-30]), e).sum())(jnp.ones(2))
     assert jnp.isfinite(slope).all()
     assert jnp.isnan(family.log_prob(jnp.array(jnp.nan), jnp.array(1.0)))
-    with pytest.raises(ValueError, match="at least 0, the most probable value, got .* -1.0 to 1.0"):
+    with pytest.raises(ValueError, match="above 0, the most probable value, got .* -1.0 to 1.0"):
         family.mean(jnp.array([-1.0, 1.0]))
     traced = jax.jit(family.mean)(jnp.array([-1.0, 0.0]))
-    assert jnp.isnan(traced[0]) and traced[1] == 0
+    assert jnp.isnan(traced).all()
     for degrees in (2.0, jnp.inf, -1.0):
         with pytest.raises(ValueError, match="degrees must be above 2 and finite"):
             nodes.InverseChi(degrees)
