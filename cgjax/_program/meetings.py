@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 
+from cgjax._program.control import Call, Cond, Scan, While, control
 from cgjax._program.degrees import Degree, degrees
 from cgjax._program.inline import inlined
-from cgjax._program.jaxprs import Atom, aval, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, Atom, aval, open_jaxpr, sub_jaxprs
 from cgjax._program.linear import returning
 from cgjax._program.primitives import facts
 from cgjax._program.program import Program
@@ -27,10 +28,12 @@ class Meetings:
     Attributes:
         values: the program that returns the products, in order, as a list.
         parameters: for each the flat argument that it is linear in.
+        inside: parameters that meet data in a product only inside a loop or a branch.
     """
 
     values: Program
     parameters: tuple[int, ...]
+    inside: tuple[int, ...]
 
 
 def meetings(program: Program, parameters: Collection[int]) -> Meetings:
@@ -40,8 +43,7 @@ def meetings(program: Program, parameters: Collection[int]) -> Meetings:
     convolution does, or a function with a derivative of its own that holds one; with the constants
     that it is multiplied by, and the axes that are moved, before anything else uses it. Before it,
     a parameter may have been through any function that is linear in it, for other parameters that
-    are fixed. Where a factor holds several such parameters, the largest one counts. What lies
-    inside loops and branches is not looked into.
+    are fixed. Where a factor holds several such parameters, the largest one counts.
 
     Args:
         program: the traced function.
@@ -52,19 +54,56 @@ def meetings(program: Program, parameters: Collection[int]) -> Meetings:
     # Of what depends on no data; what depends on no parameter either is constant.
     known: dict[Var, _Of] = {v: {} for v in inner.constvars}
     known.update((v, {k: Degree.LINEAR}) for k, v in enumerate(inner.invars) if k in parameters)
-    found: dict[int, Var] = {}
-    for eqn in inner.eqns:
-        of = [{} if isinstance(v, Literal) else known.get(v) for v in eqn.invars]
-        fixed = [x for x in of if x is not None]
-        if len(fixed) < len(of):
-            if _contracts(eqn):
-                for k in _met(eqn, [x or {} for x in of], inner.invars):
-                    found.setdefault(k, eqn.outvars[0])
-            continue
-        known.update(zip(eqn.outvars, _degrees(eqn, fixed), strict=True))
+    found, inside = _products(inner, known, inner.invars)
     constant = {v for v, of in known.items() if not of}
     ends = [_followed(v, inner, constant) for v in found.values()]
-    return Meetings(returning(program, ends), tuple(found))
+    missed = tuple(sorted(inside - found.keys()))
+    return Meetings(returning(program, ends), tuple(found), missed)
+
+
+def _products(
+    jaxpr: Jaxpr, known: dict[Var, _Of], arguments: Sequence[Var]
+) -> tuple[dict[int, Var], set[int]]:
+    """The first product of each parameter, and the parameters with one inside what is called.
+
+    Args:
+        jaxpr: what is looked into.
+        known: how what is no data depends on parameters; it is added to.
+        arguments: of the whole program, among which parameters are numbered.
+    """
+    found: dict[int, Var] = {}
+    inside: set[int] = set()
+    for eqn in jaxpr.eqns:
+        of = [{} if isinstance(v, Literal) else known.get(v) for v in eqn.invars]
+        fixed = [x for x in of if x is not None]
+        if len(fixed) == len(of):
+            known.update(zip(eqn.outvars, _degrees(eqn, fixed), strict=True))
+        elif _contracts(eqn):
+            for k in _met(eqn, [x or {} for x in of], arguments):
+                found.setdefault(k, eqn.outvars[0])
+        else:
+            for body, operands in _bodies(eqn, of):
+                called = open_jaxpr(body)
+                outer = dict.fromkeys(called.constvars, {})
+                outer |= {
+                    v: x for v, x in zip(called.invars, operands, strict=True) if x is not None
+                }
+                inside.update(*_products(called, outer, arguments))
+    return found, inside
+
+
+def _bodies(eqn: JaxprEqn, of: list[_Of | None]) -> list[tuple[AnyJaxpr, list[_Of | None]]]:
+    """What a loop, a branch or a call evaluates, and on what; what a loop carries is data."""
+    match control(eqn, of):
+        case Scan() as scan:
+            return [(scan.body, [*scan.consts, *[None] * len(scan.carry), *scan.xs])]
+        case While() as loop:
+            return [(loop.body, [*loop.body_consts, *[None] * len(loop.carry)])]
+        case Cond() as cond:
+            return [(branch, list(cond.operands)) for branch in cond.branches]
+        case Call() as call:
+            return [(call.body, list(call.operands))]
+    return []
 
 
 def _contracts(eqn: JaxprEqn) -> bool:

@@ -5,6 +5,7 @@ that they see. Here the deviation is what `moments` computes: of drawn weights, 
 before any is drawn, on examples, or on a belief about them.
 """
 
+import warnings
 from collections.abc import Iterable
 from typing import Literal
 
@@ -74,6 +75,9 @@ def balance(
         The posterior with scaled leaves, of its structure and dtypes. It costs a pass of moments
         for each layer, in a loop that is compiled once.
 
+    Warns:
+        UserWarning: a parameter meets data in products inside a loop or a branch alone.
+
     Raises:
         ValueError: a target is not positive, or its pattern matches no parameter or none that meets
             data in a product; a layer's variance is 0 or not finite; an option has another value.
@@ -93,6 +97,13 @@ def balance(
     """
     layers = _Layers(f, posterior, args, checked_options(nodes, order, positions, first_order))
     targets = layers.targets(target)
+    if layers.inside:
+        warnings.warn(
+            f"weights.balance leaves {', '.join(map(repr, layers.inside))} as they are: they meet "
+            "data inside a loop or a branch alone, where a product has no variance of its own. "
+            "Write the loop out, or set their sizes before.",
+            stacklevel=2,
+        )
 
     def set_one(k: Array, gains: Float[Array, "layers"]) -> Float[Array, "layers"]:
         variance = layers.variances(gains)[k]
@@ -168,6 +179,7 @@ class _Layers:
         self.leaves = [leaf_of[k] for k in self.met.parameters]
         self.names = [self.parameters[k] for k in self.leaves]
         self.options = options
+        self.inside = [self.parameters[leaf_of[k]] for k in self.met.inside]
         if not self.leaves:
             raise ValueError(
                 "No parameter of the network meets data in a matrix product or a convolution, "

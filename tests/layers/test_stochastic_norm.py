@@ -142,6 +142,12 @@ def test_positions_share_noise_and_examples_do_not():
     assert flat["norm_shift"].shape == (2,)
 
 
+def test_pcff_samples_noise_at_any_rate():
+    """Training with the noise of batches while nodes stay collapsed."""
+    x = jax.random.normal(KEY, (3, 2))
+    assert abs(cg.pcff(norm(), 0.0)(KEY, x) - norm()(x)).max() > 1e-2
+
+
 def test_running_statistics():
     """Averages of means and of variances of divisor n - 1; a call uses what was there before."""
     layer = norm(momentum=0.75)

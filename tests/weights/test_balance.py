@@ -199,6 +199,29 @@ def test_a_residual_network_of_modules():
     assert len(changed) == 10 and all(name.endswith("kernel") for name in changed)
 
 
+def test_what_lies_in_a_loop_stays_and_a_warning_says_so():
+    params = {
+        "in": jnp.float32(GENERATOR.normal(size=(3, 4))),
+        "biases": jnp.ones((2, 4)),
+        "kernels": jnp.float32(GENERATOR.normal(size=(2, 4, 4))),
+    }
+    x = jnp.float32(GENERATOR.normal(size=(5, 3)))
+
+    def f(params, x):
+        def step(h, parts):
+            kernel, bias = parts
+            return jax.jit(jnp.tanh)(jax.jit(jnp.matmul)(h, kernel) + bias[None]), None
+
+        return jax.lax.scan(step, x @ params["in"], (params["kernels"], params["biases"]))[0]
+
+    with pytest.warns(UserWarning, match="leaves 'kernels' as they are: .*inside a loop"):
+        found = weights.balance(f, params, x)
+    np.testing.assert_allclose(found["in"], params["in"] / np.asarray(x @ params["in"]).std(), 1e-5)
+    assert (found["kernels"] == params["kernels"]).all()
+    with pytest.raises(ValueError, match="outside loops; its parameters are 'w'"):
+        weights.balance(lambda p, x: f(p | params | {"in": jnp.ones((3, 4))}, x), {"w": x}, x)
+
+
 def test_under_jit_and_in_other_dtypes():
     w = [jnp.bfloat16(GENERATOR.normal(size=(3, 4))), jnp.float32(GENERATOR.normal(size=(4, 2)))]
     x = jnp.float32(GENERATOR.normal(size=(5, 3)))
