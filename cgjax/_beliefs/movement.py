@@ -14,6 +14,7 @@ from cgjax._beliefs.values import (
     Known,
     Value,
     is_random,
+    moved_from,
     over_even_pairs,
     over_pairs,
 )
@@ -92,7 +93,7 @@ def spread(x: Gaussian, shape: tuple[int, ...], dimensions: Sequence[int] = ()) 
     mean, variance = over(x.mean, shape), over(x.variance, shape)
     axes = tuple(sorted(repeated | kept))
     if not axes:
-        return Gaussian(mean, variance)
+        return moved_from(Gaussian(mean, variance), x, tuple(shape), tuple(dimensions))
     sizes = [1 if axis in axes else n for axis, n in enumerate(shape)]
     if x.correlation is None:
         return Gaussian(mean, variance, axes, jnp.ones((2, *(1,) * len(shape)), x.dtype))

@@ -7,7 +7,7 @@ function of one Gaussian, which is kept as a function until an operation mixes e
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -97,6 +97,57 @@ class Gaussian:
             object.__setattr__(x, name, leaf)
         object.__setattr__(x, "axes", axes)
         return x
+
+
+class Origin:
+    """Which uncertain array something is, wherever it was moved to; equal for the same elements.
+
+    Attributes:
+        value: the array or the Gaussian.
+        moves: how its elements were moved; equal for the same moves.
+    """
+
+    def __init__(self, value: "Value", moves: tuple[Hashable, ...] = ()):
+        self.value, self.moves = value, moves
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Origin) and self.value is other.value
+        return same and self.moves == other.moves
+
+    def __hash__(self) -> int:
+        return hash((id(self.value), self.moves))
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True, eq=False)
+class Moved(Gaussian):
+    """A Gaussian whose elements are those of another, in other places.
+
+    Attributes:
+        origin: the other, and the moves.
+    """
+
+    origin: Origin | None = None
+
+    @classmethod
+    def tree_unflatten(cls, axes: tuple[int, ...], leaves: Sequence[_Leaf]) -> Gaussian:
+        """For JAX: where its elements come from does not enter loops."""
+        return Gaussian.tree_unflatten(axes, leaves)
+
+
+def moved_from(x: Gaussian, before: "Value", *moves: Hashable) -> Gaussian:
+    """A Gaussian that knows which one it was moved from; without shared positions alone."""
+    if x.axes:
+        return x
+    origin = origin_of(before)
+    return Moved(x.mean, x.variance, origin=Origin(origin.value, (*origin.moves, *moves)))
+
+
+def origin_of(value: "Value") -> Origin:
+    """Which uncertain array a value is."""
+    if isinstance(value, Moved) and value.origin is not None:
+        return value.origin
+    return Origin(value)
 
 
 def sharing(
