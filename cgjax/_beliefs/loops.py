@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves import Curve, as_curve
-from cgjax._beliefs.curves.tied import Path, Running, Use, Uses, going_on
+from cgjax._beliefs.curves.running import Running, Use, Uses
+from cgjax._beliefs.curves.tied import going_on
 from cgjax._beliefs.values import Gaussian, Moved, Value, origin_of
 from cgjax._program.control import Scan, While, control
 
@@ -91,6 +92,3 @@ def _none(x: Gaussian, like: Use) -> Use:
 
 def _of(uses: Uses, kept: Collection[int]) -> Uses:
     return {p: use for p, use in uses.items() if all(id(o.value) in kept for o in p)}
-
-
-__all__ = ["Path", "entering", "fixed", "handed_on", "started"]

@@ -13,90 +13,20 @@ square of its slope at this step, and starts as that of the state with the sum o
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from cgjax._beliefs.curves.curve import Curve, as_curve
 from cgjax._beliefs.curves.form import Coefficient, times
+from cgjax._beliefs.curves.running import Path, Running, Use, Uses
 from cgjax._beliefs.curves.skips import common, slope
 from cgjax._beliefs.curves.total import Part, parts_of
 from cgjax._beliefs.made import Layer, layers_of
-from cgjax._beliefs.values import Gaussian, Moved, Origin, Value, mean_of, origin_of, settle
+from cgjax._beliefs.values import Gaussian, Moved, Origin, mean_of, origin_of, settle
 from cgjax._gaussian.numerics import root as deviation
 from cgjax._gaussian.numerics import wide
-
-# The weights that lead from a result to one of the layers it was made by: the last one's first.
-Path = tuple[Origin, ...]
-_DEEPEST = 4
-
-
-class Use(NamedTuple):
-    """What some weights have added to a sum; all arrays are sums over their uses.
-
-    Attributes:
-        mean: the means of what they were multiplied by, times what the result counts.
-        level: what the results count.
-        base: covariances of what they were functions of, so weighted, with the sum itself.
-        ends: what they were functions of, and how much it counts, where that is known.
-        layer: the last use: a layer, or the addend itself.
-    """
-
-    mean: jax.Array
-    level: jax.Array
-    base: jax.Array
-    ends: tuple[Part, ...] = ()
-    layer: Layer | Gaussian | None = None
-
-    def times(self, weight: Coefficient) -> Use:
-        """The same of a result that counts so much."""
-        mean, level, base = (jnp.asarray(times(weight, a), a.dtype) for a in self[:3])
-        ends = tuple(Part(r, times(weight, w)) for r, w in self.ends)
-        return Use(mean, level, base, ends, self.layer)
-
-    def plus(self, other: Use) -> Use:
-        """Both together."""
-        arrays = (a + b for a, b in zip(self[:3], other[:3], strict=True))
-        return Use(*arrays, self.ends + other.ends, other.layer or self.layer)
-
-
-Uses = dict[Path, Use]
-
-
-@jax.tree_util.register_pytree_node_class
-@dataclass(frozen=True, eq=False)
-class Running(Gaussian):
-    """A sum that knows which weights have added to it.
-
-    Attributes:
-        uses: what they added.
-    """
-
-    uses: Mapping[Path, Use] = field(default_factory=dict)
-
-    def tree_flatten(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
-        """For JAX: the layers themselves do not enter loops."""
-        arrays = (self.mean, self.variance, self.correlation, self.gain)
-        uses = tuple(tuple(use[:3]) for use in self.uses.values())
-        return (*arrays, uses), (self.axes, tuple(self.uses))
-
-    @classmethod
-    def tree_unflatten(
-        cls, aux: tuple[tuple[int, ...], tuple[Path, ...]], leaves: Value
-    ) -> Running:
-        """For JAX."""
-        axes, paths = aux
-        *leaves, uses = leaves
-        x = object.__new__(cls)
-        for name, leaf in zip(("mean", "variance", "correlation", "gain"), leaves, strict=True):
-            object.__setattr__(x, name, leaf)
-        object.__setattr__(x, "axes", axes)
-        known = {path: Use(*arrays) for path, arrays in zip(paths, uses, strict=True)}
-        object.__setattr__(x, "uses", known)
-        return x
 
 
 def with_tied(
@@ -104,16 +34,27 @@ def with_tied(
 ) -> Gaussian | Curve:
     """A sum of two, of which one may be made by the weights that the other is."""
     one, other = map(as_curve, values)
-    if _last(one).isdisjoint(_last(other)):
+    goes_on = [_goes_on(_state(c.root)) and c.affine is not None for c in (one, other)]
+    # Of a sum that knows its parts there is nothing else to say.
+    anew = isinstance(out, Gaussian) and any(goes_on)
+    if not anew and _last(one).isdisjoint(_last(other)):
         return out
-    if isinstance(other.root, Running) and not isinstance(one.root, Running):
+    if goes_on == [False, True]:
         one, other, signs = other, one, signs[::-1]
-    found = _grown(settle(out, 2), one, other, signs)
+    found = _grown(settle(out, 2), one, other, signs, anew)
     return out if found is None else found
 
 
-def _grown(out: Gaussian, a: Curve, b: Curve, signs: Sequence[int]) -> Running | None:
-    """A sum with what its summands have in common, as one that goes on."""
+def _grown(out: Gaussian, a: Curve, b: Curve, signs: Sequence[int], anew: bool) -> Running | None:
+    """A sum with what its summands have in common, as one that goes on.
+
+    Args:
+        out: the sum as it is known without.
+        a: what has gone on, if any has.
+        b: what is added.
+        signs: of the two.
+        anew: whether to make one of summands that have nothing in common.
+    """
     inside = {id(p.root) for p in parts_of(a.root)}
     both = inside & {id(p.root) for p in parts_of(b.root)}
     before, after = uses_of(a, inside), uses_of(b, inside)
@@ -121,8 +62,10 @@ def _grown(out: Gaussian, a: Curve, b: Curve, signs: Sequence[int]) -> Running |
     new = uses_of(a, inside, {id(p.root) for p in parts_of(a.root) if _goes_on(p.root)})
     found = _total(_covariance(p, mine, its, a) for p in mine if len(p) == 1)
     if found is None:
-        return None
-    if a.affine is None or b.affine is None:
+        if not anew:
+            return None
+        found = jnp.zeros(out.shape)
+    elif a.affine is None or b.affine is None:
         found = found * slope(b) * slope(b if a.affine else a)
     # What is known of the two without it, and what there can be at most.
     one, other = (wide(settle(c, 2).variance) for c in (a, b))
@@ -131,7 +74,9 @@ def _grown(out: Gaussian, a: Curve, b: Curve, signs: Sequence[int]) -> Running |
     variance = jnp.maximum(wide(out.variance) + 2 * more, 0)
     uses = {}
     for path in dict.fromkeys((*before, *after)):
-        use, *others = [u[path].times(s) for u, s in zip((before, after), signs) if path in u]
+        use, *others = [
+            u[path].times(s) for u, s in zip((before, after), signs, strict=True) if path in u
+        ]
         use = use.plus(others[0]) if others else use
         base = _base(path, a, (new, after), signs, (known, more))
         uses[path] = use if base is None else use._replace(base=jnp.asarray(base, out.dtype))
@@ -203,6 +148,9 @@ def _total(terms: Iterable[jax.Array | None]) -> jax.Array | None:
 
 
 # -- which weights made a value
+
+# How many layers of a branch are followed.
+_DEEPEST = 4
 
 
 def _last(curve: Curve) -> set[Origin]:
