@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves import Curve, as_curve
-from cgjax._beliefs.curves.running import Running, Use, Uses
+from cgjax._beliefs.curves.running import Path, Running, Use, Uses
 from cgjax._beliefs.curves.tied import going_on
 from cgjax._beliefs.values import Gaussian, Moved, Value, origin_of
 from cgjax._program.control import Scan, While, control
@@ -90,5 +90,5 @@ def _none(x: Gaussian, like: Use) -> Use:
     return Use(jnp.zeros(like.mean.shape, like.mean.dtype), zero, zero)
 
 
-def _of(uses: Uses, kept: Collection[int]) -> Uses:
+def _of(uses: Mapping[Path, Use], kept: Collection[int]) -> Uses:
     return {p: use for p, use in uses.items() if all(id(o.value) in kept for o in p)}

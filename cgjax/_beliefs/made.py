@@ -172,9 +172,9 @@ class Made(Gaussian):
         return cls(x.mean, x.variance, x.axes, x.correlation, x.gain, tuple(layers))
 
     @classmethod
-    def tree_unflatten(cls, axes: tuple[int, ...], leaves: Any) -> Gaussian:
+    def tree_unflatten(cls, static: Any, leaves: Sequence[Any]) -> Gaussian:
         """For JAX: what it is made of does not enter loops."""
-        return Gaussian.tree_unflatten(axes, leaves)
+        return Gaussian.tree_unflatten(static, leaves)
 
 
 def layers_of(value: Gaussian) -> tuple[Layer, ...]:

@@ -15,7 +15,6 @@ from cgjax._beliefs.values import (
     Value,
     is_random,
     moved_from,
-    over_even_pairs,
     over_pairs,
 )
 from cgjax._gaussian.numerics import root
@@ -49,7 +48,7 @@ def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Exact | float = 
     if x.correlation is None or not set(axes) <= set(x.axes):
         return jnp.zeros((), x.dtype)
     beside = x.variance if x.gain is None else x.variance - x.gain**2
-    covariance = x.correlation * over_even_pairs(root(beside) * factor, axes)
+    covariance = x.correlation * over_pairs(root(beside) * factor, axes)
     if x.gain is None:
         return covariance
     return covariance + over_pairs(x.gain * factor, axes)

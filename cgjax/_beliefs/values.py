@@ -78,24 +78,24 @@ class Gaussian:
         if self.correlation is None:
             return self, jnp.zeros((), self.dtype)
         beside = self.variance if self.gain is None else self.variance - self.gain**2
-        covariance = self.correlation * over_even_pairs(root(beside), self.axes)
+        covariance = self.correlation * over_pairs(root(beside), self.axes)
         if self.gain is None:
             return self, covariance
         covariance = covariance + over_pairs(self.gain, self.axes)
         return sharing(self.mean, self.variance, covariance, self.axes), covariance
 
-    def tree_flatten(self) -> tuple[tuple[_Leaf, ...], tuple[int, ...]]:
+    def tree_flatten(self) -> tuple[tuple[_Leaf, ...], Hashable]:
         """For JAX."""
         return (self.mean, self.variance, self.correlation, self.gain), self.axes
 
     @classmethod
-    def tree_unflatten(cls, axes: tuple[int, ...], leaves: Sequence[_Leaf]) -> "Gaussian":
+    def tree_unflatten(cls, static: Any, leaves: Sequence[Any]) -> "Gaussian":
         """For JAX."""
         # Not through __init__: transformations put shapes and placeholders where arrays were.
         x = object.__new__(cls)
         for name, leaf in zip(("mean", "variance", "correlation", "gain"), leaves, strict=True):
             object.__setattr__(x, name, leaf)
-        object.__setattr__(x, "axes", axes)
+        object.__setattr__(x, "axes", static)
         return x
 
 
@@ -111,8 +111,9 @@ class Origin:
         self.value, self.moves = value, moves
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Origin) and self.value is other.value
-        return same and self.moves == other.moves
+        if not isinstance(other, Origin):
+            return NotImplemented
+        return self.value is other.value and self.moves == other.moves
 
     def __hash__(self) -> int:
         return hash((id(self.value), self.moves))
@@ -130,9 +131,9 @@ class Moved(Gaussian):
     origin: Origin | None = None
 
     @classmethod
-    def tree_unflatten(cls, axes: tuple[int, ...], leaves: Sequence[_Leaf]) -> Gaussian:
+    def tree_unflatten(cls, static: Any, leaves: Sequence[Any]) -> Gaussian:
         """For JAX: where its elements come from does not enter loops."""
-        return Gaussian.tree_unflatten(axes, leaves)
+        return Gaussian.tree_unflatten(static, leaves)
 
 
 def moved_from(x: Gaussian, before: "Value", *moves: Hashable) -> Gaussian:
@@ -174,7 +175,7 @@ def sharing(
         gain = lax.stop_gradient(gain)
         beside = variance - gain**2
         shared = shared - over_pairs(gain, axes)
-    product = over_even_pairs(root(beside), axes)
+    product = over_pairs(root(beside), axes)
     known = product > 0
     correlation = shared / jnp.where(known, product, 1)
     number = math.prod(variance.shape[axis] for axis in axes)
@@ -224,14 +225,6 @@ def _anywhere(loading: Num[Exact, "..."], axes: Sequence[int]) -> Num[Exact, "..
     average = loading.mean(axes, keepdims=True)
     square = (loading**2).mean(axes, keepdims=True)
     return (number * average**2 - square) / (number - 1)
-
-
-def over_even_pairs(loading: Float[Array, "..."], axes: Sequence[int]) -> Float[Array, "..."]:
-    """The same for what varies little from one position to the next, such as a deviation."""
-    if math.prod(loading.shape[axis] for axis in axes) < 2:
-        return jnp.zeros((2, *loading.shape), loading.dtype)
-    anywhere = _anywhere(loading, axes)
-    return jnp.stack([anywhere, anywhere])
 
 
 class Lazy(abc.ABC):
