@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax import lax
 
 import cgjax as cg
@@ -34,7 +33,7 @@ def each_by_itself(step, h):
 
     def one(count, h):
         def turn(state):
-            return state[0] + 1, step(state[1][None])[0]
+            return state[0] + 1, step(state[1])
 
         return lax.while_loop(lambda state: state[0] < STEPS, turn, (count, h))[1]
 
@@ -96,9 +95,11 @@ def test_layers_of_their_own_have_nothing_in_common():
 
 def field(params, h, transposed=False):
     (first, shift), (second, offset) = params
+    if h.ndim > 1:
+        shift, offset = shift.reshape(1, -1), offset.reshape(1, -1)
     if transposed:
         first, second = first.T.T, second.T.reshape(second.T.shape).T
-    return jnp.tanh(h @ first + shift.reshape(1, -1)) @ second + offset.reshape(1, -1)
+    return jax.nn.relu(h @ first + shift) @ second + offset
 
 
 def residual(params, h):
@@ -110,35 +111,31 @@ def moved(params, h):
 
 
 def bent(params, h):
-    return 0.9 * h + jnp.tanh(field(params, h)) / STEPS
+    return 0.9 * h + jax.nn.relu(field(params, h)) / STEPS
 
 
 def halfway(params, h):
-    """Heun's method with two stages."""
+    """Heun's method, of two stages."""
     slope = field(params, h)
     return h + (slope + field(params, h + slope / STEPS)) / (2 * STEPS)
 
 
-@pytest.mark.parametrize("what", ["weights", "both"])
-def test_steps_of_one_network(what):
-    """Against samples, which have an error of 3 %; what is left out is smaller than 10 %."""
+def test_steps_of_one_network():
+    """Against samples, whose total variance has an error of 2 %; independent steps have half."""
     h, *layers = beliefs((2, 8), (8, 16), (16,), (16, 8), (8,))
     about = [tuple(layers[:2]), tuple(layers[2:])]
-    if what == "weights":
-        h = h.mean
 
     def all_of(about, h):
-        forms = [(residual, scanned), (residual, each_by_itself), (residual, nested)]
-        forms += [(residual, written_out), (moved, scanned), (bent, scanned), (halfway, scanned)]
+        forms = [(residual, scanned), (residual, each_by_itself)]
+        forms += [(moved, scanned), (bent, scanned), (halfway, scanned)]
         return [loop(lambda h, s=step: s(about, h), h) for step, loop in forms]
 
     def drawn(key):
         leaves, tree = jax.tree.flatten((about, h), is_leaf=lambda x: isinstance(x, Belief))
+        keys = jax.random.split(key, len(leaves))
         values = [
             x.mean + x.variance**0.5 * jax.random.normal(k, x.mean.shape)
-            if isinstance(x, Belief)
-            else x
-            for k, x in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+            for k, x in zip(keys, leaves, strict=True)
         ]
         params, start = jax.tree.unflatten(tree, values)
         return [scanned(lambda h, s=s: s(params, h), start) for s in (residual, bent, halfway)]
@@ -146,9 +143,10 @@ def test_steps_of_one_network(what):
     draws = jax.jit(jax.vmap(drawn))(jax.random.split(jax.random.key(1), 2000))
     exact, curved, staged = (d.var(0).sum() for d in draws)
     totals = [b.variance.sum() for b in jax.jit(cg.moments(all_of))(about, h)]
-    np.testing.assert_allclose(totals[1:5], [totals[0]] * 4, rtol=0.03)
-    np.testing.assert_allclose(totals[::5], [exact, curved], rtol=0.12)
-    np.testing.assert_allclose(totals[6], staged, rtol=0.15)
+    np.testing.assert_allclose(totals[1:3], [totals[0]] * 2, rtol=1e-4)
+    # Five standard errors, and what is left out.
+    np.testing.assert_allclose(totals[::3], [exact, curved], rtol=0.1)
+    np.testing.assert_allclose(totals[4], staged, rtol=0.15)
 
 
 def test_gradients_know_of_it():
