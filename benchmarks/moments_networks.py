@@ -96,12 +96,21 @@ def averaged(activation: Any, params: Any, x: Any) -> Any:
     return attention(activation, params, x).mean(1)
 
 
+def attended(params: Any, x: Any) -> Any:
+    """Attention over positions, added to what it attends to."""
+    weights = jax.nn.softmax(scored(params, x), axis=-1)
+    return x + layer(weighed(params, weights, x), params[3])
+
+
+def forward(activation: Any, params: Any, x: Any) -> Any:
+    """Two layers at each position, added to what they are of."""
+    *_, first, second = params
+    return x + layer(activation(layer(x, first)), second)
+
+
 def attention(activation: Any, params: Any, x: Any) -> Any:
     """Attention over positions and two layers at each, both beside what they are added to."""
-    *_, out, first, second = params
-    weights = jax.nn.softmax(scored(params, x), axis=-1)
-    x = x + layer(weighed(params, weights, x), out)
-    return x + layer(activation(layer(x, first)), second)
+    return forward(activation, params, attended(params, x))
 
 
 def of_images(steps: str, *kernels: tuple[int, ...]) -> Architecture:
@@ -271,31 +280,31 @@ def steps_of_attention(seeds: range, draws: int) -> list[dict[str, Any]]:
     were right: what is left is what elements have in common.
     """
 
-    def softmax(scores: Any) -> Any:
-        return jax.nn.softmax(scores, axis=-1)
-
-    def all_of(params: Any, x: Any) -> Any:
-        return weighed(params, softmax(scored(params, x)), x)
-
+    architecture, activation = NETWORKS[ATTENDING]
+    softmax = partial(jax.nn.softmax, axis=-1)
+    forwards = partial(forward, ACTIVATIONS[activation])
+    functions = {
+        "scores": scored,
+        "weights of values": lambda params, x: softmax(scored(params, x)),
+        "averages of values": lambda params, x: weighed(params, softmax(scored(params, x)), x),
+        "with the skip": attended,
+        "block": partial(architecture.function, ACTIVATIONS[activation]),
+    }
+    scores, weights, mixed, beside_skip, block = functions
     found: dict[str, list[np.ndarray]] = {}
     for seed in seeds:
         params, x = arguments(ATTENDING, "inputs", seed)
-        functions = {
-            "scores": scored,
-            "weights of values": lambda params, x: softmax(scored(params, x)),
-            "averages of values": all_of,
-        }
         key = jax.random.key(1000 + seed)
         true = {name: sampler(f, draws)(key, params, x) for name, f in functions.items()}
         ours = {name: cg.moments(f)(params, x) for name, f in functions.items()}
-        scores, weights, mixed = functions
         ours |= {
             f"{weights}, of sampled scores": cg.moments(softmax)(true[scores]),
             f"{mixed}, of sampled weights": cg.moments(weighed)(params, true[weights], x),
             f"{mixed}, of known weights": cg.moments(weighed)(params, true[weights].mean, x),
+            f"{block}, of sampled sums": cg.moments(forwards)(params, true[beside_skip]),
         }
-        for name, belief in ours.items():
-            found.setdefault(name, []).append(beside(belief, true[name.split(",")[0]]))
+    for name, belief in ours.items():
+        found.setdefault(name, []).append(beside(belief, true[name.split(",")[0]]))
     return [{"network": ATTENDING, "step": name} | compared(f) for name, f in found.items()]
 
 

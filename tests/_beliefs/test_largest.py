@@ -98,7 +98,7 @@ def test_the_largest_by_place_has_a_derivative():
     assert (gradient[4] == 0).all()  # what is written to nobody does not count
 
 
-@pytest.mark.parametrize("activation", [jax.nn.relu, jax.nn.gelu, lambda x: jnp.tanh(x / 2)])
+@pytest.mark.parametrize("activation", [jax.nn.relu, jax.nn.gelu])
 def test_known_offsets_stand_before_an_activation(activation):
     """A known bias or an uncertain one, of variance 0: the same function of the largest."""
     mean, variance, offset = jax.random.uniform(jax.random.key(0), (3, 2, 4, 4, 1))
@@ -117,7 +117,7 @@ def test_known_offsets_stand_before_an_activation(activation):
 @pytest.mark.parametrize("sizes", [(2, 2), (3, 1), (2, 5), (1, 1)])
 def test_correlations_fade_inside_a_window(sizes):
     """All pairs of different elements of a window, one by one."""
-    far, near = jnp.array([0.2, -0.1, 1.0, 0.3]), jnp.array([0.6, 0.4, 1.0, 0.1])
+    far, near = np.array([0.2, -0.1, 1.0, 0.3]), np.array([0.6, 0.4, 1.0, 0.1])
     places = np.array([*np.ndindex(*sizes)])
     steps = np.abs(places[:, None] - places[None]).sum(-1)
     apart = steps[steps > 0] if len(places) > 1 else np.ones(1)
