@@ -303,8 +303,8 @@ def steps_of_attention(seeds: range, draws: int) -> list[dict[str, Any]]:
             f"{mixed}, of known weights": cg.moments(weighed)(params, true[weights].mean, x),
             f"{block}, of sampled sums": cg.moments(forwards)(params, true[beside_skip]),
         }
-    for name, belief in ours.items():
-        found.setdefault(name, []).append(beside(belief, true[name.split(",")[0]]))
+        for name, belief in ours.items():
+            found.setdefault(name, []).append(beside(belief, true[name.split(",")[0]]))
     return [{"network": ATTENDING, "step": name} | compared(f) for name, f in found.items()]
 
 
