@@ -11,6 +11,12 @@ whose loss has the score of a path besides. Interleaved rounds of one run; "spee
 scan's median, "of fastest" that of the fastest rounds, which other work on the machine disturbs
 least, and "error" the largest distance of gradients from those of the scan in float64.
 
+What no implementation can go below are the parts "bounds": the products of states and transitions
+in both directions and the sum over pairs, in the order in which they depend on each other
+("products in turn"); as many multiplications in one large product of matrices ("one large
+product"); and reading the potentials and writing as many marginals ("memory"). Of a sample, the
+filter and the random bits alone.
+
     python -m benchmarks.chains                     # about 5 minutes on 2 cores
     python -m benchmarks.chains --quick --no-write
     pip install dynamax distrax pytorch-crf         # for their rows; SynJax: from its repository
@@ -38,7 +44,7 @@ import cgjax as cg
 from benchmarks.records import Table, Timing
 from benchmarks.timing import called, interleaved
 from cgjax.kernels import chains, random_words
-from cgjax.kernels.chains import Chain
+from cgjax.kernels.chains import Chain, _chain, _lanes
 from cgjax.nodes import LinearChain
 
 # (chains, positions, states)
@@ -160,6 +166,39 @@ def pytorch(e: Any, a: Any, path: Any) -> dict[str, Callable[[], Any]]:
     return {"loss and gradients": loss, "best path": decode}
 
 
+def products(e: Any, a: Any) -> Any:
+    """The multiplications of log Z and its gradients, those of a step after those before it."""
+    k = e.shape[2]
+    rows = jnp.moveaxis(e, 1, 0)
+    if _chain.batch_last(Chain(e, a[None, None])):
+        both = jnp.stack([a, a.T])[..., None]
+        step = lambda state, _: (_lanes.times(state, both), None)  # noqa: E731
+        start = jnp.stack([e[:, 0].T, e[:, -1].T])
+        last = lax.scan(step, start, None, length=e.shape[1])[0]
+    else:
+        step = lambda state, _: ((state[0] @ a, state[1] @ a.T), None)  # noqa: E731
+        last = lax.scan(step, (e[:, 0], e[:, -1]), None, length=e.shape[1])[0]
+    return last, rows.reshape(-1, k).T @ rows[::-1].reshape(-1, k)
+
+
+def bounds(size: tuple[int, ...], e: Any, a: Any) -> dict[tuple[str, str], Any]:
+    """Functions that do a part of what is measured, with their arguments."""
+    batch, length, k = size
+    width = 256
+    rows = jnp.ones((max(3 * batch * length * k**2 // width**2, 1), width))
+    filtering = lambda e, a: chains.filtered(Chain(e, a[None, None]))  # noqa: E731
+    return {
+        ("bounds", "products in turn"): (products, e, a),
+        ("bounds", "one large product"): (jnp.matmul, rows, jnp.ones((width, width))),
+        ("bounds", "memory"): (lambda e: e + 1, e),
+        ("bounds of a sample", "filter"): (filtering, e, a),
+        ("bounds of a sample", "random bits"): (
+            lambda key: random_words(key, size[:2])[1],
+            jax.random.key(2),
+        ),
+    }
+
+
 def repeatedly(function: Callable[[], Any]) -> Callable[[int], None]:
     """A function of PyTorch's as `interleaved` takes it."""
 
@@ -207,6 +246,7 @@ def measure(quick: bool, sizes: Any = None, clock: Any = None) -> Iterator[dict[
             ("marginals", "cgjax"): (family.mean, e),
             ("sample", "cgjax"): (family.from_words, words, e),
             ("best path", "cgjax"): (family.mode, e),
+            **bounds(size, e, a),
         }
         for key, (function, *arguments) in own.items():
             compiled[key] = called(jax.jit(function).lower(*arguments).compile(), *arguments)

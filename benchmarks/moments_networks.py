@@ -79,18 +79,38 @@ def normalised(activation: Any, params: Any, x: Any) -> Any:
     return x + layer(activation(layer(branch, first)), second)
 
 
+def scored(params: Any, x: Any) -> Any:
+    """The scores of attention."""
+    query, key, *_ = params
+    q, k = layer(x, query), layer(x, key)
+    return q @ jnp.swapaxes(k, 1, 2) / q.shape[-1] ** 0.5
+
+
+def weighed(params: Any, weights: Any, x: Any) -> Any:
+    """The averages of the values by weights."""
+    return weights @ layer(x, params[2])
+
+
 def averaged(activation: Any, params: Any, x: Any) -> Any:
     """The average of the positions after a block of attention."""
     return attention(activation, params, x).mean(1)
 
 
+def attended(params: Any, x: Any) -> Any:
+    """Attention over positions, added to what it attends to."""
+    weights = jax.nn.softmax(scored(params, x), axis=-1)
+    return x + layer(weighed(params, weights, x), params[3])
+
+
+def forward(activation: Any, params: Any, x: Any) -> Any:
+    """Two layers at each position, added to what they are of."""
+    *_, first, second = params
+    return x + layer(activation(layer(x, first)), second)
+
+
 def attention(activation: Any, params: Any, x: Any) -> Any:
     """Attention over positions and two layers at each, both beside what they are added to."""
-    query, key, value, out, first, second = params
-    q, k, v = (layer(x, p) for p in (query, key, value))
-    weights = jax.nn.softmax(q @ jnp.swapaxes(k, 1, 2) / q.shape[-1] ** 0.5, axis=-1)
-    x = x + layer(weights @ v, out)
-    return x + layer(activation(layer(x, first)), second)
+    return forward(activation, params, attended(params, x))
 
 
 def of_images(steps: str, *kernels: tuple[int, ...]) -> Architecture:
@@ -142,6 +162,8 @@ NETWORKS = {
 UNCERTAIN = ("inputs", "weights", "both")
 # Derivatives along random directions, of which the first order of all variances is the mean.
 DIRECTIONS, SKETCHED = (1, 4, 8, 32, 64, 0), "residual block, dense"
+# Of which each step is looked at.
+ATTENDING = "attention block"
 
 
 def arguments(network: str, what: str, seed: int) -> tuple[Any, Any]:
@@ -159,9 +181,25 @@ def ratios(network: str, what: str, seeds: range, draws: int) -> list[np.ndarray
     architecture, activation = NETWORKS[network]
     function = partial(architecture.function, ACTIVATIONS[activation])
     moments = jax.jit(cg.moments(function), compiler_options=FAST)
+    sampled = sampler(function, draws)
+    found = []
+    for seed in seeds:
+        about, x = arguments(network, what, seed)
+        reference = sampled(jax.random.key(1000 + seed), about, x)
+        found.append(beside(moments(about, x), reference))
+    return found
+
+
+def beside(ours: cg.Belief, theirs: cg.Belief) -> np.ndarray:
+    """The variances of both, one above the other."""
+    return np.stack([ours.variance, theirs.variance]).reshape(2, -1)
+
+
+def sampler(function: Any, draws: int) -> Any:
+    """`sampled(key, about, x)`: mean and variance of a function of drawn weights and inputs."""
 
     @jax.jit
-    def sampled(key: Any, about: Any, x: Any) -> Any:
+    def sampled(key: Any, about: Any, x: Any) -> cg.Belief:
         def draw(key: Any) -> Any:
             leaves, tree = jax.tree.flatten((about, x), is_leaf=_is_belief)
             keys = jax.random.split(key, len(leaves))
@@ -174,14 +212,9 @@ def ratios(network: str, what: str, seeds: range, draws: int) -> list[np.ndarray
         centre = draw(key)
         zero = jnp.zeros_like(centre)
         (first, second), _ = lax.scan(add, (zero, zero), jax.random.split(key, draws))
-        return second / draws - (first / draws) ** 2
+        return cg.Belief(centre + first / draws, second / draws - (first / draws) ** 2)
 
-    found = []
-    for seed in seeds:
-        about, x = arguments(network, what, seed)
-        reference = sampled(jax.random.key(1000 + seed), about, x)
-        found.append(np.stack([moments(about, x).variance, reference]).reshape(2, -1))
-    return found
+    return sampled
 
 
 def _is_belief(x: Any) -> bool:
@@ -240,9 +273,44 @@ def directions(number: int, seed: int, x: Any) -> Any:
     return jax.random.rademacher(key, (number, *x.shape), x.dtype)
 
 
+def steps_of_attention(seeds: range, draws: int) -> list[dict[str, Any]]:
+    """Attention with uncertain inputs step by step: as it is, and each step from sampled moments.
+
+    The latter is what a step would give if all that is known of the one before, element by element,
+    were right: what is left is what elements have in common.
+    """
+
+    architecture, activation = NETWORKS[ATTENDING]
+    softmax = partial(jax.nn.softmax, axis=-1)
+    forwards = partial(forward, ACTIVATIONS[activation])
+    functions = {
+        "scores": scored,
+        "weights of values": lambda params, x: softmax(scored(params, x)),
+        "averages of values": lambda params, x: weighed(params, softmax(scored(params, x)), x),
+        "with the skip": attended,
+        "block": partial(architecture.function, ACTIVATIONS[activation]),
+    }
+    scores, weights, mixed, beside_skip, block = functions
+    found: dict[str, list[np.ndarray]] = {}
+    for seed in seeds:
+        params, x = arguments(ATTENDING, "inputs", seed)
+        key = jax.random.key(1000 + seed)
+        true = {name: sampler(f, draws)(key, params, x) for name, f in functions.items()}
+        ours = {name: cg.moments(f)(params, x) for name, f in functions.items()}
+        ours |= {
+            f"{weights}, of sampled scores": cg.moments(softmax)(true[scores]),
+            f"{mixed}, of sampled weights": cg.moments(weighed)(params, true[weights], x),
+            f"{mixed}, of known weights": cg.moments(weighed)(params, true[weights].mean, x),
+            f"{block}, of sampled sums": cg.moments(forwards)(params, true[beside_skip]),
+        }
+        for name, belief in ours.items():
+            found.setdefault(name, []).append(beside(belief, true[name.split(",")[0]]))
+    return [{"network": ATTENDING, "step": name} | compared(f) for name, f in found.items()]
+
+
 def measure(quick: bool, draws: int, only: list[str]) -> Any:
     """All networks of which a pattern is given, and all uncertainties."""
-    cells, found, result = [], [], {}
+    cells, found, steps, result = [], [], [], {}
     seeds, draws = (range(1), 200) if quick else (range(3), draws)
     for network in NETWORKS:
         if not any(fnmatchcase(network, pattern) for pattern in only):
@@ -253,7 +321,9 @@ def measure(quick: bool, draws: int, only: list[str]) -> Any:
             yield result
         if network == SKETCHED:
             found = along(network, seeds, draws)
-    yield result | {"directions": found}
+        if network == ATTENDING:
+            steps = steps_of_attention(seeds, draws)
+    yield result | {"directions": found, "steps": steps}
 
 
 def summary(row: Any) -> dict[str, Any]:
@@ -275,6 +345,13 @@ TABLES = [
         "network {network} | directions {directions} | total {total_mean:.2f} "
         "({least:.2f}-{most:.2f}) | single (quartiles) {single~2} | within 25 % {within:.2f}",
         title="Uncertain inputs, by derivatives along random directions:",
+        more=summary,
+    ),
+    Table(
+        "steps",
+        "step {step} | total {total_mean:.2f} ({least:.2f}-{most:.2f}) | "
+        "single (quartiles) {single~2} | within 25 % {within:.2f}",
+        title="Attention with uncertain inputs, step by step:",
         more=summary,
     ),
 ]

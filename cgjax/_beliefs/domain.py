@@ -16,6 +16,7 @@ from cgjax._beliefs import registry
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.joint import apart
 from cgjax._beliefs.linked import without_link
+from cgjax._beliefs.loops import entering, handed_on, started
 from cgjax._beliefs.maps import Complex, as_linear, is_complex
 from cgjax._beliefs.parameters import Parameters
 from cgjax._beliefs.rules import results, ruled
@@ -49,12 +50,14 @@ class BeliefDomain(Domain):
         visitor: how beliefs are propagated.
         calls: the equations that the walk is inside of, outermost first.
         offsets: the largest values that are constants, by id of equation.
+        fixed: the arrays that are the same at all steps of the loop that the walk is in, by id.
     """
 
     program: Program
     visitor: Beliefs
     calls: tuple[JaxprEqn, ...] = ()
     offsets: frozenset[int] = frozenset()
+    fixed: frozenset[int] = frozenset()
 
     def simplified(self, jaxpr: Jaxpr, nodes_in: Callable[[JaxprEqn], int]) -> Jaxpr:
         def kept(eqn: JaxprEqn) -> bool:
@@ -184,7 +187,8 @@ class BeliefDomain(Domain):
             return ruled(call, eqn, operands, self.visitor.order, {}), {}
         settled = [self.crossing(x) for x in operands]
         if isinstance(record, Scan | While):
-            settled = [x.alone() if isinstance(x, Gaussian) else x for x in settled]
+            settled, fixed = entering(eqn, settled)
+            frame = replace(frame, domain=replace(self, fixed=fixed))
         return walk.enter(walk, eqn, settled, frame)
 
     def crossing(self, value: Held) -> Value:
@@ -207,6 +211,12 @@ class BeliefDomain(Domain):
         settled = [self.crossing(out) for out in outs]
         return [x.alone() if isinstance(x, Gaussian) else x for x in settled]
 
+    def carried(self, outs: Sequence[Held]) -> list[Value]:
+        settled = self.leave(outs)
+        if self.visitor.order == 1 or not self.visitor.positions:
+            return settled
+        return handed_on(outs, settled, self.fixed)
+
     def stable(
         self,
         step: Callable[..., tuple[Sequence[Value], object]],
@@ -219,7 +229,7 @@ class BeliefDomain(Domain):
         carry, rest = list(carry), jax.tree.map(one, rest)
         while True:
             after = jax.eval_shape(lambda c, r: step(c, *r)[0], carry, rest)
-            new = [_alike(c, is_random(a)) for c, a in zip(carry, after, strict=True)]
+            new = [started(_alike(c, is_random(a)), a) for c, a in zip(carry, after, strict=True)]
             if all(n is c for n, c in zip(new, carry, strict=True)):
                 return carry
             carry = new

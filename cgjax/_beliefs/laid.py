@@ -19,7 +19,7 @@ from cgjax._beliefs import layouts
 from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.layouts import Layout, Shape
 from cgjax._beliefs.movement import carried, reshaped_axes
-from cgjax._beliefs.values import Gaussian, Lazy, Value, is_random, settle
+from cgjax._beliefs.values import Gaussian, Lazy, Value, is_random, moved_from, settle
 from cgjax._program.jaxprs import aval, bind
 
 Atom = Var | Literal
@@ -61,7 +61,7 @@ class Laid(Lazy):
 
     def _in_layout(self, found: Value) -> Gaussian | jax.Array:
         if isinstance(found, Gaussian):
-            return laid_gaussian(found.shared()[0], self.layout)
+            return moved_from(laid_gaussian(found.shared()[0], self.layout), found, self.layout)
         return self.array(found)
 
     def array(self, values: jax.Array) -> jax.Array:

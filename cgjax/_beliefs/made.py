@@ -18,7 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn
 
-from cgjax._beliefs.values import Gaussian, Value, is_random, mean_of
+from cgjax._beliefs.values import (
+    Gaussian,
+    Origin,
+    Value,
+    is_random,
+    mean_of,
+    origin_of,
+    settle,
+)
 from cgjax._program.jaxprs import aval, bind
 
 
@@ -41,13 +49,17 @@ class Layer:
 
     Attributes:
         eqn: the product.
-        data: its input, a Gaussian or a function of one.
+        data: its input: known, or a Gaussian or a function of one.
         kernel: the kernel.
+        noise: the variances of its elements; None where it is known.
+        origin: which array it is.
     """
 
     eqn: JaxprEqn
     data: Value
     kernel: jax.Array
+    noise: jax.Array | None
+    origin: Origin
 
     def back(self) -> Back | None:
         """Of the layer alone."""
@@ -160,9 +172,9 @@ class Made(Gaussian):
         return cls(x.mean, x.variance, x.axes, x.correlation, x.gain, tuple(layers))
 
     @classmethod
-    def tree_unflatten(cls, axes: tuple[int, ...], leaves: Any) -> Gaussian:
+    def tree_unflatten(cls, static: Any, leaves: Sequence[Any]) -> Gaussian:
         """For JAX: what it is made of does not enter loops."""
-        return Gaussian.tree_unflatten(axes, leaves)
+        return Gaussian.tree_unflatten(static, leaves)
 
 
 def layers_of(value: Gaussian) -> tuple[Layer, ...]:
@@ -172,13 +184,16 @@ def layers_of(value: Gaussian) -> tuple[Layer, ...]:
 
 def made(out: Value, eqn: JaxprEqn, operands: Sequence[Value]) -> Value:
     """The result of a product, with what it was made of where that is followed."""
-    if not isinstance(out, Gaussian) or not is_random(operands[0]):
+    if not isinstance(out, Gaussian):
         return out
-    data, other = operands
+    data, other = operands[0], settle(operands[1], 2)
     if is_random(other) and not isinstance(other, Gaussian):
         return out
     laid = _as_layer(eqn, jnp.asarray(mean_of(other)))
-    return out if laid is None else Made.of(out, [Layer(eqn, data, laid)])
+    if laid is None:
+        return out
+    noise = _as_layer(eqn, other.variance) if isinstance(other, Gaussian) else None
+    return Made.of(out, [Layer(eqn, data, laid, noise, origin_of(other))])
 
 
 def _as_layer(eqn: JaxprEqn, kernel: jax.Array) -> jax.Array | None:

@@ -14,7 +14,7 @@ from cgjax._beliefs.values import (
     Known,
     Value,
     is_random,
-    over_even_pairs,
+    moved_from,
     over_pairs,
 )
 from cgjax._gaussian.numerics import root
@@ -48,7 +48,7 @@ def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Exact | float = 
     if x.correlation is None or not set(axes) <= set(x.axes):
         return jnp.zeros((), x.dtype)
     beside = x.variance if x.gain is None else x.variance - x.gain**2
-    covariance = x.correlation * over_even_pairs(root(beside) * factor, axes)
+    covariance = x.correlation * over_pairs(root(beside) * factor, axes)
     if x.gain is None:
         return covariance
     return covariance + over_pairs(x.gain * factor, axes)
@@ -92,7 +92,7 @@ def spread(x: Gaussian, shape: tuple[int, ...], dimensions: Sequence[int] = ()) 
     mean, variance = over(x.mean, shape), over(x.variance, shape)
     axes = tuple(sorted(repeated | kept))
     if not axes:
-        return Gaussian(mean, variance)
+        return moved_from(Gaussian(mean, variance), x, tuple(shape), tuple(dimensions))
     sizes = [1 if axis in axes else n for axis, n in enumerate(shape)]
     if x.correlation is None:
         return Gaussian(mean, variance, axes, jnp.ones((2, *(1,) * len(shape)), x.dtype))

@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Var
 
 from cgjax._beliefs import registry
 from cgjax._beliefs.complex_values import of_complex
-from cgjax._beliefs.curves import Curve, Open
+from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.curve import warn_of_decision
 from cgjax._beliefs.curves.elementwise import asks_for_infinity, is_elementwise
 from cgjax._beliefs.factors import of_factors, whole
@@ -37,7 +37,7 @@ from cgjax._beliefs.scattered import SCATTERED
 from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule
 from cgjax._beliefs.sums import reduced
 from cgjax._beliefs.totals import TOTALS, total_of
-from cgjax._beliefs.valleys import lowest_point
+from cgjax._beliefs.valleys import largest_of_curve
 from cgjax._beliefs.values import Gaussian, Known, Value, at_mean, is_random, settle
 from cgjax._program.jaxprs import Atom, Params, aval, bind
 from cgjax._program.jaxprs import Literal as Constant
@@ -222,32 +222,6 @@ def _is_sum(eqn: JaxprEqn) -> bool:
         return False
     rank = len(aval(eqn.invars[0]).shape) - len(aval(eqn.outvars[0]).shape)
     return all(not isinstance(a, str) for a in axes) and rank == len(axes)
-
-
-def largest_of_curve(eqn: JaxprEqn, value: Value, order: int) -> Curve | None:
-    """The largest value of a function that rises, or falls a little first: of GELU and SiLU.
-
-    The function of the largest root. Where that may be less than the function of the smallest
-    one, since both lie where the function falls, its value at the smallest mean is the least.
-    """
-    if not isinstance(value, Curve) or value.affine is not None or order == 1:
-        return None
-    if not value.resolved:
-        return None
-    lowest = -math.inf if value.rises else lowest_point(value.function)
-    falls = lowest is not None and lowest > -math.inf
-    if lowest is None or (falls and facts(eqn).reduces != "largest"):
-        return None
-    x = EXTREMES[eqn.primitive.name](eqn, [value.root.shared()[0]], order)
-    if not falls:
-        return value.on(x)
-    smallest = -bind(eqn, [-value.root.mean])[0]
-    least = value.function(jnp.minimum(smallest, lowest))
-
-    def at_least(x: jax.Array, least: jax.Array) -> jax.Array:
-        return jnp.maximum(value.function(x), least)
-
-    return Curve(x, lambda x: at_least(x, least), value.dtype, Open(at_least, (least,)))
 
 
 def _whole_number(variable: Atom, value: Value) -> int | None:

@@ -1,5 +1,6 @@
 """Sums and products along axes, with what positions share."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
 from cgjax._beliefs.movement import Move, carried, shared_variance
-from cgjax._beliefs.values import Gaussian, Value, over_even_pairs, sharing
+from cgjax._beliefs.values import Gaussian, Value, over_pairs, sharing
 from cgjax._gaussian.numerics import root
 from cgjax._program.jaxprs import bind
 
@@ -43,7 +44,7 @@ def summed(x: Gaussian, axes: tuple[int, ...], mean: Array, total: Move) -> Gaus
         return Gaussian(mean, out)
     shared = [
         lax.squeeze(c.sum(rest, keepdims=True), sorted(axes))
-        for c in x.correlation * over_even_pairs(together, left)
+        for c in x.correlation * over_pairs(together, left)
     ]
     kept = tuple(after(axis, axes) for axis in left)
     return sharing(mean, out, jnp.stack(shared), kept)
@@ -71,9 +72,30 @@ def _window_sum(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussia
         return Gaussian(mean, bind(eqn, [x.variance])[0])
     if not inside <= set(x.axes):
         return Gaussian(mean, bind(eqn, [x.variance])[0])
-    variance, together = _added_up(x, x.correlation[1], lambda a: bind(eqn, [a])[0])
-    shared = between_windows(x.correlation) * over_even_pairs(together, x.axes)
+    inner = _inside_window(x.correlation, [window[axis] for axis in sorted(inside)])
+    variance, together = _added_up(x, inner, lambda a: bind(eqn, [a])[0])
+    shared = between_windows(x.correlation) * over_pairs(together, x.axes)
     return sharing(mean, variance, shared, x.axes)
+
+
+def _inside_window(correlation: Array, sizes: Sequence[int]) -> Array:
+    """The average correlation of two elements of a window.
+
+    What neighbours have in common beyond any two, as a share of what these have not, is lost again
+    with each further step along an axis.
+    """
+    far, near = correlation
+    number, left = math.prod(sizes), 1 - far
+    if number == 1:
+        return near
+    beyond = jnp.where(left > 0, (near - far) / jnp.where(left > 0, left, 1), 0)
+    powers = [
+        jnp.polyval(jnp.asarray([*range(2, 2 * size, 2), size], far.dtype) / size**2, beyond)
+        for size in sizes
+    ]
+    # Less the elements themselves, which are among all pairs.
+    apart = (math.prod(powers[1:], start=powers[0]) - 1 / number) / (1 - 1 / number)
+    return far + left * apart
 
 
 def between_windows(correlation: Array) -> Array:

@@ -6,9 +6,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import JaxprEqn
 
 from cgjax import _cache
+from cgjax._beliefs.curves import Curve, Open
+from cgjax._beliefs.largest import EXTREMES
+from cgjax._beliefs.values import Value, settle
 from cgjax._gaussian.written import Written, constants_are_numbers
+from cgjax._program.jaxprs import bind
+from cgjax._program.primitives import facts
 
 # At all scales: a function may be of x / 100.
 _BESIDE = np.logspace(-4, 5, 3000)
@@ -64,3 +70,32 @@ def _looked_at(function: Callable[[jax.Array], jax.Array]) -> float | None:
     left = _POINTS[: lowest + 1][y[: lowest + 1] - y[lowest] >= height / 2]
     at = float(_POINTS[lowest])
     return at if right.size and right[0] - at <= at - left[-1] else None
+
+
+def largest_of_curve(eqn: JaxprEqn, value: Value, order: int) -> Curve | None:
+    """The largest value of a function that rises, or falls a little first: of GELU and SiLU.
+
+    The function of the largest root. Where that may be less than the function of the smallest
+    one, since both lie where the function falls, its value at the smallest mean is the least.
+    """
+    if not isinstance(value, Curve) or value.affine is not None or order == 1:
+        return None
+    if value.of_line is not None:
+        line = settle(value.of_line.line, order)
+        return largest_of_curve(eqn, value.of_line.function(line), order)
+    if not value.resolved:
+        return None
+    lowest = -math.inf if value.rises else lowest_point(value.function)
+    falls = lowest is not None and lowest > -math.inf
+    if lowest is None or (falls and facts(eqn).reduces != "largest"):
+        return None
+    x = EXTREMES[eqn.primitive.name](eqn, [value.root.shared()[0]], order)
+    if not falls:
+        return value.on(x)
+    smallest = -bind(eqn, [-value.root.mean])[0]
+    least = value.function(jnp.minimum(smallest, lowest))
+
+    def at_least(x: jax.Array, least: jax.Array) -> jax.Array:
+        return jnp.maximum(value.function(x), least)
+
+    return Curve(x, lambda x: at_least(x, least), value.dtype, Open(at_least, (least,)))

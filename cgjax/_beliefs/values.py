@@ -7,7 +7,7 @@ function of one Gaussian, which is kept as a function until an operation mixes e
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -78,25 +78,77 @@ class Gaussian:
         if self.correlation is None:
             return self, jnp.zeros((), self.dtype)
         beside = self.variance if self.gain is None else self.variance - self.gain**2
-        covariance = self.correlation * over_even_pairs(root(beside), self.axes)
+        covariance = self.correlation * over_pairs(root(beside), self.axes)
         if self.gain is None:
             return self, covariance
         covariance = covariance + over_pairs(self.gain, self.axes)
         return sharing(self.mean, self.variance, covariance, self.axes), covariance
 
-    def tree_flatten(self) -> tuple[tuple[_Leaf, ...], tuple[int, ...]]:
+    def tree_flatten(self) -> tuple[tuple[_Leaf, ...], Hashable]:
         """For JAX."""
         return (self.mean, self.variance, self.correlation, self.gain), self.axes
 
     @classmethod
-    def tree_unflatten(cls, axes: tuple[int, ...], leaves: Sequence[_Leaf]) -> "Gaussian":
+    def tree_unflatten(cls, static: Any, leaves: Sequence[Any]) -> "Gaussian":
         """For JAX."""
         # Not through __init__: transformations put shapes and placeholders where arrays were.
         x = object.__new__(cls)
         for name, leaf in zip(("mean", "variance", "correlation", "gain"), leaves, strict=True):
             object.__setattr__(x, name, leaf)
-        object.__setattr__(x, "axes", axes)
+        object.__setattr__(x, "axes", static)
         return x
+
+
+class Origin:
+    """Which uncertain array something is, wherever it was moved to; equal for the same elements.
+
+    Attributes:
+        value: the array or the Gaussian.
+        moves: how its elements were moved; equal for the same moves.
+    """
+
+    def __init__(self, value: "Value", moves: tuple[Hashable, ...] = ()):
+        self.value, self.moves = value, moves
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Origin):
+            return NotImplemented
+        return self.value is other.value and self.moves == other.moves
+
+    def __hash__(self) -> int:
+        return hash((id(self.value), self.moves))
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True, eq=False)
+class Moved(Gaussian):
+    """A Gaussian whose elements are those of another, in other places.
+
+    Attributes:
+        origin: the other, and the moves.
+    """
+
+    origin: Origin | None = None
+
+    @classmethod
+    def tree_unflatten(cls, static: Any, leaves: Sequence[Any]) -> Gaussian:
+        """For JAX: where its elements come from does not enter loops."""
+        return Gaussian.tree_unflatten(static, leaves)
+
+
+def moved_from(x: Gaussian, before: "Value", *moves: Hashable) -> Gaussian:
+    """A Gaussian that knows which one it was moved from; without shared positions alone."""
+    if x.axes:
+        return x
+    origin = origin_of(before)
+    return Moved(x.mean, x.variance, origin=Origin(origin.value, (*origin.moves, *moves)))
+
+
+def origin_of(value: "Value") -> Origin:
+    """Which uncertain array a value is."""
+    if isinstance(value, Moved) and value.origin is not None:
+        return value.origin
+    return Origin(value)
 
 
 def sharing(
@@ -123,7 +175,7 @@ def sharing(
         gain = lax.stop_gradient(gain)
         beside = variance - gain**2
         shared = shared - over_pairs(gain, axes)
-    product = over_even_pairs(root(beside), axes)
+    product = over_pairs(root(beside), axes)
     known = product > 0
     correlation = shared / jnp.where(known, product, 1)
     number = math.prod(variance.shape[axis] for axis in axes)
@@ -173,14 +225,6 @@ def _anywhere(loading: Num[Exact, "..."], axes: Sequence[int]) -> Num[Exact, "..
     average = loading.mean(axes, keepdims=True)
     square = (loading**2).mean(axes, keepdims=True)
     return (number * average**2 - square) / (number - 1)
-
-
-def over_even_pairs(loading: Float[Array, "..."], axes: Sequence[int]) -> Float[Array, "..."]:
-    """The same for what varies little from one position to the next, such as a deviation."""
-    if math.prod(loading.shape[axis] for axis in axes) < 2:
-        return jnp.zeros((2, *loading.shape), loading.dtype)
-    anywhere = _anywhere(loading, axes)
-    return jnp.stack([anywhere, anywhere])
 
 
 class Lazy(abc.ABC):

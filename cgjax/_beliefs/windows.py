@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from cgjax._beliefs.values import Exact, Gaussian, neighbour_products, over_even_pairs
+from cgjax._beliefs.values import Exact, Gaussian, neighbour_products, over_pairs
 from cgjax._gaussian.numerics import root
 from cgjax._program.jaxprs import Params
 
@@ -114,7 +114,7 @@ class Window:
         near, far = x.correlation[1], x.correlation[0]
         # What neighbours have in common beyond any two fades within a few steps.
         faded = far + (near - far) / max(self.steps)
-        return jnp.stack([far, faded]) * over_even_pairs(root(x.variance), axes)
+        return jnp.stack([far, faded]) * over_pairs(root(x.variance), axes)
 
     def kernel(self, kernel: Exact) -> Array:
         """The kernel as (taps, inputs, groups, outputs)."""

@@ -11,18 +11,21 @@ differs between versions of JAX.
 from cgjax._program.flow import parents
 from cgjax._program.jaxprs import split_source
 from cgjax._program.linear import Linear, linear
+from cgjax._program.meetings import Meetings, meetings
 from cgjax._program.program import Program, Site
 from cgjax._program.steps import Sources, Steps, steps
 from cgjax._program.trace import UnsupportedPrimitiveError, trace
 
 __all__ = [
     "Linear",
+    "Meetings",
     "Program",
     "Site",
     "Sources",
     "Steps",
     "UnsupportedPrimitiveError",
     "linear",
+    "meetings",
     "parents",
     "split_source",
     "steps",

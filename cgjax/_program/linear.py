@@ -85,7 +85,7 @@ class _Dependence:
         return not isinstance(v, Literal) and bool(self.of_value.get(v))
 
 
-def _returning(program: Program, variables: Sequence[Var]) -> Program:
+def returning(program: Program, variables: Sequence[Var]) -> Program:
     """The program with other results."""
     jaxpr = open_jaxpr(program.jaxpr).replace(outvars=list(variables))
     out_tree = jax.tree.structure([0] * len(variables))
@@ -95,7 +95,7 @@ def _returning(program: Program, variables: Sequence[Var]) -> Program:
 def _dependence(program: Program) -> _Dependence:
     eqns = open_jaxpr(program.jaxpr).eqns
     variables = [v for eqn in eqns for v in eqn.outvars]
-    tags = parents(_returning(program, variables))[1]
+    tags = parents(returning(program, variables))[1]
     direct = {v: frozenset(i for i, _ in t) for v, t in zip(variables, tags, strict=True)}
     marks = {e.outvars[0]: e for e in eqns if e.primitive is node_p}
     levels: dict[int, Nodes] = {}
@@ -188,7 +188,7 @@ def linear(program: Program) -> Linear:
 
     nodes = tuple(map(depends.node.get, cut))
     of_cut = tuple(depends.of_value[v] for v in cut)
-    return Linear(_returning(program, cut), nodes, of_cut, depends.of_node, combine)
+    return Linear(returning(program, cut), nodes, of_cut, depends.of_node, combine)
 
 
 def _at_expectations(

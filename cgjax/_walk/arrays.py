@@ -43,28 +43,29 @@ def walk(
         visitor: what to do at a node.
         arrays: the flat array arguments.
         key: the key of `jax.random` that all randomness derives from, if any is needed.
-        given: for some nodes, by index, an array to hand to the visitor: it broadcasts against the
-            node's statistic, with one leading time axis for each enclosing scan. In a loop of
-            unknown length it serves every step.
+        given: for some nodes, by index, an array to hand to the visitor: it broadcasts against what
+            that takes, which is the node's statistic unless it says so, with one leading time axis
+            for each enclosing scan. In a loop of unknown length it serves every step.
 
     Returns:
         The function's result, and what the visitor recorded, by node index (stacked over scans).
     """
-    given = {i: _full_rank(program.sites[i], v) for i, v in (given or {}).items()}
+    given = {i: _full_rank(visitor, program.sites[i], v) for i, v in (given or {}).items()}
     walker = evaluator(program, visitor, frozenset(i for i, v in given.items() if v.size != 1))
     stream = walker.streams.of(key, open_jaxpr(program.jaxpr), 0)
     flat, records = walker.run(program.jaxpr, arrays, Frame(stream=stream, given=given))
     return jax.tree.unflatten(program.out_tree, flat), records
 
 
-def _full_rank(site: Site, value: Leaf) -> jax.Array:
+def _full_rank(visitor: Visitor, site: Site, value: Leaf) -> jax.Array:
     value = jnp.asarray(value)
-    missing = len(site.stacked_shape) - value.ndim
+    shape = (*site.lengths, *visitor.handed(site))
+    missing = len(shape) - value.ndim
     if missing < 0 or any(
-        n not in (1, m) for n, m in zip(value.shape, site.stacked_shape[missing:], strict=True)
+        n not in (1, m) for n, m in zip(value.shape, shape[missing:], strict=True)
     ):
         raise ValueError(
             f"An array of shape {value.shape} does not broadcast against the node {site.name!r} "
-            f"of shape {site.stacked_shape} ({site.source})."
+            f"of shape {shape} ({site.source})."
         )
     return value.reshape((1,) * missing + value.shape)

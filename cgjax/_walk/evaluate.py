@@ -91,6 +91,10 @@ class Domain:
         """What leaves a loop, a branch or a rematerialised part: pytrees of arrays."""
         return list(outs)
 
+    def carried(self, outs: Sequence[Value]) -> list[Value]:
+        """What one turn of a loop hands on to the next: pytrees of arrays."""
+        return self.leave(outs)
+
     def stable(self, step: Function, carry: Sequence[Value], *rest: Value) -> list[Value]:
         """What a loop starts from, in the form that `step(carry, *rest)` leaves it in."""
         return list(carry)

@@ -49,6 +49,10 @@ class Visitor:
         """Whether the node needs random words."""
         return False
 
+    def handed(self, site: Site) -> tuple[int, ...]:
+        """What an array that is handed to the node broadcasts against, in one step of its loops."""
+        return site.shape
+
     def value(
         self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
     ) -> Array:

@@ -28,6 +28,9 @@ def elbo(
     Nodes that are neither observed nor proposed, and that nothing observed or proposed depends on,
     are summed out: their probabilities sum to 1. So a part of the data may be missing.
 
+    Of a node that is observed in part, p(x | z) is the sum over all its values that agree: exact,
+    also for components whose nodes touch, such as a `LinearChain` of which positions are known.
+
     Args:
         model: a network of one example, `model(*args)`.
         guide: a network of one example, `guide(observed, *args)`: the dict of what is observed,
@@ -40,14 +43,17 @@ def elbo(
 
     Returns:
         `procedure(key, observed, *args) -> Bound`, of one example; `jax.vmap` for a batch. observed
-        has a value for each observed node by full name, or `PartlyKnown` elements of it.
+        has a value for each observed node by full name, `PartlyKnown` elements of it, or
+        `SoftEvidence`.
 
     Raises:
         ValueError: for unknown options; when called, if the guide has nodes that the model lacks,
-            a node is missing or both observed and proposed, or shapes do not fit; if values are
-            known, for grey levels under a Bernoulli node.
+            a node is missing or both observed and proposed, others depend on a node that is
+            observed in part, or shapes do not fit; if values are known, for grey levels under a
+            Bernoulli node, and known positions that are not one-hot.
         TypeError: if model or guide is no network; when called, for an observation that is no
-            array, or a part of a node whose elements touch.
+            array, weights of a family without a list of states, or a part of a `Grid` or
+            `DenseGrid` whose sums are approximate.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg

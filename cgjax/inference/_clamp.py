@@ -24,8 +24,8 @@ class PartlyKnown(NamedTuple):
 
     For families whose elements touch (`LinearChain`, `SemiMarkov`, `Tree`, `Grid`, `DenseGrid`):
     partial labels, or decoding under constraints. The node stays in the network, with the law of
-    its unknown positions given the known ones and its parents. For `condition` and `log_evidence`,
-    what is known was seen, and tells something of the parents too.
+    its unknown positions given the known ones and its parents. For `condition`, `log_evidence` and
+    bounds such as `elbo`, what is known was seen, and tells something of the parents too.
 
     Attributes:
         values: the one-hot statistic, (..., positions, states); read at known positions only.

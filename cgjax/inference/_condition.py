@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,11 +13,11 @@ from jaxtyping import ArrayLike, Num
 
 from cgjax import _static
 from cgjax._procedure import Network, check_network
-from cgjax._program import Program, Site
+from cgjax._program import Program, Site, trace
 from cgjax._static import Leaf, Tree
 from cgjax.inference._clamp import PartlyKnown, is_numeric, named_values
 from cgjax.inference._evidence import Evidence
-from cgjax.inference._states import component
+from cgjax.inference._states import component, mask_shape
 from cgjax.nodes import Family
 from cgjax.nodes._one_hot import OneHotPositions
 
@@ -34,7 +34,9 @@ class SoftEvidence(NamedTuple):
 
     Attributes:
         log_weights: (..., *nodes, states), with the states in the order of `family.states()`; for
-            a `Categorical`, whose nodes have size 1 along the class axis, that of the classes.
+            a `Categorical`, whose nodes have size 1 along the class axis, that of the classes. Of a
+            component whose nodes touch, such as a `LinearChain`, of the shape of its statistic: for
+            each state of each position, and of a `SemiMarkov` for each segment.
 
     Example:
         >>> import jax.numpy as jnp, cgjax as cg
@@ -155,40 +157,58 @@ def evidence(program: Program, values: Mapping[str, Tree]) -> Evidence:
 
     Raises:
         ValueError: as `condition`.
-        TypeError: weights of a component whose nodes touch, or a part or weights of a continuous
-            one.
+        TypeError: a part or weights of a continuous family.
     """
+    found = seen(program, values)
+    for index in found.partly:
+        site = program.sites[index]
+        if not site.family_type.discrete:
+            raise _no_list(site, "a part")
+    return found
+
+
+def seen(program: Program, values: Mapping[str, Tree]) -> Evidence:
+    """`evidence`, in which parts of the elements of continuous nodes may be known."""
     values_of, partly, weights = {}, {}, {}
     for index, value in named_values(program, values).items():
         site = program.sites[index]
+        touching = issubclass(site.family_type, OneHotPositions)
         if site.kind == "observe":
             raise ValueError(
                 f"{site.name!r} is an input that the network reads as expected values: it has its "
                 "value from the arguments."
             )
         if isinstance(value, SoftEvidence):
-            kind = component(site) if site.family_type.discrete else None
-            if kind is None or kind.numbered:
-                raise _no_list(site, "weights")
-            shape = (*site.lengths, *kind.shape, kind.states)
-            weights[index] = _fitted(site, value.log_weights, shape)
+            weights[index] = _fitted(site, value.log_weights, (*site.lengths, *weights_of(site)))
         elif isinstance(value, PartlyKnown):
-            if issubclass(site.family_type, OneHotPositions):
+            if touching:
                 value.check(site.name)
-                partly[index] = _fitted(site, value.encoded(), site.stacked_shape)
-                continue
-            if not site.family_type.discrete:
-                raise _no_list(site, "a part")
-            partly[index] = _fitted(site, _encoded(site, value), site.stacked_shape)
+            encoded = value.encoded() if touching else _encoded(site, value)
+            partly[index] = _fitted(site, encoded, site.stacked_shape)
         else:
             values_of[index] = _fitted(site, value, site.stacked_shape)
     return Evidence(values_of, partly, weights)
 
 
+def weights_of(site: Site) -> tuple[int, ...]:
+    """The shape of what soft evidence has of a node: a weight for each state of each of its
+    elements, and where these touch, one for each number of its statistic.
+
+    Raises:
+        TypeError: the family has no list of states.
+    """
+    if issubclass(site.family_type, OneHotPositions):
+        return site.shape
+    kind = component(site) if site.family_type.discrete else None
+    if kind is None or kind.numbered:
+        raise _no_list(site, "weights")
+    return *kind.shape, kind.states
+
+
 def _no_list(site: Site, what: str) -> TypeError:
     return TypeError(
-        f"Evidence about {what} of the node {site.name!r} needs a family of independent nodes with "
-        f"few states, and it is a {site.family_type.__name__}. Give the value of all of it."
+        f"Evidence about {what} of the node {site.name!r} needs a family of nodes with few states, "
+        f"and it is a {site.family_type.__name__}. Give the value of all of it."
     )
 
 
@@ -200,10 +220,20 @@ def _encoded(site: Site, value: PartlyKnown) -> jax.Array:
             f"PartlyKnown for the node {site.name!r} takes booleans that say what is known, got "
             f"{known.dtype} of shape {known.shape}."
         )
-    if known.ndim < values.ndim and component(site).axis is not None:
-        known = jnp.expand_dims(known, values.ndim + (component(site).axis or 0))
+    classes = [k for k, n in enumerate(mask_shape(site)) if n != site.shape[k]]
+    if classes and known.ndim < values.ndim:  # one for each slice of classes
+        lead = (1,) * (values.ndim - 1 - known.ndim)
+        axis = values.ndim + classes[0] - len(site.shape)
+        known = jnp.expand_dims(known.reshape(*lead, *known.shape), axis)
+    try:
+        shape = jnp.broadcast_shapes(values.shape, known.shape)
+    except ValueError:
+        raise ValueError(
+            f"PartlyKnown for the node {site.name!r} has values of shape {values.shape} and "
+            f"booleans of shape {known.shape}, which do not broadcast."
+        ) from None
     values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
-    return jnp.where(known, values, jnp.nan)
+    return jnp.where(jnp.broadcast_to(known, shape), jnp.broadcast_to(values, shape), jnp.nan)
 
 
 def _fitted(site: Site, value: Leaf, shape: tuple[int, ...]) -> jax.Array:
@@ -219,11 +249,7 @@ def _fitted(site: Site, value: Leaf, shape: tuple[int, ...]) -> jax.Array:
 
 def check_values(program: Program, values: Mapping[str, Any]) -> None:
     """Raises for a value that is known and that its node cannot take."""
-    partly = {n: v for n, v in values.items() if isinstance(v, PartlyKnown)}
-    for index, part in named_values(program, partly).items():
-        site = program.sites[index]
-        if issubclass(site.family_type, OneHotPositions):
-            part.check(site.name)
+    _check_parts(program, values)
     whole = {n: v for n, v in values.items() if not isinstance(v, PartlyKnown | SoftEvidence)}
     for index, value in named_values(program, whole).items():
         site = program.sites[index]
@@ -244,6 +270,22 @@ def check_values(program: Program, values: Mapping[str, Any]) -> None:
                 f"The node {site.name!r} is a {site.family_type.__name__}, whose statistic has the "
                 f"values {listed}: it cannot have been seen as {wrong:g}."
             )
+
+
+def check_parts(
+    net: Network, values: Leaf, args: Sequence[Tree], kwargs: Mapping[str, Tree]
+) -> None:
+    """Raises for a known position of nodes that touch whose value is known, and not one-hot."""
+    if isinstance(values, Mapping) and any(isinstance(v, PartlyKnown) for v in values.values()):
+        _check_parts(trace(net, args, kwargs), values)
+
+
+def _check_parts(program: Program, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        site = program.by_name.get(name)
+        touching = site is not None and issubclass(site.family_type, OneHotPositions)
+        if touching and isinstance(value, PartlyKnown):
+            value.check(name)
 
 
 def impossible(names: Mapping[str, Any]) -> ValueError:

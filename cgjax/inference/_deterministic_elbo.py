@@ -70,6 +70,7 @@ class _ExpectedBoundOf:
         warn_of_rows(self.model, model, self.name, OF_ONE, depth=2)
         pair = paired(model, guide, observed, self.name, analytic=True)
         _check_proposals(pair, self.name)
+        _check_observed(pair, self.name)
         pair = replace(pair, analytic=pair.analytic & _with_known_prior(pair))
         of_model = _static.split((args, kwargs), numbers=True)[1]
         of_guide = _static.split(((observed, *args), kwargs), numbers=True)[1]
@@ -161,6 +162,17 @@ def _check_proposals(pair: Pair, procedure: str) -> None:
             )
 
 
+def _check_observed(pair: Pair, procedure: str) -> None:
+    for site in (pair.model.sites[index] for index in pair.observed.all):
+        if site.family_type.touching is not None:
+            raise TypeError(
+                f"{procedure}: the observed node {site.name!r} is a {site.family_type.__name__}, "
+                "whose elements depend on each other; the expectation of its log-probability does "
+                "not follow from moments of its natural parameter. Use `cgjax.elbo`, which draws "
+                "samples."
+            )
+
+
 def _check_moments(pair: Pair, names: Set[str], procedure: str) -> None:
     """Of a Gaussian, the log-density is a square of its value, whose mean moments tell."""
     for name in sorted(names):
@@ -224,8 +236,9 @@ def deterministic_elbo(
         ValueError: as `elbo`; for another covariance or order; when called, if nodes of the guide
             depend on each other.
         TypeError: as `elbo`; when called, for a family of the guide without an entropy in closed
-            form, or whose elements touch; for latent nodes that are not Gaussian and depend on
-            other ones in the model; for an operation without a rule for moments, which is named.
+            form; for elements that touch, proposed or observed; for latent nodes that are not
+            Gaussian and depend on other ones in the model; for an operation without a rule for
+            moments, which is named.
 
     Example:
         >>> import jax.numpy as jnp, cgjax as cg

@@ -76,9 +76,12 @@ class _Unrolled(Visitor):
         if site.kind == "observe":
             return activation, activation
         kind, like = site.kind, None
-        if given is not None and isinstance(family, OneHotPositions) and site.index in self.partly:
-            _observe(family.log_known(given, e), site)
-            e = family.conditioned(e, given)
+        told = site.index in self.partly or site.index in self.weighted
+        if given is not None and isinstance(family, OneHotPositions) and told:
+            weighs = site.index in self.weighted
+            after = family.weighted(e, given) if weighs else family.conditioned(e, given)
+            _observe(family.log_evidence(e, after), site)
+            e = after
         elif site.index in self.observed:
             assert given is not None  # it is observed
             kind, like = EVIDENCE, given.astype(site.dtype)

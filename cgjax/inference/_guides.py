@@ -12,10 +12,11 @@ from cgjax._procedure import Arrays, check_capture, named
 from cgjax._program import Program, Site, parents
 from cgjax._static import Leaf
 from cgjax._walk import walk
-from cgjax.inference._clamp import PartlyKnown, is_numeric, named_values
+from cgjax.inference._clamp import PartlyKnown, is_numeric
+from cgjax.inference._condition import SoftEvidence, seen
 from cgjax.inference._drawing import Drawn
-from cgjax.inference._scoring import Natural, Scored, Scoring, log_prob_of_known
-from cgjax.inference._states import mask_shape
+from cgjax.inference._evidence import Evidence
+from cgjax.inference._scoring import Natural, Scored, Scoring
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,14 @@ class Pair:
 
     Attributes:
         model, guide: the traced networks.
-        observed: values of the model's observed nodes, by number.
-        partly: those of them that are NaN where nothing is observed.
+        observed: what is observed of the model's nodes, by number.
         analytic: the latent nodes for which a divergence between the guide's and the model's
             conditional may stand in place of a difference of log-probabilities.
     """
 
     model: Program
     guide: Program
-    observed: Mapping[int, Leaf]
-    partly: frozenset[int]
+    observed: Evidence
     analytic: frozenset[str]
 
     @property
@@ -48,15 +47,15 @@ class Pair:
     def score(self, arrays: Arrays, latent: Mapping[str, Array]) -> dict[str, Scored]:
         """What the model says of the observed nodes and of values of the latent ones."""
         by_name = self.model.by_name
-        given = {**self.observed, **{by_name[name].index: v for name, v in latent.items()}}
+        given = {**self.observed.all, **{by_name[name].index: v for name, v in latent.items()}}
         natural = frozenset(by_name[name].index for name in self.analytic)
-        visitor = Scoring(scored=frozenset(given), partly=self.partly, natural=natural)
+        visitor = Scoring.of(self.observed, frozenset(given), natural)
         records = walk(self.model, visitor, arrays, given=given)[1]
         return named(self.model, records)
 
     def natural(self, arrays: Arrays, latent: Mapping[str, Array]) -> dict[str, Natural]:
         """Of the observed and the latent nodes, what the model makes their laws of."""
-        given = frozenset(self.observed) | {self.model.by_name[name].index for name in latent}
+        given = frozenset(self.observed.all) | {self.model.by_name[name].index for name in latent}
         names = frozenset(self.model.sites[index].name for index in given)
         found = replace(self, analytic=names).score(arrays, latent)
         return {n: Natural(x.e, x.parameters) for n, x in found.items() if x.e is not None}
@@ -64,16 +63,16 @@ class Pair:
     def log_prob(self, name: str, natural: Natural, latent: Mapping[str, Array]) -> Array:
         """What the model says of a node's value, given what it makes the node's law of."""
         site = self.model.by_name[name]
-        value = latent[name] if name in latent else self.observed[site.index]
-        value = jnp.broadcast_to(value, site.stacked_shape).astype(site.dtype)
-        partly = site.index in self.partly
+        value = latent[name] if name in latent else self.observed.all[site.index]
+        visitor = Scoring.of(self.observed, frozenset((site.index,)))
 
         def of_step(e: Array, arrays: list[Leaf], value: Array) -> Array:
-            return log_prob_of_known(_static.join(site.family, arrays), value, e, partly)
+            return visitor.log_prob(site, _static.join(site.family, arrays), value, e)
 
         of_all: Callable[..., Array] = of_step
         for _ in site.lengths:
             of_all = jax.vmap(of_all)
+        value = jnp.broadcast_to(value, (*site.lengths, *visitor.handed(site)))
         return jnp.sum(of_all(natural.e, list(natural.parameters), value))
 
     def fixed_log_prob(self, arrays: Arrays, latent: Mapping[str, Array]) -> Array:
@@ -122,7 +121,7 @@ def paired(
 
     Args:
         model, guide: the traced networks.
-        observed: values of the model's nodes by name, some of them `PartlyKnown`.
+        observed: what is known of the model's nodes, by name.
         procedure: who asks, for messages.
         analytic: whether divergences may stand in place of differences of log-probabilities.
 
@@ -130,7 +129,7 @@ def paired(
         TypeError: an observed value is no array.
         ValueError: names do not fit.
     """
-    given, partly = observations(model, observed, procedure)
+    known = observations(model, observed, procedure)
     check_capture(guide)
     latent = {site.name: site for site in _random(guide)}
     extra = [name for name in latent if name not in model.by_name]
@@ -149,26 +148,24 @@ def paired(
         )
     for name, site in latent.items():
         _check_fit(site, model.by_name[name], procedure)
-    counted = frozenset(given) | {model.by_name[name].index for name in latent}
-    _check_rest(model, counted, partly, procedure)
+    counted = frozenset(known.all) | {model.by_name[name].index for name in latent}
+    _check_rest(model, counted, known, procedure)
     closed = frozenset(filter(_closed(model, guide), latent)) if analytic else frozenset()
-    return Pair(model, guide, given, partly, closed)
+    return Pair(model, guide, known, closed)
 
 
-def observations(
-    model: Program, observed: Mapping[str, Leaf], procedure: str
-) -> tuple[dict[int, Leaf], frozenset[int]]:
-    """The observed values by number, and the numbers of those of which a part is known."""
+def observations(model: Program, observed: Mapping[str, Leaf], procedure: str) -> Evidence:
+    """What is observed of a model's nodes, by number."""
     if not isinstance(observed, Mapping):
         raise TypeError(
             f"{procedure} takes what is observed as a dict from node names to values, "
             f"`procedure(key, observed, *args)`, got {_static.described(observed)}."
         )
     for name, value in observed.items():
-        if not isinstance(value, PartlyKnown) and not is_numeric(value):
+        if not isinstance(value, PartlyKnown | SoftEvidence) and not is_numeric(value):
             raise TypeError(
-                f"The observed value of {name!r} must be a number, an array or "
-                f"`cgjax.PartlyKnown`, got {_static.described(value)}."
+                f"The observed value of {name!r} must be a number, an array, `cgjax.PartlyKnown` "
+                f"or `cgjax.SoftEvidence`, got {_static.described(value)}."
             )
     implicit = [name for name in observed if name not in model.by_name]
     if implicit:
@@ -178,39 +175,7 @@ def observations(
             "function of them and has no density of its own (an implicit model): mark what is "
             "observed by `cgjax.node`, with the family of its noise."
         )
-    partly = {name for name, value in observed.items() if isinstance(value, PartlyKnown)}
-    for name in partly:
-        _check_part(model.by_name[name], observed[name])
-    values = {
-        name: _encoded(model.by_name[name], value) if name in partly else value
-        for name, value in observed.items()
-    }
-    given = named_values(model, values)
-    return given, frozenset(model.by_name[name].index for name in partly)
-
-
-def _encoded(site: Site, part: PartlyKnown) -> Array:
-    """The values, NaN where they are not known."""
-    values, known = jnp.asarray(part.values), jnp.asarray(part.known)
-    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
-    one_a_slice = site.shape and mask_shape(site)[-1] != site.shape[-1]
-    if one_a_slice and known.ndim == values.ndim - 1:
-        known = known[..., None]
-    missing = (1,) * (values.ndim - known.ndim)
-    return jnp.where(known.reshape(*missing, *known.shape), values, jnp.nan)
-
-
-def _check_part(site: Site, part: PartlyKnown) -> None:
-    if site.family_type.touching is not None:
-        raise TypeError(
-            f"The node {site.name!r} is a {site.family_type.__name__}, whose elements depend on "
-            "each other: a part of it cannot be observed here. Observe it as a whole."
-        )
-    if not jnp.issubdtype(jnp.result_type(part.known), jnp.bool_):
-        raise ValueError(
-            f"PartlyKnown for the node {site.name!r} takes booleans, got "
-            f"{jnp.result_type(part.known)}."
-        )
+    return seen(model, observed)
 
 
 def _check_fit(proposal: Site, target: Site, procedure: str) -> None:
@@ -229,9 +194,7 @@ def _check_fit(proposal: Site, target: Site, procedure: str) -> None:
         )
 
 
-def _check_rest(
-    model: Program, counted: frozenset[int], partly: frozenset[int], procedure: str
-) -> None:
+def _check_rest(model: Program, counted: frozenset[int], known: Evidence, procedure: str) -> None:
     """Nodes without a value are sums over all that they can be: 1, where nothing follows them."""
     below = descendants(model)
     missing = [
@@ -245,11 +208,12 @@ def _check_rest(
             f"one depends on; missing: {', '.join(missing)}. Observe them, or give the guide nodes "
             "of these names."
         )
-    for index in partly:
+    for index in (*known.partly, *known.weights):
         if not counted.isdisjoint(below[index]):
             raise ValueError(
                 f"{procedure}: a part of {model.sites[index].name!r} is observed, and other nodes "
-                "depend on it. Observe it as a whole, or mark its parts as nodes of their own."
+                "depend on it. Observe it as a whole, or mark its parts as nodes of their own; or "
+                "estimate by samples of the model, `cgjax.log_likelihood(model)`."
             )
 
 

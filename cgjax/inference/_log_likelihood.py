@@ -1,7 +1,7 @@
 """The log-likelihood of a model with latent nodes, estimated by importance sampling."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -18,12 +18,16 @@ from cgjax._walk import walk
 from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._drawing import draw, drawing
 from cgjax.inference._estimators import OF_ONE
-from cgjax.inference._guides import Pair, observations, paired
+from cgjax.inference._guides import Pair, descendants, observations, paired
 from cgjax.inference._monte_carlo import Estimate, whole
 from cgjax.inference._of_observed import check_pair, of_observed
 from cgjax.inference._rows import warn_of_rows
-from cgjax.inference._scoring import Scored, Scoring
+from cgjax.inference._scoring import Scored, Scoring, weighted_law
+from cgjax.inference._states import at_states, component
+from cgjax.kernels._structures import chosen
+from cgjax.kernels.random_bits import open_uniform
 from cgjax.nodes import Family
+from cgjax.nodes._one_hot import OneHotPositions
 
 LogWeight = Callable[[Array], Array]
 
@@ -37,10 +41,17 @@ class _Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class _Weighted(Scoring):
-    """Draws the nodes that are not observed, and records how probable the observed ones are."""
+    """Draws the nodes that are not observed, and records how probable the observed ones are.
+
+    Attributes:
+        completed: nodes that are observed in part, of which the rest is drawn, given that part.
+    """
+
+    completed: frozenset[int] = frozenset()
 
     def draws(self, site: Site) -> bool:
-        return site.kind != "observe" and site.index not in self.scored
+        hidden = site.index not in self.scored or site.index in self.completed
+        return site.kind != "observe" and hidden
 
     def changes(self, site: Site) -> bool:
         return site.kind != "observe"
@@ -48,15 +59,37 @@ class _Weighted(Scoring):
     def visit(
         self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
     ) -> tuple[Array, Scored | None]:
-        if self.draws(site):
+        if self.draws(site) and site.index not in self.scored:
             return family.from_words(draw()[1], e), None
-        return super().visit(site, family, activation, e, draw, given)
+        value, scored = super().visit(site, family, activation, e, draw, given)
+        if site.index not in self.completed:
+            return value, scored
+        assert given is not None  # a part of it
+        drawn = self._completed(site, family, draw()[1], given, e)
+        # What was seen may be impossible: then the weight is 0, whatever follows.
+        return jnp.where(jnp.isnan(drawn), activation, drawn), scored
+
+    def _completed(self, site: Site, family: Family, words: Array, given: Array, e: Array) -> Array:
+        """A sample of a node given what is known of it."""
+        given = jnp.broadcast_to(given, self.handed(site))
+        if isinstance(family, OneHotPositions):
+            return family.from_words(words, self.told(site, family, given, e))
+        if (weights := self.weights(site, family, given)) is None:
+            return jnp.where(jnp.isnan(given), family.from_words(words, e), given.astype(e.dtype))
+        kind = component(site)
+        logits = weighted_law(family, kind, weights, e)
+        one_a_node = words if kind.axis is None else lax.index_in_dim(words, 0, kind.axis)
+        index = chosen(logits, open_uniform(one_a_node, logits.dtype))
+        return at_states(family, kind, index, site.shape)
 
 
 def _by_the_model(program: Program, arrays: Arrays, observed: Leaf, procedure: str) -> LogWeight:
     """The weight of a sample of the model: how probable it makes what is observed."""
-    given, partly = observations(program, observed, procedure)
-    visitor = _Weighted(scored=frozenset(given), partly=partly)
+    known = observations(program, observed, procedure)
+    given, below = known.all, descendants(program)
+    in_part = (*known.partly, *known.weights)
+    completed = frozenset(i for i in in_part if not below[i].isdisjoint(given))
+    visitor = replace(_Weighted.of(known, frozenset(given)), completed=completed)
 
     def log_weight(key: Array) -> Array:
         records = walk(program, visitor, arrays, key=key, given=given)[1]
@@ -144,7 +177,8 @@ def log_likelihood(
         model: as in `elbo`.
         guide: as in `elbo`; None draws the latent nodes from the model itself, given the observed
             nodes among their parents, so that the weights are the probabilities of what is
-            observed (likelihood weighting). That suits few observations.
+            observed (likelihood weighting). That suits few observations. What a node that is
+            observed in part leaves open is drawn given that part, where others depend on it.
         num_samples: S, at least 2.
         chunk: how many samples are computed at a time; more need more memory.
 

@@ -19,6 +19,7 @@ from cgjax._procedure import (
 from cgjax._program import Program
 from cgjax._static import Function, Leaf, Tree
 from cgjax._walk import Visitor, walk
+from cgjax.inference._condition import check_parts
 from cgjax.inference._grey import check_grey
 from cgjax.inference._monte_carlo import whole
 
@@ -76,6 +77,7 @@ class OfObserved(OfTwoNetworks):
 
     def look(self, net: Leaf, args: tuple[Tree, ...], kwargs: dict[str, Tree]) -> None:
         check_grey(net.model, args[0], args[1:], kwargs)
+        check_parts(net.model, args[0], args[1:], kwargs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,9 @@
 """Gives nodes their values, and records how probable these are."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -11,7 +12,11 @@ from cgjax._program import Site
 from cgjax._static import Leaf
 from cgjax._walk import Visitor
 from cgjax._walk.visitor import Draw, Handed
+from cgjax.inference._condition import weights_of
+from cgjax.inference._evidence import Evidence
+from cgjax.inference._states import Component, component, law_of, log_weights, mask_shape
 from cgjax.nodes import Family
+from cgjax.nodes._one_hot import OneHotPositions
 
 
 class Natural(NamedTuple):
@@ -34,18 +39,31 @@ class Scoring(Visitor):
     """Gives nodes their values, and records how probable these are.
 
     Attributes:
-        scored: the nodes that have values; the others are left as they are.
-        partly: those of them whose unknown elements, which are NaN, do not count.
+        scored: the nodes of which something is known; the others are left as they are.
+        partly: those of them whose unknown elements, which are NaN, are summed out.
+        weighted: those of them of whose states the log-weights are known.
         natural: the nodes whose natural parameters are recorded.
     """
 
     absent = 0.0
     scored: frozenset[int] = frozenset()
     partly: frozenset[int] = frozenset()
+    weighted: frozenset[int] = frozenset()
     natural: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(
+        cls, known: Evidence, scored: frozenset[int], natural: frozenset[int] = frozenset()
+    ) -> Self:
+        """Of nodes some of which are known in part."""
+        partly, weighted = frozenset(known.partly), frozenset(known.weights)
+        return cls(scored=scored, partly=partly, weighted=weighted, natural=natural)
 
     def changes(self, site: Site) -> bool:
         return site.index in self.scored
+
+    def handed(self, site: Site) -> tuple[int, ...]:
+        return weights_of(site) if site.index in self.weighted else site.shape
 
     def visit(
         self, site: Site, family: Family, activation: Array, e: Array, draw: Draw, given: Handed
@@ -53,24 +71,55 @@ class Scoring(Visitor):
         if site.index not in self.scored:
             return activation, None
         assert given is not None  # those that are scored are given
-        value = jnp.broadcast_to(given, site.shape).astype(site.dtype)
-        log_prob = log_prob_of_known(family, value, e, partly=site.index in self.partly)
-        if site.index in self.partly:
-            value = jnp.where(jnp.isnan(value), activation, value)
-        if site.index not in self.natural:
-            return value, Scored(log_prob)
-        return value, Scored(log_prob, e, tuple(_static.split(family)[1]))
+        given = jnp.broadcast_to(given, self.handed(site))
+        scored = Scored(self.log_prob(site, family, given, e))
+        if site.index in self.natural:
+            scored = scored._replace(e=e, parameters=tuple(_static.split(family)[1]))
+        if site.index in self.partly | self.weighted:
+            return activation, scored  # which nothing that is scored depends on
+        return given.astype(site.dtype), scored
+
+    def log_prob(self, site: Site, family: Family, given: Array, e: Array) -> Array:
+        """The log-probability of what is known of a node, summed over its elements."""
+        if site.index not in self.partly | self.weighted:
+            return jnp.sum(family.log_prob(given.astype(site.dtype), e))
+        if isinstance(family, OneHotPositions):
+            return jnp.sum(family.log_evidence(e, self.told(site, family, given, e)))
+        if (weights := self.weights(site, family, given)) is None:
+            return _of_elements(family, given.astype(site.dtype), e)
+        logits = weighted_law(family, component(site), weights, e)
+        never, nothing = jnp.all(logits == -jnp.inf, -1), jnp.all(weights == 0, -1)
+        found = jax.nn.logsumexp(jnp.where(never[..., None], 0, logits), -1)
+        # Of what nothing is known the sum is 1, without rounding.
+        return jnp.sum(jnp.where(nothing, 0, jnp.where(never, -jnp.inf, found)))
+
+    def told(self, site: Site, family: OneHotPositions, given: Array, e: Array) -> Array:
+        """The natural parameter of a node whose elements touch, given what is known of it."""
+        if site.index in self.weighted:
+            return family.weighted(e, given)
+        return family.conditioned(e, given)
+
+    def weights(self, site: Site, family: Family, given: Array) -> Array | None:
+        """The log-weights of states, (*nodes, states), of a node known in part: where each state
+        has one, or some classes are known of a slice. None where elements are known or not."""
+        if site.index in self.weighted:
+            return given
+        if mask_shape(site) == site.shape:
+            return None
+        return log_weights(family, component(site), given, site.shape)
 
 
-def log_prob_of_known(family: Family, value: Array, e: Array, partly: bool) -> Array:
-    """The log-probability of a value, summed over the elements that are not NaN if only a part is
-    known, else over all."""
-    if not partly:
-        return jnp.sum(family.log_prob(value, e))
+def weighted_law(family: Family, kind: Component, weights: Array, e: Array) -> Array:
+    """log P(state) + log-weight of each state: (*nodes, states)."""
+    law = law_of(family, kind, e, logs=True)[1]
+    assert law is not None  # it is asked for
+    return jnp.moveaxis(law, 0, -1) + weights
+
+
+def _of_elements(family: Family, value: Array, e: Array) -> Array:
+    """The log-probability of the elements that are not NaN."""
     known = ~jnp.isnan(value)
     # In place of what is not known stands something possible that e has no part in.
     possible = (family.mode if family.discrete else family.activation)(jnp.zeros_like(e))
     log_prob = family.log_prob(jnp.where(known, value, possible), e)
-    axes = [k for k, n in enumerate(log_prob.shape) if n != e.shape[k]]
-    counts = jnp.all(known, axes, keepdims=True) if axes else known
-    return jnp.sum(jnp.where(counts, log_prob, 0))
+    return jnp.sum(jnp.where(known, log_prob, 0))

@@ -10,6 +10,7 @@ from cgjax.layers._recurrent import SimpleRecurrent
 from cgjax.layers._recurrent_weights import clip_recurrent_weights, recurrent_weight_bound
 from cgjax.layers._refinement import Refinement
 from cgjax.layers._semi_markov import SemiMarkov
+from cgjax.layers._stochastic_norm import StochasticNorm
 from cgjax.layers._tree import Tree
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Refinement",
     "SemiMarkov",
     "SimpleRecurrent",
+    "StochasticNorm",
     "Tree",
     "clip_recurrent_weights",
     "recurrent_weight_bound",

@@ -19,6 +19,7 @@ from cgjax.nodes._family import SMALLEST_SCALE, Family
 from cgjax.nodes._gated import GELU, HardSiLU, Mish, SiLU
 from cgjax.nodes._gaussian import Gaussian
 from cgjax.nodes._grid import Grid
+from cgjax.nodes._inverse_chi import InverseChi
 from cgjax.nodes._linear_chain import LinearChain
 from cgjax.nodes._masks import SMALLEST_KEEP, BernoulliMask, GaussianMask, SoftClamp
 from cgjax.nodes._rectified import RectifiedGaussian
@@ -43,6 +44,7 @@ __all__ = [
     "Gaussian",
     "GaussianMask",
     "Grid",
+    "InverseChi",
     "LeakyReLU",
     "LinearChain",
     "NairHinton",

@@ -33,18 +33,27 @@ class OneHotPositions(Family):
         one_hot = ((x == 0) | (x == 1)).all(-1, keepdims=True) & (x.sum(-1, keepdims=True) == 1)
         return jnp.where(known & ((x != 1) | ~one_hot), -jnp.inf, e)
 
-    def log_known(
-        self, x: Num[Array, "*nodes"], e: Num[ArrayLike, "*nodes"]
-    ) -> Float[Array, "..."]:
-        """log P(what is known by x) of each node, NaN in x being unknown; shape `mask_shape`.
+    def weighted(
+        self, e: Num[ArrayLike, "*nodes"], log_weights: Num[Array, "*nodes"]
+    ) -> Float[Array, "*nodes"]:
+        """The natural parameter of a node each of whose states has a weight, in e's dtype."""
+        e = self.natural_parameter(e)
+        return (e + log_weights).astype(e.dtype)
 
-        The unknown positions are summed out: it is the log-partition of `conditioned` less that of
-        e. -inf where something known is impossible.
+    def log_evidence(
+        self, e: Num[ArrayLike, "*nodes"], given: Num[ArrayLike, "*nodes"]
+    ) -> Float[Array, "..."]:
+        """log P(what was seen) of each node, of the shape `mask_shape`.
+
+        It is the log-partition less that of e, and -inf where what was seen is impossible.
+
+        Args:
+            e: natural parameter.
+            given: that of the node given what was seen: `conditioned` or `weighted`.
 
         Raises:
             TypeError: the family's sums are approximate.
         """
-        given = self.conditioned(e, x)
         known, every = self._log_partition(given), self._log_partition(e)
         never = jnp.isneginf(known)
         found = jnp.where(never, -jnp.inf, known - jnp.where(jnp.isneginf(every), 0, every))

@@ -1,6 +1,7 @@
 """Weights as random variables: posteriors, and procedures for networks that have them ([B])."""
 
 from cgjax._gaussian.belief import Normal
+from cgjax.weights._balance import balance, layer_variances
 from cgjax.weights._deterministic import deterministic
 from cgjax.weights._ensemble import ensemble
 from cgjax.weights._heads import (
@@ -44,12 +45,14 @@ __all__ = [
     "natural_gradient",
     "partition_labels",
     "Normal",
+    "balance",
     "beliefs",
     "deterministic",
     "empirical_bayes",
     "ensemble",
     "flipout",
     "kl",
+    "layer_variances",
     "local_reparameterization",
     "mean_field",
     "means",

@@ -57,3 +57,20 @@ def innovations(result: Result) -> Parts:
         "information, right {right[information]:.1e} | information, wrong {wrong[information]:.1e}",
     )
     return [figures, f"Test error {100 * result['error']:.1f} %."]
+
+
+@from_file("balance/result.json")
+def balance(result: Result) -> str:
+    """Sizes of signals at a few depths, for three ways to set the gains of layers."""
+    rows = [
+        {
+            "gains": row["gains"],
+            "layer": k,
+            **{way: row[way][k - 1] for way in ("forward", "backward")},
+        }
+        for row in result["rows"]
+        for k in (1, 10, 25, result["settings"]["depth"])
+    ]
+    ways = dict.fromkeys(row["gains"] for row in rows)
+    cells = (f"{way} {{{way}[forward]:.2g}} ({{{way}[backward]:.2g}})" for way in ways)
+    return columns(beside(rows, ["layer"], "gains"), "layer {layer}", *cells)

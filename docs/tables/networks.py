@@ -34,3 +34,9 @@ def totals(found: list[Result]) -> Parts:
 def directions(found: list[Result]) -> str:
     """The same by derivatives along random directions."""
     return laid_out(moments_networks.TABLES[1], *(r for r in found if r["directions"]))
+
+
+@of(_results, "moments-attention")
+def steps(found: list[Result]) -> str:
+    """Attention with uncertain inputs, step by step."""
+    return laid_out(moments_networks.TABLES[2], *(r for r in found if r.get("steps")))

@@ -1,12 +1,16 @@
 """The largest of independent Gaussians, against samples."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 
 import cgjax as cg
 from cgjax import Belief
+from cgjax._beliefs.totals import _inside_window
 
 
 def test_along_axes_and_in_windows():
@@ -92,3 +96,32 @@ def test_the_largest_by_place_has_a_derivative():
     change = (total(MESSAGES.mean + step) - total(MESSAGES.mean - step)) / 2
     np.testing.assert_allclose((gradient * step).sum(), change, rtol=1e-2)
     assert (gradient[4] == 0).all()  # what is written to nobody does not count
+
+
+@pytest.mark.parametrize("activation", [jax.nn.relu, jax.nn.gelu])
+def test_known_offsets_stand_before_an_activation(activation):
+    """A known bias or an uncertain one, of variance 0: the same function of the largest."""
+    mean, variance, offset = jax.random.uniform(jax.random.key(0), (3, 2, 4, 4, 1))
+
+    def net(x, offset):
+        y = activation(x + offset)
+        pooled = lax.reduce_window(y, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        return pooled, y.max((1, 2))
+
+    moments = cg.moments(net)
+    found = moments(cg.Belief(mean - 1, variance), offset)
+    moved = moments(cg.Belief(mean - 1 + offset, variance), jnp.zeros(()))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, moved)
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 1), (2, 5), (1, 1)])
+def test_correlations_fade_inside_a_window(sizes):
+    """All pairs of different elements of a window, one by one."""
+    far, near = np.array([0.2, -0.1, 1.0, 0.3]), np.array([0.6, 0.4, 1.0, 0.1])
+    places = np.array([*np.ndindex(*sizes)])
+    steps = np.abs(places[:, None] - places[None]).sum(-1)
+    apart = steps[steps > 0] if len(places) > 1 else np.ones(1)
+    beyond = np.where(far < 1, (near - far) / np.where(far < 1, 1 - far, 1), 0)
+    expected = (far + (1 - far) * beyond ** apart[:, None]).mean(0)
+    found = _inside_window(jnp.stack([far, near]), sizes)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

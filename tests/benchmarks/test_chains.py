@@ -20,6 +20,7 @@ def test_figures_and_a_fast_wrong_form(monkeypatch: pytest.MonkeyPatch):
     assert rows["loss and gradients", "scan"]["speedup"] == 1
     assert rows["loss and gradients", "two_passes"]["times_two_passes"] == 1
     assert {("loss of a path", "network"), ("sample", "cgjax"), ("best path", "cgjax")} <= set(rows)
+    assert {("bounds", "products in turn"), ("bounds of a sample", "filter")} <= set(rows)
     assert "loss of a path" in command.shown(chains.TABLES, result)[0]
 
 

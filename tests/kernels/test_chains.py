@@ -11,8 +11,9 @@ import pytest
 from jax.test_util import check_grads
 
 from cgjax.kernels import chains, random_words
-from cgjax.kernels.chains import Chain, _sums
+from cgjax.kernels.chains import Chain, _paths, _sums
 from cgjax.kernels.chains._sums import IMPLEMENTATIONS, Implementation
+from cgjax.kernels.random_bits import open_uniform
 from tests.helpers import assert_identical
 from tests.kernels.chain_oracle import enumerated
 
@@ -244,13 +245,18 @@ def test_nothing_underflows_and_nothing_impossible_has_a_derivative():
 
 def test_no_form_loses_what_underflows():
     """Potentials whose paths, forwards and backwards, differ by more than float32 reaches: chains
-    that need logarithms have them."""
+    that need logarithms have them. Some states and steps are forbidden, by -inf or by a number."""
     generator = np.random.default_rng(11)
     batch, length = 200, 7
     scale = np.linspace(1, 60, batch)[:, None, None]
-    e = (scale * generator.normal(size=(batch, length, STATES))).astype(np.float32)
-    for steps in 25 * generator.normal(size=(3, 1, 1, STATES, STATES)):
-        a = steps.astype(np.float32)
+    normal = (scale * generator.normal(size=(batch, length, STATES))).astype(np.float32)
+    for low in (None, None, None, -100, -1e4, -np.inf):
+        a = (25 * generator.normal(size=(1, 1, STATES, STATES))).astype(np.float32)
+        e = normal.copy()
+        if low is not None:  # of each chain a path is left
+            e[generator.random(e.shape) < 0.2] = low
+            e[:, :, 0] = normal[:, :, 0]
+            a[0, 0, 1, 2] = a[0, 0, 2, 0] = low
         found = forms_of(Chain(jnp.asarray(e), jnp.asarray(a)))
         with jax.enable_x64(True):
             wide = Chain(jnp.asarray(e, np.float64), jnp.asarray(a, np.float64))
@@ -355,6 +361,25 @@ def test_samples_have_the_law_of_the_chain():
         freedom = likely.sum() - 1
         # Five standard deviations of a chi-squared number.
         assert abs(chi_squared - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+def test_equal_transitions_give_equal_samples_however_they_are_written():
+    """One matrix for all, one for each chain, and one for each step; few states and many."""
+    generator = np.random.default_rng(12)
+    e = jnp.asarray(generator.normal(size=(50, 6, STATES)), jnp.float32)
+    a = generator.normal(size=(STATES, STATES)).astype(np.float32)
+    a[1, 2] = -np.inf
+    mask = jnp.asarray(generator.random((50, 6)) < 0.8)
+    words = random_words(jax.random.key(2), (50, 6))[1]
+    shapes = (1, 1), (50, 1), (50, 5)
+    chain = lambda shape: Chain(e, jnp.broadcast_to(a, (*shape, STATES, STATES)), mask)  # noqa: E731
+    first, *others = jax.jit(lambda w: [chains.sample(w, chain(s)).paths for s in shapes])(words)
+    for paths in others:
+        assert_identical(paths, first)
+    weights = jnp.asarray(np.maximum(generator.normal(size=(7, 2000)), 0) + 1e-30, jnp.float32)
+    uniform = open_uniform(random_words(jax.random.key(3), (2000,))[1])
+    few, many = (f(weights, uniform) for f in (_paths._chosen, _paths._chosen_of_many))
+    assert (few == many).mean() > 0.999  # sums are rounded in another order
 
 
 def test_long_chains_take_linear_memory_and_keep_their_digits():

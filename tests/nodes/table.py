@@ -75,6 +75,9 @@ CASES = (
     Case("sparse_plus", nodes.SparsePlus(), -1.2, 2.0),
     Case("bernoulli_mask", nodes.BernoulliMask(), 0.0, 1.0, bounded=True),
     Case("gaussian_mask", nodes.GaussianMask(), 0.25, 1.0, bounded=True),
+    Case(
+        "inverse_chi", nodes.InverseChi(np.array([21.0, 25.0, 31.0, 40.0])), 0.5, 1.5, bounded=True
+    ),
     Case("soft_clamp", nodes.SoftClamp(-1.0, 2.0), -1.0, 2.0, bounded=True),
 )
 DISCRETE = tuple(case for case in CASES if case.family.discrete)

@@ -64,6 +64,8 @@ def _cases():
     yield nodes.BernoulliMask(), e, variance
     yield nodes.GaussianMask(), e, variance
     yield nodes.SoftClamp(-1.0, 2.0), 3 * e - 1, variance
+    e, variance, degrees = _product(POSITIVE[1:], POSITIVE, (2.1, 31.0, 1e6))
+    yield nodes.InverseChi(degrees), e, variance
     logits = _product(*[(-LARGE, -1.0, 0.0, LARGE)] * 3, (0.0, 1e-8, 1.0, 1e8), (0.0, 1e8))
     e, first, others = np.stack(logits[:3], -1), logits[3], logits[4]
     yield nodes.Categorical(), e, np.stack([first, others, others], -1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -33,7 +33,6 @@ from cgjax._beliefs.values import (
     Lazy,
     Value,
     is_random,
-    over_even_pairs,
     over_pairs,
     sharing,
 )
@@ -56,6 +55,18 @@ class Inner(NamedTuple):
     mask: tuple[jax.Array, jax.Array] | None = None
 
 
+class OfLine(NamedTuple):
+    """A curve as one function, the same everywhere, of a line that is not.
+
+    Attributes:
+        line: the line, such as a layer to which known offsets were added.
+        function: from a Gaussian to the curve of it.
+    """
+
+    line: Curve
+    function: Callable[[Gaussian], Value]
+
+
 @dataclass(frozen=True, eq=False)
 class Curve(Lazy):
     """An element-wise function of one Gaussian.
@@ -69,6 +80,7 @@ class Curve(Lazy):
             value is the function of the largest root.
         eqn: the operation that it is the result of, for messages.
         made_of: another curve that it is a line of, or the exponential of one; None for no other.
+        of_line: the same as a function of a line; None where there is none, or it is a line.
     """
 
     root: Gaussian
@@ -78,6 +90,7 @@ class Curve(Lazy):
     rises: bool = False
     eqn: JaxprEqn | None = None
     made_of: Inner | None = None
+    of_line: OfLine | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -108,7 +121,7 @@ class Curve(Lazy):
 
     def on(self, root: Gaussian) -> Curve:
         """The same function of another Gaussian, for one that is the same everywhere."""
-        return replace(self, root=root, rises=True, made_of=None)
+        return replace(self, root=root, rises=True, made_of=None, of_line=None)
 
     def smoothed(self, operands: Sequence[Value]) -> Curve:
         """The same, known to be smooth where the operands that it was computed from are."""
@@ -191,9 +204,37 @@ def composed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value:
         _rises(eqn, operands, curves),
         eqn,
         None if form.line or form.exponent else _inner(operation, random),
+        _of_line_of(eqn, operands, curves, order),
     )
     # Positive for two reasons: no points do justice to both.
     return out.settled(order) if order != 1 and len(form.domains) > 1 else out
+
+
+def _of_line_of(
+    eqn: JaxprEqn, operands: Sequence[Value], curves: Sequence[Curve | None], order: int
+) -> OfLine | None:
+    """An operation on functions of one line, and on numbers, as a function of that line."""
+    known: list[OfLine | None] = []
+    for curve, x in zip(curves, operands, strict=True):
+        if curve is None:
+            if jnp.ndim(x):
+                return None
+            known.append(None)
+        elif curve.of_line is not None:
+            known.append(curve.of_line)
+        elif curve.affine is not None and not curve.rises:
+            known.append(OfLine(curve, lambda root: root))
+        else:
+            return None
+    lines = [k.line for k in known if k is not None]
+    if any(line is not lines[0] for line in lines):
+        return None
+
+    def function(root: Gaussian) -> Value:
+        pairs = zip(known, operands, strict=True)
+        return composed(eqn, [x if k is None else k.function(root) for k, x in pairs], order)
+
+    return OfLine(lines[0], function)
 
 
 def _inner(operation: Operation, curves: Sequence[Curve]) -> Inner | None:
@@ -278,9 +319,9 @@ def _correlated(
     v, gain = wide(x.variance), None if x.gain is None else wide(x.gain)
     beside = v if gain is None else v - gain**2
     deviation, weight = root(beside), wide(x.correlation)
-    shared = weight * over_even_pairs(slope * deviation, x.axes)
-    shared = shared + 2 * weight**2 * over_even_pairs(bend * beside, x.axes)
+    shared = weight * over_pairs(slope * deviation, x.axes)
+    shared = shared + 2 * weight**2 * over_pairs(bend * beside, x.axes)
     if gain is not None:
         shared = shared + over_pairs(slope * gain, x.axes)
-        shared = shared + 2 * over_even_pairs(bend * gain**2, x.axes)
+        shared = shared + 2 * over_pairs(bend * gain**2, x.axes)
     return sharing(out.mean, out.variance, jnp.asarray(shared, out.dtype), x.axes)

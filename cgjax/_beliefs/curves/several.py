@@ -20,6 +20,7 @@ from cgjax._beliefs.curves.joint import Split, given, parts_of, same_root, summe
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._beliefs.curves.skips import with_common
 from cgjax._beliefs.curves.splits import on_splits
+from cgjax._beliefs.curves.tied import with_tied
 from cgjax._beliefs.largest import larger_of
 from cgjax._beliefs.movement import common_axes, shared_variance
 from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle, sharing
@@ -43,7 +44,7 @@ def mixed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
         if known.signs and len(curves) == len(operands):
             total = summed(curves, known.signs, dtype)
             if total is not None:
-                return total
+                return with_tied(total, curves, known.signs)
         root = _common(operands)
         if root is not None and (split := on_splits(eqn, operands, root)) is not None:
             return split
@@ -55,7 +56,9 @@ def mixed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | None:
     if order != 1 and primitive in _EXTREMES and len(curves) == 2:
         return _split_larger(eqn, curves, out)
     of_two = order != 1 and known.signs and len(curves) == len(operands)
-    return with_common(out, curves, known.signs) if of_two else out
+    if not of_two:
+        return out
+    return with_tied(with_common(out, curves, known.signs), curves, known.signs)
 
 
 def _common(operands: Sequence[Value]) -> Gaussian | None:

@@ -22,6 +22,7 @@ from jax import lax
 
 from cgjax._beliefs.curves.curve import Curve, as_curve
 from cgjax._beliefs.curves.form import Coefficient, number, plus, times
+from cgjax._beliefs.curves.running import counted_layers
 from cgjax._beliefs.curves.total import parts_of, same_root
 from cgjax._beliefs.made import Back, Layer, Made, layers_of
 from cgjax._beliefs.values import Gaussian, sharing
@@ -82,10 +83,11 @@ def common(x: Gaussian | Curve, y: Gaussian | Curve) -> Common | None:
 def _made_of(a: Curve, z: Gaussian, weight: Coefficient) -> Common | None:
     """The covariances of a function with a Gaussian that may be made of it, times a weight."""
     terms = []
-    for layer in layers_of(z):
+    for layer, counts in counted_layers(z):
         inner = _function(layer)
         if inner is None:
             continue
+        start = len(terms)
         met, back = _meeting(a, inner), layer.back()
         if met is not None and back is not None:
             terms.append(_led(met, back))
@@ -105,6 +107,7 @@ def _made_of(a: Curve, z: Gaussian, weight: Coefficient) -> Common | None:
             met = None if second is None else _meeting(second, inner)
             if met is not None and (found := _beside(other, layer, met)) is not None:
                 terms.append(_scaled(found, times(slope(a), its_weight)))
+        terms[start:] = [_scaled(t, counts) for t in terms[start:]]
     found = _total(terms)
     return None if found is None else _scaled(found, weight)
 

@@ -45,7 +45,7 @@ def filtered(chain: Chain) -> Float[Array, "B T K"]:
 
 @jax.custom_jvp
 def _filtered(chain: Chain) -> Array:
-    return _sums.filtered(chain)
+    return jnp.transpose(_sums.filtered(chain), (2, 0, 1))
 
 
 @_filtered.defjvp

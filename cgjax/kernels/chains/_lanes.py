@@ -117,7 +117,7 @@ def _masks(potentials: Scaled) -> tuple[Bool[Array, "T B"], ...]:
     return here, jnp.pad(follows, ((1, 0), (0, 0))), here & (count > 1)
 
 
-def sums(chain: Chain, potentials: Scaled) -> tuple[Sums, Float[Array, "T B K"]]:
+def sums(chain: Chain, potentials: Scaled) -> tuple[Sums, Float[Array, "T K B"]]:
     """The sums of chains, and log P(state at t, given the potentials up to t)."""
     states, ahead = _passes(potentials)
     matrix = jnp.moveaxis(potentials.transitions[0], 0, 2)
@@ -141,12 +141,11 @@ def sums(chain: Chain, potentials: Scaled) -> tuple[Sums, Float[Array, "T B K"]]
     value = potentials.shift + total(jnp.log(constants).T)
     pairs = jnp.zeros((states.shape[2], *chain.transitions.shape[1:]), states.dtype)
     factors = states, jnp.pad(weights, ((0, 1), (0, 0), (0, 0)))
-    by_state = jnp.swapaxes(states, 1, 2)
     if not batch_last(chain):
-        factors = by_state, jnp.swapaxes(factors[1], 1, 2)
+        factors = jnp.swapaxes(states, 1, 2), jnp.swapaxes(factors[1], 1, 2)
     reliable = _reliable(shares, states.shape[1])
     marginals = jnp.transpose(marginals, (2, 0, 1))
-    return Sums(value, marginals, pairs, *factors, reliable), jnp.log(by_state)
+    return Sums(value, marginals, pairs, *factors, reliable), jnp.log(states)
 
 
 def _reliable(shares: Float[Array, "T B"], k: int) -> Float[Array, " B"]:

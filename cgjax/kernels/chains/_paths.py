@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cgjax._static import Tree
-from cgjax.kernels.chains._chain import FEW_STATES, Chain, by_edge, edges, matrix_of
+from cgjax.kernels.chains._chain import Chain, by_edge, edges, matrix_of
 from cgjax.kernels.chains._sums import filtered
 from cgjax.kernels.random_bits import open_uniform
 
@@ -108,32 +108,42 @@ def sample(words: UInt32[Array, "B T"], chain: Chain) -> Drawn:
     if not chain.length:
         return Drawn(jnp.zeros(words.shape, jnp.int32), jnp.ones(words.shape[0], bool))
     chain = jax.tree.map(lax.stop_gradient, chain)
-    states = jnp.transpose(filtered(chain), (1, 2, 0))
+    states = filtered(chain)
     uniform = open_uniform(words, states.dtype)
     shared, each = _matrices(chain)
-    few = states.shape[1] <= FEW_STATES
-    choose = _chosen if few else _chosen_of_many
+    if shared is not None:  # a last column, of no step, for positions that nothing follows
+        shared = jnp.pad(shared, ((0, 0), (0, 1), (0, 0)))
 
-    def back(into: Array, inputs: Tree) -> tuple[Array, Array]:
+    # What is carried is the state that follows, of which a step looks up the potentials: before it
+    # was drawn they would be looked up, and it be drawn again, for each of them. Matrices that
+    # change are not at hand any more in the step before: then it is the potentials.
+    def back(later: Array, inputs: Tree) -> tuple[Array, Array]:
         state, uniform, matrices, mask = inputs
-        logits = state + into
-        most = _maximum(list(logits)) if few else jnp.max(logits, 0)
-        weights = jnp.exp(logits - most[None])
-        drawn = choose(weights, uniform)
-        new = _into(matrix_of(matrices, shared), drawn)
+        logits = state + (later if shared is None else _into(shared, later))
+        drawn = _chosen(jnp.exp(logits - jnp.max(logits, 0)[None]), uniform)
+        new = drawn if matrices is None else _into(matrices, drawn)
         if mask is not None:
-            new, drawn = jnp.where(mask[None], new, into), jnp.where(mask, drawn, -1)
+            here = jnp.expand_dims(mask, range(new.ndim - 1))
+            new, drawn = jnp.where(here, new, later), jnp.where(mask, drawn, -1)
         return new, drawn
 
     masks = None if chain.mask is None else chain.mask.T
-    begin, inputs = jnp.zeros_like(states[0]), (states, uniform.T, each, masks)
-    _, drawn = lax.scan(back, begin, inputs, reverse=True)
+    begin = jnp.zeros_like(states[0])
+    if shared is not None:
+        begin = jnp.full(states.shape[2], states.shape[1], jnp.int32)
+    _, drawn = lax.scan(back, begin, (states, uniform.T, each, masks), reverse=True)
     return Drawn(drawn.T, jnp.all(jnp.isfinite(jnp.max(states, 1)), 0))
+
+
+# More states than these make a long program, and are reduced in a loop.
+_UNROLLED = 128
 
 
 def _chosen(weights: Float[Array, "K B"], uniform: Float[Array, " B"]) -> Int[Array, " B"]:
     """The state that a uniform number falls to. However sums are rounded, one without weight is
     never chosen, and one always is."""
+    if len(weights) > _UNROLLED:
+        return _chosen_of_many(weights, uniform)
     reached = list(itertools.accumulate(weights))
     least = uniform * reached[-1]
     before = sum((x <= least).astype(jnp.int32) for x in reached)
@@ -167,7 +177,7 @@ def _matrices(chain: Chain) -> tuple[Array | None, Array | None]:
 def _into(matrix: Float[Array, "K L b"], state: Int[Array, " B"]) -> Float[Array, "K B"]:
     """The potentials of the steps into a state."""
     if matrix.shape[2] == 1:
-        return jnp.take(matrix[:, :, 0], state, 1, mode="clip")
+        return jnp.take(matrix[:, :, 0].T, state, 0, mode="clip").T  # rows lie together
     return jnp.take_along_axis(matrix, state[None, None], 1)[:, 0]
 
 
@@ -304,8 +314,6 @@ def _best_one_jvp(primals: Tree, tangents: Tree) -> tuple[Tree, Tree]:
     )
 
 
-# More states than these make a long program, and are reduced in a loop.
-_UNROLLED = 128
 # A maximum of so many is one expression: longer ones spill registers.
 _GROUP = 8
 

@@ -287,9 +287,9 @@ def finished(chain: Chain, potentials: Scaled, passes: Passes) -> Sums:
     return Sums(value, marginals, pairs, *factors, reliable.astype(states.dtype))
 
 
-def filtered(passes: Passes) -> Float[Array, "T B K"]:
+def filtered(passes: Passes) -> Float[Array, "T K B"]:
     """log P(state at t, given the potentials up to t)."""
-    return jnp.log(passes.states)
+    return jnp.log(jnp.swapaxes(passes.states, 1, 2))
 
 
 def mended(fast: Sums, exact: tuple[Array, Array, Array], last: bool) -> Sums:

@@ -42,9 +42,9 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
 
     if not chain.length:
         empty = _by_logarithms(chain)
-        return jnp.moveaxis(empty.marginals, 1, 0) if filtering else empty
+        return jnp.transpose(empty.marginals, (1, 2, 0)) if filtering else empty
     if implementation == "logarithmic":
-        return _logarithmic.forward(chain)[0] if filtering else _by_logarithms(chain)
+        return _filtered_by_logarithms(chain) if filtering else _by_logarithms(chain)
     potentials = _scaled.scaled(chain)
     if implementation == "lanes":
         found, filtered = _lanes.sums(chain, potentials)
@@ -55,8 +55,8 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
     def mended(state: tuple[Array, Tree]) -> tuple[Array, Tree]:
         _, fast = state
         if filtering:
-            reliable = found.reliable[None, :, None] > 0
-            new = jnp.where(reliable, fast, _logarithmic.forward(chain)[0])
+            reliable = found.reliable[None, None] > 0
+            new = jnp.where(reliable, fast, _filtered_by_logarithms(chain))
         else:
             new = _scaled.mended(fast, _logarithmic.sums(chain), batch_last(chain))
         return jnp.ones((), bool), new
@@ -65,6 +65,10 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
     fast = filtered if filtering else found
     begin = jnp.all(found.reliable > 0), fast
     return lax.while_loop(lambda state: ~state[0], mended, begin)[1]
+
+
+def _filtered_by_logarithms(chain: Chain) -> Float[Array, "T K B"]:
+    return jnp.swapaxes(_logarithmic.forward(chain)[0], 1, 2)
 
 
 def _by_logarithms(chain: Chain) -> _scaled.Sums:
@@ -136,7 +140,7 @@ def _mapped(
 
 def _unmapped(name: str | None, filtering: bool) -> Callable[[Chain], Tree]:
     own = partial(_by_platform, filtering)
-    axes = (lambda chain: 1) if filtering else _axes
+    axes = (lambda chain: 2) if filtering else _axes
     return _mapped(own if name is None else partial(_computed, name, filtering), axes)
 
 
@@ -287,9 +291,9 @@ def log_partition(chain: Chain, implementation: Implementation | None = None) ->
     return _log_partition(implementation, chain)
 
 
-def filtered(chain: Chain) -> Float[Array, "B T K"]:
+def filtered(chain: Chain) -> Float[Array, "T K B"]:
     """`filtered` of `_filter`, without derivative."""
-    return jnp.moveaxis(_FILTERED(jax.tree.map(lax.stop_gradient, chain)), 0, 1)
+    return _FILTERED(jax.tree.map(lax.stop_gradient, chain))
 
 
 def _check(implementation: str | None, chain: Chain) -> None:
