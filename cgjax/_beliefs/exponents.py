@@ -8,7 +8,8 @@ import jax
 
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.form import Coefficient, Line
-from cgjax._beliefs.grouped import Form, Grouped, Sum, is_integrated
+from cgjax._beliefs.group_sums import Sum
+from cgjax._beliefs.grouped import Form, Grouped, is_integrated
 from cgjax._beliefs.values import Gaussian, Value
 
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -28,7 +28,7 @@ import numpy as np
 from jax import lax
 
 from cgjax._beliefs import layouts, of_one_sum, small
-from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.group_sums import Function, Sum
 from cgjax._beliefs.laid import laid_gaussian
 from cgjax._beliefs.layouts import Layout, Shape
 from cgjax._beliefs.scaled import Derivatives, Scaled
@@ -40,36 +40,9 @@ from cgjax._gaussian.numerics import wide
 # Points of quadrature lie at least so far apart, relative to the mean, that rounding is small.
 _ROUNDED = 2.0**-10
 
-Values = Mapping["Sum", jax.Array]
-Function = Callable[[jax.Array, Values], jax.Array]
 # What a value is known to be: just a sum; 1 / a sum of exponentials; the logarithm of a sum of
 # exponentials; an exponential divided by such a sum, as in softmax; the logarithm of that.
 Form = Literal["sum", "inverse", "log sum", "share", "log share"]
-
-
-@dataclass(frozen=True)
-class Sum:
-    """A sum over groups, in a refined shape of the root, of size 1 along the axes summed over.
-
-    Attributes:
-        origin: what tells it from other sums, in any shape.
-        fine: the refined shape.
-        over: the axes of a group.
-        of: from (root, values of the sums that it needs) to the sum.
-        needs: the sums that it is computed from, each after those it needs.
-        summary: its mean and variance.
-        affine: whether it is an affine function of the root.
-        summand: what is summed, if that is a curve.
-    """
-
-    origin: object
-    fine: Shape
-    over: frozenset[int] = field(compare=False)
-    of: Function = field(compare=False)
-    needs: tuple[Sum, ...] = field(compare=False)
-    summary: tuple[jax.Array, jax.Array] = field(compare=False)
-    affine: bool = field(compare=False)
-    summand: Curve | None = field(compare=False)
 
 
 @dataclass(frozen=True, eq=False)

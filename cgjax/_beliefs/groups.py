@@ -12,7 +12,8 @@ from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs import layouts
 from cgjax._beliefs.curves import Curve
-from cgjax._beliefs.grouped import Grouped, Values
+from cgjax._beliefs.group_sums import Values
+from cgjax._beliefs.grouped import Grouped
 from cgjax._beliefs.laid import Laid
 from cgjax._beliefs.layouts import Layout
 from cgjax._beliefs.of_one_sum import Step, joined

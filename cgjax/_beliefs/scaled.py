@@ -25,7 +25,8 @@ from cgjax._program.jaxprs import bind
 from cgjax._program.primitives import facts
 
 if TYPE_CHECKING:
-    from cgjax._beliefs.grouped import Grouped, Sum
+    from cgjax._beliefs.group_sums import Sum
+    from cgjax._beliefs.grouped import Grouped
 
 # An operation on the product, which stands where there is no array.
 After = tuple[JaxprEqn, tuple["jax.Array | None", ...]]

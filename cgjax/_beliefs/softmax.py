@@ -20,11 +20,10 @@ from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.curves.form import Line
 from cgjax._beliefs.exponents import Exponent, exponent_in, exponent_of, exponent_summed, is_same
 from cgjax._beliefs.finer import finer
+from cgjax._beliefs.group_sums import Sum, Values
 from cgjax._beliefs.grouped import (
     Form,
     Grouped,
-    Sum,
-    Values,
     apart_from_common,
 )
 from cgjax._beliefs.laid import Laid, source

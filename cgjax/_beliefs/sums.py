@@ -14,11 +14,9 @@ from jax.typing import ArrayLike, DTypeLike
 from cgjax._beliefs import layouts, of_one_sum, small
 from cgjax._beliefs.curves import Split, as_curve
 from cgjax._beliefs.finer import coarser, finer, finer_axes
+from cgjax._beliefs.group_sums import Function, Sum, Values
 from cgjax._beliefs.grouped import (
-    Function,
     Grouped,
-    Sum,
-    Values,
     at_root,
     is_integrated,
     mean_in,
