@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 
 from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.curves.closed import Exponential
 from cgjax._beliefs.curves.form import Coefficient, Line
 from cgjax._beliefs.grouped import Form, Grouped, Sum, is_integrated
+from cgjax._beliefs.laid import Laid
 from cgjax._beliefs.values import Gaussian, Value
 
 
@@ -37,8 +40,24 @@ class Exponent(NamedTuple):
 
 def exponent_of(curve: Curve) -> Exponent | None:
     """What a curve is the exponential of."""
-    value, form, mask = curve.inner
-    return None if form.exponent is None else Exponent(value, form.exponent, mask)
+    found = curve.exponent
+    if found is None or found.form.exponent is None:
+        return None
+    return Exponent(found.value, found.form.exponent, found.mask)
+
+
+def not_negative(value: Value) -> Value:
+    """A value that is known not to fall below 0: if it is a multiple of an exponential, the sign of
+    the factor is known then, and of the numbers that a mask put in its place."""
+    if isinstance(value, Laid):
+        known = not_negative(value.value)
+        return value if known is value.value else Laid(known, value.layout)
+    if isinstance(value, Grouped) and value.undivided is not None:
+        return replace(value, undivided=not_negative(value.undivided))
+    if not isinstance(value, Curve) or value.least >= 0:
+        return value
+    is_exponential = isinstance(value.inner.form, Exponential)
+    return replace(value, least=0.0) if is_exponential else value
 
 
 def exponent_in(value: Value, form: Form) -> Exponent | None:

@@ -17,6 +17,7 @@ from cgjax._beliefs.complex_values import of_complex
 from cgjax._beliefs.curves import Curve, Open
 from cgjax._beliefs.curves.curve import warn_of_decision
 from cgjax._beliefs.curves.elementwise import asks_for_infinity, is_elementwise
+from cgjax._beliefs.exponents import not_negative
 from cgjax._beliefs.factors import of_factors, whole
 from cgjax._beliefs.functions import (
     as_reduction,
@@ -54,6 +55,9 @@ def results(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
     if custom is not None:
         return ruled(custom, eqn, operands, how.order, eqn.params)
     eqn, operands = _with_whole_power(_of_length_one(eqn), operands)
+    chosen = _chosen(eqn, operands)
+    if chosen is not None:
+        return [chosen]
     links, order = operands, how.order
     if eqn.primitive.name in EXTREMES and "axes" in eqn.params:
         eqn, first = distinct(eqn, operands[0])
@@ -100,7 +104,21 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
     return linear(eqn, operands, order)
 
 
+# Masks of at most so many elements are looked at while tracing.
+_LARGEST_MASK = 1 << 16
 _RULES: tuple[Collection[str], ...] = (STRUCTURE, TOTALS, EXTREMES, SCATTERED)
+
+
+def _chosen(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | None:
+    """What a choice chooses everywhere, if that is known while tracing."""
+    which = operands[0]
+    if eqn.primitive is not lax.select_n_p or is_random(which) or isinstance(which, Tracer):
+        return None
+    which = np.asarray(which)
+    if not which.size or which.size > _LARGEST_MASK or (which != which.flat[0]).any():
+        return None
+    value = operands[1 + int(which.flat[0])]
+    return value if jnp.shape(value) == tuple(aval(eqn.outvars[0]).shape) else None
 
 
 def _of_length_one(eqn: JaxprEqn) -> JaxprEqn:
@@ -179,6 +197,7 @@ def evaluated(
         values = [read(v) for v in eqn.invars]
         random = any(map(is_random, values))
         outs = results(eqn, values, how, place) if random else bind(eqn, values)
+        outs = list(map(not_negative, outs)) if place.positive else outs
         known.update(zip(eqn.outvars, outs, strict=True))
     return [read(v) for v in jaxpr.jaxpr.outvars]
 

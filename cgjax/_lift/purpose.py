@@ -188,7 +188,7 @@ class Roles:
             return found
         if self._may_be_a_loss(candidate) and not self.is_linear(candidate.x):
             return Role("a loss or a normaliser: applied to products or powers of data")
-        if candidate.function == "softmax" and not self.outputs.is_output(candidate.result):
+        if candidate.function == "softmax" and not self.outputs.is_output(candidate.result, True):
             return Role("attention or pooling: a softmax that is not the result", True)
         return found
 
@@ -246,7 +246,7 @@ class Roles:
     def _part_of(self, j: int, directly: bool) -> Role | None:
         """The role of what goes into activation j."""
         other = self.candidates[j]
-        if other.function == "softmax" and not self.outputs.is_output(other.result):
+        if other.function == "softmax" and not self.outputs.is_output(other.result, True):
             return Role("attention: a score, which goes into a softmax", True)
         if directly and (role := self.role(j)) and role.optional:
             return Role(f"part of {other.function}, {role.reason}")

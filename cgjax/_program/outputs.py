@@ -1,8 +1,9 @@
 """Output nodes: the nodes whose statistic a function returns, up to a renaming of its states.
 
 The statistic reaches the result through movements of data (reshape, slice, transpose, convert, pad,
-mask, being written into an array) and constant scale or shift only, and feeds nothing else. What is
-computed and then dropped, or only printed, feeds nothing.
+mask, being written into an array) and constant scale or shift only, and feeds nothing else. One of
+few values may also be clipped at constants. What is computed and then dropped, or only printed,
+feeds nothing.
 
 A constant is what depends on no argument of the function and on no random variable: numbers, and
 arrays that the function closes over. A parameter that is learned is an argument, so its scale makes
@@ -36,21 +37,26 @@ class Outputs:
         self._varying = _varying(flat)
         self._used = _used(flat)
 
-    def is_output(self, value: int) -> bool:
-        """Whether a value is returned, renamed at most, and feeds nothing else."""
+    def is_output(self, value: int, discrete: bool = False) -> bool:
+        """Whether a value is returned, renamed at most, and feeds nothing else.
+
+        Args:
+            value: its number.
+            discrete: whether it is a statistic of few values.
+        """
         returned, pending, seen = False, [value], {value}
         while pending:
             v = pending.pop()
             returned |= v in self._results
             for op, k in self.flat.consumers.get(v, ()):
-                onward = self._renamed(op, k) if id(op) in self._used else []
+                onward = self._renamed(op, k, discrete) if id(op) in self._used else []
                 if onward is None:
                     return False
                 pending += [o for o in onward if o not in seen]
                 seen.update(onward)
         return returned
 
-    def _renamed(self, op: Operation, operand: int) -> list[int] | None:
+    def _renamed(self, op: Operation, operand: int, discrete: bool) -> list[int] | None:
         """Where an operation only renames an operand, its results; None where it uses it."""
         known, number = op.facts, len(op.inputs)
         if op.name == node_p.name:
@@ -64,7 +70,8 @@ class Outputs:
             sizes = [self.flat.avals[v].size for v in (op.inputs[operand], op.outputs[0])]
             return op.outputs if sizes[0] == sizes[1] else None  # one element is all there is
         others = [v for k, v in enumerate(op.inputs) if k != operand]
-        if known.elementwise and known.is_linear([k == operand for k in range(number)]):
+        clips = discrete and known.curvature == "kinked" and known.rises and number > 1
+        if clips or (known.elementwise and known.is_linear([k == operand for k in range(number)])):
             return op.outputs if all(map(self._is_fixed, others)) else None
         return None
 
@@ -116,7 +123,11 @@ def output_sites(program: Program) -> set[int]:
     # Nodes are numbered as the functions that hold them lie in their equations.
     nodes.sort(key=lambda op: (*op.scope.path, op.position))
     assert len(nodes) == len(program.sites)
-    return {index for index, op in enumerate(nodes) if outputs.is_output(op.outputs[0])}
+    return {
+        index
+        for index, (op, site) in enumerate(zip(nodes, program.sites, strict=True))
+        if outputs.is_output(op.outputs[0], site.family_type.discrete)
+    }
 
 
 def _varying(flat: Flat) -> set[int]:
