@@ -79,7 +79,9 @@ class BeliefDomain(Domain):
             given = (ranges.ANY,) * len(inner.invars)
         signs = map(ranges.of_constant, constants)
         if not self.calls:  # those of the network itself are arguments of what is compiled
-            signs = (ranges.from_zero(k in self.visitor.not_negative) for k in range(len(constants)))
+            signs = (
+                ranges.from_zero(k in self.visitor.not_negative) for k in range(len(constants))
+            )
         known = ranges.ranges(inner, given, list(signs))
         return replace(self, offsets=frozenset(_offsets(inner, nodes_in)), ranges=known)
 

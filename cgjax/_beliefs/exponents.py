@@ -6,13 +6,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.closed import Exponential
 from cgjax._beliefs.curves.form import Coefficient, Line
 from cgjax._beliefs.grouped import Form, Grouped, Sum, is_integrated
 from cgjax._beliefs.laid import Laid
-from cgjax._beliefs.values import Gaussian, Value
+from cgjax._beliefs.values import Exact, Gaussian, Value
 
 
 def is_same(a: Coefficient, b: Coefficient) -> bool:
@@ -31,7 +34,17 @@ class Exponent(NamedTuple):
 
     value: Gaussian | Curve
     line: Line
-    mask: tuple[jax.Array, jax.Array] | None
+    mask: tuple[jax.Array, Exact] | None
+
+    @property
+    def line_inside(self) -> Line | None:
+        """The line, minus infinity where a mask has 0; None where a mask may have more."""
+        if self.mask is None:
+            return self.line
+        inside, beside = self.mask
+        if isinstance(beside, Tracer) or np.any(np.asarray(beside)):
+            return None
+        return Line(self.line.slope, jnp.where(inside, self.line.offset, -jnp.inf))
 
     def has_slope_of(self, value: Gaussian | Curve, line: Line) -> bool:
         """Whether a line is one of the same value with the same slope."""
@@ -47,8 +60,10 @@ def exponent_of(curve: Curve) -> Exponent | None:
 
 
 def not_negative(value: Value) -> Value:
-    """A value that is known not to fall below 0: if it is a multiple of an exponential, the sign of
-    the factor is known then, and of the numbers that a mask put in its place."""
+    """A value that is known not to fall below 0.
+
+    So is the factor, if it is a multiple of an exponential, and what a mask put in its place.
+    """
     if isinstance(value, Laid):
         known = not_negative(value.value)
         return value if known is value.value else Laid(known, value.layout)

@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jax.extend.core import JaxprEqn
 
@@ -32,7 +31,7 @@ from cgjax._beliefs.grouped import (
 from cgjax._beliefs.laid import Laid, source
 from cgjax._beliefs.of_one_sum import TheSum
 from cgjax._beliefs.sums import array_in_shape
-from cgjax._beliefs.values import Gaussian, Value, is_random, settle
+from cgjax._beliefs.values import Exact, Gaussian, Value, is_random, settle
 from cgjax._gaussian import closed
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
@@ -159,21 +158,11 @@ def _ratio(above: Value, below: Value, form: Form, out: Grouped) -> Grouped:
         return out
     line, mask = own.line, own.mask
     if mask is not None and mask is not total.mask:
-        line, mask = _line_in(own), None
+        line, mask = own.line_inside, None
         if line is None:
             return out
     share = _share(out, _difference(line, total.line, out), mask)
     return replace(share, undivided=above)
-
-
-def _line_in(exponent: Exponent) -> Line | None:
-    """The line where a mask has it, minus infinity elsewhere; None where it may have more than 0."""
-    assert exponent.mask is not None
-    inside, beside = exponent.mask
-    slope, offset = exponent.line
-    if isinstance(beside, Tracer) or np.any(np.asarray(beside)):
-        return None
-    return Line(slope, jnp.where(inside, offset, -jnp.inf))
 
 
 def _log_ratio(above: Value, below: Value, out: Grouped) -> Grouped:
@@ -281,7 +270,7 @@ def _log_share(
     out: Grouped,
     log: Sum,
     offset: jax.Array | None,
-    mask: tuple[jax.Array, jax.Array] | None,
+    mask: tuple[jax.Array, Exact] | None,
 ) -> Grouped:
     """An exponent, or what a mask has in its place, minus the logarithm of the sum."""
     value, (slope, start), _ = exponent_summed(log)
@@ -308,9 +297,7 @@ def _log_share(
     )
 
 
-def _share(
-    out: Grouped, offset: jax.Array | None, mask: tuple[jax.Array, jax.Array] | None
-) -> Grouped:
+def _share(out: Grouped, offset: jax.Array | None, mask: tuple[jax.Array, Exact] | None) -> Grouped:
     """A softmax, times the exponential of an offset.
 
     Args:

@@ -153,14 +153,14 @@ class Forms:
         if op.eqn.primitive is lax.select_n_p:
             index, *cases = inputs
             inputs = [choices.unclamped(self.cores, index, len(cases)), *cases]
-            cases = choices.cases_of(self.cores, inputs[0], cases)
-            if cases is not None:
-                (_, form), *others = cases
+            nested = choices.cases_of(self.cores, inputs[0], cases)
+            if nested is not None:
+                (_, form), *others = nested
                 for condition, case in others:
                     form = self._choice(condition, form, case, shape)
                 return form
             if len(inputs) == 3:
-                return self._choice(*inputs, shape)
+                return self._choice(inputs[0], inputs[1], inputs[2], shape)
         if known.reduces and "axes" in op.params and inputs[0].core is not None:
             if (reduced := self._reduction(op, inputs[0])) is not None:
                 return reduced

@@ -24,7 +24,7 @@ from cgjax._lift.dependence import Dependence
 from cgjax._lift.forms import Forms
 from cgjax._lift.match import Candidate
 from cgjax._program.operations import Operation, enclosing
-from cgjax._program.outputs import Outputs
+from cgjax._program.outputs import PROBABILITIES, Outputs
 
 # Functions of JAX that hold a relu or a softplus which is no activation of the network.
 _LIBRARY = {
@@ -88,7 +88,7 @@ class Roles:
     def __init__(self, forms: Forms, candidates: Sequence[Candidate], parameters: Sequence[bool]):
         self.flat, self.forms, self.candidates = forms.flat, forms, candidates
         self.on = Dependence(forms.flat, candidates, parameters)
-        self.outputs = Outputs(forms.flat)
+        self.outputs = Outputs(forms.flat, PROBABILITIES)
         self.by_e: dict[Hashable, list[int]] = {}
         for i, c in enumerate(candidates):
             self.by_e.setdefault(forms.of[c.x].key, []).append(i)
@@ -188,7 +188,7 @@ class Roles:
             return found
         if self._may_be_a_loss(candidate) and not self.is_linear(candidate.x):
             return Role("a loss or a normaliser: applied to products or powers of data")
-        if candidate.function == "softmax" and not self.outputs.is_output(candidate.result, True):
+        if candidate.function == "softmax" and not self.outputs.is_output(candidate.result):
             return Role("attention or pooling: a softmax that is not the result", True)
         return found
 
@@ -246,7 +246,7 @@ class Roles:
     def _part_of(self, j: int, directly: bool) -> Role | None:
         """The role of what goes into activation j."""
         other = self.candidates[j]
-        if other.function == "softmax" and not self.outputs.is_output(other.result, True):
+        if other.function == "softmax" and not self.outputs.is_output(other.result):
             return Role("attention: a score, which goes into a softmax", True)
         if directly and (role := self.role(j)) and role.optional:
             return Role(f"part of {other.function}, {role.reason}")

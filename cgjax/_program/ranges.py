@@ -7,7 +7,7 @@ is known of every value, whatever the arguments are. Arguments may be anything.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import Jaxpr, JaxprEqn, Literal, Primitive, Var
+from jax.extend.core import JaxprEqn, Literal, Primitive, Var
 
 from cgjax._program.control import Call, Cond, Scan, control
 from cgjax._program.jaxprs import AnyJaxpr, aval, consts, dtype, open_jaxpr
@@ -62,7 +62,7 @@ def ranges(
     return {v: one for v, one in known.items() if one != ANY}
 
 
-def of(v: Var | Literal, known: dict[Var, Range]) -> Range:
+def of(v: Var | Literal, known: Mapping[Var, Range]) -> Range:
     """The range of a variable or of a number in the program."""
     return of_constant(v.val) if isinstance(v, Literal) else known.get(v, ANY)
 
@@ -155,7 +155,9 @@ def _held(x: Range, kind: np.dtype) -> Range:
 
 def of_constant(x: object) -> Range:
     """The range of an array that is known while tracing, if it is a small one."""
-    if isinstance(x, Tracer) or not isinstance(x, jax.Array | np.ndarray | np.generic | float | int):
+    if isinstance(x, Tracer) or not isinstance(
+        x, jax.Array | np.ndarray | np.generic | float | int
+    ):
         return ANY
     kind = jnp.result_type(x)
     real = jnp.issubdtype(kind, jnp.bool_) or jnp.issubdtype(kind, jnp.number)

@@ -118,7 +118,7 @@ def test_what_is_closed_over_and_what_is_given():
     np.testing.assert_allclose(at_once.mean.sum(1), 1, rtol=1e-6)
     given = net(X, jnp.asarray(FLOATS))
     assert (given.mean.sum(1) > 1.01).all()  # the expansion, which it says is one
-    below = closed_over(jnp.asarray(FLOATS - 0.01)[None])(X)
+    below = closed_over(jnp.asarray(FLOATS - 0.01))(X)
     np.testing.assert_allclose(below.mean, given.mean, atol=0.02)
 
 

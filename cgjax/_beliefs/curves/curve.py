@@ -31,6 +31,7 @@ from cgjax._beliefs.curves.form import (
 from cgjax._beliefs.curves.general import General
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._beliefs.values import (
+    Exact,
     Gaussian,
     Lazy,
     Value,
@@ -55,7 +56,7 @@ class Inner(NamedTuple):
 
     value: Gaussian | Curve
     form: Form
-    mask: tuple[jax.Array, jax.Array] | None = None
+    mask: tuple[jax.Array, Exact] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,10 +254,10 @@ def _of_inner(operation: Operation, found: Sequence[Inner]) -> Inner | None:
     return Inner(value, form, (mask[0], _beside(operation, mask[1]))) if exponential else None
 
 
-def _beside(operation: Operation, beside: jax.Array) -> jax.Array:
+def _beside(operation: Operation, beside: Exact) -> jax.Array:
     """What an operation makes of the numbers that a mask has put in place of what is random."""
     functions = tuple(
-        f if isinstance(form, Known) else lambda x: beside
+        f if isinstance(form, Known) else lambda x: jnp.asarray(beside)
         for form, f in zip(operation.operands, operation.functions, strict=True)
     )
     return evaluator(replace(operation, functions=functions))(jnp.zeros(operation.shape))
