@@ -28,7 +28,7 @@ from jax import lax
 
 from cgjax._beliefs import layouts, of_one_sum, small
 from cgjax._beliefs.curves import Curve
-from cgjax._beliefs.laid import laid_gaussian
+from cgjax._beliefs.laid import Laid, laid_gaussian
 from cgjax._beliefs.layouts import Layout, Shape
 from cgjax._beliefs.values import Gaussian, Lazy, sharing
 from cgjax._gaussian.curve import curve_moments
@@ -57,6 +57,7 @@ class Sum:
         summary: its mean and variance.
         affine: whether it is an affine function of the root.
         summand: what is summed, if that is a curve.
+        beside: a number that is added to it.
     """
 
     origin: object
@@ -67,6 +68,7 @@ class Sum:
     summary: tuple[jax.Array, jax.Array] = field(compare=False)
     affine: bool = field(compare=False)
     summand: Curve | None = field(compare=False)
+    beside: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,8 @@ class Grouped(Lazy):
         known: its mean and variance in the refined shape, where they are known.
         total: the same in its layout, with what positions share.
         of_one: the value as a function of the last of the sums alone; None if it is more.
+        undivided: of shares, of their sums, and of what these divide, the same before the shares
+            were divided by the first of the sums: functions of the root, and their sums.
     """
 
     root: Gaussian
@@ -109,6 +113,7 @@ class Grouped(Lazy):
     known: tuple[jax.Array, jax.Array] | None = None
     total: Gaussian | None = None
     of_one: of_one_sum.OfOneSum | None = None
+    undivided: Gaussian | Curve | Laid | Grouped | None = None
 
     @property
     def shape(self) -> Shape:
@@ -327,7 +332,8 @@ def _of_constant_sum(x: Gaussian, group: Grouped, over: frozenset[int]) -> Gauss
     inside = [k for k, d in enumerate(group.layout.axes) if d]
     axes = tuple(k for k in inside if layouts.axes_of(group.layout.axes[k], group.fine) <= over)
     number = math.prod(x.shape[a] for a in axes)
-    if group.offset is not None or number != math.prod(group.fine[k] for k in over) or number < 2:
+    whole = number == math.prod(group.fine[k] for k in over) and number > 1
+    if group.offset is not None or not whole or any(one.beside for one in group.sums):
         return x
     total = -x.variance.sum(axes, keepdims=True) / (number * (number - 1))
     return sharing(x.mean, x.variance, jnp.stack([total, total]), axes)
