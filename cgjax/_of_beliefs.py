@@ -1,7 +1,7 @@
 """Procedures whose arguments may hold beliefs: what `moments` and those for weights share."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeGuard
 
 import jax
@@ -22,18 +22,20 @@ from cgjax._procedure import (
     split_lead,
 )
 from cgjax._program import Program, trace
+from cgjax._program.ranges import not_negative_constants
 from cgjax._static import Tree
 from cgjax.nodes import Belief
 
 
 @method
 class Moments(Method):
-    """Options of `moments`."""
+    """Options of `moments`, and which constants of the network hold nothing below 0."""
 
     nodes: Literal["collapsed", "random"]
     order: int
     positions: bool
     first_order: frozenset[str]
+    not_negative: frozenset[int] = frozenset()
 
     def run(self, program: Program, lead: Tree, arrays: Arrays, capture: bool) -> Result:
         visitor = beliefs.Beliefs(
@@ -43,6 +45,7 @@ class Moments(Method):
             order=self.order,
             positions=self.positions,
             first_order=self.first_order,
+            not_negative=self.not_negative,
         )
         return beliefs.propagate(program, visitor, arrays)
 
@@ -68,7 +71,7 @@ class OfBeliefs(Procedure):
         plain_args, plain_kwargs = means(jax.tree.unflatten(structure, leaves))
         program = trace(self.net, plain_args, plain_kwargs)
         arrays = [x for x in leaves if is_belief(x) or _static.is_array(x) or _static.is_number(x)]
-        options_structure, options = _static.split(self.method)
+        options_structure, options = _static.split(_knowing(self.method, program))
         if self.capture:
             check_capture(program)
         self.method.check(self.net, program)
@@ -80,6 +83,16 @@ class OfBeliefs(Procedure):
         if getattr(self.net, "returns_state", False):
             out = (out[0], means(out[1]))
         return (out, named(program, records)) if self.capture else out
+
+
+def _knowing(method: Method, program: Program) -> Method:
+    """A method that knows which factors and masks among the network's constants are not negative.
+
+    Constants may be others at the next call, and are arguments of what is compiled.
+    """
+    if not isinstance(method, Moments) or not program.closed_over:
+        return method
+    return replace(method, not_negative=not_negative_constants(program.jaxpr))
 
 
 def checked_options(

@@ -1,23 +1,23 @@
-"""Functions of complex values that are no linear maps: products, exponentials, absolute values."""
+"""Products, quotients and exponentials of complex values."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
+from cgjax._beliefs.complex_functions import OfComplex, composed, quotient
 from cgjax._beliefs.linear import linear, linearised
 from cgjax._beliefs.maps import LARGEST_MAP, Array, Complex, Linear, as_linear, moments
 from cgjax._beliefs.values import Gaussian, Value, is_random
-from cgjax._gaussian.numerics import root
 from cgjax._program.jaxprs import bind
 
+Pair = tuple[Array, Array]
 _PRODUCTS = (lax.dot_general_p, lax.conv_general_dilated_p)
-_CURVED = (*_PRODUCTS, lax.mul_p, lax.square_p, lax.integer_pow_p, lax.exp_p, lax.abs_p)
+_CURVED = (*_PRODUCTS, lax.mul_p, lax.div_p, lax.square_p, lax.integer_pow_p, lax.exp_p)
 
 
 def of_complex(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | list[Value] | None:
@@ -27,22 +27,41 @@ def of_complex(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value | 
     """
     found = linear(eqn, operands, order)
     if found is not None and not (eqn.primitive in _PRODUCTS and _is_large(found[0])):
-        return found
+        return _followed(eqn, operands, found)
+    function = composed(eqn, operands)
+    if function is not None:
+        bent = order == 1 or any(isinstance(x, OfComplex) for x in operands)
+        return function if bent else replace(function, known=_moments(eqn, operands, order))
+    return linearised(eqn, operands, 1) if order == 1 else _moments(eqn, operands, order)
+
+
+def _moments(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Complex | None:
+    """The moments of products, quotients and exponentials of linear maps; None of all else."""
     values = [as_linear(x, order) if is_random(x) else None for x in operands]
     known = [v for v in values if v is not None]
     if eqn.primitive not in _CURVED or len(known) < sum(map(is_random, operands)):
         return None
-    if order == 1:
-        return linearised(eqn, operands, order)
     if eqn.primitive in _PRODUCTS:
         return contracted(eqn, *map(_in_parts, operands, values))
     if eqn.primitive is lax.mul_p:
         return multiplied(*known)
+    if eqn.primitive is lax.div_p:
+        return divided(*operands, *values)
     if eqn.primitive is lax.exp_p:
         return exponential(_in_parts(*operands, *known))
-    if eqn.primitive is lax.abs_p:
-        return absolute(_in_parts(*operands, *known))
     return multiplied(*known, *known) if eqn.params.get("y", 2) == 2 else None
+
+
+def _followed(eqn: JaxprEqn, operands: Sequence[Value], found: list[Value]) -> list[Value]:
+    """A linear map that is an element-wise function of another, as which it is known then."""
+    function = composed(eqn, operands)
+    if function is None:
+        return found
+    if any(isinstance(x, OfComplex) for x in operands):
+        return [replace(function, known=found[0])]
+    if not isinstance(found[0], Linear):
+        return found
+    return [replace(found[0], made_of=(function.base, function.function))]
 
 
 def _is_large(value: Value) -> bool:
@@ -60,23 +79,13 @@ def _in_parts(x: Value, of: Linear | None) -> Complex:
     return Complex.certain(value)
 
 
-def absolute(value: Complex) -> Gaussian:
-    """The moments of the absolute value, by quadrature along the ellipse's axes."""
-    points, weights = _hermite(24)
-    first = root(value.real)
-    along = value.covariance / jnp.where(first > 0, first, 1)
-    beside = root(value.imaginary - along**2)
-    real, imaginary = jnp.real(value.mean), jnp.imag(value.mean)
-
-    def add(total: tuple[Array, Array], k: Array) -> tuple[tuple[Array, Array], None]:
-        x, y = points[k // 24], points[k % 24]
-        square = (real + first * x) ** 2 + (imaginary + along * x + beside * y) ** 2
-        weight = weights[k // 24] * weights[k % 24]
-        return (total[0] + weight * root(square), total[1] + weight * square), None
-
-    nothing = jnp.zeros_like(real)
-    (mean, square), _ = lax.scan(add, (nothing, nothing), jnp.arange(24 * 24))
-    return Gaussian(mean, jnp.maximum(square - mean**2, 0))
+def divided(x: Value, y: Value, of_x: Linear | None, of_y: Linear | None) -> Complex:
+    """The moments of a quotient, of which the divisor is uncertain."""
+    above, below = _in_parts(x, of_x), _in_parts(y, of_y)
+    if of_x is None or of_y is None:
+        nothing = jnp.zeros_like(above.mean * below.mean)
+        return quotient(above, below, nothing, nothing)
+    return quotient(above, below, *_joint(of_x, of_y)[3:])
 
 
 def exponential(value: Complex) -> Complex:
@@ -99,19 +108,7 @@ def multiplied(one: Linear, other: Linear) -> Complex:
         E[x y] = E[x] E[y] + E[a b],
         the variance, E[|x y - E[x y]|^2], and E[(x y - E[x y])^2] of E[|a|^2], E[a^2], E[a b], ….
     """
-    roots = list({id(r): r for v in (one, other) for r in v.roots}.values())
-    place = {id(r): k for k, r in enumerate(roots)}
-
-    def parts(*numbers: Array) -> list[Array]:
-        a, b = (v.function(*(numbers[place[id(r)]] for r in v.roots)) for v in (one, other))
-        return [a + 0j, b + 0j, a + b, a + 1j * b]
-
-    means, squares = moments(parts, roots, min(one.alike, other.alike))
-    m, n = means[0], means[1]
-    size = [s.real + s.imaginary for s in squares]  # E[|a|^2]
-    square = [lax.complex(s.real - s.imaginary, 2 * s.covariance) for s in squares]  # E[a^2]
-    product = (square[2] - square[0] - square[1]) / 2  # E[a b]
-    turned = (size[2] - size[0] - size[1]) / 2 + 1j * (size[3] - size[0] - size[1]) / 2
+    (m, n), size, square, product, turned = _joint(one, other)
     variance = (
         jnp.abs(m) ** 2 * size[1]
         + jnp.abs(n) ** 2 * size[0]
@@ -122,6 +119,23 @@ def multiplied(one: Linear, other: Linear) -> Complex:
     pseudo = m**2 * square[1] + n**2 * square[0] + 2 * m * n * product
     pseudo = pseudo + square[0] * square[1] + product**2
     return Complex.of(m * n + product, variance, pseudo)
+
+
+def _joint(one: Linear, other: Linear) -> tuple[Pair, Pair, Pair, Array, Array]:
+    """The means, E[|a|^2] and E[a^2] of two linear maps, and their E[a b] and E[a b*]."""
+    roots = list({id(r): r for v in (one, other) for r in v.roots}.values())
+    place = {id(r): k for k, r in enumerate(roots)}
+
+    def parts(*numbers: Array) -> list[Array]:
+        a, b = (v.function(*(numbers[place[id(r)]] for r in v.roots)) for v in (one, other))
+        return [a + 0j, b + 0j, a + b, a + 1j * b]
+
+    means, squares = moments(parts, roots, min(one.alike, other.alike))
+    size = [s.real + s.imaginary for s in squares]
+    square = [lax.complex(s.real - s.imaginary, 2 * s.covariance) for s in squares]
+    product = (square[2] - square[0] - square[1]) / 2
+    turned = (size[2] - size[0] - size[1]) / 2 + 1j * (size[3] - size[0] - size[1]) / 2
+    return (means[0], means[1]), (size[0], size[1]), (square[0], square[1]), product, turned
 
 
 def contracted(eqn: JaxprEqn, x: Complex, y: Complex) -> Complex:
@@ -146,9 +160,3 @@ def contracted(eqn: JaxprEqn, x: Complex, y: Complex) -> Complex:
     size = product(absolute[0], y.size) + product(x.size, absolute[1] + y.size)
     square = product(x.mean**2, y.square) + product(x.square, y.mean**2 + y.square)
     return Complex.of(product(x.mean, y.mean), jnp.real(size), square)
-
-
-def _hermite(number: int) -> tuple[Array, Array]:
-    points, weights = np.polynomial.hermite_e.hermegauss(number)
-    weights = weights / math.sqrt(2 * math.pi)
-    return jnp.asarray(points, jnp.float32), jnp.asarray(weights, jnp.float32)

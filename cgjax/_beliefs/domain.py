@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, Var
 from cgjax._beliefs import registry
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.joint import apart
+from cgjax._beliefs.exponents import not_negative
 from cgjax._beliefs.linked import without_link
 from cgjax._beliefs.loops import entering, handed_on, started
 from cgjax._beliefs.maps import Complex, as_linear, is_complex
@@ -23,6 +24,7 @@ from cgjax._beliefs.rules import results, ruled
 from cgjax._beliefs.settings import Beliefs, NoMomentRuleError, Place, Unknown
 from cgjax._beliefs.values import Exact, Gaussian, Value, belief, is_random, mean_of, settle
 from cgjax._node import node_p
+from cgjax._program import ranges
 from cgjax._program.called import called_function
 from cgjax._program.control import Call, Scan, While, control
 from cgjax._program.jaxprs import AnyJaxpr, aval, bind, dtype, open_jaxpr, sub_jaxprs
@@ -51,6 +53,8 @@ class BeliefDomain(Domain):
         calls: the equations that the walk is inside of, outermost first.
         offsets: the largest values that are constants, by id of equation.
         fixed: the arrays that are the same at all steps of the loop that the walk is in, by id.
+        given: between which numbers the arguments of what is entered lie; None if not known.
+        ranges: between which numbers values lie, where the program says so.
     """
 
     program: Program
@@ -58,6 +62,8 @@ class BeliefDomain(Domain):
     calls: tuple[JaxprEqn, ...] = ()
     offsets: frozenset[int] = frozenset()
     fixed: frozenset[int] = frozenset()
+    given: tuple[ranges.Range, ...] | None = None
+    ranges: Mapping[Var, ranges.Range] = field(default_factory=dict)
 
     def simplified(self, jaxpr: Jaxpr, nodes_in: Callable[[JaxprEqn], int]) -> Jaxpr:
         def kept(eqn: JaxprEqn) -> bool:
@@ -67,17 +73,32 @@ class BeliefDomain(Domain):
 
         return as_mixtures(without_repeats(jaxpr, kept))
 
-    def scope(self, jaxpr: AnyJaxpr) -> BeliefDomain:
+    def scope(self, jaxpr: AnyJaxpr, constants: Sequence[object]) -> BeliefDomain:
         def nodes_in(eqn: JaxprEqn) -> int:
             return sum(self.program.counts[id(open_jaxpr(sub))] for sub in sub_jaxprs(eqn))
 
-        return replace(self, offsets=frozenset(_offsets(open_jaxpr(jaxpr), nodes_in)))
+        inner, given = open_jaxpr(jaxpr), self.given
+        if given is None or len(given) != len(inner.invars):
+            given = (ranges.ANY,) * len(inner.invars)
+        signs = map(ranges.of_constant, constants)
+        if not self.calls:  # those of the network itself are arguments of what is compiled
+            signs = (
+                ranges.from_zero(k in self.visitor.not_negative) for k in range(len(constants))
+            )
+        known = ranges.ranges(inner, given, list(signs))
+        return replace(self, offsets=frozenset(_offsets(inner, nodes_in)), ranges=known)
+
+    def bound(self, variables: Sequence[Var], values: Sequence[Held]) -> list[Held]:
+        pairs = zip(variables, values, strict=True)
+        return [_knowing(x, self.ranges.get(v, ranges.ANY)) for v, x in pairs]
 
     def skipped(self, jaxpr: Jaxpr) -> frozenset[int]:
         return unneeded(jaxpr)
 
     def inside(self, eqn: JaxprEqn, part: int) -> BeliefDomain:
-        return replace(self, calls=(*self.calls, eqn))
+        given = ranges.inside(eqn, [ranges.of(v, self.ranges) for v in eqn.invars])
+        given = None if given is None else tuple(given)
+        return replace(self, calls=(*self.calls, eqn), given=given)
 
     def enters(self, eqn: JaxprEqn, operands: Sequence[Held]) -> bool:
         return facts(eqn).entered and any(map(_uncertain, operands))
@@ -88,7 +109,8 @@ class BeliefDomain(Domain):
             return [unknown] * len(eqn.outvars)
         if not any(map(is_random, operands)):
             return _known(eqn, operands)
-        place = Place(self.calls, id(eqn) in self.offsets)
+        least = min(ranges.of(v, self.ranges).low for v in eqn.invars)
+        place = Place(self.calls, id(eqn) in self.offsets, least >= 0)
         return results(eqn, operands, self.visitor, place)
 
     # -- nodes
@@ -264,6 +286,18 @@ def _known(eqn: JaxprEqn, operands: Sequence[Value]) -> list[jax.Array]:
         return bind(eqn, operands)
     with jax.ensure_compile_time_eval():
         return bind(eqn, operands)
+
+
+def _knowing(value: Held, between: ranges.Range) -> Held:
+    """A value, with what is known of its numbers: that they are 0, or not below."""
+    if isinstance(value, Unknown) or between.low < 0:
+        return value
+    if not is_random(value):
+        zero = between.number == 0 and isinstance(value, Tracer)
+        return np.broadcast_to(np.zeros((), value.dtype), value.shape) if zero else value
+    if between.number == 0 and value.dtype == jnp.bool_:
+        return np.zeros(value.shape, bool)
+    return not_negative(value)
 
 
 def _moments_of(value: Gaussian | Exact) -> tuple[jax.Array, jax.Array]:

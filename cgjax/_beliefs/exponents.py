@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.curves.closed import Exponential
 from cgjax._beliefs.curves.form import Coefficient, Line
 from cgjax._beliefs.group_sums import Sum
 from cgjax._beliefs.grouped import Form, Grouped, is_integrated
-from cgjax._beliefs.values import Gaussian, Value
+from cgjax._beliefs.laid import Laid
+from cgjax._beliefs.values import Exact, Gaussian, Value
 
 
 def is_same(a: Coefficient, b: Coefficient) -> bool:
@@ -29,7 +35,17 @@ class Exponent(NamedTuple):
 
     value: Gaussian | Curve
     line: Line
-    mask: tuple[jax.Array, jax.Array] | None
+    mask: tuple[jax.Array, Exact] | None
+
+    @property
+    def line_inside(self) -> Line | None:
+        """The line, minus infinity where a mask has 0; None where a mask may have more."""
+        if self.mask is None:
+            return self.line
+        inside, beside = self.mask
+        if isinstance(beside, Tracer) or np.any(np.asarray(beside)):
+            return None
+        return Line(self.line.slope, jnp.where(inside, self.line.offset, -jnp.inf))
 
     def has_slope_of(self, value: Gaussian | Curve, line: Line) -> bool:
         """Whether a line is one of the same value with the same slope."""
@@ -38,8 +54,26 @@ class Exponent(NamedTuple):
 
 def exponent_of(curve: Curve) -> Exponent | None:
     """What a curve is the exponential of."""
-    value, form, mask = curve.inner
-    return None if form.exponent is None else Exponent(value, form.exponent, mask)
+    found = curve.exponent
+    if found is None or found.form.exponent is None:
+        return None
+    return Exponent(found.value, found.form.exponent, found.mask)
+
+
+def not_negative(value: Value) -> Value:
+    """A value that is known not to fall below 0.
+
+    So is the factor, if it is a multiple of an exponential, and what a mask put in its place.
+    """
+    if isinstance(value, Laid):
+        known = not_negative(value.value)
+        return value if known is value.value else Laid(known, value.layout)
+    if isinstance(value, Grouped) and value.undivided is not None:
+        return replace(value, undivided=not_negative(value.undivided))
+    if not isinstance(value, Curve) or value.least >= 0:
+        return value
+    is_exponential = isinstance(value.inner.form, Exponential)
+    return replace(value, least=0.0) if is_exponential else value
 
 
 def exponent_in(value: Value, form: Form) -> Exponent | None:

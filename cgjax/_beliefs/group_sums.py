@@ -27,6 +27,7 @@ class Sum:
         summary: its mean and variance.
         affine: whether it is an affine function of the root.
         summand: what is summed, if that is a curve.
+        beside: a number that is added to it.
     """
 
     origin: object
@@ -37,3 +38,4 @@ class Sum:
     summary: tuple[jax.Array, jax.Array] = field(compare=False)
     affine: bool = field(compare=False)
     summand: Curve | None = field(compare=False)
+    beside: float = field(default=0.0, compare=False)

@@ -28,8 +28,9 @@ import numpy as np
 from jax import lax
 
 from cgjax._beliefs import layouts, of_one_sum, small
+from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.group_sums import Function, Sum
-from cgjax._beliefs.laid import laid_gaussian
+from cgjax._beliefs.laid import Laid, laid_gaussian
 from cgjax._beliefs.layouts import Layout, Shape
 from cgjax._beliefs.scaled import Derivatives, Scaled
 from cgjax._beliefs.values import Gaussian, Lazy, sharing
@@ -69,6 +70,8 @@ class Grouped(Lazy):
         of_one: the value as a function of the last of the sums alone; None if it is more.
         scaled: the value as a product; None if it is none.
         square_of: the affine value whose square it is; None for none.
+        undivided: of shares, of their sums, and of what these divide, the same before the shares
+            were divided by the first of the sums: functions of the root, and their sums.
     """
 
     root: Gaussian
@@ -89,6 +92,7 @@ class Grouped(Lazy):
     of_one: of_one_sum.OfOneSum | None = None
     scaled: Scaled | None = None
     square_of: Grouped | None = None
+    undivided: Gaussian | Curve | Laid | Grouped | None = None
 
     @property
     def shape(self) -> Shape:
@@ -327,7 +331,8 @@ def _of_constant_sum(x: Gaussian, group: Grouped, over: frozenset[int]) -> Gauss
     inside = [k for k, d in enumerate(group.layout.axes) if d]
     axes = tuple(k for k in inside if layouts.axes_of(group.layout.axes[k], group.fine) <= over)
     number = math.prod(x.shape[a] for a in axes)
-    if group.offset is not None or number != math.prod(group.fine[k] for k in over) or number < 2:
+    whole = number == math.prod(group.fine[k] for k in over) and number > 1
+    if group.offset is not None or not whole or any(one.beside for one in group.sums):
         return x
     total = -x.variance.sum(axes, keepdims=True) / (number * (number - 1))
     return sharing(x.mean, x.variance, jnp.stack([total, total]), axes)

@@ -18,6 +18,7 @@ from cgjax._beliefs.laid import Laid
 from cgjax._beliefs.layouts import Layout
 from cgjax._beliefs.of_one_sum import Step, joined
 from cgjax._beliefs.scaled import scaled
+from cgjax._beliefs.shares import before_division, with_undivided
 from cgjax._beliefs.softmax import of_form
 from cgjax._beliefs.sums import array_in_shape, as_group, in_shape
 from cgjax._beliefs.values import Gaussian, Value, is_random
@@ -28,6 +29,9 @@ from cgjax._program.primitives import facts
 
 def elementwise_of_groups(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | None:
     """An element-wise operation where a grouped value takes part; None if they do not fit."""
+    whole = before_division(eqn, operands)
+    if whole is not None:
+        operands = whole
     out = aval(eqn.outvars[0])
     random = [x for x in operands if is_random(x)]
     if not all(isinstance(x, Grouped | Gaussian | Curve | Laid) for x in random):
@@ -42,7 +46,9 @@ def elementwise_of_groups(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | N
     remaining = iter(groups)
     found = [next(remaining) if is_random(x) else x for x in operands]
     composed = _composed(eqn, found, layout)
-    return None if composed is None else of_form(eqn, operands, composed)
+    if composed is None:
+        return None
+    return with_undivided(eqn, operands, of_form(eqn, operands, composed))
 
 
 def _common(groups: Sequence[Grouped], shape: tuple[int, ...]) -> list[Grouped] | None:

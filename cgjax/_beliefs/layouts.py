@@ -225,6 +225,8 @@ def looked_at(layout: Layout, eqn: JaxprEqn, operands: Sequence[object]) -> Layo
     rest = [x for x in operands if x is not None]
     if any(isinstance(x, Tracer) for x in rest) or 0 in shape:
         return None
+    if any(jnp.issubdtype(jnp.result_type(x), jnp.inexact) for x in rest):
+        return None  # further data, which say of no element where it is
     if max(math.prod(layout.shape), math.prod(shape)) > _LARGEST:
         return None
     places = np.zeros(layout.shape, np.int32).reshape(-1)

@@ -112,6 +112,7 @@ class Linear(Lazy):
         dtype: its dtype.
         alike: along how many leading axes the parts of the value are made of the same parts of the
             roots: all, for an element-wise function.
+        made_of: another value that it is a function of, element by element, and the function.
     """
 
     roots: tuple[Gaussian, ...]
@@ -119,6 +120,7 @@ class Linear(Lazy):
     shape: tuple[int, ...]
     dtype: np.dtype
     alike: int
+    made_of: tuple[Linear | Complex, Callable[[Array], Array]] | None = None
 
     @property
     def evaluations(self) -> int:
@@ -126,7 +128,11 @@ class Linear(Lazy):
         return sum(math.prod(x.shape[self.alike :]) for x in self.roots)
 
     def settled(self, order: int) -> Gaussian | Complex:
-        """The moments, which are exact."""
+        """The moments, which are exact, as one variable: the same object for each use."""
+        return self._exact
+
+    @cached_property
+    def _exact(self) -> Gaussian | Complex:
         (mean,), (squares,) = moments(
             lambda *values: [self.function(*values)], self.roots, self.alike
         )
@@ -229,9 +235,11 @@ def as_linear(value: Value, order: int) -> Linear | None:
     if isinstance(value, Grouped) and value.affine:
         of = in_full(value)
         return Linear((value.root,), of, value.shape, value.dtype, 0)
+    found = settle(value, order)
+    if isinstance(found, Complex):
+        return found.linear
     if is_complex(value):
         return None
-    found = settle(value, order)
     return Linear((found,), lambda x: x, found.shape, found.dtype, rank)
 
 

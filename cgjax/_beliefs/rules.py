@@ -7,16 +7,16 @@ from collections.abc import Collection, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Var
 
 from cgjax._beliefs import registry
+from cgjax._beliefs.complex_functions import OfComplex
 from cgjax._beliefs.complex_values import of_complex
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.curve import warn_of_decision
 from cgjax._beliefs.curves.elementwise import asks_for_infinity, is_elementwise
+from cgjax._beliefs.exponents import not_negative
 from cgjax._beliefs.factors import of_factors, whole
 from cgjax._beliefs.functions import (
     as_reduction,
@@ -35,12 +35,13 @@ from cgjax._beliefs.movement import STRUCTURE
 from cgjax._beliefs.products import convolution, dot_general
 from cgjax._beliefs.scattered import SCATTERED
 from cgjax._beliefs.settings import Beliefs, Place, Unknown, no_rule
+from cgjax._beliefs.simpler import chosen_everywhere, of_length_one, with_whole_power
 from cgjax._beliefs.sums import reduced
 from cgjax._beliefs.totals import TOTALS, total_of
 from cgjax._beliefs.valleys import largest_of_curve
 from cgjax._beliefs.values import Gaussian, Known, Value, at_mean, is_random, settle
-from cgjax._program.jaxprs import Atom, Params, aval, bind
 from cgjax._program.jaxprs import Literal as Constant
+from cgjax._program.jaxprs import Params, aval, bind
 from cgjax._program.primitives import facts
 from cgjax.nodes import Belief
 
@@ -53,7 +54,12 @@ def results(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
     custom = registry.rule_of_primitive(eqn.primitive)
     if custom is not None:
         return ruled(custom, eqn, operands, how.order, eqn.params)
-    eqn, operands = _with_whole_power(_of_length_one(eqn), operands)
+    if not _is_complex(eqn, operands):
+        operands = [settle(x, how.order) if isinstance(x, OfComplex) else x for x in operands]
+    eqn, operands = with_whole_power(of_length_one(eqn), operands)
+    chosen = chosen_everywhere(eqn, operands)
+    if chosen is not None:
+        return [chosen]
     links, order = operands, how.order
     if eqn.primitive.name in EXTREMES and "axes" in eqn.params:
         eqn, first = distinct(eqn, operands[0])
@@ -79,7 +85,7 @@ def results(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place
 
 def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Place) -> Results:
     name, order = eqn.primitive.name, how.order
-    if any(is_random(x) and is_complex(x) for x in operands) or _makes_complex(eqn):
+    if _is_complex(eqn, operands):
         return _of_complex(eqn, operands, order)
     if asks_for_infinity(eqn, operands):
         return bind(eqn, list(map(at_mean, operands)))
@@ -101,20 +107,6 @@ def _by_rule(eqn: JaxprEqn, operands: Sequence[Value], how: Beliefs, place: Plac
 
 
 _RULES: tuple[Collection[str], ...] = (STRUCTURE, TOTALS, EXTREMES, SCATTERED)
-
-
-def _of_length_one(eqn: JaxprEqn) -> JaxprEqn:
-    """Over axes of length 1, the sum, the product and the largest are the element itself."""
-    known, params = facts(eqn), eqn.params
-    if known.reduces not in ("sum", "product", "largest", "smallest") or known.windowed:
-        return eqn
-    shape = aval(eqn.invars[0]).shape
-    if known.running:
-        alone = shape[params["axis"]] == 1
-        return eqn.replace(primitive=lax.copy_p, params={}) if alone else eqn
-    if any(shape[a] != 1 for a in params["axes"]):
-        return eqn
-    return eqn.replace(primitive=lax.squeeze_p, params={"dimensions": tuple(params["axes"])})
 
 
 def _with_axes(eqn: JaxprEqn, operands: Sequence[Value]) -> tuple[JaxprEqn, Sequence[Value]]:
@@ -142,8 +134,10 @@ def _alone(value: Value) -> Value:
     return value.alone() if isinstance(value, Gaussian) else value
 
 
-def _makes_complex(eqn: JaxprEqn) -> bool:
-    return any(jnp.issubdtype(aval(v).dtype, jnp.complexfloating) for v in eqn.outvars)
+def _is_complex(eqn: JaxprEqn, operands: Sequence[Value]) -> bool:
+    """Whether random operands are complex, or results."""
+    makes = any(jnp.issubdtype(aval(v).dtype, jnp.complexfloating) for v in eqn.outvars)
+    return makes or any(is_random(x) and is_complex(x) for x in operands)
 
 
 def _of_complex(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Results:
@@ -179,6 +173,7 @@ def evaluated(
         values = [read(v) for v in eqn.invars]
         random = any(map(is_random, values))
         outs = results(eqn, values, how, place) if random else bind(eqn, values)
+        outs = list(map(not_negative, outs)) if place.positive else outs
         known.update(zip(eqn.outvars, outs, strict=True))
     return [read(v) for v in jaxpr.jaxpr.outvars]
 
@@ -222,28 +217,6 @@ def _is_sum(eqn: JaxprEqn) -> bool:
         return False
     rank = len(aval(eqn.invars[0]).shape) - len(aval(eqn.outvars[0]).shape)
     return all(not isinstance(a, str) for a in axes) and rank == len(axes)
-
-
-def _whole_number(variable: Atom, value: Value) -> int | None:
-    """A small exponent that is known while tracing, if it is a whole number."""
-    if isinstance(variable, Constant):
-        value = variable.val
-    if is_random(value) or isinstance(value, Tracer) or np.ndim(value):
-        return None
-    number = float(value)
-    return int(number) if number.is_integer() and abs(number) <= 64 else None
-
-
-def _with_whole_power(eqn: JaxprEqn, operands: Sequence[Value]) -> tuple[JaxprEqn, Sequence[Value]]:
-    """`x ** 2.0` as `x ** 2`, which is defined for negative x too."""
-    if eqn.primitive is not lax.pow_p:
-        return eqn, operands
-    power = _whole_number(eqn.invars[1], operands[1])
-    if power is None:
-        return eqn, operands
-    params = {"y": power}
-    new = eqn.replace(primitive=lax.integer_pow_p, params=params, invars=eqn.invars[:1])
-    return new, operands[:1]
 
 
 # -- without a rule

@@ -27,12 +27,14 @@ class Beliefs(Visitor):
         order: 1 for the first-order Taylor rule, else 2: moments are matched.
         positions: whether what positions share is followed.
         first_order: names of primitives without a rule that may be linearised.
+        not_negative: which of the network's constants hold nothing below 0, as far as it is known.
     """
 
     nodes: Nodes = "collapsed"
     order: int = 2
     positions: bool = True
     first_order: frozenset[str] = field(default_factory=frozenset)
+    not_negative: frozenset[int] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,12 @@ class Place:
     Attributes:
         calls: the equations that the walk is inside of, outermost first.
         is_offset: whether the result is a largest value that serves as any number near it would.
+        positive: whether no operand can be negative.
     """
 
     calls: tuple[JaxprEqn, ...] = ()
     is_offset: bool = False
+    positive: bool = False
 
     def line(self, eqn: JaxprEqn) -> str:
         """The user's line that an equation comes from."""

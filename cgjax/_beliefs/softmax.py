@@ -8,6 +8,7 @@ says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from jax.core import Tracer
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves import Curve, as_curve
-from cgjax._beliefs.curves.form import Line
+from cgjax._beliefs.curves.form import Line, number
 from cgjax._beliefs.exponents import Exponent, exponent_in, exponent_of, exponent_summed, is_same
 from cgjax._beliefs.finer import finer
 from cgjax._beliefs.group_sums import Sum, Values
@@ -29,7 +30,7 @@ from cgjax._beliefs.grouped import (
 from cgjax._beliefs.laid import Laid, source
 from cgjax._beliefs.of_one_sum import TheSum
 from cgjax._beliefs.sums import array_in_shape
-from cgjax._beliefs.values import Gaussian, Value, is_random, settle
+from cgjax._beliefs.values import Exact, Gaussian, Value, is_random, settle
 from cgjax._gaussian import closed
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import log_sum_exp_moments, softmax_moments
@@ -45,21 +46,22 @@ def of_form(eqn: JaxprEqn, operands: Sequence[Value], out: Grouped) -> Value:
         operands: arrays and values, at least one of them grouped.
         out: the result as a function of sums.
     """
-    name, number = eqn.primitive.name, len(operands)
-    first = operands[0]
-    if number == 1 and isinstance(first, Grouped):
+    name, first = eqn.primitive.name, operands[0]
+    if len(operands) == 1 and isinstance(first, Grouped):
         return _of_one(eqn, first, out)
-    if number != 2:
+    if len(operands) != 2:
         return out
     second = operands[1]
     if isinstance(second, Grouped) and not is_random(first):
         if name == "div" and _is_one(first) and exponent_in(second, "sum") is not None:
             return replace(out, form="inverse")
         if facts(eqn).signs == (1, 1):
-            return _shifted(second, first, 1, out)
+            return _beside(second, first, out) or _shifted(second, first, 1, out)
     if isinstance(first, Grouped) and not is_random(second):
         if len(facts(eqn).signs) == 2:
-            return _shifted(first, second, facts(eqn).signs[1], out)
+            sign = facts(eqn).signs[1]
+            with_more = _beside(first, second, out) if sign == 1 else None
+            return with_more or _shifted(first, second, sign, out)
     if name == "div":
         return _scaled(first, second, eqn, out) or _ratio(first, second, "sum", out)
     if name == "mul":
@@ -95,6 +97,31 @@ def _is_one(x: Value) -> bool:
     return not isinstance(x, Tracer) and jnp.ndim(x) == 0 and float(x) == 1
 
 
+def _beside(value: Grouped, more: Value, out: Grouped) -> Grouped | None:
+    """A sum of exponentials and a number above 0, as of one class more, whose score is known."""
+    known = None if is_random(more) else number(more)
+    if known is None or isinstance(known, complex) or not known > 0:
+        return None
+    if exponent_in(value, "sum") is None:
+        return None
+    (one,) = out.sums
+
+    def of(x: jax.Array, values: Values) -> jax.Array:
+        return one.of(x, values) + known
+
+    summary = wide(one.summary[0]) + known, wide(one.summary[1])
+    beside = one.beside + known
+    new = replace(one, origin=("more", one.origin, known), of=of, summary=summary, beside=beside)
+    return replace(
+        out,
+        sums=(new,),
+        function=lambda x, values: values[new],
+        form="sum",
+        known=summary,
+        of_one=TheSum(out.dtype),
+    )
+
+
 def _shifted(value: Grouped, by: Value, sign: int, out: Grouped) -> Grouped:
     """A logarithm and a known number."""
     if value.form not in ("log sum", "log share"):
@@ -116,7 +143,8 @@ def _scaled(value: Value, by: Value, eqn: JaxprEqn, out: Grouped) -> Grouped | N
         return None
     by = array_in_shape(by, out.dtype, out.layout, out.fine)
     before = jnp.ones_like(by) if value.offset is None else value.offset
-    return replace(out, form="share", offset=bind(eqn, jnp.broadcast_arrays(before, by))[0])
+    offset = bind(eqn, jnp.broadcast_arrays(before, by))[0]
+    return replace(out, form="share", offset=offset)
 
 
 def _ratio(above: Value, below: Value, form: Form, out: Grouped) -> Grouped:
@@ -127,9 +155,13 @@ def _ratio(above: Value, below: Value, form: Form, out: Grouped) -> Grouped:
     own = exponent_of(as_curve(source(above)))
     if own is None or not total.has_slope_of(own.value, own.line):
         return out
-    if own.mask is not None and own.mask is not total.mask:
-        return out
-    return _share(out, _difference(own.line, total.line, out), own.mask)
+    line, mask = own.line, own.mask
+    if mask is not None and mask is not total.mask:
+        line, mask = own.line_inside, None
+        if line is None:
+            return out
+    share = _share(out, _difference(line, total.line, out), mask)
+    return replace(share, undivided=above)
 
 
 def _log_ratio(above: Value, below: Value, out: Grouped) -> Grouped:
@@ -161,13 +193,16 @@ def _logits(
 ) -> tuple[jax.Array, jax.Array, list[int]]:
     """Mean and variance of the exponents, the classes last, and the axes in that order.
 
+    The last class is that of what stands beside the sum, if there is anything.
+
     Args:
         group: what is computed from them.
         exponent: what they are.
         apart: whether what all classes have in common is left out, which a softmax is free of.
     """
     (one, *_), root = group.sums, group.root
-    apart = apart and exponent.value is root
+    # What all classes have in common is nothing to a number beside them.
+    apart = apart and exponent.value is root and not one.beside
     value = apart_from_common(group, one.over) if apart else settle(exponent.value, 2)
     slope, offset = (jnp.asarray(s, root.dtype) for s in exponent.line)
     mean = jnp.broadcast_to(slope * value.mean + offset, root.shape)
@@ -181,6 +216,9 @@ def _logits(
         variance = jnp.where(inside, variance, 0)
     order = _classes_last(one)
     mean, variance = (_laid_out(wide(a), one) for a in (mean, variance))
+    if one.beside:
+        mean = jnp.append(mean, jnp.full_like(mean[..., :1], math.log(one.beside)), -1)
+        variance = jnp.append(variance, jnp.zeros_like(variance[..., :1]), -1)
     return mean, variance, order
 
 
@@ -203,7 +241,11 @@ def _log_of(one: Sum, known: tuple[jax.Array, jax.Array]) -> Sum:
         return jnp.log(one.of(x, values))
 
     origin = ("log", one.origin)
-    return Sum(origin, one.fine, one.over, of, (), known, False, one.summand)
+    return Sum(origin, one.fine, one.over, of, (), known, False, one.summand, one.beside)
+
+
+def _is_log(one: Sum) -> bool:
+    return isinstance(one.origin, tuple) and one.origin[0] == "log"
 
 
 def _log_sum(out: Grouped) -> Grouped:
@@ -227,7 +269,7 @@ def _log_share(
     out: Grouped,
     log: Sum,
     offset: jax.Array | None,
-    mask: tuple[jax.Array, jax.Array] | None,
+    mask: tuple[jax.Array, Exact] | None,
 ) -> Grouped:
     """An exponent, or what a mask has in its place, minus the logarithm of the sum."""
     value, (slope, start), _ = exponent_summed(log)
@@ -254,9 +296,7 @@ def _log_share(
     )
 
 
-def _share(
-    out: Grouped, offset: jax.Array | None, mask: tuple[jax.Array, jax.Array] | None
-) -> Grouped:
+def _share(out: Grouped, offset: jax.Array | None, mask: tuple[jax.Array, Exact] | None) -> Grouped:
     """A softmax, times the exponential of an offset.
 
     Args:
@@ -273,18 +313,22 @@ def _share(
         own = _logits(out, exponent._replace(mask=None), apart=True)
         inside = jnp.broadcast_to(exponent.mask[0], out.root.shape)
         outside = ~_laid_out(inside, one)
+        if one.beside:
+            outside = jnp.append(outside, jnp.zeros_like(outside[..., :1]), -1)
         total = log_sum_exp_moments(mean, variance, (mean.ndim - 1,))
         difference = own[0] - total[0], own[1] + total[1]
         beside = closed.exponential(*(jnp.where(outside, a, 0) for a in difference))
         expectation, wobble = (
             jnp.where(outside, a, b) for a, b in zip(beside, (expectation, wobble), strict=True)
         )
+    if one.beside:
+        expectation, wobble = expectation[..., :-1], wobble[..., :-1]
     inverse = [order.index(k) for k in range(len(order))]
     expectation, wobble = (
         jnp.transpose(a.reshape([out.fine[k] for k in order]), inverse)
         for a in (expectation, wobble)
     )
-    log = one if isinstance(one.origin, tuple) else _log_sum(out).sums[0]
+    log = one if _is_log(one) else _log_sum(out).sums[0]
     of_logarithm = _log_share(out, log, offset, mask).function
     factor = None if offset is None else jnp.exp(wide(offset))
     if factor is not None:

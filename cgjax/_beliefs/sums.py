@@ -26,6 +26,7 @@ from cgjax._beliefs.grouped import (
 )
 from cgjax._beliefs.laid import Laid, source
 from cgjax._beliefs.layouts import Layout, Shape
+from cgjax._beliefs.shares import undivided
 from cgjax._beliefs.totals import summed
 from cgjax._beliefs.values import Gaussian, Value, settle
 from cgjax._program.jaxprs import bind
@@ -89,6 +90,8 @@ def reduced(eqn: JaxprEqn, value: Value, order: int) -> Grouped | None:
         total=plain,
         of_one=of_one_sum.TheSum(value.dtype),
     )
+    if not group.alone and group.undivided is not None:
+        out = replace(out, undivided=reduced(eqn, undivided(group), order))
     if sums and order != 1 and not group.affine and is_integrated(out, over):
         return _integrated(out, new)
     return out

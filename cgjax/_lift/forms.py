@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from cgjax._lift import choices
 from cgjax._node import node_p
 from cgjax._program.axes import Axes, after, own, spread
 from cgjax._program.jaxprs import Aval, Parameter, aval
@@ -145,8 +146,21 @@ class Forms:
 
     def _core(self, op: Operation, k: int, value: int, inputs: list[Form]) -> Form:
         known, shape = op.facts, self.flat.avals[value].shape
-        if known.reduces == "index" and (stacked := self._stacked(op)) is not None:
-            return self._elementwise(Core(op.name, "stacked", tuple(stacked)), shape)
+        if known.reduces == "index" and (stacked := choices.sought(self.flat, op)) is not None:
+            which, values, axis = stacked
+            forms = [self._along(v, axis, len(shape)) for v in values]
+            return self._elementwise(Core(op.name, which, tuple(forms)), shape)
+        if op.eqn.primitive is lax.select_n_p:
+            index, *cases = inputs
+            inputs = [choices.unclamped(self.cores, index, len(cases)), *cases]
+            nested = choices.cases_of(self.cores, inputs[0], cases)
+            if nested is not None:
+                (_, form), *others = nested
+                for condition, case in others:
+                    form = self._choice(condition, form, case, shape)
+                return form
+            if len(inputs) == 3:
+                return self._choice(inputs[0], inputs[1], inputs[2], shape)
         if known.reduces and "axes" in op.params and inputs[0].core is not None:
             if (reduced := self._reduction(op, inputs[0])) is not None:
                 return reduced
@@ -155,20 +169,28 @@ class Forms:
             core = Core(op.name, _parameters(op), tuple(inputs), sizes=sizes)
             return self._new(core, own(shape))
         name, params, inputs, commutes = self._written(op, inputs)
-        if not name:
-            return inputs[0]
         if commutes:
             inputs = sorted(inputs, key=lambda form: repr(form.key))
         return self._elementwise(Core(name, params, tuple(inputs), commutes), shape)
 
-    def _stacked(self, op: Operation) -> list[Form] | None:
-        """The arrays among which an index is sought at each place, as `jnp.select` does."""
-        stack = self.flat.producer.get(op.inputs[0])
-        if stack is None or not stack.facts.moves or not stack.inputs:
-            return None
-        ranks = [len(self.flat.avals[v].shape) for v in (*stack.inputs, op.inputs[0])]
-        along = {int(axis) for axis in op.params["axes"]} == {stack.params.get("axis")}
-        return [self.of[v] for v in stack.inputs] if along and ranks[0] < ranks[-1] else None
+    def _along(self, value: int, axis: int, rank: int) -> Form:
+        """The form of a value in a stack, without the axis along which it was stacked."""
+        form = self.of[value]
+        if len(self.flat.avals[value].shape) == rank:
+            return form
+        return replace(form, axes=tuple((a - (a > axis), place) for a, place in form.axes))
+
+    def _choice(self, condition: Form, no: Form, yes: Form, shape: tuple[int, ...]) -> Form:
+        """A choice between two values."""
+        condition, no, yes = self._positive(condition, no, yes)
+        no, yes = choices.plain(self.cores, condition, no, yes)
+        if condition.core is None:
+            return yes if condition.shift else no
+        if no.key == yes.key and self.cores[condition.core].name == lax.eq_p.name:
+            return no  # one operand of several branches
+        if (no.key, yes.key) == (_ZERO.key, _ONE.key):
+            return condition  # as a number
+        return self._elementwise(Core(lax.select_n_p.name, (), (condition, no, yes)), shape)
 
     def _elementwise(self, core: Core, shape: tuple[int, ...]) -> Form:
         """The form of an element-wise function of arrays that are spread alike, or not."""
@@ -203,10 +225,7 @@ class Forms:
         return self._new(Core(op.name, params, (inner,), sizes=sizes), placed)
 
     def _written(self, op: Operation, inputs: list[Form]) -> tuple[str, Hashable, list[Form], bool]:
-        """An element-wise operation in the way that stands for all of writing it.
-
-        Its name is empty where it is its operand.
-        """
+        """An element-wise operation in the way that stands for all of writing it."""
         known, primitive, power = op.facts, op.eqn.primitive, op.params.get("y")
         if known.mirror:
             return known.mirror, (), inputs[::-1], False
@@ -217,10 +236,6 @@ class Forms:
         if known.adds:
             terms = [form.times(s) for form, s in zip(inputs, known.signs, strict=True)]
             return lax.add_p.name, (), terms, True
-        if primitive is lax.select_n_p and len(inputs) == 3:
-            inputs = self._positive(*inputs)
-            if (inputs[1].key, inputs[2].key) == (_ZERO.key, _ONE.key):
-                return "", (), inputs, False  # a condition as a number
         return op.name, _parameters(op), inputs, known.commutes
 
     def _positive(self, condition: Form, no: Form, yes: Form) -> list[Form]:

@@ -15,6 +15,9 @@ from cgjax._lift.segments import segment_softmaxes
 from cgjax._program.operations import Operation, enclosing
 
 _NAMES = {"integer_pow": "power", "pow": "power", "mul": "square", "select_n": "where"}
+_SEVERAL = (
+    "a softmax over several axes: `Categorical` is one variable for each slice along one axis"
+)
 _OF_SEGMENTS = "a softmax over segments of several sizes: no node family has one without an axis"
 
 
@@ -37,7 +40,7 @@ class Other(NamedTuple):
 def others(roles: Roles) -> tuple[Other, ...]:
     """The functions of one value that are not linear, and belong to no activation or node.
 
-    Softmaxes over segments are among them.
+    Softmaxes over segments, and over several axes, are among them.
     """
     flat, segments = roles.flat, segment_softmaxes(roles)
     taken = marked(flat)
@@ -52,11 +55,25 @@ def others(roles: Roles) -> tuple[Other, ...]:
             source = segments[id(op)].source
             found.setdefault(id(op), Other("segment_softmax", shape, source, _OF_SEGMENTS))
             continue
+        if _of_several_axes(op, roles):
+            found.setdefault(id(op), Other("softmax", shape, op.source, _SEVERAL))
+            continue
         libraries = [scope for scope in enclosing(op.scope) if scope.library]
         key = id(libraries[-1]) if libraries else (op.name, shape, op.source)
         name = libraries[-1].library.lstrip("_") if libraries else _NAMES.get(op.name, op.name)
         found.setdefault(key, Other(name, shape, op.source, _reason(op, roles)))
     return tuple(found.values())
+
+
+def _of_several_axes(op: Operation, roles: Roles) -> bool:
+    """Whether it is the exponential of a softmax whose classes lie along several axes."""
+    if op.eqn.primitive is not lax.exp_p:
+        return False
+    uses = [use for use, _ in roles.flat.consumers.get(op.outputs[0], ())]
+    shape = roles.flat.avals[op.outputs[0]].shape
+    sums = [use for use in uses if use.facts.reduces == "sum" and "axes" in use.params]
+    several = any(sum(shape[a] > 1 for a in use.params["axes"]) > 1 for use in sums)
+    return several and any(use.facts.divides for use in uses)
 
 
 def _bends(op: Operation, roles: Roles) -> bool:

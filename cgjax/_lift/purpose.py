@@ -24,7 +24,7 @@ from cgjax._lift.dependence import Dependence
 from cgjax._lift.forms import Forms
 from cgjax._lift.match import Candidate
 from cgjax._program.operations import Operation, enclosing
-from cgjax._program.outputs import Outputs
+from cgjax._program.outputs import PROBABILITIES, Outputs
 
 # Functions of JAX that hold a relu or a softplus which is no activation of the network.
 _LIBRARY = {
@@ -88,7 +88,7 @@ class Roles:
     def __init__(self, forms: Forms, candidates: Sequence[Candidate], parameters: Sequence[bool]):
         self.flat, self.forms, self.candidates = forms.flat, forms, candidates
         self.on = Dependence(forms.flat, candidates, parameters)
-        self.outputs = Outputs(forms.flat)
+        self.outputs = Outputs(forms.flat, PROBABILITIES)
         self.by_e: dict[Hashable, list[int]] = {}
         for i, c in enumerate(candidates):
             self.by_e.setdefault(forms.of[c.x].key, []).append(i)

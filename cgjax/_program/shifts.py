@@ -165,6 +165,8 @@ class _Shift:
                 return None
             below = {axis: axis - sum(k < axis for k in over) for axis, _ in place}
             return self.sums, tuple((below[axis], origin) for axis, origin in place)
+        if kind in (self.exponentials, self.sums) and eqn.primitive is lax.abs_p:
+            return kind, place
         if kind is self.sums and eqn.primitive is lax.log_p:
             return self.logarithms, place
         return None
@@ -192,6 +194,8 @@ class _Shift:
         """Whether a use of a variable leads on to a kind, or the value cancels in it."""
         if self.leads_to(v, eqn) is not None:
             return True
+        if eqn.primitive is lax.sign_p:
+            return v in self.exponentials or v in self.sums
         if len(eqn.invars) != 2:
             return False
         cancelling = {

@@ -43,8 +43,8 @@ class Domain:
 
     counts_turns: ClassVar[bool] = False
 
-    def scope(self, jaxpr: AnyJaxpr) -> Domain:
-        """The domain for the equations of a jaxpr."""
+    def scope(self, jaxpr: AnyJaxpr, constants: Sequence[object]) -> Domain:
+        """The domain for the equations of a jaxpr, which closes over some arrays."""
         return self
 
     def inside(self, eqn: JaxprEqn, part: int) -> Domain:
@@ -158,7 +158,7 @@ class Evaluator:
             words = self.streams.grouped(jaxpr, frame.start, frame.stream)
             frame = replace(frame, words=words)
         inner = frame.domain.simplified(open_jaxpr(jaxpr), self.nodes_in)
-        frame = replace(frame, domain=frame.domain.scope(inner))
+        frame = replace(frame, domain=frame.domain.scope(inner, consts(jaxpr)))
         env: dict[Var, Value] = dict(zip(inner.constvars, consts(jaxpr), strict=True))
         env.update(zip(inner.invars, frame.domain.bound(inner.invars, values), strict=True))
         records: Records = {}

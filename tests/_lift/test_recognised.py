@@ -15,6 +15,11 @@ from cgjax import _static
 from cgjax._program import trace
 from tests._lift.parts import KEY, PARAMS, X, families, skipped
 
+
+def _piecewise(x, *conditions):
+    return jnp.piecewise(x, list(conditions), [lambda x: 0.1 * x, lambda x: x])
+
+
 # One way of writing each activation a line: the family it must become, and the function.
 ACTIVATIONS = {
     "jax.nn.relu": ("ReLU", jax.nn.relu),
@@ -34,6 +39,8 @@ ACTIVATIONS = {
     "leaky where, slope last": ("LeakyReLU", lambda x: jnp.where(x < 0, x * 0.2, x)),
     "leaky maximum": ("LeakyReLU", lambda x: jnp.maximum(0.1 * x, x)),
     "leaky sum": ("LeakyReLU", lambda x: jnp.maximum(x, 0) + 0.1 * jnp.minimum(x, 0)),
+    "leaky piecewise": ("LeakyReLU", lambda x: _piecewise(x, x < 0, x >= 0)),
+    "leaky, nested": ("LeakyReLU", lambda x: jnp.where(x >= 0, x, jnp.where(x < 0, 0.1 * x, 0))),
     "leaky difference": ("LeakyReLU", lambda x: jax.nn.relu(x) - 0.1 * jax.nn.relu(-x)),
     "jnp.tanh": ("Spin", jnp.tanh),
     "nnx.tanh": ("Spin", nnx.tanh),
@@ -107,6 +114,70 @@ def test_an_activation_becomes_a_node_of_its_family(name):
     np.testing.assert_allclose(value, activation(X @ PARAMS["w"]), rtol=1e-5, atol=1e-6)
     sample = cg.forward_sample(lifted)(KEY, PARAMS, X)
     assert np.isfinite(sample).all() and not np.array_equal(sample, net(PARAMS, X))
+
+
+LEAKY = {
+    "touching nowhere": lambda x: _piecewise(x, x < 0, x > 0),
+    "the rest": lambda x: _piecewise(x, x < 0),
+    "the other first": lambda x: jnp.piecewise(x, [x >= 0, x < 0], [lambda x: x, lambda x: x / 5]),
+    "with an argument": lambda x: jnp.piecewise(
+        x, [x > 0], [lambda x, a: x, lambda x, a: a * x], 0.2
+    ),
+    "one by one": jax.vmap(lambda row: _piecewise(row, row < 0)),
+    "select": lambda x: jnp.select([x > 0, x <= 0], [x, 0.1 * x]),
+    "whole numbers": lambda x: lax.select_n((x > 0).astype(jnp.int32), 0.1 * x, x),
+    "decided already": lambda x: jnp.where(x > 0, jnp.where(x >= 0, x, -5.0), 0.1 * x),
+    "branches": jax.vmap(
+        jax.vmap(lambda v: lax.cond(v > 0, lambda v: v, lambda v: 0.1 * v, v)),
+    ),
+    "a switch": jax.vmap(
+        jax.vmap(lambda v: lax.switch(jnp.int32(v > 0), [lambda v: 0.1 * v, lambda v: v], v)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEAKY)
+def test_choices_are_one_however_they_are_nested(name):
+    assert families(lambda p, x: LEAKY[name](x @ p["w"]) @ p["u"], PARAMS, X) == ["LeakyReLU"]
+
+
+def test_choices_that_are_no_leaky_rectifier():
+    def others(p, x):
+        e = x @ p["w"]
+        first = jnp.piecewise(e, [e < 0, e > 0], [lambda e: 0.1 * e, lambda e: e, lambda e: e + 1])
+        second = jnp.where(e > 0, e, jnp.where(e > 1, 0.1 * e, 0.2 * jnp.sin(e)))
+        return (first + second) @ p["u"]
+
+    assert "LeakyReLU" not in families(others, PARAMS, X)
+
+
+CLIPS = {
+    "clip": lambda q: jnp.clip(q, 1e-7, 1 - 1e-7),
+    "maximum": lambda q: jnp.maximum(q, 1e-7),
+    "and scaled": lambda q: 2 * lax.clamp(1e-7, q, 1.0) - 1,
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_probabilities_that_are_clipped_are_results(name):
+    """Of few values, a clip renames the states: the nodes are outputs."""
+
+    def net(p, x):
+        h = jax.nn.relu(x @ p["w"])
+        return CLIPS[name](jax.nn.softmax(h @ p["u"])), CLIPS[name](jax.nn.sigmoid(h @ p["v"]))
+
+    lifted = cg.lift(net)
+    report = lifted.report(PARAMS, X)
+    assert {e.family for e in report.lifted} == {"Bernoulli", "Categorical", "ReLU"}
+    graph = cg.chain_graph(lifted)(PARAMS, X)
+    assert sum(c.output for c in graph.components) == 2
+
+
+def test_values_that_are_clipped_are_used():
+    """A clip of a value among infinitely many is a function of it."""
+    net = cg.lift(lambda p, x: jnp.minimum(cg.node(cg.nodes.ReLU(), x @ p["w"], name="h"), 1.0))
+    (component,) = cg.chain_graph(net)(PARAMS, X).components
+    assert not component.output
 
 
 @pytest.mark.parametrize("slope", [0.01, 0.2, 0.3, 1 / 3, 1.0])

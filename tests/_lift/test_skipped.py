@@ -329,3 +329,12 @@ def test_any_way_to_hold_the_parameters():
     assert skipped(lambda c, x: jax.nn.sigmoid(x @ w) * c[0], (Y, Y), X, parameters=()) == [
         ("logistic", GATE)
     ]
+
+
+def test_a_softmax_over_several_axes_is_reported_as_one():
+    def net(p, x):
+        scores = (x @ p["w"])[:, :, None] * (x @ p["u"])[:, None, :]
+        return jax.nn.softmax(scores, axis=(1, 2)).sum(2) @ p["v"]
+
+    (other,) = (o for o in cg.lift(net).report(PARAMS, X).others if "axes" in o.reason)
+    assert other.function == "softmax"

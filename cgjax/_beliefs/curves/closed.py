@@ -60,6 +60,12 @@ class Exponential(Form):
             return operation.operands[0]
         return None if rule is None else rule(operation)
 
+    def scaled(self) -> Exponential:
+        """The same with the logarithm of the factor, which is above 0, in the line."""
+        known = number(self.factor)
+        log = jnp.log(self.factor) if known is None else math.log(known.real)
+        return Exponential(1.0, Line(self.of.slope, plus(self.of.offset, log)))
+
     def power(self, exponent: Coefficient) -> Exponential | None:
         """One to a power, where that has no sign to be lost."""
         if number(self.factor) != 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +31,7 @@ from cgjax._beliefs.curves.form import (
 from cgjax._beliefs.curves.general import General
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._beliefs.values import (
+    Exact,
     Gaussian,
     Lazy,
     Value,
@@ -46,13 +49,13 @@ class Inner(NamedTuple):
 
     Attributes:
         value: the Gaussian or the curve.
-        form: what the curve is of it: a line, or the exponential of one.
+        form: what the curve is of it: a line, or a multiple of the exponential of one.
         mask: where the curve is that, and what it is elsewhere; None if it is that everywhere.
     """
 
     value: Gaussian | Curve
     form: Form
-    mask: tuple[jax.Array, jax.Array] | None = None
+    mask: tuple[jax.Array, Exact] | None = None
 
 
 class OfLine(NamedTuple):
@@ -79,8 +82,10 @@ class Curve(Lazy):
         rises: whether the function is the same everywhere and never falls, so that the largest
             value is the function of the largest root.
         eqn: the operation that it is the result of, for messages.
-        made_of: another curve that it is a line of, or the exponential of one; None for no other.
+        made_of: another curve that it is a line of, or a multiple of the exponential of one; None
+            for no other.
         of_line: the same as a function of a line; None where there is none, or it is a line.
+        least: a number that no value falls below.
     """
 
     root: Gaussian
@@ -91,6 +96,7 @@ class Curve(Lazy):
     eqn: JaxprEqn | None = None
     made_of: Inner | None = None
     of_line: OfLine | None = None
+    least: float = -math.inf
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,10 +110,34 @@ class Curve(Lazy):
 
     @property
     def inner(self) -> Inner:
-        """What it is a line of, or the exponential of one: at the least of itself."""
-        if self.form.line is not None or self.form.exponent is not None:
+        """What it is a line of, or a multiple of the exponential of one: at least of itself."""
+        if self.form.line is not None or isinstance(self.form, Exponential):
             return Inner(self.root, self.form)
         return Inner(self, _IDENTITY) if self.made_of is None else self.made_of
+
+    @functools.cached_property
+    def exponent(self) -> Inner | None:
+        """What it is the exponential of, or 0 or more where a mask says so; None if of nothing.
+
+        A factor f above 0 is part of it, f exp(u) = exp(u + log f), and 0 is what a mask says.
+        """
+        value, form, mask = self.inner
+        if not isinstance(form, Exponential):
+            return None
+        if mask is None and form.exponent is not None:
+            return self.inner
+        if self.least < 0:
+            return None
+        if number(form.factor) == 0:
+            return None
+        if number(form.factor) is not None:
+            return Inner(value, form.scaled(), mask)
+        inside = jnp.asarray(form.factor) > 0
+        form = replace(form, factor=jnp.where(inside, form.factor, 1)).scaled()
+        if mask is None:
+            return Inner(value, form, (inside, np.zeros(())))
+        beside = jnp.where(mask[0], 0, mask[1])
+        return Inner(value, form, (inside & mask[0], beside))
 
     @property
     def resolved(self) -> bool:
@@ -203,7 +233,7 @@ def composed(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value:
         form,
         _rises(eqn, operands, curves),
         eqn,
-        None if form.line or form.exponent else _inner(operation, random),
+        None if form.line or isinstance(form, Exponential) else _inner(operation, random),
         _of_line_of(eqn, operands, curves, order),
     )
     # Positive for two reasons: no points do justice to both.
@@ -239,20 +269,39 @@ def _of_line_of(
 
 def _inner(operation: Operation, curves: Sequence[Curve]) -> Inner | None:
     """What an operation makes of lines of one curve, and of their exponentials."""
-    found = [c.inner for c in curves]
+    found = _of_inner(operation, [c.inner for c in curves])
+    return found or _of_inner(operation, [Inner(c, _IDENTITY) for c in curves])
+
+
+def _of_inner(operation: Operation, found: Sequence[Inner]) -> Inner | None:
     (value, form, mask), *others = found
     if any(one.value is not value or one.mask is not mask for one in others):
         return None
-    if operation.primitive is lax.select_n_p and len(found) == 1 and form.exponent is not None:
+    exponential = isinstance(form, Exponential)
+    if operation.primitive is lax.select_n_p and len(found) == 1 and exponential:
         new = _mask(operation)
-        return Inner(value, form, new) if mask is None and new is not None else None
+        if new is None or mask is None:
+            return None if new is None else Inner(value, form, new)
+        return Inner(value, form, (new[0] & mask[0], jnp.where(new[0], mask[1], new[1])))
     remaining = iter(one.form for one in found)
     forms = tuple(f if isinstance(f, Known) else next(remaining) for f in operation.operands)
     inner = replace(operation, operands=forms)
     form = Polynomial.after(inner) or Exponential.after(inner)
-    if form is None or (form.line is None and form.exponent is None):
+    exponential = isinstance(form, Exponential)
+    if form is None or (form.line is None and not exponential):
         return None
-    return None if mask is not None and form.exponent is None else Inner(value, form, mask)
+    if mask is None:
+        return Inner(value, form)
+    return Inner(value, form, (mask[0], _beside(operation, mask[1]))) if exponential else None
+
+
+def _beside(operation: Operation, beside: Exact) -> jax.Array:
+    """What an operation makes of the numbers that a mask has put in place of what is random."""
+    functions = tuple(
+        f if isinstance(form, Known) else lambda x: jnp.asarray(beside)
+        for form, f in zip(operation.operands, operation.functions, strict=True)
+    )
+    return evaluator(replace(operation, functions=functions))(jnp.zeros(operation.shape))
 
 
 def _mask(operation: Operation) -> tuple[jax.Array, jax.Array] | None:
