@@ -9,13 +9,12 @@ from dataclasses import dataclass, field, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import ShapedArray, Tracer
 from jax.extend.core import Jaxpr, JaxprEqn, Var
 
 from cgjax._beliefs import registry
 from cgjax._beliefs.curves import Curve
 from cgjax._beliefs.curves.joint import apart
-from cgjax._beliefs.exponents import not_negative
+from cgjax._beliefs.known import knowing, of_arrays
 from cgjax._beliefs.linked import without_link
 from cgjax._beliefs.loops import entering, handed_on, started
 from cgjax._beliefs.maps import Complex, as_linear, is_complex
@@ -27,7 +26,7 @@ from cgjax._node import node_p
 from cgjax._program import ranges
 from cgjax._program.called import called_function
 from cgjax._program.control import Call, Scan, While, control
-from cgjax._program.jaxprs import AnyJaxpr, aval, bind, dtype, open_jaxpr, sub_jaxprs
+from cgjax._program.jaxprs import AnyJaxpr, open_jaxpr, sub_jaxprs
 from cgjax._program.live import unneeded
 from cgjax._program.mixtures import as_mixtures
 from cgjax._program.primitives import facts
@@ -90,7 +89,7 @@ class BeliefDomain(Domain):
 
     def bound(self, variables: Sequence[Var], values: Sequence[Held]) -> list[Held]:
         pairs = zip(variables, values, strict=True)
-        return [_knowing(x, self.ranges.get(v, ranges.ANY)) for v, x in pairs]
+        return [knowing(x, self.ranges.get(v, ranges.ANY)) for v, x in pairs]
 
     def skipped(self, jaxpr: Jaxpr) -> frozenset[int]:
         return unneeded(jaxpr)
@@ -108,7 +107,7 @@ class BeliefDomain(Domain):
         if unknown is not None:
             return [unknown] * len(eqn.outvars)
         if not any(map(is_random, operands)):
-            return _known(eqn, operands)
+            return of_arrays(eqn, operands)
         least = min(ranges.of(v, self.ranges).low for v in eqn.invars)
         place = Place(self.calls, id(eqn) in self.offsets, least >= 0)
         return results(eqn, operands, self.visitor, place)
@@ -268,36 +267,6 @@ class BeliefDomain(Domain):
             return call
 
         return [wrapped(f) for f in functions]
-
-
-# Indices of at most so many elements are computed while tracing, where they are known then.
-_LARGEST_INDEX = 1 << 16
-
-
-def _known(eqn: JaxprEqn, operands: Sequence[Value]) -> list[jax.Array]:
-    """An operation on arrays; on indices at once, so that moves by them can be followed."""
-    avals = [aval(v) for v in eqn.outvars]
-    small = all(isinstance(a, ShapedArray) and a.size <= _LARGEST_INDEX for a in avals)
-    if facts(eqn).random or not small or any(isinstance(x, Tracer) for x in operands):
-        return bind(eqn, operands)
-    if any(not jnp.issubdtype(dtype(v), np.integer) and dtype(v) != jnp.bool_ for v in eqn.outvars):
-        return bind(eqn, operands)
-    if eqn.effects or (sub_jaxprs(eqn) and facts(eqn).call != "jit"):
-        return bind(eqn, operands)
-    with jax.ensure_compile_time_eval():
-        return bind(eqn, operands)
-
-
-def _knowing(value: Held, between: ranges.Range) -> Held:
-    """A value, with what is known of its numbers: that they are 0, or not below."""
-    if isinstance(value, Unknown) or between.low < 0:
-        return value
-    if not is_random(value):
-        zero = between.number == 0 and isinstance(value, Tracer)
-        return np.broadcast_to(np.zeros((), value.dtype), value.shape) if zero else value
-    if between.number == 0 and value.dtype == jnp.bool_:
-        return np.zeros(value.shape, bool)
-    return not_negative(value)
 
 
 def _moments_of(value: Gaussian | Exact) -> tuple[jax.Array, jax.Array]:

@@ -153,8 +153,9 @@ def _square_of(eqn: JaxprEqn, operands: Sequence[Grouped | jax.Array]) -> Groupe
     power = eqn.primitive is lax.integer_pow_p and eqn.params["y"] == 2
     if not (by_itself or power or eqn.primitive is lax.square_p):
         return None
-    is_affine = isinstance(value, Grouped) and value.affine
-    return value if is_affine and jnp.issubdtype(value.dtype, jnp.floating) else None
+    if not isinstance(value, Grouped) or not value.affine:
+        return None
+    return value if jnp.issubdtype(value.dtype, jnp.floating) else None
 
 
 def _of_one(eqn: JaxprEqn, operands: Sequence[Grouped | jax.Array]) -> Step | None:

@@ -17,6 +17,7 @@ from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs.curves.closed import Exponential
 from cgjax._beliefs.curves.compose import evaluator, formed
+from cgjax._beliefs.curves.correlated import correlated
 from cgjax._beliefs.curves.form import (
     IDENTITY,
     Coefficient,
@@ -36,10 +37,8 @@ from cgjax._beliefs.values import (
     Lazy,
     Value,
     is_random,
-    over_pairs,
-    sharing,
 )
-from cgjax._gaussian.numerics import root, wide
+from cgjax._gaussian.numerics import wide
 from cgjax._program.jaxprs import source
 from cgjax._program.primitives import facts
 
@@ -180,7 +179,7 @@ class Curve(Lazy):
         found = self.form.evaluated(self.function, wide(x.mean), wide(x.variance), bool(x.axes))
         mean = jnp.asarray(found.mean, self.dtype)
         out = Gaussian(mean, _real_part_of(found.variance, self.dtype))
-        return _correlated(x, out, found.slope, found.bend) if x.axes else out
+        return correlated(x, out, found.slope, found.bend) if x.axes else out
 
 
 def _real_part_of(variance: jax.Array, dtype: np.dtype) -> jax.Array:
@@ -350,27 +349,3 @@ def _of_line(x: Gaussian, line: Line, dtype: np.dtype) -> Gaussian:
 def wide_if_real(array: jax.Array) -> jax.Array:
     """An array in at least float32, or as it is."""
     return wide(array) if jnp.issubdtype(array.dtype, jnp.floating) else array
-
-
-def _correlated(
-    x: Gaussian, out: Gaussian, slope: jax.Array | None, bend: jax.Array | None
-) -> Gaussian:
-    """What the positions of a function of x share, when those of x do.
-
-    By the expansion of a covariance in that of two Gaussians (Price's theorem),
-
-        Cov(f(x_p), f(x_q)) = E[f'_p] E[f'_q] C_pq + E[f''_p] E[f''_q] C_pq^2 / 2 + ...,
-
-    averaged over the pairs of positions, with the derivatives of E[f] by the mean (the slope) and,
-    twice, by the variance (the bend) for those of f.
-    """
-    assert x.correlation is not None and slope is not None and bend is not None
-    v, gain = wide(x.variance), None if x.gain is None else wide(x.gain)
-    beside = v if gain is None else v - gain**2
-    deviation, weight = root(beside), wide(x.correlation)
-    shared = weight * over_pairs(slope * deviation, x.axes)
-    shared = shared + 2 * weight**2 * over_pairs(bend * beside, x.axes)
-    if gain is not None:
-        shared = shared + over_pairs(slope * gain, x.axes)
-        shared = shared + 2 * over_pairs(bend * gain**2, x.axes)
-    return sharing(out.mean, out.variance, jnp.asarray(shared, out.dtype), x.axes)
