@@ -81,8 +81,7 @@ class Curve(Lazy):
         rises: whether the function is the same everywhere and never falls, so that the largest
             value is the function of the largest root.
         eqn: the operation that it is the result of, for messages.
-        made_of: another curve that it is a line of, or a multiple of the exponential of one; None
-            for no other.
+        made_of: another curve that it is a line of, or a multiple of whose exponential; or None.
         of_line: the same as a function of a line; None where there is none, or it is a line.
         least: a number that no value falls below.
     """
