@@ -88,7 +88,10 @@ class Layer:
         if self._window is None or not positions:
             return Back(itself, itself if positions else None)
         channel = first.kernel.sum(tuple(range(first.kernel.ndim - 2)))
-        return Back(itself, self.product(slopes, channel.T * self.kernel))
+        return Back(
+            itself,
+            self.product(slopes, jnp.broadcast_to(channel.T, self.kernel.shape) * self.kernel),
+        )
 
     def beside(self, other: Layer) -> tuple[jax.Array, jax.Array] | None:
         """Kernels for the covariances with another layer of the same value.

@@ -163,7 +163,7 @@ def _apart(root: Gaussian, itself: jax.Array) -> Common:
     correlation = root.shared()[0].correlation
     if correlation is None:
         return Common(itself, None)
-    return Common(itself, wide(correlation) * itself)
+    return Common(itself, wide(correlation) * itself[None])
 
 
 def _led(met: Common, back: Back) -> Common:
@@ -174,7 +174,7 @@ def _led(met: Common, back: Back) -> Common:
     # Positions that taps lead to lie a few steps apart: between neighbours and any two.
     near = met.apart.mean(0)
     itself = (met.itself - near) * back.itself + near * back.channel
-    return Common(itself, met.apart * back.channel)
+    return Common(itself, met.apart * back.channel[None])
 
 
 def _total(terms: Sequence[Common]) -> Common | None:
@@ -186,7 +186,11 @@ def _total(terms: Sequence[Common]) -> Common | None:
 
 
 def _scaled(x: Common, factor: Coefficient) -> Common:
-    return jax.tree.map(lambda a: jnp.asarray(times(factor, a)), x)
+    itself = jnp.asarray(times(factor, x.itself))
+    if x.apart is None:
+        return Common(itself, None)
+    beside = jnp.expand_dims(factor, 0) if jnp.ndim(factor) else factor
+    return Common(itself, jnp.asarray(times(beside, x.apart)))
 
 
 def slope(curve: Curve) -> Coefficient:

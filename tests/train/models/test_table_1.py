@@ -200,8 +200,7 @@ def test_with_stochastic_normalisation_kernels_have_norm_one():
 
     f, params, state = cg.functional(net)
     posterior = cg.weights.mean_field(params, {"first/kernel": 1e-3})
-
-    moments = cg.weights.deterministic(f, positions=False)
+    moments = cg.weights.deterministic(f)
 
     @jax.jit
     def run(key, x):
