@@ -243,10 +243,15 @@ def test_bad_settings_say_what_was_wrong(words, message, tmp_path, capsys):
     assert message in refused(cli, words, tmp_path / "out", capsys)
 
 
-def write(results, folder, values, settings=("mnist", "dynamic")):
+def write(results, folder, values, settings=("mnist", "dynamic"), epochs=7):
     """A result with these log-likelihoods by cell, of three seeds."""
     runs = [
-        {**cell._asdict(), "seed": seed, "epochs": 7, "test": {"log likelihood": v + 0.01 * seed}}
+        {
+            **cell._asdict(),
+            "seed": seed,
+            "epochs": epochs,
+            "test": {"log likelihood": v + 0.01 * seed},
+        }
         for cell, v in values.items()
         for seed in range(3)
     ]
@@ -276,3 +281,11 @@ def test_claims_count_differences(tmp_path):
     # Of digits nothing is printed.
     write(tmp_path, "digits", {MANY: -24.0, ELBO: -24.0}, ("digits", "dynamic"))
     assert claims.claims(tmp_path)[0].verdict == "not decided"
+
+
+def test_runs_of_other_lengths_are_not_compared(tmp_path):
+    write(tmp_path, "mnist_1", {ELBO: -87.0})
+    write(tmp_path, "mnist_50", {MANY: -90.0}, epochs=3)
+    more, _, _, many, *_ = claims.claims(tmp_path)
+    assert more.verdict == "not yet measured"
+    assert "-5.21 ± 0.01 nats from it, after 3 epochs" in many.evidence

@@ -13,7 +13,7 @@ from train.vae.table import (
     PUBLISHED_OF,
     Runs,
     by_data,
-    by_seed,
+    by_run,
     differences,
     name_of,
     told_data,
@@ -64,7 +64,7 @@ def _compared(found: Mapping[tuple[str, str], Runs], pairs: Sequence[tuple[Cell,
 
 def _published(runs: Runs, cell: Cell) -> Claim:
     """Whether a published figure is known to be reached to within the margin."""
-    values = by_seed(runs, cell)
+    values = by_run(runs, cell)
     text = f"{name_of(cell)}: at least {PUBLISHED[cell]} less {MARGIN} nats on MNIST, dynamic"
     samples = f"{COMMAND} --latents gaussian --gradients pathwise --samples {cell.samples}"
     if not values:

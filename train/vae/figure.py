@@ -12,7 +12,7 @@ from train.report.figures import COLOURS, digest, panels, save
 from train.report.statistics import mean
 from train.report.tables import Run
 from train.vae.settings import Cell
-from train.vae.table import GRADIENTS, LATENTS, Runs, by_data, by_seed, name_of, told_data
+from train.vae.table import GRADIENTS, LATENTS, Runs, by_data, by_run, name_of, told_data
 
 _COLOURS = dict(zip(GRADIENTS, COLOURS.values(), strict=True))
 
@@ -55,7 +55,7 @@ def draw(results: Sequence[Path], out: Path) -> None:
 def _best(runs: Runs, latent: str) -> list[tuple[Cell, dict[str, Any]]]:
     """The cell of the highest log-likelihood that has pictures, if there is one."""
     found = [
-        (mean([*by_seed(runs, cell).values()]).value, cell, run["pictures"])
+        (mean([*by_run(runs, cell).values()]).value, cell, run["pictures"])
         for cell, some in runs.items()
         for run in some
         if cell.latent == latent and run["pictures"] and run["test"]
@@ -65,9 +65,9 @@ def _best(runs: Runs, latent: str) -> list[tuple[Cell, dict[str, Any]]]:
 
 def _by_samples(panel: Any, runs: Runs) -> None:
     for gradient, words in GRADIENTS.items():
-        cells = sorted(cell for cell in runs if cell.gradient == gradient and by_seed(runs, cell))
+        cells = sorted(cell for cell in runs if cell.gradient == gradient and by_run(runs, cell))
         if cells:
-            means = [mean([*by_seed(runs, cell).values()]) for cell in cells]
+            means = [mean([*by_run(runs, cell).values()]) for cell in cells]
             label = f"{LATENTS[cells[0].latent]}, {words}"
             panel.errorbar(
                 [cell.samples for cell in cells],

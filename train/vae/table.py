@@ -122,15 +122,18 @@ def _line(cell: Cell, runs: Sequence[Run]) -> list[str]:
     return [*names, *figures, told("active units", 1), epochs, str(len(tests))]
 
 
-def by_seed(runs: Runs, cell: Cell) -> dict[int, float]:
-    """The test log-likelihoods of a cell."""
-    return {run["seed"]: run["test"]["log likelihood"] for run in _tested(runs.get(cell, ()))}
+def by_run(runs: Runs, cell: Cell) -> dict[tuple[int, int], float]:
+    """The test log-likelihoods of a cell, by seed and number of epochs."""
+    return {
+        (run["seed"], run["epochs"]): run["test"]["log likelihood"]
+        for run in _tested(runs.get(cell, ()))
+    }
 
 
 def differences(runs: Runs) -> dict[tuple[Cell, Cell], Mean]:
     """How much higher the test log-likelihood of one cell is than that of another, of those that
-    are compared and have seeds in common."""
-    found = {pair: paired(*(by_seed(runs, cell) for cell in pair)) for pair in COMPARED}
+    are compared and have seeds in common, trained for as many epochs."""
+    found = {pair: paired(*(by_run(runs, cell) for cell in pair)) for pair in COMPARED}
     return {pair: difference for pair, difference in found.items() if difference.number}
 
 
