@@ -232,11 +232,12 @@ class BeliefDomain(Domain):
         settled = [self.crossing(out) for out in outs]
         return [x.alone() if isinstance(x, Gaussian) else x for x in settled]
 
-    def carried(self, outs: Sequence[Held]) -> list[Value]:
+    def turned(self, outs: Sequence[Held], carried: int) -> list[Value]:
         settled = self.leave(outs)
         if self.visitor.order == 1 or not self.visitor.positions:
             return settled
-        return handed_on(outs, settled, self.fixed)
+        known = handed_on(outs[:carried], settled[:carried], self.fixed)
+        return [*known, *settled[carried:]]
 
     def stable(
         self,

@@ -163,8 +163,8 @@ def scan(walk: Evaluator, eqn: JaxprEqn, loop: Scan[Value], frame: Frame) -> Res
             words=None,
         )
         outs, records = walk.run(loop.body, [*loop.consts, *carry, *xs], here)
-        carry, ys = loop.split(outs)
-        return here.domain.carried(carry), (here.domain.leave(ys), records)
+        carry, ys = loop.split(here.domain.turned(outs, len(loop.carry)))
+        return carry, (ys, records)
 
     carry, (ys, records) = lax.scan(
         body,
@@ -199,8 +199,8 @@ def loop(walk: Evaluator, eqn: JaxprEqn, loop: While[Value], frame: Frame) -> Re
             stream=None if keys is None else Stream(keys, row),
             words=None,
         )
-        leave = here.domain.carried if turn else here.domain.leave
-        return leave(walk.run(jaxpr, [*consts, *state], here)[0])
+        outs, _ = walk.run(jaxpr, [*consts, *state], here)
+        return here.domain.turned(outs, len(outs)) if turn else here.domain.leave(outs)
 
     # Under a user's vmap the predicate has rows, which stop one by one.
     def predicate(counter: jax.Array, state: Sequence[Value]) -> Value:

@@ -91,8 +91,8 @@ class Domain:
         """What leaves a loop, a branch or a rematerialised part: pytrees of arrays."""
         return list(outs)
 
-    def carried(self, outs: Sequence[Value]) -> list[Value]:
-        """What one turn of a loop hands on to the next: pytrees of arrays."""
+    def turned(self, outs: Sequence[Value], carried: int) -> list[Value]:
+        """What leaves one turn of a loop; so many, the first, are handed on to the next."""
         return self.leave(outs)
 
     def stable(self, step: Function, carry: Sequence[Value], *rest: Value) -> list[Value]:
