@@ -1,7 +1,7 @@
 """Gives nodes their values, and records how probable these are."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ class Scoring(Visitor):
     @classmethod
     def of(
         cls, known: Evidence, scored: frozenset[int], natural: frozenset[int] = frozenset()
-    ) -> Self:
+    ) -> "Scoring":
         """Of nodes some of which are known in part."""
         partly, weighted = frozenset(known.partly), frozenset(known.weights)
         return cls(scored=scored, partly=partly, weighted=weighted, natural=natural)
