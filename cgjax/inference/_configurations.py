@@ -102,7 +102,7 @@ class Configurations:
         width = 1 + sum(math.prod(self.model.sites[i].shape) for i in part.nodes)
         return width + sum(math.prod(shapes[k]) for k in values)
 
-    def walked(self, walk: Walk, operands: Sequence[jax.Array]) -> Found:
+    def walked(self, walk: Walk, operands: Sequence[jax.Array | np.ndarray]) -> Found:
         """Values, and what is recorded about a component, at all configurations of some scopes."""
         part, target = walk.call.part, walk.target
         new = {i: k for k, i in enumerate(part.nodes)}

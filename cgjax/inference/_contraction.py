@@ -109,7 +109,7 @@ def order(scopes: Sequence[Set], sizes: Mapping[int, int]) -> Order:
     return best
 
 
-def _cost(found: Order) -> float:
+def _cost(found: Order) -> int | float:
     # Writing a number down costs more than adding one up.
     return found.work + 16 * sum(s.table for s in found.steps)
 
@@ -146,7 +146,7 @@ def _variables(scopes: Sequence[Set], sizes: Mapping[int, int], *, by_fill: bool
     for v, others in near.items():
         others.discard(v)
 
-    def cost(v: int) -> tuple[float, ...]:
+    def cost(v: int) -> tuple[int | float, ...]:
         size = math.log2(sizes[v]) + sum(math.log2(sizes[u]) for u in near[v])
         if not by_fill:
             return size, v

@@ -152,7 +152,7 @@ class Factors(Configurations):
         for group in alike([w.call for w in walks]):
             some = [walks[k] for k in group]
 
-            def one(*operands: jax.Array) -> Parameter:
+            def one(*operands: jax.Array | np.ndarray) -> Parameter:
                 record = self.walked(some[0], operands)[1]  # noqa: B023
                 assert record is not None  # it is asked for
                 return record
