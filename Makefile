@@ -47,7 +47,7 @@ ALL_PASSES = $(NO_VECTORS) --xla_backend_optimization_level=3 \
     --xla_llvm_disable_expensive_passes=false
 
 # All annotations are checked while examples run, not only those of the packages in pyproject.toml.
-CHECK_ALL = --jaxtyping-packages=cgjax,beartype.beartype
+CHECK_ALL = -p tests.strict --jaxtyping-packages=cgjax,tests.strict.beartype
 # On the newest JAX none: they are the same as with the pinned one, whose tests check them.
 CHECK_NONE = --jaxtyping-packages=none,beartype.beartype
 

@@ -68,10 +68,10 @@ class Conditionals(Factors):
             columns = zip(*(w.scopes for w in some), strict=True)
             rows = [_rows(laws, list(column)) for column in columns]
 
-            def one(*given: jax.Array) -> list[list[jax.Array]]:
+            def one(*given: jax.Array | np.ndarray) -> list[list[jax.Array]]:
                 results, _ = self.walked(first, given[len(ends) :])  # noqa: B023
                 return [
-                    [weighted(law, x[end - law.size : end]) for x in results]
+                    [weighted(jnp.asarray(law), x[end - law.size : end]) for x in results]
                     for law, end in zip(given, ends, strict=False)  # noqa: B023
                 ]
 

@@ -108,12 +108,12 @@ class Configurations:
         new = {i: k for k, i in enumerate(part.nodes)}
         at = None if target is None else new[target]
         visitor = GivenParameters(targets=frozenset() if at is None else frozenset({at}))
-        known: dict[int, jax.Array] = {}
+        known: dict[int, jax.Array | np.ndarray] = {}
         if at is not None and target is not None and self.model.sites[target].kind == EVIDENCE:
             known = {at: operands[-1]}
         arguments = operands[: len(part.arguments)]
 
-        def one(states: Mapping[int, jax.Array]) -> Found:
+        def one(states: Mapping[int, jax.Array | np.ndarray]) -> Found:
             given = {new[i]: x for i, x in states.items()} | known
             out, records = run(part.program, visitor, arguments, given=given)
             return out, None if at is None else records[at]
