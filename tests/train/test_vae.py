@@ -68,7 +68,8 @@ def test_a_table_tells_what_is_missing(finished):
 
 def test_the_best_model_is_shown_where_several_have_pictures():
     def run(seed, value):
-        return {"seed": seed, "test": {"log likelihood": value}, "pictures": {"seed": seed}}
+        test = {"log likelihood": value}
+        return {"seed": seed, "epochs": 1, "test": test, "pictures": {"seed": seed}}
 
     runs = {ELBO: [run(0, -88.0), run(1, -88.0)], MANY: [run(0, -89.0)]}
     ((cell, shown),) = figure._best(runs, "gaussian")
