@@ -12,6 +12,7 @@ from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs import layouts
 from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.curves.compose import applied
 from cgjax._beliefs.group_sums import Values
 from cgjax._beliefs.grouped import Grouped
 from cgjax._beliefs.laid import Laid
@@ -118,7 +119,7 @@ def _composed(eqn: JaxprEqn, operands: Sequence[Value], layout: Layout) -> Group
     def function(x: jax.Array, sums: Values) -> jax.Array:
         values = [a.function(x, sums) if isinstance(a, Grouped) else a for a in arrays]
         shape = jnp.broadcast_shapes(*(v.shape for v in values))
-        return bind(eqn, [jnp.broadcast_to(v, shape) for v in values])[0]
+        return applied(eqn, [jnp.broadcast_to(v, shape) for v in values])
 
     alone = all(g.alone for g in groups)
     known = facts(eqn)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from cgjax._program.jaxprs import bind
+from cgjax._beliefs.curves.compose import applied
 from cgjax._program.primitives import facts
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Scaled:
         """T of values of the product."""
         for eqn, arrays in self.after:
             values = [product if a is None else a for a in arrays]
-            product = bind(eqn, list(jnp.broadcast_arrays(*values)))[0]
+            product = applied(eqn, jnp.broadcast_arrays(*values))
         return product
 
 

@@ -18,12 +18,12 @@ def mean(x, axis=-1):
 
 
 def two_passes(x):
-    return (x - mean(x)) * lax.rsqrt(mean(jnp.square(x - mean(x))) + 1e-3) * G + 1
+    return (x - mean(x)) * lax.rsqrt(mean(jnp.square(x - mean(x))) + 1e-3) * G.astype(x.dtype) + 1
 
 
 def one_pass(x):
-    scale = G * lax.rsqrt(mean(x**2) - mean(x) ** 2 + 1e-3)
-    return G - (mean(x) - x) * scale
+    scale = G.astype(x.dtype) * lax.rsqrt(mean(x**2) - mean(x) ** 2 + 1e-3)
+    return G.astype(x.dtype) - (mean(x) - x) * scale
 
 
 def divided(x):
@@ -100,3 +100,23 @@ def test_first_order_squares_stay_first_order():
         cg.Belief(X, jnp.broadcast_to(G, X.shape))
     )
     np.testing.assert_allclose(found.mean, (X - mean(X)) ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("f", [two_passes, one_pass, divided], ids=lambda f: f.__name__)
+def test_normalisations_in_half_precision(f, dtype):
+    """Moments are those of the function, not of its rounding: as in single precision."""
+    x, variance = X.astype(dtype), (0.05 + 0.1 * X**2).astype(dtype)
+    scale = G.astype(dtype)
+
+    def scaled(x, scale):
+        return f(x) * scale
+
+    found = cg.moments(scaled)(cg.Belief(x, variance), scale)
+    wide = [a.astype(jnp.float32) for a in (x, variance, scale)]
+    expected = cg.moments(scaled)(cg.Belief(wide[0], wide[1]), wide[2])
+    assert found.mean.dtype == found.variance.dtype == dtype
+    # What is rounded is the result, and constants of the function: a part in 2**8, or 2**11.
+    for one, other in zip(found, expected, strict=True):
+        size = float(jnp.abs(other).max())
+        np.testing.assert_allclose(one.astype(jnp.float32), other, rtol=0.02, atol=0.01 * size)

@@ -6,6 +6,7 @@ each case.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -29,6 +30,7 @@ from cgjax._beliefs.curves.general import General
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._gaussian.numerics import wide
 from cgjax._program.jaxprs import bind
+from cgjax._program.primitives import facts
 
 
 def formed(operation: Operation) -> Form:
@@ -84,6 +86,15 @@ def evaluator(operation: Operation) -> Composed:
     rounded = rounded and _at_least_single(out) != out
     kinds = tuple(_at_least_single(kind) for kind in operation.kinds)
     return Composed(operation.eqn, tuple(operation.functions), kinds, rounded)
+
+
+def applied(eqn: JaxprEqn, values: Sequence[jax.Array]) -> jax.Array:
+    """An element-wise operation on values of one shape, in at least single precision."""
+    kinds = [_at_least_single(dtype_of(v)) for v in eqn.invars]
+    values = [jnp.asarray(v, kind) for v, kind in zip(values, kinds, strict=True)]
+    out, known = dtype_of(eqn.outvars[0]), facts(eqn)
+    rounds = known.converts and bool(known.linear.of(1)) and _at_least_single(out) != out
+    return wide(values[0]) if rounds else bind(eqn, values)[0]
 
 
 def _at_least_single(dtype: jnp.dtype) -> jnp.dtype:
