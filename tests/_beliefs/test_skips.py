@@ -129,3 +129,25 @@ def test_positions_of_a_convolution_of_independent_pixels():
     inside = variance[0, 1:-1, 1:-1] / exact[0, 1:-1, 1:-1]
     # Corners of a window count as neighbours, which they are less; independent ones give 0.36.
     np.testing.assert_allclose(inside, 1, atol=0.12)
+
+
+def test_positions_of_a_branch_move_with_those_of_its_skip():
+    """Of a linear network all is known: its average over positions, with uncertain first kernels.
+
+    An average correlation stands for those of all pairs of positions; without what the branch's
+    positions have in common with the skip's, two thirds of the variance are left.
+    """
+    keys = jax.random.split(jax.random.key(3), 3)
+    x = jax.random.uniform(keys[0], (2, 6, 6, 3)) + 0.5
+    first = jax.random.normal(keys[1], (3, 3, 3, 4)) / 5
+    second = jnp.abs(jax.random.normal(keys[2], (3, 3, 4, 4))) / 20
+
+    def net(kernel):
+        h = convolved(x, kernel)
+        return (h + convolved(h, second)).mean((1, 2))
+
+    variance = 0.1 + first**2
+    slopes = jax.jacobian(net)(first).reshape(8, -1)
+    exact = (slopes**2 @ variance.reshape(-1)).reshape(2, 4)
+    found = cg.moments(net)(Belief(first, variance)).variance
+    np.testing.assert_allclose(found, exact, rtol=0.1)
