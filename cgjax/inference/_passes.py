@@ -29,7 +29,7 @@ from cgjax.inference._scaled import Table, contracted, floor_log2, power
 # The exponent of 0. Sums of three such numbers are still integers of 32 bits.
 _NEVER = -(1 << 28)
 
-_Index = np.ndarray | jax.Array
+_Index = np.ndarray | np.integer | jax.Array
 _ENTRY = lax.GatherDimensionNumbers(offset_dims=(), collapsed_slice_dims=(0,), start_index_map=(0,))
 
 
