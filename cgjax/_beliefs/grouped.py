@@ -300,7 +300,7 @@ def apart_from_common(group: Grouped, over: frozenset[int]) -> Gaussian:
     x = group.root
     if not over or not _axes(group, x.axes) == over:
         return x
-    own = x.variance - x.shared()[1][0]
+    own = x.variance - x.covariance()[0]
     return Gaussian(x.mean, jnp.maximum(own, 0))
 
 
@@ -318,7 +318,7 @@ def settled(group: Grouped, order: int) -> Gaussian:
     x, over = group.root, frozenset(k for s in group.sums for k in s.over)
     kept = _axes(group, x.axes)
     if x.axes and not kept & over and not group.alone:
-        x, _ = x.shared()
+        x = x.without_gain()
         mean, variance = (a.reshape(x.shape) for a in found)
         return laid_gaussian(Gaussian(mean, variance, x.axes, x.correlation), group.layout)
     mean, variance = (layouts.laid(a, group.layout, group.fine) for a in found)

@@ -61,7 +61,7 @@ class Laid(Lazy):
 
     def _in_layout(self, found: Value) -> Gaussian | jax.Array:
         if isinstance(found, Gaussian):
-            return moved_from(laid_gaussian(found.shared()[0], self.layout), found, self.layout)
+            return moved_from(laid_gaussian(found.without_gain(), self.layout), found, self.layout)
         return self.array(found)
 
     def array(self, values: jax.Array) -> jax.Array:

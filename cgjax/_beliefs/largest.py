@@ -11,8 +11,9 @@ from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
 from cgjax._beliefs.movement import carried, common_axes, correlation
+from cgjax._beliefs.pairs import over_pairs
 from cgjax._beliefs.totals import after, between_windows
-from cgjax._beliefs.values import Gaussian, Value, over_pairs, sharing
+from cgjax._beliefs.values import Gaussian, Value, sharing
 from cgjax._gaussian.larger import larger_moments
 from cgjax._gaussian.largest import largest_along
 from cgjax._gaussian.numerics import root, wide
@@ -33,7 +34,7 @@ def larger_of(x: Gaussian, y: Gaussian, sign: int, order: int, *, together: bool
     if order == 1:
         first = sign * (x.mean - y.mean) >= 0
         return Gaussian(jnp.where(first, x.mean, y.mean), jnp.where(first, x.variance, y.variance))
-    x, y = x.shared()[0], y.shared()[0]
+    x, y = x.without_gain(), y.without_gain()
     axes = common_axes([x, y])
     correlations = [correlation(g, axes) for g in (x, y)]
     deviations = [root(g.variance) for g in (x, y)]
@@ -164,7 +165,7 @@ class _Window(NamedTuple):
 
 def _window_largest(sign: int) -> Callable[..., Gaussian]:
     def rule(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
-        x = operands[0].shared()[0]
+        x = operands[0].without_gain()
         p, ones = eqn.params, (1,) * operands[0].mean.ndim
         parameters = zip(
             p["window_dimensions"],

@@ -217,7 +217,7 @@ def of_places(eqn: JaxprEqn, operands: Sequence[Value], plain: Value, order: int
         jnp.where(met, a.reshape(-1)[places], b)
         for a, b in ((one.mean, other.mean), (one.variance, other.variance))
     )
-    return replace(other.shared()[0], mean=mean, variance=variance)
+    return replace(other.without_gain(), mean=mean, variance=variance)
 
 
 def distinct(eqn: JaxprEqn, value: Value) -> tuple[JaxprEqn, Value]:

@@ -21,15 +21,8 @@ from jax import lax
 from jaxtyping import Array
 
 from cgjax import _static
-from cgjax._beliefs.values import (
-    Gaussian,
-    Known,
-    Value,
-    is_random,
-    mean_of,
-    over_pairs,
-    sharing,
-)
+from cgjax._beliefs.pairs import over_pairs
+from cgjax._beliefs.values import Gaussian, Known, Value, is_random, mean_of, sharing
 from cgjax._gaussian.numerics import root
 from cgjax._node import extra_axes, node_rank
 from cgjax.nodes import Family

@@ -27,15 +27,8 @@ from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
 from cgjax._beliefs.movement import shared_variance
-from cgjax._beliefs.values import (
-    Exact,
-    Gaussian,
-    Value,
-    is_random,
-    over_pairs,
-    sharing,
-    stored,
-)
+from cgjax._beliefs.pairs import over_pairs
+from cgjax._beliefs.values import Exact, Gaussian, Value, is_random, sharing, stored
 from cgjax._beliefs.windows import Window
 from cgjax._gaussian.numerics import root
 from cgjax._program.jaxprs import bind
@@ -61,7 +54,7 @@ def dot_general(
         same: where the operands are one variable, the axis of the first that each axis of the
             second is.
     """
-    x, y = (v.shared()[0].stored() if is_random(v) else v for v in operands)
+    x, y = (v.without_gain().stored() if is_random(v) else v for v in operands)
 
     def dot(a: Exact, b: Exact) -> Array:
         return bind(eqn, [a, b])[0]
@@ -231,7 +224,7 @@ def _broadcast_but(a: Array, shape: Sequence[int], axes: Sequence[int]) -> Array
 
 def convolution(eqn: JaxprEqn, operands: Sequence[Value], order: int, positions: bool) -> Gaussian:
     """The rule of `conv_general_dilated`."""
-    x, kernel = (v.shared()[0].stored() if is_random(v) else v for v in operands)
+    x, kernel = (v.without_gain().stored() if is_random(v) else v for v in operands)
     p = eqn.params
 
     def convolve(a: Exact, b: Exact) -> Array:

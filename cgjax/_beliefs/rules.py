@@ -196,7 +196,7 @@ def _structure(eqn: JaxprEqn, operands: Sequence[Value], order: int, place: Plac
     settled = _settled(operands, order)
     if not any(map(is_random, settled)):
         return bind(eqn, settled)
-    settled = [x.shared()[0] if isinstance(x, Gaussian) else x for x in settled]
+    settled = [x.without_gain() if isinstance(x, Gaussian) else x for x in settled]
     if name in EXTREMES:
         return EXTREMES[name](eqn, settled, order)
     for k, x in enumerate(settled):

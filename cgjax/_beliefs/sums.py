@@ -121,7 +121,7 @@ def _summary(
         axes = tuple(along)
         mean, variance = (a.sum(axes, keepdims=True) for a in (mean, variance))
         return None, (copies * mean, copies**2 * variance)
-    plain = settle(value, order).shared()[0]
+    plain = settle(value, order).without_gain()
     axes = tuple(map(int, eqn.params["axes"]))
     total = summed(plain, axes, bind(eqn, [plain.mean])[0], lambda a: bind(eqn, [a])[0])
     layout = group.layout.without(axes)

@@ -9,7 +9,8 @@ from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
 from cgjax._beliefs.movement import Move, carried, shared_variance
-from cgjax._beliefs.values import Gaussian, Value, over_pairs, sharing
+from cgjax._beliefs.pairs import over_pairs
+from cgjax._beliefs.values import Gaussian, Value, sharing
 from cgjax._gaussian.numerics import root
 from cgjax._program.jaxprs import bind
 

@@ -89,7 +89,7 @@ def largest_of_curve(eqn: JaxprEqn, value: Value, order: int) -> Curve | None:
     falls = lowest is not None and lowest > -math.inf
     if lowest is None or (falls and facts(eqn).reduces != "largest"):
         return None
-    x = EXTREMES[eqn.primitive.name](eqn, [value.root.shared()[0]], order)
+    x = EXTREMES[eqn.primitive.name](eqn, [value.root.without_gain()], order)
     if not falls:
         return value.on(x)
     smallest = -bind(eqn, [-value.root.mean])[0]

@@ -8,7 +8,7 @@ function of one Gaussian, which is kept as a function until an operation mixes e
 import abc
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import jax
@@ -16,13 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float
 
+from cgjax._beliefs.pairs import Exact, over_pairs
 from cgjax._gaussian.numerics import root
 from cgjax.nodes import Belief
 
-# An array that is known. What a network closes over may be numpy's.
-Exact = Array | np.ndarray
 # The same, or one of the numbers that stand in a program.
 Known = Exact | int | float | complex
 # An array, or the shape or placeholder that a transformation puts where one was.
@@ -47,6 +46,7 @@ class Gaussian:
             are of size 1 along `axes` and broadcast to the shape. None without axes.
         gain: what a common factor of the positions contributes to each, of either sign and of the
             mean's shape; None for nothing.
+        pairs: `over_pairs` of r, where it has been computed; never of another one's r.
     """
 
     mean: Float[Array, "*shape"]
@@ -54,6 +54,7 @@ class Gaussian:
     axes: tuple[int, ...] = ()
     correlation: Float[Array, "..."] | None = None
     gain: Float[Array, "*shape"] | None = None
+    pairs: Float[Array, "..."] | None = field(default=None, init=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,16 +74,28 @@ class Gaussian:
         """The same for a factor of a product; see `stored`."""
         return replace(self, variance=stored(self.variance))
 
-    def shared(self) -> tuple["Gaussian", Float[Array, "..."]]:
-        """The same without a gain, and the covariances of positions, as `over_pairs`."""
-        if self.correlation is None:
-            return self, jnp.zeros((), self.dtype)
-        beside = self.variance if self.gain is None else self.variance - self.gain**2
-        covariance = self.correlation * over_pairs(root(beside), self.axes)
+    def paired(self, pairs: Float[Array, "..."]) -> "Gaussian":
+        """The same, of which `over_pairs` of r is known."""
+        out = replace(self)
+        object.__setattr__(out, "pairs", pairs)
+        return out
+
+    def without_gain(self) -> "Gaussian":
+        """The same without a gain, which the correlations then stand for too."""
         if self.gain is None:
-            return self, covariance
-        covariance = covariance + over_pairs(self.gain, self.axes)
-        return sharing(self.mean, self.variance, covariance, self.axes), covariance
+            return self
+        return sharing(self.mean, self.variance, self.covariance(), self.axes)
+
+    def covariance(self) -> Float[Array, "..."]:
+        """The covariances of positions, as `over_pairs`; 0 without axes."""
+        if self.correlation is None:
+            return jnp.zeros((), self.dtype)
+        pairs = self.pairs
+        if pairs is None:
+            beside = self.variance if self.gain is None else self.variance - self.gain**2
+            pairs = over_pairs(root(beside), self.axes)
+        covariance = self.correlation * pairs
+        return covariance if self.gain is None else covariance + over_pairs(self.gain, self.axes)
 
     def tree_flatten(self) -> tuple[tuple[_Leaf, ...], Hashable]:
         """For JAX."""
@@ -170,61 +183,23 @@ def sharing(
         axes: the axes of the positions.
         gain: what a common factor contributes to each position, part of both.
     """
+    shared = lax.stop_gradient(shared)
     beside = variance
     if gain is not None:
         gain = lax.stop_gradient(gain)
         beside = variance - gain**2
         shared = shared - over_pairs(gain, axes)
-    product = over_pairs(root(beside), axes)
+    pairs = over_pairs(root(beside), axes)
+    product = lax.stop_gradient(pairs)
     known = product > 0
-    correlation = shared / jnp.where(known, product, 1)
+    divisor = jnp.where(known, product, 1)
     number = math.prod(variance.shape[axis] for axis in axes)
     # So that the variance of the sum of all is not negative.
-    opposed = beside.mean(axes, keepdims=True) / jnp.where(known[0], product[0], 1)
-    least = jnp.stack([-opposed / max(number - 1, 1), -jnp.ones_like(opposed)])
-    correlation = jnp.where(known, jnp.clip(correlation, least, 1), 0)
-    correlation = lax.stop_gradient(correlation)
-    return Gaussian(mean, variance, tuple(axes), correlation, gain)
-
-
-def over_pairs(
-    loading: Num[Exact, "..."], axes: Sequence[int], steps: tuple[int, ...] | None = None
-) -> Num[Array, "..."]:
-    """The average of `loading_p loading_q` over pairs of positions.
-
-    Args:
-        loading: an array with positions along the axes.
-        axes: the axes.
-        steps: how far apart neighbours are along each axis; by default 1.
-
-    Returns:
-        The average over all pairs of different positions, and that over neighbours, along a new
-        leading axis; of size 1 along the axes.
-    """
-    number = math.prod(loading.shape[axis] for axis in axes)
-    if number < 2:
-        return jnp.zeros((2, *loading.shape), loading.dtype)
-    near = [
-        neighbour_products(loading, axis, step).mean(axes, keepdims=True) * (size / (size - step))
-        for axis, step in zip(axes, steps or (1,) * len(axes), strict=True)
-        if (size := loading.shape[axis]) > step
-    ]
-    anywhere = _anywhere(loading, axes)
-    return jnp.stack([anywhere, sum(near) / len(near) if near else anywhere])
-
-
-def neighbour_products(loading: Num[Exact, "*shape"], axis: int, step: int) -> Num[Array, "*shape"]:
-    """Products of what lies `step` apart along an axis; 0 for the last, which have no neighbour."""
-    config = [(0, 0, 0)] * loading.ndim
-    config[axis] = (-step, step, 0)
-    return lax.pad(loading, jnp.zeros((), loading.dtype), config) * loading
-
-
-def _anywhere(loading: Num[Exact, "..."], axes: Sequence[int]) -> Num[Exact, "..."]:
-    number = math.prod(loading.shape[axis] for axis in axes)
-    average = loading.mean(axes, keepdims=True)
-    square = (loading**2).mean(axes, keepdims=True)
-    return (number * average**2 - square) / (number - 1)
+    opposed = lax.stop_gradient(beside).mean(axes, keepdims=True) / divisor[0]
+    least = jnp.stack([opposed * (-1 / max(number - 1, 1)), jnp.full_like(opposed, -1)])
+    correlation = lax.clamp(least, shared / divisor, jnp.ones_like(product))
+    out = Gaussian(mean, variance, tuple(axes), jnp.where(known, correlation, 0), gain)
+    return out.paired(pairs)
 
 
 class Lazy(abc.ABC):

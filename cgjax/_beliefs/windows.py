@@ -9,7 +9,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from cgjax._beliefs.values import Exact, Gaussian, neighbour_products, over_pairs
+from cgjax._beliefs.pairs import neighbour_average, over_pairs
+from cgjax._beliefs.values import Exact, Gaussian
 from cgjax._gaussian.numerics import root
 from cgjax._program.jaxprs import Params
 
@@ -66,8 +67,7 @@ class Window:
         anywhere = (number * self.taps(x) ** 2 - self.taps(x**2)) / (number - 1)
         axes = self.lhs_spec[2:]
         near = [
-            self.channels(neighbour_products(x, axis, step).mean(axes, keepdims=True))
-            * (x.shape[axis] / (x.shape[axis] - step))
+            self.channels(neighbour_average(x, axis, axes, step))
             for axis, out, step in zip(axes, self.out_spec[2:], self.steps, strict=True)
             if self.out[out] > 1 and x.shape[axis] > step
         ]

@@ -15,8 +15,8 @@ def wide(array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
 
 def root(variance: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
     """The standard deviation; 0 for what rounding made negative, and with derivative 0 at 0."""
-    zero = variance <= 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, variance)))
+    zero, nothing = variance <= 0, lax.full_like(variance, 0)
+    return lax.select(zero, nothing, lax.sqrt(lax.select(zero, nothing + 1, variance)))
 
 
 def like(parameter: Num[ArrayLike, "..."], array: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from cgjax._beliefs.values import Gaussian, over_pairs, sharing
+from cgjax._beliefs.pairs import over_pairs
+from cgjax._beliefs.values import Gaussian, sharing
 from cgjax._gaussian.numerics import root, wide
 
 
@@ -20,7 +22,9 @@ def correlated(
     twice, by the variance (the bend) for those of f.
     """
     assert x.correlation is not None and slope is not None and bend is not None
-    v, gain = wide(x.variance), None if x.gain is None else wide(x.gain)
+    # The correlations that become of it are constants of derivatives.
+    v = lax.stop_gradient(wide(x.variance))
+    gain = None if x.gain is None else wide(x.gain)
     beside = v if gain is None else v - gain**2
     deviation, weight = root(beside), wide(x.correlation)
     shared = weight * over_pairs(slope * deviation, x.axes)

@@ -308,7 +308,7 @@ def _divided(x: Gaussian, y: Gaussian, order: int) -> Gaussian:
         inverse = Gaussian(1 / y.mean, y.variance / y.mean**4)
     else:
         mean, variance = closed.reciprocal(y.mean, y.variance)
-        y, _ = y.shared()
+        y = y.without_gain()
         inverse = Gaussian(mean, variance, y.axes, y.correlation)
     return _multiplied(x, inverse, order)
 

@@ -50,7 +50,7 @@ def with_common(
     if both is not None:
         twice = 2 * signs[0] * signs[1]
         variance = jnp.maximum(wide(out.variance) + twice * both.itself, 0).astype(out.dtype)
-        _, shared = out.shared()
+        shared = out.covariance()
         if out.axes and both.apart is not None:
             axes = tuple(a + 1 for a in out.axes)
             shared = shared + jnp.asarray(twice * both.apart.mean(axes, keepdims=True), out.dtype)
@@ -160,7 +160,7 @@ def _meeting(a: Curve, b: Curve) -> Common | None:
 def _apart(root: Gaussian, itself: jax.Array) -> Common:
     """Beside a covariance of elements at the same place, that of elements of other positions."""
     itself = jnp.broadcast_to(itself, root.shape)
-    correlation = root.shared()[0].correlation
+    correlation = root.without_gain().correlation
     if correlation is None:
         return Common(itself, None)
     return Common(itself, wide(correlation) * itself[None])

@@ -1,0 +1,76 @@
+"""Averages over pairs of positions, of as few operations as they need.
+
+They are computed several times at each layer, so that what they are made of decides how long a
+network takes to trace and to compile: sums are divided once, and nothing is padded.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Num
+
+# An array that is known. What a network closes over may be numpy's.
+Exact = Array | np.ndarray
+
+
+def over_pairs(loading: Num[Exact, "..."], axes: Sequence[int]) -> Num[Array, "..."]:
+    """The average of `loading_p loading_q` over pairs of positions.
+
+    With the sum S of all loadings and the sum Q of their squares, (S^2 - Q) / (n (n - 1)) over
+    all pairs of n positions.
+
+    Args:
+        loading: an array with positions along the axes.
+        axes: the axes.
+
+    Returns:
+        The average over all pairs of different positions, and that over neighbours, along a new
+        leading axis; of size 1 along the axes.
+    """
+    shape, axes = np.shape(loading), tuple(axes)
+    number = math.prod(shape[axis] for axis in axes)
+    if number < 2:
+        return jnp.zeros((2, *shape), loading.dtype)
+    inner, dtype = _wide(loading)
+    average = lax.reduce_sum(inner, axes) * (1 / number)
+    square = lax.reduce_sum(inner * inner, axes) * (1 / number)
+    anywhere = (average * average - square / number) * (number / (number - 1))
+    long = [axis for axis in axes if shape[axis] > 1]
+    near = _sum([_of_neighbours(inner, axis, axes, 1) for axis in long]) * (1 / len(long))
+    kept = (2, *(1 if axis in axes else n for axis, n in enumerate(shape)))
+    both = lax.concatenate([lax.expand_dims(a, [0]) for a in (anywhere, near)], 0)
+    return lax.convert_element_type(both.reshape(kept), dtype)
+
+
+def neighbour_average(
+    loading: Num[Exact, "*shape"], axis: int, axes: Sequence[int], step: int
+) -> Num[Array, "*kept"]:
+    """The average product of what lies `step` apart along an axis, of size 1 along all `axes`."""
+    inner, dtype = _wide(loading)
+    found = _of_neighbours(inner, axis, tuple(axes), step)
+    return lax.convert_element_type(lax.expand_dims(found, axes), dtype)
+
+
+def _of_neighbours(loading: Array, axis: int, axes: tuple[int, ...], step: int) -> Array:
+    """The same without the axes."""
+    size = loading.shape[axis]
+    number = math.prod(loading.shape[a] for a in axes) // size * (size - step)
+    behind = lax.slice_in_dim(loading, 0, size - step, axis=axis)
+    ahead = lax.slice_in_dim(loading, step, size, axis=axis)
+    return lax.reduce_sum(behind * ahead, axes) * (1 / number)
+
+
+def _wide(loading: Num[Exact, "..."]) -> tuple[Array, np.dtype]:
+    """An array as at least float32, in which sums of many positions keep their digits; and the
+    dtype of averages of it."""
+    array = jnp.asarray(loading)
+    inexact = jnp.issubdtype(array.dtype, jnp.inexact)
+    dtype = array.dtype if inexact else jnp.promote_types(array.dtype, jnp.float32)
+    return lax.convert_element_type(array, jnp.promote_types(dtype, jnp.float32)), dtype
+
+
+def _sum(terms: Sequence[Array]) -> Array:
+    return sum(terms[1:], terms[0])
