@@ -8,9 +8,8 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
-from cgjax._beliefs.pairs import over_pairs
-from cgjax._beliefs.values import Exact, Gaussian, Known, Value, is_random, moved_from
-from cgjax._gaussian.numerics import root
+from cgjax._beliefs.pairs import constant_root, over_pairs
+from cgjax._beliefs.values import Averages, Exact, Gaussian, Known, Value, is_random, moved_from
 from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
 
@@ -31,7 +30,7 @@ def common_axes(values: Sequence[Gaussian]) -> tuple[int, ...]:
 
 
 def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Exact | float = 1.0) -> Array:
-    """The average covariances of two positions, as `over_pairs`.
+    """The average covariances of two positions, as `over_pairs`; for others, without derivatives.
 
     Args:
         x: a Gaussian.
@@ -41,9 +40,9 @@ def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Exact | float = 
     if x.correlation is None or not set(axes) <= set(x.axes):
         return jnp.zeros((), x.dtype)
     if isinstance(factor, float) and factor == 1 and tuple(axes) == tuple(x.axes):
-        return x.covariance()
+        return x.constant_covariance()
     beside = x.variance if x.gain is None else x.variance - x.gain**2
-    covariance = x.correlation * over_pairs(root(beside) * factor, axes)
+    covariance = x.correlation * over_pairs(constant_root(beside) * factor, axes)
     if x.gain is None:
         return covariance
     return covariance + over_pairs(x.gain * factor, axes)
@@ -91,8 +90,9 @@ def spread(x: Gaussian, shape: tuple[int, ...], dimensions: Sequence[int] = ()) 
     sizes = [1 if axis in axes else n for axis, n in enumerate(shape)]
     if x.correlation is None:
         out = Gaussian(mean, variance, axes, jnp.ones((2, *(1,) * len(shape)), x.dtype))
-        same = over(x.variance, sizes)
-        return out.paired(jnp.stack([same, same]))
+        same = over(x.mean, sizes), over(x.variance, sizes)
+        covariance = lax.stop_gradient(jnp.stack([same[1], same[1]]))
+        return out.averaged(Averages(covariance, same=same))
     mine = [1 if a in x.axes else n for a, n in enumerate(x.shape)]
     both = jnp.stack([over(jnp.broadcast_to(c, mine), sizes) for c in x.correlation])
     return Gaussian(mean, variance, axes, both)

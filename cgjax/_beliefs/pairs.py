@@ -35,14 +35,14 @@ def over_pairs(loading: Num[Exact, "..."], axes: Sequence[int]) -> Num[Array, ".
     if number < 2:
         return jnp.zeros((2, *shape), loading.dtype)
     inner, dtype = _wide(loading)
-    average = lax.reduce_sum(inner, axes) * (1 / number)
-    square = lax.reduce_sum(inner * inner, axes) * (1 / number)
-    anywhere = (average * average - square / number) * (number / (number - 1))
+    total, squares = lax.reduce_sum(inner, axes), lax.reduce_sum(inner * inner, axes)
+    apart = 1 / (number * (number - 1))
+    anywhere = total * total * apart - squares * apart
     long = [axis for axis in axes if shape[axis] > 1]
-    near = _sum([_of_neighbours(inner, axis, axes, 1) for axis in long]) * (1 / len(long))
+    near = [_of_neighbours(inner, axis, axes, 1, 1 / len(long)) for axis in long]
     kept = (2, *(1 if axis in axes else n for axis, n in enumerate(shape)))
-    both = lax.concatenate([lax.expand_dims(a, [0]) for a in (anywhere, near)], 0)
-    return lax.convert_element_type(both.reshape(kept), dtype)
+    both = jnp.stack([anywhere, sum(near[1:], near[0])]).reshape(kept)
+    return lax.convert_element_type(both, dtype)
 
 
 def neighbour_average(
@@ -50,17 +50,24 @@ def neighbour_average(
 ) -> Num[Array, "*kept"]:
     """The average product of what lies `step` apart along an axis, of size 1 along all `axes`."""
     inner, dtype = _wide(loading)
-    found = _of_neighbours(inner, axis, tuple(axes), step)
+    found = _of_neighbours(inner, axis, tuple(axes), step, 1.0)
     return lax.convert_element_type(lax.expand_dims(found, axes), dtype)
 
 
-def _of_neighbours(loading: Array, axis: int, axes: tuple[int, ...], step: int) -> Array:
-    """The same without the axes."""
+def constant_root(variance: Num[Array, "*shape"]) -> Num[Array, "*shape"]:
+    """The standard deviation, for averages that derivatives take as constants."""
+    return lax.sqrt(lax.max(lax.stop_gradient(variance), 0.0))
+
+
+def _of_neighbours(
+    loading: Array, axis: int, axes: tuple[int, ...], step: int, share: float
+) -> Array:
+    """A share of the same, without the axes."""
     size = loading.shape[axis]
     number = math.prod(loading.shape[a] for a in axes) // size * (size - step)
     behind = lax.slice_in_dim(loading, 0, size - step, axis=axis)
     ahead = lax.slice_in_dim(loading, step, size, axis=axis)
-    return lax.reduce_sum(behind * ahead, axes) * (1 / number)
+    return lax.reduce_sum(behind * ahead, axes) * (share / number)
 
 
 def _wide(loading: Num[Exact, "..."]) -> tuple[Array, np.dtype]:
@@ -70,7 +77,3 @@ def _wide(loading: Num[Exact, "..."]) -> tuple[Array, np.dtype]:
     inexact = jnp.issubdtype(array.dtype, jnp.inexact)
     dtype = array.dtype if inexact else jnp.promote_types(array.dtype, jnp.float32)
     return lax.convert_element_type(array, jnp.promote_types(dtype, jnp.float32)), dtype
-
-
-def _sum(terms: Sequence[Array]) -> Array:
-    return sum(terms[1:], terms[0])

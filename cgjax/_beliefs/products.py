@@ -250,10 +250,9 @@ def convolution(eqn: JaxprEqn, operands: Sequence[Value], order: int, positions:
         # One number for each example and input: what its positions share.
         between = window.spaced(x, tuple(numbers.lhs_spec[2:]))
         common = jnp.stack([window.channels(c) for c in between])
-        edge = window.taps(jnp.ones_like(x.mean)).mean(1)[None] ** 2
-        inside = common * edge
+        inside = common * window.inside**2
         shared = jnp.einsum("cngi,igo->cngo", inside, weights.sum(0) ** 2)
-        pairs = pairs + (common * edge)[:, :, None]
+        pairs = pairs + inside[:, :, None]
     parts, gain = [], None
     if is_random(x):
         spread = convolve(x.variance, _mean_of(kernel) ** 2)

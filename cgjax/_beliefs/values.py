@@ -9,7 +9,7 @@ import abc
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from cgjax._beliefs.pairs import Exact, over_pairs
+from cgjax._beliefs.pairs import Exact, constant_root, over_pairs
 from cgjax._gaussian.numerics import root
 from cgjax.nodes import Belief
 
@@ -26,6 +26,20 @@ from cgjax.nodes import Belief
 Known = Exact | int | float | complex
 # An array, or the shape or placeholder that a transformation puts where one was.
 _Leaf = object
+
+
+class Averages(NamedTuple):
+    """Averages over pairs of positions of one Gaussian, as `over_pairs`.
+
+    Attributes:
+        covariance: of the elements, as a constant; in range only once it is a correlation.
+        gain: of the gain; None without one.
+        same: the mean and the variance, of size 1 along the positions, if these are all one number.
+    """
+
+    covariance: Float[Array, "..."]
+    gain: Float[Array, "..."] | None = None
+    same: tuple[Float[Array, "..."], Float[Array, "..."]] | None = None
 
 
 @jax.tree_util.register_pytree_node_class
@@ -46,7 +60,7 @@ class Gaussian:
             are of size 1 along `axes` and broadcast to the shape. None without axes.
         gain: what a common factor of the positions contributes to each, of either sign and of the
             mean's shape; None for nothing.
-        pairs: `over_pairs` of r, where it has been computed; never of another one's r.
+        averages: of it over pairs of positions, where they have been computed.
     """
 
     mean: Float[Array, "*shape"]
@@ -54,7 +68,7 @@ class Gaussian:
     axes: tuple[int, ...] = ()
     correlation: Float[Array, "..."] | None = None
     gain: Float[Array, "*shape"] | None = None
-    pairs: Float[Array, "..."] | None = field(default=None, init=False)
+    averages: Averages | None = field(default=None, init=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -72,30 +86,31 @@ class Gaussian:
 
     def stored(self) -> "Gaussian":
         """The same for a factor of a product; see `stored`."""
-        return replace(self, variance=stored(self.variance))
+        return replace(self, variance=stored(self.variance)).averaged(self.averages)
 
-    def paired(self, pairs: Float[Array, "..."]) -> "Gaussian":
-        """The same, of which `over_pairs` of r is known."""
+    def averaged(self, averages: Averages | None) -> "Gaussian":
+        """The same, of which these averages are known; they are lost with a new variance."""
         out = replace(self)
-        object.__setattr__(out, "pairs", pairs)
+        object.__setattr__(out, "averages", averages)
         return out
 
     def without_gain(self) -> "Gaussian":
         """The same without a gain, which the correlations then stand for too."""
         if self.gain is None:
             return self
-        return sharing(self.mean, self.variance, self.covariance(), self.axes)
+        return sharing(self.mean, self.variance, self.constant_covariance(), self.axes)
 
     def covariance(self) -> Float[Array, "..."]:
         """The covariances of positions, as `over_pairs`; 0 without axes."""
         if self.correlation is None:
             return jnp.zeros((), self.dtype)
-        pairs = self.pairs
-        if pairs is None:
-            beside = self.variance if self.gain is None else self.variance - self.gain**2
-            pairs = over_pairs(root(beside), self.axes)
-        covariance = self.correlation * pairs
+        rest = self.variance if self.gain is None else self.variance - self.gain**2
+        covariance = self.correlation * over_pairs(root(rest), self.axes)
         return covariance if self.gain is None else covariance + over_pairs(self.gain, self.axes)
+
+    def constant_covariance(self) -> Float[Array, "..."]:
+        """The same as a constant, and as it was computed: for other such averages."""
+        return self.covariance() if self.averages is None else self.averages.covariance
 
     def tree_flatten(self) -> tuple[tuple[_Leaf, ...], Hashable]:
         """For JAX."""
@@ -170,6 +185,7 @@ def sharing(
     shared: Float[Array, "..."],
     axes: Sequence[int],
     gain: Float[Array, "*shape"] | None = None,
+    of_gain: Float[Array, "..."] | None = None,
 ) -> Gaussian:
     """A Gaussian with known average covariances of two positions.
 
@@ -182,24 +198,24 @@ def sharing(
         shared: the average covariance of two positions and of two neighbours, as `over_pairs`.
         axes: the axes of the positions.
         gain: what a common factor contributes to each position, part of both.
+        of_gain: `over_pairs` of it, where it has been computed.
     """
-    shared = lax.stop_gradient(shared)
-    beside = variance
+    rest = shared = lax.stop_gradient(shared)
+    beside = lax.stop_gradient(variance)
     if gain is not None:
         gain = lax.stop_gradient(gain)
-        beside = variance - gain**2
-        shared = shared - over_pairs(gain, axes)
-    pairs = over_pairs(root(beside), axes)
-    product = lax.stop_gradient(pairs)
+        of_gain = over_pairs(gain, axes) if of_gain is None else of_gain
+        beside, rest = beside - gain * gain, shared - of_gain
+    product = over_pairs(constant_root(beside), axes)
     known = product > 0
     divisor = jnp.where(known, product, 1)
     number = math.prod(variance.shape[axis] for axis in axes)
     # So that the variance of the sum of all is not negative.
-    opposed = lax.stop_gradient(beside).mean(axes, keepdims=True) / divisor[0]
+    opposed = beside.mean(axes, keepdims=True) / divisor[0]
     least = jnp.stack([opposed * (-1 / max(number - 1, 1)), jnp.full_like(opposed, -1)])
-    correlation = lax.clamp(least, shared / divisor, jnp.ones_like(product))
+    correlation = lax.clamp(least, rest / divisor, jnp.ones_like(product))
     out = Gaussian(mean, variance, tuple(axes), jnp.where(known, correlation, 0), gain)
-    return out.paired(pairs)
+    return out.averaged(Averages(shared, of_gain))
 
 
 class Lazy(abc.ABC):

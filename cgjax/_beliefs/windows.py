@@ -52,6 +52,11 @@ class Window:
             for step, dilation, mask in zip(self.steps, self.dilations, self.masks, strict=True)
         )
 
+    @property
+    def inside(self) -> float:
+        """The share of taps that lie inside the image: at the edges windows see fewer inputs."""
+        return math.prod(float(m.sum(0).mean()) for m in self.masks)
+
     def taps(self, x: Exact) -> Array:
         """For each tap the average, over all windows, of the input it sees: (n, taps, g, i)."""
         x = jnp.transpose(x, (self.lhs_spec[0], *self.lhs_spec[2:], self.lhs_spec[1]))
@@ -104,9 +109,7 @@ class Window:
         anywhere = functools.reduce(jnp.add, [c.sum(spatial) ** 2 for c in classes])
         anywhere = (anywhere - (grid**2).sum(spatial)) / (number - 1)
         both = jnp.stack([anywhere, functools.reduce(jnp.add, near) / len(near)])
-        # At the edges windows see fewer inputs.
-        inside = math.prod(float(m.sum(0).mean()) for m in self.masks)
-        return inside * jnp.einsum("ngi,cigo->cngo", level, both)
+        return self.inside * jnp.einsum("ngi,cigo->cngo", level, both)
 
     def spaced(self, x: Gaussian, axes: tuple[int, ...]) -> Array:
         """The covariances of x's positions, where neighbours are one stride apart."""

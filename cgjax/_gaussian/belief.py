@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
@@ -95,7 +96,7 @@ def checked(belief: Belief | Normal) -> Belief:
 
 def _checked_variance(variance: Float[Array, "..."]) -> Float[Array, "..."]:
     if isinstance(variance, Tracer):
-        return jnp.where(_is_variance(variance), variance, jnp.nan)
+        return lax.select(_is_variance(variance), variance, lax.full_like(variance, jnp.nan))
     with jax.ensure_compile_time_eval():  # known numbers are known while a caller traces too
         known = bool(_all_are_variances(variance))
     if not known:
@@ -110,7 +111,8 @@ def _checked_variance(variance: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _is_variance(variance: Float[Array, "..."]) -> Bool[Array, "..."]:
-    return (variance >= 0) & (variance < jnp.inf)
+    kind = variance.dtype.type
+    return variance == lax.clamp(kind(0), variance, kind(jnp.finfo(variance.dtype).max))
 
 
 @jax.jit

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cgjax._beliefs.pairs import over_pairs
+from cgjax._beliefs.pairs import constant_root, over_pairs
 from cgjax._beliefs.values import Gaussian, sharing
-from cgjax._gaussian.numerics import root, wide
+from cgjax._gaussian.numerics import wide
 
 
 def correlated(
@@ -22,11 +22,10 @@ def correlated(
     twice, by the variance (the bend) for those of f.
     """
     assert x.correlation is not None and slope is not None and bend is not None
-    # The correlations that become of it are constants of derivatives.
     v = lax.stop_gradient(wide(x.variance))
     gain = None if x.gain is None else wide(x.gain)
     beside = v if gain is None else v - gain**2
-    deviation, weight = root(beside), wide(x.correlation)
+    deviation, weight = constant_root(beside), wide(x.correlation)
     shared = weight * over_pairs(slope * deviation, x.axes)
     shared = shared + 2 * weight**2 * over_pairs(bend * beside, x.axes)
     if gain is not None:

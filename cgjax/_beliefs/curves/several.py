@@ -23,6 +23,7 @@ from cgjax._beliefs.curves.splits import on_splits
 from cgjax._beliefs.curves.tied import with_tied
 from cgjax._beliefs.largest import larger_of
 from cgjax._beliefs.movement import common_axes, shared_variance
+from cgjax._beliefs.pairs import over_pairs
 from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle, sharing
 from cgjax._gaussian import closed
 from cgjax._gaussian.numerics import wide
@@ -285,8 +286,12 @@ def _added(sign: int) -> Callable[..., Gaussian]:
             return Gaussian(mean, variance)
         shared = shared_variance(x, axes) + shared_variance(y, axes)
         # A gain is kept where there is but one: that of a layer to which a bias is added.
-        gains = [g for g in (x.gain, None if y.gain is None else sign * y.gain) if g is not None]
-        return sharing(mean, variance, shared, axes, gains[0] if len(gains) == 1 else None)
+        found = [(g.gain, s, g) for g, s in ((x, 1), (y, sign)) if g.gain is not None]
+        if len(found) != 1:
+            return sharing(mean, variance, shared, axes)
+        ((gain, s, own),) = found
+        of_gain = own.averages.gain if own.averages and own.axes == axes else None
+        return sharing(mean, variance, shared, axes, gain if s == 1 else -gain, of_gain)
 
     return rule
 
@@ -298,9 +303,19 @@ def _multiplied(x: Gaussian, y: Gaussian, order: int) -> Gaussian:
     mean, axes = x.mean * y.mean, common_axes([x, y])
     if not axes:
         return Gaussian(mean, variance)
+    return sharing(mean, variance, _shared_by_products(x, y, axes), axes)
+
+
+def _shared_by_products(x: Gaussian, y: Gaussian, axes: tuple[int, ...]) -> jax.Array:
+    """What the products of two Gaussians' elements at each position have in common."""
+    for one, other in ((x, y), (y, x)):
+        same = one.averages.same if one.averages and one.axes == axes else None
+        if same is not None:  # such as the scale of a normalisation
+            (mean, variance), covariance = same, shared_variance(other, axes)
+            squares = (mean**2 + variance)[None]
+            return squares * covariance + variance[None] * over_pairs(other.mean, axes)
     shared = shared_variance(x, axes, y.mean) + shared_variance(y, axes, x.mean)
-    shared = shared + shared_variance(x, axes) * shared_variance(y, axes)
-    return sharing(mean, variance, shared, axes)
+    return shared + shared_variance(x, axes) * shared_variance(y, axes)
 
 
 def _divided(x: Gaussian, y: Gaussian, order: int) -> Gaussian:

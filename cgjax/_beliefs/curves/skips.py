@@ -50,7 +50,7 @@ def with_common(
     if both is not None:
         twice = 2 * signs[0] * signs[1]
         variance = jnp.maximum(wide(out.variance) + twice * both.itself, 0).astype(out.dtype)
-        shared = out.covariance()
+        shared = out.constant_covariance()
         if out.axes and both.apart is not None:
             axes = tuple(a + 1 for a in out.axes)
             shared = shared + jnp.asarray(twice * both.apart.mean(axes, keepdims=True), out.dtype)
