@@ -33,7 +33,7 @@ from cgjax._beliefs.group_sums import Function, Sum
 from cgjax._beliefs.laid import Laid, laid_gaussian
 from cgjax._beliefs.layouts import Layout, Shape
 from cgjax._beliefs.scaled import Derivatives, Scaled
-from cgjax._beliefs.values import Gaussian, Lazy, sharing
+from cgjax._beliefs.values import Gaussian, Lazy, kept, sharing
 from cgjax._gaussian.closed import squared
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import wide
@@ -101,7 +101,11 @@ class Grouped(Lazy):
 
     def settled(self, order: int) -> Gaussian:
         """The moments: matched, or to first order."""
-        return self.total if self.total is not None else settled(self, order)
+        return self.total if self.total is not None else self._moments(order)
+
+    @kept
+    def _moments(self, order: int) -> Gaussian:
+        return settled(self, order)
 
     def moved(self, layout: Layout) -> Grouped | None:
         """The value in another layout; None if some of it is missing there, or axes are cut."""
@@ -256,8 +260,14 @@ def moments(group: Grouped, order: int) -> tuple[jax.Array, jax.Array]:
     sizes = group.sizes
     numbers = [r for r, v in enumerate(values) if jnp.broadcast_shapes(v.shape, sizes) == sizes]
     by_sum = {r: at.partial(r) for r in numbers}
+    # Each pair of sums once: two of them are there twice.
+    pairs = {
+        (r, s): at.covariance(r, s) * (1 if r == s else 2)
+        for k, r in enumerate(numbers)
+        for s in numbers[k:]
+    }
     out_variance = sum(
-        (by_sum[r] * by_sum[s] * at.covariance(r, s) for r in numbers for s in numbers),
+        (by_sum[r] * by_sum[s] * covariance for (r, s), covariance in pairs.items()),
         jnp.zeros((), mean.dtype),
     )
     if group.alone:
@@ -267,11 +277,10 @@ def moments(group: Grouped, order: int) -> tuple[jax.Array, jax.Array]:
         mixed = sum((by_sum[r] * at.slopes[r] for r in numbers), jnp.zeros((), mean.dtype))
         out_variance = out_variance + spread + 2 * steepness * mixed * variance
     if order != 1 and not group.affine:
-        for r in numbers:
-            bends = [at.bend(r, s) * at.covariance(r, s) for s in numbers]
-            out_mean = out_mean + sum(bends) / 2
-            if not group.alone:
-                out_mean = out_mean + at.mixed(r) * at.slopes[r] * variance
+        for (r, s), covariance in pairs.items():
+            out_mean = out_mean + at.bend(r, s) * covariance / 2
+        for r in [] if group.alone else numbers:
+            out_mean = out_mean + at.mixed(r) * at.slopes[r] * variance
     return out_mean, jnp.maximum(out_variance, 0)
 
 

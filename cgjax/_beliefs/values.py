@@ -6,8 +6,9 @@ function of one Gaussian, which is kept as a function until an operation mixes e
 """
 
 import abc
+import functools
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
+from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Array, Float
 
 from cgjax._beliefs.pairs import Exact, constant_root, over_pairs
@@ -228,6 +230,27 @@ class Lazy(abc.ABC):
     def at_mean(self) -> Known:
         """The value at the means."""
         return mean_of(self.settled(1))
+
+
+def kept(settled: Callable[[Any, int], "Value"]) -> Callable[[Any, int], "Value"]:
+    """A method of a lazy value, for its moments, that computes them once in each trace.
+
+    What it returns is another object each time, as uses of a function are not one variable.
+    """
+
+    @functools.wraps(settled)
+    def call(value: Any, order: int) -> "Value":
+        now = get_opaque_trace_state()  # what was computed in an inner trace must not leave it
+        known = value.__dict__.get("_kept", {})
+        then, found = known.get(order, (None, None))
+        if then != now:
+            found = settled(value, order)
+            if not isinstance(found, Gaussian):
+                return found
+            object.__setattr__(value, "_kept", known | {order: (now, found)})
+        return found.averaged(found.averages)
+
+    return call
 
 
 def stored(array: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -1,4 +1,4 @@
-"""Averages over pairs of positions, and what a Gaussian keeps of them."""
+"""Averages over pairs of positions, and what values keep of what was computed of them."""
 
 from dataclasses import replace
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import cgjax as cg
+from cgjax._beliefs.curves.curve import as_curve, composed
 from cgjax._beliefs.curves.several import _multiplied
 from cgjax._beliefs.movement import spread
 from cgjax._beliefs.pairs import neighbour_average, over_pairs
@@ -119,3 +120,28 @@ def test_a_scale_is_one_number_at_all_positions() -> None:
     one, other = (_multiplied(value, y, 2) for y in (repeated, unknown))
     assert repeated.averages is not None and unknown.averages is None
     np.testing.assert_allclose(one.covariance(), other.covariance(), rtol=1e-5)  # roundings
+
+
+def test_moments_of_a_function_are_computed_once() -> None:
+    weights = jnp.asarray(drawn(3, 3), jnp.float32)
+
+    def once(x: jax.Array) -> jax.Array:
+        return jnp.tanh(x) @ weights
+
+    def twice(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y = jnp.tanh(x)
+        return y @ weights, y @ (2 * weights)
+
+    x = cg.Belief(jnp.ones((2, 3)), jnp.ones((2, 3)))
+    one, two = (str(jax.make_jaxpr(cg.moments(f))(x)) for f in (once, twice))
+    assert one.count("tanh") == two.count("tanh") > 0
+
+
+def test_moments_of_an_inner_trace_do_not_leave_it() -> None:
+    curve = as_curve(Gaussian(jnp.zeros(3), jnp.ones(3)))
+    tanh = jax.make_jaxpr(jnp.tanh)(jnp.zeros(3)).eqns[0]
+    value = composed(tanh, [curve], 2)
+    inner = jax.jit(lambda: value.settled(2).mean)()
+    first, second = value.settled(2), value.settled(2)
+    np.testing.assert_allclose(inner, first.mean, atol=1e-7)  # compiled, and not
+    assert first is not second and first.mean is second.mean  # two variables, computed once

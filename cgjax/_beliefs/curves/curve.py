@@ -31,13 +31,7 @@ from cgjax._beliefs.curves.form import (
 )
 from cgjax._beliefs.curves.general import General
 from cgjax._beliefs.curves.polynomial import Polynomial
-from cgjax._beliefs.values import (
-    Exact,
-    Gaussian,
-    Lazy,
-    Value,
-    is_random,
-)
+from cgjax._beliefs.values import Exact, Gaussian, Lazy, Value, is_random, kept
 from cgjax._gaussian.numerics import wide
 from cgjax._program.jaxprs import source
 from cgjax._program.primitives import facts
@@ -168,6 +162,10 @@ class Curve(Lazy):
             if order != 1 and not _is_certain(self.form):
                 warn_of_decision(self.eqn, "a decision or a whole number")
             return self.at_mean()
+        return self._moments(order)
+
+    @kept
+    def _moments(self, order: int) -> Gaussian | jax.Array:
         x = self.root
         if self.form.line is not None:
             return _of_line(x, self.form.line, self.dtype)
