@@ -31,7 +31,7 @@ _Leaf = object
 
 
 class Averages(NamedTuple):
-    """Averages over pairs of positions of one Gaussian, as `over_pairs`.
+    """What is known of pairs of positions of one Gaussian: averages, as `over_pairs`.
 
     Attributes:
         covariance: of the elements, as a constant; in range only once it is a correlation.

@@ -60,7 +60,7 @@ _ROOTS, _LEGENDRE = np.polynomial.legendre.leggauss(12)
 _PLACES, _LEGENDRE = (_ROOTS + 1) / 2, _LEGENDRE / 2 / math.sqrt(2 * math.pi)
 
 # Of fewer elements, the points are an axis of one array: much less to compile than one by one, and
-# fast enough. Blocks of what is computed block by block have more.
+# fast enough. Blocks of what is computed block by block seldom have fewer.
 _FEW = 1 << 12
 
 # A Gaussian narrower than this is integrated as one of this width, and what the variance adds is
