@@ -72,7 +72,7 @@ class _Edges:
     def module(self, index: int) -> str:
         """The module that computes a node's natural parameter, if it is one alone."""
         numbers = [k for (kind, k), _ in self.steps.nodes[index] if kind == "step"]
-        found = {s.name if s.of_scope else "" for s in (self.steps.steps[k] for k in numbers)}
+        found = {self.steps.steps[k].scope for k in numbers}
         return found.pop() if len(found) == 1 else ""
 
     def direct(self, sources: Sources) -> tuple[Parent, ...]:

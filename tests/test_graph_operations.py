@@ -193,6 +193,6 @@ def test_a_picture_says_which_module_computes_a_natural_parameter():
             return cg.node(cg.nodes.Spin(), self.last(x), name="last")
 
     graph = cg.chain_graph(cg.lift(Outer(nnx.Rngs(0))))(X)
-    assert graph["inner/relu_0"].module == "inner/stem" and graph["last"].module == "last"
+    assert graph["inner/relu_0"].module == "inner/stem" and graph["last#1"].module == "last"
     texts = [box.text for box in graph._drawing()[0] if box.kind == "node"]
     assert texts[0] == "stem → ReLU (2, 3)" and texts[-1] == "Spin (2, 3)"
