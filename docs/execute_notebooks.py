@@ -15,6 +15,7 @@ import time
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 ROOT = pathlib.Path(__file__).parent.parent
 SECONDS = 300  # that a cell may take, on a machine that does other things too
@@ -37,6 +38,7 @@ def execute(source: pathlib.Path) -> nbformat.NotebookNode:
         timeout=SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(ROOT)}},
+        config=Config({"KernelManager": {"transport": "ipc"}}),
         extra_arguments=["--InlineBackend.figure_formats=svg"],
     )
     return client.execute()

@@ -57,12 +57,17 @@ def _code(cell: dict[str, Any], source: str, name: str, figures: dict[str, bytes
     if cell["execution_count"] is None:
         raise ValueError(f"{name}: not executed: {source.splitlines()[0]!r}. Run `make notebooks`.")
     shown, printed = [], []
+    has_figure = any(
+        kind in output.get("data", ()) for output in cell["outputs"] for kind in _FIGURES
+    )
     for output in cell["outputs"]:
         if output["output_type"] == "error" or output.get("name") == "stderr":
             said = output.get("evalue") or _joined(output.get("text", ""))
             raise ValueError(f"{name}: the cell {source.splitlines()[0]!r} wrote: {said}")
         data = output.get("data", {"text/plain": output.get("text", "")})
         kind = next((k for k in _FIGURES if k in data), None)
+        if kind is None and has_figure and output["output_type"] == "execute_result":
+            continue  # what the last call on the figure returned
         if kind is None:
             printed.append(_joined(data.get("text/plain", "")).rstrip())
             continue

@@ -86,6 +86,7 @@ def test_a_page_of_a_notebook_shows_figures_first():
             "draw()",
             [
                 {"output_type": "stream", "name": "stdout", "text": ["drawn\n"]},
+                {"output_type": "execute_result", "data": {"text/plain": "[Text(0, 1)]"}},
                 {"output_type": "display_data", "data": {"image/png": "no", "image/svg+xml": svg}},
                 {"output_type": "display_data", "data": {"image/png": png, "text/plain": "<F>"}},
             ],
