@@ -80,8 +80,8 @@ for k, (side, disease) in enumerate(zip(axes, DISEASES, strict=True)):
     values = [answer[k] for answer in answers.values()]
     side.barh(range(len(values)), values, color=["#b8b8b8"] + ["#0072B2"] * 4)
     for row, value in enumerate(values):
-        side.text(value + 0.02, row, f"{value:.2f}", va="center", fontsize=9)
-    side.set(title=disease, xlim=(0, 1.18), xticks=(0, 0.5, 1), xlabel="probability")
+        side.text(value + 0.02, row, f"{value:.3f}", va="center", fontsize=9)
+    side.set(title=disease, xlim=(0, 1.3), xticks=(0, 0.5, 1), xlabel="probability")
 axes[0].set_yticks(range(len(answers)), list(answers))
 axes[0].invert_yaxis()
 
@@ -109,9 +109,9 @@ def cancer(alarm):
 
 figure, axes = plt.subplots()
 axes.plot(alarms, cancer(alarms))
-for value, text in ((shadow, "a shadow for certain"), (prior, "no X-ray at all")):
+for value, at, text in ((shadow, 0.62, "a shadow for certain"), (prior, 0.01, "no X-ray at all")):
     axes.axhline(value, color="#888888", lw=0.9, ls=(0, (4, 3)))
-    axes.text(0.9, value + 0.01, text, ha="right", fontsize=9, color="#555555")
+    axes.text(at, value + 0.01, text, fontsize=9, color="#555555")
 axes.set(
     title="The more false alarms, the less a reported shadow says",
     xlabel="P(reports a shadow | there is none)",
