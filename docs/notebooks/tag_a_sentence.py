@@ -128,15 +128,13 @@ run = jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), None, 60))
 
 # %% alt="Nats a sentence while training, for training and test sentences."
 figure, axes = plt.subplots(figsize=(7.2, 2.6))
-for name, values, above in (("60 training sentences", losses, -12), ("test", test_losses, 8)):
+for name, values, side in (
+    ("60 training sentences", losses, "right"),
+    ("test", test_losses, "left"),
+):
     (line,) = axes.semilogy(values)
-    axes.annotate(
-        name,
-        (40, values[40]),
-        xytext=(0, above),
-        textcoords="offset points",
-        color=line.get_color(),
-    )
+    place = {"xytext": (-8, -14) if side == "right" else (0, 8), "textcoords": "offset points"}
+    axes.annotate(name, (40, values[40]), color=line.get_color(), ha=side, **place)
 axes.set(title="Surprise about the tags of a sentence", xlabel="step", ylabel="nats")
 
 # %% [markdown]

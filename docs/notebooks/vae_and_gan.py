@@ -147,7 +147,7 @@ for side, points, title, colour in (
     (axes[1], made_by_vae, "VAE: learnt by a guide", "#0072B2"),
     (axes[2], made_by_gan, "GAN: learnt by a critic", "#D55E00"),
 ):
-    side.scatter(*points.T, s=5, color=colour, alpha=0.5, lw=0)
+    side.scatter(*points.T, s=5, color=colour, alpha=0.5, lw=0, rasterized=True)
     side.set(title=title, xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), aspect="equal")
 
 # %% [markdown]
@@ -159,10 +159,12 @@ for side, points, title, colour in (
 z = jax.random.normal(jax.random.key(6), (1500, 2))
 angle = jnp.arctan2(z[:, 1], z[:, 0])
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2))
-axes[0].scatter(*z.T, c=angle, s=5, cmap="twilight_shifted", lw=0)
-axes[0].set(title="z, coloured by its angle", aspect="equal")
+axes[0].scatter(*z.T, c=angle, s=5, cmap="twilight_shifted", lw=0, rasterized=True)
+axes[0].set(title="z, coloured by its angle", xlim=(-3.4, 3.4), ylim=(-3.4, 3.4), aspect="equal")
 for side, p, title in ((axes[1], p_vae, "VAE: mean of x"), (axes[2], p_gan, "GAN: x")):
-    side.scatter(*mlp(p["decoder"], z).T, c=angle, s=5, cmap="twilight_shifted", lw=0)
+    side.scatter(
+        *mlp(p["decoder"], z).T, c=angle, s=5, cmap="twilight_shifted", lw=0, rasterized=True
+    )
     side.set(title=title, xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), aspect="equal")
 
 # %% [markdown]
