@@ -99,6 +99,7 @@ axes.set(
     xlabel="patients, by predicted progress",
     ylabel="progress of the disease",
     xlim=(0, len(test) * 1.12),
+    xticks=range(0, 101, 20),
 )
 
 # %% [markdown]
@@ -116,7 +117,13 @@ axes.fill_between(levels, levels - error, levels + error, color="#bbbbbb", alpha
 axes.plot([0, 1], [0, 1], color="#888888", lw=0.9, ls=(0, (4, 3)))
 axes.plot(levels, observed, marker="o", ms=3.5)
 axes.text(0.52, 0.28, "grey: two standard errors\nof what is right", fontsize=8, color="#555555")
-axes.set(title="Coverage", xlabel="asked", ylabel="observed", xlim=(0, 1), ylim=(0, 1))
+axes.set(
+    title="Intervals hold what they promise",
+    xlabel="asked",
+    ylabel="observed",
+    xlim=(0, 1),
+    ylim=(0, 1),
+)
 
 # %%
 log_density = norm.logpdf(target, mean, deviation).mean()
@@ -153,6 +160,7 @@ axes.set(
     xlabel="body mass index",
     ylabel="progress",
     xlim=(10, 70),
+    xticks=range(10, 61, 10),
 )
 
 # %% [markdown]
