@@ -7,7 +7,7 @@
 #   make test-changed   the test files that a change touches
 #   make bench     the cost of PCFF and of moments, and the speed of training
 #   make docs      the documentation site, into site/
-#   make notebooks the notebooks of the documentation, executed, into build/notebooks/
+#   make notebooks   executes the site's notebooks, into build/notebooks/
 #   make lint      ruff           make types    pyright
 #   make doctest   the examples in docstrings
 #   make pages     the code on the pages of the documentation
