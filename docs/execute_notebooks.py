@@ -9,7 +9,6 @@ showed is left in FOLDER/NAME.ipynb, of which docs/hooks.py makes a page.
 import argparse
 import os
 import pathlib
-import sys
 import time
 
 import jupytext
@@ -52,7 +51,8 @@ def main() -> None:
     chosen = parser.parse_args()
     # Of the kernel, which inherits them: how figures look, and where `cgjax` and `train` are.
     os.environ["MATPLOTLIBRC"] = str(ROOT / "docs" / "notebooks" / "matplotlibrc")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path[1:])])
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([known] if known else [])])
     chosen.output.mkdir(parents=True, exist_ok=True)
     for source in chosen.sources:
         start = time.perf_counter()
