@@ -7,6 +7,7 @@
 #   make test-changed   the test files that a change touches
 #   make bench     the cost of PCFF and of moments, and the speed of training
 #   make docs      the documentation site, into site/
+#   make notebooks   executes the site's notebooks, into build/notebooks/
 #   make lint      ruff           make types    pyright
 #   make doctest   the examples in docstrings
 #   make pages     the code on the pages of the documentation
@@ -57,7 +58,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 # Two targets must not install into one environment at the same time.
 .NOTPARALLEL:
-.PHONY: help train test test-changed bench docs lint types doctest pages smoke newest \
+.PHONY: help train test test-changed bench docs notebooks lint types doctest pages smoke newest \
     newest-environment format clean
 
 help:
@@ -85,8 +86,16 @@ bench: $(VENV)/installed-train
 	$(RUN) benchmarks.training_throughput $(ARGS)
 	$(RUN) benchmarks.moments $(ARGS)
 
-docs: $(VENV)/installed-docs
+docs: $(VENV)/installed-docs notebooks
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet $(ARGS)
+
+# Executed where a notebook, or the library, has changed since.
+NOTEBOOKS = $(patsubst docs/%.py,build/%.ipynb,$(wildcard docs/notebooks/*.py))
+notebooks: $(NOTEBOOKS)
+
+build/notebooks/%.ipynb: docs/notebooks/%.py docs/notebooks/matplotlibrc docs/execute_notebooks.py \
+    $(shell find cgjax train -name '*.py') | $(VENV)/installed-train $(VENV)/installed-docs
+	JAX_PLATFORMS=cpu $(RUN) docs.execute_notebooks $<
 
 lint: $(VENV)/installed-test
 	$(RUN) ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import jax
 
-from cgjax._drawing import Box, Line, drawing, mermaid, save, svg
+from cgjax._drawing import Box, Line, dot, drawing, mermaid, save, svg
 from cgjax.nodes import Family
 
 _FUNCTIONS = 3  # of an operation that are named where there is little room
+_NUMBERED = re.compile(r"[a-z_]+_\d+(#\d+)?")  # a name that nobody gave
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Component:
         output: whether it is an output node: returned by the network, and feeding nothing else.
         operands: in a graph with operations, what its natural parameter is directly computed from:
             operations too.
+        module: the module, or scope of JAX, that computes its natural parameter, where it is one
+            alone; its picture says so.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Component:
     lengths: tuple[int, ...] = ()
     output: bool = False
     operands: tuple[Parent, ...] = ()
+    module: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,10 @@ class ChainGraph:
         """
         return mermaid(*self._drawing())
 
+    def to_dot(self) -> str:
+        """The graph in the language of Graphviz; edges through time are dashed."""
+        return dot(*self._drawing())
+
     def to_svg(self) -> str:
         """The graph as a picture; edges through time are dashed, undirected ones without arrow."""
         return svg(drawing(*self._drawing()))
@@ -169,7 +178,8 @@ class ChainGraph:
 
         Args:
             path: the file; its suffix says the format. `.svg` is written directly, `.mmd` as
-                Mermaid, and `.png`, `.pdf` and what else Matplotlib knows with Matplotlib.
+                Mermaid, `.dot` and `.gv` for Graphviz, and `.png`, `.pdf` and what else Matplotlib
+                knows with Matplotlib.
 
         Raises:
             ValueError: for a suffix that nobody knows.
@@ -180,6 +190,8 @@ class ChainGraph:
             path.write_text(self.to_svg(), encoding="utf-8")
         elif path.suffix == ".mmd":
             path.write_text(self.to_mermaid(), encoding="utf-8")
+        elif path.suffix in (".dot", ".gv"):
+            path.write_text(self.to_dot(), encoding="utf-8")
         else:
             save(drawing(*self._drawing()), path)
 
@@ -203,7 +215,8 @@ class ChainGraph:
             known[v.name] = name = f"{'operation' if is_operation else 'component'} {v.name}"
             kind = "operation" if is_operation else v.kind
             functions = _functions(v) if is_operation else _family(v.family)
-            boxes.append(Box(name, kind, v.name, f"{functions} {_size(v)}"))
+            of = "" if is_operation or self.operations else _module(v)
+            boxes.append(Box(name, kind, v.name, f"{of}{functions} {_size(v)}"))
             ends.append((name, _origin(v)))
         boxes += [Box(f"result {r.name}", "result", r.name, str(r.shape)) for r in self.results]
         ends += [(f"result {r.name}", _origin(r)) for r in self.results]
@@ -231,6 +244,15 @@ def _row(vertex: Component | Operation) -> tuple[str, str, str, str]:
         family = vertex.family
         words = ", touching: ".join(filter(None, (_family(family), family.touching)))
     return name, words, _size(vertex), _listed(_origin(vertex))
+
+
+def _module(component: Component) -> str:
+    """The module that computes the natural parameter, where the component was named by number."""
+    *scope, own = component.name.split("/")
+    *above, name = component.module.split("/")
+    if not name or not _NUMBERED.fullmatch(own):
+        return ""
+    return f"{name if above == scope else component.module} → "
 
 
 def _listed(origin: tuple[Parent, ...]) -> str:

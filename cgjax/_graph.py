@@ -13,7 +13,7 @@ from cgjax import _static
 from cgjax._chain_graph import ChainGraph, Component, Input, Operation, Parent, Result
 from cgjax._lift.parameters import Argument, chosen, parameters_of
 from cgjax._procedure import Procedure
-from cgjax._program import Program, Site, Sources, Steps, parents, steps, trace
+from cgjax._program import Program, Site, Sources, parents, steps, trace
 from cgjax._static import Function, Leaf, Tree
 
 
@@ -50,7 +50,8 @@ class _Edges:
         self.nodes, self.results = parents(program, arguments=True)
         taken = [x.name for x in (*given.inputs, *program.sites)]
         shown = [k is not None for k in given.owner]
-        self.steps = steps(program, shown, taken) if operations else Steps({}, [], [])
+        self.steps = steps(program, shown, taken)
+        self.shown = operations
 
     def parents(self, tags: frozenset[tuple[int, bool]]) -> tuple[Parent, ...]:
         """The inputs and components that something is a function of, through no other node."""
@@ -66,9 +67,13 @@ class _Edges:
 
     def operands(self, sources: Sequence[Sources], index: int) -> tuple[Parent, ...]:
         """What one of several things is directly computed from; nothing without operations."""
-        if not sources:
-            return ()
-        return self.direct(sources[index])
+        return self.direct(sources[index]) if self.shown else ()
+
+    def module(self, index: int) -> str:
+        """The module that computes a node's natural parameter, if it is one alone."""
+        numbers = [k for (kind, k), _ in self.steps.nodes[index] if kind == "step"]
+        found = {self.steps.steps[k].scope for k in numbers}
+        return found.pop() if len(found) == 1 else ""
 
     def direct(self, sources: Sources) -> tuple[Parent, ...]:
         """The inputs, components and operations of some sources."""
@@ -95,6 +100,7 @@ def _graph(program: Program, given: _Inputs, operations: bool) -> ChainGraph:
             site.lengths,
             site.output,
             edges.operands(edges.steps.nodes, site.index),
+            edges.module(site.index),
         )
         for site in program.sites
     )
@@ -108,7 +114,7 @@ def _graph(program: Program, given: _Inputs, operations: bool) -> ChainGraph:
             results.append(Result(f"result{place}", program.result_shapes[k], origin, operands))
     between = tuple(
         Operation(step.name, step.functions, step.shape, edges.direct(step.sources))
-        for step in edges.steps.steps.values()
+        for step in (edges.steps.steps.values() if operations else ())
     )
     ends = (*(c.parents for c in components), *(r.parents for r in results))
     used = {p.name for end in (*ends, *(o.operands for o in between)) for p in end}

@@ -1,5 +1,5 @@
-"""What the site's build does beyond mkdocs: a check of the reference, examples shown as such, and
-formulas as MathML.
+"""What the site's build does beyond mkdocs: a check of the reference, examples shown as such,
+formulas as MathML, and the pages of notebooks.
 
 A public name of cgjax that has no docstring, or no place in the reference, fails the build.
 """
@@ -13,9 +13,11 @@ from typing import Any
 import griffe
 from latex2mathml import converter
 from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+import notebook_pages  # noqa: E402
 import public_names  # noqa: E402
 
 # As arithmatex marks them, and how they are displayed.
@@ -31,6 +33,18 @@ def on_config(config):
     if problems:
         raise PluginError("Undocumented public names:\n  " + "\n  ".join(problems))
     return config
+
+
+def on_files(files, config):
+    """Add the pages of notebooks, as `make notebooks` has left them."""
+    docs = pathlib.Path(config.docs_dir)
+    try:
+        made = notebook_pages.files(docs / "notebooks", docs.parent / "build" / "notebooks")
+    except ValueError as error:
+        raise PluginError(str(error)) from error
+    for path, content in made.items():
+        files.append(File.generated(config, path, content=content))
+    return files
 
 
 def on_page_content(html_text, page, config, files):

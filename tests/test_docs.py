@@ -1,13 +1,18 @@
 """The documentation is true: its commands and links exist (its code: `tests/pages.py`)."""
 
+import base64
 import json
+import os
 import pathlib
 import re
 import shutil
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from docs import notebook_pages
 from docs.tables import sweeps
 from tests.test_house import FLOORS
 from tests.train.made_up import NONE, write_sweep
@@ -40,6 +45,104 @@ def test_local_links_lead_somewhere(page: pathlib.Path):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", FENCE.sub("", page.read_text()))
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_what_differs_between_libraries_is_held_by_scripts():
+    """Each row names a script, each script stands once, and the versions are those it installs."""
+    rows = re.findall(r"^\| .*\| `(\w+)` \|$", page := _page("differences.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(path.stem for path in (ROOT / "findings").iterdir())
+    for line in page.splitlines():
+        if not (row := re.match(r"\| .*\| `(\w+)` \|$", line)):
+            continue
+        script = (ROOT / "findings" / f"{row[1]}.sh").read_text()
+        versions = re.findall(r"\b([a-z][\w-]*) (\d+(?:\.\d+)+)", line)
+        assert versions and [v for v in versions if f"{v[0]}=={v[1]}" not in script] == [], line
+        # In the form that the others have.
+        assert re.search(r"\n# Package: .+\n(# .*\n)*# Seen: ", script), row[1]
+        assert "mktemp -d" in script and "\n# Fails (exit status 1) if " in script, row[1]
+        assert "cgjax" not in script, row[1]
+
+
+def test_every_notebook_is_in_the_navigation_and_links_to_pages():
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    sources = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
+    listed = re.findall(r": notebooks/(\w+)\.md$", navigation, re.MULTILINE)
+    assert sorted(listed) == [path.stem for path in sources]
+    for source in sources:
+        text = source.read_text()
+        assert text.startswith("# %% [markdown]\n# # ")
+        for link in re.findall(r"\]\(([^)#\s]+)", text):
+            page = (source.parent / link).resolve()
+            assert page.exists() or (page.parent == source.parent and page.stem in listed), link
+
+
+def test_a_page_of_a_notebook_shows_figures_first():
+    png, svg = base64.b64encode(b"png").decode(), ["<svg>", "</svg>"]
+    cells = [
+        _cell("markdown", "# A title\n\nWhat it is about."),
+        _cell("code", "1 + 1", [{"output_type": "execute_result", "data": {"text/plain": "2"}}]),
+        _cell(
+            "code",
+            "draw()",
+            [
+                {"output_type": "stream", "name": "stdout", "text": ["drawn\n"]},
+                {"output_type": "execute_result", "data": {"text/plain": "[Text(0, 1)]"}},
+                {"output_type": "display_data", "data": {"image/png": "no", "image/svg+xml": svg}},
+                {"output_type": "display_data", "data": {"image/png": png, "text/plain": "<F>"}},
+            ],
+            alt="Two figures.",
+        ),
+        _cell("code", ""),
+    ]
+    made = notebook_pages.page({"cells": cells}, "one")
+    assert made.figures == {"one_0.svg": b"<svg></svg>", "one_1.png": b"png"}
+    title, about, *rest = made.text.split("\n\n", 3)
+    assert title == "# A title" and "What it is about." in about and "(one.ipynb)" in rest[0]
+    figures = "\n\n".join(f"[![Two figures.]({file})]({file})" for file in made.figures)
+    assert rest[1] == (
+        "```python\n1 + 1\n```\n\n```text\n2\n```\n\n"
+        f"{figures}\n\n```text\ndrawn\n```\n\n"
+        '<details markdown="1"><summary>The code of this figure</summary>\n\n'
+        "```python\ndraw()\n```\n\n</details>\n"
+    )
+
+
+def test_a_page_of_a_notebook_says_what_is_wrong(tmp_path: pathlib.Path):
+    image = [{"output_type": "display_data", "data": {"image/png": ""}}]
+    warned = [{"output_type": "stream", "name": "stderr", "text": "Warning: old"}]
+    raised = [{"output_type": "error", "evalue": "division by zero"}]
+    title = _cell("markdown", "# A title")
+    for cells, words in (
+        ([_cell("markdown", "No title")], "begins with its title, got 'No title'"),
+        ([title, _cell("code", "draw()", image)], "a figure needs a text"),
+        ([title, _cell("code", "warn()", warned)], "wrote: Warning: old"),
+        ([title, _cell("code", "1 / 0", raised)], "wrote: division by zero"),
+        ([title, _cell("code", "f()") | {"execution_count": None}], "not executed: 'f()'"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            notebook_pages.page({"cells": cells}, "one")
+    sources, executed = tmp_path / "notebooks", tmp_path / "executed"
+    sources.mkdir()
+    executed.mkdir()
+    (sources / "one.py").write_text("# %%\n")
+    with pytest.raises(ValueError, match=r"one.py was not executed .* `make notebooks`"):
+        notebook_pages.files(sources, executed)
+    (executed / "one.ipynb").write_text(json.dumps({"cells": [title]}))
+    found = notebook_pages.files(sources, executed)
+    assert list(found) == [f"notebooks/one.{suffix}" for suffix in ("md", "ipynb", "py.txt")]
+    os.utime(sources / "one.py", (2**31, 2**31))
+    with pytest.raises(ValueError, match="since it was changed"):
+        notebook_pages.files(sources, executed)
+
+
+def _page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def _cell(kind: str, source: str, outputs: Sequence[dict[str, Any]] = (), **metadata: str):
+    """A cell as the JSON of a notebook has it."""
+    cell = {"cell_type": kind, "source": source, "metadata": metadata}
+    return cell if kind == "markdown" else cell | {"outputs": list(outputs), "execution_count": 1}
 
 
 def test_a_vae_takes_twenty_lines():

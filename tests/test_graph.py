@@ -1,6 +1,8 @@
 """The chain graph as data, and its drawing."""
 
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
@@ -12,7 +14,8 @@ from flax import nnx
 
 import cgjax as cg
 from cgjax._chain_graph import Parent
-from cgjax._drawing.drawing import Box, Line, drawing
+from cgjax._drawing.drawing import drawing
+from cgjax._drawing.layers import Box, Line
 
 
 def parents(graph, name):
@@ -222,6 +225,35 @@ def test_names_are_no_markup_for_mermaid():
     assert '["#lt;b#gt;#quot;#amp;<br/>Spin (2,)"]' in text.to_mermaid()
 
 
+def test_dot():
+    text = cg.chain_graph(recurrent)(jnp.ones((5, 4))).to_dot()
+    assert text.startswith("digraph {\n") and text.endswith("}\n")
+    # What Graphviz's grammar needs of every line between.
+    quoted = r'"([^"\\\n]|\\["\\n])*"'
+    value = rf"({quoted}|[a-z_]+|\d+(\.\d+)?)"
+    options = rf" \[\w+={value}( \w+={value})*\]"
+    for line in text.splitlines()[1:-1]:
+        assert re.fullmatch(rf"    (v\d+ -> v\d+({options})?|(v\d+|node|edge){options})", line), (
+            line
+        )
+    assert text.count(' [style=dashed constraint=false label="earlier step"]') == 2
+    assert '[label="start\\nBernoulli (4,)" fillcolor="#e3eefb" color="#2f6db5"]' in text
+    graphviz = shutil.which("dot")
+    if graphviz:
+        subprocess.run([graphviz, "-Tsvg"], input=text, text=True, check=True, capture_output=True)
+
+
+def test_names_are_no_markup_for_graphviz():
+    name = 'a"b\\n{c}'
+    text = cg.chain_graph(lambda x: cg.node(cg.nodes.Spin(), x, name=name))(jnp.ones(2)).to_dot()
+    assert r'[label="a\"b\\n{c}\nSpin (2,)"' in text
+    loops = re.findall(
+        r'(v\d+) -> (v\d+) \[dir=none label="neighbours in a (?:chain|grid)"\]',
+        cg.chain_graph(touching)(jnp.ones((4, 2))).to_dot(),
+    )
+    assert len(loops) == 3 and all(a == b for a, b in loops)
+
+
 def touching(x):
     """Components whose elements touch, beside each other and through time."""
     tags = cg.node(cg.nodes.LinearChain(jnp.eye(2), jnp.zeros(2)), x, name="tags")
@@ -340,6 +372,67 @@ def test_a_line_through_time_passes_boxes_in_its_rows():
     assert_apart(drawing(boxes, [*lines, *dict.fromkeys(through_time)]))
 
 
+def column(length, *skips):
+    """Boxes in one chain, and lines that skip some of them."""
+    boxes = [Box(f"b{k}", "node", "x" * (3 * k + 1), "") for k in range(length)]
+    ends = [*((k, k + 1) for k in range(length - 1)), *skips]
+    return boxes, [Line(f"b{k}", f"b{j}") for k, j in ends]
+
+
+@pytest.mark.parametrize(
+    "skips",
+    [
+        [(0, 2), (2, 4), (4, 6)],  # blocks one after the other
+        [(0, 6), (1, 5), (2, 4)],  # one around the other
+        [(k, j) for k in range(7) for j in range(k + 2, 7)],  # everything with everything
+    ],
+)
+def test_what_is_skipped_stands_straight_below_itself(skips):
+    boxes, lines = column(7, *skips)
+    picture = drawing(boxes, lines)
+    assert_apart(picture)
+    assert np.ptp([box.x for box in picture.boxes]) < 1e-6
+    assert len(picture.curves) == len(lines)
+    for curve, line in zip(picture.curves, lines, strict=True):
+        xs = [x for x, _ in curve.points]
+        if int(line.target[1]) == int(line.source[1]) + 1:
+            assert np.ptp(xs) < 1e-6  # along the chain
+        else:  # straight beside the boxes
+            assert np.ptp(xs[3:-3]) < 1e-6 and abs(xs[3] - picture.boxes[0].x) > 10
+
+
+def test_lines_of_one_box_share_a_trunk():
+    picture = drawing(*column(6, (0, 2), (0, 3), (0, 5), (1, 5)))
+    trunk, other = picture.curves[7].points, picture.curves[8].points
+    for branch in picture.curves[5:7]:
+        until = len(branch.points) - 3  # where it leaves for its box
+        assert branch.points[:until] == trunk[:until]
+    beside = {x for x, _ in trunk[3:-3]}, {x for x, _ in other[3:-3]}
+    assert all(len(xs) == 1 for xs in beside) and beside[0] != beside[1]
+    assert {x for x, _ in trunk[-1:]} != {x for x, _ in other[-1:]}  # arrows keep apart
+
+
+def test_lines_from_all_of_some_to_all_of_others_meet():
+    def between(sources, targets):
+        boxes = [Box(f"s{k}", "node", "s", "") for k in range(sources)]
+        boxes += [Box(f"t{k}", "node", "t", "") for k in range(targets)]
+        return boxes, [Line(f"s{k}", f"t{j}") for j in range(targets) for k in range(sources)]
+
+    for sources, targets in ((2, 2), (2, 3), (1, 6), (6, 1)):
+        picture = drawing(*between(sources, targets))
+        assert not picture.junctions and len(picture.curves) == sources * targets
+    picture = drawing(*between(3, 4))
+    assert_apart(picture)
+    assert len(picture.boxes) == 7 and len(picture.curves) == 3 + 4
+    (junction,) = picture.junctions
+    assert [c.points[-1] for c in picture.curves if not c.arrow] == [junction] * 3
+    assert [c.points[0] for c in picture.curves if c.arrow] == [junction] * 4
+    # One more target of one of them, and the others still meet.
+    boxes, lines = between(4, 4)
+    picture = drawing([*boxes, Box("u", "node", "u", "")], [*lines, Line("s0", "u")])
+    assert len(picture.junctions) == 1 and len(picture.curves) == 3 + 4 + 5
+
+
 def test_svg_has_every_box_and_line():
     graph = graph_of_branches()
     root = ElementTree.fromstring(graph.to_svg())
@@ -354,7 +447,8 @@ def test_svg_has_every_box_and_line():
 
 
 @pytest.mark.parametrize(
-    ("suffix", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("mmd", b"flowchart")]
+    ("suffix", "start"),
+    [("svg", b"<svg"), ("png", b"\x89PNG"), ("mmd", b"flowchart"), ("dot", b"digraph {")],
 )
 def test_draw_writes_files(tmp_path, suffix, start):
     if suffix == "png":
@@ -367,5 +461,5 @@ def test_draw_writes_files(tmp_path, suffix, start):
 
 def test_draw_names_the_formats(tmp_path):
     pytest.importorskip("matplotlib")
-    with pytest.raises(ValueError, match=r"`.svg`, `.mmd`, or one of Matplotlib's formats"):
+    with pytest.raises(ValueError, match=r"`.svg`, `.mmd`, `.dot`, or one of Matplotlib's formats"):
         graph_of_branches().draw(tmp_path / "graph.doc")

@@ -161,3 +161,38 @@ def test_operations_have_names_of_their_own():
     graph = cg.chain_graph(net, operations=True)(WEIGHTS, X)
     assert [o.name for o in graph.operations] == ["hidden#1", "hidden#2"]
     assert edges(graph)["hidden"] == [("hidden#1", False)]
+
+
+def test_a_picture_says_which_module_computes_a_natural_parameter():
+    class Branches(nnx.Module):
+        def __init__(self, rngs):
+            self.stem = nnx.Linear(3, 3, rngs=rngs)
+            self.one = nnx.Linear(3, 3, rngs=rngs)
+            self.other = nnx.Linear(3, 3, rngs=rngs)
+            self.norm = nnx.LayerNorm(3, rngs=rngs)
+
+        def __call__(self, x):
+            x = nnx.relu(self.stem(x))
+            both = nnx.tanh(self.norm(self.one(x))) + nnx.tanh(self.other(x))
+            return cg.node(cg.nodes.Spin(), self.one(both) + self.other(both), name="last")
+
+    graph = cg.chain_graph(cg.lift(Branches(nnx.Rngs(0))))(X)
+    modules = {c.name: c.module for c in graph}
+    assert modules == {"relu_0": "stem", "spin_0": "norm", "spin_1": "other", "last": ""}
+    assert ">norm → Spin (2, 3)</text>" in graph.to_svg()
+    assert "norm → Spin (2, 3)" in graph.to_mermaid() and "→" not in str(graph)
+
+    class Outer(nnx.Module):
+        def __init__(self, rngs):
+            self.inner = Branches(rngs)
+            self.final = nnx.Linear(3, 3, rngs=rngs)
+            self.last = nnx.Linear(3, 3, rngs=rngs)
+
+        def __call__(self, x):
+            x = nnx.relu(self.final(self.inner(x)))
+            return cg.node(cg.nodes.Spin(), self.last(x), name="last")
+
+    graph = cg.chain_graph(cg.lift(Outer(nnx.Rngs(0))))(X)
+    assert graph["inner/relu_0"].module == "inner/stem" and graph["last#1"].module == "last"
+    texts = [box.text for box in graph._drawing()[0] if box.kind == "node"]
+    assert texts[0] == "stem → ReLU (2, 3)" and texts[-1] == "Spin (2, 3)"

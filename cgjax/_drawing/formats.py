@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from cgjax._drawing.drawing import HEIGHT, TEXT, TITLE, Box, Curve, Drawing, Point
+from cgjax._drawing.drawing import Curve, Drawing, Point
+from cgjax._drawing.layers import HEIGHT, TEXT, TITLE, Box
 
 COLOURS = {  # kind: (fill, border)
     "input": ("#f4f4f4", "#8a8a8a"),
@@ -16,7 +17,7 @@ COLOURS = {  # kind: (fill, border)
     "observe": ("#e4f3e5", "#3f8f46"),
 }
 _LINE, _TIME = "#4a4a4a", "#b5482f"
-_ARROW = 7.0
+_ARROW, _DOT = 7.0, 3.5
 
 
 def svg(picture: Drawing) -> str:
@@ -47,19 +48,24 @@ def svg(picture: Drawing) -> str:
                 f'<text x="{x:.1f}" y="{y:.1f}" font-size="{TEXT:g}" text-anchor="end" '
                 f'fill="#444">{words}</text>'
             )
+    out += [
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_DOT:g}" fill="{_LINE}"/>'
+        for x, y in picture.junctions
+    ]
     for box, x, y, w, h in picture.boxes:
         fill, border = COLOURS[box.kind]
+        title, text = escape(box.title), escape(box.text)
         out.append(
-            f'<rect x="{x - w / 2:.1f}" y="{y - h / 2:.1f}" width="{w:.1f}" height="{h:.1f}" '
+            f'<g><title>{title}: {text}</title><rect x="{x - w / 2:.1f}" y="{y - h / 2:.1f}" '
+            f'width="{w:.1f}" height="{h:.1f}" '
             f'rx="{_radius(box)}" fill="{fill}" stroke="{border}" stroke-width="1.4"/>'
         )
-        title, text = escape(box.title), escape(box.text)
         out.append(
             f'<text x="{x:.1f}" y="{y - 4:.1f}" font-size="{TITLE:g}" font-weight="{_weight(box)}" '
             f'fill="#1a1a1a">{title}</text>'
         )
         out.append(
-            f'<text x="{x:.1f}" y="{y + 13:.1f}" font-size="{TEXT:g}" fill="#444">{text}</text>'
+            f'<text x="{x:.1f}" y="{y + 13:.1f}" font-size="{TEXT:g}" fill="#444">{text}</text></g>'
         )
     return "\n".join([*out, "</svg>"]) + "\n"
 
@@ -74,7 +80,7 @@ def _weight(box: Box) -> str:
 
 def _with_arrow(curve: Curve) -> tuple[list[Point], list[Point]]:
     """The curve, shortened, and the corners of the arrow head at its end, if it has a direction."""
-    if curve.touching:
+    if curve.touching or not curve.arrow:
         return list(curve.points), []
     *points, before, (x, y) = curve.points
     dx, dy = x - before[0], y - before[1]
@@ -91,19 +97,19 @@ def save(picture: Drawing, path: Path) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+        from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon
         from matplotlib.path import Path as Way
     except ImportError as error:
         raise ImportError(
             f"Drawing a {path.suffix!r} file needs Matplotlib (`pip install matplotlib`); "
-            "`.svg` and `.mmd` files are written without it."
+            "`.svg`, `.mmd` and `.dot` files are written without it."
         ) from error
     figure = Figure(figsize=(picture.width / 72, picture.height / 72), facecolor="white")
     canvas = FigureCanvasAgg(figure)
     suffix = path.suffix.removeprefix(".")
     if suffix not in canvas.get_supported_filetypes():
         raise ValueError(
-            f"A graph is drawn into `.svg`, `.mmd`, or one of Matplotlib's formats "
+            f"A graph is drawn into `.svg`, `.mmd`, `.dot`, or one of Matplotlib's formats "
             f"({', '.join(sorted(canvas.get_supported_filetypes()))}); got {str(path)!r}."
         )
     axes = figure.add_axes((0, 0, 1, 1))
@@ -122,6 +128,8 @@ def save(picture: Drawing, path: Path) -> None:
         if curve.touching:
             x, y = curve.end
             axes.text(x, y, curve.touching, size=TEXT, color="#444444", ha="right", va="baseline")
+    for centre in picture.junctions:
+        axes.add_patch(Circle(centre, _DOT, facecolor=_LINE, edgecolor="none"))
     for box, x, y, w, h in picture.boxes:
         fill, border = COLOURS[box.kind]
         shape = f"round,pad=0,rounding_size={_radius(box) * 0.99}"

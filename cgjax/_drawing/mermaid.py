@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cgjax._drawing.drawing import Box, Line
+from cgjax._drawing.layers import Box, Line
 
 _STYLES = {
     "input": "fill:#f4f4f4,stroke:#888",

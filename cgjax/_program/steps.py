@@ -39,6 +39,7 @@ class Step(NamedTuple):
         shape: the shape of what is computed last, at one step of a loop.
         sources: what they are computed from.
         in_loop: whether they are computed at each step of a loop.
+        scope: the scope, if they are all that it computes without others inside.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Step(NamedTuple):
     shape: tuple[int, ...]
     sources: Sources
     in_loop: bool
+    scope: str
 
 
 class Steps(NamedTuple):
@@ -264,6 +266,7 @@ def steps(program: Program, shown: Sequence[bool], taken: Iterable[str]) -> Step
             tuple(made.flat.avals[group.members[-1].outputs[0]].shape),
             sources - {(vertex, False)},
             group.body is not None,
+            "/".join(group.scope) if group.scope in made.leaves else "",
         )
     nodes = sorted(
         (op for op in made.flat.operations if id(op) in made.node), key=lambda o: made.node[id(o)]
