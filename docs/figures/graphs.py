@@ -1,5 +1,6 @@
 """Draws the chain graphs of the pages: of a small recurrent network with a skip connection, of two
-independent recurrent layers, of refinement modules, and of a transformer block with its operations.
+independent recurrent layers, of refinement modules, of a transformer block with its operations, of
+ResNet20, and of a network with branches.
 
 python -m docs.figures.graphs
 """
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 import cgjax as cg
+from train.models.resnet import ResNet
 
 WIDTH = 8
 
@@ -82,6 +84,38 @@ class Block(nnx.Module):
         return x + self.down(nnx.gelu(self.up(self.norm(x))))
 
 
+class Branches(nnx.Module):
+    """Two modules of four branches each, side by side along the channels, as in Inception."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        def convolution(inputs: int, outputs: int, side: int) -> nnx.Conv:
+            return nnx.Conv(inputs, outputs, (side, side), rngs=rngs)
+
+        self.stem = convolution(3, 8, 3)
+        self.blocks = nnx.List(
+            nnx.Dict(
+                one=convolution(inputs, 4, 1),
+                reduce_three=convolution(inputs, 4, 1),
+                three=convolution(4, 8, 3),
+                reduce_five=convolution(inputs, 2, 1),
+                five=convolution(2, 4, 5),
+                pooled=convolution(inputs, 4, 1),
+            )
+            for inputs in (8, 20)
+        )
+        self.output = nnx.Linear(20, 10, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nnx.relu(self.stem(x))
+        for module in self.blocks:
+            one = nnx.relu(module.one(x))
+            three = nnx.relu(module.three(nnx.relu(module.reduce_three(x))))
+            five = nnx.relu(module.five(nnx.relu(module.reduce_five(x))))
+            pooled = nnx.relu(module.pooled(nnx.max_pool(x, (3, 3), (1, 1), "SAME")))
+            x = jnp.concatenate([one, three, five, pooled], -1)
+        return self.output(x.mean((1, 2)))
+
+
 def graph(network: Callable[[Any], Any], *shape: int, operations: bool = False) -> cg.ChainGraph:
     """Of a network for inputs of a shape."""
     made = cg.chain_graph(network, operations=operations)
@@ -95,6 +129,8 @@ if __name__ == "__main__":
         "refinement": refined(1, "independent"),
         "refinement_recursion": refined(2, "independent"),
         "refinement_shared": refined(2, "shared"),
+        "resnet20": graph(ResNet(rngs=nnx.Rngs(0)), 1, 32, 32, 3),
+        "branches": graph(cg.lift(Branches(nnx.Rngs(0))), 1, 16, 16, 3),
         "operations": graph(cg.lift(Block(16, nnx.Rngs(0))), 10, 16, operations=True),
     }
     for name, made in graphs.items():
