@@ -18,8 +18,10 @@ from train.models.residual import PreActivationResNet, ResNet18, wide_resnet
 EIGHTEEN = ((2, 2, 2, 2), (64, 128, 256, 512))
 THREE = (16, 32, 64)
 
-# Each takes `classes`, `norm`, `dtype` and `rngs`, and images of 32 x 32 pixels.
+# Each takes `classes`, `norm`, `dtype` and `rngs`, and images of 32 x 32 pixels; the first one is
+# for smaller images.
 NETWORKS: dict[str, Callable[..., nnx.Module]] = {
+    "tiny": partial(PreActivationResNet, (1, 1), (8, 16), first=8),
     "densenet-bc-100-12": partial(DenseNetBC, 100, 12),
     "densenet-bc-40-12": partial(DenseNetBC, 40, 12),
     "preact-resnet-18": partial(PreActivationResNet, *EIGHTEEN, first=64, last=False),
@@ -49,4 +51,6 @@ def network(name: str, **options: Any) -> nnx.Module:
     """
     if name not in NETWORKS:
         raise ValueError(f"network is one of {', '.join(NETWORKS)}, got {name!r}.")
+    if "mixer" not in name:
+        options.pop("side", None)
     return NETWORKS[name](**options)
