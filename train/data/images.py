@@ -129,7 +129,7 @@ def known(name: str) -> Kind:
     if name == "digits":
         return Kind((8, 8, 1), 10)
     rows, columns, *channels = SETS[name].shape
-    return Kind((rows, columns, *(channels or [1])), SETS[name].classes)
+    return Kind((rows, columns, channels[0] if channels else 1), SETS[name].classes)
 
 
 def ways_out(name: str) -> str:

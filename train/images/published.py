@@ -3,11 +3,11 @@ where its first column stands in print elsewhere."""
 
 from typing import NamedTuple
 
-from train.images.settings import Method, Name
+from train.images.settings import Data, Method, Name
 
-Row = tuple[str, str]  # data, name of the network in print
+Row = tuple[Data, str]  # data, name of the network in print
 
-DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny_imagenet": "Tiny ImageNet"}
+SETS: tuple[Data, ...] = ("cifar10", "cifar100", "tiny_imagenet")
 # [B] does not say which ResNet and which Mixer.
 ROWS: dict[str, Name] = {
     "DenseNet-BC": "densenet-bc-100-12",
@@ -23,7 +23,7 @@ COLUMNS: dict[Method, str] = {
     "moments": "BP/NF",
     "moments_natural": "BP/NF + NG",
 }
-_PRINTED = {
+_PRINTED: dict[Data, str] = {
     "cifar10": """
         4.51 4.75 4.50 4.40 4.35
         5.46 5.70 4.75 4.35 5.10
@@ -51,12 +51,12 @@ _PRINTED = {
 class Cell(NamedTuple):
     """What is trained for one number of the table."""
 
-    data: str
-    network: str
-    method: str
+    data: Data
+    network: Name
+    method: Method
 
 
-def printed(data: str, row: str, method: Method) -> str:
+def printed(data: Data, row: str, method: Method) -> str:
     """An error in percent, as it is printed.
 
     Example:
@@ -70,7 +70,7 @@ def printed(data: str, row: str, method: Method) -> str:
 class Match(NamedTuple):
     """An error of the first column, and where the same one stands in print."""
 
-    data: str
+    data: Data
     row: str
     error: str
     of: str
@@ -92,7 +92,7 @@ MATCHES = (
         "24.33 on CIFAR-100, where the table has 27.22",
     ),
     Match(
-        "cifar100", "ResNet", "27.22", "ResNet-110, as reported with stochastic depth: Huang et al. 2016",
+        "cifar100", "ResNet", "27.22", "ResNet-110, beside stochastic depth: Huang et al. 2016",
         "6.41 on CIFAR-10, where the table has 5.46",
     ),
     Match(

@@ -8,6 +8,7 @@ from train.engine.settings import Computation
 from train.images.recipe import ImageRecipe
 from train.report.settings import Check, at_least, more_than, require
 
+Data = Literal["digits", "cifar10", "cifar100", "tiny_imagenet"]
 Name = Literal[
     "tiny",
     "densenet-bc-100-12",
@@ -53,7 +54,7 @@ _DENSENET = Usual(64, 0.1, 300, 1e-4)
 _DEEP = Usual(weight_decay=1e-4)
 _MIXER = Usual(128, 1e-3, 300, 5e-5, None)
 RECIPES: dict[Name, Usual] = {
-    "tiny": Usual(32, 0.05, 25, 5e-4),
+    "tiny": Usual(32, 0.05, 15, 5e-4),
     "densenet-bc-100-12": _DENSENET,
     "densenet-bc-40-12": _DENSENET,
     "preact-resnet-18": Usual(),
@@ -70,7 +71,7 @@ RECIPES: dict[Name, Usual] = {
     "mixer-nano": _MIXER,
 }
 # Of posteriors: Adam's, and that of natural gradient.
-ADAM_RATE, NATURAL_RATE = 3e-3, 0.1
+ADAM_RATE, NATURAL_RATE = 3e-3, 0.5
 
 
 class Run(NamedTuple):
@@ -101,7 +102,7 @@ class Config(Computation):
             --method moments_natural --images 5000 --length 10
     """
 
-    data: Literal["digits", "cifar10", "cifar100", "tiny_imagenet"] = "digits"
+    data: Data = "digits"
     network: Name = "tiny"
     """The network; "tiny" is a ResNet of two blocks."""
     method: Method = "moments"
@@ -156,6 +157,8 @@ class Config(Computation):
         require(self, norm=(plain, told))
         fits = self.normalisation == "none" or not self.standardised
         require(self, standardised=(fits, "False beside a normalisation"))
+        mixing = {"mixup", "cutmix"} <= {*self.augmentations}
+        require(self, augmentation=(not mixing, "one of mixup and cutmix at most"))
         told = "a multiple of the members of an ensemble"
         require(self, batch_size=(self.recipe.batch_size % self.parts == 0, told))
 

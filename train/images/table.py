@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from train.images.published import COLUMNS, DATA, ROWS, Cell, Row, printed
+from train.images.published import COLUMNS, ROWS, SETS, Cell, Row, printed
 from train.images.settings import Config
 from train.report.settings import but_epochs
 from train.report.statistics import Mean
-from train.report.tables import Grid, Result, Run, over_seeds
+from train.report.tables import DATA, Grid, Result, Run, over_seeds
 
 METHODS = {
     "plain": "plain",
@@ -50,7 +50,7 @@ def whole(results: Sequence[Result]) -> dict[Cell, dict[int, Run]]:
     for result in results:
         settings = result["settings"]
         cell = Cell(settings["data"], settings["network"], settings["method"])
-        if cell.data not in DATA or cell.network not in ROWS.values():
+        if cell.data not in SETS or cell.network not in ROWS.values():
             continue
         usual = but_epochs(Config(data=cell.data, network=cell.network, method=cell.method).facts())
         usual.pop("seeds")
@@ -75,7 +75,7 @@ def error(found: Mapping[Cell, Mapping[int, Run]], cell: Cell) -> Mean:
 def table_1(results: Sequence[Result]) -> Grid:
     """Table 1: each cell as it is printed, and ours."""
     found, lines = whole(results), []
-    for data in DATA:
+    for data in SETS:
         for row, network in ROWS.items():
             cells = []
             for method in COLUMNS:
@@ -89,4 +89,4 @@ def table_1(results: Sequence[Result]) -> Grid:
 
 def rows() -> list[Row]:
     """All pairs of data and network."""
-    return [(data, row) for data in DATA for row in ROWS]
+    return [(data, row) for data in SETS for row in ROWS]

@@ -21,12 +21,13 @@ from train.engine.loop import Learner, Variables
 from train.images.settings import MOMENTS, NATURAL, Config
 from train.models import table_1
 from train.models.classifiers import kernel_deviations
+from train.models.parts import Parts
 
 HEAD = weights.CategoricalHead()
 OUTPUT_VARIANCE = 0.1  # of the logits at the start, of networks that `weights.balance` begins
 # Of natural gradient, whose rate is that of the means' steps: the variances' is so many times as
 # large, and Adam's, for what is certain.
-VARIANCE_RATE, CERTAIN_RATE = 0.1, 0.03
+VARIANCE_RATE, CERTAIN_RATE = 0.1, 0.02
 
 
 class Problem(NamedTuple):
@@ -72,9 +73,16 @@ def network_of(config: Config, problem: Problem) -> sweep.Network:
 
     def build(dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
         rows, _, channels = problem.shape
-        options: dict[str, Any] = {"side": rows, "channels": channels, "classes": problem.classes}
-        options |= {"norm": config.normalisation, "standardised": config.standardised}
-        return table_1.network(config.network, rngs=rngs, dtype=dtype, **options)
+        parts = Parts(
+            rngs,
+            config.normalisation,
+            config.standardised,
+            side=rows,
+            channels=channels,
+            classes=problem.classes,
+            dtype=dtype,
+        )
+        return table_1.network(config.network, parts)
 
     evaluated = functools.partial(build, None)
     if config.dtype == "float32":
@@ -200,8 +208,7 @@ def _optimiser(config: Config, problem: Problem) -> optax.GradientTransformation
         1.0, VARIANCE_RATE, number_of_examples=float(problem.examples)
     )
     certain = optax.adam(CERTAIN_RATE)
-    parts = {"uncertain": natural, "certain": certain}
-    return optax.partition(parts, weights.partition_labels)
+    return optax.partition({"uncertain": natural, "certain": certain}, weights.partition_labels)
 
 
 def _log_probs(method: Method, problem: Problem, variables: Variables, x: Array) -> Array:
@@ -218,13 +225,14 @@ def scorers(
     method = method_of(config, network)
 
     def own(variables: Variables, x: Array, _: Any, key: Any) -> Array:
-        if method.sampled is None:
+        drawn = method.sampled
+        if drawn is None:
             return _log_probs(method, problem, variables, x)
-        shown, total = problem.standardised(problem.images(x)), None
+        shown = problem.standardised(problem.images(x))
 
         def one(total: Array, key: Any) -> tuple[Array, None]:
             state = variables.state.network
-            return total + method.sampled(key, variables.params, state, shown), None
+            return total + drawn(key, variables.params, state, shown), None
 
         # The same networks for all images.
         keys = jax.random.split(key, config.samples)
