@@ -29,7 +29,7 @@ class ImageRecipe(Falling):
     length: Annotated[int, at_least(1)]
     epochs: Annotated[int | None, at_least(1)] = None
     weight_decay: Annotated[float, at_least(0)] = 0.0
-    momentum: Annotated[float, FRACTION] | None = 0.9
+    momentum: Annotated[float | None, FRACTION] = 0.9
     """Of SGD; none: Adam, whose decay is not scaled by gradients."""
 
     def optimiser(self) -> optax.GradientTransformation:

@@ -113,7 +113,7 @@ class Config(Computation):
     plain and weight_sample, and none for the others."""
     standardised: bool = False
     """Whether kernels are standardised, where nothing else is."""
-    augmentation: Annotated[tuple[Augmentation, ...], _DISTINCT] | None = None
+    augmentation: Annotated[tuple[Augmentation, ...] | None, _DISTINCT] = None
     """Of training images, in this order; without it flip and crop, and none of digits."""
     images: Annotated[int | None, at_least(1)] = None
     """Train on the first so many images only; without it on all."""
