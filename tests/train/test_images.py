@@ -56,6 +56,7 @@ def test_the_command_leaves_a_result_and_a_figure(plain):
         assert run["history"]["learning_rate"] == pytest.approx([0.05, 0.025])
     (line,) = table.figures([result]).lines
     assert line[:5] == ["tiny", "plain", "batch", "64", "2 of 2"]
+    assert [line[0] for line in table.of_one(result).lines] == ["plain"]
     assert "of the others the first 40 each" in result["data"]
 
 
@@ -83,7 +84,9 @@ def test_a_training_that_is_continued_has_the_same_bits(plain, tmp_path):
 def test_a_posterior_is_trained_and_tested_by_moments(tmp_path):
     words = f"--method moments_natural {SMALL} --seeds 0 --length 1 --no-positions --no-balance"
     assert cli([*f"{words} --out {tmp_path}".split()]) == 0
-    (run,) = left_behind(tmp_path)["runs"]
+    result = left_behind(tmp_path)
+    (run,), lines = result["runs"], table.of_one(result).lines
+    assert [line[0] for line in lines] == ["moments, natural gradient", "at the means"]
     assert run["test"].keys() == run["at means"].keys() and run["test"] != run["at means"]
     # The expected loss of 64 images, with a divergence of thousands of nats.
     assert np.isfinite(run["history"]["train_loss"]).all() and run["status"] != "diverged"

@@ -68,7 +68,7 @@ class Experiment(NamedTuple):
 
     def tables(self, result: dict[str, Any]) -> list[Any]:
         """The result for a terminal."""
-        return [table.figures([result]).rich()]
+        return [table.of_one(result).rich()]
 
 
 def experiment(config: Config, dataset: Dataset) -> Experiment:

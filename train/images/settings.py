@@ -54,7 +54,7 @@ _DENSENET = Usual(64, 0.1, 300, 1e-4)
 _DEEP = Usual(weight_decay=1e-4)
 _MIXER = Usual(128, 1e-3, 300, 5e-5, None)
 RECIPES: dict[Name, Usual] = {
-    "tiny": Usual(32, 0.05, 15, 5e-4),
+    "tiny": Usual(32, 0.05, 12, 5e-4),
     "densenet-bc-100-12": _DENSENET,
     "densenet-bc-40-12": _DENSENET,
     "preact-resnet-18": Usual(),

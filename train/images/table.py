@@ -43,6 +43,23 @@ def figures(results: Sequence[Result]) -> Grid:
     return Grid("Test images: mean over seeds ± its standard error", head, lines, names=3)
 
 
+def of_one(result: Result) -> Grid:
+    """The test figures of one result, for a terminal of 80 characters: those of the method, and of
+    posteriors those at their means."""
+    settings, runs = result["settings"], result["runs"]
+    ways = [way for way in ("test", "at means") if way in runs[0]]
+    names = {"test": METHODS[settings["method"]], "at means": "at the means"}
+    lines = [
+        [names[way], *(over_seeds(runs, way, n).told(d, factor) for n, _, factor, d in FIGURES)]
+        for way in ways
+    ]
+    title = (
+        f"Test images, {settings['network']}, normalisation {settings['norm']}, {len(runs)} seeds: "
+        "mean ± its standard error"
+    )
+    return Grid(title, ["prediction", *(heading for _, heading, _, _ in FIGURES)], lines)
+
+
 def whole(results: Sequence[Result]) -> dict[Cell, dict[int, Run]]:
     """The runs of the whole schedule on all images, as Table 1 has them, by cell and seed.
     ValueError if one is there twice."""
