@@ -3,7 +3,7 @@
 import pathlib
 
 from docs.tables.claims import laid_out
-from docs.tables.parts import Parts, bullets, of, origin, table
+from docs.tables.parts import Parts, bullets, of, origin, picture, table
 from train.images import plan
 from train.images.claims import claims
 from train.images.published import MATCHES
@@ -25,6 +25,8 @@ def images_table(results: pathlib.Path) -> Parts:
 def images_figures(found: list[Result]) -> Parts:
     """All runs, whole or not, and where they come from."""
     yield figures(found)
+    if any(result["settings"]["data"] == "digits" for result in found):
+        yield picture("Learning curves on digits", "figures/images_digits.svg")
     yield bullets([*dict.fromkeys(map(origin, found))])
 
 

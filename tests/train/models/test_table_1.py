@@ -23,7 +23,7 @@ from train.models.residual import PostActivationBlock, PreActivationResNet, wide
 from train.models.table_1 import NETWORKS, network
 
 PARAMETERS = {
-    "tiny": 5_738,
+    "tiny": 5_234,
     "densenet-bc-100-12": 769_162,
     "densenet-bc-40-12": 176_122,
     "preact-resnet-18": 11_171_146,
