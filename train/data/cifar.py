@@ -1,9 +1,9 @@
 """CIFAR-10 and CIFAR-100 from the files in a folder, in any of three forms.
 
 1. `cifar-10-binary.tar.gz`, the original archive, or its files, `data_batch_1.bin` to
-   `data_batch_5.bin` and `test_batch.bin`; `cifar-100-binary.tar.gz` with `train.bin` and `test.bin`.
-   Each record is a byte for the class, of CIFAR-100 after one for its superclass, and 3 x 32 x 32
-   bytes: channels, rows, columns.
+   `data_batch_5.bin` and `test_batch.bin`; `cifar-100-binary.tar.gz` with `train.bin` and
+   `test.bin`. Each record is a byte for the class, of CIFAR-100 after one for its superclass, and 3
+   x 32 x 32 bytes: channels, rows, columns.
 2. `cifar-10-python.tar.gz`, the original archive for Python, or its files `data_batch_1` to
    `data_batch_5` and `test_batch`; `cifar-100-python.tar.gz` with `train` and `test`
    (`train/data/pickled.py`).

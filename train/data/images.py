@@ -7,8 +7,8 @@
 
 Whatever the way, the arrays are the same, bit for bit: images and labels are held to the SHA-256 of
 the published sets, in their published order. Of CIFAR-100 and Tiny ImageNet nobody has published
-checksums of the arrays; those of their archives are known. The recipe of [A] 5.1 validates on the last fifth of
-MNIST's training file.
+checksums of the arrays; those of their archives are known. The recipe of [A] 5.1 validates on the
+last fifth of MNIST's training file.
 """
 
 import hashlib
@@ -94,8 +94,8 @@ SETS = {
         Fraction(9, 10),
         {"train": 50_000, "test": 10_000},
         {},
-        "one of the original archives cifar-100-binary.tar.gz and cifar-100-python.tar.gz, with the "
-        "files of either (train.bin and test.bin, or train and test), or with cifar100.zip "
+        "one of the original archives cifar-100-binary.tar.gz and cifar-100-python.tar.gz, with "
+        "the files of either (train.bin and test.bin, or train and test), or with cifar100.zip "
         "(lossless pictures)",
         classes=100,
         archives={
@@ -154,9 +154,9 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
             fetched once and kept.
 
     Of MNIST there are 48,000 training, 12,000 validation and 10,000 test images of 784 pixels, of
-    CIFAR-10 and CIFAR-100 45,000, 5,000 and 10,000, of Tiny ImageNet 90,000, 10,000 and 10,000, whose
-    rows hold rows, columns and channels of an image, in this order. A set with other counts than the published one cannot be verified; it is accepted
-    and its `source` says so.
+    CIFAR-10 and CIFAR-100 45,000, 5,000 and 10,000, of Tiny ImageNet 90,000, 10,000 and 10,000,
+    whose rows hold rows, columns and channels of an image, in this order. A set with other counts
+    than the published one cannot be verified; it is accepted and its `source` says so.
 
     Raises:
         ValueError: another name.

@@ -1,10 +1,12 @@
-"""Batches of CIFAR-10 and CIFAR-100 in Python's pickle format, read without running what a pickle asks for.
+"""Batches of CIFAR-10 and CIFAR-100 in Python's pickle format, read without running what a pickle
+asks for.
 
 A pickle is a program, which may call any function there is. Here it finds nothing but stand-ins for
 what NumPy's arrays of bytes are made of, and no number in it can ask for much memory.
 
 A batch is a dictionary with `data`, uint8[n, 3072]: the red, green and blue plane of each image,
-row by row, and `labels`, a list of n numbers; that of classes is `fine_labels` in CIFAR-100. Python 2 wrote the published ones, in protocol 2.
+row by row, and `labels`, a list of n numbers; that of classes is `fine_labels` in CIFAR-100. Python
+2 wrote the published ones, in protocol 2.
 """
 
 import io
@@ -26,8 +28,9 @@ def parse_pickled_batch(
     content: bytes, path: Path | str, labels: str = "labels"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images, `uint8[n, 32, 32, 3]`, and labels, `uint8[n]`, in one of the original pickles; `path`
-    is for error messages, `labels` is what these are called. DataFileError if it is truncated, holds something else, or asks for a
-    function or class that such a batch does not need, which is not called."""
+    is for error messages, `labels` is what these are called. DataFileError if it is truncated,
+    holds something else, or asks for a function or class that such a batch does not need, which is
+    not called."""
     with archives.naming(path):
         _require_small_numbers(content)
         planes, found = _parts(_Unpickler(content, path).load(), labels)
