@@ -16,6 +16,6 @@ trained, nor which ResNet and which Mixer: the recipes are those that are publis
 (`train.images.settings`).
 
 **Left behind** in `--out`: `result.json`, `timing.json`, `figure.png` and the checkpoint.
-**Cost**: digits take less than two minutes of two cores; the networks of Table 1 are for GPUs
+**Cost**: digits by moments take about three minutes of one core; Table 1 is for GPUs
 (`benchmarks/on_gpu.sh`).
 """
