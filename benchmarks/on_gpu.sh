@@ -28,9 +28,13 @@
 #   benchmarks/on_gpu.sh indrnn sequential 20   # epochs; or permuted
 #   benchmarks/on_gpu.sh resnet 25              # epochs of the shortened schedule
 #   benchmarks/on_gpu.sh vae 50 1000            # samples of the bound, epochs; then 5, then 1
+#   benchmarks/on_gpu.sh images cifar10 preact-resnet-18 moments_natural 0   # a cell of Table 1, a seed
 #
-# The last three are `python -m train.indrnn`, `train.resnet` and `train.vae`, and take their options
-# behind, as the faster of `--implementation mosaic_gpu` and none, or of `--form products --dtype
+# All cells of Table 1, most valuable first, with the estimated number of calls of each:
+#   benchmarks/on_gpu.sh images
+#
+# The last four are `python -m train.indrnn`, `train.resnet`, `train.vae` and `train.images`, and take
+# their options behind, as the faster of `--implementation mosaic_gpu` and none, or of `--form products --dtype
 # bfloat16 --width 8` and none, or `--latents gaussian`. They begin no epoch after $BUDGET seconds
 # (default: 400, which leaves three minutes of ten for the start, the last epoch and the test), save,
 # test, and say how to continue: the same call in the same place. Where only few small files come
@@ -108,6 +112,12 @@ case ${1:-} in
         samples=${2:?the number of samples}
         train vae "vae_$samples" --data mnist --data-dir "$data/mnist" --test-images 10000 \
             --samples "$samples" --length "${3:?the number of epochs}" "${@:4}"
+        ;;
+    images)
+        if [[ $# == 1 ]]; then exec "$python" -m train.images.plan; fi
+        set=$2 network=${3:?the network} method=${4:?the method} seed=${5:?the seed}
+        train images "images_${set}_${network}_${method}_$seed" --data "$set" \
+            --data-dir "$data/$set" --network "$network" --method "$method" --seeds "$seed" "${@:6}"
         ;;
     wheels)
         "$python" -m pip download --quiet --dest "$wheels" --no-deps --only-binary=:all: \

@@ -25,6 +25,7 @@ DRAWN = {
     "characters of a text": "train.characters.figure",
     "generators that learn from a critic": "train.gan.figure",
     "variational autoencoders": "train.vae.figure",
+    "image classification": "train.images.figure",
 }
 
 

@@ -10,6 +10,7 @@ from docs import mathematics
 from docs.tables.parts import of, table
 from train.dense import claims as dense
 from train.gradient_variance import claims as gradient_variance
+from train.images import claims as images
 from train.indrnn import claims as indrnn
 from train.observation_density import claims as observation_density
 from train.report.claims import Claim, summary
@@ -25,6 +26,7 @@ EXPERIMENTS = (
     dense,
     resnet,
     indrnn,
+    images,
     gradient_variance,
     uci,
     observation_density,

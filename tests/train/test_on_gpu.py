@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tyro
 
+from train.images import plan
+from train.images.settings import Config as Images
 from train.indrnn.settings import Config as Recurrent
 from train.resnet.settings import Config as Residual
 from train.vae.settings import Config as Autoencoder
@@ -69,6 +71,12 @@ def script(tmp_path):
             Autoencoder,
             {"data": "mnist", "samples": (50,), "latents": ("gaussian",), "test_images": 10000},
         ),
+        (
+            "images cifar100 wrn-28-10 moments_natural 2 --epochs 20 --dtype bfloat16",
+            "train.images",
+            Images,
+            {"data": "cifar100", "method": "moments_natural", "seeds": (2,), "dtype": "bfloat16"},
+        ),
     ],
 )
 def test_experiments_run_as_they_do_everywhere(script, tmp_path, words, module, config, expected):
@@ -86,6 +94,21 @@ def test_experiments_run_as_they_do_everywhere(script, tmp_path, words, module, 
     assert {"--no-index", "some/wheels", "tyro", "docstring-parser", "typeguard"} <= {*installed}
     target = installed[installed.index("--target") + 1]
     assert (tmp_path / "path").read_text().startswith(f"{target}:")
+
+
+def test_every_cell_of_table_1_has_a_command(script, tmp_path):
+    listed = plan.cells()
+    assert len({*listed}) == len(listed) == 75
+    assert [cell.method for cell in listed[:2]] == ["moments_natural", "plain"]
+    assert all(plan.calls(cell) >= 1 for cell in listed)
+    assert plan.calls(listed[0]) > plan.calls(listed[1])
+    words = plan.command(listed[-1]).replace("SEED", "1").split()[1:]
+    assert script(*words, DATA="somewhere").returncode == 0
+    given = (tmp_path / "train.images").read_text().splitlines()
+    chosen = tyro.cli(Images, args=given[2:], config=(tyro.conf.OmitArgPrefixes,))
+    assert (chosen.data, chosen.network, chosen.method) == listed[-1]
+    assert script("images").returncode == 0
+    assert (tmp_path / "train.images.plan").read_text().splitlines() == ["-m", "train.images.plan"]
 
 
 def test_a_checkpoint_travels_in_pieces(script, tmp_path):

@@ -13,6 +13,7 @@ from scipy import integrate, stats
 
 import cgjax as cg
 from cgjax import weights
+from train.models.parts import Parts
 from train.models.residual import wide_resnet
 
 GENERATOR = np.random.default_rng(11)
@@ -183,7 +184,7 @@ def test_a_tied_weight_has_one_gain_and_a_gain_stands_for_its_kernel():
 
 def test_a_residual_network_of_modules():
     """WRN-10-1 without normalisation: every product has variance 1, its logits among them."""
-    net = wide_resnet(10, 1, classes=4, norm="none", rngs=nnx.Rngs(3))
+    net = wide_resnet(10, 1, parts=Parts(nnx.Rngs(3), norm="none", classes=4))
     f, params, state = cg.functional(net)
     x = jnp.float32(np.random.default_rng(4).normal(size=(4, 8, 8, 3)))
     balanced = weights.balance(f, params, state, x)

@@ -1,14 +1,17 @@
-"""CIFAR-10 from the files in a folder, in any of three forms.
+"""CIFAR-10 and CIFAR-100 from the files in a folder, in any of three forms.
 
 1. `cifar-10-binary.tar.gz`, the original archive, or its files, `data_batch_1.bin` to
-   `data_batch_5.bin` and `test_batch.bin`. Each record is a byte for the class and 3 x 32 x 32
-   bytes: channels, rows, columns.
+   `data_batch_5.bin` and `test_batch.bin`; `cifar-100-binary.tar.gz` with `train.bin` and
+   `test.bin`. Each record is a byte for the class, of CIFAR-100 after one for its superclass, and 3
+   x 32 x 32 bytes: channels, rows, columns.
 2. `cifar-10-python.tar.gz`, the original archive for Python, or its files `data_batch_1` to
-   `data_batch_5` and `test_batch` (`train/data/pickled.py`).
-3. `cifar10.zip`: lossless pictures `train/000.webp` and so on, each of ten by ten images, row by
-   row, and `train/labels.idx1-ubyte`; the same for `test`.
+   `data_batch_5` and `test_batch`; `cifar-100-python.tar.gz` with `train` and `test`
+   (`train/data/pickled.py`).
+3. `cifar10.zip`, `cifar100.zip`: lossless pictures `train/000.webp` and so on, each of ten by ten
+   images, row by row, and `train/labels.idx1-ubyte`; the same for `test`.
 """
 
+import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -25,57 +28,91 @@ from train.report.files import DataFileError, open_regular
 SIDE = 32
 PICTURES = "cifar10.zip"
 _ACROSS = 10  # images along each side of a picture
-_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
-_RECORD = 1 + 3 * SIDE * SIDE
+_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+_PIXELS = 3 * SIDE * SIDE
 
 Arrays = tuple[np.ndarray, np.ndarray]  # uint8[n, 32, 32, 3] images, uint8[n] labels
 
 
 class Form(NamedTuple):
-    """One of the two forms that the set is published in."""
+    """One of the two forms that a set is published in."""
 
     archive: str
     folder: str  # in which the archive has its files
-    ending: str  # of their names
+    files: tuple[str, ...]  # their names; the last one is for testing
     parse: Callable[[bytes, Path | str], Arrays]  # parse(content, path)
     words: str
 
-    @property
-    def files(self) -> list[str]:
-        """The names of its files; the last one is for testing."""
-        return [f"{name}{self.ending}" for name in (*_BATCHES, "test_batch")]
+
+class Kind(NamedTuple):
+    """One of the two sets."""
+
+    name: str
+    forms: tuple[Form, ...]
+    pictures: str  # the name of a file of lossless pictures
+
+    def read(self, folder: Path) -> tuple[Parts, str]:
+        """The four arrays, by the first form of which something is there."""
+        for form in self.forms:
+            if (folder / form.archive).exists():
+                return _from_archive(folder / form.archive, form), "the original archive"
+            for inner in (folder, folder / form.folder):
+                if any((inner / file).is_file() for file in form.files):
+                    return _from_files(inner, form), f"local {form.words}"
+        if (folder / self.pictures).exists():
+            return _from_pictures(folder / self.pictures), "local lossless pictures"
+        raise DataFileError(f"{folder}: no file of {self.name} in it.")
 
 
-def read(folder: Path) -> tuple[Parts, str]:
-    """The four arrays, by the first form of which something is there."""
-    for form in (BINARY, PICKLED):
-        if (folder / form.archive).exists():
-            return _from_archive(folder / form.archive, form), "the original archive"
-        for inner in (folder, folder / form.folder):
-            if any((inner / file).exists() for file in form.files):
-                return _from_files(inner, form), f"local {form.words}"
-    if (folder / PICTURES).exists():
-        return _from_pictures(folder / PICTURES), "local lossless pictures"
-    raise DataFileError(f"{folder}: no file of CIFAR-10 in it.")
+def parse_batch(content: bytes, path: Path | str, labels: int = 1) -> Arrays:
+    """Images and labels in one of the original binary files.
 
+    Args:
+        content: of the file.
+        path: for error messages.
+        labels: bytes before each image, of which the last one is its class.
 
-def parse_batch(content: bytes, path: Path | str) -> Arrays:
-    """Images and labels in one of the original binary files; `path` is for error messages.
-    DataFileError unless it is a whole number of records."""
-    if len(content) == 0 or len(content) % _RECORD:
+    Raises:
+        DataFileError: it is not a whole number of records.
+    """
+    record = labels + _PIXELS
+    if len(content) == 0 or len(content) % record:
         raise DataFileError(
-            f"{path}: {len(content)} bytes, not a whole number of records of {_RECORD} bytes: "
+            f"{path}: {len(content)} bytes, not a whole number of records of {record} bytes: "
             "truncated, or another file."
         )
-    records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
-    images = records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
-    return images, records[:, 0]
+    records = np.frombuffer(content, np.uint8).reshape(-1, record)
+    images = records[:, labels:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+    return images, records[:, labels - 1]
 
 
-BINARY = Form("cifar-10-binary.tar.gz", "cifar-10-batches-bin", ".bin", parse_batch, "binary files")
-PICKLED = Form(
-    "cifar-10-python.tar.gz", "cifar-10-batches-py", "", parse_pickled_batch, "pickled batches"
+BINARY = Form(
+    "cifar-10-binary.tar.gz",
+    "cifar-10-batches-bin",
+    tuple(f"{name}.bin" for name in _BATCHES),
+    parse_batch,
+    "binary files",
 )
+PICKLED = Form(
+    "cifar-10-python.tar.gz", "cifar-10-batches-py", _BATCHES, parse_pickled_batch,
+    "pickled batches",
+)  # fmt: skip
+BINARY_100 = Form(
+    "cifar-100-binary.tar.gz",
+    "cifar-100-binary",
+    ("train.bin", "test.bin"),
+    functools.partial(parse_batch, labels=2),
+    "binary files",
+)
+PICKLED_100 = Form(
+    "cifar-100-python.tar.gz",
+    "cifar-100-python",
+    ("train", "test"),
+    functools.partial(parse_pickled_batch, labels="fine_labels"),
+    "pickled batches",
+)
+CIFAR_10 = Kind("CIFAR-10", (BINARY, PICKLED), PICTURES)
+CIFAR_100 = Kind("CIFAR-100", (BINARY_100, PICKLED_100), "cifar100.zip")
 
 
 def _from_files(folder: Path, form: Form) -> Parts:

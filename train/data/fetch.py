@@ -45,6 +45,8 @@ def registered(name: str) -> list[RemoteFile]:
             "installed: `pip install cgjax[train]`."
         )
     table = Path(found.submodule_search_locations[0]) / "url_checksums" / f"{name}.txt"
+    if not table.exists():
+        raise DataFileError(f"TensorFlow Datasets registers no files of {name}.")
     try:
         lines = [line.split("\t") for line in table.read_text().splitlines() if line.strip()]
         return [RemoteFile(url, int(size), sha256, file) for url, size, sha256, file in lines]

@@ -2,28 +2,36 @@
 
 1. A folder prepared by TensorFlow Datasets as array_record (`train/data/prepared.py`).
 2. The original files from the addresses that TensorFlow Datasets registers (`train/data/fetch.py`).
-3. Files in a local folder (`train/data/idx.py`, `train/data/cifar.py`).
+3. Files in a local folder (`train/data/idx.py`, `train/data/cifar.py`,
+   `train/data/tiny_imagenet.py`).
 
 Whatever the way, the arrays are the same, bit for bit: images and labels are held to the SHA-256 of
-the published sets, in their published order. The recipe of [A] 5.1 validates on the last fifth of
-MNIST's training file.
+the published sets, in their published order. Of CIFAR-100 and Tiny ImageNet nobody has published
+checksums of the arrays; those of their archives are known. The recipe of [A] 5.1 validates on the
+last fifth of MNIST's training file.
 """
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from train.data import archives, cifar, fetch, idx, prepared
+from train.data import archives, cifar, fetch, idx, prepared, tiny_imagenet
 from train.data.dataset import Dataset, Part, Parts
-from train.report.files import DataFileError
+from train.report.files import DataFileError, open_regular
 
-CLASSES = 10
 TRAIN, VALIDATION = 1088, 352  # of the digits: 34, 11 batches of 32, and the rest
+
+
+class Kind(NamedTuple):
+    """What images of a set are."""
+
+    shape: tuple[int, int, int]  # rows, columns, channels
+    classes: int
 
 
 class Published(NamedTuple):
@@ -32,8 +40,11 @@ class Published(NamedTuple):
     shape: tuple[int, ...]  # of an image: rows, columns, channels if there are several
     training: Fraction  # of the training images; the last ones are for validation
     counts: dict[str, int]  # of the training and test images
-    sha256: dict[str, str]  # of each array, uint8[n, *shape] and uint8[n]
+    sha256: dict[str, str]  # of each array, uint8[n, *shape] and uint8[n]; empty: not known
     files: str  # in a folder, in words
+    classes: int = 10
+    # Of original archives by their names, such as "md5 HEX".
+    archives: Mapping[str, str] = {}
     # read(folder): its four arrays from files there, and the way in words; DataFileError names the
     # file that is missing or wrong
     read: Callable[[Path], tuple[Parts, str]] = idx.read
@@ -76,10 +87,49 @@ SETS = {
         "one of the original archives cifar-10-binary.tar.gz and cifar-10-python.tar.gz, with the "
         "files of either (data_batch_1.bin or data_batch_1, and so on), or with cifar10.zip "
         "(lossless pictures)",
-        cifar.read,
+        read=cifar.CIFAR_10.read,
+    ),
+    "cifar100": Published(
+        (32, 32, 3),
+        Fraction(9, 10),
+        {"train": 50_000, "test": 10_000},
+        {},
+        "one of the original archives cifar-100-binary.tar.gz and cifar-100-python.tar.gz, with "
+        "the files of either (train.bin and test.bin, or train and test), or with cifar100.zip "
+        "(lossless pictures)",
+        classes=100,
+        archives={
+            cifar.BINARY_100.archive: "sha256 "
+            "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+            cifar.PICKLED_100.archive: "md5 eb9058c3a382ffc7106e4002c42a8d85",
+        },
+        read=cifar.CIFAR_100.read,
+    ),
+    "tiny_imagenet": Published(
+        (64, 64, 3),
+        Fraction(9, 10),
+        {"train": 100_000, "test": 10_000},
+        {},
+        "the original archive tiny-imagenet-200.zip, or the folder that it unpacks to",
+        classes=200,
+        archives={tiny_imagenet.ARCHIVE: "md5 90528d7ca1a48142e341f4ef8d21d0de"},
+        read=tiny_imagenet.read,
     ),
 }
 NAMES = ("digits", *SETS)
+
+
+def known(name: str) -> Kind:
+    """What the images of a set are, from its name.
+
+    Example:
+        >>> known("cifar10")
+        Kind(shape=(32, 32, 3), classes=10)
+    """
+    if name == "digits":
+        return Kind((8, 8, 1), 10)
+    rows, columns, *channels = SETS[name].shape
+    return Kind((rows, columns, channels[0] if channels else 1), SETS[name].classes)
 
 
 def ways_out(name: str) -> str:
@@ -88,7 +138,7 @@ def ways_out(name: str) -> str:
         f"Ways out: --data-dir FOLDER with {SETS[name].files}; or --data-dir FOLDER that "
         f"TensorFlow Datasets has prepared as array_record (FOLDER/{name}/VERSION)."
         + " --data digits needs no files."
-        * (name != "cifar10")
+        * (len(SETS[name].shape) == 2)
     )
 
 
@@ -96,16 +146,17 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """A data set by name, by the first way that applies.
 
     Args:
-        name: `"digits"` (embedded in scikit-learn), `"mnist"`, `"fashion_mnist"` or `"cifar10"`.
+        name: `"digits"` (embedded in scikit-learn), `"mnist"`, `"fashion_mnist"`, `"cifar10"`,
+            `"cifar100"` or `"tiny_imagenet"`.
         data_dir: a folder with the files of the set, see `docs/data.md`, or one that TensorFlow
             Datasets prepared as array_record. Digits needs none; for the others, without it,
             TensorFlow Datasets' own folder is taken if it holds a prepared set, else the files are
             fetched once and kept.
 
     Of MNIST there are 48,000 training, 12,000 validation and 10,000 test images of 784 pixels, of
-    CIFAR-10 45,000, 5,000 and 10,000, whose rows hold rows, columns and channels of an image, in
-    this order. A set with other counts than the published one cannot be verified; it is accepted
-    and its `source` says so.
+    CIFAR-10 and CIFAR-100 45,000, 5,000 and 10,000, of Tiny ImageNet 90,000, 10,000 and 10,000,
+    whose rows hold rows, columns and channels of an image, in this order. A set with other counts
+    than the published one cannot be verified; it is accepted and its `source` says so.
 
     Raises:
         ValueError: another name.
@@ -121,9 +172,9 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         raise ValueError(f"unknown data set {name!r}, expected one of {', '.join(NAMES)}")
     with archives.advised(ways_out(name)):
         found, way = _read(name, None if data_dir is None else Path(data_dir).expanduser())
-        verified = _check(name, found)
+        complete = _check(name, found)
+        proof = _proof(name, found, complete)
     train, test = ((images.array, labels.array) for images, labels in found.values())
-    proof = "verified by SHA-256" if verified else "NOT the published set, hence unverified"
     source = f"{name} from {way}, {len(train[0])} + {len(test[0])} images, {proof}"
     return Dataset.of(train, test, int(len(train[0]) * SETS[name].training), source)
 
@@ -164,17 +215,19 @@ def _read(name: str, data_dir: Path | None) -> tuple[Parts, str]:
 
 
 def _check(name: str, parts: Parts) -> bool:
-    """Raises unless the arrays fit together; whether they are the published ones."""
+    """Raises unless the arrays fit together, and if they are others than the published ones where
+    those are known; whether there are as many images as published."""
     known = SETS[name]
     for (images, path), (labels, labels_path) in parts.values():
         if images.shape[1:] != known.shape:
             told = f"images of shape {images.shape[1:]}, expected {known.shape}"
             raise DataFileError(f"{path}: {told}: this is not {name}.")
-        if not len(images) == len(labels) >= CLASSES:
+        if not len(images) == len(labels) >= known.classes:
             told = f"{len(labels)} labels for the {len(images)} images of {path}"
-            raise DataFileError(f"{labels_path}: {told}; expected as many, and at least {CLASSES}.")
-        if labels.max() >= CLASSES:
-            told = f"a label {labels.max()}, expected 0 to {CLASSES - 1}"
+            least = f"expected as many, and at least {known.classes}"
+            raise DataFileError(f"{labels_path}: {told}; {least}.")
+        if labels.max() >= known.classes:
+            told = f"a label {labels.max()}, expected 0 to {known.classes - 1}"
             raise DataFileError(f"{labels_path}: {told}: this is not {name}.")
     published = {
         digest: f"{role.replace('_', ' ')} of {other}"
@@ -192,3 +245,19 @@ def _check(name: str, parts: Parts) -> bool:
             told = f"not the {expected}, but {found}"
             raise DataFileError(f"{path}: {told}; expected SHA-256 {known.sha256[role]}.")
     return complete
+
+
+def _proof(name: str, parts: Parts, complete: bool) -> str:
+    """In words, how far a set is known to be the published one."""
+    known, path = SETS[name], parts["train"][0].path
+    if not complete:
+        return "NOT the published set, hence unverified"
+    if known.sha256:
+        return "verified by SHA-256"
+    algorithm, _, expected = known.archives.get(path.name, "").partition(" ")
+    if not expected:
+        return "unverified: checksums of its arrays are not known"
+    with open_regular(path) as file:
+        if hashlib.file_digest(file, algorithm).hexdigest() == expected:
+            return f"verified by the archive's {algorithm.upper()}"
+    return "unverified: the archive was packed anew"

@@ -1,10 +1,12 @@
-"""Batches of CIFAR-10 in Python's pickle format, read without running what a pickle asks for.
+"""Batches of CIFAR-10 and CIFAR-100 in Python's pickle format, read without running what a pickle
+asks for.
 
 A pickle is a program, which may call any function there is. Here it finds nothing but stand-ins for
 what NumPy's arrays of bytes are made of, and no number in it can ask for much memory.
 
 A batch is a dictionary with `data`, uint8[n, 3072]: the red, green and blue plane of each image,
-row by row, and `labels`, a list of n numbers. Python 2 wrote the published ones, in protocol 2.
+row by row, and `labels`, a list of n numbers; that of classes is `fine_labels` in CIFAR-100. Python
+2 wrote the published ones, in protocol 2.
 """
 
 import io
@@ -22,14 +24,17 @@ from train.report.files import DataFileError
 SIDE, PLANES = 32, 3
 
 
-def parse_pickled_batch(content: bytes, path: Path | str) -> tuple[np.ndarray, np.ndarray]:
+def parse_pickled_batch(
+    content: bytes, path: Path | str, labels: str = "labels"
+) -> tuple[np.ndarray, np.ndarray]:
     """Images, `uint8[n, 32, 32, 3]`, and labels, `uint8[n]`, in one of the original pickles; `path`
-    is for error messages. DataFileError if it is truncated, holds something else, or asks for a
-    function or class that such a batch does not need, which is not called."""
+    is for error messages, `labels` is what these are called. DataFileError if it is truncated,
+    holds something else, or asks for a function or class that such a batch does not need, which is
+    not called."""
     with archives.naming(path):
         _require_small_numbers(content)
-        planes, labels = _parts(_Unpickler(content, path).load())
-    return planes.reshape(-1, PLANES, SIDE, SIDE).transpose(0, 2, 3, 1), labels
+        planes, found = _parts(_Unpickler(content, path).load(), labels)
+    return planes.reshape(-1, PLANES, SIDE, SIDE).transpose(0, 2, 3, 1), found
 
 
 def _require_small_numbers(content: bytes) -> None:
@@ -101,23 +106,23 @@ class _Unpickler(pickle.Unpickler):
 
     def _refuse(self, wish: str) -> NoReturn:
         raise DataFileError(
-            f"{self._path}: asks for {wish}, which no batch of CIFAR-10 needs; nothing was run."
+            f"{self._path}: asks for {wish}, which no batch of CIFAR needs; nothing was run."
         )
 
 
-def _parts(batch: Any) -> tuple[np.ndarray, np.ndarray]:
+def _parts(batch: Any, called: str) -> tuple[np.ndarray, np.ndarray]:
     """`uint8[n, 3072]` planes and `uint8[n]` labels; raises ValueError if that is not in it."""
     if not isinstance(batch, dict):
         raise ValueError(f"it holds no dictionary, but {type(batch).__name__}")
     named = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()}
-    data, labels = named.get("data"), named.get("labels")
+    data, labels = named.get("data"), named.get(called)
     planes = data.values if isinstance(data, _Array) else None
     width = PLANES * SIDE * SIDE
     if planes is None or planes.ndim != 2 or planes.shape[1] != width or not len(planes):
         what = "no array" if planes is None else f"of shape {planes.shape}"
         raise ValueError(f"'data' is {what}, expected bytes of shape (n, {width})")
     if not isinstance(labels, list) or not all(type(k) is int and 0 <= k < 256 for k in labels):
-        raise ValueError("'labels' is not a list of numbers from 0 to 255")
+        raise ValueError(f"{called!r} is not a list of numbers from 0 to 255")
     if len(labels) != len(planes):
         raise ValueError(f"{len(labels)} labels for {len(planes)} images")
     return planes, np.array(labels, np.uint8)

@@ -1,15 +1,11 @@
-"""What [B] 4.1 claims about classification, and what gradients and learning curves say of it.
-
-Nothing trains the networks of Table 1 here; its claims stand beside those of Figure 1 so that none
-is left out.
-"""
+"""What [B] 4.1 claims about gradients and learning curves, and what ours say of it."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from train.gradient_variance.figure import LABELS
-from train.report.claims import ABSENT, Claim, Finding, judged
+from train.report.claims import Claim, Finding, judged
 from train.report.statistics import Mean, paired
 from train.report.tables import Result, read_all
 
@@ -28,20 +24,11 @@ TEXTS = (
     "NLL after every epoch",
     "Learning by moments converges faster than networks that are not Bayesian do",
 )
-TABLE_1 = {
-    "Networks without normalisation, trained by belief propagation with natural gradient, have "
-    "lower test errors than those of SGD with normalisation, on all 15 pairs of data and "
-    "network": "in print on 15 of 15",
-    "Natural gradient lowers the errors of belief propagation": "in print on 14 of 15",
-    "Bayes-by-backprop with an ensemble and natural gradient is competitive without "
-    "normalisation": "in print lower than SGD with normalisation on 6 of 15, higher on 8",
-}
 
 
 def claims(results: Path) -> list[Claim]:
-    """Those of Table 1 and of Figure 1, from the folder of results."""
-    source = "[B] Table 1: image classification"
-    made = [Claim(source, text, ABSENT, told, "no program yet") for text, told in TABLE_1.items()]
+    """Those of Figure 1, from the folder of results."""
+    made = []
     every = read_all(results / "gradient_variance")
     for source, (data, network, option) in PANELS.items():
         settings = {"data": data, "network": network}

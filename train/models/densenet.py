@@ -1,13 +1,11 @@
 """DenseNet-BC for small images (Huang et al. 2017, arXiv 1608.06993), of [B] Table 1."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from train.models.parts import Images, Norm, Parts, check_norm, halved, pooled
+from train.models.parts import Images, Parts, halved, pooled
 
 
 class Bottleneck(nnx.Module):
@@ -46,10 +44,7 @@ class DenseNetBC(nnx.Module):
 
     Args:
         depth, growth: L and k.
-        channels, classes: of an image; the number of logits.
-        norm, standardised: the normalisation; whether kernels are standardised in place of one.
-        dtype: of the computation; none: that of images and parameters.
-        noise: M of `cg.layers.StochasticNorm`, with the stochastic normalisation.
+        parts: what it is made of; no branches are scaled.
 
     Raises:
         ValueError: the depth is not 4 more than a multiple of 6; another normalisation.
@@ -60,21 +55,14 @@ class DenseNetBC(nnx.Module):
         depth: int = 100,
         growth: int = 12,
         *,
-        channels: int = 3,
-        classes: int = 10,
-        norm: Norm = "batch",
-        standardised: bool = False,
-        dtype: Any = None,
-        noise: float = 32.0,
-        rngs: nnx.Rngs,
+        parts: Parts,
     ):
         number, left = divmod(depth - 4, 6)
         if left or number < 1:
             raise ValueError(f"The depth of a DenseNet-BC is 6 n + 4, n at least 1, got {depth}.")
-        check_norm(norm, standardised)
-        parts = Parts(norm, rngs, standardised, dtype, noise)
+        parts = parts.checked("batch")
         width = 2 * growth
-        self.first = parts.convolution(channels, width, 3)
+        self.first = parts.convolution(parts.channels, width, 3)
         layers: list[Bottleneck | Transition] = []
         for block in range(3):
             if block:
@@ -85,7 +73,7 @@ class DenseNetBC(nnx.Module):
                 width += growth
         self.layers = nnx.List(layers)
         self.norm = parts.normalisation(width)
-        self.output = nnx.Linear(width, classes, rngs=rngs)
+        self.output = parts.logits(width)
 
     def __call__(self, x: Images) -> Float[Array, "batch classes"]:
         """The logits of images whose sides are multiples of 4."""

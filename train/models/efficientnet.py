@@ -1,13 +1,13 @@
 """EfficientNet-B0 (Tan and Le 2019, arXiv 1905.11946), of [B] Table 1, and its form for 32 x 32."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from train.models.parts import Images, Norm, Parts, check_norm, pooled
+from train.models.parts import Images, Parts, pooled
 
 
 class Stage(NamedTuple):
@@ -59,7 +59,7 @@ class InvertedBottleneck(nnx.Module):
         stage: Stage,
         stride: int,
         expand: bool,
-        scale: float,
+        branches: int,
         parts: Parts,
     ):
         wide = stage.expansion * inputs
@@ -71,7 +71,7 @@ class InvertedBottleneck(nnx.Module):
         self.project = parts.convolution(wide, stage.channels, 1)
         self.project_norm = parts.normalisation(stage.channels)
         self.residual = stride == 1 and inputs == stage.channels
-        self.scale = parts.branch(scale) if self.residual else None
+        self.scale = parts.branch(branches) if self.residual else None
 
     def __call__(self, x: Images) -> Images:
         h = x
@@ -91,8 +91,7 @@ class EfficientNet(nnx.Module):
             average over positions; no head: the average follows the last stage.
         first_stride: of the first convolution.
         expand_all: whether blocks that are no wider inside have the first 1 x 1 convolution, too.
-        channels, classes: of an image; the number of logits.
-        norm, standardised, scale, dtype, noise: as for `train.models.residual.PreActivationResNet`.
+        parts: what it is made of.
 
     Raises:
         ValueError: no stage; another normalisation.
@@ -106,32 +105,24 @@ class EfficientNet(nnx.Module):
         head: int | None = 1280,
         first_stride: int = 2,
         expand_all: bool = False,
-        channels: int = 3,
-        classes: int = 10,
-        norm: Norm = "batch",
-        standardised: bool = False,
-        scale: float | None = None,
-        dtype: Any = None,
-        noise: float = 32.0,
-        rngs: nnx.Rngs,
+        parts: Parts,
     ):
         if not stages:
             raise ValueError("An EfficientNet has at least one stage, got none.")
-        check_norm(norm, standardised)
-        parts = Parts(norm, rngs, standardised, dtype, noise)
-        initial = sum(stage.blocks for stage in stages) ** -0.5 if scale is None else scale
-        self.first = parts.convolution(channels, first, 3, first_stride)
+        parts = parts.checked("batch")
+        branches = sum(stage.blocks for stage in stages)
+        self.first = parts.convolution(parts.channels, first, 3, first_stride)
         self.first_norm = parts.normalisation(first)
         made, width = [], first
         for stage in stages:
             for block in range(stage.blocks):
                 stride, expand = 1 if block else stage.stride, expand_all or stage.expansion > 1
-                made.append(InvertedBottleneck(width, stage, stride, expand, initial, parts))
+                made.append(InvertedBottleneck(width, stage, stride, expand, branches, parts))
                 width = stage.channels
         self.blocks = nnx.List(made)
         self.head = parts.convolution(width, head, 1) if head else None
         self.head_norm = parts.normalisation(head) if head else None
-        self.output = nnx.Linear(head or width, classes, rngs=rngs)
+        self.output = parts.logits(head or width)
 
     def __call__(self, x: Images) -> Float[Array, "batch classes"]:
         """The logits."""
@@ -143,7 +134,7 @@ class EfficientNet(nnx.Module):
         return self.output(pooled(x))
 
 
-def for_small_images(**options: Any) -> EfficientNet:
+def for_small_images(*, parts: Parts) -> EfficientNet:
     """EfficientNet-B0 for 32 x 32 pixels: the first and second convolution at stride 1, no head.
 
     The first block has a 1 x 1 convolution of ratio 1. The usual code for CIFAR-10 counts it among
@@ -151,7 +142,7 @@ def for_small_images(**options: Any) -> EfficientNet:
     depends on would still count in a divergence from the prior.
 
     Args:
-        options: of `EfficientNet`.
+        parts: what it is made of.
     """
     stages = [B0[0], B0[1]._replace(stride=1), *B0[2:]]
-    return EfficientNet(stages, head=None, first_stride=1, expand_all=True, **options)
+    return EfficientNet(stages, head=None, first_stride=1, expand_all=True, parts=parts)

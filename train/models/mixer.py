@@ -1,12 +1,10 @@
 """MLP-Mixer (Tolstikhin et al. 2021, arXiv 2105.01601), of [B] Table 1."""
 
-from typing import Any
-
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from train.models.parts import Images, Norm, Parts, check_norm
+from train.models.parts import Images, Parts
 
 Tokens = Float[Array, "batch tokens channels"]
 
@@ -27,15 +25,15 @@ class MixerLayer(nnx.Module):
     each token; both read their input normalised, and are added to it."""
 
     def __init__(
-        self, tokens: int, width: int, over_tokens: int, over_channels: int, scale: float,
-        parts: Parts,
+        self, tokens: int, width: int, over_tokens: int, over_channels: int,
+        branches: int, parts: Parts,
     ):  # fmt: skip
         self.token_norm = parts.normalisation(width)
         self.over_tokens = Perceptron(tokens, over_tokens, parts)
-        self.token_scale = parts.branch(scale)
+        self.token_scale = parts.branch(branches)
         self.channel_norm = parts.normalisation(width)
         self.over_channels = Perceptron(width, over_channels, parts)
-        self.channel_scale = parts.branch(scale)
+        self.channel_scale = parts.branch(branches)
 
     def __call__(self, x: Tokens) -> Tokens:
         mixed = self.over_tokens(self.token_norm(x).swapaxes(1, 2)).swapaxes(1, 2)
@@ -51,15 +49,10 @@ class Mixer(nnx.Module):
         width: channels of a token, C.
         over_tokens, over_channels: the inner widths of the two perceptrons, D_S and D_C.
         layers: their number.
-        side, channels, classes: rows and columns of an image, its channels; the number of logits.
-        norm: "layer" is the network's own.
-        scale: what branches begin to be multiplied by where nothing is normalised; none:
-            1/sqrt(2 layers).
-        dtype: of the computation; none: that of images and parameters.
-        noise: M of `cg.layers.StochasticNorm`, with the stochastic normalisation.
+        parts: what it is made of; the normalisation "layer" is the network's own.
 
     Raises:
-        ValueError: patches do not tile an image; another normalisation.
+        ValueError: patches do not tile an image; another normalisation; standardised kernels.
     """
 
     def __init__(
@@ -70,29 +63,24 @@ class Mixer(nnx.Module):
         over_channels: int = 2048,
         layers: int = 8,
         *,
-        side: int = 32,
-        channels: int = 3,
-        classes: int = 10,
-        norm: Norm = "layer",
-        scale: float | None = None,
-        dtype: Any = None,
-        noise: float = 32.0,
-        rngs: nnx.Rngs,
+        parts: Parts,
     ):
-        if side % patch:
-            raise ValueError(f"Patches of {patch} pixels do not tile images of {side}.")
-        check_norm(norm, False)
-        parts = Parts(norm, rngs, dtype=dtype, noise=noise)
-        initial = (2 * layers) ** -0.5 if scale is None else scale
+        if parts.side % patch:
+            raise ValueError(f"Patches of {patch} pixels do not tile images of {parts.side}.")
+        if parts.standardised:
+            raise ValueError("A Mixer has no convolutions to standardise, got standardised=True.")
+        parts = parts.checked("layer")
         self.patch = patch
-        self.tokens = (side // patch) ** 2
-        self.first = nnx.Linear(patch**2 * channels, width, dtype=dtype, rngs=rngs)
+        self.tokens = (parts.side // patch) ** 2
+        self.first = nnx.Linear(
+            patch**2 * parts.channels, width, dtype=parts.dtype, rngs=parts.rngs
+        )
         self.layers = nnx.List(
-            MixerLayer(self.tokens, width, over_tokens, over_channels, initial, parts)
+            MixerLayer(self.tokens, width, over_tokens, over_channels, 2 * layers, parts)
             for _ in range(layers)
         )
         self.norm = parts.normalisation(width)
-        self.output = nnx.Linear(width, classes, rngs=rngs)
+        self.output = parts.logits(width)
 
     def __call__(self, x: Images) -> Float[Array, "batch classes"]:
         """The logits."""

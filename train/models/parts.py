@@ -23,21 +23,47 @@ _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
 class Parts(NamedTuple):
-    """What all parts of a network are built with.
+    """What all networks, and all parts of a network, are built with.
 
     Attributes:
-        norm: the normalisation of every place that has one.
         rngs: the source of initial weights.
-        standardised: whether kernels are standardised (see `Convolution`).
-        noise: the batch whose statistics the noise of a stochastic normalisation is that of.
+        norm: the normalisation of every place that has one; none: the network's own.
+        standardised: whether kernels are standardised in place of a normalisation (see
+            `Convolution`).
+        scale: what residual branches begin to be multiplied by where nothing is normalised; none:
+            1/sqrt(number of branches). With 0 a network begins as its shortcuts (SkipInit).
+        side, channels: rows and columns of an image, for networks that have to know; its channels.
+        classes: the number of logits.
         dtype: of the computation; none: that of images and parameters.
+        noise: M of `cg.layers.StochasticNorm`: the batch whose statistics the noise of a stochastic
+            normalisation is that of.
     """
 
-    norm: Norm
     rngs: nnx.Rngs
+    norm: Norm | None = None
     standardised: bool = False
+    scale: float | None = None
+    side: int = 32
+    channels: int = 3
+    classes: int = 10
     dtype: Any = None
     noise: float = 32.0
+
+    def checked(self, own: Norm) -> "Parts":
+        """The same with the network's own normalisation, if none is named.
+
+        Raises:
+            ValueError: for another name; for standardised kernels beside a normalisation.
+        """
+        norm = own if self.norm is None else self.norm
+        if norm not in get_args(Norm):
+            raise ValueError(f"norm is one of {', '.join(get_args(Norm))}, got {norm!r}.")
+        if self.standardised and norm != "none":
+            raise ValueError(
+                f"Standardised kernels stand in for a normalisation, got norm={norm!r} beside "
+                'them: use norm="none".'
+            )
+        return self._replace(norm=norm)
 
     def normalisation(self, width: int) -> Callable[[Array], Array]:
         """A module that normalises an array whose last axis has `width` features."""
@@ -58,25 +84,16 @@ class Parts(NamedTuple):
         """A convolution, with a bias where nothing normalises what it computes."""
         return Convolution(inputs, outputs, side, stride, groups, self)
 
-    def branch(self, scale: float) -> "Scale | Identity":
-        """What the end of a residual branch is multiplied by: a number to be learnt that begins
-        with `scale`, or, where branches are normalised, nothing."""
-        return Scale(scale) if self.norm == "none" else Identity()
+    def branch(self, branches: int) -> "Scale | Identity":
+        """What the end of a residual branch, of so many, is multiplied by: a number to be learnt,
+        or, where branches are normalised, nothing."""
+        if self.norm != "none":
+            return Identity()
+        return Scale(branches**-0.5 if self.scale is None else self.scale)
 
-
-def check_norm(norm: str, standardised: bool) -> None:
-    """Raise unless the two options have a meaning.
-
-    Raises:
-        ValueError: for another name; for standardised kernels beside a normalisation.
-    """
-    if norm not in get_args(Norm):
-        raise ValueError(f"norm is one of {', '.join(get_args(Norm))}, got {norm!r}.")
-    if standardised and norm != "none":
-        raise ValueError(
-            f"Standardised kernels stand in for a normalisation, got norm={norm!r} beside them: "
-            'use norm="none".'
-        )
+    def logits(self, width: int) -> nnx.Linear:
+        """The affine map to the classes, in the precision of its input."""
+        return nnx.Linear(width, self.classes, rngs=self.rngs)
 
 
 class Identity(nnx.Module):

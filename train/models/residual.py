@@ -5,14 +5,14 @@ makes nodes of their activations), any normalisation, or none.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from train.models.parts import Images, Norm, Parts, check_norm, pooled
+from train.models.parts import Images, Parts, pooled
 
 
 class Branch(nnx.Module):
@@ -41,12 +41,12 @@ class PreActivationBlock(nnx.Module):
     relu(norm(x)), one without parameters at x."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, pad: bool, scale: float, branch: Branch,
+        self, inputs: int, outputs: int, stride: int, pad: bool, branches: int, branch: Branch,
         parts: Parts,
     ):  # fmt: skip
         self.norm = parts.normalisation(inputs)
         self.branch = branch
-        self.scale = parts.branch(scale)
+        self.scale = parts.branch(branches)
         same = stride == 1 and inputs == outputs
         self.project = None if same or pad else parts.convolution(inputs, outputs, 1, stride)
         self.stride = stride
@@ -78,12 +78,7 @@ class PreActivationResNet(nnx.Module):
         shortcut: of blocks whose ends differ: a 1 x 1 convolution ("project"), or every second row
             and column, and channels of zeros ("pad").
         last: whether a normalisation and ReLU follow the last block.
-        channels, classes: of an image; the number of logits.
-        norm, standardised: the normalisation; whether kernels are standardised in place of one.
-        scale: what residual branches begin to be multiplied by where nothing is normalised; none:
-            1/sqrt(number of blocks). With 0 the network begins as its shortcuts (SkipInit).
-        dtype: of the computation; none: that of images and parameters.
-        noise: M of `cg.layers.StochasticNorm`, with the stochastic normalisation.
+        parts: what it is made of.
 
     Raises:
         ValueError: no block; another shortcut or normalisation; with "pad", fewer channels than
@@ -99,14 +94,7 @@ class PreActivationResNet(nnx.Module):
         bottleneck: bool = False,
         shortcut: Literal["project", "pad"] = "project",
         last: bool = True,
-        channels: int = 3,
-        classes: int = 10,
-        norm: Norm = "batch",
-        standardised: bool = False,
-        scale: float | None = None,
-        dtype: Any = None,
-        noise: float = 32.0,
-        rngs: nnx.Rngs,
+        parts: Parts,
     ):
         if len(blocks) != len(widths) or not blocks or min(blocks) < 1:
             raise ValueError(
@@ -115,10 +103,8 @@ class PreActivationResNet(nnx.Module):
             )
         if shortcut not in ("project", "pad"):
             raise ValueError(f"shortcut is 'project' or 'pad', got {shortcut!r}.")
-        check_norm(norm, standardised)
-        parts = Parts(norm, rngs, standardised, dtype, noise)
-        initial = sum(blocks) ** -0.5 if scale is None else scale
-        self.first = parts.convolution(channels, first, 3)
+        parts = parts.checked("batch")
+        self.first = parts.convolution(parts.channels, first, 3)
         made, inputs = [], first
         for stage, (number, width) in enumerate(zip(blocks, widths, strict=True)):
             outputs = 4 * width if bottleneck else width
@@ -130,13 +116,13 @@ class PreActivationResNet(nnx.Module):
                 branch = Branch(inner, (1, 3, 1) if bottleneck else (3, 3), stride, parts)
                 made.append(
                     PreActivationBlock(
-                        inputs, outputs, stride, shortcut == "pad", initial, branch, parts
+                        inputs, outputs, stride, shortcut == "pad", sum(blocks), branch, parts
                     )
                 )
                 inputs = outputs
         self.blocks = nnx.List(made)
         self.norm = parts.normalisation(inputs) if last else None
-        self.output = nnx.Linear(inputs, classes, rngs=rngs)
+        self.output = parts.logits(inputs)
 
     def __call__(self, x: Images) -> Float[Array, "batch classes"]:
         """The logits."""
@@ -151,10 +137,10 @@ class PreActivationResNet(nnx.Module):
 class PostActivationBlock(nnx.Module):
     """relu(shortcut(x) + scale norm(branch(x))), as in He et al. 2015 (arXiv 1512.03385)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, scale: float, parts: Parts):
+    def __init__(self, inputs: int, outputs: int, stride: int, branches: int, parts: Parts):
         self.branch = Branch((inputs, outputs, outputs), (3, 3), stride, parts)
         self.norm = parts.normalisation(outputs)
-        self.scale = parts.branch(scale)
+        self.scale = parts.branch(branches)
         same = stride == 1 and inputs == outputs
         self.project = None if same else parts.convolution(inputs, outputs, 1, stride)
         self.project_norm = None if same else parts.normalisation(outputs)
@@ -171,36 +157,27 @@ class ResNet18(nnx.Module):
     the pooling, four stages of two blocks.
 
     Args:
-        channels, classes, norm, standardised, scale, dtype, noise: as for `PreActivationResNet`.
         width: the channels of the first stage; each stage has twice those of the one before.
+        parts: what it is made of.
     """
 
     def __init__(
         self,
         *,
         width: int = 64,
-        channels: int = 3,
-        classes: int = 10,
-        norm: Norm = "batch",
-        standardised: bool = False,
-        scale: float | None = None,
-        dtype: Any = None,
-        noise: float = 32.0,
-        rngs: nnx.Rngs,
+        parts: Parts,
     ):
-        check_norm(norm, standardised)
-        parts = Parts(norm, rngs, standardised, dtype, noise)
-        initial = 8**-0.5 if scale is None else scale
-        self.first = parts.convolution(channels, width, 3)
+        parts = parts.checked("batch")
+        self.first = parts.convolution(parts.channels, width, 3)
         self.norm = parts.normalisation(width)
         made, inputs = [], width
         for outputs in (width, 2 * width, 4 * width, 8 * width):
             stride = 1 if outputs == width else 2
-            made.append(PostActivationBlock(inputs, outputs, stride, initial, parts))
-            made.append(PostActivationBlock(outputs, outputs, 1, initial, parts))
+            made.append(PostActivationBlock(inputs, outputs, stride, 8, parts))
+            made.append(PostActivationBlock(outputs, outputs, 1, 8, parts))
             inputs = outputs
         self.blocks = nnx.List(made)
-        self.output = nnx.Linear(inputs, classes, rngs=rngs)
+        self.output = parts.logits(inputs)
 
     def __call__(self, x: Images) -> Float[Array, "batch classes"]:
         """The logits."""
@@ -210,13 +187,13 @@ class ResNet18(nnx.Module):
         return self.output(pooled(x))
 
 
-def wide_resnet(depth: int, k: int, **options: Any) -> PreActivationResNet:
+def wide_resnet(depth: int, k: int, *, parts: Parts) -> PreActivationResNet:
     """WRN-`depth`-`k` (Zagoruyko and Komodakis 2016, arXiv 1605.07146): (depth - 4) / 6 blocks in
     each of three stages, k times as wide as 16, 32 and 64.
 
     Args:
         depth, k: of its name.
-        options: of `PreActivationResNet`.
+        parts: what it is made of.
 
     Raises:
         ValueError: the depth is not 4 more than a multiple of 6.
@@ -224,4 +201,4 @@ def wide_resnet(depth: int, k: int, **options: Any) -> PreActivationResNet:
     blocks, left = divmod(depth - 4, 6)
     if left or blocks < 1:
         raise ValueError(f"The depth of a wide ResNet is 6 n + 4, n at least 1, got {depth}.")
-    return PreActivationResNet([blocks] * 3, [16 * k, 32 * k, 64 * k], **options)
+    return PreActivationResNet([blocks] * 3, [16 * k, 32 * k, 64 * k], parts=parts)

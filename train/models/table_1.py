@@ -6,20 +6,21 @@ names whose published errors its first row repeats.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from flax import nnx
 
 from train.models.densenet import DenseNetBC
 from train.models.efficientnet import EfficientNet, for_small_images
 from train.models.mixer import Mixer
+from train.models.parts import Parts
 from train.models.residual import PreActivationResNet, ResNet18, wide_resnet
 
 EIGHTEEN = ((2, 2, 2, 2), (64, 128, 256, 512))
 THREE = (16, 32, 64)
 
-# Each takes `classes`, `norm`, `dtype` and `rngs`, and images of 32 x 32 pixels.
+# Each takes `parts`; the first one is for images of 8 x 8 pixels.
 NETWORKS: dict[str, Callable[..., nnx.Module]] = {
+    "tiny": partial(PreActivationResNet, (1, 1), (8, 16), first=8),
     "densenet-bc-100-12": partial(DenseNetBC, 100, 12),
     "densenet-bc-40-12": partial(DenseNetBC, 40, 12),
     "preact-resnet-18": partial(PreActivationResNet, *EIGHTEEN, first=64, last=False),
@@ -37,16 +38,16 @@ NETWORKS: dict[str, Callable[..., nnx.Module]] = {
 }
 
 
-def network(name: str, **options: Any) -> nnx.Module:
+def network(name: str, parts: Parts) -> nnx.Module:
     """The network of a name.
 
     Args:
         name: one of `NETWORKS`.
-        options: of its constructor: `norm`, `classes`, `rngs`, …
+        parts: what it is made of: its normalisation, its classes, …
 
     Raises:
         ValueError: for another name.
     """
     if name not in NETWORKS:
         raise ValueError(f"network is one of {', '.join(NETWORKS)}, got {name!r}.")
-    return NETWORKS[name](**options)
+    return NETWORKS[name](parts=parts)

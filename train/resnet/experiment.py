@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from train.data import Dataset
+from train.data import Dataset, augmentation
 from train.engine import sweep
 from train.models.convolution import convolved, products
 from train.models.resnet import ResNet
@@ -99,15 +99,6 @@ def augmented(
     """Random flips, then random crops of standardised images padded by four black pixels on each
     side, of each image on its own."""
     flip, crop = jax.random.split(key)
-    flips = jax.random.bernoulli(flip, shape=(len(x), 1, 1, 1))
-    x = jnp.where(flips, x[:, :, ::-1], x)
     black = -jnp.asarray(MEAN, x.dtype) / jnp.asarray(DEVIATION, x.dtype)
-    edges = ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0))
-    inside = jnp.pad(jnp.ones((1, *x.shape[1:3], 1), bool), edges)
-    padded = jnp.where(inside, jnp.pad(x, edges), black[None, None, None])
-    starts = jax.random.randint(crop, (len(x), 2), 0, 2 * PADDING + 1)
-
-    def cropped(image: Array, start: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (start[0], start[1], 0), x.shape[1:])
-
-    return jax.vmap(cropped)(padded, starts)
+    x = augmentation.flipped(flip, x)
+    return augmentation.cropped(crop, x, PADDING, black[None, None, None])

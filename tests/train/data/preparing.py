@@ -19,7 +19,7 @@ class {name}(tfds.core.GeneratorBasedBuilder):
     def _info(self):
         features = {{
             "image": tfds.features.Image(shape={shape}),
-            "label": tfds.features.ClassLabel(num_classes=10),
+            "label": tfds.features.ClassLabel(num_classes=256),
         }}
         if {named}:
             features["id"] = tfds.features.Text()

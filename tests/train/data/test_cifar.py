@@ -128,11 +128,16 @@ def write_pickled_archive(folder):
 
 
 def write_pictures(folder):
+    write_sheets(folder / cifar.PICTURES, MADE)
+
+
+def write_sheets(path, made):
+    """Lossless pictures of ten by ten images."""
     from PIL import Image
 
-    with zipfile.ZipFile(folder / cifar.PICTURES, "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for split in ("train", "test"):
-            images, labels = MADE[f"{split}_images"], MADE[f"{split}_labels"]
+            images, labels = made[f"{split}_images"], made[f"{split}_labels"]
             archive.writestr(
                 f"{split}/labels.idx1-ubyte",
                 bytes([0, 0, 8, 1]) + len(labels).to_bytes(4, "big") + labels.tobytes(),

@@ -23,6 +23,7 @@ from train.models.residual import PostActivationBlock, PreActivationResNet, wide
 from train.models.table_1 import NETWORKS, network
 
 PARAMETERS = {
+    "tiny": 5_234,
     "densenet-bc-100-12": 769_162,
     "densenet-bc-40-12": 176_122,
     "preact-resnet-18": 11_171_146,
@@ -46,13 +47,18 @@ MULTIPLY_ADDS = {
     "wrn-16-4": 392.6,
     "mixer-s-4": 1210,
 }
+RNGS = functools.partial(nnx.Rngs, 0)
 IMAGE = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+
+
+def parts(**options: Any) -> Parts:
+    return Parts(RNGS(), **options)
 
 
 @functools.cache
 def abstract(name: str) -> Any:
     """A network without values."""
-    return nnx.eval_shape(lambda: network(name, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: network(name, parts()))
 
 
 def size(net: Any) -> int:
@@ -77,7 +83,7 @@ def test_multiply_adds(name):
 def test_without_normalisation_there_are_biases_and_scales():
     """Scale and bias of a normalisation go; a bias for each channel of a convolution, and a number
     for each block, come."""
-    net = nnx.eval_shape(lambda: network("wrn-16-4", norm="none", rngs=nnx.Rngs(0)))
+    net = nnx.eval_shape(lambda: network("wrn-16-4", parts(norm="none")))
     usual = abstract("wrn-16-4")
     kinds: Any = [m for _, m in nnx.iter_modules(usual)]
     of_norms = sum(2 * m.num_features for m in kinds if isinstance(m, nnx.BatchNorm))
@@ -88,13 +94,12 @@ def test_without_normalisation_there_are_biases_and_scales():
 
 # -- values and gradients
 
-RNGS = functools.partial(nnx.Rngs, 0)
 STAGES = (Stage(1, 3, 1, 4, 1), Stage(3, 5, 2, 6, 2))
 SMALL: dict[str, tuple[Callable[[], Any], Callable[[Any, Any], np.ndarray]]] = {
-    "densenet": (lambda: DenseNetBC(10, 2, classes=3, rngs=RNGS()), plain.densenet),
+    "densenet": (lambda: DenseNetBC(10, 2, parts=parts(classes=3)), plain.densenet),
     "preactivation": (
         lambda: PreActivationResNet(
-            (2, 1), (4, 7), first=4, shortcut="pad", classes=3, rngs=RNGS()
+            (2, 1), (4, 7), first=4, shortcut="pad", parts=parts(classes=3)
         ),
         functools.partial(plain.preactivation, strides=[1, 1, 2]),
     ),
@@ -104,31 +109,28 @@ SMALL: dict[str, tuple[Callable[[], Any], Callable[[Any, Any], np.ndarray]]] = {
             (2, 3),
             first=5,
             bottleneck=True,
-            classes=3,
-            norm="none",
-            standardised=True,
-            rngs=RNGS(),
+            parts=parts(classes=3, norm="none", standardised=True),
         ),  # fmt: skip
         functools.partial(plain.preactivation, strides=[1, 2]),
     ),
     "postactivation": (
-        lambda: PostActivationBlock(3, 4, 2, 0.5, Parts("batch", RNGS())),
+        lambda: PostActivationBlock(3, 4, 2, 4, parts(norm="batch")),
         functools.partial(plain.postactivation, stride=2),
     ),
     "efficientnet": (
-        lambda: EfficientNet(STAGES, first=4, head=7, classes=3, rngs=RNGS()),
+        lambda: EfficientNet(STAGES, first=4, head=7, parts=parts(classes=3)),
         functools.partial(plain.efficientnet, strides=[1, 2, 1], factor=1),
     ),
     "efficientnet, none": (
-        lambda: EfficientNet(STAGES[:1], first=4, head=7, classes=3, norm="none", rngs=RNGS()),
+        lambda: EfficientNet(STAGES[:1], first=4, head=7, parts=parts(classes=3, norm="none")),
         functools.partial(plain.efficientnet, strides=[1], factor=2),
     ),
     "mixer": (
-        lambda: Mixer(2, 4, 5, 6, 1, side=8, classes=3, rngs=RNGS()),
+        lambda: Mixer(2, 4, 5, 6, 1, parts=parts(side=8, classes=3)),
         functools.partial(plain.mixer, patch=2),
     ),
     "mixer, none": (
-        lambda: Mixer(4, 4, 5, 6, 1, side=8, classes=3, norm="none", rngs=RNGS()),
+        lambda: Mixer(4, 4, 5, 6, 1, parts=parts(side=8, classes=3, norm="none")),
         functools.partial(plain.mixer, patch=4),
     ),
 }
@@ -187,8 +189,8 @@ def test_values_and_gradients_by_numpy(name):
 
 def test_with_stochastic_normalisation_kernels_have_norm_one():
     """Without noise, the network with batch normalisation at test time and divided kernels."""
-    make = functools.partial(PreActivationResNet, (1,), (4,), first=4, classes=3)
-    net = filled(lambda: make(norm="stochastic", rngs=RNGS()))
+    make = functools.partial(PreActivationResNet, (1,), (4,), first=4)
+    net = filled(lambda: make(parts=parts(norm="stochastic", classes=3)))
     expected = functools.partial(plain.preactivation, strides=[1])
     net.eval()
     tree = numbers(nnx.to_pure_dict(nnx.state(net)))
@@ -210,41 +212,48 @@ def test_with_stochastic_normalisation_kernels_have_norm_one():
     out, ((sampled, _), nodes), (belief, _) = run(jax.random.key(1), X)
     # float32's rounding, through a dozen layers.
     np.testing.assert_allclose(out, expected(divided(tree), X.astype(np.float64)), 1e-4, 1e-4)
-    assert size(net) == size(nnx.eval_shape(lambda: make(rngs=RNGS())))
+    assert size(net) == size(nnx.eval_shape(lambda: make(parts=parts(classes=3))))
     places = sum(isinstance(m, cg.layers.StochasticNorm) for _, m in nnx.iter_modules(net))
     assert len(nodes) == 2 * places and abs(sampled - out).max() > 1e-3
     assert jnp.isfinite(belief.mean).all() and (belief.variance > 0).all()
 
 
 def test_branches_begin_with_one_over_the_root_of_their_number():
-    net = wide_resnet(10, 1, norm="none", rngs=nnx.Rngs(0))
+    net = wide_resnet(10, 1, parts=parts(norm="none"))
     assert [float(block.scale.factor[...]) for block in net.blocks] == pytest.approx([3**-0.5] * 3)
-    skip = wide_resnet(10, 1, norm="none", scale=0.0, rngs=nnx.Rngs(0))
+    skip = wide_resnet(10, 1, parts=parts(norm="none", scale=0.0))
     assert [float(block.scale.factor[...]) for block in skip.blocks] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: network("vgg", rngs=RNGS()), "network is one of densenet-bc-100-12, .*got 'vgg'"),
-        (lambda: DenseNetBC(41, rngs=RNGS()), r"6 n \+ 4, n at least 1, got 41"),
-        (lambda: wide_resnet(27, 10, rngs=RNGS()), r"6 n \+ 4, n at least 1, got 27"),
-        (lambda: wide_resnet(10, 1, norm="group", rngs=RNGS()), "norm is one of batch.*'group'"),
         (
-            lambda: DenseNetBC(10, standardised=True, rngs=RNGS()),
+            lambda: network("vgg", parts()),
+            "network is one of tiny, .*got 'vgg'",
+        ),
+        (lambda: DenseNetBC(41, parts=parts()), r"6 n \+ 4, n at least 1, got 41"),
+        (lambda: wide_resnet(27, 10, parts=parts()), r"6 n \+ 4, n at least 1, got 27"),
+        (lambda: wide_resnet(10, 1, parts=parts(norm="group")), "norm is one of batch.*'group'"),
+        (
+            lambda: DenseNetBC(10, parts=parts(standardised=True)),
             "stand in for a normalisation, got norm='batch'",
         ),
-        (lambda: PreActivationResNet((2, 0), (4, 8), rngs=RNGS()), r"for each width, got \(2, 0\)"),
         (
-            lambda: PreActivationResNet((1,), (4,), shortcut="none", rngs=RNGS()),  # type: ignore[arg-type]
+            lambda: PreActivationResNet((2, 0), (4, 8), parts=parts()),
+            r"each width, got \(2, 0\)",
+        ),
+        (
+            lambda: PreActivationResNet((1,), (4,), shortcut="none", parts=parts()),  # type: ignore[arg-type]
             "'project' or 'pad', got 'none'",
         ),
         (
-            lambda: PreActivationResNet((1,), (4,), shortcut="pad", rngs=RNGS()),
+            lambda: PreActivationResNet((1,), (4,), shortcut="pad", parts=parts()),
             "padded, not removed: got 4 of 16",
         ),
-        (lambda: EfficientNet((), rngs=RNGS()), "at least one stage"),
-        (lambda: Mixer(5, rngs=RNGS()), "Patches of 5 pixels do not tile images of 32"),
+        (lambda: EfficientNet((), parts=parts()), "at least one stage"),
+        (lambda: Mixer(5, parts=parts()), "Patches of 5 pixels do not tile images of 32"),
+        (lambda: Mixer(4, parts=parts(standardised=True)), "no convolutions to standardise"),
     ],
 )
 def test_errors(make, message):
