@@ -5,6 +5,7 @@ A public name of cgjax that has no docstring, or no place in the reference, fail
 """
 
 import html
+import inspect
 import pathlib
 import re
 import sys
@@ -18,6 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import public_names  # noqa: E402
 
+import cgjax  # noqa: E402
+
 # As arithmatex marks them, and how they are displayed.
 FORMULAS = (
     (r'<span class="arithmatex">\\\((.*?)\\\)</span>', "inline"),
@@ -26,28 +29,63 @@ FORMULAS = (
 
 
 def on_config(config):
-    """Fail if something public is undocumented."""
+    """Fail if something public is undocumented; say the version."""
     problems = public_names.problems(pathlib.Path(config.docs_dir))
     if problems:
         raise PluginError("Undocumented public names:\n  " + "\n  ".join(problems))
+    # In the header and in the title of each page.
+    config.site_name = f"{config.site_name} {cgjax.__version__}"
     return config
 
 
 def on_page_content(html_text, page, config, files):
-    """Turn formulas into MathML, which browsers draw themselves."""
+    """Turn formulas into MathML, which browsers draw themselves.
+
+    Raises:
+        PluginError: the converter does not know a command of LaTeX, and would leave it as it is.
+    """
     for pattern, display in FORMULAS:
 
         def converted(match: re.Match[str], display: str = display) -> str:
-            return converter.convert(html.unescape(match[1]), display=display)
+            made = converter.convert(html.unescape(match[1]), display=display)
+            if unknown := re.search(r">(\\[a-zA-Z]+)<", made):
+                raise PluginError(f"{page.file.src_path}: no MathML for {unknown[1]} in {match[1]}")
+            # Wide ones scroll (docs/style.css).
+            return made if display == "inline" else f'<div class="formula">{made}</div>'
 
         html_text = re.sub(pattern, converted, html_text, flags=re.DOTALL)
     return html_text
 
 
-class ExampleSections(griffe.Extension):
-    """The section "Example:" of a docstring is a doctest, which Griffe calls "Examples:"."""
+class Shown(griffe.Extension):
+    """What pages show of objects: examples, and fields of records without Python's own words."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Called for every module, class, function and attribute."""
+        """Called for every module, class, function and attribute.
+
+        The section "Example:" of a docstring is a doctest, which Griffe calls "Examples:".
+        """
         if obj.docstring is not None:
             obj.docstring.value = obj.docstring.value.replace("Example:\n", "Examples:\n")
+        if isinstance(obj, griffe.Function) and isinstance(obj.returns, str):
+            obj.returns = without_modules(obj.returns)
+
+    def on_class_members(self, *, node: Any, cls: griffe.Class, agent: Any, **kwargs: Any) -> None:
+        """Called when the members of a class are known: fields of a tuple get their types.
+
+        Python gives them a value, `_tuplegetter`, and a docstring, "Alias for field number 0".
+        """
+        described = cls.docstring is not None and "Attributes:" in cls.docstring.value
+        for attribute in cls.attributes.values():
+            if not str(attribute.value).startswith("_tuplegetter("):
+                continue
+            attribute.value = None
+            written = inspect.formatannotation(node.obj.__annotations__[attribute.name])
+            attribute.annotation = without_modules(written)
+            # The section of attributes describes them already.
+            attribute.docstring = None if described else griffe.Docstring("A field.")
+
+
+def without_modules(annotation: str) -> str:
+    """As a signature writes it."""
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", annotation)
