@@ -16,8 +16,8 @@ from cgjax import weights
 from docs.figures.pages import BLUE, GREY, RED, executed, run
 from train.report.figures import panels, save
 
-RATE = 0.3
-SAMPLES = 5
+RATE = 0.1
+SAMPLES = 8
 INPUT_VARIANCE = 0.1**2
 
 
@@ -40,7 +40,7 @@ def draw(path: pathlib.Path) -> None:
     figure, (row,) = panels(1, 4, (11, 2.9))
     titles = {
         "net(x)": "the ordinary network",
-        f"cg.pcff(net, {RATE})(key, x)": f"{RATE:.0%} of the units sampled",
+        f"cg.pcff(net, {RATE})(key, x)": "one unit of ten sampled",
         "cg.moments(net)(uncertain x)": "inputs known to ±0.1",
         "weights.deterministic(net)": "weights with variances",
     }
@@ -51,7 +51,7 @@ def draw(path: pathlib.Path) -> None:
         axes.set(xlabel=words, ylim=(-2.4, 2.4), xticks=[], yticks=[])
     row[0].plot(x[:, 0], plain, color=BLUE)
     for each in sampled:
-        row[1].plot(x[:, 0], each, color=BLUE, linewidth=0.6, alpha=0.7)
+        row[1].plot(x[:, 0], each, ".", color=BLUE, markersize=2, alpha=0.6)
     for axes, belief in zip(row[2:], (uncertain_input, uncertain_weights), strict=True):
         half = 2 * jnp.sqrt(belief.variance)
         low, high = belief.mean - half, belief.mean + half
