@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -37,6 +38,19 @@ def test_make_targets_exist(page: pathlib.Path):
     assert set(re.findall(r"`make ([a-z]+)", page.read_text())) <= targets
 
 
+def test_help_fits_a_terminal():
+    """Its first line is the main job, and it names every target."""
+    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout
+    lines = text.splitlines()
+    assert lines[0].startswith("make train") and max(map(len, lines)) <= 80
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)", makefile, re.MULTILINE)[0]
+    internal = {"help", "known-experiment", "newest-environment"}
+    assert set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)) == (
+        set(phony.replace("\\", "").split()) - internal
+    )
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_local_links_lead_somewhere(page: pathlib.Path):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", FENCE.sub("", page.read_text()))
@@ -64,7 +78,9 @@ def test_the_first_screen_shows_what_it_is_for():
 
 def test_badges_say_what_the_project_says():
     for name, text in badges.badges().items():
-        assert (ROOT / "docs" / "figures" / name).read_text() == text, "python -m docs.figures.badges"
+        assert (ROOT / "docs" / "figures" / name).read_text() == text, (
+            "python -m docs.figures.badges"
+        )
 
 
 def test_versions_agree():
