@@ -80,6 +80,7 @@ class Shown(griffe.Extension):
             if not str(attribute.value).startswith("_tuplegetter("):
                 continue
             attribute.value = None
+            attribute.labels.clear()
             written = inspect.formatannotation(node.obj.__annotations__[attribute.name])
             attribute.annotation = without_modules(written)
             # The section of attributes describes them already.
