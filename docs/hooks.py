@@ -27,6 +27,9 @@ FORMULAS = (
     (r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', "block"),
 )
 
+# Before the name of a class, where an annotation was evaluated.
+MODULES = re.compile(r"\b(?:cgjax|collections|jax|jaxlib|jaxtyping|typing)\.(?:\w+\.)*(?=\w)")
+
 
 def on_config(config):
     """Fail if something public is undocumented; say the version."""
@@ -67,8 +70,12 @@ class Shown(griffe.Extension):
         """
         if obj.docstring is not None:
             obj.docstring.value = obj.docstring.value.replace("Example:\n", "Examples:\n")
-        if isinstance(obj, griffe.Function) and isinstance(obj.returns, str):
+        if isinstance(obj, griffe.Function):
             obj.returns = without_modules(obj.returns)
+            for parameter in obj.parameters:
+                parameter.annotation = without_modules(parameter.annotation)
+        elif isinstance(obj, griffe.Attribute):
+            obj.annotation = without_modules(obj.annotation)
 
     def on_class_members(self, *, node: Any, cls: griffe.Class, agent: Any, **kwargs: Any) -> None:
         """Called when the members of a class are known: fields of a tuple get their types.
@@ -87,6 +94,8 @@ class Shown(griffe.Extension):
             attribute.docstring = None if described else griffe.Docstring("A field.")
 
 
-def without_modules(annotation: str) -> str:
-    """As a signature writes it."""
-    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", annotation)
+def without_modules(annotation: str | griffe.Expr | None) -> str | griffe.Expr | None:
+    """As a signature writes it: the names of classes without those of the modules they are from."""
+    if annotation is None or not MODULES.search(str(annotation)):
+        return annotation
+    return MODULES.sub("", str(annotation))
