@@ -1,7 +1,8 @@
 """What the site's build does beyond mkdocs: a check of the reference, examples shown as such, and
 formulas as MathML.
 
-A public name of cgjax that has no docstring, or no place in the reference, fails the build.
+A public name of cgjax that has no docstring, or no place in the reference, fails the build; so do
+formulas that cannot be converted, and internals of Python in the reference.
 """
 
 import html
@@ -27,6 +28,9 @@ FORMULAS = (
     (r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', "block"),
 )
 
+# Of tuples and arrays, what readers of the reference should not see.
+INTERNALS = "_tuplegetter", "Alias for field number", "jaxlib._jax"
+
 # Before the name of a class, where an annotation was evaluated.
 MODULES = re.compile(r"\b(?:cgjax|collections|jax|jaxlib|jaxtyping|typing)\.(?:\w+\.)*(?=\w)")
 
@@ -45,8 +49,12 @@ def on_page_content(html_text, page, config, files):
     """Turn formulas into MathML, which browsers draw themselves.
 
     Raises:
-        PluginError: the converter does not know a command of LaTeX, and would leave it as it is.
+        PluginError: the converter does not know a command of LaTeX, and would leave it as it is; or
+            the page shows how Python or JAX keep what is documented.
     """
+    text = re.sub(r"<[^>]+>", "", html_text)
+    if shown := [name for name in INTERNALS if name in text]:
+        raise PluginError(f"{page.file.src_path} shows {', '.join(shown)}: see `Shown`")
     for pattern, display in FORMULAS:
 
         def converted(match: re.Match[str], display: str = display) -> str:
