@@ -1,23 +1,25 @@
-# Everything a person or CI does with this repository. Each target sets up what it needs in .venv
-# (versions pinned by constraints.txt) the first time, and only looks at a time stamp afterwards.
+# make train     trains tanh and ReLU networks on scikit-learn's digits, and says
+#                what was learnt: a table, a figure, a JSON; about a minute
+#     EXPERIMENT=NAME    another one of train/, such as uci, vae or resnet
+#     ARGS="--help"      what an experiment can be told
 #
-#   make train     the default experiment: scikit-learn's digits, a table, a figure, a JSON;
-#                  another of train/: make train EXPERIMENT=resnet ARGS="--data-dir FOLDER"
-#   make test      the test suite; a part of it: make test ARGS="-k moments"
-#   make test-changed   the test files that a change touches
-#   make bench     the cost of PCFF and of moments, and the speed of training
-#   make docs      the documentation site, into site/
-#   make notebooks   executes the site's notebooks, into build/notebooks/
-#   make lint      ruff           make types    pyright
-#   make doctest   the examples in docstrings
-#   make pages     the code on the pages of the documentation
-#   make smoke     the experiment in a tiny setting, into a temporary folder
-#   make newest    the core tests on the newest JAX, in .venv-newest
-#   make format    let ruff rewrite the files
-#   make clean     remove the environments and what was built
+# make test      the test suite; a part of it: make test ARGS="-k moments"
+# make test-changed      the test files that a change touches
+# make doctest   the examples in docstrings
+# make pages     the code on the pages of the documentation
+# make newest    the core tests on the newest JAX, in .venv-newest
+# make smoke     the experiment in a tiny setting, into a temporary folder
+# make lint      ruff
+# make types     pyright
+# make format    let ruff rewrite the files
+# make docs      the documentation site, into site/
+# make notebooks the notebooks of the site, executed into build/notebooks/
+# make browser   opens each page of the site in Chromium, wide and narrow
+# make bench     the cost of PCFF and of moments, and the speed of training
+# make clean     remove the environments and what was built
 #
-# Arguments go through ARGS:  make train ARGS="--help"     make test ARGS="-k pcff"
-# Another interpreter:        make train PYTHON=/path/to/python3.12
+# The first time, a target sets up what it needs in .venv, with the versions of
+# constraints.txt. With another Python: make train PYTHON=/path/to/python3.12
 
 ARGS ?=
 # Of `make train`: one of EXPERIMENTS, which are the packages in train/ that can be run.
@@ -58,16 +60,20 @@ export PYTHONDONTWRITEBYTECODE =
 
 # Two targets must not install into one environment at the same time.
 .NOTPARALLEL:
-.PHONY: help train test test-changed bench docs notebooks lint types doctest pages smoke newest \
-    newest-environment format clean
+.PHONY: help train known-experiment test test-changed bench docs notebooks browser lint types \
+    doctest pages smoke newest newest-environment format clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
-train: $(VENV)/installed-train
-	@test -n "$(filter $(EXPERIMENT),$(EXPERIMENTS))$(wildcard train/$(subst .,/,$(EXPERIMENT)).py)" || \
-	    { echo "There is no experiment '$(EXPERIMENT)'; there are: $(EXPERIMENTS)."; exit 2; }
+train: known-experiment $(VENV)/installed-train
 	$(RUN) train.$(EXPERIMENT) $(ARGS)
+
+# Before anything is installed, which takes minutes.
+known-experiment:
+	@test -n "$(filter $(EXPERIMENT),$(EXPERIMENTS))$(wildcard train/$(subst .,/,$(EXPERIMENT)).py)" || \
+	    { echo "There is no experiment '$(EXPERIMENT)'. Choose one of: $(EXPERIMENTS)."; \
+	    echo "For example: make train EXPERIMENT=uci ARGS=--help"; exit 2; }
 
 # Each core has a process with tests: threads of numpy's products, or of XLA's programs, would wait
 # for each other.
@@ -87,7 +93,10 @@ bench: $(VENV)/installed-train
 	$(RUN) benchmarks.moments $(ARGS)
 
 docs: $(VENV)/installed-docs notebooks
-	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict $(ARGS)
+
+browser: docs
+	$(RUN) docs.browser_check site
 
 # Executed where a notebook, or the library, has changed since.
 NOTEBOOKS = $(patsubst docs/%.py,build/%.ipynb,$(wildcard docs/notebooks/*.py))

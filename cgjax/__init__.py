@@ -47,6 +47,8 @@ from cgjax.inference import (
 )
 from cgjax.nodes import Belief
 
+__version__ = "0.2.0"
+
 __all__ = [
     "AdversarialLosses",
     "Belief",

@@ -6,13 +6,16 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+import cgjax
 from docs import notebook_pages
+from docs.figures import badges
 from docs.tables import sweeps
 from tests.test_house import FLOORS
 from tests.train.made_up import NONE, write_sweep
@@ -38,6 +41,19 @@ def test_no_code_block_escapes(page: pathlib.Path):
 def test_make_targets_exist(page: pathlib.Path):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"`make ([a-z]+)", page.read_text())) <= targets
+
+
+def test_help_fits_a_terminal():
+    """Its first line is the main job, and it names every target."""
+    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout
+    lines = text.splitlines()
+    assert lines[0].startswith("make train") and max(map(len, lines)) <= 80
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)", makefile, re.MULTILINE)[0]
+    internal = {"help", "known-experiment", "newest-environment"}
+    assert set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)) == (
+        set(phony.replace("\\", "").split()) - internal
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -152,6 +168,48 @@ def test_a_vae_takes_twenty_lines():
     assert block is not None and "elbo" in block[2]
     lines = [line for line in block[2].splitlines() if line.strip()]
     assert len(lines) == 20 and max(map(len, lines)) <= 100
+
+
+def test_the_first_screen_shows_what_it_is_for():
+    """A picture, an example of at most fifteen lines, and how to install, before any heading."""
+    first = (ROOT / "README.md").read_text().split("\n## ")[0]
+    assert "one_network.svg" in first and "pip install" in first and "make train" in first
+    example = FENCE.search(first)
+    assert example is not None and example[1] == "python"
+    assert len([line for line in example[2].splitlines() if line.strip()]) <= 15
+
+
+def test_badges_say_what_the_project_says():
+    for name, text in badges.badges().items():
+        assert (ROOT / "docs" / "figures" / name).read_text() == text, (
+            "python -m docs.figures.badges"
+        )
+
+
+def test_versions_agree():
+    """Of the package, the citation, the page that says how to cite, and the newest in CHANGELOG."""
+    version = cgjax.__version__
+    citation = (ROOT / "CITATION.cff").read_text()
+    changes = re.findall(r"^## (\S+) - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert f"version: {version}\n" in citation
+    assert changes[0] == (version, re.findall(r"^date-released: (\S+)$", citation, re.M)[0])
+    assert f"version = {{{version}}}" in (ROOT / "docs" / "install.md").read_text()
+
+
+WORDS = "classification", "standardise", "install", "cite", "evaluate", "checkpoint", "gpu"
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_headings_have_the_words_that_are_searched_for(word: str):
+    """The site's search puts pages first whose titles have them."""
+    pages = [FENCE.sub("", page.read_text()).lower() for page in PAGES]
+    assert any(re.search(rf"^#+ .*\b{word}", text, re.MULTILINE) for text in pages)
+
+
+def test_tutorials_say_what_they_need():
+    for page in sorted((ROOT / "docs" / "tutorials").glob("*.md")):
+        first = page.read_text().split("\n## ")[0]
+        assert "pip install" in first, page.name
 
 
 def test_public_names_are_documented(monkeypatch: pytest.MonkeyPatch):

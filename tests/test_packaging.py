@@ -1,4 +1,5 @@
-"""What `pip install .` gives: one typed package, few requirements, a quiet import."""
+"""What `pip install .` gives: one typed package, few requirements, a quiet import. A release
+installs where nothing else is."""
 
 import ast
 import email.parser
@@ -10,24 +11,33 @@ import subprocess
 import sys
 import zipfile
 
+import jax
 import pytest
+
+import cgjax
 
 ROOT = pathlib.Path(__file__).parent.parent
 REQUIREMENTS = {"jax", "flax", "optax", "chex", "jaxtyping"}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The wheel, built without isolation so that no network is needed."""
-    folder = tmp_path_factory.mktemp("wheel")
+def release(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
+    """The wheel and the sources as they are released, built without isolation so that no network is
+    needed."""
+    folder = tmp_path_factory.mktemp("release")
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", folder],
         cwd=ROOT,
         check=True,
         capture_output=True,
     )
-    (path,) = folder.glob("*.whl")
-    return path
+    ((wheel,), (sdist,)) = (list(folder.glob(kind)) for kind in ("*.whl", "*.tar.gz"))
+    return {"wheel": wheel, "sdist": sdist}
+
+
+@pytest.fixture(scope="module")
+def wheel(release: dict[str, pathlib.Path]) -> pathlib.Path:
+    return release["wheel"]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +92,13 @@ def test_wheel_requires_five_packages(wheel: pathlib.Path):
     requirements = metadata.get_all("Requires-Dist") or []
     core = {requirement_name(text) for text in requirements if "extra ==" not in text}
     assert core == REQUIREMENTS
-    assert set(metadata.get_all("Provides-Extra") or []) == {"train", "test", "zoo", "docs"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {
+        "train",
+        "test",
+        "zoo",
+        "docs",
+        "tutorials",
+    }
 
 
 def test_import_touches_no_device(installed: pathlib.Path):
@@ -128,6 +144,89 @@ def test_modules_import_nothing_undeclared():
             names = {name.split(".")[0] for name in modules}
             wrong += [f"{path.name}: {name}" for name in names - allowed]
     assert not wrong
+
+
+BUILDING = "hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"
+USE = """
+import importlib.metadata, pathlib, sys, cgjax, jax.numpy as jnp
+assert pathlib.Path(cgjax.__file__).is_relative_to(sys.prefix), cgjax.__file__
+assert importlib.metadata.version("cgjax") == cgjax.__version__
+belief = cgjax.moments(jnp.tanh)(cgjax.Belief(jnp.zeros(()), jnp.ones(())))
+print(cgjax.__version__, round(float(belief.variance), 3))
+"""
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_a_release_installs_into_a_fresh_environment(
+    version: str, release: dict[str, pathlib.Path], tmp_path: pathlib.Path
+):
+    """The wheel and the sources, without an index; what they need comes from where tests run."""
+    names = [version, version, f"python{version}", "python3"]
+    found = subprocess.run(
+        [ROOT / ".ci" / "find-python", *names], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        pytest.skip(f"there is no Python {version} here")
+    sites = {
+        kind: installed_alone(path, found.stdout.strip(), tmp_path / kind)
+        for kind, path in release.items()
+    }
+    assert contents(sites["wheel"]) == contents(sites["sdist"])
+    packages = with_requirements(version)
+    if packages is None:
+        # Nothing to import it with: it is at least of this Python's grammar.
+        code = "import compileall; assert compileall.compile_dir('cgjax', quiet=1)"
+        expected = ""
+    else:
+        (sites["wheel"] / "requirements.pth").write_text(str(packages))
+        code, expected = USE, f"{cgjax.__version__} 0.394"
+    ran = subprocess.run(
+        [tmp_path / "wheel" / "bin" / "python", "-W", "error", "-c", code],
+        cwd=sites["wheel"],
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout.strip()) == (0, expected), ran.stderr
+
+
+def installed_alone(path: pathlib.Path, python: str, folder: pathlib.Path) -> pathlib.Path:
+    """The folder of packages of a new environment, with what a wheel or sources install there."""
+    subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install"]
+    installed = subprocess.run(
+        [*pip, "--no-deps", "--no-index", "--no-build-isolation", "--no-compile", path],
+        env=os.environ | {"PYTHONPATH": str(what_builds(folder / "building"))},
+        capture_output=True,
+        text=True,
+    )
+    assert installed.returncode == 0, installed.stderr
+    (site,) = folder.glob("lib/python*/site-packages")
+    return site
+
+
+def contents(site: pathlib.Path) -> dict[str, bytes]:
+    """The files of the package."""
+    files = (path for path in (site / "cgjax").rglob("*") if path.is_file())
+    return {str(path.relative_to(site)): path.read_bytes() for path in files}
+
+
+def what_builds(folder: pathlib.Path) -> pathlib.Path:
+    """A folder that shows what builds the sources, and no other package of this environment."""
+    folder.mkdir()
+    for name in BUILDING:
+        packages = importlib.metadata.distribution(name).locate_file("")
+        for part in {file.parts[0] for file in importlib.metadata.files(name) or []} - {".."}:
+            (folder / part).symlink_to(str(packages / part))
+    return folder
+
+
+def with_requirements(version: str) -> pathlib.Path | None:
+    """The packages of an environment of a version of Python that has JAX, if there is one."""
+    running = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if version == running:
+        return pathlib.Path(jax.__file__).parent.parent
+    newest = list(ROOT.glob(f".venv-newest/lib/python{version}/site-packages/jax"))
+    return newest[0].parent if newest else None
 
 
 def test_constraints_pin_versions_and_nothing_else():

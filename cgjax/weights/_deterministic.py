@@ -75,8 +75,8 @@ def deterministic(
         `procedure(key, posterior, *args) -> Belief`. The key is not used, and may be None.
 
     Raises:
-        As `cgjax.moments`.
-        ValueError: another value of `jacobian`; "frozen" with `order=2`.
+        ValueError: another value of `jacobian`; "frozen" with `order=2`; and as `cgjax.moments`.
+        TypeError: as `cgjax.moments`.
 
     Example:
         >>> import jax, jax.numpy as jnp, cgjax as cg
