@@ -1,4 +1,9 @@
-"""Networks that know what they do not know, in scikit-learn's conventions."""
+"""Networks that know what they do not know, in scikit-learn's conventions.
+
+    from cgjax.estimators import BayesianClassifier, BayesianRegressor
+
+They need scikit-learn, `pip install 'cgjax[estimators]'`. `import cgjax` does not import it.
+"""
 
 from cgjax.estimators._classifier import BayesianClassifier
 from cgjax.estimators._networks import Network

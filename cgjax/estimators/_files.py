@@ -19,9 +19,31 @@ import numpy as np
 FORMAT = "cgjax.estimators"
 VERSION = 1
 HEADER = "header"
+# What reading raises of a file that is none of ours, or was cut or changed.
+DAMAGES = (
+    AttributeError,  # an array alone
+    EOFError,
+    KeyError,
+    NotImplementedError,  # compressed in a way that Python does not know
+    OSError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
-def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+def damaged(path: str | os.PathLike[str], error: Exception) -> ValueError:
+    """What is raised about such a file."""
+    return ValueError(
+        f"{path} was not written by `save` of an estimator of cgjax, or is damaged "
+        f"({type(error).__name__}: {error}). Save the estimator again."
+    )
+
+
+def write(
+    path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> None:
     """Writes a file in place of an older one at once, after all of it is on the disk."""
     text = json.dumps({"format": FORMAT, "version": VERSION, **header})
     content = io.BytesIO()
@@ -56,24 +78,11 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
         if header["format"] != FORMAT:
             raise ValueError(f"its format is {header['format']!r}")
         version = header["version"]
-    except (
-        AttributeError,
-        EOFError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,  # of a way to compress that Python does not know
-    ) as error:
-        raise ValueError(
-            f"{path} was not written by `save` of an estimator of cgjax, or is damaged "
-            f"({type(error).__name__}: {error}). Save the estimator again."
-        ) from error
+    except DAMAGES as error:
+        raise damaged(path, error) from error
     if version != VERSION:
         raise ValueError(
-            f"{path} has version {version!r} of the format, and this cgjax reads {VERSION}. Load it "
-            "with the cgjax that wrote it, or fit the estimator again."
+            f"{path} has version {version!r} of the format, and this cgjax reads {VERSION}. "
+            "Load it with the cgjax that wrote it, or fit the estimator again."
         )
     return header, arrays

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cgjax import weights
-from cgjax.nodes import Belief
 from cgjax.estimators._mixtures import Mixture
+from cgjax.nodes import Belief
 
 
 @dataclass(frozen=True)

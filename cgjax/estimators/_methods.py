@@ -53,7 +53,11 @@ def initial(model: Model, params: Tree, level: Array) -> dict[str, Tree]:
 
 
 def loss(
-    model: Model, trained: dict[str, Tree], state: Tree, key: Array, rows: tuple[Array, Array],
+    model: Model,
+    trained: dict[str, Tree],
+    state: Tree,
+    key: Array,
+    rows: tuple[Array, Array],
     cost: tuple[Array, Array],
 ) -> Array:
     """The loss of a batch; `cost` is the share of it that counts per row, and the prior."""
@@ -97,12 +101,12 @@ def predicted(model: Model, trained: dict[str, Tree], state: Tree, key: Array, x
     return jax.lax.map(drawn, keys, batch_size=min(AT_ONCE, model.draws))
 
 
-def _output(model: Model, out: Any) -> Belief:
+def _output(model: Model, out: Any) -> Any:
     return out[0] if model.has_state else out
 
 
 def _known(model: Model, params: Tree, state: Tree, x: Array) -> Belief:
-    output = _output(model, model.apply(params, *state, x))
+    output: Any = _output(model, model.apply(params, *state, x))
     return Belief(output, jnp.zeros_like(output))
 
 

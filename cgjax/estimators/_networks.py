@@ -1,4 +1,4 @@
-"""Networks that estimators take: the default one, modules and functions that make them, functions."""
+"""Networks that estimators take: the default one, modules, functions that make one, functions."""
 
 import functools
 from collections.abc import Sequence
@@ -113,11 +113,22 @@ def build(network: Leaf, features: int, outputs: int, seed: int) -> Built:
     return built
 
 
+def stacked(each: Sequence[Built]) -> Built:
+    """Networks of one kind as one, whose parameters and state have a leading axis of them."""
+
+    def stack(*leaves: Leaf) -> Array:
+        return jnp.stack(leaves)
+
+    params = jax.tree.map(stack, *(built.params for built in each))
+    state = jax.tree.map(stack, *(built.state for built in each))
+    return each[0]._replace(params=params, state=state)
+
+
 def _wanted(network: Leaf) -> str:
     return (
-        "network is None for the default one, a cgjax.estimators.Network of two functions, a module "
-        "(Flax NNX), or a function `make(features, outputs, rngs)` that returns a module; got "
-        f"{type(network).__name__}."
+        "network is None for the default one, a cgjax.estimators.Network of two functions, a "
+        "module of Flax NNX, or a function `make(features, outputs, rngs)` that returns a module; "
+        f"got {type(network).__name__}."
     )
 
 

@@ -53,10 +53,10 @@ class Scaling(NamedTuple):
             units = np.where(self.constant, 0.0, (rows - self.mean) / self.deviation)
         far = ~(np.abs(units) < LARGEST)
         if far.any():
-            row, column = np.argwhere(far)[0]
+            row, column = map(int, np.argwhere(far)[0])
             raise ValueError(
-                f"{what}: the entry {rows[row, column]:g} in row {row}, column {column} (from 0) is "
-                f"{units[row, column]:g} standard deviations of the training rows from their mean, "
-                "more than float32 holds. Correct it, or take the column's logarithm."
+                f"{what}: the entry {rows[row, column]:g} in row {row}, column {column}, both "
+                f"counted from 0, is {units[row, column]:g} standard deviations of the training "
+                "rows from their mean, more than float32 holds. Correct it, or take the column's logarithm."
             )
         return units.astype(np.float32)

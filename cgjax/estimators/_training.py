@@ -21,8 +21,10 @@ from cgjax.estimators import _methods
 from cgjax.estimators._methods import Model
 
 WARM_UP = 0.9  # share of the epochs in which the cost of weights rises
-CHECKS = 20  # of validation rows in a training
-PATIENCE = 5  # checks in a row that are worse than the best by its standard error
+# Checks of validation rows, in the second half of a training: in the first, weights cost so little
+# that rows with much noise are predicted worse for a while, and better again later.
+CHECKS = 10
+PATIENCE = 4  # checks in a row that are worse than the best by the standard error
 BLOCK = 256  # rows that are predicted at once
 SMALLEST = 64  # rows that arrays have at least
 ORDER, NOISE = range(2)  # streams of random numbers
@@ -66,7 +68,6 @@ class Problem(NamedTuple):
     model: Model
     params: Tree  # the network's first ones
     state: tuple[Tree, ...]
-    targets: int  # with a level of noise each
     seed: int
     learning_rate: float
 
@@ -111,9 +112,9 @@ def begin(model: Model, params: Tree, level: Array) -> tuple[Tree, Tree]:
     return first, optax.scale_by_adam().init(first)
 
 
-def first_weights(model: Model, params: Tree, targets: int) -> Tree:
+def first_weights(model: Model, params: Tree) -> Tree:
     """What is trained, as shapes."""
-    level = jax.ShapeDtypeStruct((targets,), jnp.float32)
+    level = jax.ShapeDtypeStruct((model.likelihood.targets,), jnp.float32)
     return jax.eval_shape(functools.partial(_methods.initial, model), params, level)
 
 
@@ -162,9 +163,8 @@ def predict(model: Model, trained: Tree, state: Tree, seed: int, x: np.ndarray) 
         block = np.zeros((BLOCK, *x.shape[1:]), np.float32)
         part = x[start : start + BLOCK]
         block[: len(part)] = part
-        made = _methods.predict_block(model, trained, state, np.uint32(seed), block)
-        blocks.append(jax.tree.map(lambda a, n=len(part): np.asarray(a)[:, :n], made))
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays, 1), *blocks)
+        blocks.append(_methods.predict_block(model, trained, state, np.uint32(seed), block))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays, 1)[:, : len(x)], *blocks)
 
 
 def search(problem: Problem, rows: Rows, how: Search) -> tuple[Trained, Candidate]:
@@ -177,7 +177,9 @@ def search(problem: Problem, rows: Rows, how: Search) -> tuple[Trained, Candidat
         found: Trained | None = None
         for number, candidate in enumerate(how.candidates):
             words = f"candidate {number + 1} of {len(how.candidates)}"
-            made = _train(problem, fit, size, candidate, how._replace(tell=_after(how, words)), held)
+            made = _train(
+                problem, fit, size, candidate, how._replace(tell=_after(how, words)), held
+            )
             if found is None or _better(made.log_densities, found.log_densities):
                 best, found, until = candidate, made, made.epochs
     last = how._replace(until=until, tell=_after(how, "all rows"))
@@ -200,7 +202,7 @@ def _train(
     worse than at their best for long, and what was best is kept, if the end is worse by more than
     the standard error of the difference; otherwise the end."""
     model = problem.model
-    level = np.full(problem.targets, candidate.first_noise, np.float32)
+    level = np.full(model.likelihood.targets, candidate.first_noise, np.float32)
     carry = begin(model, problem.params, level)
     plan = Plan(
         np.uint32(problem.seed),
@@ -210,16 +212,15 @@ def _train(
         np.float32(candidate.prior),
     )
     filled, best, worse = rows.filled(size), None, 0
-    ends = np.unique(np.linspace(0, how.epochs, CHECKS + 1).round().astype(np.int32))
+    parts = np.linspace(0, how.epochs, 2 * CHECKS + 1).round().astype(np.int32)
+    ends = np.unique(np.minimum(parts, how.until))
     made = Trained(carry[0], 0)
     for first, last in zip(ends, ends[1:], strict=False):
-        if first >= how.until:
-            break
-        last = min(last, np.int32(how.until))
         carry = advance(model, carry, problem.state, filled, plan, first, last)
         made = Trained(carry[0], int(last))
         how.tell(f"epoch {last} of {how.until}")
-        if held is None or not (how.stops or last == how.epochs):
+        early = not how.stops or 2 * last < how.epochs
+        if held is None or (early and last < how.epochs):
             continue
         predicted = predict(model, carry[0], problem.state, problem.seed, held.x)
         made = made._replace(log_densities=model.likelihood.log_density(predicted, held.y))
