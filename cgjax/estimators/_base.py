@@ -20,11 +20,11 @@ from cgjax.estimators._scaling import Scaling
 from cgjax.estimators._scikit_learn import BaseEstimator
 from cgjax.estimators._training import Candidate, Problem, Rows, Search
 
-STEPS = 10_000  # of a training, unless `max_epochs` is given
 PRIORS = (1.0, 3.0)  # that are tried, unless some are given
 MEMBERS_PRIORS = (0.3, 1.0)  # of an ensemble's members
-BATCHES = {5_000: 32, 20_000: 64}  # rows of a step, for at most so many rows
-LARGE_BATCH = 256
+# Rows of a step, for at most so many rows; and how many steps a training has.
+BATCHES = {5_000: 32, 20_000: 64, math.inf: 256}
+STEPS = {5_000: 10_000, math.inf: 20_000}
 FEWEST = 10  # rows of which some are held out
 
 # Chooses the numbers of validation rows.
@@ -87,7 +87,7 @@ class Estimator(BaseEstimator):
         model, built = self._model(rows.x.shape[1], count)
         candidates = self._candidates(noises)
         chooses = count >= FEWEST and (len(candidates) > 1 or self.early_stopping)
-        epochs = self.max_epochs or math.ceil(STEPS / max(count // model.batch, 1))
+        epochs = self.max_epochs or math.ceil(_for(count, STEPS) / max(count // model.batch, 1))
         how = Search(
             candidates,
             epochs,
@@ -138,7 +138,7 @@ class Estimator(BaseEstimator):
             )
         batch = self.batch_size
         if batch is None:
-            batch = next((size for most, size in BATCHES.items() if rows <= most), LARGE_BATCH)
+            batch = _for(rows, BATCHES)
         stateful = bool(built.state)
         model = Model(
             built.apply, stateful, self._likelihood, self.method, int(self.samples), int(batch)
@@ -211,6 +211,11 @@ class Estimator(BaseEstimator):
                 version, or damaged; the network is missing, or has other weights.
         """
         return _saving.load(cls, path, network)
+
+
+def _for(rows: int, table: dict[float, int]) -> int:
+    """What a table by the largest number of rows says."""
+    return next(value for most, value in table.items() if rows <= most)
 
 
 def _silent(text: str) -> None:

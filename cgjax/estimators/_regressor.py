@@ -53,7 +53,8 @@ class BayesianRegressor(RegressorMixin, Estimator):
             the most trusted. None: (1.0, 3.0), and (0.3, 1.0) for ensembles.
         learning_rate: of Adam; it falls to 0 as a cosine.
         batch_size: rows of a step. None: 32, from 5,000 rows on 64, from 20,000 on 256.
-        max_epochs: of a training. None: as many as make 10,000 steps.
+        max_epochs: of a training. None: as many as make 10,000 steps, from 5,000 rows on
+            20,000.
         early_stopping: whether a training ends where validation rows are predicted worse than
             before for long, in its second half. If so, so many epochs are what the last training,
             on all rows, takes.

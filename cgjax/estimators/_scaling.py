@@ -57,6 +57,7 @@ class Scaling(NamedTuple):
             raise ValueError(
                 f"{what}: the entry {rows[row, column]:g} in row {row}, column {column}, both "
                 f"counted from 0, is {units[row, column]:g} standard deviations of the training "
-                "rows from their mean, more than float32 holds. Correct it, or take the column's logarithm."
+                "rows from their mean, more than float32 holds. Correct it, or take the logarithm "
+                "of the column."
             )
         return units.astype(np.float32)
