@@ -82,7 +82,13 @@ def test_wheel_requires_five_packages(wheel: pathlib.Path):
     requirements = metadata.get_all("Requires-Dist") or []
     core = {requirement_name(text) for text in requirements if "extra ==" not in text}
     assert core == REQUIREMENTS
-    assert set(metadata.get_all("Provides-Extra") or []) == {"train", "test", "zoo", "docs"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {
+        "estimators",
+        "train",
+        "test",
+        "zoo",
+        "docs",
+    }
 
 
 def test_import_touches_no_device(installed: pathlib.Path):
