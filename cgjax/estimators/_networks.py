@@ -97,14 +97,15 @@ def build(network: Leaf, features: int, outputs: int, seed: int) -> Built:
         ValueError: the network changes its own variables (BatchNorm, dropout), or its outputs have
             another shape than they should.
     """
+    key = jax.random.key(np.uint32(seed))
     if isinstance(network, Network):
-        params = network.initial(jax.random.key(seed), features, outputs)
+        params = network.initial(key, features, outputs)
         built = Built(network.apply, (), params)
     else:
         if is_module(network):
             module = network
         elif callable(network):
-            module = network(features, outputs, nnx.Rngs(seed))
+            module = network(features, outputs, rngs=nnx.Rngs(key))
         else:
             raise TypeError(_wanted(network))
         apply, params, state = functional(module)
@@ -134,7 +135,12 @@ def _wanted(network: Leaf) -> str:
 
 def _check(built: Built, features: int, outputs: int) -> None:
     x = jax.ShapeDtypeStruct((3, features), jnp.float32)
-    out: Any = jax.eval_shape(built.apply, built.params, *built.state, x)
+    try:
+        out: Any = jax.eval_shape(built.apply, built.params, *built.state, x)
+    except TypeError as error:  # of shapes that do not fit
+        raise ValueError(
+            f"The network does not take rows of {features} features, as X has: {error}"
+        ) from error
     out = out[0] if built.state else out
     shape = getattr(out, "shape", None)
     fits = shape == (3, outputs) or (outputs == 1 and shape == (3,))

@@ -26,7 +26,7 @@ WARM_UP = 0.9  # share of the epochs in which the cost of weights rises
 CHECKS = 10
 PATIENCE = 4  # checks in a row that are worse than the best by the standard error
 BLOCK = 256  # rows that are predicted at once
-SMALLEST = 64  # rows that arrays have at least
+SMALLEST = 256  # rows that arrays have at least
 ORDER, NOISE = range(2)  # streams of random numbers
 
 

@@ -8,7 +8,7 @@ from cgjax.estimators import BayesianClassifier, BayesianRegressor
 
 SMALL: dict[str, Any] = {
     "hidden": (8,),
-    "max_epochs": 60,
+    "max_epochs": 600,
     "prior": 1.0,
     "random_state": 0,
 }

@@ -112,4 +112,4 @@ def test_validation_rows():
 def test_filled_rows_are_followed_by_copies_of_the_first():
     rows = Rows(np.arange(6.0).reshape(3, 2), np.array([7, 8, 9])).filled(5)
     assert rows.y.tolist() == [7, 8, 9, 7, 7] and rows.x[4].tolist() == [0.0, 1.0]
-    assert [_training.size_of(n) for n in (1, 64, 65, 128, 1000)] == [64, 64, 128, 128, 1024]
+    assert [_training.size_of(n) for n in (1, 256, 257, 512, 1000)] == [256, 256, 512, 512, 1024]
