@@ -134,8 +134,8 @@ class BayesianClassifier(ClassifierMixin, Estimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"y has 1 class, {self.classes_.tolist()[0]!r}, and a classifier needs at least 2: rows of "
-                "another class are missing."
+                f"y has 1 class, {self.classes_.tolist()[0]!r}, and a classifier needs at least 2: "
+                "rows of another class are missing."
             )
 
         def held(random: np.random.Generator) -> np.ndarray:
