@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ BATCHES = {5_000: 32, 20_000: 64, math.inf: 256}
 STEPS = {5_000: 10_000, math.inf: 20_000}
 FEWEST = 10  # rows of which some are held out
 
+EstimatorT = TypeVar("EstimatorT", bound="Estimator")
 # Chooses the numbers of validation rows.
 HeldOut = Callable[[np.random.Generator], np.ndarray]
 
@@ -197,7 +198,9 @@ class Estimator(BaseEstimator):
         _saving.save(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], network: Leaf = None) -> Self:
+    def load(
+        cls: type[EstimatorT], path: str | os.PathLike[str], network: Leaf = None
+    ) -> EstimatorT:
         """A fitted estimator from a file that `save` wrote. It predicts the same.
 
         Args:

@@ -1,7 +1,7 @@
 """Classification with calibrated probabilities, in scikit-learn's conventions."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class BayesianClassifier(ClassifierMixin, Estimator):
         self.progress = progress
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any) -> "BayesianClassifier":
         """Learns from rows.
 
         Args:

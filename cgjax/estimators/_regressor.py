@@ -1,7 +1,7 @@
 """Regression with uncertainty, in scikit-learn's conventions."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 
@@ -127,7 +127,7 @@ class BayesianRegressor(RegressorMixin, Estimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any) -> "BayesianRegressor":
         """Learns from rows.
 
         Args:
