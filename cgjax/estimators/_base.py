@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -27,7 +27,7 @@ BATCHES = {5_000: 32, 20_000: 64, math.inf: 256}
 STEPS = {5_000: 10_000, math.inf: 20_000}
 FEWEST = 10  # rows of which some are held out
 
-EstimatorT = TypeVar("EstimatorT", bound="Estimator")
+EstimatorT = TypeVar("EstimatorT")
 # Chooses the numbers of validation rows.
 HeldOut = Callable[[np.random.Generator], np.ndarray]
 
@@ -216,7 +216,7 @@ class Estimator(BaseEstimator):
         return _saving.load(cls, path, network)
 
 
-def _for(rows: int, table: dict[float, int]) -> int:
+def _for(rows: int, table: Mapping[int | float, int]) -> int:
     """What a table by the largest number of rows says."""
     return next(value for most, value in table.items() if rows <= most)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from cgjax import weights
 from cgjax._static import Function, Tree
@@ -43,13 +43,14 @@ class Model:
     batch: int
 
 
-def initial(model: Model, params: Tree, level: Array) -> dict[str, Tree]:
+def initial(model: Model, params: Tree, level: ArrayLike) -> dict[str, Tree]:
     """What is trained: the weights, or a posterior, and the level of the noise. The parameters of
     an ensemble have a leading axis of members."""
     if model.method != "ensemble":
         return {"weights": weights.mean_field(params, FIRST_VARIANCE), "level": level}
     members = len(jax.tree.leaves(params)[0])
-    return {"weights": params, "level": jnp.broadcast_to(level, (members, *level.shape))}
+    levels = jnp.broadcast_to(jnp.asarray(level), (members, *jnp.shape(level)))
+    return {"weights": params, "level": levels}
 
 
 def loss(
@@ -111,6 +112,6 @@ def _known(model: Model, params: Tree, state: Tree, x: Array) -> Belief:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def predict_block(model: Model, trained: Tree, state: Tree, seed: Array, x: Array) -> Any:
+def predict_block(model: Model, trained: Tree, state: Tree, seed: ArrayLike, x: ArrayLike) -> Any:
     """`predicted` for a block of rows."""
-    return predicted(model, trained, state, jax.random.key(seed), x)
+    return predicted(model, trained, state, jax.random.key(jnp.asarray(seed)), jnp.asarray(x))

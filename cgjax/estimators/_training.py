@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from cgjax._static import Tree
 from cgjax.estimators import _methods
@@ -106,7 +106,7 @@ def size_of(rows: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def begin(model: Model, params: Tree, level: Array) -> tuple[Tree, Tree]:
+def begin(model: Model, params: Tree, level: ArrayLike) -> tuple[Tree, Tree]:
     """What is trained, and the optimiser's state."""
     first = _methods.initial(model, params, level)
     return first, optax.scale_by_adam().init(first)
@@ -120,7 +120,13 @@ def first_weights(model: Model, params: Tree) -> Tree:
 
 @functools.partial(jax.jit, static_argnums=0)
 def advance(
-    model: Model, carry: Tree, state: Tree, rows: Rows, plan: Plan, first: Array, last: Array
+    model: Model,
+    carry: Tree,
+    state: Tree,
+    rows: Rows,
+    plan: Plan,
+    first: ArrayLike,
+    last: ArrayLike,
 ) -> Tree:
     """The epochs from number `first` to before `last`. In each, all rows come in random order, in
     whole batches; fewer rows than a batch come several times."""

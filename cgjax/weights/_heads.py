@@ -37,8 +37,8 @@ class GaussianHead:
 
     The noise has the unit of the targets: `log_noise=0` says a variance of 1. **Scale targets and
     features** to mean 0 and deviation 1 over the training rows, or intervals mean nothing: of the
-    hundred points of the tutorial all are within their 95 % intervals, and none in a unit that makes
-    the targets 10,000 times as large, although the noise is learnt ("Scale your data" in
+    hundred points of the tutorial all are within their 95 % intervals, and none are in a unit that
+    makes the targets 10,000 times as large, although the noise is learnt ("Scale your data" in
     docs/tutorials/bayesian_in_three_lines.md). `cgjax.estimators.BayesianRegressor` scales by
     itself.
 
