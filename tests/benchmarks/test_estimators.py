@@ -31,7 +31,7 @@ def test_differences_are_taken_split_by_split():
     assert told["first"] == 9.0 and told["later"] == 2.5 and told["count"] == 3
     (table,) = benchmark.TABLES
     text = table.told({"sets": [row, row | {"experiment": []}]})
-    assert "+0 ± 0.29" in text and "0.100" in text
+    assert "0 ± 0.29" in text and "0.100" in text
 
 
 def test_without_scaling_intervals_do_not_hold():
