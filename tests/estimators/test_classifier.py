@@ -53,14 +53,6 @@ def test_an_ensemble_averages_the_probabilities_of_its_members():
     np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-5)
 
 
-def test_classes_that_are_numbers_and_rare_ones():
-    """A class with one row stays in the training."""
-    y = np.where(X[:, 0] > 0, 5, -2)
-    y[7] = 40
-    model = classifier().fit(X, y)
-    assert model.classes_.tolist() == [-2, 5, 40] and model.predict_proba(X).shape == (60, 3)
-
-
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="y has 1 class, 'yes', and a classifier needs at least 2"):
         classifier().fit(X, np.full(len(X), "yes"))

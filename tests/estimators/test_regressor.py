@@ -229,7 +229,7 @@ def initial(key, features, outputs):
     [
         (Net, "ensemble"),
         (Net(2, 2, rngs=nnx.Rngs(1)), "moments"),
-        (Network(initial, plain), "sampling"),
+        (Network(initial, plain), "moments"),
     ],
     ids=["class", "module", "functions"],
 )
