@@ -41,6 +41,7 @@ FLOORS = (
     "weights",
     "layers",
     "metrics",
+    "estimators",
 )
 
 

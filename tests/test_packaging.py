@@ -93,6 +93,7 @@ def test_wheel_requires_five_packages(wheel: pathlib.Path):
     core = {requirement_name(text) for text in requirements if "extra ==" not in text}
     assert core == REQUIREMENTS
     assert set(metadata.get_all("Provides-Extra") or []) == {
+        "estimators",
         "train",
         "test",
         "zoo",

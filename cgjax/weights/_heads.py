@@ -35,6 +35,13 @@ class GaussianHead:
         expected:  1/2 (((y - m)^2 + v) / r + log(2 pi r)),  r = exp(log_noise)
         marginal:  1/2 ((y - m)^2 / (v + r) + log(2 pi (v + r)))
 
+    The noise has the unit of the targets: `log_noise=0` says a variance of 1. **Scale targets and
+    features** to mean 0 and deviation 1 over the training rows, or intervals mean nothing: of the
+    hundred points of the tutorial all are within their 95 % intervals, and none are in a unit that
+    makes the targets 10,000 times as large, although the noise is learnt ("Scale your data" in
+    docs/tutorials/bayesian_in_three_lines.md). `cgjax.estimators.BayesianRegressor` scales by
+    itself.
+
     Attributes:
         log_noise: the logarithm of the noise variance, a number or an array that broadcasts against
             the targets. It is a pytree leaf: to learn it, make it a parameter.

@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks import (
     chains,
     deterministic_bound,
+    estimators,
     evidence,
     kept_memory,
     moments,
@@ -71,6 +72,7 @@ AS_IN_A_TERMINAL: dict[str, Any] = {
     "kept-memory": kept_memory,
     "chains": chains,
     "evidence": evidence,
+    "estimators": estimators,
 }
 
 
