@@ -110,9 +110,9 @@ for side, values, what in ((axes[0], nll, "NLL, nats"), (axes[1], 100 * error, "
     for name, colour, runs in zip(names, colours, values, strict=True):
         side.plot(steps, runs.T, color=colour, lw=0.8, alpha=0.5)
         side.plot(steps, runs.mean(0), color=colour)
-        beside = {"xytext": (5, 7 if name == "PCFF" else -14), "textcoords": "offset points"}
-        side.annotate(name, (steps[2], runs.mean(0)[2]), color=colour, **beside)
-    side.set(title=f"Test {what}", xlabel="step", xlim=(0, STEPS), ylim=(0, None))
+        beside = {"xytext": (4, -4), "textcoords": "offset points"}
+        side.annotate(name, (STEPS, runs.mean(0)[-1]), color=colour, **beside)
+    side.set(title=f"Test {what}", xlabel="step", xlim=(0, 1.2 * STEPS), ylim=(0, None))
 axes[0].set_ylim(0, 1.5)
 axes[1].set_ylim(0, 30)
 

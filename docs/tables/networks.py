@@ -2,7 +2,7 @@
 
 import pathlib
 
-from benchmarks import moments_networks
+from benchmarks import moments_networks, table_1
 from docs.tables.parts import Parts, beside, bullets, columns, laid_out, of, origin, read_all
 from train.report.tables import Result
 
@@ -10,6 +10,10 @@ from train.report.tables import Result
 def _results(folder: pathlib.Path) -> list[Result]:
     """In several files, of some networks each."""
     return read_all(folder, "benchmarks/moments_networks*.json")
+
+
+def _of_table_1(folder: pathlib.Path) -> list[Result]:
+    return read_all(folder, "benchmarks/table_1*.json")
 
 
 @of(_results, "moments-networks")
@@ -40,3 +44,16 @@ def directions(found: list[Result]) -> str:
 def steps(found: list[Result]) -> str:
     """Attention with uncertain inputs, step by step."""
     return laid_out(moments_networks.TABLES[2], *(r for r in found if r.get("steps")))
+
+
+@of(_of_table_1, "table-1-variances")
+def table_1_variances(found: list[Result]) -> str:
+    """Networks without normalisation: variances at their first weights."""
+    return laid_out(table_1.TABLES[0], *(r for r in found if r["variances"]))
+
+
+@of(_of_table_1, "table-1-steps")
+def table_1_steps(found: list[Result]) -> Parts:
+    """What their training steps cost."""
+    yield laid_out(table_1.TABLES[1], *(r for r in found if r["steps"]))
+    yield bullets([*dict.fromkeys(origin(result) for result in found)])

@@ -128,7 +128,7 @@ for name in sys.argv[1:]:
 
 
 def test_every_benchmark_refuses_mistyped_options_without_jax_and_helps():
-    assert len(PROGRAMS) == 19
+    assert len(PROGRAMS) == 20
     call = [sys.executable, "-c", REFUSED, *PROGRAMS]
     done = subprocess.run(call, capture_output=True, text=True, cwd=FOLDER.parent, check=True)
     expected = [f"{name} {code} False True True" for name in PROGRAMS for code in (2, 0)]
