@@ -98,5 +98,6 @@ def test_make_lists_the_experiments(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert ended.returncode == 2 and "There is no experiment 'nosuch'; there are: " in ended.stdout
+    assert ended.returncode == 2
+    assert "There is no experiment 'nosuch'. Choose one of: " in ended.stdout
     assert {*EXPERIMENTS} <= {*ended.stdout.replace(".", "").split()}

@@ -57,7 +57,9 @@ class Kind(NamedTuple):
             if (folder / form.archive).exists():
                 return _from_archive(folder / form.archive, form), "the original archive"
             for inner in (folder, folder / form.folder):
-                if any((inner / file).is_file() for file in form.files):
+                paths = [inner / file for file in form.files]
+                # Of another set, `train` and `test` are folders.
+                if any(path.exists() and not path.is_dir() for path in paths):
                     return _from_files(inner, form), f"local {form.words}"
         if (folder / self.pictures).exists():
             return _from_pictures(folder / self.pictures), "local lossless pictures"
