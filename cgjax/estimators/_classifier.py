@@ -172,7 +172,8 @@ class BayesianClassifier(ClassifierMixin, Estimator):
             float64[rows, classes], in the order of `classes_`; rows sum to 1.
 
         Raises:
-            As `predict`.
+            sklearn.exceptions.NotFittedError: before `fit`.
+            ValueError: X as for `predict`.
         """
         probabilities = np.asarray(self._predicted(X), np.float64).mean(0)
         return probabilities / probabilities.sum(1, keepdims=True)

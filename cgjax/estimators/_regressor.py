@@ -198,8 +198,8 @@ class BayesianRegressor(RegressorMixin, Estimator):
             interval of its own.
 
         Raises:
-            As `predict`.
-            ValueError: the level is no probability between 0 and 1.
+            sklearn.exceptions.NotFittedError: before `fit`.
+            ValueError: the level is no probability between 0 and 1; X as for `predict`.
         """
         level = number("level", level, 0.0, 1.0)
         made = self._mixture(X)
@@ -217,8 +217,8 @@ class BayesianRegressor(RegressorMixin, Estimator):
             float64[rows], in nats; a density by the units of y. Of several targets the joint one.
 
         Raises:
-            As `predict`.
-            ValueError: y has another shape.
+            sklearn.exceptions.NotFittedError: before `fit`.
+            ValueError: y has another shape; X as for `predict`.
         """
         made = self._mixture(X)
         targets = np.asarray(y, np.float64)
