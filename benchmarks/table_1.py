@@ -32,10 +32,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax import lax
 
 import cgjax as cg
 from benchmarks.moments_accuracy import FAST
+from benchmarks.moments_networks import sampler
 from benchmarks.records import Table
 from benchmarks.timing import Prepared, batch, compared, descent
 from cgjax import weights
@@ -105,43 +105,13 @@ def images(case: Case, seed: int, number: int = 2) -> jax.Array:
     return jnp.where((jnp.arange(number) % 2 == 0).reshape(-1, 1, 1, 1), x, smooth)
 
 
-def sampled(f: Callable[..., Any], draws: int) -> Callable[..., tuple[Any, Any]]:
-    """`(key, about, x)` to the mean and variance over drawn parameters."""
-
-    @jax.jit
-    def moments(key: Any, about: Any, x: Any) -> tuple[Any, Any]:
-        def draw(key: Any) -> Any:
-            leaves, tree = jax.tree.flatten(about, is_leaf=_is_belief)
-            keys = jax.random.split(key, len(leaves))
-            drawn = [
-                b.mean + jnp.sqrt(b.variance) * jax.random.normal(k, b.mean.shape)
-                for k, b in zip(keys, leaves, strict=True)
-            ]
-            return f(jax.tree.unflatten(tree, drawn), x)
-
-        def add(sums: Any, key: Any) -> tuple[Any, None]:
-            off = draw(key) - centre
-            return (sums[0] + off, sums[1] + off**2), None
-
-        centre = draw(key)
-        zero = jnp.zeros_like(centre)
-        (first, second), _ = lax.scan(add, (zero, zero), jax.random.split(key, draws))
-        return centre + first / draws, second / draws - (first / draws) ** 2
-
-    return moments
-
-
-def _is_belief(x: Any) -> bool:
-    return isinstance(x, cg.Belief)
-
-
 def variances(name: str, seeds: range, draws: int) -> dict[str, Any]:
     """Moments of random networks of a kind, relative to those of samples."""
     case = CASES[name]
     f, _ = pure(case, 0)
     ours = jax.jit(cg.moments(f), compiler_options=FAST)
     diagonal = jax.jit(cg.moments(f, positions=False), compiler_options=FAST)
-    theirs, plain = sampled(f, draws), jax.jit(f, compiler_options=FAST)
+    theirs, plain = sampler(f, draws), jax.jit(f, compiler_options=FAST)
     found: dict[str, list[float]] = {"total": [], "diagonal": [], "off": [], "plain_off": []}
     for seed in seeds:
         params = pure(case, seed)[1]
