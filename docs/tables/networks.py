@@ -1,6 +1,7 @@
 """For which networks variances by moments are right, and for which uncertainty."""
 
 import pathlib
+from collections.abc import Callable
 
 from benchmarks import moments_networks, table_1
 from docs.tables.parts import Parts, beside, bullets, columns, laid_out, of, origin, read_all
@@ -12,8 +13,9 @@ def _results(folder: pathlib.Path) -> list[Result]:
     return read_all(folder, "benchmarks/moments_networks*.json")
 
 
-def _of_table_1(folder: pathlib.Path) -> list[Result]:
-    return read_all(folder, "benchmarks/table_1*.json")
+def _of_table_1(part: str) -> Callable[[pathlib.Path], list[Result]]:
+    """In several files, of which some hold only one part."""
+    return lambda folder: [r for r in read_all(folder, "benchmarks/table_1*.json") if r[part]]
 
 
 @of(_results, "moments-networks")
@@ -46,14 +48,15 @@ def steps(found: list[Result]) -> str:
     return laid_out(moments_networks.TABLES[2], *(r for r in found if r.get("steps")))
 
 
-@of(_of_table_1, "table-1-variances")
-def table_1_variances(found: list[Result]) -> str:
+@of(_of_table_1("variances"), "unnormalised-variances")
+def unnormalised_variances(found: list[Result]) -> Parts:
     """Networks without normalisation: variances at their first weights."""
-    return laid_out(table_1.TABLES[0], *(r for r in found if r["variances"]))
+    yield laid_out(table_1.TABLES[0], *found)
+    yield bullets([*map(origin, found)])
 
 
-@of(_of_table_1, "table-1-steps")
-def table_1_steps(found: list[Result]) -> Parts:
+@of(_of_table_1("steps"), "unnormalised-steps")
+def unnormalised_steps(found: list[Result]) -> Parts:
     """What their training steps cost."""
-    yield laid_out(table_1.TABLES[1], *(r for r in found if r["steps"]))
-    yield bullets([*dict.fromkeys(origin(result) for result in found)])
+    yield laid_out(table_1.TABLES[1], *found)
+    yield bullets([*map(origin, found)])
