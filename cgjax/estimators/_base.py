@@ -1,5 +1,6 @@
 """What both estimators share: from checked arrays to a trained network and its predictions."""
 
+import abc
 import math
 import os
 import sys
@@ -32,7 +33,7 @@ EstimatorT = TypeVar("EstimatorT")
 HeldOut = Callable[[np.random.Generator], np.ndarray]
 
 
-class Estimator(BaseEstimator):
+class Estimator(BaseEstimator, abc.ABC):
     """The part of an estimator that does not depend on what is predicted.
 
     Its arguments stand with the two estimators, since scikit-learn reads their names there.
@@ -72,6 +73,14 @@ class Estimator(BaseEstimator):
                 f"got {self.hidden!r}."
             )
 
+    def _forget(self) -> None:
+        """Before another fit: should it fail, units of new rows must not meet weights of old ones."""
+        for name in ("weights_", "_compiled"):
+            vars(self).pop(name, None)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "weights_")
+
     def _scale_inputs(self, x: np.ndarray) -> np.ndarray:
         """Learns the units of the features, and which are constant; the rows in these units."""
         self._inputs = Scaling.of(x)
@@ -101,12 +110,13 @@ class Estimator(BaseEstimator):
         trained, chosen = _training.search(problem, rows, how)
         if self.progress:
             print(file=sys.stderr)
-        self.weights_ = jax.tree.map(np.asarray, trained.weights)
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(self.weights_)):
+        found = jax.tree.map(np.asarray, trained.weights)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found)):
             raise ValueError(
                 "The training diverged: weights are not finite. Take a smaller learning_rate than "
                 f"{self.learning_rate:g}, or look at what the network does to large inputs."
             )
+        self.weights_ = found
         self.first_noise_, self.prior_ = chosen
         self.n_iter_ = trained.epochs
         self._compiled = model, built.state
@@ -170,13 +180,13 @@ class Estimator(BaseEstimator):
 
     # -- files
 
+    @abc.abstractmethod
     def _kept(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What a kind of estimator keeps in a file of its own: numbers and arrays."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _restore(self, numbers: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `_kept` returned."""
-        raise NotImplementedError
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the fitted estimator to one file, which is whole or absent.

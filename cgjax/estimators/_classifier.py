@@ -127,6 +127,7 @@ class BayesianClassifier(ClassifierMixin, Estimator):
         from sklearn.utils.validation import column_or_1d, validate_data
 
         self._check_options()
+        self._forget()
         checked: Any = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         x, y = checked
         y = column_or_1d(y, warn=True)

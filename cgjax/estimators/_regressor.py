@@ -149,6 +149,7 @@ class BayesianRegressor(RegressorMixin, Estimator):
         if self.noise not in NOISES:
             raise ValueError(f"noise is one of {', '.join(NOISES)}; got {self.noise!r}.")
         noises = numbers("first_noise", self.first_noise)
+        self._forget()
         checked: Any = validate_data(
             self, X, y, dtype=np.float64, y_numeric=True, multi_output=True, ensure_min_samples=2
         )

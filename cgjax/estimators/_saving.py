@@ -40,8 +40,8 @@ def load(kind: type[EstimatorT], path: str | os.PathLike[str], network: Leaf) ->
     """Reads an estimator of a kind."""
     header, arrays = _files.read(path)
     _check_kind(kind, path, header, network)
-    made: Any = kind(**_arguments(header) | {"network": network})
     try:
+        made: Any = kind(**_arguments(header) | {"network": network})
         for name in FITTED:
             setattr(made, name, header["numbers"][name])
         if header["features"]:
@@ -49,7 +49,7 @@ def load(kind: type[EstimatorT], path: str | os.PathLike[str], network: Leaf) ->
         made._inputs = scaling_of("inputs", arrays)
         made.constant_features_ = np.flatnonzero(made._inputs.constant)
         made._restore(header["numbers"], arrays)
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         raise _files.damaged(path, error) from error
     like = made._build()
     kept = {n.removeprefix(WEIGHTS): a for n, a in arrays.items() if n.startswith(WEIGHTS)}

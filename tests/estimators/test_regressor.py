@@ -11,6 +11,8 @@ from scipy import stats
 
 pytest.importorskip("sklearn")
 
+from sklearn.exceptions import NotFittedError
+
 from cgjax.estimators import Network
 from tests.estimators.tables import forward, regressor, table
 
@@ -251,3 +253,14 @@ def test_progress_is_told_on_the_standard_error(capsys):
     regressor(max_epochs=2, progress=True).fit(X, Y)
     told = capsys.readouterr()
     assert told.out == "" and "all rows, epoch 2 of 2" in told.err
+
+
+def test_after_a_fit_that_fails_nothing_is_predicted():
+    """Neither at first, nor by older weights in the units of new rows."""
+    model = regressor(learning_rate=1e30)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="training diverged"):
+            model.fit(X, Y)
+        with pytest.raises(NotFittedError):
+            model.predict(X)
+        model.weights_ = {}  # as if an earlier fit had succeeded
