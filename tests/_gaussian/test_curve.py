@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax import lax
 
 import cgjax as cg
+from cgjax._gaussian import curve
 from cgjax._gaussian.curve import curve_moments
 
 FUNCTIONS = {"softplus": jax.nn.softplus, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}
@@ -98,3 +101,24 @@ def test_a_function_of_booleans_is_differentiated_after_its_trace_has_ended():
         ).mean.sum()
 
     np.testing.assert_allclose(jax.grad(chosen)(at, up), [0.5, -0.5, 0.5], rtol=1e-4)
+
+
+@pytest.mark.parametrize("device", ["cpu", "default"])
+@pytest.mark.parametrize("powers", [1, 3])
+def test_sums_of_many_elements_are_those_of_few(powers, device, monkeypatch):
+    """The accuracy of few elements, which other tests hold, is that of the forms for many."""
+    mean, deviation = jnp.array([-3.0, 0.0, 0.4, 50.0]), jnp.array([0.1, 1.0, 3.0, 7.0])
+
+    def sums(f, mean, deviation):
+        return curve._smooth_sums(f, powers, f(mean), mean, deviation)
+
+    def chosen(*operands, **branches):
+        return branches[device](*operands)
+
+    for f in FUNCTIONS.values():
+        few = jax.jvp(lambda *a, f=f: sums(f, *a), (mean, deviation), (mean, deviation))
+        with monkeypatch.context() as patched:
+            patched.setattr(curve, "_FEW", 0)
+            patched.setattr(lax, "platform_dependent", chosen)
+            many = jax.jvp(lambda *a, f=f: sums(f, *a), (mean, deviation), (mean, deviation))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), few, many)
