@@ -74,7 +74,7 @@ class Estimator(BaseEstimator, abc.ABC):
             )
 
     def _forget(self) -> None:
-        """Before another fit: should it fail, units of new rows must not meet weights of old ones."""
+        """Before another fit: should it fail, units of new rows do not meet weights of old ones."""
         for name in ("weights_", "_compiled"):
             vars(self).pop(name, None)
 
