@@ -210,6 +210,12 @@ class TestArguments:
         )
 
 
+def repeated(w, x):
+    """A state to which each step adds by the same function of weights."""
+    shared = jnp.exp(w)
+    return lax.scan(lambda c, _: (c + jnp.tanh(c @ shared), None), x, None, length=3)[0]
+
+
 def test_nothing_that_is_traced_leaks():
     # JAX looks for leaks through all objects but those that are set aside, which takes seconds each
     # time where there are many.
@@ -225,6 +231,9 @@ def test_nothing_that_is_traced_leaks():
             jax.jit(
                 lambda p, build=build, lead=lead: build(lambda p, x: two_layers(p, x))(*lead, p, X)
             )(PARAMETERS)
+        # What steps share is known by the arrays outside of the loop.
+        w = cg.Belief(jnp.eye(3), jnp.full((3, 3), 0.1))
+        jax.jit(lambda w, x: cg.moments(repeated)(w, x))(w, X)
         with pytest.raises(Exception, match="[Ll]eaked"):
             jax.jit(lambda x: cg.feed_forward(leaking)(PARAMETERS, x))(X)
     # What is garbage by now is to be found again; what is imported is looked at with it.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cgjax._beliefs.curves.form import Coefficient, times
 from cgjax._beliefs.curves.total import Part
@@ -16,6 +18,37 @@ from cgjax._beliefs.values import Gaussian, Origin
 
 # The weights that lead from a result to one of the layers it was made by: the last one's first.
 Path = tuple[Origin, ...]
+
+
+class _Weakly(weakref.ref):
+    """A value that is not kept alive, equal for the same one; once that is gone, for no other."""
+
+    _hash: int
+
+    def __new__(cls, value: Any):
+        self = super().__new__(cls, value)
+        self._hash = id(value)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        value = self()
+        return self is other or (
+            value is not None and isinstance(other, _Weakly) and value is other()
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+def _weakly(path: Path) -> Hashable:
+    """For what is static in a pytree, which JAX's caches keep when the trace is over."""
+    return tuple((_Weakly(o.value), o.moves) for o in path)
+
+
+def _path(static: Any) -> Path:
+    """The same weights; in the place of those that are gone some that no array is equal to."""
+    alive = ((value(), moves) for value, moves in static)
+    return tuple(Origin(np.empty(0) if v is None else v, moves) for v, moves in alive)
 
 
 class Use(NamedTuple):
@@ -66,7 +99,7 @@ class Running(Gaussian):
         """For JAX: the layers themselves do not enter loops."""
         leaves, axes = super().tree_flatten()
         uses = tuple(tuple(use[:3]) for use in self.uses.values())
-        return (*leaves, uses), (axes, tuple(self.uses))
+        return (*leaves, uses), (axes, tuple(map(_weakly, self.uses)))
 
     @classmethod
     def tree_unflatten(cls, static: Any, leaves: Sequence[Any]) -> Running:
@@ -75,7 +108,7 @@ class Running(Gaussian):
         *inner, uses = leaves
         x = super().tree_unflatten(axes, inner)
         assert isinstance(x, Running)
-        known = {path: Use(*arrays) for path, arrays in zip(paths, uses, strict=True)}
+        known = {_path(path): Use(*a) for path, a in zip(paths, uses, strict=True)}
         object.__setattr__(x, "uses", known)
         return x
 
