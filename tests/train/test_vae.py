@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -232,7 +233,8 @@ def test_first_epochs_are_by_the_cheapest_bound(cell, cheapest):
     one, other, two, another = losses(jax.random.key(1)).tolist()
     assert one == other != two == another
     # Epochs are compared by one bound.
-    found = [jax.jit(one.log_probs)(variables, x.round()) for one in (made, own)]
+    each: list[Any] = [made, own]
+    found = [jax.jit(one.log_probs)(variables, x.round()) for one in each]
     np.testing.assert_array_equal(*found)
 
 
