@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What is to be measured on a GPU, one measurement a call, results into $OUT (default: runs/on_gpu).
 # It needs what `pip install cgjax[train]` brings but tensorflow-datasets and blackjax, and the data in
-# data/cifar10 and data/mnist ($DATA, if not data). Where there is no package index, but jax, flax,
+# data/cifar10, data/mnist and data/kjv ($DATA, if not data). Where there is no package index, but jax, flax,
 # optax, chex, jaxtyping, orbax-checkpoint, scikit-learn, matplotlib, rich and pillow, three pure
 # Python wheels are missing, tyro, docstring-parser and typeguard (for cp312/any, as for others):
 #
@@ -28,13 +28,18 @@
 #   benchmarks/on_gpu.sh indrnn sequential 20   # epochs; or permuted
 #   benchmarks/on_gpu.sh resnet 25              # epochs of the shortened schedule
 #   benchmarks/on_gpu.sh vae 50 1000            # samples of the bound, epochs; then 5, then 1
+#   benchmarks/on_gpu.sh vae 50 1000 pathwise   # the same of one gradient
+#   benchmarks/on_gpu.sh gan mnist 50           # epochs; or ring, or digits
+#   benchmarks/on_gpu.sh characters kjv 12      # epochs; or tinyshakespeare
 #   benchmarks/on_gpu.sh images cifar10 preact-resnet-18 moments_natural 0   # a cell of Table 1, a seed
 #
-# All cells of Table 1, most valuable first, with the estimated number of calls of each:
+# All cells of Table 1, and all rows of autoencoders, most valuable first, with the estimated number of
+# calls of each:
 #   benchmarks/on_gpu.sh images
+#   benchmarks/on_gpu.sh vae
 #
-# The last four are `python -m train.indrnn`, `train.resnet`, `train.vae` and `train.images`, and take
-# their options behind, as the faster of `--implementation mosaic_gpu` and none, or of `--form products --dtype
+# They are `python -m train.indrnn`, `train.resnet`, `train.vae`, `train.gan`, `train.characters` and
+# `train.images`, and take their options behind, as the faster of `--implementation mosaic_gpu` and none, or of `--form products --dtype
 # bfloat16 --width 8` and none, or `--latents gaussian`. They begin no epoch after $BUDGET seconds
 # (default: 400, which leaves three minutes of ten for the start, the last epoch and the test), save,
 # test, and say how to continue: the same call in the same place. Where only few small files come
@@ -109,9 +114,23 @@ case ${1:-} in
             --length "${2:?the number of epochs}" "${@:3}"
         ;;
     vae)
-        samples=${2:?the number of samples}
-        train vae "vae_$samples" --data mnist --data-dir "$data/mnist" --test-images 10000 \
-            --samples "$samples" --length "${3:?the number of epochs}" "${@:4}"
+        if [[ $# == 1 ]]; then exec "$python" -m train.vae.plan; fi
+        samples=$2 epochs=${3:?the number of epochs} folder=vae_$2 rest=("${@:4}")
+        if [[ -n ${4:-} && $4 != --* ]]; then
+            folder+=_$4 rest=(--gradients "$4" "${@:5}")
+        fi
+        train vae "$folder" --data mnist --data-dir "$data/mnist" --test-images 10000 \
+            --samples "$samples" --length "$epochs" "${rest[@]}"
+        ;;
+    gan)
+        set=${2:?ring, digits or mnist} epochs=${3:?the number of epochs} files=()
+        if [[ $set == mnist ]]; then files=(--data-dir "$data/mnist"); fi
+        train gan "gan_$set" --data "$set" "${files[@]}" --length "$epochs" "${@:4}"
+        ;;
+    characters)
+        set=${2:?tinyshakespeare or kjv}
+        train characters "characters_$set" --data "$set" --data-dir "$data/$set" \
+            --length "${3:?the number of epochs}" "${@:4}"
         ;;
     images)
         if [[ $# == 1 ]]; then exec "$python" -m train.images.plan; fi

@@ -30,6 +30,8 @@ def elbo(
 
     Of a node that is observed in part, p(x | z) is the sum over all its values that agree: exact,
     also for components whose nodes touch, such as a `LinearChain` of which positions are known.
+    `SoftEvidence` about a node that the guide proposes multiplies p(x, z) by the weight of the
+    state that was proposed.
 
     Args:
         model: a network of one example, `model(*args)`.
@@ -48,9 +50,9 @@ def elbo(
 
     Raises:
         ValueError: for unknown options; when called, if the guide has nodes that the model lacks,
-            a node is missing or both observed and proposed, others depend on a node that is
-            observed in part, or shapes do not fit; if values are known, for grey levels under a
-            Bernoulli node, and known positions that are not one-hot.
+            a node is missing or both observed and proposed (but for `SoftEvidence`), others depend
+            on a node that is observed in part and not proposed, or shapes do not fit; if values are
+            known, for grey levels under a Bernoulli node, and known positions that are not one-hot.
         TypeError: if model or guide is no network; when called, for an observation that is no
             array, weights of a family without a list of states, or a part of a `Grid` or
             `DenseGrid` whose sums are approximate.

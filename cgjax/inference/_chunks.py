@@ -34,9 +34,13 @@ def weighted(weights: jax.Array, values: jax.Array) -> jax.Array:
     """The sum of values (first axis) times weights, 0 times infinity being 0."""
     dtype = jnp.promote_types(values.dtype, weights.dtype)
     values = values.astype(dtype)
-    weights = weights.reshape(-1, *(1,) * (values.ndim - 1))
-    values = jnp.where((weights > 0) | jnp.isfinite(values), values, 0)
-    return jnp.sum(weights * values, axis=0)
+    # Of `lax`: each function of `jnp` is a program of its own, which takes long to trace.
+    weights = lax.broadcast_in_dim(weights.reshape(-1), values.shape, (0,))
+    complex_values = jnp.issubdtype(dtype, jnp.complexfloating)
+    finite = jnp.isfinite(values) if complex_values else lax.is_finite(values)
+    counts = lax.gt(weights, lax.full_like(weights, 0)) | finite
+    values = lax.select(counts, values, lax.full_like(values, 0))
+    return lax.reduce_sum(weights.astype(dtype) * values, (0,))
 
 
 def mapped(

@@ -16,6 +16,7 @@ from cgjax._walk import walk as run
 from cgjax.inference._alike import Call
 from cgjax.inference._factors import Model, Scope
 from cgjax.inference._states import EVIDENCE, GivenParameters, Parameter
+from cgjax.nodes import Categorical
 
 # Configurations are worked through in chunks of at most about this many array elements.
 _CHUNK_ELEMENTS = 1 << 21
@@ -127,7 +128,8 @@ class Configurations:
         width = self._width(part, walk.values)
         if len(scopes) > 1 or count * width <= _CHUNK_ELEMENTS:
             each = [self.states(s, _numbers(self.size(s)), given) for s in scopes]
-            return every(jax.tree.map(_concatenated, *each))
+            states = jax.tree.map(_concatenated, *each)
+            return every({i: self._written(i, x) for i, x in states.items()})
         scope = next(iter(scopes))
         # Computed again for the derivative: what a chunk needs on the way is not stored.
         part_of = jax.checkpoint(lambda numbers: every(self.states(scope, numbers, given)))
@@ -158,6 +160,18 @@ class Configurations:
             rows = xp.stack([own.get(k, zero) for k in range(kind.num_nodes)], 1)
             found[i] = rows.reshape(-1, *kind.shape)
         return found
+
+    def _written(self, i: int, numbers: Any) -> Any:
+        """States by number; of few classes as indicators, which stand in the program: to compare
+        numbers there is an operation for each parent, which takes long to compile."""
+        site, axis = self.model.sites[i], self.model.kinds[i].axis
+        if axis is None or not issubclass(site.family_type, Categorical):
+            return numbers
+        small = len(numbers) * math.prod(site.shape) <= _MOST_WRITTEN
+        if not small or not isinstance(numbers, np.ndarray):
+            return numbers
+        places = np.arange(site.shape[axis]).reshape(-1, *(1,) * (-1 - axis))
+        return (numbers == places).astype(np.float32)
 
 
 def _numbers(count: int) -> Any:

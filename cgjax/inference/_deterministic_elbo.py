@@ -68,7 +68,7 @@ class _ExpectedBoundOf:
     def __call__(self, observed: Tree, /, *args: Tree, **kwargs: Tree) -> Bound:
         model, guide = trace(self.model, args, kwargs), trace(self.guide, (observed, *args), kwargs)
         warn_of_rows(self.model, model, self.name, OF_ONE, depth=2)
-        pair = paired(model, guide, observed, self.name, analytic=True)
+        pair = paired(model, guide, observed, self.name, analytic=True, read=False)
         _check_proposals(pair, self.name)
         _check_observed(pair, self.name)
         pair = replace(pair, analytic=pair.analytic & _with_known_prior(pair))

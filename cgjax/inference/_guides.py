@@ -16,7 +16,7 @@ from cgjax.inference._clamp import PartlyKnown, is_numeric
 from cgjax.inference._condition import SoftEvidence, seen
 from cgjax.inference._drawing import Drawn
 from cgjax.inference._evidence import Evidence
-from cgjax.inference._scoring import Natural, Scored, Scoring
+from cgjax.inference._scoring import Natural, Scored, Scoring, together
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Pair:
     Attributes:
         model, guide: the traced networks.
         observed: what is observed of the model's nodes, by number.
+        readings: of latent nodes, by name, the log-weights of their states: soft evidence.
         analytic: the latent nodes for which a divergence between the guide's and the model's
             conditional may stand in place of a difference of log-probabilities.
     """
@@ -34,6 +35,7 @@ class Pair:
     guide: Program
     observed: Evidence
     analytic: frozenset[str]
+    readings: Mapping[str, Array]
 
     @property
     def latent(self) -> list[Site]:
@@ -45,13 +47,22 @@ class Pair:
         return frozenset(self.guide.by_name[name].index for name in names)
 
     def score(self, arrays: Arrays, latent: Mapping[str, Array]) -> dict[str, Scored]:
-        """What the model says of the observed nodes and of values of the latent ones."""
+        """What the model says of the observed nodes and of values of the latent ones, and readings
+        of these, which are observed besides."""
         by_name = self.model.by_name
         given = {**self.observed.all, **{by_name[name].index: v for name, v in latent.items()}}
+        read = {by_name[name].index: weights for name, weights in self.readings.items()}
+        for index, weights in read.items():
+            given[index] = together(self.model.sites[index], given[index], weights)
         natural = frozenset(by_name[name].index for name in self.analytic)
-        visitor = Scoring.of(self.observed, frozenset(given), natural)
-        records = walk(self.model, visitor, arrays, given=given)[1]
-        return named(self.model, records)
+        visitor = Scoring.of(self.observed, frozenset(given), natural, frozenset(read))
+        found = named(self.model, walk(self.model, visitor, arrays, given=given)[1])
+        of_readings = {
+            f"a reading of {name}": Scored(scored.reading)
+            for name, scored in found.items()
+            if scored.reading is not None
+        }
+        return found | of_readings
 
     def natural(self, arrays: Arrays, latent: Mapping[str, Array]) -> dict[str, Natural]:
         """Of the observed and the latent nodes, what the model makes their laws of."""
@@ -115,7 +126,13 @@ def _divergence(ours: Site, theirs: Site, guide: Drawn, model: Scored) -> Array:
 
 
 def paired(
-    model: Program, guide: Program, observed: Mapping[str, Leaf], procedure: str, *, analytic: bool
+    model: Program,
+    guide: Program,
+    observed: Mapping[str, Leaf],
+    procedure: str,
+    *,
+    analytic: bool,
+    read: bool = True,
 ) -> Pair:
     """Checks that a guide proposes the latent nodes of a model.
 
@@ -124,6 +141,7 @@ def paired(
         observed: what is known of the model's nodes, by name.
         procedure: who asks, for messages.
         analytic: whether divergences may stand in place of differences of log-probabilities.
+        read: whether there may be soft evidence about nodes that the guide proposes.
 
     Raises:
         TypeError: an observed value is no array.
@@ -140,18 +158,23 @@ def paired(
             "node that it is for; what only helps the guide is made deterministic by "
             f'`cgjax.collapse(guide, "{extra[0]}")`.'
         )
-    both = [name for name in latent if name in observed]
+    soft = frozenset(n for n in latent if read and isinstance(observed.get(n), SoftEvidence))
+    both = [name for name in latent if name in observed and name not in soft]
     if both:
         raise ValueError(
             f"{procedure}: {', '.join(both)} is observed, and the guide proposes it too. Leave it "
             "out of the guide, or out of `observed`."
         )
+    weights = {model.sites[index].name: w for index, w in known.weights.items()}
+    readings = {name: weights[name] for name in latent if name in soft}
+    rest = {i: w for i, w in known.weights.items() if model.sites[i].name not in soft}
+    known = replace(known, weights=rest)
     for name, site in latent.items():
         _check_fit(site, model.by_name[name], procedure)
     counted = frozenset(known.all) | {model.by_name[name].index for name in latent}
     _check_rest(model, counted, known, procedure)
     closed = frozenset(filter(_closed(model, guide), latent)) if analytic else frozenset()
-    return Pair(model, guide, known, closed)
+    return Pair(model, guide, known, closed, readings)
 
 
 def observations(model: Program, observed: Mapping[str, Leaf], procedure: str) -> Evidence:

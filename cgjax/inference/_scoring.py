@@ -1,10 +1,12 @@
 """Gives nodes their values, and records how probable these are."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array
 
 from cgjax import _static
@@ -27,11 +29,18 @@ class Natural(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What a model says of a node's value; each has a time axis in front for each scan."""
+    """What a model says of a node's value; each has a time axis in front for each scan.
+
+    Attributes:
+        log_prob: the log-probability of the value.
+        e, parameters: what its law is made of, where that is asked for.
+        reading: the log-weights of the states that it is in, where these are known.
+    """
 
     log_prob: Array
     e: Array | None = None
     parameters: tuple[Leaf, ...] = ()
+    reading: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ class Scoring(Visitor):
         partly: those of them whose unknown elements, which are NaN, are summed out.
         weighted: those of them of whose states the log-weights are known.
         natural: the nodes whose natural parameters are recorded.
+        read: the nodes that are given both, values and log-weights of their states, as `together`
+            puts them.
     """
 
     absent = 0.0
@@ -50,19 +61,26 @@ class Scoring(Visitor):
     partly: frozenset[int] = frozenset()
     weighted: frozenset[int] = frozenset()
     natural: frozenset[int] = frozenset()
+    read: frozenset[int] = frozenset()
 
     @classmethod
     def of(
-        cls, known: Evidence, scored: frozenset[int], natural: frozenset[int] = frozenset()
+        cls,
+        known: Evidence,
+        scored: frozenset[int],
+        natural: frozenset[int] = frozenset(),
+        read: frozenset[int] = frozenset(),
     ) -> "Scoring":
         """Of nodes some of which are known in part."""
         partly, weighted = frozenset(known.partly), frozenset(known.weights)
-        return cls(scored=scored, partly=partly, weighted=weighted, natural=natural)
+        return cls(scored=scored, partly=partly, weighted=weighted, natural=natural, read=read)
 
     def changes(self, site: Site) -> bool:
         return site.index in self.scored
 
     def handed(self, site: Site) -> tuple[int, ...]:
+        if site.index in self.read:
+            return (math.prod(site.shape) + math.prod(weights_of(site)),)
         return weights_of(site) if site.index in self.weighted else site.shape
 
     def visit(
@@ -71,8 +89,12 @@ class Scoring(Visitor):
         if site.index not in self.scored:
             return activation, None
         assert given is not None  # those that are scored are given
-        given = jnp.broadcast_to(given, self.handed(site))
-        scored = Scored(self.log_prob(site, family, given, e))
+        given, reading = jnp.broadcast_to(given, self.handed(site)), None
+        if site.index in self.read:
+            size = math.prod(site.shape)
+            value, weights = given[:size].reshape(site.shape), given[size:]
+            given, reading = value, log_weight(site, family, weights, value)
+        scored = Scored(self.log_prob(site, family, given, e), reading=reading)
         if site.index in self.natural:
             scored = scored._replace(e=e, parameters=tuple(_static.split(family)[1]))
         if site.index in self.partly | self.weighted:
@@ -107,6 +129,40 @@ class Scoring(Visitor):
         if mask_shape(site) == site.shape:
             return None
         return log_weights(family, component(site), given, site.shape)
+
+
+def together(site: Site, value: Array, weights: Array) -> Array:
+    """A node's value and the log-weights of its states in one row, for each step of its scans."""
+    pair = (x.reshape(*site.lengths, -1) for x in (value, weights))
+    return jnp.concatenate([*pair], -1)
+
+
+def log_weight(site: Site, family: Family, weights: Array, value: Array) -> Array:
+    """The log-weights of the states that the elements of a node are in, summed.
+
+    Between the states of a node it is linear in the value where its log-probability is, for
+    straight-through estimators: of indicators of classes, and of two states that are numbers.
+
+    Args:
+        weights: of each state, in the order of `weights_of(site)`.
+        value: of the node, one of its states.
+    """
+    weights = weights.reshape(weights_of(site))
+    if isinstance(family, OneHotPositions):
+        inside, share = value == 1, jnp.zeros(weights.shape)
+    else:
+        kind = component(site)
+        inside = log_weights(family, kind, value, site.shape) == 0
+        if kind.axis is not None:
+            share = jnp.expand_dims(jnp.moveaxis(value, kind.axis, -1), kind.axis - 1)
+        elif kind.states == 2:
+            first, last = family.states().reshape(2)
+            share = (value - first) / (last - first)
+            share = jnp.stack([1 - share, share], -1)
+        else:
+            share = jnp.zeros(weights.shape)
+    slope = jnp.where(jnp.isfinite(weights), weights, 0) * (share - lax.stop_gradient(share))
+    return jnp.sum(jnp.where(inside, weights, 0) + slope)
 
 
 def weighted_law(family: Family, kind: Component, weights: Array, e: Array) -> Array:

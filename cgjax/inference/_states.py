@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array
 
 from cgjax import _static
+from cgjax._cache import recent
 from cgjax._gaussian.numerics import wide
 from cgjax._program import Site
 from cgjax._static import Tree
@@ -59,24 +60,32 @@ class Component(NamedTuple):
         return self.states**self.num_nodes
 
 
-def _family(site: Site) -> Family:
-    """The family of a site, for what does not depend on its arrays."""
-    return _static.join(site.family, [np.zeros(())] * site.family.num_arrays)
+def _family(static: _static.Structure) -> Family:
+    """A family, for what does not depend on its arrays."""
+    return _static.join(static, [np.zeros(())] * static.num_arrays)
 
 
 def mask_shape(site: Site) -> tuple[int, ...]:
     """The shape of a node's random variables: one for each slice of a class axis."""
-    return tuple(_family(site).mask_shape(site.shape))
+    return tuple(_family(site.family).mask_shape(site.shape))
 
 
 def component(site: Site) -> Component:
     """Describes the nodes of a discrete family at a site."""
-    family, shape = _family(site), mask_shape(site)
-    if site.family_type.in_states is not Family.in_states:
-        return Component(shape, None, family.num_states(site.shape), True)
-    axes = [k - len(shape) for k in range(len(shape)) if shape[k] != site.shape[k]]
+    return _component(site.family, tuple(site.shape))
+
+
+# Each node is visited wherever it is a parent, and to count a family's states takes a trace.
+@recent(512)
+def _component(static: _static.Structure, whole: tuple[int, ...]) -> Component:
+    """Describes the nodes of a discrete family, whose statistic has a shape."""
+    family = _family(static)
+    shape = tuple(family.mask_shape(whole))
+    if type(family).in_states is not Family.in_states:
+        return Component(shape, None, family.num_states(whole), True)
+    axes = [k - len(shape) for k in range(len(shape)) if shape[k] != whole[k]]
     axis = axes[0] if axes else None
-    size = 1 if axis is None else site.shape[axis]
+    size = 1 if axis is None else whole[axis]
     states = jax.eval_shape(lambda: family.states(size)).shape[0]
     return Component(shape, axis, states)
 
@@ -185,15 +194,18 @@ def _state_arrays(family: Family, kind: Component, shape: tuple[int, ...]) -> ja
 def at_states(
     family: Family, kind: Component, index: jax.Array, shape: tuple[int, ...]
 ) -> jax.Array:
-    """The statistic of nodes whose states are given by number."""
+    """The statistic of nodes whose states are given by number; of a `Categorical` it may be given
+    itself."""
+    if isinstance(family, Categorical) and jnp.issubdtype(index.dtype, jnp.floating):
+        return lax.broadcast_in_dim(index, shape, range(len(shape)))
     if kind.numbered:
         return family.in_states(index, shape)
     if isinstance(family, Categorical):
-        rank = len(shape)
-        places = jnp.arange(shape[family.axis])
-        places = jnp.expand_dims(places, [k for k in range(rank) if k != rank + family.axis])
+        every = lax.broadcast_in_dim(index, shape, range(len(shape)))
+        places = lax.broadcasted_iota(index.dtype, shape, len(shape) + family.axis)
         # Behind the barrier: sums over it stay operations of their own, each quickly compiled.
-        return lax.optimization_barrier((index == places).astype(jnp.float32))
+        one_hot = lax.convert_element_type(lax.eq(every, places), jnp.float32)
+        return lax.optimization_barrier(one_hot)
     if kind.axis is not None:
         rows = family.states(shape[kind.axis])[jnp.squeeze(index, kind.axis)]
         return jnp.moveaxis(rows, -1, kind.axis)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cgjax as cg
-from cgjax.nodes import Bernoulli, Categorical, Gaussian, Grid, LinearChain
+from cgjax.nodes import Bernoulli, Categorical, Gaussian, Grid, LinearChain, Spin
 from tests.kernels.chain_oracle import enumerated
 
 KEY = jax.random.key(0)
@@ -96,17 +96,25 @@ def test_partial_labels_of_long_chains_in_a_loop_and_their_gradients():
 LOGITS = np.log(np.arange(1.0, 7.0)).reshape(3, 2)
 
 
+READ = {
+    "few": np.array([[0.0, 1.0], [-1.0, 2.0]]),
+    "classes": np.array([[0.0, 1.0, 2.0], [0.5, -np.inf, 0.0]]),
+    "z": np.array([[0.0, 1.0], [0.5, -np.inf]]),
+}
+SOFT = {n: cg.SoftEvidence(w[None] if n == "classes" else w) for n, w in READ.items()}
+
+
+def net() -> None:
+    few = cg.node(Bernoulli(), jnp.array([0.5, -1.0]), name="few")
+    classes = cg.node(Categorical(axis=-2), jnp.asarray(LOGITS, jnp.float32), name="classes")
+    z = cg.node(LinearChain(STEPS), 1.5 * jnp.eye(2), name="z")
+    total = 3 * few[0] - few[1] + classes[0].sum() - 2 * classes[1, 0] + 2 * z[0, 0] - z[1, 1]
+    cg.node(Bernoulli(), total, name="y")
+
+
 @jax.jit
 def likelihoods(cases: Any) -> Any:
     """By samples of the model."""
-
-    def net() -> None:
-        few = cg.node(Bernoulli(), jnp.array([0.5, -1.0]), name="few")
-        classes = cg.node(Categorical(axis=-2), jnp.asarray(LOGITS, jnp.float32), name="classes")
-        z = cg.node(LinearChain(STEPS), 1.5 * jnp.eye(2), name="z")
-        total = 3 * few[0] - few[1] + classes[0].sum() - 2 * classes[1, 0] + 2 * z[0, 0] - z[1, 1]
-        cg.node(Bernoulli(), total, name="y")
-
     estimate = cg.log_likelihood(net, num_samples=4000, chunk=4000)
     return [estimate(KEY, x) for x in cases]
 
@@ -142,12 +150,7 @@ def test_what_follows_from_a_part_sees_the_rest_drawn_given_it():
         "classes": np.array([[0, never, 0], [0, never, never]]),
         "z": np.array([[0, never], [0, 0]]),
     }
-    weights = {
-        "few": np.array([[0.0, 1.0], [-1.0, 2.0]]),
-        "classes": np.array([[0.0, 1.0, 2.0], [0.5, never, 0.0]]),
-        "z": np.array([[0.0, 1.0], [0.5, never]]),
-    }
-    soft = {n: cg.SoftEvidence(w[None] if n == "classes" else w) for n, w in weights.items()}
+    weights, soft = READ, SOFT
     y = {"y": jnp.ones(())}
     *followed, alone = likelihoods([parts | y, soft | y, parts])
     for estimate, known in zip(followed, (of_parts, weights), strict=True):
@@ -156,6 +159,69 @@ def test_what_follows_from_a_part_sees_the_rest_drawn_given_it():
         assert 0 < estimate.standard_error < 0.02
     # Without what follows, nothing is left to chance.
     np.testing.assert_allclose(alone.mean, log_likelihood(**of_parts, with_y=False), atol=2e-6)
+
+
+def read_guide(observed: Any, scale: Any = 1.0) -> None:
+    """The nodes given what was read of them, for a scale of 1."""
+    w = {name: jnp.asarray(x.log_weights, jnp.float32) for name, x in observed.items()}
+    shift = w["few"][:, 1] - w["few"][:, 0]
+    cg.node(Bernoulli(), scale * (jnp.array([0.5, -1.0]) + shift), name="few")
+    logits = jnp.asarray(LOGITS, jnp.float32) + w["classes"][0].T
+    cg.node(Categorical(axis=-2), scale * logits, name="classes")
+    cg.node(LinearChain(STEPS), scale * (1.5 * jnp.eye(2) + w["z"]), name="z")
+
+
+def test_weights_of_proposed_nodes_are_factors_of_the_joint():
+    """By the exact posterior every sample has the weight p(observed), also in a loop."""
+    of_net = cg.importance_weighted(net, read_guide, num_samples=6, gradient="vimco")
+    expected = log_likelihood(**READ, with_y=False)
+    np.testing.assert_allclose(jax.jit(of_net)(KEY, SOFT).log_weights, expected, atol=5e-6)
+    seen = SOFT | {"y": jnp.ones(())}
+
+    def of_some(observed: Any) -> None:
+        read_guide({name: observed[name] for name in SOFT})
+
+    estimate = cg.log_likelihood(net, of_some, num_samples=2000, chunk=2000)(KEY, seen)
+    assert abs(estimate.mean - log_likelihood(**READ, with_y=True)) < 5 * estimate.standard_error
+
+    def loop(shifts: Any) -> None:
+        def step(total: Any, shift: Any) -> Any:
+            return total + cg.node(Spin(), 0.3 + shift, name="s"), None
+
+        jax.lax.scan(step, jnp.zeros(()), shifts)
+
+    def of_loop(observed: Any, shifts: Any) -> None:
+        weights = observed["s"].log_weights
+        loop(shifts + (weights[:, 1] - weights[:, 0]) / 2)
+
+    read, shifts = {"s": cg.SoftEvidence(_normal(4, 2))}, _normal(4)
+    found = cg.elbo(loop, of_loop, num_samples=5)(KEY, read, shifts).log_weights
+    np.testing.assert_allclose(found, cg.log_evidence(loop)(read, shifts), atol=2e-6)
+
+
+def test_straight_through_weights_of_proposals_are_those_of_logits():
+    """Weights in place of a model whose logits they are added to: as many nats less for all
+    samples, and the same derivative."""
+    soft = {n: cg.SoftEvidence(np.maximum(x.log_weights, -3.0)) for n, x in SOFT.items()}
+
+    def shifted(_: Any) -> None:
+        read_guide(soft)
+
+    def value(model: Any, scale: Any, observed: Any) -> Any:
+        def guide(_: Any, scale: Any) -> None:
+            read_guide(soft, scale)
+
+        options: Any = {"kl": "sampled", "gradient": "straight_through", "num_samples": 3}
+        return cg.elbo(model, guide, **options)(KEY, observed, scale).value
+
+    def plain(_: Any) -> None:
+        net()
+
+    both = [jax.value_and_grad(value, 1)(f, 0.7, x) for f, x in ((plain, soft), (shifted, {}))]
+    (one, slope), (other, expected) = both
+    reading = log_likelihood(**{n: np.maximum(w, -3.0) for n, w in READ.items()}, with_y=False)
+    np.testing.assert_allclose(one - other, reading, atol=5e-6)
+    np.testing.assert_allclose(slope, expected, rtol=1e-4)
 
 
 def test_what_cannot_be_observed_in_part_is_named():

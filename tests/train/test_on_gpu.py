@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import tyro
 
+from train.characters.settings import Config as Characters
+from train.gan.settings import Config as Adversarial
 from train.images import plan
 from train.images.settings import Config as Images
 from train.indrnn.settings import Config as Recurrent
 from train.resnet.settings import Config as Residual
+from train.vae import plan as plan_of_bounds
 from train.vae.settings import Config as Autoencoder
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "on_gpu.sh"
@@ -72,6 +75,24 @@ def script(tmp_path):
             {"data": "mnist", "samples": (50,), "latents": ("gaussian",), "test_images": 10000},
         ),
         (
+            "vae 5 25 vimco --seeds 1",
+            "train.vae",
+            Autoencoder,
+            {"samples": (5,), "gradients": ("vimco",), "seeds": (1,)},
+        ),
+        (
+            "gan mnist 25 --seeds 0 1",
+            "train.gan",
+            Adversarial,
+            {"data": "mnist", "seeds": (0, 1)},
+        ),
+        (
+            "characters kjv 20 --latent vimco",
+            "train.characters",
+            Characters,
+            {"data": "kjv", "latent": ("vimco",)},
+        ),
+        (
             "images cifar100 wrn-28-10 moments_natural 2 --epochs 20 --dtype bfloat16",
             "train.images",
             Images,
@@ -109,6 +130,22 @@ def test_every_cell_of_table_1_has_a_command(script, tmp_path):
     assert (chosen.data, chosen.network, chosen.method) == listed[-1]
     assert script("images").returncode == 0
     assert (tmp_path / "train.images.plan").read_text().splitlines() == ["-m", "train.images.plan"]
+
+
+def test_every_row_of_bounds_has_a_command(script, tmp_path):
+    listed = plan_of_bounds.cells()
+    assert len({*listed}) == len(listed) == 10
+    assert [cell.samples for cell in listed[:4]] == [50, 5, 1, 50]
+    assert all(plan_of_bounds.calls(cell) >= 1 for cell in listed)
+    words = plan_of_bounds.command(listed[-2]).replace("SEED", "1").split()[1:]
+    assert script(*words, DATA="somewhere").returncode == 0
+    given = (tmp_path / "train.vae").read_text().splitlines()
+    chosen = tyro.cli(Autoencoder, args=given[2:], config=(tyro.conf.OmitArgPrefixes,))
+    assert chosen.cells == [listed[-2]] and given[3].endswith(f"vae_5_{listed[-2].gradient}")
+    assert script("vae").returncode == 0
+    assert (tmp_path / "train.vae.plan").read_text().splitlines() == ["-m", "train.vae.plan"]
+    assert script("gan", "ring", "50").returncode == 0  # needs no files
+    assert "--data-dir" not in (tmp_path / "train.gan").read_text()
 
 
 def test_a_checkpoint_travels_in_pieces(script, tmp_path):

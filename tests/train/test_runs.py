@@ -133,6 +133,39 @@ def test_splitting_over_devices_changes_nothing():
 
 
 @pytest.mark.parametrize("mode", ["vmap", "sequential"])
+def test_first_epochs_by_another_loss(tmp_path, mode, monkeypatch):
+    """Without interruption and with one in either part: the epochs of that loss are those of a
+    training by it alone, and validation is the same function in both parts."""
+    own = tiny.LEARNER.loss
+
+    def other(variables, *rest):
+        value, told = own(variables, *rest)
+        return 0.1 * value, told
+
+    first = tiny.LEARNER._replace(loss=other)
+    both = tiny.LEARNER._replace(first=loop.First(2, other))
+    assert len({both.of_epoch(epoch) for epoch in range(4)}) == 2  # each is compiled once
+    monkeypatch.setattr(tiny, "LEARNER", first)
+    alone = run(recipe=SHORT, mode=mode)
+    monkeypatch.setattr(tiny, "LEARNER", both)
+    display = Recorder()
+    expected = run(recipe=SHORT, mode=mode, display=display)
+    assert [told["exact"] for told in display.updates] == [
+        epoch > 2 for epoch in range(1, 5) for _ in range(1 if mode == "vmap" else 3)
+    ]
+    for a, b in zip(alone, expected, strict=True):
+        np.testing.assert_array_equal(a.history[:2], b.history[:2])
+        assert (b.history[2:, 0] > 5 * a.history[2:, 0]).all()
+        assert (b.history[2:, 2] < 2 * a.history[2:, 2]).all()
+    for epoch in (1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            options = {"folder": tmp_path / "c", "save_seconds": 0}
+            run(recipe=SHORT, mode=mode, display=Recorder(fail_at=epoch), **options)
+    continued = run(recipe=SHORT, mode=mode, folder=tmp_path / "c")
+    assert tiny.flat(continued) == tiny.flat(expected)
+
+
+@pytest.mark.parametrize("mode", ["vmap", "sequential"])
 def test_continuing_gives_the_same_bits(tmp_path, mode):
     expected = tiny.flat(run(mode=mode))
     for epoch in (1, 9, 17):

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -189,7 +190,7 @@ def test_the_log_likelihood_of_some_images_stands_for_all():
 
 def test_cells_are_the_gradients_that_fit():
     cells = Config(samples=(1, 5)).cells
-    assert [tuple(cell) for cell in cells] == [
+    assert [cell[:3] for cell in cells] == [
         ("gaussian", "pathwise", 1),
         ("gaussian", "pathwise", 5),
         ("gaussian", "doubly_reparameterised", 5),
@@ -206,6 +207,57 @@ def test_cells_are_the_gradients_that_fit():
         value, _ = jax.eval_shape(made.loss, variables, jax.random.key(0), None, x, x)
         assert value.shape == () and made.log_probs is not None
         assert jax.eval_shape(made.log_probs, variables, x).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("cell", "cheapest"),
+    [
+        (MANY._replace(samples=3), ELBO),
+        (Cell("bernoulli", "vimco", 3), Cell("bernoulli", "vimco", 2)),
+    ],
+)
+def test_first_epochs_are_by_the_cheapest_bound(cell, cheapest):
+    shape = Shape(means=(0.25,) * 9, hidden=2, latent=3, binary=cell.latent == "bernoulli")
+    made, own, cheap = (
+        training.learner(shape, c, dynamic=True)
+        for c in (cell._replace(first_epochs=2), cell, cheapest)
+    )
+    variables = made.init(jax.random.key(0))
+    x = jnp.full((4, 9), 0.5)
+
+    @jax.jit
+    def losses(key):
+        each = [made.of_epoch(1), cheap, made.of_epoch(2), own]
+        return jnp.stack([one.loss(variables, key, None, x, x)[0] for one in each])
+
+    one, other, two, another = losses(jax.random.key(1)).tolist()
+    assert one == other != two == another
+    # Epochs are compared by one bound.
+    each: list[Any] = [made, own]
+    found = [jax.jit(one.log_probs)(variables, x.round()) for one in each]
+    np.testing.assert_array_equal(*found)
+
+
+def test_runs_with_first_epochs_are_rows_of_their_own(tmp_path):
+    config = Config(samples=(1, 2, 50), first_epochs=20)
+    assert [cell.first_epochs for cell in config.cells] == [0, *[20] * 4, 0, *[20] * 2, 0, 20]
+    assert config.facts()["first_epochs"] == 20
+    without = dataclasses.replace(config, first_epochs=0)
+    assert without.recipe == config.recipe
+    names = {run.name for some in (config, without) for run in some.runs}
+    assert len(names) == 3 * (10 + 7)
+    first = MANY._replace(first_epochs=20)
+    write(tmp_path, "first", {first: -86.0, ELBO: -88.0})
+    old = json.loads((tmp_path / "vae/first/result.json").read_text())
+    for run in old["runs"]:
+        if not run["first_epochs"]:
+            del run["first_epochs"]  # as before there were
+    runs = table.by_data([old])["mnist", "dynamic"]
+    assert [*runs] == [ELBO, first] and table.differences(runs) == {}
+    (claim,) = (c for c in claims.claims(tmp_path) if "first 20 epochs by the ELBO" in c.text)
+    assert claim.verdict == "holds" and claim.command.endswith("--samples 50 --first-epochs 20")
+    many = [c for c in claims.claims(tmp_path) if c.text.startswith("pathwise, K = 50:")]
+    assert [c.verdict for c in many] == ["not yet measured"]
 
 
 def test_the_rate_falls_along_a_cosine():
@@ -238,6 +290,8 @@ def training_record(figures):
         ("--samples 0", "expected at least 1 each"),
         ("--data-dir .", "expected None for digits"),
         ("--test-samples 1", "expected at least 2"),
+        ("--first-epochs 50", "expected fewer than the length"),
+        ("--first-epochs 2 --samples 1", "0 where no bound has more samples"),
     ],
 )
 def test_bad_settings_say_what_was_wrong(words, message, tmp_path, capsys):

@@ -19,8 +19,10 @@ from train.report.files import DataFileError, open_regular
 
 # Probabilities are written with few digits: a row may add up to so much more or less than 1.
 TOLERANCE = 0.01
-_TOKEN = re.compile(r'"[^"]*"|[A-Za-z0-9_.+\-/<>=%&:]+|[{}()\[\]|,;]')
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+# What is quoted, what is not, and signs: nothing but space is left out.
+_TOKEN = re.compile(r'"[^"]*"|[^\s"{}()\[\]|,;]+|["{}()\[\]|,;]')
+# Behind what is quoted, where a comment's sign may stand, as in an address.
+_COMMENT = re.compile(r'"[^"\n]*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 # Of each variable its states, and of each that has a distribution its parents and its table.
 States = dict[str, tuple[str, ...]]
 Given = dict[str, tuple[tuple[str, ...], np.ndarray]]
@@ -46,7 +48,7 @@ class Tokens:
     """The words and signs of a file, read one after the other."""
 
     def __init__(self, text: str, source: str):
-        text = _COMMENT.sub(lambda m: "\n" * m[0].count("\n"), text)
+        text = _COMMENT.sub(lambda m: m[0] if m[0][0] == '"' else _blank(m[0]), text)
         self.found = [(m[0], text.count("\n", 0, m.start()) + 1) for m in _TOKEN.finditer(text)]
         self.source, self.place = source, 0
 
@@ -90,6 +92,11 @@ class Tokens:
         return found
 
 
+def _blank(text: str) -> str:
+    """As many lines."""
+    return " " + "\n" * text.count("\n")
+
+
 def read_bif(path: Path) -> tuple[Variable, ...]:
     """The variables of a file, each after its parents.
 
@@ -108,7 +115,7 @@ def text_of(path: Path) -> str:
     """
     with open_regular(path) as file:
         try:
-            return file.read().decode()
+            return file.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataFileError(f"{path}: {error}. Such a file is text in UTF-8.") from error
 
@@ -129,6 +136,8 @@ def parse_bif(text: str, source: str = "the text") -> tuple[Variable, ...]:
                 raise tokens.error(
                     f"expected 'network', 'variable' or 'probability', got {word!r}."
                 )
+    if not states:
+        raise tokens.error("expected a network in BIF, and there is no variable.")
     if missing := [name for name in states if name not in given]:
         raise tokens.error(f"no probabilities for {', '.join(missing)}.")
     return tuple(ordered(tokens, states, given))
@@ -165,7 +174,7 @@ def _probability(tokens: Tokens, states: States, given: Given) -> None:
     if name in given or len({name, *parents}) != len(parents) + 1:
         raise tokens.error(f"a variable comes twice in the probabilities of {name!r}.")
     shape = tuple(len(states[v]) for v in (*parents, name))
-    table = np.full(shape, np.nan)
+    table, rows = np.full(shape, np.nan), set[tuple[int, ...]]()
     tokens.expect("{")
     while (word := tokens.next()) != "}":
         if word == "property":
@@ -184,9 +193,14 @@ def _probability(tokens: Tokens, states: States, given: Given) -> None:
         if word == "default":
             table = np.where(np.isnan(table), numbers, table)
         else:
+            if row in rows:
+                raise tokens.error(f"a second row of {name!r} for the same states of its parents.")
+            rows.add(row)
             table[row] = numbers
+    if np.isnan(table).any():
+        raise tokens.error(f"{name!r} has no probabilities for some states of its parents.")
     sums = table.sum(-1, keepdims=True)
-    if not (np.abs(sums - 1) <= TOLERANCE).all():  # false for NaN: a row that is missing
+    if not (np.abs(sums - 1) <= TOLERANCE).all():
         raise tokens.error(f"the probabilities of {name!r} do not add up to 1 in every row.")
     given[name] = parents, table / sums
 

@@ -46,7 +46,11 @@ class Active:
     def __init__(self, group: Group, recipe: Recipe, layout: Layout, data: Data):
         mode, mesh, width = layout
         self.group, self.mesh, self.data, self._last = group, mesh, data, recipe.last_epoch
-        self._init, self._epoch = programs(group.learner, recipe, mode, mesh, width)
+
+        def programs_of(epoch: int) -> tuple[Any, Any]:
+            return programs(group.learner.of_epoch(epoch), recipe, mode, mesh, width)
+
+        self._programs = programs_of
         # The number of slots is a multiple of this.
         self._unit = (width or 1) * devices.size(mesh, devices.RUNS)
         init = jax.vmap(functools.partial(init_run, group.learner, recipe))
@@ -59,7 +63,8 @@ class Active:
 
     def begin(self) -> None:
         """Initial states."""
-        self.state = self._init(self._placed(self.group.keys))
+        init, _ = self._programs(0)
+        self.state = init(self._placed(self.group.keys))
         self.hyper = self._placed(self.group.hyper)
 
     def restore(self, arrays: dict[str, np.ndarray], slots: Sequence[int]) -> None:
@@ -101,10 +106,12 @@ class Active:
     def epoch(self) -> tuple[np.ndarray, np.ndarray]:
         """One epoch; the runs it concerned, and their figures `[runs, figures]`."""
         before = self.running
-        self.state, record = self._epoch(self.state, self.hyper, self.data)
-        fetch = record, self.state.status, self.state.progress
+        # Runs that have not ended have had as many epochs as one another.
+        _, epoch = self._programs(int(self.stored.epoch[before[0]]))
+        self.state, record = epoch(self.state, self.hyper, self.data)
+        fetch = record, self.state.status, self.state.progress, self.state.epoch
         told, *latest = devices.fetched(fetch, self.mesh)
-        self._write([self.stored.status, self.stored.progress], latest)
+        self._write([self.stored.status, self.stored.progress, self.stored.epoch], latest)
         figures = np.zeros((len(self.group.runs), len(told)), np.float32)
         self._write(figures, np.stack(told, axis=-1))
         return before, figures[before]

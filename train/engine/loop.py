@@ -43,14 +43,24 @@ class Variables(NamedTuple):
     state: Any  # what changes otherwise: running statistics
 
 
+# loss(variables, key, hyper, x, y) ->
+#     (mean loss of the batch, (number of wrong predictions, state after it))
+Loss = Callable[[Variables, Any, Any, Array, Array], tuple[Array, tuple[Array, Any]]]
+
+
+class First(NamedTuple):
+    """Another loss of the first epochs."""
+
+    epochs: int
+    loss: Loss
+
+
 class Learner(NamedTuple):
     """What is trained, as pure functions of one run."""
 
     # init(key) -> variables
     init: Callable[[Any], Variables]
-    # loss(variables, key, hyper, x, y) ->
-    #     (mean loss of the batch, (number of wrong predictions, state after it))
-    loss: Callable[[Variables, Any, Any, Array, Array], tuple[Array, tuple[Array, Any]]]
+    loss: Loss
     # log_probs(variables, x): float[batch, classes], without noise; none where there are `figures`
     log_probs: Callable[[Variables, Array], Array] | None
     # At learning rate 1, since the loop multiplies by each run's own; none: the recipe's.
@@ -62,6 +72,16 @@ class Learner(NamedTuple):
     # Whether classes are predicted. Else `log_probs` are those of the inputs, float[batch], and the
     # errors that are told are 0.
     classifies: bool = True
+    # What is minimised before; validation, optimiser and recipe know nothing of it.
+    first: First | None = None
+
+    def of_epoch(self, epoch: int) -> "Learner":
+        """What is trained in an epoch, numbered from 0; equal for epochs of one loss, so that each
+        loss is compiled once."""
+        first = self.first
+        if first is None:
+            return self
+        return self._replace(loss=first.loss if epoch < first.epochs else self.loss, first=None)
 
 
 class Data(NamedTuple):
@@ -264,7 +284,8 @@ def programs(
     """The two compiled programs of an experiment.
 
     Args:
-        learner, recipe: what is trained, and how.
+        learner, recipe: what is trained, and how; the loss is that of the learner, whatever it is
+            first.
         mode: "vmap": runs side by side; "sequential": programs for one run, whose arrays still have
             a leading axis, of length 1.
         mesh: devices along an axis "runs", over which the runs are split evenly, and perhaps along

@@ -19,7 +19,7 @@ class Progress(NamedTuple):
     error: float | None  # their mean validation error; none: nothing is classified
     rate: float  # training images per second, over all runs
     left: float  # seconds to go
-    exact: bool  # whether they are the most that it can take, else the least
+    exact: bool  # whether they are the most that it can take, else about the least
 
 
 class Display:

@@ -239,13 +239,18 @@ class _Training:
                         error=float(done[:, 3].mean()) if a.group.learner.classifies else None,
                         rate=images / max(elapsed, 1e-9),
                         left=elapsed * concerned / len(done) * self._epochs_left(epoch),
-                        exact=self.recipe.last_epoch is not None,
+                        exact=self.recipe.last_epoch is not None and not self._first(epoch),
                     )
                     self.display.update(told)
             offset += len(a.group.runs)
         self.history.append(figures)
         end = clock()
         return images / max(end - start, 1e-9), end
+
+    def _first(self, epoch: int) -> bool:
+        """Whether later epochs are of another loss, and take another time."""
+        firsts = (a.group.learner.first for a in self.active)
+        return any(first is not None and epoch <= first.epochs for first in firsts)
 
     def _epochs_left(self, epoch: int) -> int:
         """The most it can be if there is a last epoch, else the least, in which no run improves any

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 import cgjax as cg
 from train.data.bayesian_networks import Variable
@@ -32,9 +33,13 @@ def network(variables: Sequence[Variable]) -> Callable[..., dict[str, jax.Array]
             for parent in v.parents:
                 # No matrix product: those of a few numbers each take longest to compile. Two axes:
                 # with an axis for each of seven parents, XLA's programs for CPUs crash.
-                weights = values[parent].reshape(-1, 1)
-                p = (weights * p.reshape(len(weights), -1)).sum(0)
-            e = jnp.where(p > 0, jnp.log(jnp.where(p > 0, p, 1)), -jnp.inf)
+                weights = values[parent]
+                rows = lax.reshape(p, (len(weights), p.size // len(weights)))
+                p = lax.reduce_sum(lax.broadcast_in_dim(weights, rows.shape, (0,)) * rows, (0,))
+            # Of `lax`: to trace functions of `jnp` takes several times as long.
+            possible = lax.gt(p, lax.full_like(p, 0))
+            log = lax.log(lax.select(possible, p, lax.full_like(p, 1)))
+            e = lax.select(possible, log, lax.full_like(p, -jnp.inf))
             values[v.name] = cg.node(cg.nodes.Categorical(), e, name=v.name)
         return values
 

@@ -1,5 +1,6 @@
 """The figure of `train.vae`: log-likelihoods by samples, and what models draw, from JSON only."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from train.vae.settings import Cell
 from train.vae.table import GRADIENTS, LATENTS, Runs, by_data, by_run, name_of, told_data
 
 _COLOURS = dict(zip(GRADIENTS, COLOURS.values(), strict=True))
+_DASHES = {False: "-", True: "--"}  # whether the first epochs are by a cheaper bound
 
 
 def decoded(text: str) -> Float[np.ndarray, "side side"]:
@@ -64,16 +66,19 @@ def _best(runs: Runs, latent: str) -> list[tuple[Cell, dict[str, Any]]]:
 
 
 def _by_samples(panel: Any, runs: Runs) -> None:
-    for gradient, words in GRADIENTS.items():
-        cells = sorted(cell for cell in runs if cell.gradient == gradient and by_run(runs, cell))
+    tested = sorted(cell for cell in runs if by_run(runs, cell))
+    for (gradient, words), first in itertools.product(GRADIENTS.items(), (False, True)):
+        cells = [c for c in tested if c.gradient == gradient and bool(c.first_epochs) == first]
         if cells:
             means = [mean([*by_run(runs, cell).values()]) for cell in cells]
             label = f"{LATENTS[cells[0].latent]}, {words}"
+            label += ", few samples first" if first else ""
             panel.errorbar(
                 [cell.samples for cell in cells],
                 [each.value for each in means],
                 [np.nan_to_num(each.standard_error) for each in means],
                 marker="o",
+                linestyle=_DASHES[first],
                 capsize=3,
                 color=_COLOURS[gradient],
                 label=label,
@@ -93,7 +98,8 @@ def _curves(panel: Any, runs: Runs) -> None:
         values = _bounds(some[0])
         ends += [value for value in values[len(values) // 10 :] if np.isfinite(value)]
         width = 1 + np.log10(cell.samples)
-        panel.plot(1 + np.arange(len(values)), values, color=_COLOURS[cell.gradient], lw=width)
+        style = {"color": _COLOURS[cell.gradient], "linestyle": _DASHES[bool(cell.first_epochs)]}
+        panel.plot(1 + np.arange(len(values)), values, lw=width, **style)
     if ends:
         panel.set_ylim(min(ends), max(ends) + 0.05 * (max(ends) - min(ends)) + 1e-6)
     panel.set_xlabel("epoch")

@@ -24,6 +24,20 @@ class Cell(NamedTuple):
     latent: Latent
     gradient: Gradient
     samples: int
+    first_epochs: int = 0  # by the cheapest bound
+
+    @property
+    def cheapest(self) -> "Cell":
+        """The bound of the fewest samples, of latent nodes of a kind and as far as gradients are of
+        the same kind: of Gaussian ones the ELBO.
+
+        Example:
+            >>> tuple(Cell("bernoulli", "vimco", 50, first_epochs=9).cheapest)
+            ('bernoulli', 'vimco', 2, 0)
+        """
+        if self.latent == "gaussian":
+            return Cell("gaussian", "pathwise", 1)
+        return Cell(self.latent, self.gradient, 2 if self.gradient in OF_SEVERAL else 1)
 
 
 class Training(NamedTuple):
@@ -35,7 +49,9 @@ class Training(NamedTuple):
     @property
     def labels(self) -> dict[str, Any]:
         """What it has in common with runs of other seeds, by the two names that results have."""
-        return {"latent": self.cell.latent, "bound": f"{self.cell.samples} {self.cell.gradient}"}
+        after = f" after {self.cell.first_epochs}" if self.cell.first_epochs else ""
+        bound = f"{self.cell.samples} {self.cell.gradient}{after}"
+        return {"latent": self.cell.latent, "bound": bound}
 
     @property
     def name(self) -> str:
@@ -80,6 +96,10 @@ class Config(Computation):
     samples: Annotated[tuple[int, ...], SOME, each(at_least(1))] = (1, 5, 50)
     """Of the guide, for each image of a batch: K. Doubly reparameterised gradients and VIMCO are of
     two or more."""
+    first_epochs: Annotated[int, at_least(0)] = 0
+    """So many epochs are trained by the bound of the fewest samples: of Gaussian nodes the ELBO, of
+    Bernoulli ones one sample, or two by VIMCO; the others by K. Rate and validation know nothing of
+    it. Bounds of so few samples are trained as without it."""
     hidden: Annotated[int | None, at_least(1)] = None
     """Nodes of each layer of tanh; without it 64 for digits, 200."""
     latent_size: Annotated[int | None, at_least(2)] = None
@@ -106,6 +126,10 @@ class Config(Computation):
         super().__post_init__()
         told = "a gradient of these latent nodes, and of so many samples"
         require(self, gradients=(bool(self.cells), told))
+        some = any(cell.first_epochs for cell in self.cells) or not self.first_epochs
+        fewer = some and self.first_epochs < self.scale.length
+        told = "fewer than the length, and 0 where no bound has more samples than those have"
+        require(self, first_epochs=(fewer, told))
 
     @property
     def scale(self) -> Scale:
@@ -123,13 +147,18 @@ class Config(Computation):
     @property
     def cells(self) -> list[Cell]:
         """What is trained with each seed, in this order."""
-        return [
+        cells = [
             Cell(latent, gradient, samples)
             for latent in self.latents
             for gradient in GRADIENTS[latent]
             if gradient in self.gradients
             for samples in self.samples
             if samples > 1 or gradient not in OF_SEVERAL
+        ]
+        more = (cell.samples > cell.cheapest.samples for cell in cells)
+        return [
+            cell._replace(first_epochs=first * self.first_epochs)
+            for cell, first in zip(cells, more, strict=True)
         ]
 
     @property

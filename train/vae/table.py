@@ -46,10 +46,22 @@ def name_of(cell: Cell) -> str:
     Example:
         >>> name_of(Cell("gaussian", "pathwise", 1)), name_of(Cell("bernoulli", "vimco", 5))
         ('ELBO', 'VIMCO, K = 5')
+        >>> name_of(Cell("gaussian", "pathwise", 50, first_epochs=90))
+        'pathwise, K = 50, first 90 epochs by the ELBO'
     """
     if cell.samples == 1 and cell.gradient == "pathwise":
         return "ELBO"
-    return f"{GRADIENTS[cell.gradient]}, K = {cell.samples}"
+    own = f"{GRADIENTS[cell.gradient]}, K = {cell.samples}"
+    if not cell.first_epochs:
+        return own
+    cheapest = cell.cheapest
+    of = "the ELBO" if cheapest.gradient == "pathwise" else f"K = {cheapest.samples}"
+    return f"{own}, first {cell.first_epochs} epochs by {of}"
+
+
+def published(cell: Cell) -> float | None:
+    """What is printed of a bound of so many samples, whatever the first epochs are by."""
+    return PUBLISHED.get(cell._replace(first_epochs=0))
 
 
 def by_data(results: Iterable[Result]) -> dict[tuple[str, str], Runs]:
@@ -60,7 +72,8 @@ def by_data(results: Iterable[Result]) -> dict[tuple[str, str], Runs]:
         settings = result["settings"]
         cells = found.setdefault((settings["data"], settings["binarisation"]), {})
         for run in result["runs"]:
-            cell = Cell(run["latent"], run["gradient"], run["samples"])
+            own = run["latent"], run["gradient"], run["samples"]
+            cell = Cell(*own, run.get("first_epochs", 0))  # not in results from before there were
             known = cells.setdefault(cell, [])
             if any(other["seed"] == run["seed"] for other in known):
                 raise ValueError(f"two results hold the run {cell} of seed {run['seed']}")
@@ -68,9 +81,10 @@ def by_data(results: Iterable[Result]) -> dict[tuple[str, str], Runs]:
     return {of: dict(sorted(cells.items(), key=_order)) for of, cells in found.items()}
 
 
-def _order(entry: tuple[Cell, Sequence[Run]]) -> tuple[int, int, int]:
+def _order(entry: tuple[Cell, Sequence[Run]]) -> tuple[int, ...]:
     cell = entry[0]
-    return [*LATENTS].index(cell.latent), [*GRADIENTS].index(cell.gradient), cell.samples
+    latent, gradient = [*LATENTS].index(cell.latent), [*GRADIENTS].index(cell.gradient)
+    return latent, gradient, cell.samples, cell.first_epochs
 
 
 def told_data(of: tuple[str, str]) -> str:
@@ -88,7 +102,8 @@ def figures(results: Sequence[Result], wanted: Iterable[Cell] = ()) -> Grid:
     if of == PUBLISHED_OF:
         names.insert(1, "published")
         for (cell, _), line in zip(entries, lines, strict=True):
-            line.insert(3, f"{PUBLISHED[cell]:.2f}" if cell in PUBLISHED else "-")
+            printed = published(cell)
+            line.insert(3, "-" if printed is None else f"{printed:.2f}")
     images = {run["test"]["images"] for run in _tested(itertools.chain(*runs.values()))}
     told = f"estimated on {' or '.join(map(str, sorted(images)))}" if images else "none yet"
     title = f"{told_data(of)}: nats of a test image, {told}"

@@ -11,7 +11,7 @@ from jaxtyping import Array, UInt8
 
 import cgjax as cg
 from train.data import Dataset
-from train.engine.loop import Learner, Variables
+from train.engine.loop import First, Learner, Loss, Variables
 from train.models.autoencoder import Shape, decoder, encoder, initial
 from train.vae.settings import Cell, Config
 
@@ -62,7 +62,8 @@ def shape_of(config: Config, cell: Cell, dataset: Dataset) -> Shape:
 
 
 def bound_of(shape: Shape, cell: Cell) -> Callable[..., cg.Bound]:
-    """The bound of one image, `bound(key, {"x": image}, params)`, that a cell is learnt by."""
+    """The bound of one image, `bound(key, {"x": image}, params)`, that a cell is learnt by, but for
+    its first epochs."""
     pair, samples, gradient = (decoder(shape), encoder(shape)), cell.samples, cell.gradient
     if gradient == "straight_through" or samples == 1:
         way: Any = "straight_through" if gradient == "straight_through" else "pathwise"
@@ -72,23 +73,35 @@ def bound_of(shape: Shape, cell: Cell) -> Callable[..., cg.Bound]:
 
 @functools.lru_cache
 def learner(shape: Shape, cell: Cell, dynamic: bool) -> Learner:
-    """What is trained: the mean bound of a batch is maximised. Pixels of *dynamic* images are
-    white with the probability of their grey level."""
-    bound = jax.vmap(bound_of(shape, cell), (0, 0, None))
+    """What is trained: the mean bound of a batch is maximised, in its first epochs the cheapest.
+    Validation is by the cell's own bound in all epochs, so that they are compared. Pixels of
+    *dynamic* images are white with the probability of their grey level."""
 
-    def bounds(params: Any, key: Any, x: Array) -> Array:
-        return bound(jax.random.split(key, len(x)), {"x": x}, params).value
+    def bounds_of(cell: Cell) -> Callable[[Any, Any, Array], Array]:
+        bound = jax.vmap(bound_of(shape, cell), (0, 0, None))
+
+        def bounds(params: Any, key: Any, x: Array) -> Array:
+            return bound(jax.random.split(key, len(x)), {"x": x}, params).value
+
+        return bounds
+
+    def loss_of(bounds: Callable[[Any, Any, Array], Array]) -> Loss:
+        def loss(variables: Variables, key: Any, hyper: Any, x: Array, y: Array) -> Any:
+            noise, pixels = jax.random.split(key)
+            if dynamic:
+                x = (jax.random.uniform(pixels, x.shape) < x).astype(x.dtype)
+            return -bounds(variables.params, noise, x).mean(), (jnp.int32(0), ())
+
+        return loss
+
+    bounds = bounds_of(cell)
 
     def init(key: Any) -> Variables:
         return Variables(initial(shape, key), ())
 
-    def loss(variables: Variables, key: Any, hyper: Any, x: Array, y: Array) -> tuple[Array, Any]:
-        noise, pixels = jax.random.split(key)
-        if dynamic:
-            x = (jax.random.uniform(pixels, x.shape) < x).astype(x.dtype)
-        return -bounds(variables.params, noise, x).mean(), (jnp.int32(0), ())
-
     def log_probs(variables: Variables, x: Array) -> Array:
         return bounds(variables.params, jax.random.key(_KEY_OF_VALIDATION), x)
 
-    return Learner(init, loss, log_probs, classifies=False)
+    epochs = cell.first_epochs
+    first = First(epochs, loss_of(bounds_of(cell.cheapest))) if epochs else None
+    return Learner(init, loss_of(bounds), log_probs, classifies=False, first=first)

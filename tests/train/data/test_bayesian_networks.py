@@ -1,6 +1,5 @@
 """Files of Bayesian networks: what they say, what is wrong with others, and inference in them."""
 
-import itertools
 import random
 
 import jax
@@ -75,7 +74,10 @@ def test_reading_and_inference(tmp_path):
         ("0.2, 0.8;", "0.2, x;", "line 8: expected probabilities, got '0.2 x'"),
         ("0.2, 0.8;", "-1, 2;", "line 8: expected numbers from 0 to 1"),
         ("(no, off)", "(no, of)", r"line 12: expected a state of each of \['rain', 'sprinkler'\]"),
-        ("default 0.2, 0.5, 0.3;", "", "of 'wet' do not add up to 1 in every row"),
+        ("default 0.2, 0.5, 0.3;", "", "line 14: 'wet' has no probabilities for some states of"),
+        ("(no) 4.0e-1", "(yes) 4.0e-1", "line 9: a second row of 'sprinkler' for the same states"),
+        ("yes,no", "yes,no#", r"expected a state of each of \['rain'\], got \['no'\]"),
+        (GARDEN, " ", "expected a network in BIF"),
         ("( rain )", "( rains )", "'rains' is no variable"),
         ("{ table 0.2, 0.8; }", "{", "expected 'table', 'default' or a row"),
         ("[ 3 ]", "[ 2 ]", "line 3: expected 2 different states of 'wet'"),
@@ -89,6 +91,16 @@ def test_bad_files(old, new, message):
     assert old in GARDEN
     with pytest.raises(DataFileError, match=message):
         parse_bif(GARDEN.replace(old, new, 1))
+
+
+def test_what_is_quoted_is_no_comment_and_names_have_all_characters(tmp_path):
+    path = tmp_path / "odd.bif"
+    text = GARDEN.replace('"drawn by hand"', '"https://a/*b"').replace("rain", "Niederschlag_ü'")
+    path.write_text(text.replace("little", '"a little, *"'), encoding="utf-8-sig")
+    variables = read_bif(path)
+    assert [v.name for v in variables] == ["Niederschlag_ü'", "sprinkler", "wet"]
+    assert variables[2].states == ("no", "a little, *", "much")
+    np.testing.assert_array_equal(variables[2].table, parse_bif(GARDEN)[2].table)
 
 
 def test_missing_files(tmp_path):
@@ -113,4 +125,3 @@ def test_whatever_the_text_an_error_is_a_data_file_error():
             assert seen.issuperset(v.parents)
             np.testing.assert_allclose(v.table.sum(-1), 1.0, rtol=1e-6)
             seen.add(v.name)
-    assert list(itertools.islice(parse_bif(""), 1)) == []
