@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from cgjax.kernels.chains._best import first_ones as first_ones
 from cgjax.kernels.chains._chain import total as total
 from cgjax.kernels.chains._logarithmic import log_sum as log_sum
-from cgjax.kernels.chains._paths import first_ones as first_ones
 
 # What a recursion does with what is possible: `log_sum` for sums over states, `largest` for best.
 Reduce = Callable[[Array, int], Array]

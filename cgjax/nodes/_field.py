@@ -15,7 +15,7 @@ from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import complement_of
 from cgjax.kernels.grids import Labels
-from cgjax.nodes._one_hot import OneHotPositions, digits
+from cgjax.nodes._one_hot import OneHotPositions, digits, value_of
 from cgjax.nodes._values import or_nan, possible_or_minus_infinity
 
 # The parameters of one image, such as couplings or colours, in the order of `parameter_axes`.
@@ -174,7 +174,7 @@ class Field(OneHotPositions):
         Source: Besag 1975.
         """
         e = wide(self.natural_parameter(e))
-        x = lax.convert_element_type(jnp.asarray(x), e.dtype)
+        x = lax.convert_element_type(value_of(self, x, e.shape, 3), e.dtype)
         chosen = x == 1
         one_hot = jnp.all(chosen | (x == 0), axis=-1) & (jnp.sum(chosen, axis=-1) == 1)
         scores = self._each_image(self._given_others, "(h,w,k),(h,w,k)", x, e)

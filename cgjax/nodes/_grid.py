@@ -13,6 +13,7 @@ from cgjax._gaussian.numerics import wide
 from cgjax.kernels import grids
 from cgjax.kernels.grids import Labels
 from cgjax.nodes._field import Field, Parameters
+from cgjax.nodes._one_hot import value_of
 from cgjax.nodes._strip import MOST_STATES, num_states, strip
 from cgjax.nodes._values import require_parameter
 
@@ -119,7 +120,7 @@ class Grid(Field):
         if not self.exact_mean:
             return super().log_prob(x, e)
         e = wide(self.natural_parameter(e))
-        x = jnp.asarray(x, e.dtype)
+        x = value_of(self, x, e.shape, 3).astype(e.dtype)
         found = self._each_image(self._log_prob, "(h,w,k),(h,w,k)", x, e, result="()")
         return found[..., None, None, None]
 

@@ -64,6 +64,26 @@ class OneHotPositions(Family):
         """log Z of each node, (...,)."""
 
 
+def value_of(
+    family: Family, x: Num[ArrayLike, "..."], shape: tuple[int, ...], own: int
+) -> Num[Array, "*nodes"]:
+    """A value of each node of a natural parameter of this shape, whose last `own` axes are a node.
+
+    Raises:
+        ValueError: x has other axes of a node, or those before them do not broadcast.
+    """
+    got, batch = jnp.shape(x), shape[:-own]
+    lead = got[:-own]
+    fits = all(n in (1, m) for n, m in zip(lead[::-1], batch[::-1], strict=False))
+    if got[-own:] != shape[-own:] or len(lead) > len(batch) or not fits:
+        raise ValueError(
+            f"{type(family).__name__} needs a value of the shape {shape} of its natural parameter, "
+            f"one-hot along the last axis, got shape {got}; of numbers of states `jax.nn.one_hot` "
+            "makes one"
+        )
+    return jnp.broadcast_to(jnp.asarray(x), shape)
+
+
 def digits(numbers: Int[Array, "*numbers"], count: int, base: int) -> Int[Array, "*numbers count"]:
     """The digits of numbers in a base, the first one the highest."""
     left, found = numbers, []

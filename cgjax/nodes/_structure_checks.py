@@ -53,7 +53,8 @@ def check_integers(family: object, name: str) -> None:
 
 
 def check_matrices(family: object, name: str, shapes: str) -> None:
-    """Raise ValueError unless the last two axes of a parameter have one size."""
+    """Raise unless a parameter is an array whose last two axes have one size."""
+    check_array(family, name)
     shape = np.shape(getattr(family, name))
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise ValueError(f"{_say(family, name)} must be of shape {shapes}, got shape {shape}")

@@ -15,7 +15,7 @@ from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import complement_of
 from cgjax._static import described
-from cgjax.nodes._one_hot import OneHotPositions, digits
+from cgjax.nodes._one_hot import OneHotPositions, digits, value_of
 from cgjax.nodes._values import or_nan, possible_or_minus_infinity
 
 
@@ -148,12 +148,20 @@ class Structured(OneHotPositions):
     ) -> Float[Array, "..."]:
         """The score of x less log Z; -inf if x is no value of the statistic, or forbidden.
 
+        Args:
+            x: of the shape of e; leading axes may be missing, or of size 1.
+            e: natural parameter.
+
         Returns:
             One number per component: shape `mask_shape(e.shape)`.
+
+        Raises:
+            ValueError: x has another shape.
         """
         potentials = self._potentials(e)
         shape = potentials.unary.shape
-        x = lax.convert_element_type(jnp.asarray(x), potentials.unary.dtype)
+        x = value_of(self, x, jnp.shape(e), len(self.axes))
+        x = lax.convert_element_type(x, potentials.unary.dtype)
         x = potentials.read(x.reshape(shape))
         whole, score = potentials.score(x)
         value = score - potentials.log_partition()

@@ -450,6 +450,18 @@ def test_the_derivative_of_the_best_score_is_that_of_its_path():
     np.testing.assert_allclose(scores[0, 0], highest, rtol=1e-6)
 
 
+@pytest.mark.parametrize("edges", [False, True])
+def test_the_best_path_hands_on_what_is_no_number(edges):
+    """Of the chain that has it, and where it counts for something."""
+    unary = jnp.asarray(np.random.default_rng(5).normal(size=(5, 3, 2)), jnp.float32)
+    steps = jnp.zeros((5, 2, 2, 2) if edges else (5, 1, 2, 2))
+    mask = jnp.ones((5, 3), bool).at[4, 1:].set(False)
+    best = jax.jit(lambda unary, steps: chains.best(chains.Chain(unary, steps, mask)).scores[0])
+    unary = unary.at[1, 1, 0].set(jnp.nan).at[2, 0, 1].set(jnp.inf)
+    steps = steps.at[3:, -1, 0, 1].set(jnp.nan)  # of a step that is taken, and of none
+    assert np.isfinite(best(unary, steps)).tolist() == [True, False, False, False, True]
+
+
 @pytest.mark.parametrize("states", [32, 33])
 def test_the_best_path_and_samples_of_many_states(states):
     """From 33 states on sums are products of matrices; before, they are written out."""

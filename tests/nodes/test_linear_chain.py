@@ -1,6 +1,7 @@
 """Linear chains as a family and in every procedure, against the enumeration of all paths."""
 
 import inspect
+import types
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 import cgjax as cg
-from cgjax.nodes import LinearChain, bio_transitions
+from cgjax.nodes import Grid, LinearChain, bio_transitions
+from cgjax.nodes._structure_checks import check_matrices
 from tests.helpers import assert_identical
 from tests.kernels.chain_oracle import Enumerated, enumerated
 
@@ -152,13 +154,21 @@ def test_short_chains_and_single_states():
     np.testing.assert_allclose(found["log_prob"][:, 0, 0], np.log(p.max(2)[:, 0]), rtol=2e-6)
     np.testing.assert_array_equal(found["mode"], p == p.max(2, keepdims=True))
     assert found["pairs"].shape == (ROWS, 0, STATES, STATES)
-    # Of none there is one way to be.
+    # Of none there is one way to be, however that is said.
     none = E[:, :0]
-    found = of_short(family, none)
-    for name in ("log_partition", "entropy", "log_prob"):
-        assert not found[name].any()
-    assert found["mean"].shape == found["sample"].shape == found["mode"].shape == none.shape
-    assert found["log_prob"].shape == (ROWS, 1, 1)
+    for empty in (
+        family,
+        LinearChain(A, START, END, lengths=jnp.zeros(ROWS, int)),
+        LinearChain(A, mask=jnp.zeros((ROWS, 0), bool)),
+        LinearChain(EDGES[:, :0]),
+    ):
+        found = of_short(empty, none)
+        for name in ("log_partition", "entropy", "log_prob"):
+            assert not found[name].any()
+        assert found["mean"].shape == found["sample"].shape == found["mode"].shape == none.shape
+        assert found["log_prob"].shape == (ROWS, 1, 1)
+        values, log_probs = empty.top(none, 1)
+        assert values.shape == (1, *none.shape) and not log_probs.any()
     # With one state everything is certain.
     found = of_short(LinearChain(jnp.array([[2.0]])), E[:, :, :1])
     assert_identical(found["mean"], jnp.ones((ROWS, LENGTH, 1)))
@@ -285,6 +295,16 @@ def test_what_else_does_not_fit():
         inspect.unwrap(LinearChain.top)(family, E, True)
     with pytest.raises(TypeError, match="too many states"):
         family.states()
+    with pytest.raises(TypeError, match="must be an array, got None"):
+        check_matrices(types.SimpleNamespace(transitions=None), "transitions", "(K, K)")
+    # As many numbers do not make a value, and rows that e has not are none.
+    for x in (E.swapaxes(1, 2), E.argmax(2), E[:2], E[None]):
+        with pytest.raises(ValueError, match=r"value of the shape \(3, 4, 3\).*`jax.nn.one_hot`"):
+            inspect.unwrap(LinearChain.log_prob)(family, x, E)
+    grid = Grid(A, inference="exact")
+    for of in (Grid.log_prob, Grid.pseudo_log_prob):
+        with pytest.raises(ValueError, match=r"Grid needs a value of the shape \(3, 4, 3\)"):
+            inspect.unwrap(of)(grid, E.argmax(2), E)
 
 
 # -- tagging schemes

@@ -4,13 +4,13 @@ Every function takes a `Chain`, whose arrays have one batch axis. `cgjax.nodes.L
 family made of them.
 """
 
+from cgjax.kernels.chains._best import Best as Best
+from cgjax.kernels.chains._best import best as best
 from cgjax.kernels.chains._chain import Chain as Chain
 from cgjax.kernels.chains._chain import with_ends as with_ends
 from cgjax.kernels.chains._filter import filtered as filtered
 from cgjax.kernels.chains._logarithmic import entropy as entropy
-from cgjax.kernels.chains._paths import Best as Best
 from cgjax.kernels.chains._paths import Drawn as Drawn
-from cgjax.kernels.chains._paths import best as best
 from cgjax.kernels.chains._paths import sample as sample
 from cgjax.kernels.chains._paths import score as score
 from cgjax.kernels.chains._sums import expectations as expectations
