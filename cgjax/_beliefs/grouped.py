@@ -33,7 +33,7 @@ from cgjax._beliefs.group_sums import Function, Sum
 from cgjax._beliefs.laid import Laid, laid_gaussian
 from cgjax._beliefs.layouts import Layout, Shape
 from cgjax._beliefs.scaled import Derivatives, Scaled
-from cgjax._beliefs.values import Gaussian, Lazy, kept, sharing
+from cgjax._beliefs.values import Gaussian, Lazy, kept, settle, sharing
 from cgjax._gaussian.closed import squared
 from cgjax._gaussian.curve import curve_moments
 from cgjax._gaussian.numerics import wide
@@ -88,7 +88,7 @@ class Grouped(Lazy):
     form: Form | None = None
     offset: jax.Array | None = None
     known: tuple[jax.Array, jax.Array] | None = None
-    total: Gaussian | None = None
+    total: Gaussian | Curve | None = None
     of_one: of_one_sum.OfOneSum | None = None
     scaled: Scaled | None = None
     square_of: Grouped | None = None
@@ -101,7 +101,10 @@ class Grouped(Lazy):
 
     def settled(self, order: int) -> Gaussian:
         """The moments: matched, or to first order."""
-        return self.total if self.total is not None else self._moments(order)
+        total = self.total
+        if total is None:
+            return self._moments(order)
+        return total if isinstance(total, Gaussian) else settle(total, order)
 
     @kept
     def _moments(self, order: int) -> Gaussian:

@@ -11,8 +11,9 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from cgjax._beliefs import layouts
-from cgjax._beliefs.curves import Curve
+from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.curves.compose import applied
+from cgjax._beliefs.curves.curve import composed as composed_of_one
 from cgjax._beliefs.group_sums import Values
 from cgjax._beliefs.grouped import Grouped
 from cgjax._beliefs.laid import Laid
@@ -44,12 +45,28 @@ def elementwise_of_groups(eqn: JaxprEqn, operands: Sequence[Value]) -> Value | N
     layout = _layout(groups, varied)
     if layout is None:
         return None
+    total = _total(eqn, operands, layout)
     remaining = iter(groups)
     found = [next(remaining) if is_random(x) else x for x in operands]
     composed = _composed(eqn, found, layout)
     if composed is None:
         return None
-    return with_undivided(eqn, operands, of_form(eqn, operands, composed))
+    composed = with_undivided(eqn, operands, of_form(eqn, operands, composed))
+    keeps = total is not None and isinstance(composed, Grouped)
+    return replace(composed, total=total) if keeps else composed
+
+
+def _total(eqn: JaxprEqn, operands: Sequence[Value], layout: Layout) -> Value | None:
+    """A sum of positions, with what the remaining ones share, times a number or beside one."""
+    random = [k for k, x in enumerate(operands) if is_random(x)]
+    if len(random) != 1 or not facts(eqn).is_linear([k in random for k in range(len(operands))]):
+        return None
+    one = operands[random[0]]
+    if not isinstance(one, Grouped) or one.total is None or one.layout != layout:
+        return None
+    if not as_curve(one.total).root.axes or any(jnp.ndim(x) for x in operands if x is not one):
+        return None
+    return composed_of_one(eqn, [one.total if x is one else x for x in operands], 2)
 
 
 def _common(groups: Sequence[Grouped], shape: tuple[int, ...]) -> list[Grouped] | None:

@@ -23,10 +23,15 @@ Move = Callable[[Array], Array]
 def common_axes(values: Sequence[Gaussian]) -> tuple[int, ...]:
     """The axes along which what the values share is still shared by a mixture of them.
 
-    A value without shared noise does not restrict them.
+    A value without shared noise does not restrict them. Where the values share along different
+    axes, as those of a Mixer do, positions come before features, which are last.
     """
     known = [set(v.axes) for v in values if v.axes]
-    return tuple(sorted(set.intersection(*known))) if known else ()
+    if not known:
+        return ()
+    if not set.intersection(*known):
+        known = [axes for axes in known if len(values[0].shape) - 1 not in axes] or known
+    return tuple(sorted(set.intersection(*known)))
 
 
 def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Exact | float = 1.0) -> Array:

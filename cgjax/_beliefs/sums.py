@@ -71,7 +71,7 @@ def reduced(eqn: JaxprEqn, value: Value, order: int) -> Grouped | None:
         summary = summary[0], spread.sum(tuple(over), keepdims=True)
     new = Sum(object(), fine, over, of, sums, summary, group.affine, summand)
     sizes = tuple(1 if k in over else n for k, n in enumerate(group.sizes))
-    if plain is not None and group.sums and group.affine:
+    if plain is not None and group.sums and group.affine and _before(value, copies) is None:
         plain = None
     out = Grouped(
         group.root,
@@ -116,17 +116,23 @@ def _summary(
     eqn: JaxprEqn, group: Grouped, value: Value, order: int, along: frozenset[int], copies: int
 ) -> tuple[Gaussian | None, tuple[jax.Array, jax.Array]]:
     """The moments of a sum of what is taken as independent: as it stands, and in the fine shape."""
-    if group.alone:
+    before = _before(value, copies)
+    if group.alone and before is None:
         mean, variance = (jnp.broadcast_to(a, group.sizes) for a in moments(group, order))
         axes = tuple(along)
         mean, variance = (a.sum(axes, keepdims=True) for a in (mean, variance))
         return None, (copies * mean, copies**2 * variance)
-    plain = settle(value, order).without_gain()
+    plain = settle(value if before is None else before, order).without_gain()
     axes = tuple(map(int, eqn.params["axes"]))
     total = summed(plain, axes, bind(eqn, [plain.mean])[0], lambda a: bind(eqn, [a])[0])
     layout = group.layout.without(axes)
     mean, variance = (layouts.unlaid(a, layout, group.fine) for a in (total.mean, total.variance))
     return total, (mean, variance)
+
+
+def _before(value: Value, copies: int) -> Value | None:
+    """What a sum of positions is known to be with what the others share, if none stands twice."""
+    return value.total if isinstance(value, Grouped) and copies == 1 else None
 
 
 def as_group(value: Value) -> Grouped:

@@ -36,19 +36,39 @@ def summed(x: Gaussian, axes: tuple[int, ...], mean: Array, total: Move) -> Gaus
         return sharing(mean, total(x.variance), shared, kept)
     rest = tuple(axis for axis in axes if axis not in inside)
     deviation, correlation = root(x.variance), x.correlation[0]
+    left = tuple(axis for axis in x.axes if axis not in inside)
+    apart = x.correlation
+    if left:
+        correlation, apart = _in_parts(x, inside)
     together = deviation.sum(inside, keepdims=True)
     own = (1 - correlation) * x.variance.sum(inside, keepdims=True)
     variance = jnp.maximum(correlation * together**2 + own, 0).sum(rest, keepdims=True)
     out = lax.squeeze(variance, sorted(axes))
-    left = tuple(axis for axis in x.axes if axis not in inside)
     if not left:
         return Gaussian(mean, out)
     shared = [
         lax.squeeze(c.sum(rest, keepdims=True), sorted(axes))
-        for c in x.correlation * over_pairs(together, left)
+        for c in apart * over_pairs(together, left)
     ]
     kept = tuple(after(axis, axes) for axis in left)
     return sharing(mean, out, jnp.stack(shared), kept)
+
+
+def _in_parts(x: Gaussian, inside: Sequence[int]) -> tuple[Array, Array]:
+    """The correlations of positions that differ in some axes alone, and of all others.
+
+    The former are nearer to each other than any two are; on average over all pairs they are the
+    same together.
+    """
+    assert x.correlation is not None
+    number = math.prod(x.shape[axis] for axis in x.axes)
+    part = math.prod(x.shape[axis] for axis in inside)
+    if not 1 < part < number:
+        return x.correlation[0], x.correlation
+    inner = _inside_window(x.correlation, [x.shape[axis] for axis in inside])
+    share = (part - 1) / (number - 1)
+    far = (x.correlation[0] - share * inner) / (1 - share)
+    return inner, jnp.stack([far, (far + x.correlation[1]) / 2])
 
 
 def after(axis: int, gone: Sequence[int]) -> int:
