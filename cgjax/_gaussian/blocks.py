@@ -20,6 +20,7 @@ from jax.core import eval_jaxpr
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from cgjax._gaussian.device import by_device
 from cgjax._gaussian.loop import in_one_loop
 
 Pair = tuple[Array, Array]
@@ -174,7 +175,7 @@ def together(function: Callable[..., _T], *arrays: Array) -> _T:
     loop = in_one_loop(function, *arrays)
     if loop is None:
         return by_blocks(function, *arrays)
-    return lax.platform_dependent(*arrays, cpu=loop, default=function)
+    return by_device(*arrays, cpu=loop, default=function)
 
 
 def by_blocks(
@@ -218,7 +219,7 @@ def by_blocks(
         leaves = [part(joined(pair)) for pair in pairs for part in (lax.real, lax.imag)]
         return jax.tree.unflatten(jax.tree.structure(out), leaves + [joined(one) for one in rest])
 
-    return lax.platform_dependent(*arrays, cpu=blockwise, default=function)
+    return by_device(*arrays, cpu=blockwise, default=function)
 
 
 def _number(size: int) -> int:

@@ -5,7 +5,6 @@ All are written so that nothing cancels: no variance is negative, and all are ex
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -15,7 +14,7 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, Num
 
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
-from cgjax._gaussian.rectified import rectified_moments_of_belief, rectified_slopes
+from cgjax._gaussian.rectified import rectified_moments_of_belief
 from cgjax._gaussian.tails import distribution
 
 Rule = Callable[[Array, Array], MeanAndVariance]
@@ -30,32 +29,6 @@ def rectified(mean: Nodes, variance: Nodes, leak: Number = 0.0) -> MeanAndVarian
     """max(x, leak x), 0 <= leak <= 1."""
     leak = leak if isinstance(leak, float) else jnp.asarray(leak, mean.dtype)
     return rectified_moments_of_belief(mean, variance, leak)
-
-
-@dataclass(frozen=True)
-class Ramp:
-    """level + steepness max(slope x + offset, 0), as a rule for `in_blocks`."""
-
-    slope: float
-    offset: float
-    level: float
-    steepness: float
-
-    def __call__(self, mean: Nodes, variance: Nodes) -> MeanAndVariance:
-        """The mean and the variance."""
-        found = rectified(self.slope * mean + self.offset, self.slope**2 * variance)
-        return self.level + self.steepness * found[0], self.steepness**2 * found[1]
-
-    def partials(
-        self, mean: Nodes, variance: Nodes
-    ) -> tuple[MeanAndVariance, MeanAndVariance, MeanAndVariance]:
-        """The mean and the variance; their derivatives by the mean; by the variance."""
-        inner = self.slope * mean + self.offset, self.slope**2 * variance
-        by_mean, by_variance = rectified_slopes(*inner)
-        first, second = self.steepness * self.slope, self.steepness**2 * self.slope
-        by_mean = first * by_mean[0], second * by_mean[1]
-        by_variance = first * self.slope * by_variance[0], second * self.slope * by_variance[1]
-        return self(mean, variance), by_mean, by_variance
 
 
 def absolute(mean: Nodes, variance: Nodes) -> MeanAndVariance:

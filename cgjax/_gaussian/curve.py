@@ -29,6 +29,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from cgjax._gaussian.device import by_device
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
 from cgjax._gaussian.points import Number, summed
 from cgjax._gaussian.written import Written, written
@@ -293,7 +294,7 @@ def _smooth_sums(
         return of_each(*operands)
     # Where this is no single loop, a CPU's compiler would write each point's value to memory, for
     # more than two sums to read it again: so all are one array.
-    first, second = lax.platform_dependent(*operands, cpu=of_rows, default=of_each)
+    first, second = by_device(*operands, cpu=of_rows, default=of_each)
     return first, second
 
 

@@ -15,14 +15,17 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import eval_jaxpr
 from jax.extend.core import Jaxpr, Literal, Primitive
+from jax.extend.core.primitives import add_jaxvals_p
 from jaxtyping import Array, ArrayLike
+
+from cgjax._gaussian.device import as_elsewhere
 
 # What was measured to be computed once, and for several elements at a time.
 _FIT = {
     *(lax.add_p, lax.sub_p, lax.mul_p, lax.div_p, lax.neg_p, lax.integer_pow_p, lax.square_p),
     *(lax.sqrt_p, lax.rsqrt_p, lax.exp_p, lax.log_p, lax.logistic_p, lax.erf_p, lax.abs_p),
     *(lax.sign_p, lax.max_p, lax.min_p, lax.select_n_p, lax.broadcast_in_dim_p),
-    lax.convert_element_type_p,
+    *(lax.convert_element_type_p, add_jaxvals_p),
     *(lax.lt_p, lax.le_p, lax.gt_p, lax.ge_p, lax.eq_p, lax.ne_p, lax.and_p, lax.or_p, lax.not_p),
 }
 # More operations than these take long to compile.
@@ -45,7 +48,8 @@ def in_one_loop(function: Callable[..., Any], *arrays: Array) -> Callable[..., A
     """
     shape, size = arrays[0].shape, arrays[0].size
     one = [jax.ShapeDtypeStruct((2, size), array.dtype) for array in arrays]
-    program, out = jax.make_jaxpr(function, return_shape=True)(*one)
+    with as_elsewhere():  # what is one kernel there is one loop
+        program, out = jax.make_jaxpr(function, return_shape=True)(*one)
     if any(a.dtype != jnp.float32 for a in (*one, *jax.tree.leaves(out))):
         return None
 
@@ -86,13 +90,8 @@ def _evaluated(jaxpr: Jaxpr, constants: Sequence[Any], arguments: Sequence[Any])
     for eqn in jaxpr.eqns:
         values = [x.val if isinstance(x, Literal) else known[x] for x in eqn.invars]
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-        if eqn.primitive is lax.cond_p and isinstance(values[0], int):
-            index, *values = values
-            inner = eqn.params["branches"][index]
         if inner is not None and eqn.primitive is not lax.scan_p:
             outs = _evaluated(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values)
-        elif eqn.primitive.name == "platform_index":
-            outs = [len(eqn.params["platforms"]) - 1]  # the default: what is one kernel is one loop
         elif eqn.primitive is lax.copy_p:
             outs = values
         elif eqn.primitive in _WRITTEN_OUT:

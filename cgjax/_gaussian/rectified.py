@@ -115,13 +115,6 @@ def rectified_moments_of_belief(mean: Nodes, variance: Nodes, leak: Leak) -> Mea
     return _of_belief(mean, variance, leak)
 
 
-def rectified_slopes(mean: Nodes, variance: Nodes) -> tuple[tuple[Nodes, Nodes], ...]:
-    """Of the mean and the variance of max(Y, 0): their derivatives by those of Y, one after the
-    other."""
-    p, mean_variance = _with_slope_of_variance(mean, variance, 0.0)
-    return (p.mean_e, p.variance_e), (mean_variance, p.variance_square)
-
-
 @jax.custom_jvp
 def _of_belief(mean: Nodes, variance: Nodes, leak: Float[Array, "..."]) -> MeanAndVariance:
     partials = _partials(mean, root(variance), leak)

@@ -1,13 +1,20 @@
 """Several results of an element-wise function in one loop of a CPU."""
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 
+from cgjax._gaussian.blocks import together
+from cgjax._gaussian.curve import Integral
+from cgjax._gaussian.device import by_device
 from cgjax._gaussian.loop import in_one_loop
+from cgjax._gaussian.written import of_numbers
+from tests.helpers import as_users
 
 EDGES = [0.0, 1e-30, 1e-7, 1e-3, 0.3, 0.5, 0.9, 1.0, 1.5, 4.0, 7.9, 9.0, 80.0, 1e6, 3e38, math.inf]
 X = jnp.array([*EDGES, *(-x for x in EDGES), math.nan, *np.linspace(-6, 6, 241)], jnp.float32)
@@ -45,8 +52,28 @@ def test_of_what_depends_on_the_device_it_takes_the_form_of_no_special_one():
     """That for CPUs may be made for its own way to hold intermediate results."""
 
     def function(x):
-        return lax.platform_dependent(x, cpu=lambda x: x + 1, default=lambda x: x + 2)
+        return by_device(x, cpu=lambda x: x + 1, default=lambda x: x + 2)
 
     loop = in_one_loop(function, X)
     assert loop is not None
     np.testing.assert_array_equal(jax.jit(loop)(X), X + 2)
+    np.testing.assert_array_equal(jax.jit(function)(X), X + 1)
+
+
+RULES = {name: getattr(jax.nn, name) for name in ("tanh", "silu", "gelu")}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_it_is_one_loop_without_intermediate_arrays(name):
+    """XLA promises neither: what it writes to memory costs several times as much."""
+    x = jax.ShapeDtypeStruct((1 << 16,), jnp.float32)
+    written = of_numbers(RULES[name], x.dtype)
+    assert written is not None
+    program = as_users(lambda *arrays: together(Integral(written).partials, *arrays))
+    compiled = program.lower(x, x).compile()
+    main = compiled.as_text().split("\nENTRY ")[1]
+    kernels = re.findall(r" (fusion|call|while|reduce|convolution|custom-call)\(", main)
+    assert kernels == ["fusion"]
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 1024 < memory.output_size_in_bytes

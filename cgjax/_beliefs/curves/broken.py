@@ -34,12 +34,10 @@ from cgjax._beliefs.curves.form import (
     pick_line,
     plus,
     same_line,
-    times,
 )
 from cgjax._beliefs.curves.pieces import End, Rule, compared, larger, largest, least, rule_of
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._gaussian import closed
-from cgjax._gaussian.blocks import Response, in_blocks
 from cgjax._gaussian.numerics import root, wide
 
 _MOST = 8  # cuts: more are integrated
@@ -124,30 +122,6 @@ class Broken(Form):
             for cut, after in zip(self.breaks, self.lines[1:], strict=True):
                 line = pick_line(compared(operator.le, cut, start), after, line)
         return line
-
-    def evaluated(
-        self, function: Function, mean: jax.Array, variance: jax.Array, slopes: bool
-    ) -> Response:
-        """In one loop, if it is level on one side of a single known place."""
-        rule = self._ramp()
-        if rule is None:
-            return super().evaluated(function, mean, variance, slopes)
-        return in_blocks(rule, mean, variance, slopes)
-
-    def _ramp(self) -> closed.Ramp | None:
-        if len(self.breaks) != 1 or not self.continuous:
-            return None
-        # The other side upwards on the right.
-        (at,), (left, right) = self.breaks, self.lines
-        rises = left.is_level
-        level, line = (left, right) if rises else (right, left)
-        sign = 1.0 if rises else -1.0
-        inner = Line(sign, minus(times(sign, at))).of(self.unit)
-        numbers = [number(c) for c in (*inner, level.offset, times(sign, line.slope))]
-        known = all(isinstance(c, float | int) and math.isfinite(c) for c in numbers)
-        if not level.is_level or not known:
-            return None
-        return closed.Ramp(*map(_float, numbers))  # type: ignore[arg-type]
 
     def moments(
         self, function: Function, mean: jax.Array, variance: jax.Array
