@@ -46,7 +46,10 @@ _ROOTS, _LEGENDRE = (_ROOTS + 1) / 2, _LEGENDRE / 2
 _REACH, _FURTHEST_CUT = 5.5, 3.0
 # Of each point its share of the way from the cut, and its weight times powers of that share.
 _SHARES = _ROOTS**2
-_POWERS = _ROOTS * _LEGENDRE * _SHARES ** np.arange(5)[:, None]
+# Powers are about a share where the Gaussian is, whether the cut is in its middle or at an end: how
+# large ones that cancel are rounded depends on the compiler.
+_CENTRE = 0.2
+_POWERS = _ROOTS * _LEGENDRE * (_SHARES - _CENTRE) ** np.arange(5)[:, None]
 
 # A Gaussian narrower than this share of the bend is integrated as one of this width, and the result
 # scaled to its variance (to which it is proportional, within 4e-6): exact derivatives at variance
@@ -245,7 +248,7 @@ def _sums(
 ) -> tuple[list[Nodes], list[list[Nodes]], list[list[Nodes]]]:
     """Sums over the points of powers of x, times one, each change y in units, and y^2.
 
-    A power of x is one of the share of the way from the cut, so that constant matrices give all;
+    A power of x is made of those of the share of the way from the cut: constant matrices give all;
     the few sums that values need are a loop over the points.
     """
     # An integral does not change with the place where it is cut: a constant.
@@ -291,15 +294,15 @@ def _sums(
             return weight, *weighted, *(w * y for w, y in zip(weighted, changes, strict=True))
 
         for k, row in enumerate(summed(rows, [_POWERS[: n + 1] for n in highest], _SHARES)):
-            powers = _powers_of(cut, length, row)
+            powers = _powers_of(cut + length * _CENTRE, length, row)
             totals[k] = [a + b for a, b in zip(totals[k], powers, strict=True)]
     return totals[0], totals[1 : 1 + number], totals[1 + number :]
 
 
-def _powers_of(cut: Nodes, length: Nodes, sums: Array) -> list[Nodes]:
-    """Sums with powers of x = cut + length * share, of those with powers of the share."""
+def _powers_of(centre: Nodes, length: Nodes, sums: Array) -> list[Nodes]:
+    """Sums with powers of x = centre + length * s, of those with powers of s."""
     size, found = jnp.abs(length), []
     for n in range(len(sums)):
-        terms = [math.comb(n, k) * cut ** (n - k) * length**k * sums[k] for k in range(n + 1)]
+        terms = [math.comb(n, k) * centre ** (n - k) * length**k * sums[k] for k in range(n + 1)]
         found.append(size * sum(terms[1:], terms[0]))
     return found

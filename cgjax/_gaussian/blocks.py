@@ -4,11 +4,12 @@ Everything that is needed of one element is computed at once: the mean and the v
 derivatives by the mean and the variance of the argument. The compiler for CPUs writes intermediate
 results that are used more than once to memory; block by block they stay in the cache, and take no
 more memory than a block does. It has no loop with two results either, but complex numbers have two
-parts: results leave a block in pairs. On other devices it is one kernel anyway.
+parts: results leave a block in pairs. What is made of few kinds of operations is a single loop
+(`loop`). On other devices it is one kernel anyway.
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -17,8 +18,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import eval_jaxpr
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import Jaxpr, JaxprEqn
 from jaxtyping import Array, Float
+
+from cgjax._gaussian.device import by_device
+from cgjax._gaussian.loop import in_one_loop
 
 Pair = tuple[Array, Array]
 Rule = Callable[[Array, Array], Pair]
@@ -42,14 +45,6 @@ class DifferentiatedRule(Hashable, Protocol):
 
 # Elements: a block of a quadrature with 16 points takes a megabyte.
 _BLOCK = 1 << 13
-
-# What was measured to stay in one loop on CPUs.
-_IN_A_LOOP = {
-    *(lax.add_p, lax.sub_p, lax.mul_p, lax.div_p, lax.neg_p, lax.integer_pow_p, lax.sqrt_p),
-    *(lax.exp_p, lax.log_p, lax.log1p_p, lax.expm1_p, lax.tanh_p, lax.logistic_p, lax.erf_p),
-    *(lax.abs_p, lax.sign_p, lax.max_p, lax.min_p, lax.select_n_p, lax.convert_element_type_p),
-    *(lax.lt_p, lax.le_p, lax.gt_p, lax.ge_p, lax.eq_p, lax.ne_p),
-}
 
 _T = TypeVar("_T")
 
@@ -113,13 +108,13 @@ def in_blocks(
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _evaluated(rule: DifferentiatedRule, slopes: bool, *arrays: Array) -> tuple[Array, ...]:
     if not slopes:
-        return pair_of(rule, *arrays)
+        return together(rule, *arrays)
 
     def with_slopes(*arrays: Array) -> tuple[Array, ...]:
         values, by_mean, by_variance = rule.partials(*arrays)
         return *values, by_mean[0], by_variance[0]
 
-    return by_blocks(with_slopes, *arrays)
+    return together(with_slopes, *arrays)
 
 
 @partial(_evaluated.defjvp, symbolic_zeros=True)
@@ -138,7 +133,7 @@ def _evaluated_jvp(
             found += _by_parameters(rule, [k for k in used if k > 1], *arrays)
         return values, *(found[k] for k in range(len(found)) if k > 1 or k in used)
 
-    out, *slopes_of = by_blocks(partials, *primals)
+    out, *slopes_of = together(partials, *primals)
     dout = [jnp.zeros_like(value) for value in out]
     for k, slope in zip(used, slopes_of, strict=True):
         tangent = tangents[k]
@@ -170,41 +165,17 @@ def _pushed(function: Callable[..., Pair], *arrays: Array) -> list[Pair]:
     return [values, *(tuple(push(*(one if i == k else zero for i in numbers))) for k in numbers)]
 
 
-def pair_of(function: Callable[..., Pair], *arrays: Array) -> Pair:
-    """The same as `by_blocks`, for a function with two results.
+def together(function: Callable[..., _T], *arrays: Array) -> _T:
+    """The same as `by_blocks`, for a function that may fit into one loop.
 
-    Where all that it does fits into one loop, a compiler for CPUs makes that of the parts of one
-    complex number, and lets several cores share it: twice as fast as one block after the other, in
-    which one core works. What takes the number apart has to be a loop, or it would be computed
-    twice.
+    That needs no memory for intermediate results, and all cores share it.
     """
-    shape, size = arrays[0].shape, arrays[0].size
-    if size < 2 * _BLOCK or not _fits_one_loop(function, arrays):
+    if arrays[0].size < 2 * _BLOCK:
+        return function(*arrays)
+    loop = in_one_loop(function, *arrays)
+    if loop is None:
         return by_blocks(function, *arrays)
-
-    def in_one(*arrays: Array) -> Pair:
-        whole = lax.complex(*function(*arrays)).reshape(-1)
-        halves = jnp.pad(whole, (0, size % 2)).reshape(2, -1)
-        parts = lax.map(lambda half: (lax.real(half), lax.imag(half)), halves)
-        first, second = (part.reshape(-1)[:size].reshape(shape) for part in parts)
-        return first, second
-
-    return lax.platform_dependent(*arrays, cpu=in_one, default=function)
-
-
-def _fits_one_loop(function: Callable[..., Pair], arrays: Sequence[Array]) -> bool:
-    one = [jax.ShapeDtypeStruct((), array.dtype) for array in arrays]
-    return {eqn.primitive for eqn in _flat(jax.make_jaxpr(function)(*one).jaxpr)} <= _IN_A_LOOP
-
-
-def _flat(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """The equations of a program, and of what it calls in place of the calls."""
-    for eqn in jaxpr.eqns:
-        inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-        if inner is None:
-            yield eqn
-        else:
-            yield from _flat(getattr(inner, "jaxpr", inner))
+    return by_device(*arrays, cpu=loop, default=function)
 
 
 def by_blocks(
@@ -248,7 +219,7 @@ def by_blocks(
         leaves = [part(joined(pair)) for pair in pairs for part in (lax.real, lax.imag)]
         return jax.tree.unflatten(jax.tree.structure(out), leaves + [joined(one) for one in rest])
 
-    return lax.platform_dependent(*arrays, cpu=blockwise, default=function)
+    return by_device(*arrays, cpu=blockwise, default=function)
 
 
 def _number(size: int) -> int:

@@ -29,6 +29,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from cgjax._gaussian.device import by_device
 from cgjax._gaussian.numerics import MeanAndVariance, nonnegative
 from cgjax._gaussian.points import Number, summed
 from cgjax._gaussian.written import Written, written
@@ -260,41 +261,45 @@ def _smooth_sums(
         inverse, *constants = others
         return (curve(mean + step * t, *constants) - here) * inverse
 
-    def of_each(*arrays: Array) -> Sums:
-        # Traced once for all points.
-        add = jax.jit(
-            lambda sums, t, weights, *a: _added(sums, change_at(t, *a), weights), inline=True
-        )
+    # Traced once for all pairs.
+    @partial(jax.jit, inline=True)
+    def add(sums: Sums, weights: Sequence[Number], up: Array, down: Array) -> Sums:
+        even, odd = up + down, up - down
+        squares, product = up * up + down * down, even * odd
+        first = _added(sums[0], weights, (even, odd, even))
+        return first, _added(sums[1], weights, (squares, product, squares))
+
+    def in_pairs(changes: Sequence[Array]) -> Sums:
+        # Two points at equal distances from the mean together.
         sums: Sums = [jnp.zeros_like(mean)] * powers, [jnp.zeros_like(mean)] * powers
-        for t, *weights in zip(_POINTS.tolist(), *_POWERS[:powers].tolist(), strict=True):
-            sums = add(sums, t, weights, *arrays)
+        for k in range(len(_POINTS) // 2, len(_POINTS)):
+            sums = add(sums, _POWERS[:powers, k].tolist(), changes[k], changes[-1 - k])
         return sums
+
+    def of_each(*arrays: Array) -> Sums:
+        change = jax.jit(change_at, inline=True)
+        return in_pairs([change(t, *arrays) for t in _POINTS.tolist()])
 
     def of_rows(*arrays: Array) -> Sums:
         points = jnp.asarray(_POINTS, mean.dtype)
-        changes = jax.vmap(lambda t: change_at(t, *arrays))(points)
-        sums: Sums = [jnp.zeros_like(mean)] * powers, [jnp.zeros_like(mean)] * powers
-        for change, *weights in zip(changes, *_POWERS[:powers].tolist(), strict=True):
-            sums = _added(sums, change, weights)
-        return sums
+        return in_pairs(list(jax.vmap(lambda t: change_at(t, *arrays))(points)))
 
     operands = here, mean, deviation, inverse, *constants
     if mean.size < _FEW:
         changes = jax.vmap(lambda t: change_at(t, *operands))(jnp.asarray(_POINTS, mean.dtype))
         weights = jnp.asarray(_POWERS[:powers], mean.dtype)
-        add = partial(jnp.tensordot, weights, axes=1, precision=lax.Precision.HIGHEST)
-        return list(add(changes)), list(add(changes**2))
+        total = partial(jnp.tensordot, weights, axes=1, precision=lax.Precision.HIGHEST)
+        return list(total(changes)), list(total(changes**2))
     if powers == 1:
         return of_each(*operands)
-    # A CPU's compiler would write each point's value to memory, for more than two sums to read it
-    # again: so all are one array. Others compute everything in one kernel.
-    first, second = lax.platform_dependent(*operands, cpu=of_rows, default=of_each)
+    # Where this is no single loop, a CPU's compiler would write each point's value to memory, for
+    # more than two sums to read it again: so all are one array.
+    first, second = by_device(*operands, cpu=of_rows, default=of_each)
     return first, second
 
 
-def _added(sums: Sums, change: Array, weights: Sequence[Array | float]) -> Sums:
-    first = [a + w * change for a, w in zip(sums[0], weights, strict=True)]
-    return first, [a + w * change**2 for a, w in zip(sums[1], weights, strict=True)]
+def _added(sums: list[Array], weights: Sequence[Number], values: Sequence[Array]) -> list[Array]:
+    return [s + w * x for s, w, x in zip(sums, weights, values, strict=False)]
 
 
 def _sides(kinks: tuple[Nodes, ...], mean: Nodes, deviation: Nodes) -> list[tuple[Nodes, Nodes]]:

@@ -8,6 +8,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from cgjax._gaussian.device import by_device
+
 # More points than these are a loop.
 _UNROLLED = 16
 
@@ -64,4 +66,4 @@ def summed(
 
     if not in_rows:
         return one_by_one()
-    return lax.platform_dependent(cpu=of_rows, default=one_by_one)
+    return by_device(cpu=of_rows, default=one_by_one)
