@@ -156,12 +156,13 @@ class _ClampedNetwork(Procedure):
 
 def _check_value(site: Site, value: object) -> None:
     """Raises for a value that is neither one of the statistic nor a mean of such ones."""
-    if site.family.num_arrays:  # what the family can be depends on arrays of the network
-        return
+    # What depends on arrays of the network is not known, and no number.
+    unknown = [np.float32(np.nan)] * site.family.num_arrays
     with jax.ensure_compile_time_eval():
-        low, high = map(np.asarray, _static.join(site.family, ()).bounds())
+        low, high = map(np.asarray, _static.join(site.family, unknown).bounds())
     value = np.asarray(value).astype(site.dtype).astype(np.float64)
     low, high = (bound.astype(site.dtype).astype(np.float64) for bound in (low, high))
+    low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
     possible = (value >= low) & (value <= high) & np.isfinite(value)
     if not np.all(possible):
         raise ValueError(

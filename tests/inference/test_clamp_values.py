@@ -63,3 +63,20 @@ def test_values_means_and_what_is_traced_pass():
     states = jnp.array([0.1, 0.3])
     table = lambda x: cg.node(cg.nodes.Binary(states, states + 1), x, name="h")  # noqa: E731
     np.testing.assert_array_equal(cg.clamp(table, {"h": 0.5})(X), [0.5, 0.5])
+
+
+def test_of_families_with_arrays_what_does_not_depend_on_these_is_known():
+    states = jnp.array([0.1, 0.3])
+    chain = lambda x: cg.node(cg.nodes.LinearChain(jnp.zeros((3, 3))), x, name="h")  # noqa: E731
+    table = lambda x: cg.node(cg.nodes.Binary(states, states + 1), x, name="h")  # noqa: E731
+    x = jnp.zeros((4, 3))
+    for net_of, value, e in (
+        *((chain, value, x) for value in (7.0, -0.1, np.nan, np.inf)),
+        *((table, value, X) for value in (np.nan, -np.inf)),
+    ):
+        with pytest.raises(ValueError, match="'h' is a .* cannot be clamped to"):
+            cg.clamp(net_of, {"h": value})(e)
+    np.testing.assert_array_equal(
+        cg.clamp(chain, {"h": 1 / 3})(x), np.full((4, 3), np.float32(1 / 3))
+    )
+    np.testing.assert_array_equal(cg.clamp(table, {"h": 5.0})(X), [5.0, 5.0])

@@ -497,3 +497,13 @@ def test_the_best_path_and_samples_of_many_states(states):
         score = unary[row, range(5), path].sum() + steps[path[:-1], path[1:]].sum()
         np.testing.assert_allclose([scores[0, row], score], highest.max(), rtol=1e-5)
     assert np.isfinite(steps[drawn[:, :-1], drawn[:, 1:]]).all()  # none that is forbidden
+
+
+def test_the_entropy_of_a_long_chain_keeps_its_digits():
+    rng = np.random.default_rng(0)
+    unary, steps = rng.normal(size=(1, 10_000, 3)), rng.normal(size=(1, 1, 3, 3))
+    chain = chains.Chain(*(jnp.asarray(a, jnp.float32) for a in (unary, steps)))
+    with jax.enable_x64(True):
+        exact = chains.entropy(jax.tree.map(lambda a: a.astype(float), chain))
+    # 1e-5 if the sum is carried along.
+    np.testing.assert_allclose(chains.entropy(chain), exact, rtol=1e-6)

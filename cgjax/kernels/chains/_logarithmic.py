@@ -145,6 +145,8 @@ def entropy(chain: Chain) -> Float[Array, " B"]:
     """-E[log P(path)]: that of the path up to t given its last state, carried along.
 
     H_t(j) = sum_i P(i | j) (H_{t-1}(i) - log P(i | j)),  P(i | j) prop. to alpha_{t-1}(i) A_t(i, j)
+
+    less its average over j, so that what is carried does not grow; the averages are summed apart.
     """
     if not chain.length:
         return jnp.zeros(chain.unary.shape[0], chain.unary.dtype)
@@ -158,19 +160,23 @@ def entropy(chain: Chain) -> Float[Array, " B"]:
         return jnp.sum(jnp.where(possible, jnp.exp(log_p) * (given - log_p), 0), axis)
 
     @jax.checkpoint
-    def step(known: Array, inputs: Tree) -> tuple[Array, None]:
+    def step(known: Array, inputs: Tree) -> tuple[Array, Array]:
         before, transitions, masks = inputs
         matrix = matrix_of(transitions, shared)
         new = average(before[:, :, None] + matrix, known[:, :, None], 1)
+        level = lax.stop_gradient(jnp.mean(new, 1))
+        new = new - level[:, None]
         if masks is not None:
             # Up to the first position there is nothing to know.
             new = jnp.where(masks[1][:, None], new, jnp.where(masks[0][:, None], 0, known))
-        return new, None
+            level = jnp.where(masks[1], level, 0)
+        return new, level
 
     _, transitions, masks = per_step(chain)
     start = jnp.zeros_like(states[0])
-    known, _ = lax.scan(step, start, (states[:-1], transitions, masks))
+    known, levels = lax.scan(step, start, (states[:-1], transitions, masks))
+    possible = jnp.any(states[-1] > -jnp.inf, 1)
+    value = average(states[-1], known, 1) + jnp.where(possible, total(levels.T), 0)
     if chain.mask is None:
-        return average(states[-1], known, 1)
-    value = average(states[-1], known, 1)
+        return value
     return jnp.where(jnp.any(firsts(chain), 1), value, 0)
