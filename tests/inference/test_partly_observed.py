@@ -217,7 +217,10 @@ def test_straight_through_weights_of_proposals_are_those_of_logits():
     def plain(_: Any) -> None:
         net()
 
-    both = [jax.value_and_grad(value, 1)(f, 0.7, x) for f, x in ((plain, soft), (shifted, {}))]
+    both = [
+        jax.jit(jax.value_and_grad(lambda scale, f=f, x=x: value(f, scale, x)))(0.7)
+        for f, x in ((plain, soft), (shifted, {}))
+    ]
     (one, slope), (other, expected) = both
     reading = log_likelihood(**{n: np.maximum(w, -3.0) for n, w in READ.items()}, with_y=False)
     np.testing.assert_allclose(one - other, reading, atol=5e-6)
