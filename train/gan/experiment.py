@@ -18,6 +18,7 @@ from train.gan import figure
 from train.gan.scores import Judge, of_ring, rounded
 from train.gan.settings import AdversarialRecipe, Config, Run
 from train.gan.training import dataset_of, energy_distance, generated, groups, real, sizes_of
+from train.report.pixels import coded
 
 TITLE = "generators that learn from a critic"
 SOURCE = "[C]"
@@ -65,7 +66,8 @@ class Experiment:
         told["test"] = rounded(scores(np.asarray(made)) | {"distance": distance})
         if run.seed == config.seeds[0]:
             kept = config.kept if ring else -(-config.kept // 50)
-            told["samples"] = np.asarray(made[:kept], np.float64).round(3).tolist()
+            some = np.asarray(made[:kept], np.float64)
+            told["samples"] = some.round(3).tolist() if ring else coded(some)
             told |= {} if ring else {"real": rounded(self.judge.of_test(dataset))}
         return told
 

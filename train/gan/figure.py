@@ -9,6 +9,7 @@ import numpy as np
 
 from train.engine.loop import DIVERGED, STATUS
 from train.report.figures import digest, panels, save
+from train.report.pixels import decoded
 from train.report.results import Result
 from train.report.statistics import Mean, mean
 from train.report.tables import Grid, Run
@@ -120,10 +121,8 @@ def _images(made: dict[str, Any]) -> Any:
     shown = min(map(len, made.values()))
     figure, axes = panels(len(made), 1, (0.62 * shown + 1.9, 0.62 * len(made)))
     for (panel,), (name, images) in zip(axes, made.items(), strict=True):
-        width = round(len(images[0]) ** 0.5)
-        pictures = np.reshape(images[:shown], (shown, width, width))
-        padded = np.pad(pictures, ((0, 0), (0, 0), (0, 1)))
-        beside = padded.transpose(1, 0, 2).reshape(width, -1)
+        padded = [np.pad(decoded(text), ((0, 0), (0, 1))) for text in images[:shown]]
+        beside = np.concatenate(padded, 1)
         panel.imshow(beside, cmap="gray", vmin=0, vmax=1)
         panel.set(xticks=[], yticks=[], anchor="E")
         panel.spines[["left", "bottom"]].set_visible(False)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from train.report.figures import COLOURS, digest, panels, save
+from train.report.pixels import decoded
 from train.report.statistics import mean
 from train.report.tables import Run
 from train.vae.settings import Cell
@@ -17,18 +17,6 @@ from train.vae.table import GRADIENTS, LATENTS, Runs, by_data, by_run, name_of, 
 
 _COLOURS = dict(zip(GRADIENTS, COLOURS.values(), strict=True))
 _DASHES = {False: "-", True: "--"}  # whether the first epochs are by a cheaper bound
-
-
-def decoded(text: str) -> Float[np.ndarray, "side side"]:
-    """An image as `train.vae.testing.coded` writes it.
-
-    Example:
-        >>> decoded("00ff3300").tolist()
-        [[0.0, 1.0], [0.2, 0.0]]
-    """
-    pixels = np.frombuffer(bytes.fromhex(text), np.uint8) / 255
-    side = round(len(pixels) ** 0.5)
-    return pixels.reshape(side, side)
 
 
 def draw(results: Sequence[Path], out: Path) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 import cgjax as cg
 from train.engine import loop
 from train.models.autoencoder import Shape, decoder, encoder
+from train.report.pixels import coded
 
 ELBO_SAMPLES = 10
 ACTIVE = 0.01  # Burda, Grosse and Salakhutdinov 2016: the least variance of an active unit's mean
@@ -147,13 +148,3 @@ def pictures(
         "plane": (z @ axes.T).round(2).tolist(),
         "classes": y[:PLANE].tolist(),
     }
-
-
-def coded(images: Float[Array, "n pixels"]) -> list[str]:
-    """Images in [0, 1] as text, two hexadecimal digits a pixel.
-
-    Example:
-        >>> coded(np.array([[0.0, 1.0, 0.5]]))
-        ['00ff80']
-    """
-    return [row.tobytes().hex() for row in np.asarray(255 * images).round().astype(np.uint8)]
