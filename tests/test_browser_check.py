@@ -19,7 +19,11 @@ PAGES = {
 }
 
 
-@pytest.mark.skipif(browser_check.find_browser() is None, reason="there is no Chromium here")
+# A browser is no Python package that a test's environment could bring.
+@pytest.mark.skipif(
+    browser_check.find_browser() is None,
+    reason="pages are opened in Chromium or Chrome, and neither is on the PATH",
+)
 def test_problems_are_found(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
     site = tmp_path / "site"
     site.mkdir()
