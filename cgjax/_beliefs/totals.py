@@ -57,7 +57,7 @@ def summed(x: Gaussian, axes: tuple[int, ...], mean: Array, total: Move) -> Gaus
 def _in_parts(x: Gaussian, inside: Sequence[int]) -> tuple[Array, Array]:
     """The correlations of positions that differ in some axes alone, and of all others.
 
-    The former are taken to lie side by side, nearer to each other than any two do, which is too near
+    The former are taken to lie side by side, nearer to each other than any two do. That is too near
     for whole rows and for positions further apart; on average over all pairs they are the same
     together.
     """
