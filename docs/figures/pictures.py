@@ -24,6 +24,7 @@ PICTURES = {
     "gan_ring.png": "gan/ring/result.json",
     "gan_digits.png": "gan/digits/result.json",
     "gan_mnist.png": "gan/mnist/result.json",
+    "images_cifar10.svg": "images/cifar10_part/*/result.json",
     "images_digits.svg": "images/digits/*/result.json",
     "vae_digits.png": "vae/digits/result.json",
     "vae_mnist.png": "vae/mnist_*/result.json",

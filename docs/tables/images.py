@@ -25,8 +25,10 @@ def images_table(results: pathlib.Path) -> Parts:
 def images_figures(found: list[Result]) -> Parts:
     """All runs, whole or not, and where they come from."""
     yield figures(found)
-    if any(result["settings"]["data"] == "digits" for result in found):
-        yield picture("Learning curves on digits", "figures/images_digits.svg")
+    sets = {result["settings"]["data"] for result in found}
+    for name, told in (("digits", "digits"), ("cifar10", "a part of CIFAR-10")):
+        if name in sets:
+            yield picture(f"Learning curves on {told}", f"figures/images_{name}.svg")
     yield bullets([*dict.fromkeys(map(origin, found))])
 
 

@@ -55,7 +55,7 @@ def test_the_command_leaves_a_result_and_a_figure(plain):
         assert run["best epoch"] == run["epochs"] == 2
         assert run["history"]["learning_rate"] == pytest.approx([0.05, 0.025])
     (line,) = table.figures([result]).lines
-    assert line[:5] == ["tiny", "plain", "batch", "64", "2 of 2"]
+    assert line[:6] == ["Digits", "tiny", "plain", "batch", "64", "2 of 2"]
     assert [line[0] for line in table.of_one(result).lines] == ["plain"]
     assert "of the others the first 40 each" in result["data"]
 

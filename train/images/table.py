@@ -36,11 +36,12 @@ def figures(results: Sequence[Result]) -> Grid:
             at_means = over_seeds(runs, "at means", "error").told(2, 100)
         epochs = f"{max(run['epochs'] for run in runs)} of {settings['length']}"
         images = str(settings["images"] or "all")
-        names = [settings["network"], METHODS[settings["method"]], settings["norm"]]
+        names = [DATA[settings["data"]], settings["network"]]
+        names += [METHODS[settings["method"]], settings["norm"]]
         lines.append([*names, images, epochs, *cells, at_means, str(len(runs))])
-    head = ["network", "method", "normalisation", "images", "epochs"]
+    head = ["data", "network", "method", "normalisation", "images", "epochs"]
     head += [*(heading for _, heading, _, _ in FIGURES), "error % at means", "runs"]
-    return Grid("Test images: mean over seeds ± its standard error", head, lines, names=3)
+    return Grid("Test images: mean over seeds ± its standard error", head, lines, names=4)
 
 
 def of_one(result: Result) -> Grid:
