@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from cgjax.inference._alike import alike, together
 from cgjax.inference._chunks import weighted
@@ -66,47 +65,43 @@ class Found:
         Args:
             values: what is asked of each, and its shape.
         """
-        # A slice is compiled for each place it is at, a list of places for each shape. So small
-        # values are taken, by their places, from one array.
-        sizes = [math.prod(x.shape[1:]) for x in self.parts]
-        small = [len(x) > 1 and n <= MOST_TOGETHER for x, n in zip(self.parts, sizes, strict=True)]
-        starts: dict[int, int] = {}
-        ends: dict[Any, int] = {}
-        for k in (k for k, is_small in enumerate(small) if is_small):
-            starts[k] = ends.get(self.parts[k].dtype, 0)
-            ends[self.parts[k].dtype] = starts[k] + self.parts[k].size
-        whole = {
-            dtype: lax.optimization_barrier(
-                jnp.concatenate(
-                    [self.parts[k].reshape(-1) for k in starts if self.parts[k].dtype == dtype]
-                )
-            )
-            for dtype in ends
-        }
+        starts, whole = self._together()
         found = []
         for questions, shape in values:
             at = [self.rows[q.value, q.mean, q.scope] for q in questions]
-            dtypes = {self.parts[k].dtype for k, _ in at}
-            alone = [np.arange(sizes[at[0][0]])]
-            if all(small[k] for k, _ in at) and len(dtypes) == 1:
-                elements = [q.places for q in questions] if len(at) > 1 else alone
-                own = [
-                    starts[k] + row * sizes[k] + some
-                    for (k, row), some in zip(at, elements, strict=True)
-                ]
-                order = np.argsort(np.concatenate(elements))
-                [dtype] = dtypes
-                x = taken(whole[dtype], np.concatenate(own)[order])
-                found.append(x.reshape(self.parts[at[0][0]].shape[1:] if len(at) == 1 else shape))
-                continue
-            parts = [self.parts[k][row] for k, row in at]
-            if len(parts) == 1:
-                found.append(parts[0])
-                continue
-            places = np.concatenate([q.places for q in questions])
-            parts = [x.reshape(-1)[q.places] for x, q in zip(parts, questions, strict=True)]
-            found.append(jnp.concatenate(parts)[np.argsort(places)].reshape(shape))
+            parts = [self.parts[k] for k, _ in at]
+            elements = [q.places for q in questions]
+            if len(at) == 1:
+                shape = parts[0].shape[1:]
+                elements = [np.arange(math.prod(shape))]
+            order = np.argsort(np.concatenate(elements))
+            if all(k in starts for k, _ in at) and len({x.dtype for x in parts}) == 1:
+                firsts = [starts[k] + row * math.prod(self.parts[k].shape[1:]) for k, row in at]
+                places = [first + some for first, some in zip(firsts, elements, strict=True)]
+                x = taken(whole[parts[0].dtype], np.concatenate(places)[order])
+            elif len(at) == 1:
+                x = parts[0][at[0][1]]
+            else:
+                rows = [x[row].reshape(-1) for x, (_, row) in zip(parts, at, strict=True)]
+                some = [x[places] for x, places in zip(rows, elements, strict=True)]
+                x = jnp.concatenate(some)[order]
+            found.append(x.reshape(shape))
         return found
+
+    def _together(self) -> tuple[dict[int, int], dict[Any, jax.Array]]:
+        """Where each of several small rows begins in one array, and these arrays by dtype.
+
+        A slice is compiled for each place that it is at, but what takes listed places is compiled
+        for each shape.
+        """
+        starts: dict[int, int] = {}
+        rows: dict[Any, list[jax.Array]] = {}
+        for k, part in enumerate(self.parts):
+            if len(part) > 1 and part.size <= MOST_TOGETHER * len(part):
+                before = rows.setdefault(part.dtype, [])
+                starts[k] = sum(x.size for x in before)
+                before.append(part.reshape(-1))
+        return starts, {key: jnp.concatenate(some) for key, some in rows.items()}
 
 
 class Conditionals(Factors):
