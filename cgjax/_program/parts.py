@@ -29,6 +29,7 @@ from cgjax._program.jaxprs import (
 )
 from cgjax._program.program import Program
 from cgjax._program.reads import Reads, marks, nodes_of, union
+from cgjax._program.tails import Tail, tail
 
 
 @dataclass(frozen=True)
@@ -107,26 +108,39 @@ class Parts:
                     env.update(zip(eqn.outvars, bind(eqn, operands), strict=True))
         return env
 
-    def part(self, values: Sequence[Atom], targets: Collection[int]) -> Part:
+    def tail(self, index: int) -> Tail | None:
+        """The last steps to a node's natural parameter that are functions of one element each."""
+        if index not in self.mark:
+            return None
+        return tail(self.mark[index].invars[1], self.maker, self.eqns)
+
+    def part(
+        self,
+        values: Sequence[Atom],
+        targets: Collection[int],
+        sources: Mapping[int, Var] | None = None,
+    ) -> Part:
         """What some values need, and the natural parameters of some nodes.
 
         Args:
             values: the results.
             targets: these nodes; of all others only the statistics matter, which are given.
+            sources: values to put in the place of their natural parameters.
         """
+        others = {self.place[i]: v for i, v in (sources or {}).items()}
         kept: dict[int, None] = {}
         arguments: dict[Var, None] = {}
         for index in targets:
-            self._keep(self.place[index], targets, kept, arguments)
+            self._keep(self.place[index], targets, kept, arguments, others)
         for v in values:
-            self._ask(v, targets, kept, arguments)
+            self._ask(v, targets, kept, arguments, others)
         every: list[Atom] = list(arguments)
         variables: list[Var] = list(arguments)
         unused: list[Var] = []
 
         def operands(position: int) -> Iterator[Atom]:
             needed = self._needed(position, targets)
-            for k, v in enumerate(self.eqns[position].invars):
+            for k, v in enumerate(self._invars(position, others)):
                 if k in needed and not isinstance(v, Literal):
                     yield v
                     continue
@@ -156,6 +170,7 @@ class Parts:
         targets: Collection[int],
         kept: dict[int, None],
         arguments: dict[Var, None],
+        others: Mapping[int, Var],
     ) -> None:
         """Asks for what a value needs."""
         if isinstance(v, Literal):
@@ -163,7 +178,7 @@ class Parts:
         if self.is_fixed(v):
             arguments[v] = None
         else:
-            self._keep(self.maker[v], targets, kept, arguments)
+            self._keep(self.maker[v], targets, kept, arguments, others)
 
     def _keep(
         self,
@@ -171,6 +186,7 @@ class Parts:
         targets: Collection[int],
         kept: dict[int, None],
         arguments: dict[Var, None],
+        others: Mapping[int, Var],
     ) -> None:
         """Keeps an equation after all that it needs."""
         if position in kept:
@@ -178,7 +194,7 @@ class Parts:
 
         def needed(position: int) -> Iterator[Atom]:
             places = self._needed(position, targets)
-            return iter([self.eqns[position].invars[k] for k in places])
+            return iter([self._invars(position, others)[k] for k in places])
 
         pending = [(position, needed(position))]
         while pending:
@@ -194,6 +210,11 @@ class Parts:
             else:
                 kept[position] = None
                 pending.pop()
+
+    def _invars(self, position: int, others: Mapping[int, Var]) -> Sequence[Atom]:
+        """The operands of an equation; of some marks with another natural parameter."""
+        invars = self.eqns[position].invars
+        return [invars[0], others[position], *invars[2:]] if position in others else invars
 
     def _needed(self, position: int, targets: Collection[int]) -> range | list[int]:
         """The operands of an equation that matter, by their places."""

@@ -18,7 +18,7 @@ from cgjax._walk import Records, walk
 from cgjax.inference._condition import Conditioned, Pairs, evidence
 from cgjax.inference._contraction import product
 from cgjax.inference._evidence import check_discrete, flattened
-from cgjax.inference._exact import described, number
+from cgjax.inference._exact import described, number, or_nan
 from cgjax.inference._exact_marginals import MAX_STATES, check_max_states
 from cgjax.inference._factors import Model, Question, Scope, owners
 from cgjax.inference._joint_mode import Decided
@@ -181,7 +181,7 @@ class _Graph:
         possible += [(log.max(1) > -jnp.inf).all() for _, log in beliefs.values()]
         all_possible = jnp.stack([jnp.bool_(True), *possible]).all()
         result = self.flat.combine(arrays, [found[k] for k in sorted(found)])
-        result = jax.tree.map(lambda x: jnp.where(all_possible, x, jnp.nan), result)
+        result = jax.tree.map(lambda x: or_nan(all_possible, x), result)
         return jnp.where(all_possible, 0.0, -jnp.inf), result, state
 
     def _means(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,10 @@ from cgjax.inference._alike import alike, together
 from cgjax.inference._chunks import weighted
 from cgjax.inference._factor_tables import Factors, target
 from cgjax.inference._factors import Question, Scope
-from cgjax.inference._leaves import Laws, stacked
+from cgjax.inference._leaves import MOST_TOGETHER, Laws, stacked, taken
+
+# Averages over different numbers of nodes are filled up to one number, up to so many terms.
+_FILLED = 1 << 12
 
 # The number of a value, whether its mean given its parents is meant, and what it is averaged over.
 _Average = tuple[int, bool, Scope]
@@ -34,6 +39,71 @@ class _Rows(NamedTuple):
     places: np.ndarray | None
 
 
+@dataclass
+class Found:
+    """Averages, as they are found: rows of arrays.
+
+    Attributes:
+        parts: (rows, …).
+        rows: for each average the number of its array, and that of its row.
+    """
+
+    parts: list[jax.Array] = field(default_factory=list)
+    rows: dict[_Average, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, part: jax.Array, keys: Sequence[Sequence[_Average]]) -> None:
+        """Rows, and what each is the average of."""
+        for row, some in enumerate(keys):
+            self.rows.update((key, (len(self.parts), row)) for key in some)
+        self.parts.append(part)
+
+    def assembled(
+        self, values: Sequence[tuple[Sequence[Question], tuple[int, ...]]]
+    ) -> list[jax.Array]:
+        """The expectations of values, from those of their elements.
+
+        Args:
+            values: what is asked of each, and its shape.
+        """
+        starts, whole = self._together()
+        found = []
+        for questions, shape in values:
+            at = [self.rows[q.value, q.mean, q.scope] for q in questions]
+            parts = [self.parts[k] for k, _ in at]
+            elements = [q.places for q in questions]
+            if len(at) == 1:
+                shape = parts[0].shape[1:]
+                elements = [np.arange(math.prod(shape))]
+            order = np.argsort(np.concatenate(elements))
+            if all(k in starts for k, _ in at) and len({x.dtype for x in parts}) == 1:
+                firsts = [starts[k] + row * math.prod(self.parts[k].shape[1:]) for k, row in at]
+                places = [first + some for first, some in zip(firsts, elements, strict=True)]
+                x = taken(whole[parts[0].dtype], np.concatenate(places)[order])
+            elif len(at) == 1:
+                x = parts[0][at[0][1]]
+            else:
+                rows = [x[row].reshape(-1) for x, (_, row) in zip(parts, at, strict=True)]
+                some = [x[places] for x, places in zip(rows, elements, strict=True)]
+                x = jnp.concatenate(some)[order]
+            found.append(x.reshape(shape))
+        return found
+
+    def _together(self) -> tuple[dict[int, int], dict[Any, jax.Array]]:
+        """Where each of several small rows begins in one array, and these arrays by dtype.
+
+        A slice is compiled for each place that it is at, but what takes listed places is compiled
+        for each shape.
+        """
+        starts: dict[int, int] = {}
+        rows: dict[Any, list[jax.Array]] = {}
+        for k, part in enumerate(self.parts):
+            if len(part) > 1 and part.size <= MOST_TOGETHER * len(part):
+                before = rows.setdefault(part.dtype, [])
+                starts[k] = sum(x.size for x in before)
+                before.append(part.reshape(-1))
+        return starts, {key: jnp.concatenate(some) for key, some in rows.items()}
+
+
 class Conditionals(Factors):
     """The tables of a model, as they are traced, and what is averaged over its configurations.
 
@@ -52,15 +122,20 @@ class Conditionals(Factors):
         for value, questions in by_value.items():
             if scopes := tuple(dict.fromkeys(q.scope for q in questions if not q.mean)):
                 asked.setdefault(scopes, []).append(value)
-        found = self._averages(asked, laws) | self._averages_of_means(laws)
-        return [self._assembled(k, by_value[k], found) for k in sorted(by_value)]
+        found = Found()
+        self._average(asked, laws, found)
+        self._average_means(laws, found)
+        shapes = self.model.linear.values.result_shapes
+        return found.assembled([(by_value[k], shapes[k]) for k in sorted(by_value)])
 
-    def _averages(
-        self, asked: Mapping[tuple[Scope, ...], Sequence[int]], laws: Mapping[Scope, jax.Array]
-    ) -> dict[_Average, jax.Array]:
+    def _average(
+        self,
+        asked: Mapping[tuple[Scope, ...], Sequence[int]],
+        laws: Mapping[Scope, jax.Array],
+        found: Found,
+    ) -> None:
         """The averages of whole values over some scopes."""
         walks = [self.walk(tuple(values), None, scopes) for scopes, values in asked.items()]
-        found: dict[_Average, jax.Array] = {}
         for group in alike([w.call for w in walks]):
             some = [walks[k] for k in group]
             first = some[0]
@@ -77,20 +152,19 @@ class Conditionals(Factors):
 
             operands = [[*(x[k] for x in rows), *w.call.operands] for k, w in enumerate(some)]
             averages = together(one, operands, dict(enumerate(rows)))
-            for row, walk in enumerate(some):
-                for scope, of_scope in zip(walk.scopes, averages, strict=True):
-                    for value, x in zip(walk.values, of_scope, strict=True):
-                        found[value, False, tuple(sorted(scope))] = x[row]
-        return found
+            for place, of_scope in enumerate(averages):
+                for number, x in enumerate(of_scope):
+                    keys = [(w.values[number], False, tuple(sorted(w.scopes[place]))) for w in some]
+                    found.add(x, [[key] for key in keys])
 
-    def _averages_of_means(self, laws: Mapping[Scope, jax.Array]) -> dict[_Average, jax.Array]:
+    def _average_means(self, laws: Mapping[Scope, jax.Array], found: Found) -> None:
         """The averages of the means of components over their parents."""
         asked: dict[tuple[int, Scope], list[int]] = {}
         for q in self.model.questions:
             node = self.model.linear.nodes[q.value]
             if q.mean and node is not None:
                 asked.setdefault((node, q.scope), []).append(q.value)
-        groups: dict[tuple[int, int], list[tuple[int, Scope, _Rows]]] = {}
+        groups: dict[int, list[tuple[_Rows, list[_Average]]]] = {}
         for walk in (w for one in self.forms for w in one.walks) if asked else ():
             node, start = target(walk), self.laws_of[target(walk)].rows[target(walk)]
             for scope, arranged in zip(self.scopes[node], walk.scopes, strict=True):
@@ -98,36 +172,31 @@ class Conditionals(Factors):
                 if (node, scope) in asked:
                     places = laws.places(arranged) if scope and isinstance(laws, Laws) else None
                     rows = _Rows(start, size, arranged, places)
-                    width = 0 if not scope else -1 - len(groups)  # by itself
-                    if places is not None:
-                        width = 1 << (size - 1).bit_length()
-                    key = id(self.laws_of[node]), width
-                    groups.setdefault(key, []).append((node, scope, rows))
+                    keys = [(value, True, scope) for value in asked[node, scope]]
+                    groups.setdefault(id(self.laws_of[node]), []).append((rows, keys))
                 start += size
-        found: dict[_Average, jax.Array] = {}
-        for some in groups.values():
-            mean = self.laws_of[some[0][0]].mean
+        of_group = {id(law): law for law in self.laws_of.values()}
+        for key, group in groups.items():
+            mean = of_group[key].mean
             assert mean is not None  # it is asked for
-            averages = _averages([rows for *_, rows in some], mean, laws)
-            for row, (node, scope, _) in enumerate(some):
-                for value in asked[node, scope]:
-                    found[value, True, scope] = averages[row]
-        return found
+            for some in _of_about_one_size(group):
+                found.add(_averages([rows for rows, _ in some], mean, laws), [k for _, k in some])
 
-    def _assembled(
-        self,
-        value: int,
-        questions: Sequence[Question],
-        found: Mapping[_Average, jax.Array],
-    ) -> jax.Array:
-        """The expectation of a value, from those of its elements."""
-        parts = [found[value, q.mean, q.scope] for q in questions]
-        if len(parts) == 1:
-            return parts[0]
-        parts = [x.reshape(-1)[q.places] for x, q in zip(parts, questions, strict=True)]
-        places = np.concatenate([q.places for q in questions])
-        shape = self.model.linear.values.result_shapes[value]
-        return jnp.concatenate(parts)[np.argsort(places)].reshape(shape)
+
+def _of_about_one_size(
+    group: Sequence[tuple[_Rows, list[_Average]]],
+) -> list[list[tuple[_Rows, list[_Average]]]]:
+    """Those that are averaged over no nodes, each that is alone, and others in few groups, whose
+    rows are filled up: each group has programs of its own, which take long to compile."""
+    none = [x for x in group if not x[0].scope]
+    alone = [[x] for x in group if x[0].scope and x[0].places is None]
+    rest = [x for x in group if x[0].scope and x[0].places is not None]
+    together: dict[int, list[tuple[_Rows, list[_Average]]]] = {}
+    widest = max((rows.size for rows, _ in rest), default=0)
+    for x in rest:
+        few = len(rest) * widest <= _FILLED
+        together.setdefault(0 if few else (x[0].size - 1).bit_length(), []).append(x)
+    return [*([none] if none else []), *alone, *together.values()]
 
 
 def _rows(laws: Mapping[Scope, jax.Array], scopes: Sequence[Scope]) -> jax.Array:

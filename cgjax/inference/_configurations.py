@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from cgjax._program.parts import Part
+from cgjax._program.tails import Tail
 from cgjax._walk import walk as run
 from cgjax.inference._alike import Call
 from cgjax.inference._factors import Model, Scope
@@ -38,6 +39,7 @@ class Walk(NamedTuple):
         target: the component whose natural parameter is wanted, if one is.
         scopes: the sets of pieces whose configurations these are, in the order of their axes.
         given: the components whose states are given, in the part's order.
+        tail: what is left to do to the natural parameter, an element at a time.
     """
 
     call: Call
@@ -45,6 +47,7 @@ class Walk(NamedTuple):
     target: int | None
     scopes: tuple[Scope, ...]
     given: tuple[int, ...]
+    tail: Tail | None
 
     @property
     def alone(self) -> Hashable:
@@ -72,7 +75,12 @@ class Configurations:
     def walk(self, values: tuple[int, ...], target: int | None, scopes: Sequence[Scope]) -> Walk:
         """The part of the network that values or a component need, for some sets of pieces."""
         parts, pieces = self.model.parts, self.model.pieces
-        part = parts.part([parts.results[k] for k in values], () if target is None else (target,))
+        tail = None if target is None or values else parts.tail(target)
+        part = parts.part(
+            [parts.results[k] for k in values],
+            () if target is None else (target,),
+            {target: tail.source} if tail is not None and target is not None else None,
+        )
         new = {i: k for k, i in enumerate(part.nodes)}
 
         # In the order in which the part reads them, so that parts are alike whatever was written
@@ -94,8 +102,9 @@ class Configurations:
         large = sum(map(self.size, scopes)) * self._width(part, values) > _MOST_ALIKE
         alone = (values, target) if large else None
         kind = None if target is None else self.model.sites[target].kind
-        form = layout, tuple(new[i] for i in given), len(values), kind, alone
-        return Walk(Call(part, operands, form), values, target, arranged, given)
+        ends = None if tail is None else tail.form
+        form = layout, tuple(new[i] for i in given), len(values), kind, ends, alone
+        return Walk(Call(part, operands, form), values, target, arranged, given, tail)
 
     def _width(self, part: Part, values: Sequence[int]) -> int:
         """How many numbers a configuration takes."""

@@ -64,16 +64,24 @@ class Problem:
             (log, possible), slopes = jax.value_and_grad(
                 lambda w: _log_total([factors, weights.at(w)], self.order), has_aux=True
             )(weights.numbers)
-            slopes = jax.tree.map(lambda law: jnp.where(possible, law, jnp.nan), slopes)
         else:
-            log = jnp.zeros(())
+            log, possible = jnp.zeros(()), None
             slopes = weights.numbers
             if self.scopes:
                 slopes = jax.grad(lambda w: total([factors, weights.at(w)], self.order.steps)[0])(
                     weights.numbers
                 )
         found = conditionals.expectations(Laws(weights.at(slopes)))
-        return log, self.model.linear.combine(arrays, found)
+        result = self.model.linear.combine(arrays, found)
+        if possible is None:
+            return log, result
+        # All of it, also what follows from parts of the evidence that do not contradict each other.
+        return log, jax.tree.map(lambda x: or_nan(possible, x), result)
+
+
+def or_nan(possible: jax.Array, x: jax.Array) -> jax.Array:
+    """A result, NaN if the evidence is impossible; whole numbers are not of nodes, and stay."""
+    return jnp.where(possible, x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.inexact) else x
 
 
 def _log_total(leaves: Sequence[Leaves], order: Order) -> tuple[jax.Array, jax.Array]:

@@ -170,7 +170,9 @@ class Factors(Configurations):
             shapes = [(x.shape[2:], x.dtype) for x in jax.tree.leaves(one.found)]
             observed = site.kind == EVIDENCE
             key = site.family, observed, node in self.model.parts.mark, tuple(shapes)
-            groups.setdefault((*key, one.walks[0].alone), []).append(one)
+            first = one.walks[0]
+            ends = None if first.tail is None else first.tail.form
+            groups.setdefault((*key, ends, first.alone), []).append(one)
         found: dict[int, _Law] = {}
         for some in groups.values():
             law = self._law(some)
@@ -184,6 +186,8 @@ class Factors(Configurations):
         found = jax.tree.map(lambda *x: jnp.concatenate(x), *flat)
         # Behind the barrier, or the compiler makes one operation of all that goes in.
         found = lax.optimization_barrier(found)
+        if (tail := walks[0].tail) is not None:
+            found = found._replace(e=jax.vmap(tail)(found.e))
         rows, end, counts = {}, 0, []
         for walk in walks:
             rows[target(walk)] = end

@@ -19,7 +19,7 @@ from cgjax._walk.visitor import Draw, Handed
 from cgjax.inference._condition import Pairs, evidence
 from cgjax.inference._contraction import order
 from cgjax.inference._evidence import check_discrete, flattened
-from cgjax.inference._exact import Problem, too_large
+from cgjax.inference._exact import Problem, or_nan, too_large
 from cgjax.inference._factors import Model
 from cgjax.inference._log_tables import LogTables
 from cgjax.inference._maxima import Scores, largest
@@ -78,13 +78,7 @@ def _decided(found: Problem, arrays: Sequence[Leaf]) -> tuple[jax.Array, tuple[T
     visitor = Decided(weights=states.weights())
     values, _ = walk(model.linear.values, visitor, arrays, given=states.given())
     result = model.linear.combine(arrays, values)
-    return log, jax.tree.map(lambda x: _or_nan(log, x), result)
-
-
-def _or_nan(log: jax.Array, x: jax.Array) -> jax.Array:
-    """NaN where the evidence is impossible; of integers, which have none, what they are."""
-    real = jnp.issubdtype(x.dtype, jnp.inexact)
-    return jnp.where(log > -jnp.inf, x, jnp.nan) if real else x
+    return log, jax.tree.map(lambda x: or_nan(log > -jnp.inf, x), result)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from cgjax.inference._scaled import Table
 
 # Tables of more entries are arrays of their own.
 MOST_TOGETHER = 1 << 12
+
+_ENTRY = lax.GatherDimensionNumbers(offset_dims=(), collapsed_slice_dims=(0,), start_index_map=(0,))
+
+
+def taken(x: jax.Array, places: np.ndarray | np.integer | jax.Array) -> jax.Array:
+    """Entries of a vector, whose places are known to be there."""
+    index = jnp.asarray(places)[..., None]
+    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    return lax.gather(x, index, _ENTRY, (1,), mode=mode)
 
 
 class Leaves(NamedTuple):

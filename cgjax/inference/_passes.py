@@ -21,7 +21,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from cgjax.inference._contraction import Contraction
-from cgjax.inference._leaves import Leaves
+from cgjax.inference._leaves import Leaves, taken
 from cgjax.inference._plan import Axes, Plan, planned
 from cgjax.inference._rounds import FIRST, Large, Loop
 from cgjax.inference._scaled import Table, contracted, floor_log2, power
@@ -30,7 +30,6 @@ from cgjax.inference._scaled import Table, contracted, floor_log2, power
 _NEVER = -(1 << 28)
 
 _Index = np.ndarray | np.integer | jax.Array
-_ENTRY = lax.GatherDimensionNumbers(offset_dims=(), collapsed_slice_dims=(0,), start_index_map=(0,))
 
 
 class _Entries(NamedTuple):
@@ -40,8 +39,8 @@ class _Entries(NamedTuple):
     exponent: jax.Array | None
 
     def at(self, places: _Index) -> _Entries:
-        exponent = None if self.exponent is None else _taken(self.exponent, places)
-        return _Entries(_taken(self.mantissa, places), exponent)
+        exponent = None if self.exponent is None else taken(self.exponent, places)
+        return _Entries(taken(self.mantissa, places), exponent)
 
     def with_those(self, start: _Index | int, new: _Entries) -> _Entries:
         """With other entries from a place on."""
@@ -149,14 +148,7 @@ class _Walks:
                     arrays[table] = x
                 else:
                     slopes = lax.dynamic_update_slice(slopes, x.reshape(-1), (start,))
-        return _taken(slopes, self.plan.leaves), arrays
-
-
-def _taken(x: jax.Array, places: _Index) -> jax.Array:
-    """Entries of a vector, whose places are known to be there."""
-    index = jnp.asarray(places)[..., None]
-    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    return lax.gather(x, index, _ENTRY, (1,), mode=mode)
+        return taken(slopes, self.plan.leaves), arrays
 
 
 def _room(given: _Entries, size: int) -> _Entries:
@@ -202,12 +194,12 @@ def _looped_down(slopes: jax.Array, entries: _Entries, loop: Loop) -> jax.Array:
 
     def one(slopes: jax.Array, at: tuple[_Index, ...]) -> tuple[jax.Array, None]:
         start, left, right, over, own = at
-        terms = _taken(slopes, left) * _taken(entries.mantissa, right)
+        terms = taken(slopes, left) * taken(entries.mantissa, right)
         if entries.exponent is not None:
-            made = _taken(entries.exponent, over)
+            made = taken(entries.exponent, over)
             # Of a result that is 0 all terms are 0, whatever their exponents.
             made = jnp.where(made > _NEVER, made, 0)
-            shift = _taken(entries.exponent, own)[:, None] + _taken(entries.exponent, right) - made
+            shift = taken(entries.exponent, own)[:, None] + taken(entries.exponent, right) - made
             terms = terms * power(shift, terms.dtype)
         return lax.dynamic_update_slice(slopes, terms.sum(-1), (start,)), None
 
@@ -249,8 +241,8 @@ def _small(leaves: Leaves, numbers: Sequence[int], exact: bool) -> _Entries:
     places = np.concatenate(ends)
     mantissa, exponent = leaves.mantissa, leaves.exponent
     if len(places) < len(mantissa) or (places != np.arange(len(places))).any():
-        mantissa = _taken(mantissa, places)
-        exponent = None if exponent is None else _taken(exponent, places)
+        mantissa = taken(mantissa, places)
+        exponent = None if exponent is None else taken(exponent, places)
     return _row(Table((), mantissa, exponent), exact)
 
 

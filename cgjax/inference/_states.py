@@ -268,12 +268,13 @@ def _of_classes(family: Categorical, e: Array) -> jax.Array:
     if e.shape[family.axis] > _FEW:
         log = jax.nn.log_softmax(e, axis=family.axis)
         return jnp.expand_dims(jnp.moveaxis(log, family.axis, 0), family.axis)
-    # Written out, all of it is one operation for the compiler.
-    each = jnp.split(e, e.shape[family.axis], family.axis)
-    top = lax.stop_gradient(functools.reduce(jnp.maximum, each))
-    shifted = [x - top for x in each]
-    total = functools.reduce(operator.add, map(jnp.exp, shifted))
-    return jnp.stack([x - jnp.log(total) for x in shifted])
+    # Written out, sums and largest of few are parts of what they go into, for the compiler. Behind
+    # the barrier, or they are computed again for each class.
+    top = functools.reduce(jnp.maximum, jnp.split(e, e.shape[family.axis], family.axis))
+    shifted = lax.optimization_barrier(e - lax.stop_gradient(top))
+    each = jnp.split(jnp.exp(shifted), e.shape[family.axis], family.axis)
+    log = shifted - jnp.log(functools.reduce(operator.add, each))
+    return jnp.expand_dims(jnp.moveaxis(log, family.axis, 0), family.axis)
 
 
 def _of_numbers(family: Family, kind: Component, e: Array) -> jax.Array:

@@ -283,6 +283,24 @@ def test_impossible_evidence():
     assert float(traced(1.0)[0]) == 0.0
 
 
+def test_impossible_evidence_says_nothing_of_any_node():
+    def net(e):
+        a = cg.node(cg.nodes.Bernoulli(), e, name="a")
+        c = cg.node(cg.nodes.Bernoulli(), 2 * cg.noise(cg.nodes.BernoulliMask(), a, name="b"))
+        return {"a": a, "c": c, "apart": cg.node(cg.nodes.Bernoulli(), e), "number": jnp.int32(3)}
+
+    @jax.jit
+    def traced(evidence):
+        seen = cg.condition(net, evidence)
+        mean, best = cg.exact_marginals(seen)(0.5), cg.mode(seen)(0.5)
+        return mean, best, cg.belief_propagation(seen)(0.5).mean
+
+    for found in traced({"a": jnp.float32(1), "b": jnp.float32(0)}):
+        assert found.pop("number") == 3
+        assert all(np.isnan(x) for x in found.values())
+    assert np.isfinite(traced({"a": jnp.float32(1), "b": jnp.float32(1)})[0]["c"])
+
+
 def looping(x):
     def body(state):
         return cg.node(cg.nodes.Bernoulli(), state, name="looping") + 1

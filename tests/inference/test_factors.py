@@ -122,3 +122,37 @@ def test_rows_of_a_batch_are_found_apart():
     exact = cg.exact_marginals(net)
     # 2^60 joint states if the rows depended on each other. Rounding: float32.
     np.testing.assert_allclose(exact(x), jax.vmap(exact)(x), rtol=2e-5)
+
+
+def test_the_last_steps_to_natural_parameters_are_taken_together():
+    def net(x):
+        a = cg.node(cg.nodes.Bernoulli(), x, name="a")
+        b = cg.node(cg.nodes.Bernoulli(), jnp.tanh(2 * a - 1), name="b")
+        c = cg.node(cg.nodes.Bernoulli(), jnp.tanh(3 * a - 1), name="c")  # another number
+        d = cg.node(cg.nodes.Bernoulli(), 1 - jnp.exp(a * b), name="d")
+        e = cg.node(cg.nodes.Bernoulli(), 1 - jnp.exp(x * c - d), name="e")
+        f = cg.node(cg.nodes.Bernoulli(), jnp.where(c > 0.5, jnp.log(2 - d), -jnp.inf), name="f")
+        return {"e": e, "f": f, "bc": b * c}
+
+    states = np.array(np.meshgrid(*[[0.0, 1.0]] * 6)).reshape(6, -1)
+    x, names = jnp.float32(0.4), "abcdef"
+    log = jax.vmap(lambda row: cg.log_joint(net)(dict(zip(names, row, strict=True)), x))
+    p = np.exp(log(jnp.asarray(states.T, jnp.float32)))
+    a, b, c, d, e, f = states
+    found = cg.exact_marginals(net)(x)
+    for key, value in {"e": e, "f": f, "bc": b * c}.items():
+        np.testing.assert_allclose(found[key], (p * value).sum(), atol=1e-6)
+    given = cg.exact_marginals(cg.condition(net, {"f": 0.0, "d": 1.0}))(x)
+    p *= (f == 0) & (d == 1)
+    np.testing.assert_allclose(given["e"], (p * e).sum() / p.sum(), atol=1e-6)
+
+    def many(w):
+        h = cg.node(cg.nodes.Bernoulli(), w, name="h")
+        for k in range(2, 8):  # of different shapes, whose logarithms are one operation
+            rows = h.sum() * jnp.ones((k, 3)) + 1
+            cg.node(cg.nodes.Categorical(), jnp.log(rows.sum(0)), name=f"n{k}")
+        return h
+
+    evidence = {f"n{k}": jax.nn.one_hot(1, 3) for k in range(2, 8)}
+    text = str(jax.make_jaxpr(lambda w: cg.log_evidence(many)(evidence, w))(jnp.zeros(2)))
+    assert text.count("= log ") < 6
