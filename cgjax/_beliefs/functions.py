@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from cgjax._beliefs import layouts
-from cgjax._beliefs.curves import Split
+from cgjax._beliefs.curves import Curve, Split
 from cgjax._beliefs.curves.elementwise import elementwise
 from cgjax._beliefs.grouped import Grouped
 from cgjax._beliefs.groups import elementwise_of_groups
@@ -125,13 +125,16 @@ def as_reduction(eqn: JaxprEqn, operands: Sequence[Value]) -> ClosedJaxpr | None
     random = [k for k, x in enumerate(operands) if is_random(x)]
     if any(isinstance(operands[k], Gaussian) and operands[k].axes for k in random):
         return None
+    # Numbers of either sign beside positions: the product's own rule knows what these share.
+    if any(set(contract[k]) & set(_positions(operands[k])) for k in random):
+        return None
     if max(math.prod(shape) for shape in shapes) > _LARGEST_SUM or 0 in (*shapes[0], *shapes[1]):
         return None
     if len(random) == 1 and number[1 - random[0]] > 1:
         return None
     if len(random) == 2 and (max(number) > 1 or not _of_one_root(*operands)):
         return None
-    out = aval(eqn.outvars[0])
+    out, kept = aval(eqn.outvars[0]), [shapes[random[0]][a] for a in free[random[0]]]
 
     def steps(*arrays: jax.Array) -> jax.Array:
         parts = []
@@ -139,14 +142,29 @@ def as_reduction(eqn: JaxprEqn, operands: Sequence[Value]) -> ClosedJaxpr | None
             order = [*batch[k], *free[k], *contract[k]]
             array = array if order == sorted(order) else jnp.transpose(array, order)
             outer = [shapes[k][a] for a in batch[k]]
-            shape = (*outer, number[k], *(shapes[k][a] for a in contract[k]))
+            inner = kept if k == random[0] else [1] * len(kept)
+            shape = (*outer, *inner, *(shapes[k][a] for a in contract[k]))
             parts.append(array if array.shape == shape else array.reshape(shape))
-        lead = len(batch[0]) + 1
+        lead = len(batch[0]) + len(kept)
         total = (parts[0] * parts[1]).sum(tuple(range(lead, parts[0].ndim)))
         total = total if total.shape == out.shape else total.reshape(out.shape)
         return total.astype(out.dtype)
 
     return jax.make_jaxpr(steps)(*(aval(v) for v in eqn.invars))
+
+
+def _positions(x: Value) -> tuple[int, ...]:
+    """The axes along which a value is known to share noise."""
+    if isinstance(x, Grouped):
+        return _positions(x.total)
+    if not isinstance(x, Laid):
+        root = x.root if isinstance(x, Curve) else x
+        return root.axes if isinstance(root, Gaussian) else ()
+    shape = source(x).shape
+    fine = layouts.refined(shape, x.layout.digits) or ()
+    digits = layouts.identity(shape).axes
+    own = layouts.axes_of([d for a in _positions(source(x)) for d in digits[a]], fine)
+    return tuple(k for k, d in enumerate(x.layout.axes) if d and layouts.axes_of(d, fine) <= own)
 
 
 def _of_one_root(x: Value, y: Value) -> bool:

@@ -332,7 +332,7 @@ def settled(group: Grouped, order: int) -> Gaussian:
     if x.axes and not kept & over and not group.alone:
         x = x.without_gain()
         mean, variance = (a.reshape(x.shape) for a in found)
-        return laid_gaussian(Gaussian(mean, variance, x.axes, x.correlation), group.layout)
+        return laid_gaussian(replace(x, mean=mean, variance=variance), group.layout)
     mean, variance = (layouts.laid(a, group.layout, group.fine) for a in found)
     out = Gaussian(mean, variance)
     return _of_constant_sum(out, group, over) if group.form == "share" and order != 1 else out

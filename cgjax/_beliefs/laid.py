@@ -18,7 +18,7 @@ from jax.extend.core import JaxprEqn, Literal, Var
 from cgjax._beliefs import layouts
 from cgjax._beliefs.curves import Curve, as_curve
 from cgjax._beliefs.layouts import Layout, Shape
-from cgjax._beliefs.movement import carried, reshaped_axes
+from cgjax._beliefs.movement import carried, grid_after, reshaped_axes
 from cgjax._beliefs.values import Gaussian, Lazy, Value, is_random, moved_from, settle
 from cgjax._program.jaxprs import aval, bind
 
@@ -81,10 +81,11 @@ def laid_gaussian(x: Gaussian, layout: Layout) -> Gaussian:
     fine = layouts.refined(x.shape, layout.digits)
     assert fine is not None
     order = layouts.order(layout, fine)
-    x = _reshaped(x, fine)
-    axes = tuple(i for i, k in enumerate(order) if k in x.axes)
-    x = carried(x, lambda a: jnp.transpose(a, order), axes)
-    return _reshaped(x, layout.shape)
+    out = _reshaped(x, fine)
+    axes = tuple(i for i, k in enumerate(order) if k in out.axes)
+    out = carried(out, lambda a: jnp.transpose(a, order), axes)
+    out = _reshaped(out, layout.shape)
+    return out.on(grid_after(x, layout, out.axes))
 
 
 def _reshaped(x: Gaussian, shape: Shape) -> Gaussian:

@@ -10,9 +10,11 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
+from cgjax._beliefs.fading import Parts
 from cgjax._beliefs.movement import carried, common_axes, correlation
 from cgjax._beliefs.pairs import over_pairs
-from cgjax._beliefs.totals import after, between_windows
+from cgjax._beliefs.spacing import grid_of_rest, in_parts
+from cgjax._beliefs.totals import after
 from cgjax._beliefs.values import Gaussian, Value, sharing
 from cgjax._gaussian.larger import larger_moments
 from cgjax._gaussian.largest import largest_along
@@ -68,8 +70,9 @@ def _largest(sign: int) -> Callable[..., Gaussian]:
         for axis in paired:
             x = _tournament(x, axis, sign, order)
         x = _along(x, [a for a in axes if a not in paired], sign)
-        kept = tuple(after(axis, axes) for axis in x.axes if axis not in axes)
-        return carried(x, lambda a: lax.squeeze(a, axes), kept)
+        left = [axis for axis in x.axes if axis not in axes]
+        kept = tuple(after(axis, axes) for axis in left)
+        return carried(x, lambda a: lax.squeeze(a, axes), kept).on(grid_of_rest(x, left))
 
     return rule
 
@@ -83,34 +86,36 @@ def _along(x: Gaussian, axes: Sequence[int], sign: int) -> Gaussian:
     def in_front(a: Array) -> Array:
         return jnp.moveaxis(a, axes, range(len(axes))).reshape(-1, *outer)
 
-    return _of_some(in_front(x.mean), in_front(x.variance), x, sign, 0)
+    parts = None if x.correlation is None else in_parts(x, axes)
+    out = _of_some(in_front(x.mean), in_front(x.variance), x, sign, parts)
+    return out.on(x.grid)
 
 
-def _of_some(mean: Array, variance: Array, x: Gaussian, sign: int, distance: int) -> Gaussian:
+def _of_some(mean: Array, variance: Array, x: Gaussian, sign: int, parts: Parts | None) -> Gaussian:
     """The same as `_of`, where means may be infinite: padding, or what a mask has filled."""
-    out = _of(_without_padding(mean, variance, sign), variance, x, sign, distance)
+    out = _of(_without_padding(mean, variance, sign), variance, x, sign, parts)
     empty = (mean == -sign * jnp.inf).all(0)
     return replace(out, mean=jnp.where(empty, mean[0], out.mean))
 
 
-def _of(mean: Array, variance: Array, x: Gaussian, sign: int, distance: int) -> Gaussian:
+def _of(mean: Array, variance: Array, x: Gaussian, sign: int, parts: Parts | None) -> Gaussian:
     """The largest along the first of the axes.
 
     Args:
         mean, variance: of the variables.
-        x: whose elements they are, which says what they share, with other positions too.
+        x: whose elements they are.
         sign: 1 for the largest, -1 for the smallest.
-        distance: which of the correlations they have, as in `over_pairs`.
+        parts: what they share, with other positions too; None for nothing.
     """
     common = None
-    if x.correlation is not None:
-        common = jnp.broadcast_to(wide(x.correlation[distance]), mean.shape[1:])
+    if parts is not None:
+        common = jnp.broadcast_to(wide(parts.inside), mean.shape[1:])
         common = jnp.maximum(common, 0)
     found = largest_along(wide(sign * mean), wide(variance), common)
     mean, variance, deviation = (jnp.asarray(a, x.dtype) for a in found)
-    if x.correlation is None:
+    if parts is None:
         return Gaussian(sign * mean, variance)
-    shared = x.correlation * over_pairs(deviation, x.axes)
+    shared = parts.between * over_pairs(deviation, x.axes)
     return sharing(sign * mean, variance, shared, x.axes)
 
 
@@ -186,15 +191,18 @@ def _window_largest(sign: int) -> Callable[..., Gaussian]:
             pieces = map(Gaussian, means, variances)
             return reduce(lambda a, b: larger_of(a, b, sign, 1, together=True), pieces)
         mean, variance = jnp.stack(means), jnp.stack(variances)
-        if any(w.is_padded for w in windows):
-            out = _of_some(mean, variance, x, sign, 1)
-        else:
-            out = _of(mean, variance, x, sign, 1)
-        if out.correlation is None:
-            return out
-        return replace(out, correlation=between_windows(out.correlation))
+        # Nearly all elements of a window are neighbours.
+        both = x.correlation
+        parts = None if both is None else Parts(both[1], _between_windows(both))
+        largest = _of_some if any(w.is_padded for w in windows) else _of
+        return largest(mean, variance, x, sign, parts)
 
     return rule
+
+
+def _between_windows(correlation: Array) -> Array:
+    """The correlations of elements in two windows: those of neighbours are further apart."""
+    return jnp.stack([correlation[0], (correlation[0] + correlation[1]) / 2])
 
 
 def _without_padding(mean: Array, variance: Array, sign: int) -> Array:

@@ -172,7 +172,7 @@ class Made(Gaussian):
         """A Gaussian as the sum of some layers, and of what is not known of."""
         if not layers:
             return x
-        return cls(x.mean, x.variance, x.axes, x.correlation, x.gain, tuple(layers))
+        return cls(x.mean, x.variance, x.axes, x.correlation, x.gain, tuple(layers), grid=x.grid)
 
     @classmethod
     def tree_unflatten(cls, static: Any, leaves: Sequence[Any]) -> Gaussian:

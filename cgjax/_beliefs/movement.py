@@ -8,7 +8,9 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
+from cgjax._beliefs import layouts
 from cgjax._beliefs.pairs import constant_root, over_pairs
+from cgjax._beliefs.spacing import grid_after, of_some, within
 from cgjax._beliefs.values import Averages, Exact, Gaussian, Known, Value, is_random, moved_from
 from cgjax._program.jaxprs import aval, bind
 from cgjax._program.primitives import facts
@@ -47,7 +49,8 @@ def shared_variance(x: Gaussian, axes: tuple[int, ...], factor: Exact | float = 
     if isinstance(factor, float) and factor == 1 and tuple(axes) == tuple(x.axes):
         return x.constant_covariance()
     beside = x.variance if x.gain is None else x.variance - x.gain**2
-    covariance = x.correlation * over_pairs(constant_root(beside) * factor, axes)
+    correlation = x.correlation if set(axes) == set(x.axes) else within(x, axes)
+    covariance = correlation * over_pairs(constant_root(beside) * factor, axes)
     if x.gain is None:
         return covariance
     return covariance + over_pairs(x.gain * factor, axes)
@@ -115,7 +118,13 @@ def _transpose(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian
     (x,) = operands
     permutation = eqn.params["permutation"]
     axes = tuple(i for i, axis in enumerate(permutation) if axis in x.axes)
-    return carried(x, lambda a: bind(eqn, [a])[0], axes)
+    return _lying(carried(x, lambda a: bind(eqn, [a])[0], axes), x, eqn)
+
+
+def _lying(out: Gaussian, x: Gaussian, eqn: JaxprEqn) -> Gaussian:
+    """A Gaussian after a move, which knows how its positions lie."""
+    layout = layouts.moved(layouts.identity(x.shape), eqn, []) if out.axes else None
+    return out if layout is None else out.on(grid_after(x, layout, out.axes))
 
 
 def _broadcast(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
@@ -126,7 +135,7 @@ def _broadcast(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian
 def _reshape(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     x = operands[0]
     axes = reshaped_axes(x.shape, aval(eqn.outvars[0]).shape, x.axes)
-    return carried(x, lambda a: bind(eqn, [a, *operands[1:]])[0], axes)
+    return _lying(carried(x, lambda a: bind(eqn, [a, *operands[1:]])[0], axes), x, eqn)
 
 
 def reshaped_axes(old: Sequence[int], new: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
@@ -172,20 +181,21 @@ def _squeeze(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     gone = {d % len(x.shape) for d in eqn.params["dimensions"]}
     kept = [axis for axis in range(len(x.shape)) if axis not in gone]
     axes = tuple(i for i, axis in enumerate(kept) if axis in x.axes)
-    return carried(x, lambda a: bind(eqn, [a])[0], axes)
+    return _lying(carried(x, lambda a: bind(eqn, [a])[0], axes), x, eqn)
 
 
 def _expand(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     (x,) = operands
     shape = aval(eqn.outvars[0]).shape
     axes = reshaped_axes(x.shape, shape, x.axes)
-    return carried(x, lambda a: bind(eqn, [a])[0], axes)
+    return _lying(carried(x, lambda a: bind(eqn, [a])[0], axes), x, eqn)
 
 
 def _in_place(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
     """Slices and reversals: the axes stay what they are; other operands are indices."""
     x, *rest = operands
-    return carried(x, lambda a: bind(eqn, [a, *rest])[0], x.axes)
+    out = carried(x, lambda a: bind(eqn, [a, *rest])[0], x.axes)
+    return of_some(out, x, eqn.params.get("strides") or (1,) * len(x.shape))
 
 
 def _pad(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:

@@ -28,6 +28,7 @@ from jaxtyping import Array
 
 from cgjax._beliefs.movement import shared_variance
 from cgjax._beliefs.pairs import over_pairs
+from cgjax._beliefs.spacing import grid_of_rest, in_parts, within
 from cgjax._beliefs.values import Exact, Gaussian, Value, is_random, sharing, stored
 from cgjax._beliefs.windows import Window
 from cgjax._gaussian.numerics import root
@@ -82,12 +83,17 @@ def dot_general(
         def pooled(pairs: Array, b: Exact, k: int = k) -> Array:
             return jnp.stack([dot(a, b) if k == 0 else dot(b, a) for a in pairs])
 
-        shared = jnp.zeros((), mean.dtype)
+        shared, gain, grid = jnp.zeros((), mean.dtype), None, None
         if is_random(data) and set(along) <= set(data.axes):
             together = _broadcast_but(shared_variance(data, along), _shape(data), along)
             shared = shared + pooled(together, _mean_of(other) ** 2)
+            grid = grid_of_rest(data, along)
+            if (extra := extras[k]) is not None and extra.apart is not None:
+                alone = _broadcast_but(over_pairs(root(data.variance), along), data.shape, along)
+                alone = pooled(alone, _mean_of(other) ** 2)
+                apart = extra.apart.mean([a + 1 for a in out_axes], keepdims=True)
+                shared = shared + apart * (over_pairs(extra.together, out_axes) - alone)
             pairs = pairs + together
-        gain = None
         if is_random(other):
             own = other.variance
             if (extra := extras[1 - k]) is not None:
@@ -98,7 +104,7 @@ def dot_general(
             shared = shared + pooled(pairs, own)
             ones = stored(jnp.ones_like(pairs[:1]))
             gain = mean * root(_inverse(pooled(ones, _precision(other))[0]))
-        return sharing(mean, variance, shared, out_axes, gain)
+        return sharing(mean, variance, shared, out_axes, gain).on(grid)
     return Gaussian(mean, variance)
 
 
@@ -154,10 +160,13 @@ class _Together(NamedTuple):
     Attributes:
         correlation: their correlation, in the shape of the result.
         together: the sum of their deviations, times what they are multiplied by.
+        apart: the correlations of elements of two sums, of any two and of neighbours, that are
+            multiplied by different numbers; None where no position is left.
     """
 
     correlation: Array
     together: Array
+    apart: Array | None = None
 
 
 def _contracted(
@@ -175,14 +184,30 @@ def _contracted(
         def sums(a: Array, b: Exact, k: int = k) -> Array:
             return dot(a, b) if k == 0 else dot(b, a)
 
-        number = math.prod(data.shape[a] for a in contract[k])
-        correlation = jnp.broadcast_to(data.correlation[0], data.shape) / number
-        correlation = sums(correlation, stored(jnp.ones_like(other)))
+        add = functools.partial(sums, b=stored(jnp.ones_like(other)))
+        correlation, apart = _in_sums(data, contract[k], add)
         together = sums(root(data.variance), other)
         alone = sums(data.variance, other**2)
         variance = jnp.maximum(variance + correlation * (together**2 - alone), 0)
-        extras[k] = _Together(correlation, together)
+        extras[k] = _Together(correlation, together, apart)
     return variance, extras
+
+
+def _in_sums(
+    data: Gaussian, contract: Sequence[int], add: Callable[[Array], Array]
+) -> tuple[Array, Array | None]:
+    """The correlations of what is added up, and of elements of two sums; see `_Together`."""
+    number = math.prod(data.shape[a] for a in contract)
+    parts = in_parts(data, contract)
+
+    def of_result(correlation: Array) -> Array:
+        return add(jnp.broadcast_to(correlation, data.shape) / number)
+
+    left = [a for a in data.axes if a not in contract]
+    if not left or number < 2:
+        return of_result(parts.inside), None
+    others = (number * parts.between - within(data, left)) / (number - 1)
+    return of_result(parts.inside), jnp.stack(list(map(of_result, others)))
 
 
 def bilinear(product: Product, x: Value, y: Value, order: int) -> tuple[Array, Array]:

@@ -1,6 +1,5 @@
 """Sums and products along axes, with what positions share."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -8,11 +7,13 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jaxtyping import Array
 
+from cgjax._beliefs import fading, grids
 from cgjax._beliefs.movement import Move, carried, shared_variance
 from cgjax._beliefs.pairs import over_pairs
+from cgjax._beliefs.spacing import grid_of_rest, in_parts
 from cgjax._beliefs.values import Gaussian, Value, sharing
 from cgjax._gaussian.numerics import root
-from cgjax._program.jaxprs import bind
+from cgjax._program.jaxprs import aval, bind
 
 
 def total_of(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussian:
@@ -35,11 +36,9 @@ def summed(x: Gaussian, axes: tuple[int, ...], mean: Array, total: Move) -> Gaus
         shared = jnp.stack([total(c) for c in shared_variance(x, x.axes)])
         return sharing(mean, total(x.variance), shared, kept)
     rest = tuple(axis for axis in axes if axis not in inside)
-    deviation, correlation = root(x.variance), x.correlation[0]
+    deviation = root(x.variance)
     left = tuple(axis for axis in x.axes if axis not in inside)
-    apart = x.correlation
-    if left:
-        correlation, apart = _in_parts(x, inside)
+    correlation, apart = in_parts(x, inside)
     together = deviation.sum(inside, keepdims=True)
     own = (1 - correlation) * x.variance.sum(inside, keepdims=True)
     variance = jnp.maximum(correlation * together**2 + own, 0).sum(rest, keepdims=True)
@@ -51,25 +50,7 @@ def summed(x: Gaussian, axes: tuple[int, ...], mean: Array, total: Move) -> Gaus
         for c in apart * over_pairs(together, left)
     ]
     kept = tuple(after(axis, axes) for axis in left)
-    return sharing(mean, out, jnp.stack(shared), kept)
-
-
-def _in_parts(x: Gaussian, inside: Sequence[int]) -> tuple[Array, Array]:
-    """The correlations of positions that differ in some axes alone, and of all others.
-
-    The former are taken to lie side by side, nearer to each other than any two do. That is too near
-    for whole rows and for positions further apart; on average over all pairs they are the same
-    together.
-    """
-    assert x.correlation is not None
-    number = math.prod(x.shape[axis] for axis in x.axes)
-    part = math.prod(x.shape[axis] for axis in inside)
-    if not 1 < part < number:
-        return x.correlation[0], x.correlation
-    inner = _inside_window(x.correlation, [x.shape[axis] for axis in inside])
-    share = (part - 1) / (number - 1)
-    far = (x.correlation[0] - share * inner) / (1 - share)
-    return inner, jnp.stack([far, (far + x.correlation[1]) / 2])
+    return sharing(mean, out, jnp.stack(shared), kept).on(grid_of_rest(x, left))
 
 
 def after(axis: int, gone: Sequence[int]) -> int:
@@ -94,35 +75,21 @@ def _window_sum(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Gaussia
         return Gaussian(mean, bind(eqn, [x.variance])[0])
     if not inside <= set(x.axes):
         return Gaussian(mean, bind(eqn, [x.variance])[0])
-    inner = _inside_window(x.correlation, [window[axis] for axis in sorted(inside)])
-    variance, together = _added_up(x, inner, lambda a: bind(eqn, [a])[0])
-    shared = between_windows(x.correlation) * over_pairs(together, x.axes)
-    return sharing(mean, variance, shared, x.axes)
+    known = _in_windows(x, eqn)
+    variance, together = _added_up(x, known.inside, lambda a: bind(eqn, [a])[0])
+    return sharing(mean, variance, known.between * over_pairs(together, x.axes), x.axes)
 
 
-def _inside_window(correlation: Array, sizes: Sequence[int]) -> Array:
-    """The average correlation of two elements of a window.
-
-    What neighbours have in common beyond any two, as a share of what these have not, is lost again
-    with each further step along an axis.
-    """
-    far, near = correlation
-    number, left = math.prod(sizes), 1 - far
-    if number == 1:
-        return near
-    beyond = jnp.where(left > 0, (near - far) / jnp.where(left > 0, left, 1), 0)
-    powers = [
-        jnp.polyval(jnp.asarray([*range(2, 2 * size, 2), size], far.dtype) / size**2, beyond)
-        for size in sizes
-    ]
-    # Less the elements themselves, which are among all pairs.
-    apart = (math.prod(powers[1:], start=powers[0]) - 1 / number) / (1 - 1 / number)
-    return far + left * apart
-
-
-def between_windows(correlation: Array) -> Array:
-    """The correlations of elements in two windows: those of neighbours are further apart."""
-    return jnp.stack([correlation[0], (correlation[0] + correlation[1]) / 2])
+def _in_windows(x: Gaussian, eqn: JaxprEqn) -> fading.Parts:
+    """The correlations of positions of one window, and of those of two."""
+    assert x.correlation is not None
+    p = eqn.params
+    sizes, numbers = p["window_dimensions"], aval(eqn.outvars[0]).shape
+    dilations, strides = p.get("window_dilation") or (1,) * len(sizes), p["window_strides"]
+    whole = [grids.Step(k, 1, x.shape[a]) for k, a in enumerate(x.axes)]
+    part = [grids.Step(k, dilations[a], sizes[a]) for k, a in enumerate(x.axes)]
+    parts = [grids.Step(k, strides[a], numbers[a]) for k, a in enumerate(x.axes)]
+    return fading.of_parts(x.correlation, whole, part, parts)
 
 
 def _added_up(x: Gaussian, correlation: Array, add: Move) -> tuple[Array, Array]:

@@ -20,6 +20,7 @@ from jax.core import Tracer
 from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Array, Float
 
+from cgjax._beliefs.grids import Grid
 from cgjax._beliefs.pairs import Exact, constant_root, over_pairs
 from cgjax._gaussian.numerics import root
 from cgjax.nodes import Belief
@@ -62,6 +63,7 @@ class Gaussian:
             are of size 1 along `axes` and broadcast to the shape. None without axes.
         gain: what a common factor of the positions contributes to each, of either sign and of the
             mean's shape; None for nothing.
+        grid: how the positions lie; None where their axes are those of a grid.
         averages: of it over pairs of positions, where they have been computed.
     """
 
@@ -70,6 +72,7 @@ class Gaussian:
     axes: tuple[int, ...] = ()
     correlation: Float[Array, "..."] | None = None
     gain: Float[Array, "*shape"] | None = None
+    grid: Grid | None = field(default=None, kw_only=True)
     averages: Averages | None = field(default=None, init=False)
 
     @property
@@ -100,7 +103,14 @@ class Gaussian:
         """The same without a gain, which the correlations then stand for too."""
         if self.gain is None:
             return self
-        return sharing(self.mean, self.variance, self.constant_covariance(), self.axes)
+        shared = self.constant_covariance()
+        return sharing(self.mean, self.variance, shared, self.axes).on(self.grid)
+
+    def on(self, grid: Grid | None) -> "Gaussian":
+        """The same, whose positions lie so."""
+        if grid == self.grid or not self.axes:
+            return self
+        return replace(self, grid=grid).averaged(self.averages)
 
     def covariance(self) -> Float[Array, "..."]:
         """The covariances of positions, as `over_pairs`; 0 without axes."""
@@ -116,7 +126,7 @@ class Gaussian:
 
     def tree_flatten(self) -> tuple[tuple[_Leaf, ...], Hashable]:
         """For JAX."""
-        return (self.mean, self.variance, self.correlation, self.gain), self.axes
+        return (self.mean, self.variance, self.correlation, self.gain), (self.axes, self.grid)
 
     @classmethod
     def tree_unflatten(cls, static: Any, leaves: Sequence[Any]) -> "Gaussian":
@@ -125,7 +135,8 @@ class Gaussian:
         x = object.__new__(cls)
         for name, leaf in zip(("mean", "variance", "correlation", "gain"), leaves, strict=True):
             object.__setattr__(x, name, leaf)
-        object.__setattr__(x, "axes", static)
+        for name, value in zip(("axes", "grid"), static, strict=True):
+            object.__setattr__(x, name, value)
         return x
 
 

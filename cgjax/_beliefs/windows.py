@@ -30,7 +30,7 @@ class Window:
         ]
         self.dilations = params["rhs_dilation"]
         self.spread = any(d > 1 for d in params["lhs_dilation"])
-        self.masks = []
+        self.masks, self.beside = [], []
         for d, (i, k, o) in enumerate(zip(lhs_spec[2:], rhs_spec[2:], out_spec[2:], strict=True)):
             low, _ = params["padding"][d]
             place = (
@@ -43,6 +43,12 @@ class Window:
             mask = np.zeros((lhs[i], rhs[k]), np.float32)
             np.add.at(mask, (np.where(seen, index, 0), np.arange(rhs[k])[None] + 0 * index), seen)
             self.masks.append(mask / out[o])
+            # The same for the first of two neighbours, where both see an input by that tap.
+            mask = np.zeros((lhs[i], rhs[k]), np.float32)
+            both = seen[:-1] & seen[1:]
+            first = np.where(both, index[:-1], 0)
+            np.add.at(mask, (first, np.arange(rhs[k])[None] + 0 * first), both)
+            self.beside.append(mask / max(out[o] - 1, 1))
 
     @property
     def overlap(self) -> bool:
@@ -59,8 +65,11 @@ class Window:
 
     def taps(self, x: Exact) -> Array:
         """For each tap the average, over all windows, of the input it sees: (n, taps, g, i)."""
+        return self._averages(x, self.masks)
+
+    def _averages(self, x: Exact, masks: Sequence[np.ndarray]) -> Array:
         x = jnp.transpose(x, (self.lhs_spec[0], *self.lhs_spec[2:], self.lhs_spec[1]))
-        for mask in self.masks:
+        for mask in masks:
             # The next spatial axis is always axis 1; its taps go last.
             x = jnp.tensordot(x, jnp.asarray(mask, x.dtype), ((1,), (0,)))
         x = jnp.swapaxes(x.reshape(*x.shape[:2], -1), 1, 2)
@@ -71,17 +80,33 @@ class Window:
         number = math.prod(self.out[a] for a in self.out_spec[2:])
         anywhere = (number * self.taps(x) ** 2 - self.taps(x**2)) / (number - 1)
         axes = self.lhs_spec[2:]
-        near = [
-            self.channels(neighbour_average(x, axis, axes, step))
-            for axis, out, step in zip(axes, self.out_spec[2:], self.steps, strict=True)
+        along = [
+            (k, axis, step)
+            for k, (axis, out, step) in enumerate(
+                zip(axes, self.out_spec[2:], self.steps, strict=True)
+            )
             if self.out[out] > 1 and x.shape[axis] > step
         ]
-        if not near:
+        if not along:
             return jnp.stack([anywhere, anywhere])
+        if not self.spread:
+            near = [self._beside(x, *where) for where in along]
+            return jnp.stack([anywhere, functools.reduce(jnp.add, near) / len(near)])
+        near = [self.channels(neighbour_average(x, axis, axes, step)) for _, axis, step in along]
         # That of all neighbours, in the share of windows in which the tap is inside the image.
         seen = functools.reduce(np.multiply.outer, [m.sum(0) for m in self.masks]).reshape(-1)
         neighbours = functools.reduce(jnp.add, near)[:, None] / len(near)
         return jnp.stack([anywhere, neighbours * jnp.asarray(seen, x.dtype)[None, :, None, None]])
+
+    def _beside(self, x: Exact, number: int, axis: int, step: int) -> Array:
+        """For each tap the average product of what two neighbours along an axis see by it."""
+        size = x.shape[axis]
+        products = lax.slice_in_dim(x, 0, size - step, axis=axis) * lax.slice_in_dim(
+            x, step, size, axis=axis
+        )
+        masks = list(self.masks)
+        masks[number] = self.beside[number][: size - step]
+        return self._averages(products, masks)
 
     def overlaps(self, level: Array, weights: Array) -> Array:
         """The covariances that inputs of such variances give to any two windows, to neighbours."""

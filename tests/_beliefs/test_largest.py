@@ -10,7 +10,6 @@ from jax import lax
 
 import cgjax as cg
 from cgjax import Belief
-from cgjax._beliefs.totals import _inside_window
 
 
 def test_along_axes_and_in_windows():
@@ -111,16 +110,3 @@ def test_known_offsets_stand_before_an_activation(activation):
     found = cg.moments(lambda x, offset: net(x + offset))(cg.Belief(mean - 1, variance), offset)
     moved = cg.moments(net)(cg.Belief(mean - 1 + offset, variance))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, moved)
-
-
-@pytest.mark.parametrize("sizes", [(2, 2), (3, 1), (2, 5), (1, 1)])
-def test_correlations_fade_inside_a_window(sizes):
-    """All pairs of different elements of a window, one by one."""
-    far, near = np.array([0.2, -0.1, 1.0, 0.3]), np.array([0.6, 0.4, 1.0, 0.1])
-    places = np.array([*np.ndindex(*sizes)])
-    steps = np.abs(places[:, None] - places[None]).sum(-1)
-    apart = steps[steps > 0] if len(places) > 1 else np.ones(1)
-    beyond = np.where(far < 1, (near - far) / np.where(far < 1, 1 - far, 1), 0)
-    expected = (far + (1 - far) * beyond ** apart[:, None]).mean(0)
-    found = _inside_window(jnp.stack([far, near]), sizes)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -31,4 +31,4 @@ def correlated(
     if gain is not None:
         shared = shared + over_pairs(slope * gain, x.axes)
         shared = shared + 2 * over_pairs(bend * gain**2, x.axes)
-    return sharing(out.mean, out.variance, jnp.asarray(shared, out.dtype), x.axes)
+    return sharing(out.mean, out.variance, jnp.asarray(shared, out.dtype), x.axes).on(x.grid)

@@ -340,6 +340,7 @@ def _of_line(x: Gaussian, line: Line, dtype: np.dtype) -> Gaussian:
         x.axes,
         x.correlation,
         None if x.gain is None else jnp.asarray(slope * x.gain, dtype),
+        grid=x.grid,
     )
 
 

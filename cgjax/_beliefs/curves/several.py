@@ -24,6 +24,7 @@ from cgjax._beliefs.curves.tied import with_tied
 from cgjax._beliefs.largest import larger_of
 from cgjax._beliefs.movement import common_axes, shared_variance
 from cgjax._beliefs.pairs import over_pairs
+from cgjax._beliefs.spacing import common_grid
 from cgjax._beliefs.values import Gaussian, Value, at_mean, is_random, settle, sharing
 from cgjax._gaussian import closed
 from cgjax._gaussian.numerics import wide
@@ -201,7 +202,8 @@ def _selected(eqn: JaxprEqn, operands: Sequence[Value], order: int) -> Value:
         return Gaussian(mean, variance)
     # Each case contributes where it is chosen.
     parts = (shared_variance(c, axes, jnp.where(which == k, 1, 0)) for k, c in enumerate(settled))
-    return sharing(mean, variance, reduce(operator.add, parts), axes)
+    shared = reduce(operator.add, parts)
+    return sharing(mean, variance, shared, axes).on(common_grid(axes, *settled))
 
 
 def _by_decision(eqn: JaxprEqn, which: Curve, cases: Sequence[Value]) -> Value:
@@ -284,14 +286,14 @@ def _added(sign: int) -> Callable[..., Gaussian]:
         mean, variance = x.mean + sign * y.mean, x.variance + y.variance
         if not axes:
             return Gaussian(mean, variance)
-        shared = shared_variance(x, axes) + shared_variance(y, axes)
+        shared, grid = shared_variance(x, axes) + shared_variance(y, axes), common_grid(axes, x, y)
         # A gain is kept where there is but one: that of a layer to which a bias is added.
         found = [(g.gain, s, g) for g, s in ((x, 1), (y, sign)) if g.gain is not None]
         if len(found) != 1:
-            return sharing(mean, variance, shared, axes)
+            return sharing(mean, variance, shared, axes).on(grid)
         ((gain, s, own),) = found
         of_gain = own.averages.gain if own.averages and own.axes == axes else None
-        return sharing(mean, variance, shared, axes, gain if s == 1 else -gain, of_gain)
+        return sharing(mean, variance, shared, axes, gain if s == 1 else -gain, of_gain).on(grid)
 
     return rule
 
@@ -303,7 +305,8 @@ def _multiplied(x: Gaussian, y: Gaussian, order: int) -> Gaussian:
     mean, axes = x.mean * y.mean, common_axes([x, y])
     if not axes:
         return Gaussian(mean, variance)
-    return sharing(mean, variance, _shared_by_products(x, y, axes), axes)
+    shared, grid = _shared_by_products(x, y, axes), common_grid(axes, x, y)
+    return sharing(mean, variance, shared, axes).on(grid)
 
 
 def _shared_by_products(x: Gaussian, y: Gaussian, axes: tuple[int, ...]) -> jax.Array:
@@ -324,7 +327,7 @@ def _divided(x: Gaussian, y: Gaussian, order: int) -> Gaussian:
     else:
         mean, variance = closed.reciprocal(y.mean, y.variance)
         y = y.without_gain()
-        inverse = Gaussian(mean, variance, y.axes, y.correlation)
+        inverse = Gaussian(mean, variance, y.axes, y.correlation, grid=y.grid)
     return _multiplied(x, inverse, order)
 
 

@@ -55,7 +55,7 @@ def with_common(
             axes = tuple(a + 1 for a in out.axes)
             shared = shared + jnp.asarray(twice * both.apart.mean(axes, keepdims=True), out.dtype)
         known = replace(out, variance=variance)
-        out = sharing(out.mean, variance, shared, out.axes) if out.axes else known
+        out = sharing(out.mean, variance, shared, out.axes).on(out.grid) if out.axes else known
     layers = [layer for c in curves for layer in _whole_layers(as_curve(c))]
     return Made.of(out, layers) if signs == (1, 1) else out
 

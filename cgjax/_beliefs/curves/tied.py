@@ -81,7 +81,13 @@ def _grown(out: Gaussian, a: Curve, b: Curve, signs: Sequence[int], anew: bool) 
         base = _base(path, a, (new, after), signs, (known, more))
         uses[path] = use if base is None else use._replace(base=jnp.asarray(base, out.dtype))
     return Running(
-        out.mean, jnp.asarray(variance, out.dtype), out.axes, out.correlation, out.gain, uses
+        out.mean,
+        jnp.asarray(variance, out.dtype),
+        out.axes,
+        out.correlation,
+        out.gain,
+        uses,
+        grid=out.grid,
     )
 
 
