@@ -171,7 +171,7 @@ class _Paths(NamedTuple):
         one_hot = found.one_hot
         if self.chain.mask is not None:
             one_hot |= ~self.chain.mask
-        scores = chains.score_of_labels(self.chain, x, found.states)
+        scores = chains.score(self.chain, x, found.states)
         return Scored(jnp.any(found.unknown, 1), jnp.all(one_hot, 1), scores)
 
     def drawn(

@@ -11,10 +11,10 @@ from cgjax.kernels.chains._chain import with_ends as with_ends
 from cgjax.kernels.chains._filter import filtered as filtered
 from cgjax.kernels.chains._logarithmic import entropy as entropy
 from cgjax.kernels.chains._paths import Drawn as Drawn
+from cgjax.kernels.chains._paths import Labels as Labels
 from cgjax.kernels.chains._paths import labels as labels
 from cgjax.kernels.chains._paths import sample as sample
 from cgjax.kernels.chains._paths import score as score
-from cgjax.kernels.chains._paths import score_of_labels as score_of_labels
 from cgjax.kernels.chains._sums import expectations as expectations
 from cgjax.kernels.chains._sums import log_partition as log_partition
 from cgjax.kernels.chains._two_states import TwoStateChain as TwoStateChain

@@ -17,10 +17,10 @@ from cgjax.kernels.random_bits import open_uniform
 
 
 class Labels(NamedTuple):
-    """What one-hot rows say, (B, T) each.
+    """What the rows of a path say, (B, T) each.
 
     Attributes:
-        states: the number of the state; of rows that are not one-hot any.
+        states: the number of the state; of a row that is not one-hot, of any.
         one_hot: whether a row is one-hot: one 1, and zeros.
         unknown: whether a row holds a NaN.
     """
@@ -31,8 +31,23 @@ class Labels(NamedTuple):
 
 
 def labels(path: Float[Array, "B T K"]) -> Labels:
-    """The states of one-hot rows. On CPUs products with a vector are several times as fast as the
-    largest entry of a row, or as sums of comparisons."""
+    """The states of one-hot rows.
+
+    Args:
+        path: a row for each position, (B, T, K).
+
+    Returns:
+        `Labels(states, one_hot, unknown)`, (B, T) each.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cgjax.kernels.chains import labels
+        >>> found = labels(jnp.array([[[0.0, 1.0], [0.0, 0.5]]]))
+        >>> print(found.states[0, 0], found.one_hot)
+        1 [[ True False]]
+    """
+    # On CPUs products with a vector are faster than the largest entry of a row, or than sums of
+    # comparisons.
     k, exact = path.shape[2], lax.Precision.HIGHEST
     numbers = jnp.arange(1, k + 1, dtype=path.dtype)
     found = jnp.matmul(path, numbers, precision=exact)
@@ -42,12 +57,15 @@ def labels(path: Float[Array, "B T K"]) -> Labels:
     return Labels(states, (there == 1) & (taken == 1), jnp.isnan(found))
 
 
-def score(chain: Chain, path: Float[Array, "B T K"]) -> Float[Array, " B"]:
+def score(
+    chain: Chain, path: Float[Array, "B T K"], states: Int[Array, "B T"] | None = None
+) -> Float[Array, " B"]:
     """The sum of the potentials along a path.
 
     Args:
         chain: B chains of T positions with K states.
         path: a one-hot row for each position, (B, T, K); what it holds at masked ones is not read.
+        states: their numbers, (B, T), as `labels` finds them; found here by default.
 
     Returns:
         The score, (B,): -inf with a derivative of 0, where the path takes what is forbidden. Its
@@ -63,13 +81,8 @@ def score(chain: Chain, path: Float[Array, "B T K"]) -> Float[Array, " B"]:
 
     Source: Sutton and McCallum, "An introduction to conditional random fields", 2012, 2.3.
     """
-    return score_of_labels(chain, path, labels(path).states)
-
-
-def score_of_labels(
-    chain: Chain, path: Float[Array, "B T K"], states: Int[Array, "B T"]
-) -> Float[Array, " B"]:
-    """`score` of a path whose states are known: by what they take, not by products with zeros."""
+    # By what is taken: on CPUs products with zeros take several times as long.
+    states = labels(path).states if states is None else states
     if chain.mask is not None:
         path = jnp.where(chain.mask[:, :, None], path, 0)
     return _score(chain.unary, chain.transitions, path, chain.mask, states)
@@ -121,29 +134,34 @@ def _taken(chain: Chain, transitions: Array, states: Array) -> Array:
     if chain.mask is not None:
         before = jnp.take_along_axis(states, _last(chain), 1)
     b, e, k, _ = transitions.shape
+    if b == e == 1:
+        return jnp.take(transitions.reshape(k * k), before * k + after, mode="clip")
     rows = jnp.arange(states.shape[0])[:, None] if b > 1 else 0
     steps = jnp.arange(before.shape[1])[None] if e > 1 else 0
-    where = ((rows * e + steps) * k + before) * k + after
-    return jnp.take(transitions.reshape(b * e * k * k), where, mode="clip")
+    return transitions.at[rows, steps, before, after].get(mode="clip")
 
 
 def _slope(chain: Chain, path: Array) -> Array:
     """The derivative of the sum of products of potentials and a path's entries by these."""
     batch, length, k = path.shape
-    steps = chain.transitions
-    steps = jnp.where(steps == -jnp.inf, 0, steps)
     slope = jnp.where(chain.unary == -jnp.inf, 0, chain.unary)
     if length > 1:
+        steps = jnp.where(chain.transitions == -jnp.inf, 0, chain.transitions)
         rows, last = jnp.arange(batch)[:, None], jnp.broadcast_to(_last(chain), (batch, length - 1))
-        there = jnp.broadcast_to(edges(chain), last.shape)[:, :, None]
-        before, after = jnp.where(there, path[rows, last], 0), jnp.where(there, path[:, 1:], 0)
-        exact = lax.Precision.HIGHEST
-        steps = jnp.broadcast_to(steps, (steps.shape[0], length - 1, k, k))
-        steps = jnp.broadcast_to(steps, (batch, length - 1, k, k))
-        into = jnp.einsum("bti,btij->btj", before, steps, precision=exact)
-        out_of = jnp.einsum("btj,btij->bti", after, steps, precision=exact)
+        there = edges(chain)[:, :, None]
+        into = _along(jnp.where(there, path[rows, last], 0), steps)
+        out_of = _along(jnp.where(there, path[:, 1:], 0), jnp.swapaxes(steps, 2, 3))
         slope = slope.at[:, 1:].add(into).at[rows, last].add(out_of)
     return slope if chain.mask is None else jnp.where(chain.mask[:, :, None], slope, 0)
+
+
+def _along(rows: Float[Array, "B E K"], transitions: Float[Array, "b e K K"]) -> Array:
+    """Each row times the transitions of its step."""
+    exact = lax.Precision.HIGHEST
+    if transitions.shape[:2] == (1, 1):
+        return jnp.einsum("bei,ij->bej", rows, transitions[0, 0], precision=exact)
+    matrices = jnp.broadcast_to(transitions, (*rows.shape[:2], *transitions.shape[2:]))
+    return jnp.einsum("bei,beij->bej", rows, matrices, precision=exact)
 
 
 class Drawn(NamedTuple):
