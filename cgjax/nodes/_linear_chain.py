@@ -10,7 +10,6 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, UInt32
 
 from cgjax.kernels import chains
-from cgjax.kernels._structures import Scored
 from cgjax.kernels.chains import Chain
 from cgjax.nodes import _chain_checks as checks
 
@@ -166,13 +165,15 @@ class _Paths(NamedTuple):
     def read(self, x: Float[Array, "B T K"]) -> Float[Array, "B T K"]:
         return x if self.chain.mask is None else jnp.where(self.chain.mask[:, :, None], x, 0)
 
-    def score(self, x: Float[Array, "B T K"]) -> Scored:
+    def score(
+        self, x: Float[Array, "B T K"]
+    ) -> tuple[Bool[Array, " B"], Bool[Array, " B"], Float[Array, " B"]]:
         found = chains.labels(x)
         one_hot = found.one_hot
         if self.chain.mask is not None:
             one_hot |= ~self.chain.mask
         scores = chains.score(self.chain, x, found.states)
-        return Scored(jnp.any(found.unknown, 1), jnp.all(one_hot, 1), scores)
+        return jnp.any(found.unknown, 1), jnp.all(one_hot, 1), scores
 
     def drawn(
         self, words: UInt32[Array, "B T K"]

@@ -15,7 +15,6 @@ from cgjax._gaussian.belief import Belief
 from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import complement_of
 from cgjax._static import described
-from cgjax.kernels._structures import Scored
 from cgjax.nodes._one_hot import OneHotPositions, digits, value_of
 from cgjax.nodes._values import or_nan
 
@@ -48,9 +47,11 @@ class Potentials(Protocol):
         """A value, 0 where nothing takes part."""
         ...
 
-    def score(self, x: Float[Array, "B ..."]) -> Scored:
-        """Whether what is read is a value at all, and its score, whose derivative by x is that of
-        the sum of products of potentials and entries of x."""
+    def score(
+        self, x: Float[Array, "B ..."]
+    ) -> tuple[Bool[Array, " B"], Bool[Array, " B"], Float[Array, " B"]]:
+        """Whether what is read holds a NaN, whether it is a value at all, and its score, -inf for
+        what is forbidden: with the derivative by x of a sum of products of its entries."""
         ...
 
     def drawn(
@@ -272,7 +273,7 @@ class Structured(OneHotPositions):
         log_z = potentials.log_partition()[None]
         known = jnp.isfinite(log_z)
         # Through the scores of the values, whose derivatives are the potentials that they take.
-        scores = jax.vmap(lambda x: potentials.score(x).score)(values)
+        scores = jax.vmap(lambda x: potentials.score(x)[2])(values)
         log_probs = jnp.where(there, scores - jnp.where(known, log_z, 0), -jnp.inf)
         # The recursions round in another order than the sums do.
         order = jnp.argsort(-log_probs, 0, stable=True)
