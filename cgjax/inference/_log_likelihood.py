@@ -73,7 +73,8 @@ class _Weighted(Scoring):
         """A sample of a node given what is known of it."""
         given = jnp.broadcast_to(given, self.handed(site))
         if isinstance(family, OneHotPositions):
-            return family.from_words(words, self.told(site, family, given, e))
+            told = self.told(site, family, given, e)
+            return family.from_words(words, told).astype(e.dtype)
         if (weights := self.weights(site, family, given)) is None:
             return jnp.where(jnp.isnan(given), family.from_words(words, e), given.astype(e.dtype))
         kind = component(site)

@@ -63,7 +63,9 @@ def best_segments(
         by_label, duration = structures.first_ones(u.reshape(b, labels, most * k), k)
         ways = following[..., None] + by_label[:, None]
         scores, way = structures.first_ones(ways.reshape(b, labels + 1, labels * k), k)
-        made = jnp.take_along_axis(duration.reshape(b, 1, -1), way, 2) + way // k * (most * k)
+        made = jnp.take_along_axis(duration.reshape(b, 1, labels * k), way, 2) + way // k * (
+            most * k
+        )
         here = boundary(at, scores[:, :labels])
         later = jnp.concatenate([here[:, None], later[:, :-1]], 1)
         return later - structures.most(later, (1, 2, 3)), (made, scores[:, labels])
@@ -75,7 +77,7 @@ def best_segments(
 
     def step(carry: tuple[Array, ...], made: Array) -> tuple[Tree, Array]:
         label, rank, left = carry
-        found = jnp.take_along_axis(made.reshape(b, -1), label * k + rank, 1)
+        found = jnp.take_along_axis(made.reshape(b, (labels + 1) * k), label * k + rank, 1)
         here, choice = left == 0, found // k
         label = jnp.where(here, choice // most, label)
         left = jnp.where(here, choice % most, left - 1)

@@ -55,7 +55,7 @@ def _slanted_sum(x: Float[Array, "B T D K"]) -> Float[Array, "B T K"]:
     b, length, most, k = x.shape
     rows = jnp.moveaxis(jnp.pad(x, ((0, 0), (0, most), (0, 0), (0, 0))), 2, 1)
     # Rows that are one shorter begin one later each.
-    flat = rows.reshape(b, -1, k)[:, : most * (length + most - 1)]
+    flat = rows.reshape(b, most * (length + most), k)[:, : most * (length + most - 1)]
     return jnp.sum(flat.reshape(b, most, length + most - 1, k), 1)[:, :length]
 
 

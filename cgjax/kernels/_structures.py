@@ -5,10 +5,11 @@ included, of which nothing has a derivative.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from cgjax.kernels.chains._best import first_ones as first_ones
 from cgjax.kernels.chains._chain import total as total
@@ -16,6 +17,26 @@ from cgjax.kernels.chains._logarithmic import log_sum as log_sum
 
 # What a recursion does with what is possible: `log_sum` for sums over states, `largest` for best.
 Reduce = Callable[[Array, int], Array]
+
+
+class Scored(NamedTuple):
+    """What is known of a value of each of B nodes.
+
+    Attributes:
+        unknown: whether it holds a NaN.
+        whole: whether it is a value at all.
+        score: -inf for what is forbidden.
+    """
+
+    unknown: Bool[Array, " B"]
+    whole: Bool[Array, " B"]
+    score: Float[Array, " B"]
+
+
+def ones_of(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """1 where there is a 1, and 0: with the derivative of x, of which a score is linear."""
+    moved = jnp.where(jnp.isfinite(x), x, 0)
+    return (x == 1).astype(x.dtype) + (moved - lax.stop_gradient(moved))
 
 
 def largest(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:

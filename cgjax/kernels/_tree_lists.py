@@ -78,8 +78,8 @@ def best_states(
         state, rank = known
         (earlier, child), node, parent = inputs
         at = state[parent] * k + rank[parent]
-        found = jnp.take_along_axis(child.reshape(b, -1), at, 1)
-        rank = rank.at[parent].set(jnp.take_along_axis(earlier.reshape(b, -1), at, 1))
+        found = jnp.take_along_axis(child.reshape(b, states * k), at, 1)
+        rank = rank.at[parent].set(jnp.take_along_axis(earlier.reshape(b, states * k), at, 1))
         return (state.at[node].set(found // k), rank.at[node].set(found % k)), found // k
 
     ranks = jnp.zeros((n + 1, b, k), jnp.int32).at[n].set(jnp.arange(k, dtype=jnp.int32))

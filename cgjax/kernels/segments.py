@@ -24,7 +24,7 @@ from cgjax.kernels._segment_lists import best_segments
 from cgjax.kernels._segment_sums import ends, starts
 from cgjax.kernels._segment_sums import labels as labels
 from cgjax.kernels._segment_sums import totals as totals
-from cgjax.kernels._structures import Reduce, log_sum
+from cgjax.kernels._structures import Reduce, Scored, log_sum
 from cgjax.kernels.random_bits import open_uniform
 
 # log Z (B,), P(segment) (B, T, D, K), P(previous label, label) summed over boundaries or at each,
@@ -105,11 +105,12 @@ class Segments:
         """What is read of a value: nothing beyond the lengths."""
         return jnp.where(self._inside()[:, :, None, None], x, 0)
 
-    def score(self, x: Float[Array, "B T D K"]) -> tuple[Bool[Array, " B"], Float[Array, " B"]]:
+    def score(self, x: Float[Array, "B T D K"]) -> Scored:
         """Whether x, of what is read, is a segmentation, and its score: -inf where it takes what is
         forbidden, with a derivative of 0."""
+        unknown = jnp.any(jnp.isnan(x), (1, 2, 3))
         single = jnp.all((x == 0) | (x == 1), (1, 2, 3))
-        x = (x == 1).astype(x.dtype)
+        x = structures.ones_of(x)
         first, last = starts(x), ends(x)
         # Each boundary that is reached is left, from 0 on.
         arrived = jnp.pad(jnp.sum(last, 2), ((0, 0), (1, 0)))
@@ -132,7 +133,7 @@ class Segments:
             axes = tuple(range(2, scores.ndim))
             never |= jnp.any(wrong, (1, *axes))
             value = value + structures.total(jnp.sum(scores, axes))
-        return whole, jnp.where(never, -jnp.inf, value)
+        return Scored(unknown, whole, jnp.where(never, -jnp.inf, value))
 
     def drawn(
         self, words: UInt32[Array, "B T D K"]
@@ -243,7 +244,7 @@ def _chosen(
         label, left = carry
         u, uniform = inputs
         logits = structures.row_of(matrices, label)[:, None] + u
-        choice = structures.chosen(jnp.swapaxes(logits, 1, 2).reshape(b, -1), uniform)
+        choice = structures.chosen(jnp.swapaxes(logits, 1, 2).reshape(b, k * most), uniform)
         here = left == 0
         label = jnp.where(here, choice // most, label)
         left = jnp.where(here, choice % most, left - 1)

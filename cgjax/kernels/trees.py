@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cgjax._static import Tree
 from cgjax.kernels import _structures as structures
-from cgjax.kernels._structures import Reduce, log_sum
+from cgjax.kernels._structures import Reduce, Scored, log_sum
 from cgjax.kernels._tree_lists import best_states
 from cgjax.kernels._tree_order import Order, order_of
 from cgjax.kernels._tree_order import levels as levels
@@ -88,11 +88,12 @@ class Trees:
         """What is read of a value: everything."""
         return x
 
-    def score(self, x: Float[Array, "B N K"]) -> tuple[Bool[Array, " B"], Float[Array, " B"]]:
+    def score(self, x: Float[Array, "B N K"]) -> Scored:
         """Whether all rows of x are one-hot, and its score: -inf where it takes what is forbidden,
         with a derivative of 0."""
+        unknown = jnp.any(jnp.isnan(x), (1, 2))
         one_hot = jnp.all((x == 0) | (x == 1), (1, 2)) & jnp.all(jnp.sum(x == 1, 2) == 1, 1)
-        x = (x == 1).astype(x.dtype)
+        x = structures.ones_of(x)
         taken = self._before(x, 0)[..., None] * x[:, :, None]
         nodes, wrong = structures.summed(self.unary, x)
         pairs, wrong_pairs = structures.summed(
@@ -100,7 +101,8 @@ class Trees:
         )
         never = jnp.any(wrong, (1, 2)) | jnp.any(wrong_pairs, (1, 2, 3))
         by_node = jnp.sum(nodes, 2) + jnp.sum(pairs, (2, 3))
-        return one_hot, jnp.where(never, -jnp.inf, structures.total(by_node))
+        score = jnp.where(never, -jnp.inf, structures.total(by_node))
+        return Scored(unknown, one_hot, score)
 
     def drawn(
         self, words: UInt32[Array, "B N K"]
@@ -162,7 +164,8 @@ def _in_steps(order: Order, x: Float[Array, "B N ..."]) -> Float[Array, "S W B .
 
 def _by_node(order: Order, x: Array) -> Array:
     """(S, W, B, ...) as (B, N, ...)."""
-    return jnp.moveaxis(x.reshape(-1, *x.shape[2:])[order.steps], 0, 1)
+    steps, width = x.shape[:2]
+    return jnp.moveaxis(x.reshape(steps * width, *x.shape[2:])[order.steps], 0, 1)
 
 
 def _matrices(order: Order, transitions: Array) -> tuple[Array | None, Array | None]:
@@ -203,7 +206,7 @@ def _up(
     start = jnp.zeros((order.places, b, k), unary.dtype)
     inputs = _in_steps(order, unary), order.nodes, order.own, order.above, each
     _, (below, constants) = lax.scan(step, start, inputs)
-    value = structures.total(constants.reshape(-1, b).T)
+    value = structures.total(constants.reshape(order.nodes.size, b).T)
     return jnp.where(value == -jnp.inf, -jnp.inf, value), below
 
 

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, Key, Num, UInt32
 
 from cgjax._gaussian.belief import Belief
@@ -111,15 +113,36 @@ class Field(OneHotPositions):
             )
         return (*shape[:-3], 1, 1, 1)
 
+    def natural_parameter(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+        """`e` as an array; where it is known, each pixel must have a possible label.
+
+        Raises:
+            TypeError: e is not real floating point.
+            ValueError: as `check`; or a pixel has no possible label.
+        """
+        e = super().natural_parameter(e)
+        if not isinstance(e, Tracer):
+            never = np.isneginf(np.asarray(e, np.float64)).all(-1)
+            if never.any():
+                raise ValueError(
+                    f"{type(self).__name__}: {int(never.sum())} of {never.size} pixels have no "
+                    f"possible label (the first: {tuple(map(int, np.argwhere(never)[0]))}): all "
+                    "scores of it are -inf. Use a large negative number, such as -1e4, for what is "
+                    "merely unlikely"
+                )
+        return e
+
     def activation(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """Approximate marginals of the labels, shape and dtype of e."""
         e = self.natural_parameter(e)
         return self.mean(e).astype(e.dtype)
 
     def mean(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-        """Approximate marginals, in at least float32."""
+        """Approximate marginals, in at least float32; 0 where a pixel has no possible label."""
         e = wide(self.natural_parameter(e))
-        return self._each_image(self._marginals, "(h,w,k)", e)
+        possible = _possible(e)
+        found = self._each_image(self._marginals, "(h,w,k)", jnp.where(possible, e, 0))
+        return jnp.where(possible, found, 0)
 
     def variance(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """p (1 - p) of each indicator, p being its approximate marginal."""
@@ -131,11 +154,12 @@ class Field(OneHotPositions):
     ) -> Float[Array, "*nodes"]:
         """One-hot labels after `sweeps` of Gibbs sampling; no gradient.
 
-        An image's first two words are the key of its random numbers. NaN where e has one.
+        An image's first two words are the key of its random numbers. NaN where e has one, and where
+        a pixel has no possible label.
         """
         e = lax.stop_gradient(self.natural_parameter(e))
         precise = wide(e)
-        flat = words.reshape(*words.shape[:-3], -1)
+        flat = words.reshape(*words.shape[:-3], math.prod(words.shape[-3:]))
         rest = max(0, 2 - flat.shape[-1])
         data = jnp.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, rest)])[..., :2]
         keys = jax.random.wrap_key_data(data, impl="threefry2x32")
@@ -151,6 +175,18 @@ class Field(OneHotPositions):
             TypeError: the message names the ways out.
         """
         raise self._no_sum()
+
+    def entropy(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
+        """No field has it in general, as little as a probability.
+
+        Raises:
+            TypeError: the message names the way out.
+        """
+        raise TypeError(
+            f"The entropy of an image of labels under a {type(self).__name__} has a normalising "
+            "sum over all images, which nobody can compute. A Grid whose shorter side is a few "
+            "pixels has it with inference='exact'."
+        )
 
     def _log_partition(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
         raise self._no_sum()
@@ -177,19 +213,22 @@ class Field(OneHotPositions):
         x = lax.convert_element_type(value_of(self, x, e.shape, 3), e.dtype)
         chosen = x == 1
         one_hot = jnp.all(chosen | (x == 0), axis=-1) & (jnp.sum(chosen, axis=-1) == 1)
-        scores = self._each_image(self._given_others, "(h,w,k),(h,w,k)", x, e)
+        some = _possible(e)
+        scores = jnp.where(some, e, 0)
+        scores = self._each_image(self._given_others, "(h,w,k),(h,w,k)", x, scores)
         log_probability = jax.nn.log_softmax(scores)
         value = jnp.sum(jnp.where(chosen, log_probability, 0), axis=-1)
         axes = (-3, -2, -1)
         total = jnp.sum(value[..., None], axis=axes, keepdims=True)
         possible = jnp.all(one_hot[..., None], axis=axes, keepdims=True) & (total != -jnp.inf)
+        possible &= some
         return possible_or_minus_infinity(jnp.sum(x, axes, keepdims=True), possible, total)
 
     def mode(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
         """One-hot labels at a local maximum of the probability; shape and dtype of e.
 
         From the most probable label of each pixel on, pixels take the best label given the others,
-        `sweeps` times.
+        `sweeps` times. NaN as a sample is.
         """
         e = self.natural_parameter(e)
         best = self._each_image(self._best, "(h,w,k)", lax.stop_gradient(wide(e)))
@@ -254,4 +293,9 @@ class Field(OneHotPositions):
 
 
 def _all_are_numbers(e: Array) -> Array:
-    return ~jnp.any(jnp.isnan(e), axis=(-3, -2, -1), keepdims=True)
+    return _possible(e) & ~jnp.any(jnp.isnan(e), axis=(-3, -2, -1), keepdims=True)
+
+
+def _possible(e: Array) -> Array:
+    """For which images each pixel has a label that is not excluded."""
+    return ~jnp.any(jnp.all(e == -jnp.inf, -1, keepdims=True), (-3, -2), keepdims=True)

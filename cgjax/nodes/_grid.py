@@ -15,7 +15,7 @@ from cgjax.kernels.grids import Labels
 from cgjax.nodes._field import Field, Parameters
 from cgjax.nodes._one_hot import value_of
 from cgjax.nodes._strip import MOST_STATES, num_states, strip
-from cgjax.nodes._values import require_parameter
+from cgjax.nodes._values import require_parameter, with_slope
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Grid(Field):
         iterations: updates of every message, or of every place.
         inference: "belief_propagation", "mean_field" or "exact". The last one runs over the states
             of whole rows along the shorter side, of which there may be 1,024; samples, modes and
-            `log_prob` are exact then, too.
+            `log_prob` are exact then, too, and there is an entropy.
         schedule: "sequential" (messages sweep over the image; places of a checkerboard in turn) or
             "parallel" (all at once).
         damping: share of the old message, or of the old probabilities, that an update keeps, from 0
@@ -122,7 +122,22 @@ class Grid(Field):
         e = wide(self.natural_parameter(e))
         x = value_of(self, x, e.shape, 3).astype(e.dtype)
         found = self._each_image(self._log_prob, "(h,w,k),(h,w,k)", x, e, result="()")
-        return found[..., None, None, None]
+        slope = self._each_image(self._given_others, "(h,w,k),(h,w,k)", x, e)
+        return found[..., None, None, None] + jnp.sum(
+            with_slope(jnp.zeros_like(x), x, slope), (-3, -2, -1), keepdims=True
+        )
+
+    def entropy(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
+        """-E[log P] of each image in nats, (...,), if inference is exact.
+
+        Raises:
+            TypeError: it is not.
+        """
+        if not self.exact_mean:
+            return super().entropy(e)
+        return self._each_image(
+            self._entropy, "(h,w,k)", wide(self.natural_parameter(e)), result="()"
+        )
 
     def _log_partition(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
         if not self.exact_mean:
@@ -132,6 +147,9 @@ class Grid(Field):
 
     def _log_sum(self, e: Labels, parameters: Parameters) -> Float[Array, ""]:
         return strip(e, _both(parameters)).log_partition()
+
+    def _entropy(self, e: Labels, parameters: Parameters) -> Float[Array, ""]:
+        return strip(e, _both(parameters)).entropy()
 
     def _log_prob(self, x: Labels, e: Labels, parameters: Parameters) -> Float[Array, ""]:
         return strip(e, _both(parameters)).log_prob(x)

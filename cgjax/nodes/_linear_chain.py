@@ -165,12 +165,15 @@ class _Paths(NamedTuple):
     def read(self, x: Float[Array, "B T K"]) -> Float[Array, "B T K"]:
         return x if self.chain.mask is None else jnp.where(self.chain.mask[:, :, None], x, 0)
 
-    def score(self, x: Float[Array, "B T K"]) -> tuple[Bool[Array, " B"], Float[Array, " B"]]:
-        chosen = x == 1
-        one_hot = jnp.all(chosen | (x == 0), 2) & (jnp.sum(chosen, 2) == 1)
+    def score(
+        self, x: Float[Array, "B T K"]
+    ) -> tuple[Bool[Array, " B"], Bool[Array, " B"], Float[Array, " B"]]:
+        found = chains.labels(x)
+        one_hot = found.one_hot
         if self.chain.mask is not None:
             one_hot |= ~self.chain.mask
-        return jnp.all(one_hot, 1), chains.score(self.chain, chosen.astype(x.dtype))
+        scores = chains.score(self.chain, x, found.states)
+        return jnp.any(found.unknown, 1), jnp.all(one_hot, 1), scores
 
     def drawn(
         self, words: UInt32[Array, "B T K"]

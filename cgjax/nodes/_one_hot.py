@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, Num
 
+from cgjax._gaussian.numerics import wide
 from cgjax.nodes._family import Family
 
 
@@ -36,9 +37,9 @@ class OneHotPositions(Family):
     def weighted(
         self, e: Num[ArrayLike, "*nodes"], log_weights: Num[Array, "*nodes"]
     ) -> Float[Array, "*nodes"]:
-        """The natural parameter of a node each of whose states has a weight, in e's dtype."""
-        e = self.natural_parameter(e)
-        return (e + log_weights).astype(e.dtype)
+        """The natural parameter of a node each of whose states has a weight, at least float32: in
+        half precision a large score would swallow a weight."""
+        return wide(self.natural_parameter(e)) + log_weights
 
     def log_evidence(
         self, e: Num[ArrayLike, "*nodes"], given: Num[ArrayLike, "*nodes"]

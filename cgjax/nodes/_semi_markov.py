@@ -1,6 +1,7 @@
 """Sequences cut into labelled segments, of which neighbours touch ([A] section 3)."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -123,7 +124,7 @@ class SemiMarkov(Structured):
              [3.]]
         """
         *batch, length, k = _with_axes("scores", positions, ("positions", "states"))
-        flat = jnp.asarray(positions).reshape(-1, length, k)
+        flat = jnp.asarray(positions).reshape(math.prod(batch), length, k)
         found = segments.totals(flat, self.max_duration)
         return found.reshape(*batch, *found.shape[1:])
 
@@ -143,7 +144,8 @@ class SemiMarkov(Structured):
              [0. 1.]]
         """
         shape = _with_axes("labels", segments_of, self.axes)
-        found = segments.labels(jnp.asarray(segments_of).reshape(-1, *shape[-3:]))
+        flat = jnp.asarray(segments_of).reshape(math.prod(shape[:-3]), *shape[-3:])
+        found = segments.labels(flat)
         return found.reshape(*shape[:-2], shape[-1])
 
     def pair_marginals(self, e: Num[ArrayLike, "*nodes"]) -> Float[Array, "..."]:
@@ -176,7 +178,7 @@ class SemiMarkov(Structured):
         there = (rows & (x == 1)).astype(jnp.float32)
         absent = rows & (x == 0)
         wrong = rows & ~((x == 0) | (x == 1)).all(-1, keepdims=True)
-        there = there.reshape(-1, *e.shape[-3:])
+        there = there.reshape(math.prod(e.shape[:-3]), *e.shape[-3:])
         taken = jnp.sum(segments.labels(there), -1, keepdims=True)  # how many lie at each position
         inside = segments.totals(taken, self.max_duration).reshape(*e.shape[:-1], 1)
         durations = jnp.arange(1, self.max_duration + 1).reshape(*(1,) * (e.ndim - 2), -1, 1)

@@ -46,12 +46,16 @@ class Strip(NamedTuple):
 
     def drawn(self, key: Key[Array, ""]) -> Labels:
         """An exact sample."""
-        words = jax.random.bits(key, self.scores.shape)
+        words = jax.random.bits(key, self.scores.shape, jnp.uint32)
         return self.labels(self.chain.from_words(words, self.scores))
 
     def best(self) -> Labels:
         """The most probable image of labels."""
         return self.labels(self.chain.mode(self.scores))
+
+    def entropy(self) -> Float[Array, ""]:
+        """In nats: rows in their states are all that an image is."""
+        return self.chain.entropy(self.scores)
 
     def log_partition(self) -> Float[Array, ""]:
         """The logarithm of the sum over all images."""

@@ -16,7 +16,7 @@ from cgjax._gaussian.numerics import wide
 from cgjax._gaussian.softmax import complement_of
 from cgjax._static import described
 from cgjax.nodes._one_hot import OneHotPositions, digits, value_of
-from cgjax.nodes._values import or_nan, possible_or_minus_infinity
+from cgjax.nodes._values import or_nan
 
 
 @runtime_checkable
@@ -47,8 +47,11 @@ class Potentials(Protocol):
         """A value, 0 where nothing takes part."""
         ...
 
-    def score(self, x: Float[Array, "B ..."]) -> tuple[Bool[Array, " B"], Float[Array, " B"]]:
-        """Whether what is read is a value at all, and its score, -inf for what is forbidden."""
+    def score(
+        self, x: Float[Array, "B ..."]
+    ) -> tuple[Bool[Array, " B"], Bool[Array, " B"], Float[Array, " B"]]:
+        """Whether what is read holds a NaN, whether it is a value at all, and its score, -inf for
+        what is forbidden: with the derivative by x of a sum of products of its entries."""
         ...
 
     def drawn(
@@ -148,6 +151,8 @@ class Structured(OneHotPositions):
     ) -> Float[Array, "..."]:
         """The score of x less log Z; -inf if x is no value of the statistic, or forbidden.
 
+        The derivative by x is that of the score, in the entries of which it is linear.
+
         Args:
             x: of the shape of e; leading axes may be missing, or of size 1.
             e: natural parameter.
@@ -162,11 +167,10 @@ class Structured(OneHotPositions):
         shape = potentials.unary.shape
         x = value_of(self, x, jnp.shape(e), len(self.axes))
         x = lax.convert_element_type(x, potentials.unary.dtype)
-        x = potentials.read(x.reshape(shape))
-        whole, score = potentials.score(x)
+        unknown, whole, score = potentials.score(potentials.read(x.reshape(shape)))
         value = score - potentials.log_partition()
         possible = whole & ~(score == -jnp.inf)
-        found = possible_or_minus_infinity(jnp.sum(x, tuple(range(1, len(shape)))), possible, value)
+        found = or_nan(~unknown, jnp.where(possible, value, -jnp.inf))
         return found.reshape(self.mask_shape(jnp.shape(e)))
 
     def moments(
@@ -269,7 +273,7 @@ class Structured(OneHotPositions):
         log_z = potentials.log_partition()[None]
         known = jnp.isfinite(log_z)
         # Through the scores of the values, whose derivatives are the potentials that they take.
-        scores = jax.vmap(lambda x: potentials.score(x)[1])(values)
+        scores = jax.vmap(lambda x: potentials.score(x)[2])(values)
         log_probs = jnp.where(there, scores - jnp.where(known, log_z, 0), -jnp.inf)
         # The recursions round in another order than the sums do.
         order = jnp.argsort(-log_probs, 0, stable=True)

@@ -30,6 +30,7 @@ from cgjax._beliefs.curves.form import (
     number,
 )
 from cgjax._beliefs.curves.general import General
+from cgjax._beliefs.curves.lines import of_line, real_part_of
 from cgjax._beliefs.curves.polynomial import Polynomial
 from cgjax._beliefs.values import Exact, Gaussian, Lazy, Value, is_random, kept
 from cgjax._gaussian.numerics import wide
@@ -168,20 +169,15 @@ class Curve(Lazy):
     def _moments(self, order: int) -> Gaussian | jax.Array:
         x = self.root
         if self.form.line is not None:
-            return _of_line(x, self.form.line, self.dtype)
+            return of_line(x, self.form.line, self.dtype)
         if order == 1:
             mean, slope = jax.jvp(self.function, (wide(x.mean),), (jnp.ones_like(wide(x.mean)),))
             variance = jnp.abs(slope) ** 2 * x.variance
-            return Gaussian(jnp.asarray(mean, self.dtype), _real_part_of(variance, self.dtype))
+            return Gaussian(jnp.asarray(mean, self.dtype), real_part_of(variance, self.dtype))
         found = self.form.evaluated(self.function, wide(x.mean), wide(x.variance), bool(x.axes))
         mean = jnp.asarray(found.mean, self.dtype)
-        out = Gaussian(mean, _real_part_of(found.variance, self.dtype))
+        out = Gaussian(mean, real_part_of(found.variance, self.dtype))
         return correlated(x, out, found.slope, found.bend) if x.axes else out
-
-
-def _real_part_of(variance: jax.Array, dtype: np.dtype) -> jax.Array:
-    """A variance in the dtype of the value, or of its parts where that is complex."""
-    return jnp.asarray(variance, jnp.finfo(dtype).dtype)
 
 
 def _is_certain(form: Form) -> bool:
@@ -327,23 +323,3 @@ def _rises(eqn: JaxprEqn, operands: Sequence[Value], curves: Sequence[Curve | No
         and random[0].rises
         and all(jnp.ndim(x) == 0 for x in fixed)
     )
-
-
-def _of_line(x: Gaussian, line: Line, dtype: np.dtype) -> Gaussian:
-    slope, offset = (c if number(c) is not None else wide_if_real(jnp.asarray(c)) for c in line)
-    mean, variance = wide(x.mean), wide(x.variance)
-    if number(line.slope) is None:
-        mean = jnp.where(slope == 0, 0, mean)  # of infinite values a choice takes nothing
-    return Gaussian(
-        jnp.asarray(jnp.broadcast_to(slope * mean + offset, x.shape), dtype),
-        _real_part_of(jnp.broadcast_to(jnp.abs(slope) ** 2 * variance, x.shape), dtype),
-        x.axes,
-        x.correlation,
-        None if x.gain is None else jnp.asarray(slope * x.gain, dtype),
-        grid=x.grid,
-    )
-
-
-def wide_if_real(array: jax.Array) -> jax.Array:
-    """An array in at least float32, or as it is."""
-    return wide(array) if jnp.issubdtype(array.dtype, jnp.floating) else array

@@ -11,6 +11,8 @@ from cgjax.kernels.chains._chain import with_ends as with_ends
 from cgjax.kernels.chains._filter import filtered as filtered
 from cgjax.kernels.chains._logarithmic import entropy as entropy
 from cgjax.kernels.chains._paths import Drawn as Drawn
+from cgjax.kernels.chains._paths import Labels as Labels
+from cgjax.kernels.chains._paths import labels as labels
 from cgjax.kernels.chains._paths import sample as sample
 from cgjax.kernels.chains._paths import score as score
 from cgjax.kernels.chains._sums import expectations as expectations

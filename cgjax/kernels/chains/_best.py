@@ -87,7 +87,7 @@ def best(chain: Chain, k: int = 1) -> Best:
     scores, ends = first_ones(scores.reshape(batch, states * k), k)
 
     def back(at: Array, came_from: Array) -> tuple[Array, Array]:
-        return jnp.take_along_axis(came_from.reshape(batch, -1), at, 1), at // k
+        return jnp.take_along_axis(came_from.reshape(batch, states * k), at, 1), at // k
 
     _, paths = lax.scan(back, ends, came_from, reverse=True)
     paths = jnp.transpose(paths, (2, 1, 0))

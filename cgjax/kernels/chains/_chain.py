@@ -114,7 +114,7 @@ def rows_times(rows: Float[Array, "T B K"], matrices: Float[Array, "b K L"]) -> 
 
     def products(rows: Array, blocks: int) -> Array:
         each = jnp.broadcast_to(matrices, (blocks, *matrices.shape[1:]))
-        flat = rows.reshape(blocks, -1, k)
+        flat = rows.reshape(blocks, len(rows) // blocks * batch, k)
         found = lax.dot_general(flat, each, (((2,), (1,)), ((0,), (0,))), precision=exact)
         return found.reshape(*rows.shape[:2], matrices.shape[2])
 
@@ -131,4 +131,4 @@ def total(array: Float[Array, "B T"]) -> Float[Array, " B"]:
     if length <= block:
         return array.sum(1)
     padded = jnp.pad(array, ((0, 0), (0, -length % block)))
-    return total(padded.reshape(batch, -1, block).sum(2))
+    return total(padded.reshape(batch, padded.shape[1] // block, block).sum(2))

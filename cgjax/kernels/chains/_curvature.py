@@ -14,6 +14,7 @@ and w of the scaled recursions, g_t = w_t / c_t and r_t = g_t b_t,
 where P M_t is the product of entries. The map is linear in (u, M), so JAX transposes its loops.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class _Passes(NamedTuple):
 
 def _passes(chain: Chain) -> _Passes:
     potentials = _scaled.scaled(chain)
-    states, laters, constants, _ = _scaled.two_passes(potentials)
+    states, laters, constants, *_ = _scaled.two_passes(potentials)
     steps = (potentials.unary / constants)[1:]
     if potentials.masks is not None:
         steps = jnp.where(potentials.masks[1][:, :, None], steps, 0)
@@ -64,7 +65,7 @@ def _all(reliable: Bool[Array, " B"]) -> Bool[Array, ""]:
 
 @_all.def_vmap
 def _(axis_size: int, in_batched: list[bool], reliable: Array) -> tuple[Array, bool]:
-    return _all(reliable.reshape(-1)), False
+    return _all(reliable.reshape(math.prod(reliable.shape))), False
 
 
 def _products(rows: Float[Array, "E B K"], matrices: Float[Array, "b e K K"]) -> Array:
@@ -149,6 +150,8 @@ def _by_logarithms(chain: Chain, unary: Array, transitions: Array) -> tuple[Arra
 def _replaced(chain: Chain, reliable: Array) -> Chain:
     """The chains, with the first reliable one in place of those that are not, so that there is
     nothing in them that has no derivative."""
+    if not len(reliable):
+        return chain
     at, some = jnp.argmax(reliable), jnp.any(reliable)
 
     def of(x: Array) -> Array:

@@ -140,12 +140,14 @@ def sums(chain: Chain, potentials: Scaled) -> tuple[Sums, Float[Array, "T K B"]]
         shares, constants = jnp.where(here, shares, 1), jnp.where(here, constants, 1)
     value = potentials.shift + total(jnp.log(constants).T)
     pairs = jnp.zeros((states.shape[2], *chain.transitions.shape[1:]), states.dtype)
-    factors = states, jnp.pad(weights, ((0, 1), (0, 0), (0, 0)))
-    if not batch_last(chain):
-        factors = jnp.swapaxes(states, 1, 2), jnp.swapaxes(factors[1], 1, 2)
+    weights = jnp.pad(weights, ((0, 1), (0, 0), (0, 0)))
     reliable = _reliable(shares, states.shape[1])
-    marginals = jnp.transpose(marginals, (2, 0, 1))
-    return Sums(value, marginals, pairs, *factors, reliable), jnp.log(states)
+
+    def ordered(x: Array) -> Array:
+        return x if batch_last(chain) else jnp.swapaxes(x, 1, 2)
+
+    found = Sums(value, ordered(marginals), pairs, ordered(states), ordered(weights), reliable)
+    return found, jnp.log(states)
 
 
 def _reliable(shares: Float[Array, "T B"], k: int) -> Float[Array, " B"]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cgjax._static import Tree
@@ -15,15 +16,60 @@ from cgjax.kernels.chains._sums import filtered
 from cgjax.kernels.random_bits import open_uniform
 
 
-def score(chain: Chain, path: Float[Array, "B T K"]) -> Float[Array, " B"]:
+class Labels(NamedTuple):
+    """What the rows of a path say, (B, T) each.
+
+    Attributes:
+        states: the number of the state; of a row that is not one-hot, of any.
+        one_hot: whether a row is one-hot: one 1, and zeros.
+        unknown: whether a row holds a NaN.
+    """
+
+    states: Int[Array, "B T"]
+    one_hot: Bool[Array, "B T"]
+    unknown: Bool[Array, "B T"]
+
+
+def labels(path: Float[Array, "B T K"]) -> Labels:
+    """The states of one-hot rows.
+
+    Args:
+        path: a row for each position, (B, T, K).
+
+    Returns:
+        `Labels(states, one_hot, unknown)`, (B, T) each.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cgjax.kernels.chains import labels
+        >>> found = labels(jnp.array([[[0.0, 1.0], [0.0, 0.5]]]))
+        >>> print(found.states[0, 0], found.one_hot)
+        1 [[ True False]]
+    """
+    # On CPUs products with a vector are faster than the largest entry of a row, or than sums of
+    # comparisons.
+    k, exact = path.shape[2], lax.Precision.HIGHEST
+    numbers = jnp.arange(1, k + 1, dtype=path.dtype)
+    found = jnp.matmul(path, numbers, precision=exact)
+    states = jnp.clip(jnp.nan_to_num(found), 1, k).astype(jnp.int32) - 1
+    there = jnp.matmul((path != 0).astype(path.dtype), jnp.ones_like(numbers), precision=exact)
+    taken = jnp.take_along_axis(path, states[:, :, None], 2, mode="clip")[:, :, 0]
+    return Labels(states, (there == 1) & (taken == 1), jnp.isnan(found))
+
+
+def score(
+    chain: Chain, path: Float[Array, "B T K"], states: Int[Array, "B T"] | None = None
+) -> Float[Array, " B"]:
     """The sum of the potentials along a path.
 
     Args:
         chain: B chains of T positions with K states.
         path: a one-hot row for each position, (B, T, K); what it holds at masked ones is not read.
+        states: their numbers, (B, T), as `labels` finds them; found here by default.
 
     Returns:
-        The score, (B,): -inf with a derivative of 0, where the path takes what is forbidden.
+        The score, (B,): -inf with a derivative of 0, where the path takes what is forbidden. Its
+        derivative by the path is that of the sum of products of potentials and entries.
 
     Example:
         >>> import jax.numpy as jnp
@@ -35,35 +81,87 @@ def score(chain: Chain, path: Float[Array, "B T K"]) -> Float[Array, " B"]:
 
     Source: Sutton and McCallum, "An introduction to conditional random fields", 2012, 2.3.
     """
+    # By what is taken: on CPUs products with zeros take several times as long.
+    states = labels(path).states if states is None else states
     if chain.mask is not None:
         path = jnp.where(chain.mask[:, :, None], path, 0)
-    before, after = _before(chain, path), path[:, 1:]
-    never, forbidden = chain.unary == -jnp.inf, chain.transitions == -jnp.inf
-    chosen = jnp.where(never, 0, chain.unary) * path
-    taken = _along(before, jnp.where(forbidden, 0, chain.transitions)) * after
-    wrong = jnp.any(never & (path != 0), (1, 2))
-    wrong |= jnp.any(_along(before, forbidden.astype(path.dtype)) * after != 0, (1, 2))
-    return jnp.where(wrong, -jnp.inf, jnp.sum(chosen, (1, 2)) + jnp.sum(taken, (1, 2)))
+    return _score(chain.unary, chain.transitions, path, chain.mask, states)
 
 
-def _before(chain: Chain, path: Array) -> Array:
-    """The rows of the positions before the second, the third, …: zeros where there is none."""
+@jax.custom_jvp
+def _score(
+    unary: Array, transitions: Array, path: Array, mask: Array | None, states: Array
+) -> Array:
+    chain = Chain(unary, transitions, mask)
+    own = jnp.take_along_axis(unary, states[:, :, None], 2, mode="clip")[:, :, 0]
+    steps = _taken(chain, transitions, states)
+    if mask is not None:
+        own = jnp.where(mask, own, 0)
+    return jnp.sum(own, 1) + jnp.sum(jnp.where(edges(chain), steps, 0), 1)
+
+
+def _score_jvp(primals: Tree, tangents: Tree) -> tuple[Array, Array]:
+    unary, transitions, path, mask, states = primals
+    chain = Chain(unary, transitions, mask)
+    found = _score(*primals)
+    by_unary, by_steps, by_path, *_ = tangents
+    changed = jnp.zeros_like(found)
+    if not isinstance(by_unary, SymbolicZero):
+        # Where the path is, in place of what it takes: the transpose is one product of entries.
+        changed += jnp.sum(path * by_unary, (1, 2))
+    if not isinstance(by_steps, SymbolicZero):
+        taken = jnp.where(edges(chain), _taken(chain, by_steps, states), 0)
+        changed += jnp.sum(taken, 1)
+    if not isinstance(by_path, SymbolicZero):
+        changed += jnp.sum(_slope(chain, path) * by_path, (1, 2))
+    return found, jnp.where(found == -jnp.inf, 0, changed)
+
+
+_score.defjvp(_score_jvp, symbolic_zeros=True)
+
+
+def _last(chain: Chain) -> Int[Array, "b E"]:
+    """The number of the position before the second, the third, …, which takes part."""
     if chain.mask is None:
-        return path[:, :-1]
-    turns = jnp.where(chain.mask, jnp.arange(chain.length)[None], -1)
-    last = lax.cummax(turns, 1)[:, :-1]
-    rows = jnp.take_along_axis(path, jnp.maximum(last, 0)[:, :, None], 1)
-    return jnp.where(edges(chain)[:, :, None], rows, 0)
+        return jnp.arange(chain.length - 1)[None]
+    turns = jnp.where(chain.mask, jnp.arange(chain.length)[None], 0)
+    return lax.cummax(turns, 1)[:, :-1]
 
 
-def _along(rows: Array, transitions: Array) -> Array:
-    """Each row times the transitions that follow it: (B, T - 1, K)."""
+def _taken(chain: Chain, transitions: Array, states: Array) -> Array:
+    """The entry of the transitions that each step takes, (B, T - 1)."""
+    before, after = states[:, :-1], states[:, 1:]
+    if chain.mask is not None:
+        before = jnp.take_along_axis(states, _last(chain), 1)
+    b, e, k, _ = transitions.shape
+    if b == e == 1:
+        return jnp.take(transitions.reshape(k * k), before * k + after, mode="clip")
+    rows = jnp.arange(states.shape[0])[:, None] if b > 1 else 0
+    steps = jnp.arange(before.shape[1])[None] if e > 1 else 0
+    return transitions.at[rows, steps, before, after].get(mode="clip")
+
+
+def _slope(chain: Chain, path: Array) -> Array:
+    """The derivative of the sum of products of potentials and a path's entries by these."""
+    batch, length, k = path.shape
+    slope = jnp.where(chain.unary == -jnp.inf, 0, chain.unary)
+    if length > 1:
+        steps = jnp.where(chain.transitions == -jnp.inf, 0, chain.transitions)
+        rows, last = jnp.arange(batch)[:, None], jnp.broadcast_to(_last(chain), (batch, length - 1))
+        there = edges(chain)[:, :, None]
+        into = _along(jnp.where(there, path[rows, last], 0), steps)
+        out_of = _along(jnp.where(there, path[:, 1:], 0), jnp.swapaxes(steps, 2, 3))
+        slope = slope.at[:, 1:].add(into).at[rows, last].add(out_of)
+    return slope if chain.mask is None else jnp.where(chain.mask[:, :, None], slope, 0)
+
+
+def _along(rows: Float[Array, "B E K"], transitions: Float[Array, "b e K K"]) -> Array:
+    """Each row times the transitions of its step."""
     exact = lax.Precision.HIGHEST
     if transitions.shape[:2] == (1, 1):
-        return jnp.einsum("bti,ij->btj", rows, transitions[0, 0], precision=exact)
-    b, e, k, _ = transitions.shape
-    transitions = jnp.broadcast_to(transitions, (rows.shape[0], rows.shape[1], k, k))
-    return jnp.einsum("bti,btij->btj", rows, transitions, precision=exact)
+        return jnp.einsum("bei,ij->bej", rows, transitions[0, 0], precision=exact)
+    matrices = jnp.broadcast_to(transitions, (*rows.shape[:2], *transitions.shape[2:]))
+    return jnp.einsum("bei,beij->bej", rows, matrices, precision=exact)
 
 
 class Drawn(NamedTuple):

@@ -42,7 +42,7 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
 
     if not chain.length:
         empty = _by_logarithms(chain)
-        return jnp.transpose(empty.marginals, (1, 2, 0)) if filtering else empty
+        return jnp.transpose(chain.unary, (1, 2, 0)) if filtering else empty
     if implementation == "logarithmic":
         return _filtered_by_logarithms(chain) if filtering else _by_logarithms(chain)
     potentials = _scaled.scaled(chain)
@@ -58,7 +58,7 @@ def _computed(implementation: str, filtering: bool, chain: Chain) -> Tree:
             reliable = found.reliable[None, None] > 0
             new = jnp.where(reliable, fast, _filtered_by_logarithms(chain))
         else:
-            new = _scaled.mended(fast, _logarithmic.sums(chain), batch_last(chain))
+            new = _scaled.mended(chain, fast, _logarithmic.sums(chain))
         return jnp.ones((), bool), new
 
     # A loop of one turn or none: unlike a condition, it leaves the results where they are.
@@ -84,6 +84,7 @@ def _by_logarithms(chain: Chain) -> _scaled.Sums:
         shape = (length, k, batch) if batch_last(chain) else (length, batch, k)
         none = jnp.zeros(shape, chain.unary.dtype)
     reliable = (jnp.zeros_like if length else jnp.ones_like)(log_z)
+    marginals = _scaled.in_order(chain, marginals)
     return _scaled.Sums(log_z, marginals, pairs, none, none, reliable)
 
 
@@ -146,10 +147,9 @@ def _unmapped(name: str | None, filtering: bool) -> Callable[[Chain], Tree]:
 
 def _axes(chain: Chain) -> _scaled.Sums:
     """Where `Sums` have the axis of chains."""
-    factors = None
-    if chain.homogeneous:
-        factors = 2 if batch_last(chain) else 1
-    return _scaled.Sums(0, 0, 0, factors, factors, 0)  # pyright: ignore[reportArgumentType]
+    order = 2 if batch_last(chain) else 1
+    factors = order if chain.homogeneous else None
+    return _scaled.Sums(0, order, 0, factors, factors, 0)  # pyright: ignore[reportArgumentType]
 
 
 # One function for each choice, so that what was traced is found again.
@@ -174,11 +174,12 @@ def _known_jvp(
         return found, jax.tree.map(jnp.zeros_like, found)
     changed = _changed_log_partition(chain, found, change)
     moved = curvature(chain, found.reliable > 0, change.unary, change.transitions)
-    return found, _scaled.Sums(changed, *moved, jnp.zeros_like(found.reliable))
+    marginals = _scaled.in_order(chain, moved[0])
+    return found, _scaled.Sums(changed, marginals, *moved[1:], jnp.zeros_like(found.reliable))
 
 
 def _changed_log_partition(chain: Chain, found: _scaled.Sums, change: Chain) -> Array:
-    by_unary = jnp.sum(found.marginals * change.unary, (1, 2))
+    by_unary = jnp.sum(_scaled.by_chain(chain, found.marginals) * change.unary, (1, 2))
     moved = change.transitions
     if len(moved) == 1:  # a product of matrices, which is faster than a sum over chains
         pairs = found.pairs.reshape(len(found.pairs), moved.size)
@@ -261,7 +262,7 @@ def expectations(chain: Chain, implementation: Implementation | None = None) -> 
         axes = "tib,tjb->bij" if batch_last(chain) else "tbi,tbj->bij"
         own = jnp.einsum(axes, found.states, found.weights, precision=exact)
         pairs = pairs + steps * own[:, None]
-    return found.log_partition, found.marginals, pairs
+    return found.log_partition, _scaled.by_chain(chain, found.marginals), pairs
 
 
 def log_partition(chain: Chain, implementation: Implementation | None = None) -> Float[Array, " B"]:
