@@ -134,8 +134,8 @@ def _evaluated_jvp(
     return (*out, *constants), (*dout, *map(jnp.zeros_like, constants))
 
 
-# Layers with equal rules and shapes share one trace of these, and one function of the program that
-# is compiled: derivatives are asked for anew for each layer.
+# Layers with equal rules and shapes share one function of the program that is compiled: without a
+# call of its own, each layer would hold a copy of all its operations.
 @partial(jax.jit, static_argnums=0)
 def _values(rule: DifferentiatedRule, *arrays: Array) -> Pair:
     return together(rule, *arrays)
