@@ -108,13 +108,9 @@ def in_blocks(
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _evaluated(rule: DifferentiatedRule, slopes: bool, *arrays: Array) -> tuple[Array, ...]:
     if not slopes:
-        return together(rule, *arrays)
-
-    def with_slopes(*arrays: Array) -> tuple[Array, ...]:
-        values, by_mean, by_variance = rule.partials(*arrays)
-        return *values, by_mean[0], by_variance[0]
-
-    return together(with_slopes, *arrays)
+        return _values(rule, *arrays)
+    values, *slopes_of = _values_and_slopes(rule, (0, 1), *arrays)
+    return *values, *(slope[0] for slope in slopes_of)
 
 
 @partial(_evaluated.defjvp, symbolic_zeros=True)
@@ -126,14 +122,7 @@ def _evaluated_jvp(
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     moving = [k for k, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)]
     used = [k for k in range(len(tangents)) if k in moving or (slopes and k < 2)]
-
-    def partials(*arrays: Array) -> tuple[Pair, ...]:
-        values, *found = rule.partials(*arrays)
-        if used[-1] > 1:
-            found += _by_parameters(rule, [k for k in used if k > 1], *arrays)
-        return values, *(found[k] for k in range(len(found)) if k > 1 or k in used)
-
-    out, *slopes_of = together(partials, *primals)
+    out, *slopes_of = _values_and_slopes(rule, tuple(used), *primals)
     dout = [jnp.zeros_like(value) for value in out]
     for k, slope in zip(used, slopes_of, strict=True):
         tangent = tangents[k]
@@ -143,6 +132,28 @@ def _evaluated_jvp(
         return out, tuple(dout)
     constants = slopes_of[0][0], slopes_of[1][0]
     return (*out, *constants), (*dout, *map(jnp.zeros_like, constants))
+
+
+# Layers with equal rules and shapes share one function of the program that is compiled: without a
+# call of its own, each layer would hold a copy of all its operations.
+@partial(jax.jit, static_argnums=0)
+def _values(rule: DifferentiatedRule, *arrays: Array) -> Pair:
+    return together(rule, *arrays)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _values_and_slopes(
+    rule: DifferentiatedRule, used: tuple[int, ...], *arrays: Array
+) -> tuple[Pair, ...]:
+    """The mean and the variance, and their derivatives by some arrays."""
+
+    def partials(*arrays: Array) -> tuple[Pair, ...]:
+        values, *found = rule.partials(*arrays)
+        if used[-1] > 1:
+            found += _by_parameters(rule, [k for k in used if k > 1], *arrays)
+        return values, *(found[k] for k in range(len(found)) if k > 1 or k in used)
+
+    return together(partials, *arrays)
 
 
 def _by_parameters(rule: DifferentiatedRule, moving: Sequence[int], *arrays: Array) -> list[Pair]:

@@ -1,5 +1,7 @@
 """Moments of curves by quadrature."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,3 +124,19 @@ def test_sums_of_many_elements_are_those_of_few(powers, device, monkeypatch):
             patched.setattr(lax, "platform_dependent", chosen)
             many = jax.jvp(lambda *a, f=f: sums(f, *a), (mean, deviation), (mean, deviation))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), few, many)
+
+
+def test_equal_layers_share_the_function_that_is_compiled():
+    """A deeper network has no more loops to compile."""
+
+    def loss(depth, mean):
+        belief = cg.Belief(mean, 1 + mean**2)
+        for _ in range(depth):
+            belief = cg.moments(jnp.tanh)(belief)
+        return belief.mean.sum()
+
+    def size(depth):
+        mean = jax.ShapeDtypeStruct((1 << 14,), jnp.float32)
+        return len(jax.jit(jax.grad(partial(loss, depth))).lower(mean).as_text())
+
+    assert size(4) < 1.2 * size(2)
