@@ -142,10 +142,10 @@ def test_numbers_of_either_sign_take_from_what_positions_share() -> None:
             "a mask": (h * (signs > 0)).mean((1, 2)),
         }
 
-    # Noise that neighbours have in common is not known one by one: with signs it was 10 times as
-    # large as it is where it was taken to add up.
+    # Which signs neighbours have is not followed, so that these are 2 and not 1; they were 42.
     found = ratios(averages, about)
-    assert not {name: r for name, r in found.items() if not 0.75 < r < 1.5}
+    assert not {name: r for name, r in found.items() if not 0.75 < r < 2.5}
+    assert all(0.9 < found[name] < 1.1 for name in ("there and back", "a mask"))
 
 
 def test_averages_over_some_steps_of_a_sequence() -> None:
