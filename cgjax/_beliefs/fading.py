@@ -27,6 +27,8 @@ from cgjax._gaussian.numerics import wide
 # Below 0 neighbours have less in common than any two.
 _FADING = np.concatenate([np.linspace(-0.5, 0.96, 147), 1 - np.geomspace(0.04, 1e-4, 53)[1:]])
 _NODES = 129
+# Where nothing is left of any of them: 1e-17.
+_FURTHEST = math.isqrt(round(17 * math.log(10) / 1e-4)) + 1
 
 
 class Parts(NamedTuple):
@@ -107,11 +109,20 @@ def _average(steps: Sequence[Step], shift: dict[int, int] | None = None) -> np.n
         apart = np.ones(1)
         for s in steps:
             if s.axis == axis:
-                apart = np.convolve(apart, _differences(s))
+                apart = _convolved(apart, _differences(s))
         reach = len(apart) // 2
-        squares = (np.arange(-reach, reach + 1) + shift.get(axis, 0)) ** 2
-        out = out * (apart * _FADING[:, None] ** squares).sum(1)
+        distances = np.arange(-reach, reach + 1) + shift.get(axis, 0)
+        seen = np.abs(distances) <= _FURTHEST
+        powers = _FADING[:, None] ** distances[seen] ** 2
+        out = out * (apart[seen] * powers).sum(1)
     return out
+
+
+def _convolved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if len(a) * len(b) <= 1 << 20:
+        return np.convolve(a, b)
+    length = len(a) + len(b) - 1
+    return np.fft.irfft(np.fft.rfft(a, length) * np.fft.rfft(b, length), length)
 
 
 def _differences(step: Step) -> np.ndarray:

@@ -94,3 +94,13 @@ def test_a_grid_of_its_own_axes_needs_no_record() -> None:
     assert grids.normal([(Step(0, 2, 4),), ()]) is None
     assert grids.normal([(Step(1, 4, 2), Step(1, 2, 2))]) is None
     assert grids.normal([(Step(1, 6, 2), Step(1, 2, 2))]) == ((Step(0, 3, 2), Step(0, 1, 2)),)
+
+
+def test_many_places_in_two_digits_are_those_in_one() -> None:
+    one, two = [Step(0, 1, 1 << 16)], [Step(0, 256, 256), Step(0, 1, 256)]
+    near = fading._average([Step(0, 1, 512)])
+    np.testing.assert_allclose(fading._average(two), fading._average(one), rtol=1e-9, atol=1e-15)
+    # From some distance on nothing is left, and twice as many places have half of the average.
+    far = fading._average([Step(0, 1, 1 << 17)])
+    np.testing.assert_allclose(2 * far, fading._average(one), rtol=2e-3)
+    assert (near > far).all()
