@@ -7,8 +7,9 @@ that of what lies behind them nothing is needed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import jax
 import numpy as np
@@ -30,6 +31,9 @@ from cgjax._program.jaxprs import (
 from cgjax._program.program import Program
 from cgjax._program.reads import Reads, marks, nodes_of, union
 from cgjax._program.tails import Tail, tail
+
+# Nodes that end alike, from which on their last steps are taken together.
+_FEWEST_TAILS = 3
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,18 @@ class Parts:
         return env
 
     def tail(self, index: int) -> Tail | None:
-        """The last steps to a node's natural parameter that are functions of one element each."""
-        if index not in self.mark:
-            return None
-        return tail(self.mark[index].invars[1], self.maker, self.eqns)
+        """The last steps to a node's natural parameter that are functions of one element each, if
+        several nodes end so: numbers stand in them, of which those of one node are arguments."""
+        return self._tails.get(index)
+
+    @cached_property
+    def _tails(self) -> dict[int, Tail]:
+        found: dict[Hashable, dict[int, Tail]] = {}
+        for index, eqn in self.mark.items():
+            if (end := tail(eqn.invars[1], self.maker, self.eqns)) is not None:
+                found.setdefault(end.form, {})[index] = end
+        alike = [some for some in found.values() if len(some) >= _FEWEST_TAILS]
+        return {index: end for some in alike for index, end in some.items()}
 
     def part(
         self,

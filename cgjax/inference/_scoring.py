@@ -149,7 +149,7 @@ def log_weight(site: Site, family: Family, weights: Array, value: Array) -> Arra
     """
     weights = weights.reshape(weights_of(site))
     if isinstance(family, OneHotPositions):
-        inside, share = value == 1, jnp.zeros(weights.shape)
+        inside, share = value == 1, value
     else:
         kind = component(site)
         inside = log_weights(family, kind, value, site.shape) == 0
