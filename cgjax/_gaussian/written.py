@@ -39,6 +39,9 @@ class Written:
         """
         self._jaxpr, self._arrays, self._single = program.jaxpr, tuple(arrays), single
         self._constants = [None if k in arrays else c for k, c in enumerate(program.consts)]
+        if getattr(self._jaxpr, "consts", ()):
+            # From JAX 0.12 on it holds them too, and what is kept must hold no tracers.
+            self._jaxpr = self._jaxpr.replace(consts=self._constants)
         self._of_numbers = not any(v.aval.shape for v in program.jaxpr.invars)
         numbers = tuple(None if c is None else _value(c) for c in self._constants)
         self._key = _key(program.jaxpr), numbers, self._arrays, single
