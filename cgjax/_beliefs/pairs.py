@@ -56,7 +56,8 @@ def neighbour_average(
 
 def constant_root(variance: Num[Array, "*shape"]) -> Num[Array, "*shape"]:
     """The standard deviation, for averages that derivatives take as constants."""
-    return lax.sqrt(lax.max(lax.stop_gradient(variance), 0.0))
+    variance = lax.stop_gradient(variance)
+    return lax.sqrt(lax.max(variance, np.zeros((), variance.dtype)))
 
 
 def _of_neighbours(

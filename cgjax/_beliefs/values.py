@@ -213,7 +213,8 @@ def sharing(
         gain: what a common factor contributes to each position, part of both.
         of_gain: `over_pairs` of it, where it has been computed.
     """
-    rest = shared = lax.stop_gradient(shared)
+    # Averages of half precision may be kept in float32.
+    rest = shared = lax.convert_element_type(lax.stop_gradient(shared), variance.dtype)
     beside = lax.stop_gradient(variance)
     if gain is not None:
         gain = lax.stop_gradient(gain)

@@ -148,6 +148,18 @@ def test_numbers_of_either_sign_take_from_what_positions_share() -> None:
     assert all(0.9 < found[name] < 1.1 for name in ("there and back", "a mask"))
 
 
+def test_averages_in_half_precision() -> None:
+    kernel = jax.ShapeDtypeStruct((3, 3, 3, 8), jnp.bfloat16)
+
+    def averages(kernel: jax.Array) -> dict[str, jax.Array]:
+        h = convolved(smooth().astype(jnp.bfloat16), kernel)
+        return {name: average(h) for name, average in AVERAGES.items()}
+
+    found = jax.eval_shape(cg.moments(averages), cg.Belief(kernel, kernel))  # shapes alone
+    for x in jax.tree.leaves(found):
+        assert x.dtype in (jnp.bfloat16, jnp.float32)  # that of what it is multiplied by
+
+
 def test_averages_over_some_steps_of_a_sequence() -> None:
     # More of them than are followed one by one.
     weights = jax.random.normal(jax.random.key(1), (6, 16))
