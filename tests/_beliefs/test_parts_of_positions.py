@@ -1,6 +1,7 @@
 """Sums over some of the positions, of which the others keep what they share."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -149,7 +150,7 @@ def test_numbers_of_either_sign_take_from_what_positions_share() -> None:
 
 
 def test_averages_in_half_precision() -> None:
-    kernel = jax.ShapeDtypeStruct((3, 3, 3, 8), jnp.bfloat16)
+    kernel: Any = jax.ShapeDtypeStruct((3, 3, 3, 8), jnp.bfloat16)
 
     def averages(kernel: jax.Array) -> dict[str, jax.Array]:
         h = convolved(smooth().astype(jnp.bfloat16), kernel)
